@@ -1,0 +1,361 @@
+"""The Python API: a function for each command; it raises, and never prints or exits."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from imdbtune import results, tracking
+from imdbtune.config import SearchConfig
+from imdbtune.data.sources import default_cache, open_corpus
+from imdbtune.errors import SearchAborted, UserError
+from imdbtune.results import Search, Trial
+from imdbtune.store import connect, resolve_uri
+from imdbtune.trial import TrialSpec
+from imdbtune.worker import Trainer, TrialFailure, TrialJob, run_trial
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from imdbtune.data.corpus import Corpus
+    from imdbtune.predict import Prediction
+
+Listener = Callable[[str, dict[str, Any]], None]
+PUBLISH_EVERY_S = 15.0
+
+
+def _ignore(kind: str, facts: dict[str, Any]) -> None:
+    """The listener of those who do not listen."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search would run, before anything is created."""
+
+    config: SearchConfig
+    store: str
+    workers: int
+    size: int | None
+
+
+def plan(config: SearchConfig, workers: int | None = None) -> Plan:
+    """Resolve what is left open in a configuration; touches nothing."""
+    from imdbtune.cluster import cpu_count
+
+    count = cpu_count() if workers is None else workers
+    return Plan(config, resolve_uri(config.tracking.uri), count, config.space.size())
+
+
+def corpus_facts(corpus: Corpus, source: str) -> tracking.CorpusFacts:
+    """What the tracking store is told of a corpus."""
+    named = str(Path(source).absolute()) if source.endswith(".npz") else corpus.name
+    return tracking.CorpusFacts(
+        corpus.name, corpus.title, corpus.digest, named, len(corpus.train), len(corpus.test)
+    )
+
+
+def search(
+    config: SearchConfig,
+    *,
+    workers: int | None = None,
+    cache: Path | None = None,
+    folder: Path | None = None,
+    listener: Listener = _ignore,
+    trainer: Trainer | None = None,
+) -> Search:
+    """Run a search to its end and return it as MLflow has it.
+
+    Args:
+        config: from :func:`imdbtune.config.load_config`.
+        workers: processes, each with one thread; ``None``: one a core; 0: in this process.
+        cache: folder of the converted corpora.
+        folder: folder for what a search needs while it runs; default ``.imdbtune`` here.
+        listener: called with what happens: ``notice``, ``opened``, ``started``, ``epoch``,
+            ``ended``, ``exhausted``.
+        trainer: instead of :func:`imdbtune.training.train_trial`.
+
+    Raises:
+        UserError: the data or the tracking store cannot be used.
+        SearchAborted: too many trials fail.
+        KeyboardInterrupt: after the runs were closed as KILLED.
+    """
+    from imdbtune.cluster import open_cluster, thread_environment
+    from imdbtune.journal import Journal
+    from imdbtune.oracles import make_oracle
+    from imdbtune.tuner import Tuner
+
+    resolved = plan(config, workers)
+    corpus = open_corpus(
+        config.data.source,
+        cache or default_cache(),
+        lambda text: listener("notice", {"text": text}),
+    )
+    client = connect(resolved.store)
+    os.environ.update(thread_environment(1))
+    parent = _open_search(client, config, corpus_facts(corpus, config.data.source))
+    home = (folder or Path(".imdbtune")).absolute() / parent.run_id
+    home.mkdir(parents=True, exist_ok=True)
+    found = results.find_search(client, parent.run_id)
+    listener("opened", {"search": found, "plan": resolved, "corpus": corpus, "folder": home})
+    with (
+        _closing(client, found, config) as publish,
+        open_cluster(resolved.workers, home, lambda event: listener("epoch", event)) as executor,
+    ):
+        tuner = Tuner(
+            config=config,
+            oracle=make_oracle(config),
+            executor=executor,
+            search=parent,
+            journal=Journal(home / "journal.jsonl"),
+            corpus=corpus.folder,
+            folder=home,
+            store=resolved.store,
+            listener=listener,
+            clock=time.monotonic,
+            trainer=trainer,
+        )
+        try:
+            tuner.run(publish)
+        except BaseException as error:
+            tuner.stop("interrupted" if isinstance(error, KeyboardInterrupt) else "search aborted")
+            raise
+        tuner.log_kept_models()
+    return results.find_search(client, parent.run_id)
+
+
+def _open_search(
+    client: MlflowClient, config: SearchConfig, facts: tracking.CorpusFacts
+) -> tracking.SearchRun:
+    settings = {
+        "tuner": config.tuner.kind,
+        "seed": config.tuner.seed,
+        "objective": config.tuner.objective,
+        "batching": config.training.batching,
+        "validation_reviews": _validation_reviews(facts, config),
+        "config_digest": config.digest[:16],
+        "about": config.about,
+    }
+    tags = tracking.common_tags(facts, settings)
+    run = tracking.SearchRun.open(client, config.name, config.tracking.experiment, tags, "search")
+    run.log_corpus(facts)
+    flat = {
+        f"{section}.{key}": value
+        for section in ("tuner", "training")
+        for key, value in asdict(getattr(config, section)).items()
+    }
+    space = {f"space.{d.name}": d.in_words() for d in config.space.dimensions}
+    run.log(params={**flat, **space})
+    client.log_text(run.run_id, tomli_w.dumps(config.as_dict()), "config.toml")
+    return run
+
+
+def _validation_reviews(facts: tracking.CorpusFacts, config: SearchConfig) -> int:
+    from imdbtune.data.batches import validation_split
+
+    rows = min(facts.train_rows, config.data.reviews or facts.train_rows)
+    return len(validation_split(rows)[1])
+
+
+@contextmanager
+def _closing(
+    client: MlflowClient, search: Search, config: SearchConfig
+) -> Iterator[Callable[[], None]]:
+    """Publishes the leaderboard now and then, and ends the parent run however the search ends."""
+    from imdbtune.leaderboard import publish
+
+    varied = [d.name for d in config.space.searched] or ["rnn"]
+    run = tracking.Run(client, search.run_id)
+    began = time.monotonic()
+    due = [began + PUBLISH_EVERY_S]
+
+    def now_and_then() -> None:
+        started = time.monotonic()
+        if started >= due[0]:
+            publish(client, search, varied, final=False)
+            took = time.monotonic() - started
+            due[0] = time.monotonic() + max(PUBLISH_EVERY_S, 20 * took)
+
+    status, reason = "FINISHED", ""
+    try:
+        yield now_and_then
+    except KeyboardInterrupt:
+        status, reason = "KILLED", "interrupted"
+        raise
+    except BaseException as error:
+        status, reason = "FAILED", str(error) or type(error).__name__
+        raise
+    finally:
+        publish(client, search, varied, final=True)
+        run.log({"search_seconds": time.monotonic() - began})
+        run.end(status, reason)
+
+
+def train(
+    config: SearchConfig,
+    *,
+    cache: Path | None = None,
+    folder: Path | None = None,
+    listener: Listener = _ignore,
+) -> Trial:
+    """Train the one configuration of a file whose space has nothing to choose, tracked as a trial.
+
+    Raises:
+        UserError: the space has something to choose, or data or store cannot be used.
+        SearchAborted: the training failed.
+    """
+    from imdbtune.cluster import cpu_count, thread_environment
+
+    params = config.space.single()
+    if params is None:
+        names = ", ".join(d.name for d in config.space.searched)
+        raise UserError(f"{config.name} leaves {names} open; fix them, or run imdbtune search.")
+    store = resolve_uri(config.tracking.uri)
+    corpus = open_corpus(
+        config.data.source,
+        cache or default_cache(),
+        lambda text: listener("notice", {"text": text}),
+    )
+    client = connect(store)
+    facts = corpus_facts(corpus, config.data.source)
+    settings = {
+        "seed": config.tuner.seed,
+        "objective": config.tuner.objective,
+        "batching": config.training.batching,
+    }
+    tags = tracking.common_tags(facts, settings)
+    run = tracking.SearchRun.open(client, config.name, config.tracking.experiment, tags, "train")
+    run.log_corpus(facts)
+    run.log(params={**params.as_dict(), "seed": config.tuner.seed})
+    listener("opened", {"run_id": run.run_id, "corpus": corpus, "params": params})
+    os.environ.update(thread_environment(cpu_count()))
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        spec = TrialSpec(
+            params=params,
+            corpus=corpus.folder,
+            folder=Path(scratch),
+            reviews=config.data.reviews,
+            epochs=config.training.epochs,
+            patience=config.training.patience,
+            objective=config.tuner.objective,
+            seed=config.tuner.seed,
+            executions=config.tuner.executions,
+            batching=config.training.batching,
+            compile=config.training.compile,
+        )
+        job = TrialJob("", spec, store, run.run_id)
+        try:
+            outcome = run_trial(job, lambda event: listener("epoch", event))
+        except KeyboardInterrupt:
+            run.end("KILLED", "interrupted")
+            raise
+    if isinstance(outcome, TrialFailure):
+        raise SearchAborted(f"the training failed: {outcome.reason}")
+    return results.read_run(client, run.run_id)
+
+
+def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial]:
+    """The winner of a search (the last one, or by run id or name), read from MLflow alone.
+
+    Raises:
+        UserError: no such search, or none of its trials has finished.
+    """
+    client = connect(resolve_uri(uri))
+    found = results.find_search(client, search_ref)
+    return found, results.read_best(client, found)
+
+
+def compare(search_refs: Iterable[str] = (), *, uri: str = "") -> list[tuple[Search, list[Trial]]]:
+    """Searches with their trials, ranked; without names, the last search."""
+    client = connect(resolve_uri(uri))
+    refs: list[str | None] = list(search_refs) or [None]
+    found = [results.find_search(client, ref) for ref in refs]
+    return [(search, results.read_trials(client, search)) for search in found]
+
+
+def open_trial_corpus(trial: Trial, cache: Path | None = None) -> Corpus:
+    """The corpus that a trial was trained on.
+
+    Raises:
+        UserError: it is not here, or it is not the same any more.
+    """
+    source = trial.tags.get(tracking.CORPUS, "")
+    corpus = open_corpus(source, cache or default_cache(), lambda text: None)
+    if corpus.digest != trial.tags.get(tracking.DIGEST):
+        raise UserError(
+            f"the reviews at {source} are not those that {trial.name} was trained on "
+            f"(digest {corpus.digest[:12]}, was {trial.tags.get(tracking.DIGEST, '')[:12]})."
+        )
+    return corpus
+
+
+def evaluate(trial: Trial, *, uri: str = "", cache: Path | None = None) -> dict[str, float]:
+    """Loss and accuracy on the corpus's test reviews, logged on the trial's run, once.
+
+    A later call returns what is logged.
+    """
+    logged = {k: v for k, v in trial.metrics.items() if k in ("test_accuracy", "test_loss")}
+    if len(logged) == 2:
+        return logged
+    from imdbtune.evaluation import evaluate_model
+
+    client = connect(resolve_uri(uri))
+    corpus = open_trial_corpus(trial, cache)
+    with tempfile.TemporaryDirectory() as folder:
+        model = results.fetch_model(client, trial, Path(folder))
+        padded = trial.tags.get(tracking.BATCHING) == "padded"
+        metrics = evaluate_model(model, corpus.test, trial.params, padded)
+    tracking.Run(client, trial.run_id).log(metrics)
+    return metrics
+
+
+def export(
+    trial: Trial,
+    folder: Path,
+    *,
+    uri: str = "",
+    cache: Path | None = None,
+    overwrite: bool = False,
+    extra: Mapping[str, float] | None = None,
+) -> Path:
+    """Write a trial's model with its vocabulary, metadata and README to ``folder``.
+
+    Raises:
+        UserError: the model or the corpus is not to be had, or the folder cannot be written.
+    """
+    from imdbtune.export.keras_format import export_keras
+
+    client = connect(resolve_uri(uri))
+    corpus = open_trial_corpus(trial, cache)
+    metadata = {
+        "name": trial.name,
+        "run_id": trial.run_id,
+        "parameters": trial.params.as_dict(),
+        "batching": trial.tags.get(tracking.BATCHING, "buckets"),
+        "metrics": {**trial.metrics, **(extra or {})},
+        "data": {"name": corpus.name, "title": corpus.title, "digest": corpus.digest},
+        "versions": {
+            k.removeprefix("version."): v for k, v in trial.tags.items() if k.startswith("version.")
+        },
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        model = results.fetch_model(client, trial, Path(scratch))
+        return export_keras(model, corpus.word_index(), metadata, folder, overwrite)
+
+
+def predict(model: Path, texts: Iterable[str]) -> Iterator[Prediction]:
+    """Label and probability of each review text, by an exported model.
+
+    Raises:
+        UserError: the folder is no export.
+    """
+    from imdbtune.predict import Predictor
+
+    return Predictor.load(model).predictions([texts] if isinstance(texts, str) else texts)

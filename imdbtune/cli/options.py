@@ -1,0 +1,78 @@
+"""Flags that several commands share, and the configuration that they add up to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imdbtune.config import SearchConfig, load_config
+from imdbtune.errors import UserError, shown
+
+Text = Annotated[str, typer.Option()]
+Data = Annotated[
+    str, typer.Option("--data", metavar="SOURCE", help="auto, imdb, demo, or PATH/imdb.npz.")
+]
+Uri = Annotated[
+    str,
+    typer.Option(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow store; default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.",
+    ),
+]
+Cache = Annotated[
+    str,
+    typer.Option("--cache", metavar="DIR", help="Where data is kept; default IMDBTUNE_CACHE."),
+]
+Epochs = Annotated[str, typer.Option("--epochs", metavar="N", help="Passes over the reviews.")]
+Seed = Annotated[str, typer.Option("--seed", metavar="N", help="Same seed, same results.")]
+Reviews = Annotated[
+    str, typer.Option("--reviews", metavar="N", help="Only the first N training reviews; 0: all.")
+]
+Experiment = Annotated[str, typer.Option("--experiment", metavar="NAME", help="MLflow experiment.")]
+Name = Annotated[str, typer.Option("--name", metavar="NAME", help="The run's name in MLflow.")]
+Compile = Annotated[
+    str, typer.Option("--compile", metavar="auto|on|off", help="Compile training with XLA.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any key of the file, such as space.pooling=last,max or training.patience=3.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON for machines on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+def configuration(file: str, flags: dict[str, str], settings: list[str] | None) -> SearchConfig:
+    """The file (or bundled workflow) with flags over it; an empty flag counts as not given.
+
+    Raises:
+        UserError: a wrong key or value.
+    """
+    overrides: dict[str, object] = {key: value for key, value in flags.items() if value}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals or "." not in key:
+            raise UserError(
+                f"--set {shown(setting)} is not SECTION.KEY=VALUE; "
+                "write for example --set training.patience=3."
+            )
+        overrides[key.strip()] = value.strip()
+    return load_config(file or None, overrides)
+
+
+def optional_path(text: str) -> Path | None:
+    """A path flag, if it was given."""
+    return Path(text) if text else None
+
+
+def whole_number(flag: str, text: str, low: int, high: int) -> int:
+    """A number given on the command line, or UserError with the limits."""
+    if text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high:
+        return int(text)
+    raise UserError(f"{flag} {shown(text)} is not allowed; it is a whole number, {low} to {high}.")

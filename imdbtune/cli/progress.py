@@ -1,0 +1,188 @@
+"""What a search or a training says while it runs: a live table, plain lines, or JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from imdbtune.cli.chatter import chatter_to_log
+
+Facts = dict[str, Any]
+
+
+@contextmanager
+def make_progress(
+    *, as_json: bool = False, quiet: bool = False, epochs: int = 0
+) -> Iterator[Callable[[str, Facts], None]]:
+    """A listener for :mod:`imdbtune.api`; while it is open, libraries talk to a log file."""
+    with chatter_to_log() as err:
+        if as_json:
+            yield _json_lines
+        elif quiet:
+            yield lambda kind, facts: _notices_only(err, kind, facts)
+        else:
+            console = Console(file=err, highlight=False)
+            state = Progress(err, epochs=epochs)
+            if not console.is_terminal:
+                yield state
+                return
+            with Live(console=console, get_renderable=state.table, refresh_per_second=2) as live:
+                state.say = live.console.print
+                yield state
+
+
+def _json_lines(kind: str, facts: Facts) -> None:
+    plain: Facts = {"event": kind}
+    for key, value in facts.items():
+        if key == "params":
+            plain["name"], plain["params"] = value.label, value.as_dict()
+        elif key == "search":
+            plain["search"] = value.run_id
+        elif isinstance(value, (str, int, float, bool)) or value is None:
+            plain[key] = value
+    typer.echo(json.dumps(plain))
+
+
+def _notices_only(err: TextIO, kind: str, facts: Facts) -> None:
+    if kind == "notice":
+        err.write(facts["text"] + "\n")
+
+
+@dataclass
+class Progress:
+    """Follows the events of a search and tells them as lines, or as a table that is redrawn."""
+
+    err: TextIO
+    epochs: int = 0
+    total: int | None = None
+    slots: int = 1
+    names: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
+    last: dict[str, Facts] = field(default_factory=dict)
+    began: dict[str, float] = field(default_factory=dict)
+    took: list[float] = field(default_factory=list)
+    best: tuple[float, str] | None = None
+    sign: float = 1.0
+    say: Callable[[str], None] | None = None
+
+    def __call__(self, kind: str, facts: Facts) -> None:
+        """Take note of an event, and say it."""
+        getattr(self, f"_on_{kind}", lambda facts: None)(facts)
+
+    def _line(self, text: str) -> None:
+        if self.say is not None:
+            self.say(text)
+        else:
+            self.err.write(text + "\n")
+
+    def _on_notice(self, facts: Facts) -> None:
+        self._line(facts["text"])
+
+    def _on_opened(self, facts: Facts) -> None:
+        self._line(f"data: {facts['corpus'].title}")
+        if "plan" not in facts:
+            self._line(f"training {facts['params'].label}, run {facts['run_id']}")
+            self.names[""], self.limits[""] = facts["params"].label, self.epochs
+            self.began[""] = time.monotonic()
+            return
+        plan, search = facts["plan"], facts["search"]
+        self.slots = max(1, plan.workers)
+        self.sign = 1.0 if search.larger_is_better else -1.0
+        limits = [n for n in (plan.config.tuner.trial_limit, plan.size) if n is not None]
+        known = plan.config.tuner.kind != "hyperband"
+        self.total = min(limits) if limits and known else plan.config.tuner.trial_limit
+        workers = f"{plan.workers} workers" if plan.workers else "this process"
+        trials = f"{self.total} trials" if self.total else "trials"
+        self._line(
+            f"search {search.name} (run {search.run_id}): {plan.config.tuner.kind}, {trials} "
+            f"on {workers}; log {facts['folder'] / 'workers.log'}"
+        )
+
+    def _on_started(self, facts: Facts) -> None:
+        trial = facts["trial_id"]
+        self.names[trial], self.limits[trial] = facts["params"].label, facts["epochs"]
+        self.began[trial] = time.monotonic()
+        if self.say is None:
+            self._line(f"{self._number(trial)} {self.names[trial]} started")
+
+    def _on_epoch(self, facts: Facts) -> None:
+        trial = facts["trial_id"]
+        self.last[trial] = facts
+        if self.say is None:
+            self._line(f"{self._number(trial)} {self.names.get(trial, trial)} {self._epoch(trial)}")
+
+    def _on_ended(self, facts: Facts) -> None:
+        trial, score = facts["trial_id"], facts["score"]
+        seconds = time.monotonic() - self.began.get(trial, time.monotonic())
+        self.took.append(seconds)
+        name = self.names[trial]
+        if score is None:
+            self._line(f"{self._number(trial)} {name} FAILED: {facts['reason']}")
+        else:
+            if self.best is None or self.sign * score > self.sign * self.best[0]:
+                self.best = (score, name)
+            self._line(
+                f"{self._number(trial)} {name} done: {score:.4f} in {seconds:.0f} s; "
+                f"best so far {self.best[0]:.4f} ({self.best[1]}){self._time_left()}"
+            )
+        for known in (self.last, self.began, self.limits):
+            known.pop(trial, None)
+
+    def _on_exhausted(self, facts: Facts) -> None:
+        self._line(f"the space is exhausted after {facts['trials']} trials; nothing new to try.")
+
+    def _number(self, trial: str) -> str:
+        if not trial:
+            return "[train]"
+        number = f"{int(trial) + 1}" if trial.isdigit() else trial
+        return f"[{number}/{self.total}]" if self.total else f"[{number}]"
+
+    def _epoch(self, trial: str) -> str:
+        facts = self.last.get(trial)
+        if facts is None:
+            return "starting"
+        metrics = (f"{k} {facts[k]:.4f}" for k in ("accuracy", "val_accuracy") if k in facts)
+        limit = self.limits.get(trial) or "?"
+        return f"epoch {facts['epoch']:.0f}/{limit}: {', '.join(metrics)}"
+
+    def _time_left(self) -> str:
+        if not self.total or not self.took or len(self.took) >= self.total:
+            return ""
+        mean = sum(self.took) / len(self.took)
+        left = mean * (self.total - len(self.took)) / self.slots
+        return f"; about {left / 60:.0f} min left" if left >= 90 else f"; about {left:.0f} s left"
+
+    def table(self) -> Table:
+        """The running trials, for a terminal."""
+        table = Table.grid(padding=(0, 2))
+        for trial, began in list(self.began.items()):
+            seconds = f"{time.monotonic() - began:.0f} s"
+            table.add_row(self._number(trial), self.names[trial], self._epoch(trial), seconds)
+        return table
+
+
+@contextmanager
+def download_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for downloads, on standard error; nothing where that is no terminal."""
+    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def advance(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done)
+
+        yield advance

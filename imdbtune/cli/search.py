@@ -1,0 +1,152 @@
+"""``imdbtune search``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imdbtune.cli import options as opt
+from imdbtune.cli.progress import make_progress
+from imdbtune.cli.tables import leaderboard
+from imdbtune.config import SearchConfig
+
+if TYPE_CHECKING:
+    from imdbtune.api import Plan
+
+HELP = """Search a space of models; every trial is tracked in MLflow.
+
+SPACE is a TOML file or one of the bundled workflows; flags stand over it. A flag takes a value
+(32), a choice (16,32,64) or a range (16-128, 16-128:16 in steps, 16-128:log, 16-128:x2 doubling).
+
+Examples:
+
+  imdbtune search
+
+  imdbtune search rnn_types --data imdb.npz --max-trials 20
+
+  imdbtune search --rnn lstm,gru --depth 1-3 --units 16-64:x2 --maxlen 100,200,500 --dry-run
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(help=HELP)(search)
+
+
+def _flag(name: str, metavar: str, text: str) -> Any:
+    return typer.Option(name, metavar=metavar, help=text)
+
+
+def search(
+    space: Annotated[str, typer.Argument(metavar="[SPACE]", help="TOML file or workflow.")] = "",
+    data: opt.Data = "",
+    rnn: Annotated[str, _flag("--rnn", "VALUES", "simple_rnn, lstm, gru.")] = "",
+    depth: Annotated[str, _flag("--depth", "VALUES", "Recurrent layers.")] = "",
+    units: Annotated[str, _flag("--units", "VALUES", "Size of each layer's state.")] = "",
+    maxlen: Annotated[str, _flag("--maxlen", "VALUES", "Tokens kept of a review.")] = "",
+    settings: opt.Settings = None,
+    tuner: Annotated[str, _flag("--tuner", "KIND", "random, grid, bayesian, hyperband.")] = "",
+    max_trials: Annotated[str, _flag("--max-trials", "N", "Trials at most.")] = "",
+    max_minutes: Annotated[str, _flag("--max-minutes", "M", "Start no trial after this.")] = "",
+    epochs: opt.Epochs = "",
+    executions: Annotated[str, _flag("--executions", "N", "Trainings a trial, averaged.")] = "",
+    seed: opt.Seed = "",
+    reviews: opt.Reviews = "",
+    workers: Annotated[
+        str, _flag("--workers", "N|auto", "Processes; auto: one a core; 0: none, for debugging.")
+    ] = "auto",
+    compile: opt.Compile = "",
+    keep_models: Annotated[str, _flag("--keep-models", "all|best|N", "Models kept.")] = "",
+    name: opt.Name = "",
+    experiment: opt.Experiment = "",
+    tracking_uri: opt.Uri = "",
+    cache: opt.Cache = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run, and create nothing.")
+    ] = False,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """See HELP."""
+    flags = {
+        "name": name,
+        "data.source": data,
+        "data.reviews": reviews,
+        "space.rnn": rnn,
+        "space.depth": depth,
+        "space.units": units,
+        "space.maxlen": maxlen,
+        "tuner.kind": tuner,
+        "tuner.max_trials": max_trials,
+        "tuner.max_minutes": max_minutes,
+        "tuner.seed": seed,
+        "tuner.executions": executions,
+        "training.epochs": epochs,
+        "training.compile": compile,
+        "tracking.experiment": experiment,
+        "tracking.uri": tracking_uri,
+        "tracking.keep_models": keep_models,
+    }
+    config = opt.configuration(space, flags, settings)
+    count = None if workers in ("", "auto") else opt.whole_number("--workers", workers, 0, 1024)
+    if dry_run:
+        _dry_run(config, count, as_json)
+        return
+    _search(config, count, cache, as_json, quiet)
+
+
+def _search(
+    config: SearchConfig, workers: int | None, cache: str, as_json: bool, quiet: bool
+) -> None:
+    from imdbtune import api, results
+    from imdbtune.store import connect, resolve_uri
+
+    with make_progress(as_json=as_json, quiet=quiet) as progress:
+        found = api.search(
+            config, workers=workers, cache=opt.optional_path(cache), listener=progress
+        )
+    client = connect(resolve_uri(config.tracking.uri))
+    trials = results.read_trials(client, found)
+    if as_json:
+        rows = [results.as_row(trial) for trial in trials]
+        typer.echo(json.dumps({"event": "finished", "search": found.run_id, "trials": rows}))
+        return
+    varied = [d.name for d in config.space.searched]
+    typer.echo(leaderboard(found, trials[:10], varied))
+    if len(trials) > 10:
+        typer.echo(f"... and {len(trials) - 10} more: imdbtune compare")
+    typer.echo(
+        "\nnext: imdbtune best --export winner    or    mlflow ui --backend-store-uri "
+        + str(client.tracking_uri)
+    )
+
+
+def _dry_run(config: SearchConfig, workers: int | None, as_json: bool) -> None:
+    from imdbtune import api
+
+    resolved = api.plan(config, workers)
+    if as_json:
+        facts = {"config": config.as_dict(), "configurations": resolved.size}
+        typer.echo(json.dumps({**facts, "workers": resolved.workers, "trials": _trials(resolved)}))
+        return
+    import tomli_w
+
+    typer.echo(tomli_w.dumps(config.as_dict()))
+    for dimension in config.space.dimensions:
+        typer.echo(f"# {dimension.name}: {dimension.in_words()}")
+    size = "infinitely many" if resolved.size is None else f"{resolved.size:,}"
+    typer.echo(f"# configurations in the space: {size}")
+    trials = _trials(resolved)
+    told = "as many as Hyperband wants" if trials is None else f"{trials:,}"
+    where = f"{resolved.workers} workers" if resolved.workers else "this process"
+    typer.echo(f"# would run: {told} trials of at most {config.training.epochs} epochs on {where}")
+
+
+def _trials(resolved: Plan) -> int | None:
+    """How many trials there will be, where that can be known."""
+    limits = [n for n in (resolved.config.tuner.trial_limit, resolved.size) if n is not None]
+    if resolved.config.tuner.kind == "hyperband":
+        limits = limits[:1] if resolved.config.tuner.max_trials else []
+    return min(limits) if limits else None

@@ -1,0 +1,63 @@
+"""``imdbtune train``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from imdbtune.cli import options as opt
+from imdbtune.cli.progress import make_progress
+from imdbtune.cli.tables import details
+
+HELP = """Train the one model that a file describes, tracked like a trial.
+
+Examples:
+
+  imdbtune train listing_6_23 --data imdb.npz
+
+  imdbtune train listing_6_27 --data imdb.npz --epochs 3
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(help=HELP)(train)
+
+
+def train(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="TOML file or workflow.")],
+    data: opt.Data = "",
+    settings: opt.Settings = None,
+    epochs: opt.Epochs = "",
+    seed: opt.Seed = "",
+    reviews: opt.Reviews = "",
+    compile: opt.Compile = "",
+    name: opt.Name = "",
+    experiment: opt.Experiment = "",
+    tracking_uri: opt.Uri = "",
+    cache: opt.Cache = "",
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """See HELP."""
+    flags = {
+        "name": name,
+        "data.source": data,
+        "data.reviews": reviews,
+        "tuner.seed": seed,
+        "training.epochs": epochs,
+        "training.compile": compile,
+        "tracking.experiment": experiment,
+        "tracking.uri": tracking_uri,
+    }
+    config = opt.configuration(model, flags, settings)
+    from imdbtune import api, results
+
+    with make_progress(as_json=as_json, quiet=quiet, epochs=config.training.epochs) as progress:
+        trial = api.train(config, cache=opt.optional_path(cache), listener=progress)
+    if as_json:
+        typer.echo(json.dumps({"event": "finished", **results.as_row(trial)}))
+    else:
+        typer.echo(details(trial))

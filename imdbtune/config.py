@@ -1,0 +1,194 @@
+"""The configuration of one search: a TOML file with flags over it, as frozen dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.resources
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imdbtune.errors import UserError, not_one_of, shown
+from imdbtune.params import check_field, limited
+from imdbtune.space import SearchSpace
+from imdbtune.space_parser import parse_space
+
+TUNERS = ("random", "grid", "bayesian", "hyperband")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which reviews."""
+
+    source: str = limited("auto", "auto, imdb, demo, or the path of an imdb.npz")
+    reviews: int = limited(0, "use only the first N training reviews (0: all)", 0, 10_000_000)
+
+
+@dataclass(frozen=True)
+class TunerConfig:
+    """Which configurations are tried, and how many."""
+
+    kind: str = limited("random", "Keras Tuner's oracle", choices=TUNERS)
+    max_trials: int = limited(0, "trials at most (0: 12; all of a grid or hyperband)", 0, 1_000_000)
+    max_minutes: float = limited(
+        0.0, "no new trial starts after this (0: no limit)", 0.0, 525_600.0
+    )
+    seed: int = limited(0, "the same seed gives the same trials", 0, 2**31 - 1)
+    executions: int = limited(1, "trainings of each configuration, averaged", 1, 100)
+    objective: str = limited("val_accuracy", "to optimise", choices=("val_accuracy", "val_loss"))
+
+    @property
+    def trial_limit(self) -> int | None:
+        """Trials at most; ``None``: as many as the oracle wants."""
+        return self.max_trials or (12 if self.kind in ("random", "bayesian") else None)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How each trial is trained."""
+
+    epochs: int = limited(4, "passes over the training reviews, at most", 1, 10_000)
+    patience: int = limited(2, "epochs without improvement before it stops (0: never)", 0, 10_000)
+    batching: str = limited(
+        "buckets",
+        "batches of like length, masked; or all padded to maxlen without a mask, as in the book",
+        choices=("buckets", "padded"),
+    )
+    compile: str = limited("auto", "compile with XLA", choices=("auto", "on", "off"))
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """What MLflow keeps."""
+
+    experiment: str = limited("imdbtune", "MLflow experiment")
+    uri: str = limited("", "tracking store (empty: MLFLOW_TRACKING_URI or sqlite:///mlflow.db)")
+    keep_models: str = limited("all", "all, best, or the number of best models to keep")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Everything that decides what a search does."""
+
+    name: str = "search"
+    about: str = ""
+    data: DataConfig = field(default_factory=DataConfig)
+    space: SearchSpace = field(default_factory=SearchSpace)
+    tuner: TunerConfig = field(default_factory=TunerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain nested values; :func:`parse_config` reads them back."""
+        sections = {name: dataclasses.asdict(getattr(self, name)) for name in SECTIONS}
+        plain: dict[str, Any] = {"name": self.name, "about": self.about}
+        return {**plain, **sections, "space": self.space.as_toml()}
+
+    @property
+    def digest(self) -> str:
+        """sha256 over what decides the trials: not over budget, names or where they are kept."""
+        decides = {k: self.as_dict()[k] for k in ("data", "space", "tuner", "training")}
+        for budget in ("max_trials", "max_minutes"):
+            del decides["tuner"][budget]
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "data": DataConfig,
+    "tuner": TunerConfig,
+    "training": TrainingConfig,
+    "tracking": TrackingConfig,
+}
+TOP_LEVEL = ("name", "about", "space", *SECTIONS)
+
+
+def parse_config(table: Mapping[str, Any], overrides: Mapping[str, object] = {}) -> SearchConfig:
+    """A configuration from TOML's tables, with ``overrides`` such as ``{"tuner.seed": 3}`` over it.
+
+    Raises:
+        UserError: unknown key or section, or a value that is not allowed.
+    """
+    merged: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in table.items()}
+    for dotted, value in overrides.items():
+        section, _, key = dotted.rpartition(".")
+        (merged.setdefault(section, {}) if section else merged)[key] = value
+    for key, value in merged.items():
+        if key not in TOP_LEVEL:
+            raise not_one_of("section or key", key, TOP_LEVEL)
+        if key in ("name", "about"):
+            if not isinstance(value, str) or not value.isprintable():
+                raise UserError(f"{key} = {shown(value)} is not allowed; it is a line of text.")
+        elif not isinstance(value, Mapping):
+            raise UserError(
+                f"{key} = {shown(value)} is not a section; write [{key}] above its keys."
+            )
+    config = SearchConfig(
+        name=merged.get("name", "search"),
+        about=merged.get("about", ""),
+        space=parse_space(merged.get("space", {})),
+        **{name: _section(name, merged.get(name, {})) for name in SECTIONS},
+    )
+    _check_keep_models(config.tracking.keep_models)
+    return config
+
+
+def _section(name: str, table: Mapping[str, Any]) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(SECTIONS[name])}
+    for key in table:
+        if key not in fields:
+            raise not_one_of(f"key in [{name}]", key, fields)
+    return SECTIONS[name](**{key: check_field(fields[key], v) for key, v in table.items()})
+
+
+def _check_keep_models(text: str) -> None:
+    if text not in ("all", "best") and not (text.isascii() and text.isdigit()):
+        raise UserError(
+            f"keep_models = {shown(text)} is not allowed; it is all, best, or a number of models."
+        )
+
+
+def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> SearchConfig:
+    """The configuration in a TOML file, or in a bundled workflow named without ``.toml``.
+
+    Raises:
+        UserError: no such file, not TOML, or a wrong key or value in it.
+    """
+    text, origin = _read(path or "default")
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{origin} is not TOML: {error}") from error
+    try:
+        parse_config(table)
+    except UserError as error:
+        raise UserError(f"{origin}: {error}") from error
+    return parse_config({"name": Path(origin).stem, **table}, overrides)
+
+
+def _read(path: str) -> tuple[str, str]:
+    try:
+        if Path(path).is_file():
+            return Path(path).read_text(encoding="utf-8"), path
+        known = bundled_workflows()
+        if path in known:
+            return known[path].read_text(encoding="utf-8"), path
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file in UTF-8: {error.reason}.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {shown(path)}: {error}") from error
+    raise UserError(
+        f"no file {shown(path)}; give the path of a TOML file, or one of {', '.join(known)}."
+    )
+
+
+def bundled_workflows() -> dict[str, Path]:
+    """The workflows that come with the package, by name: in a wheel inside it, else beside it."""
+    package = Path(str(importlib.resources.files("imdbtune")))
+    for folder in (package / "workflows", package.parent / "workflows"):
+        if folder.is_dir():
+            return {p.stem: p for p in sorted(folder.glob("*.toml"))}
+    return {}

@@ -1,0 +1,1 @@
+"""Corpora: labelled reviews as flat token arrays with offsets, memory-mapped from disk."""

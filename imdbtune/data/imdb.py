@@ -1,0 +1,126 @@
+"""The Large Movie Review Dataset, from the files that Keras downloads or from one of the user's.
+
+Source: Maas et al., Learning Word Vectors for Sentiment Analysis, ACL 2011.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from imdbtune.data.corpus import Corpus, Split, read_corpus, write_corpus
+from imdbtune.data.download import Progress, RemoteFile, fetch, locked, sha256
+from imdbtune.data.npz import read_npz
+from imdbtune.errors import UserError, shown
+
+_BASE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+_WORDS = "imdb_word_index.json"
+KERAS_FILES = (
+    RemoteFile(
+        f"{_BASE}imdb.npz",
+        17_464_789,
+        "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f",
+    ),
+    RemoteFile(
+        f"{_BASE}{_WORDS}",
+        1_641_221,
+        "027313fe9a320280f3bf0fac5baf58c4a683cf39a7ed9c3d3d3912bde4284cf6",
+    ),
+)
+_ROWS = 25_000
+_FIRST_REVIEW = [1, 14, 22, 16, 43, 530, 973, 1622, 1385, 65, 458, 4468]
+
+
+def imdb_corpus(
+    cache: Path,
+    progress: Progress | None = None,
+    files: tuple[RemoteFile, RemoteFile] = KERAS_FILES,
+    timeout_s: float = 20.0,
+) -> Corpus:
+    """The IMDB reviews: downloaded and converted once, memory-mapped from then on.
+
+    Args:
+        cache: folder for the downloads and the converted corpus.
+        progress: told the name, the bytes done and the bytes in all while downloading.
+        files: the ``.npz`` file and the word index.
+        timeout_s: seconds to wait for a connection, and for each next piece.
+
+    Raises:
+        DownloadFailed: a file cannot be had.
+        UserError: the cache cannot be written or what it holds is damaged.
+    """
+    folder = _folder(cache, files[0].sha256, files[1].sha256)
+    if folder.is_dir():
+        return read_corpus(folder)
+    npz, words = (fetch(file, _downloads(cache), progress, timeout_s) for file in files)
+    return _convert(folder, npz, words)
+
+
+def npz_corpus(path: Path, cache: Path) -> Corpus:
+    """The corpus in a file like Keras's ``imdb.npz``: converted once, then memory-mapped.
+
+    The word index is ``imdb_word_index.json`` beside the file, else, for IMDB's own reviews, the
+    downloaded one, else none. The corpus is named "imdb" if it is that one, else "npz".
+
+    Raises:
+        UserError: a file is missing or malformed, or the cache cannot be written.
+    """
+    words = next((file for file in _word_files(path, cache) if file.is_file()), None)
+    try:
+        folder = _folder(cache, sha256(path), sha256(words) if words else "none")
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    return read_corpus(folder) if folder.is_dir() else _convert(folder, path, words)
+
+
+def _word_files(path: Path, cache: Path) -> tuple[Path, Path]:
+    return path.with_name(_WORDS), _downloads(cache) / _WORDS
+
+
+def _downloads(cache: Path) -> Path:
+    return cache / "downloads"
+
+
+def _folder(cache: Path, npz_sha256: str, words_sha256: str) -> Path:
+    """The word index is part of the name: a file may be given it later."""
+    return cache / "corpora" / f"imdb-{npz_sha256[:16]}-{words_sha256[:8]}"
+
+
+def _convert(folder: Path, npz: Path, words: Path | None) -> Corpus:
+    with locked(folder.with_name(f"{folder.name}.lock")):
+        if folder.is_dir():  # another process was first
+            return read_corpus(folder)
+        train, test = read_npz(npz)
+        known = _is_imdb(train, test)
+        if words and (known or words.parent == npz.parent):
+            word_index = read_word_index(words)
+        else:
+            word_index = {}
+        size = f"{len(train):,} reviews to train on, {len(test):,} to test"
+        name, title = ("imdb", "IMDB movie reviews") if known else ("npz", npz.name)
+        return write_corpus(folder, name, f"{title}: {size}", train, test, word_index)
+
+
+def _is_imdb(train: Split, test: Split) -> bool:
+    first = train[0][: len(_FIRST_REVIEW)].tolist()
+    return len(train) == len(test) == _ROWS and first == _FIRST_REVIEW
+
+
+def read_word_index(path: Path) -> dict[str, int]:
+    """Word -> rank from a JSON file.
+
+    Raises:
+        UserError: the file is not one JSON object of words and ranks >= 1.
+    """
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not a word index: {error}.") from error
+    if not isinstance(words, dict):
+        raise UserError(f"{path} is not a word index: it must hold one JSON object, word: rank.")
+    for word, rank in words.items():
+        if type(rank) is not int or rank < 1:
+            raise UserError(
+                f"{path} is not a word index: the rank of {shown(word)} must be 1 or more."
+            )
+    return words

@@ -1,0 +1,45 @@
+"""Exceptions, named by what the caller does next.
+
+=================== ==================================== =========
+class               what the caller does                 exit code
+=================== ==================================== =========
+``UserError``       fix the input and run again          2
+``TrialFailed``     note it and go on with the search    -
+``SearchAborted``   stop; what was finished is kept      1
+=================== ==================================== =========
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ImdbtuneError(Exception):
+    """Base of every error that imdbtune raises on purpose."""
+
+
+class UserError(ImdbtuneError):
+    """The input is wrong: the message says what came, what is allowed and what to do."""
+
+
+class TrialFailed(ImdbtuneError):
+    """One trial cannot be finished; the search goes on without it."""
+
+
+class SearchAborted(ImdbtuneError):
+    """The search cannot go on; finished trials are kept."""
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """``repr(value)`` for a message: one line, escaped, cut to ``limit`` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 4] + "..." + text[-1]
+
+
+def not_one_of(what: str, came: object, allowed: Iterable[object]) -> UserError:
+    """A ``UserError`` that lists the allowed values and names the nearest one."""
+    names = [str(name) for name in allowed]
+    near = difflib.get_close_matches(str(came), names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UserError(f"{what} {shown(came)} is not known; allowed: {', '.join(names)}.{hint}")

@@ -1,0 +1,37 @@
+"""Loss and accuracy of a saved model on a split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from imdbtune.data.batches import Batches
+from imdbtune.data.corpus import Split
+from imdbtune.params import TrialParams
+
+
+def evaluate_model(
+    model: Path, split: Split, params: TrialParams, padded: bool
+) -> dict[str, float]:
+    """``test_accuracy`` and ``test_loss`` as means over all reviews of ``split``.
+
+    Args:
+        model: a ``.keras`` file of plain layers.
+        padded: the model was trained without a mask, on reviews padded to maxlen.
+    """
+    import keras
+    import tensorflow as tf
+
+    loaded = keras.models.load_model(model, compile=False)
+    run = tf.function(lambda ids: loaded(ids, training=False), reduce_retracing=True)
+    rows = np.arange(len(split))
+    batches = Batches(split, rows, 256, params.maxlen, params.vocabulary)
+    right = loss = 0.0
+    for ids, labels, weights in batches.epoch():
+        used = ids if padded else ids[:, int(np.argmax((ids != 0).any(axis=0))) :]
+        chance = np.clip(run(tf.constant(used)).numpy(), 1e-7, 1 - 1e-7)
+        real = weights > 0
+        right += float(((chance > 0.5) == (labels > 0.5))[real].sum())
+        loss -= float(np.log(np.where(labels > 0.5, chance, 1 - chance))[real].sum())
+    return {"test_accuracy": right / len(split), "test_loss": loss / len(split)}

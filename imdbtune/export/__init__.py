@@ -1,0 +1,1 @@
+"""Trained models as folders that work elsewhere: one file for each format."""

@@ -1,0 +1,249 @@
+"""What the export formats share: the folder, its metadata and its vocabulary.
+
+A format adds its own model files and the way to use them; everything else is written, checked
+and read here. ``metadata.json`` is written last: a folder without it is no export.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imdbtune.data.corpus import INDEX_FROM, OOV, PAD, START
+from imdbtune.data.imdb import read_word_index
+from imdbtune.errors import UserError, not_one_of, shown
+from imdbtune.export.readme import readme
+from imdbtune.params import TrialParams, check_value
+
+FORMAT = "imdbtune-export"
+FORMAT_VERSION = 1
+METADATA = "metadata.json"
+VOCABULARY = "vocabulary.json"
+README = "README.md"
+BATCHINGS = ("buckets", "padded")
+
+
+@dataclass(frozen=True)
+class Export:
+    """An export folder as read: whatever predicting needs to know beside the model itself."""
+
+    folder: Path
+    metadata: dict[str, Any]  # all of metadata.json
+    model_format: str  # "keras", ...
+    word_index: dict[str, int]  # word -> rank, 1 = most frequent
+    vocabulary: int  # ids from here on are the unknown word
+    maxlen: int  # tokens kept of a review, its last ones
+    batching: str  # "padded": the model reads padding like words, always pad to maxlen
+
+
+def write_export(
+    folder: Path,
+    model_format: str,
+    add_model: Callable[[Path], None],
+    word_index: Mapping[str, int],
+    metadata: Mapping[str, Any],
+    usage: str,
+    overwrite: bool = False,
+) -> Path:
+    """Write an export folder; it, or at least its metadata, appears when all else is there.
+
+    Args:
+        folder: where to. It may exist if it is empty, or an export and ``overwrite`` is true.
+        model_format: the format's name, as in ``imdbtune export --format``.
+        add_model: called with the folder to put the model files into.
+        word_index: word -> rank (from 1) of every word of the corpus: words beyond the model's
+            vocabulary are unknown words to it, words that the corpus lacks are dropped.
+        metadata: what goes into ``metadata.json``; ``parameters`` (by name, as in
+            ``TrialParams.as_dict``) and ``batching`` (``buckets`` or ``padded``) are needed.
+        usage: Markdown that shows how to use the model without imdbtune.
+        overwrite: replace the files of an export. No other file is ever replaced or deleted.
+
+    Returns:
+        The absolute path of the folder.
+
+    Raises:
+        UserError: the folder cannot be written or holds something else, or there are no words.
+    """
+    if not word_index:
+        raise UserError(
+            "the corpus has no word index, so the model could not read text; put "
+            "imdb_word_index.json beside the .npz file and run again."
+        )
+    document = _document(model_format, metadata)
+    target = _resolved(folder)
+    try:
+        _check_free(target, overwrite)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target if target.is_dir() else target.parent
+        with tempfile.TemporaryDirectory(prefix=".imdbtune-", dir=beside) as temporary:
+            new = Path(temporary, "new")
+            new.mkdir()  # unlike the temporary folder, others may read it
+            add_model(new)
+            _add_common(new, document, word_index, usage)
+            _move(new, target, Path(temporary))
+    except (OSError, UnicodeEncodeError) as error:
+        raise _not_writable(folder, error) from error
+    return target
+
+
+def _document(model_format: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    params = TrialParams.from_values(metadata["parameters"])
+    ours = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model_format": model_format,
+        "vocabulary": params.vocabulary,
+        "maxlen": params.maxlen,
+        "batching": _checked_batching(metadata["batching"]),
+        "padding": "front",
+        "ids": {"padding": PAD, "start": START, "unknown": OOV, "rank_offset": INDEX_FROM},
+    }
+    return {**ours, **metadata, **ours}
+
+
+def _resolved(folder: Path) -> Path:
+    try:
+        return folder.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in it, a loop of links
+        raise _not_writable(folder, error) from error
+
+
+def check_target(folder: Path, overwrite: bool) -> None:
+    """Raise UserError unless an export may be written to ``folder``; creates nothing."""
+    try:
+        _check_free(_resolved(folder), overwrite)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def _check_free(folder: Path, overwrite: bool) -> None:
+    """Raise UserError unless an export may be written to ``folder``."""
+    if not folder.is_dir():
+        if folder.exists():
+            raise UserError(f"{_named(folder)} is a file; give the name of a new folder.")
+        return
+    names = sorted(entry.name for entry in folder.iterdir())
+    if names and not _is_export(folder):
+        raise UserError(
+            f"{_named(folder)} holds other files ({shown(names[0])}, ...); choose a new folder."
+        )
+    if names and not overwrite:
+        raise UserError(
+            f"{_named(folder)} is an export already; choose a new folder or --overwrite."
+        )
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        return bool(_read_object(folder / METADATA).get("format") == FORMAT)
+    except UserError:
+        return False
+
+
+def _add_common(
+    new: Path, document: Mapping[str, Any], word_index: Mapping[str, int], usage: str
+) -> None:
+    """Add what every export has, and wait until all is on the disk, not only in memory."""
+    _write_json(new / VOCABULARY, dict(word_index))
+    (new / README).write_text(readme(document, usage), encoding="utf-8")
+    files = sorted([METADATA, *(file.name for file in new.iterdir())])
+    _write_json(new / METADATA, {**document, "files": files}, indent=2)
+    for path in new.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+def _move(new: Path, folder: Path, temporary: Path) -> None:
+    """Put the files of ``new`` into ``folder``; those of an old export go to ``temporary``.
+
+    A folder that is there stays the same one: it may be a mount or the working directory. In it
+    ``metadata.json`` goes first and comes last, so that nobody reads half of each.
+    """
+    if not folder.is_dir():
+        new.rename(folder)
+        return
+    if _is_export(folder):
+        listed = _read_object(folder / METADATA).get("files")
+        old = [e for e in folder.iterdir() if isinstance(listed, list) and e.name in listed]
+        for entry in sorted(old, key=lambda entry: entry.name != METADATA):
+            entry.rename(temporary / entry.name)
+    for entry in sorted(new.iterdir(), key=lambda entry: entry.name == METADATA):
+        entry.rename(folder / entry.name)
+
+
+def _write_json(path: Path, document: Mapping[str, Any], indent: int | None = None) -> None:
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(document, indent=indent, separators=separators, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_export(folder: Path) -> Export:
+    """Read what :func:`write_export` wrote; the model files are the format's business.
+
+    Raises:
+        UserError: the folder is none of ours, of a later version, or something in it is damaged.
+    """
+    metadata = _read_object(folder / METADATA)
+    if metadata.get("format") != FORMAT:
+        raise _no_export(folder, f"{METADATA} is from something else")
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{_named(folder)} has export version {shown(metadata.get('format_version'))}, this "
+            f"imdbtune reads version {FORMAT_VERSION}; export the model again with this one."
+        )
+    try:
+        return Export(
+            folder=folder,
+            metadata=metadata,
+            model_format=str(metadata.get("model_format")),
+            word_index=read_word_index(folder / VOCABULARY),
+            vocabulary=int(check_value("vocabulary", metadata.get("vocabulary"))),
+            maxlen=int(check_value("maxlen", metadata.get("maxlen"))),
+            batching=_checked_batching(metadata.get("batching")),
+        )
+    except UserError as error:
+        raise damaged(folder, str(error)) from error
+
+
+def damaged(folder: Path, what: str) -> UserError:
+    """The ``UserError`` for an export folder in which something is wrong."""
+    return UserError(f"the export in {_named(folder)} is damaged: {what} Export the model again.")
+
+
+def _checked_batching(value: object) -> str:
+    if value not in BATCHINGS:
+        raise not_one_of("batching", value, BATCHINGS)
+    return str(value)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise _no_export(path.parent, f"{path.name} cannot be read: {reason}") from error
+    if not isinstance(document, dict):
+        raise _no_export(path.parent, f"{path.name} does not hold a JSON object")
+    return document
+
+
+def _no_export(folder: Path, why: str) -> UserError:
+    return UserError(
+        f"{_named(folder)} is no export of imdbtune ({why}); give a folder that imdbtune export "
+        "wrote."
+    )
+
+
+def _not_writable(folder: Path, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or error
+    return UserError(f"{_named(folder)} cannot be written ({reason}); choose another folder.")
+
+
+def _named(folder: Path) -> str:
+    return shown(str(folder), limit=300)

@@ -1,0 +1,43 @@
+"""The README.md of an export folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from imdbtune.params import TrialParams
+
+_TEXT = """\
+# {label}
+
+A recurrent network that tells whether an English movie review is positive. `metadata.json` says
+how it was trained and how good it is, `vocabulary.json` holds the rank of each word.
+
+## With imdbtune
+
+```sh
+imdbtune predict . "A wonderful film, and so well played."
+```
+
+{usage}
+## How a review becomes numbers
+
+Letters A to Z in lower case, punctuation (not the apostrophe) replaced by spaces, cut at spaces;
+words that are not in `vocabulary.json` are left out. The ids are 1, then rank + 3 of each word,
+or 2 if that is {vocabulary} or more. The last {maxlen} ids are kept;
+{padding}.
+"""
+
+
+def readme(document: Mapping[str, Any], usage: str) -> str:
+    """The text of the README, from the contents of ``metadata.json`` and the format's ``usage``."""
+    padded = document["batching"] == "padded"
+    return _TEXT.format(
+        label=TrialParams.from_values(document["parameters"]).label,
+        usage=usage,
+        vocabulary=document["vocabulary"],
+        maxlen=document["maxlen"],
+        padding=f"fewer are always filled up to {document['maxlen']} with 0 at the front"
+        if padded
+        else "0 at the front is padding, of which any number gives the same answer",
+    )

@@ -1,0 +1,103 @@
+"""What the oracle was asked and told, in order, on disk: enough to bring it back after a crash.
+
+One JSON object a line, each written and synced before anything depends on it. The oracles are
+deterministic: a new one that is asked and told the same is in the same state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imdbtune.errors import SearchAborted
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The events of one search in a file that only grows."""
+
+    path: Path
+
+    def append(self, event: Event) -> None:
+        """Write one event through to the disk."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self) -> list[Event]:
+        """All events; a last line that was cut by a crash is taken away."""
+        if not self.path.exists():
+            return []
+        text = self.path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        if len(whole) < len(text):
+            aside = self.path.with_suffix(".part")
+            aside.write_text(whole, encoding="utf-8")
+            aside.replace(self.path)
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+def replay(oracle: Any, events: list[Event]) -> list[Event]:
+    """Ask and tell a new oracle what is in the journal; returns the trials not yet ended.
+
+    Values that an oracle would compute anew from all results (Bayesian optimisation) are put in
+    as they were, with the state of its random numbers.
+
+    Raises:
+        SearchAborted: the oracle answers differently: other version, or other configuration.
+    """
+    open_trials: dict[str, Event] = {}
+    for event in events:
+        trial_id = event["trial_id"]
+        if event["event"] == "asked":
+            _ask_again(oracle, event)
+            open_trials[trial_id] = event
+        else:
+            tell(oracle, trial_id, event.get("score"), event.get("reason", ""))
+            open_trials.pop(trial_id, None)
+    return list(open_trials.values())
+
+
+def _ask_again(oracle: Any, event: Event) -> None:
+    if hasattr(oracle, "gpr"):
+        oracle.populate_space = lambda trial_id: {"status": "RUNNING", "values": event["values"]}
+    try:
+        trial = oracle.create_trial(f"tuner-{event['trial_id']}")
+    finally:
+        oracle.__dict__.pop("populate_space", None)
+    oracle._seed_state = event["seed_state"]
+    if trial.trial_id != event["trial_id"] or trial.hyperparameters.values != event["values"]:
+        raise SearchAborted(
+            f"trial {event['trial_id']} comes out differently now; the search was begun with "
+            "another version of Keras Tuner. Start a new one."
+        )
+
+
+def ask(oracle: Any, number: int) -> Any:
+    """The oracle's next trial (Keras Tuner's ``Trial``), whose number is known beforehand."""
+    return oracle.create_trial(f"tuner-{number:04d}")
+
+
+def asked(oracle: Any, trial: Any) -> Event:
+    """The journal's event for a trial that the oracle has just given out."""
+    values = dict(trial.hyperparameters.values)
+    state = oracle._seed_state
+    return {"event": "asked", "trial_id": trial.trial_id, "values": values, "seed_state": state}
+
+
+def tell(oracle: Any, trial_id: str, score: float | None, reason: str = "") -> None:
+    """End a trial in the oracle: with its score, or as failed."""
+    trial = oracle.trials[trial_id]
+    if score is None:
+        trial.status, trial.message = "FAILED", reason
+    else:
+        oracle.update_trial(trial_id, {oracle.objective.name: score})
+        trial.status = "COMPLETED"
+    oracle.end_trial(trial)

@@ -1,0 +1,96 @@
+"""The parent run's page: which trial won, all trials ranked, all curves in one figure."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imdbtune import plots, tracking
+from imdbtune.results import Search, Trial, as_row, read_history, read_trials
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ROWS_SHOWN = 30
+CURVES_SHOWN = 200
+
+
+def publish(client: MlflowClient, search: Search, varied: Sequence[str], final: bool) -> None:
+    """Write the leaderboard on the parent run, from what MLflow has of the trials.
+
+    Args:
+        varied: the hyperparameters that the search varies: the columns that matter.
+        final: also the table as an artifact and the figure with all curves.
+    """
+    trials = read_trials(client, search)
+    run = tracking.Run(client, search.run_id)
+    done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
+    counts = {
+        "trials_finished": len(done),
+        "trials_failed": sum(t.status == "FAILED" for t in trials),
+    }
+    metrics = {name: float(value) for name, value in counts.items()}
+    tags = {tracking.NOTE: markdown(search, trials, varied)}
+    if done:
+        metrics |= {k: v for k, v in done[0].metrics.items() if k.startswith("best_")}
+        tags |= {"imdbtune.best": done[0].name, "imdbtune.best_run_id": done[0].run_id}
+    run.log(metrics, tags=tags)
+    if final and done:
+        _log_table(client, search.run_id, trials)
+        _log_curves(client, search, done[:CURVES_SHOWN])
+
+
+def markdown(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:
+    """The leaderboard as MLflow's description shows it, each name a link to its run."""
+    done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
+    about = search.tags.get("imdbtune.about", "")
+    lines = [about, ""] if about else []
+    lines += [f"Data: {search.tags.get(tracking.DATA, '?')}. {_states(trials)}", ""]
+    if not done:
+        return "\n".join(lines)
+    columns = ["trial", *varied, search.objective, "epoch", "seconds"]
+    lines += ["| # | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
+    for place, trial in enumerate(done[:ROWS_SHOWN], start=1):
+        link = f"[{trial.name}](#/experiments/{search.experiment_id}/runs/{trial.run_id})"
+        cells = [link, *(str(getattr(trial.params, name)) for name in varied)]
+        cells += [f"{trial.score:.4f}", f"{trial.metrics.get('best_epoch', 0):.0f}"]
+        cells += [f"{trial.metrics.get('train_seconds', 0):.0f}"]
+        lines.append(f"| {place} | " + " | ".join(cells) + " |")
+    if len(done) > ROWS_SHOWN:
+        lines.append(f"\n... and {len(done) - ROWS_SHOWN} more: leaderboard.json")
+    return "\n".join(lines)
+
+
+def _states(trials: Sequence[Trial]) -> str:
+    names = {
+        "FINISHED": "finished",
+        "FAILED": "failed",
+        "RUNNING": "running",
+        "KILLED": "ended early",
+    }
+    counts = {name: sum(t.status == state for t in trials) for state, name in names.items()}
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return f"Trials: {told or 'none yet'}."
+
+
+def _log_table(client: MlflowClient, run_id: str, trials: Sequence[Trial]) -> None:
+    """The table in the form of MLflow's ``log_table``, written anew each time."""
+    rows = [as_row(trial) for trial in trials]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    data = [[row.get(name) for name in columns] for row in rows]
+    client.log_dict(run_id, {"columns": columns, "data": data}, "leaderboard.json")
+    logged = [{"path": "leaderboard.json", "type": "table"}]
+    client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(logged))
+
+
+def _log_curves(client: MlflowClient, search: Search, trials: Sequence[Trial]) -> None:
+    histories = [(trial.name, read_history(client, trial.run_id)) for trial in trials]
+    metric = search.objective.removeprefix("val_")
+    figure = plots.draw_all_curves(plots.leaderboard_curves_data(histories, metric), search.name)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"all_{search.objective}.png"
+        plots.save_png(figure, path)
+        client.log_artifact(search.run_id, str(path))

@@ -1,0 +1,143 @@
+"""The hyperparameters of a trial: the only file that names them.
+
+Their meaning, defaults and limits are the fields of :class:`TrialParams`; everything else
+(TOML keys, flags, MLflow parameters, Keras Tuner's entries) is derived from them. The
+defaults are those of Listing 6.27.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from imdbtune.errors import UserError, not_one_of, shown
+
+Scalar = str | int | float | bool
+
+RNN_TYPES = ("simple_rnn", "lstm", "gru")
+POOLINGS = ("last", "max", "mean", "max_mean")
+OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
+
+
+def limited(
+    default: Scalar,
+    about: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field that carries its meaning and limits for :func:`check_field`."""
+    limits = {"about": about, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True)
+class TrialParams:
+    """One configuration: what a model is built and trained from."""
+
+    rnn: str = limited("lstm", "cell type", choices=RNN_TYPES)
+    depth: int = limited(1, "recurrent layers on top of each other", 1, 8)
+    units: int = limited(32, "size of each layer's state", 1, 2048)
+    maxlen: int = limited(500, "tokens kept of a review: its last ones", 1, 5000)
+    bidirectional: bool = limited(False, "read each review in both directions")
+    pooling: str = limited("last", "what the output layer sees of the steps", choices=POOLINGS)
+    vocabulary: int = limited(10_000, "most frequent ids kept, the rest unknown", 4, 100_000)
+    embedding: int = limited(32, "size of a word's vector", 1, 1024)
+    dropout: float = limited(0.0, "share of features dropped before the output layer", 0.0, 0.95)
+    word_dropout: float = limited(0.0, "share of words replaced by the unknown word", 0.0, 0.95)
+    batch_size: int = limited(128, "reviews in a training step", 1, 8192)
+    optimizer: str = limited("rmsprop", "Keras optimizer", choices=OPTIMIZERS)
+    learning_rate: float = limited(0.001, "step size of the optimizer", 1e-7, 10.0)
+
+    def as_dict(self) -> dict[str, Scalar]:
+        """All hyperparameters by name, in the order of declaration."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    @property
+    def label(self) -> str:
+        """A run name that can be read, such as ``gru-d2-u64-L200`` (``-bi``, pooling if any)."""
+        parts = [self.rnn, f"d{self.depth}", f"u{self.units}", f"L{self.maxlen}"]
+        if self.bidirectional:
+            parts.append("bi")
+        if self.pooling != "last":
+            parts.append(self.pooling)
+        return "-".join(parts)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> TrialParams:
+        """Checked parameters out of plain values (also text, as MLflow stores it).
+
+        Raises:
+            UserError: an unknown name, or a value outside its limits.
+        """
+        checked: dict[str, Any] = {name: check_value(name, v) for name, v in values.items()}
+        return cls(**checked)
+
+
+PARAMETERS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(TrialParams)}
+
+
+def check_value(name: str, value: object) -> Scalar:
+    """``value`` as the type of hyperparameter ``name``; text is read as TOML would write it.
+
+    Raises:
+        UserError: the name is unknown or the value is not allowed for it.
+    """
+    if name not in PARAMETERS:
+        raise not_one_of("hyperparameter", name, PARAMETERS)
+    return check_field(PARAMETERS[name], value)
+
+
+def allowed(spec: dataclasses.Field[Any]) -> str:
+    """What a field made by :func:`limited` may be, in words: ``a whole number from 1 to 8``."""
+    if spec.metadata["choices"]:
+        return "one of " + ", ".join(spec.metadata["choices"])
+    if spec.type == "bool":
+        return "true or false"
+    if spec.type == "str":
+        return "a text"
+    number = "a whole number" if spec.type == "int" else "a number"
+    return f"{number} from {spec.metadata['low']:g} to {spec.metadata['high']:g}"
+
+
+def check_field(spec: dataclasses.Field[Any], value: object) -> Scalar:
+    """``value`` as the field's type, if it is within the field's limits.
+
+    Raises:
+        UserError: it is not; the message says what is allowed.
+    """
+    converted = convert(str(spec.type), value)
+    if converted is None or not _within(spec, converted):
+        name = spec.name
+        raise UserError(f"{name} = {shown(value)} is not allowed; {name} is {allowed(spec)}.")
+    return converted
+
+
+def convert(kind: str, value: object) -> Scalar | None:
+    """``value`` as a ``str``, ``bool``, ``int`` or finite ``float``; ``None`` if it is none."""
+    if kind == "str":
+        return value if isinstance(value, str) else None
+    if kind == "bool":
+        if isinstance(value, bool):
+            return value
+        return {"true": True, "false": False}.get(str(value).strip().lower())
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    if not math.isfinite(number) or (kind == "int" and number != int(number)):
+        return None
+    return int(number) if kind == "int" else number
+
+
+def _within(spec: dataclasses.Field[Any], value: Scalar) -> bool:
+    if spec.metadata["choices"]:
+        return value in spec.metadata["choices"]
+    if spec.metadata["low"] is None:
+        return True
+    return bool(spec.metadata["low"] <= float(value) <= spec.metadata["high"])

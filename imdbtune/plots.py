@@ -1,0 +1,246 @@
+"""Learning curves, computed first and then drawn, without pyplot: no global state, no display.
+
+Matplotlib is imported here, so nothing on the path of ``--help`` may import this module.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+Epoch = Mapping[str, float]
+
+# Okabe and Ito's palette (2008), told apart with every common kind of colour blindness.
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
+BEST_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
+GREY = "#808080"
+DIVERGED = 5.0  # binary cross-entropy; tossing a coin has 0.69
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One metric of one trial by epoch; NaN where an epoch has no finite value."""
+
+    epochs: tuple[int, ...]  # counted from 1
+    train: tuple[float, ...]  # empty where the history has no such metric
+    validation: tuple[float, ...]  # empty where nothing was validated
+    best_epoch: int | None  # by validation, the first of equals; None without a finite value
+    metric: str  # "accuracy" or "loss"
+
+    @property
+    def best_value(self) -> float:
+        """The validation value at ``best_epoch``; NaN without one."""
+        if self.best_epoch is None:
+            return math.nan
+        return self.validation[self.epochs.index(self.best_epoch)]
+
+
+@dataclass(frozen=True)
+class AllCurves:
+    """One metric of all trials of a search, best trial first; those without a value come last."""
+
+    trials: tuple[tuple[str, Curves], ...]  # (name, curves)
+    metric: str
+
+
+def curves_data(history: Sequence[Epoch], metric: str) -> Curves:
+    """The curves of ``metric`` ("accuracy" or "loss") out of one mapping per epoch.
+
+    Each mapping has ``epoch``, counted from 1, and may have ``metric`` and ``val_<metric>``. Of
+    losses the smallest is best, of everything else the largest.
+    """
+    epochs = tuple(int(row["epoch"]) for row in history)
+    validation = _values(history, f"val_{metric}")
+    finite = [i for i, value in enumerate(validation) if math.isfinite(value)]
+    best = min(finite, key=lambda i: _badness(validation[i], metric), default=None)
+    best_epoch = None if best is None else epochs[best]
+    return Curves(epochs, _values(history, metric), validation, best_epoch, metric)
+
+
+def leaderboard_curves_data(
+    trials: Sequence[tuple[str, Sequence[Epoch]]], metric: str
+) -> AllCurves:
+    """The curves of every ``(name, history)``, ranked by their best validation value."""
+    curves = [(name, curves_data(history, metric)) for name, history in trials]
+    ranked = sorted(curves, key=lambda trial: _badness(trial[1].best_value, metric))
+    return AllCurves(tuple(ranked), metric)
+
+
+def draw_curves(curves: Curves, subtitle: str = "") -> Figure:
+    """Listing 6.24: training as blue dots, validation as a blue line, the best epoch marked."""
+    figure, axes = _figure(6.4, 4.8, curves.metric)
+    figure.subplots_adjust(left=0.12, right=0.97, top=0.83, bottom=0.2)
+    _draw_titles(figure, f"Training and validation {curves.metric}", subtitle)
+    if curves.train:
+        label = "training" + _gaps(curves.train)
+        axes.plot(curves.epochs, curves.train, "o", color=BLUE, markersize=5, label=label)
+    if curves.validation:
+        label = "validation" + _gaps(curves.validation)
+        _draw_line(axes, curves, color=BLUE, label=label)
+    _scale(axes, curves.epochs, [*curves.train, *curves.validation], curves.metric)
+    _mark_best(axes, curves)
+    if curves.train or curves.validation:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
+    return figure
+
+
+def draw_all_curves(all_curves: AllCurves, subtitle: str = "") -> Figure:
+    """The validation curves of a search's trials: the best five in colour, the others in grey."""
+    figure, axes = _figure(9.0, 4.8, all_curves.metric)
+    figure.subplots_adjust(left=0.08, right=0.64, top=0.86, bottom=0.12)
+    _draw_titles(figure, f"Validation {all_curves.metric} of all trials", subtitle)
+    drawn = [trial for trial in all_curves.trials if trial[1].best_epoch is not None]
+    best, others = drawn[: len(BEST_COLOURS)], drawn[len(BEST_COLOURS) :]
+    _draw_best(axes, best)
+    _draw_others(axes, [curves for _, curves in others])
+    if others:
+        axes.plot([], [], color=GREY, linewidth=0.7, label=f"others: {len(others)}")
+    if unseen := len(all_curves.trials) - len(drawn):
+        axes.plot([], [], " ", label=f"without a finite value: {unseen}")
+    epochs = [epoch for _, curves in drawn for epoch in curves.epochs]
+    values = [value for _, curves in drawn for value in curves.validation]
+    _scale(axes, epochs, values, all_curves.metric)
+    if all_curves.trials:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
+    return figure
+
+
+def save_png(figure: Figure, path: Path, dpi: int = 100) -> None:
+    """Write ``figure`` to ``path``; ``dpi`` is in pixels per inch of the figure's size."""
+    figure.savefig(path, dpi=dpi, format="png")
+
+
+def _values(history: Sequence[Epoch], key: str) -> tuple[float, ...]:
+    if not any(key in row for row in history):
+        return ()
+    values = (float(row.get(key, math.nan)) for row in history)
+    return tuple(value if math.isfinite(value) else math.nan for value in values)
+
+
+def _badness(value: float, metric: str) -> float:
+    """A sort key: the best value of ``metric`` first, NaN last."""
+    if math.isnan(value):
+        return math.inf
+    return value if metric.endswith("loss") else -value
+
+
+def _figure(width: float, height: float, metric: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("accuracy (fraction, 0 to 1)" if metric == "accuracy" else metric)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _draw_titles(figure: Figure, title: str, subtitle: str) -> None:
+    """The title, and below it the subtitle; a ``$`` in a run's name starts no formula."""
+    middle = (figure.subplotpars.left + figure.subplotpars.right) / 2
+    figure.text(middle, 0.965, title, ha="center", va="center", fontsize=12)
+    shown = _shortened(subtitle, 64)
+    figure.text(middle, 0.915, shown, ha="center", va="center", fontsize=9, parse_math=False)
+
+
+def _shortened(name: str, limit: int) -> str:
+    """``name`` on one line, cut in the middle because names often differ only at their ends."""
+    name = " ".join(name.split())
+    if len(name) <= limit:
+        return name
+    return f"{name[: (limit - 1) // 2]}…{name[-(limit // 2) :]}"
+
+
+def _literal(text: str) -> str:
+    """``text`` for a legend, which would read what stands between two ``$`` as a formula."""
+    return text.replace("$", r"\$")
+
+
+def _gaps(values: Sequence[float]) -> str:
+    missing = sum(map(math.isnan, values))
+    return f" ({missing} of {len(values)} not finite)" if missing else ""
+
+
+def _lonely(values: Sequence[float]) -> list[int]:
+    """Where a finite value has no finite neighbour: no line shows it, it needs a marker."""
+    padded = [math.nan, *values, math.nan]
+    isnan = list(map(math.isnan, padded))
+    return [i for i in range(len(values)) if isnan[i] and isnan[i + 2] and not isnan[i + 1]]
+
+
+def _draw_line(axes: Axes, curves: Curves, **style: Any) -> None:
+    """The validation curve, with diamonds where a value stands alone."""
+    lonely = _lonely(curves.validation)
+    axes.plot(
+        curves.epochs,
+        curves.validation,
+        "-",
+        marker="D" if lonely else None,
+        markevery=lonely or None,
+        markerfacecolor="none",
+        **style,
+    )
+
+
+def _draw_best(axes: Axes, best: Sequence[tuple[str, Curves]]) -> None:
+    for rank, (name, curves) in enumerate(best):
+        value = f"{curves.best_value:.4f} at epoch {curves.best_epoch}"
+        _draw_line(
+            axes,
+            curves,
+            color=BEST_COLOURS[rank],
+            linewidth=1.5 if rank else 2.5,
+            zorder=10 - rank,
+            label=f"{rank + 1}. {_literal(_shortened(name, 30))}\n    {value}",
+        )
+
+
+def _draw_others(axes: Axes, others: Sequence[Curves]) -> None:
+    """Thin grey lines, the paler the more there are."""
+    alpha = max(0.15, min(0.6, 20 / (len(others) + 1)))
+    for curves in others:
+        _draw_line(axes, curves, color=GREY, alpha=alpha, linewidth=0.7, markersize=4)
+
+
+def _scale(axes: Axes, epochs: Sequence[int], values: Sequence[float], metric: str) -> None:
+    """Whole epochs below; beside diverged losses the others need a logarithmic scale."""
+    first, last = min(epochs, default=1), max(epochs, default=1)
+    axes.set_xlim(first - 0.8, last + 0.8)
+    whole = MaxNLocator(nbins=12, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    axes.xaxis.set_major_locator(whole)
+    finite = [value for value in values if not math.isnan(value)]
+    if metric.endswith("loss") and max(finite, default=0) > DIVERGED and min(finite) > 0:
+        axes.set_yscale("log")
+    elif finite:
+        axes.ticklabel_format(axis="y", useOffset=False)
+    else:
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "no finite value", ha="center", transform=axes.transAxes)
+
+
+def _mark_best(axes: Axes, curves: Curves) -> None:
+    """A thin vertical line, its label above the axes, where no curve can cross it."""
+    if curves.best_epoch is None:
+        return
+    axes.axvline(curves.best_epoch, color=GREY, linewidth=0.8, zorder=0.5)
+    first, last = axes.get_xlim()
+    position = (curves.best_epoch - first) / (last - first)
+    side = "left" if position < 0.2 else "right" if position > 0.8 else "center"
+    axes.text(
+        position,
+        1.01,
+        f"best: {curves.best_value:.4f} at epoch {curves.best_epoch}",
+        transform=axes.transAxes,
+        ha=side,
+        va="bottom",
+        fontsize=9,
+    )

@@ -1,0 +1,264 @@
+"""Embedding and recurrent layers as one compiled loop, with its gradient written by hand.
+
+Keras runs a recurrent layer as a ``while`` loop and lets TensorFlow derive the gradient. Under
+XLA on a CPU that costs twice: every new batch length compiles anew, and the derived gradient
+keeps (and with ``return_sequences`` copies) far more than it needs. Here
+
+* the loop runs over the columns in which any review of the batch has a word: the shape that
+  is compiled stays (batch, maxlen), the work follows the longest review of each batch;
+* the words' vectors are looked up inside the loop and their gradients added to the table there;
+* going back, only the states are kept; each step is computed again and differentiated by itself
+  (checkpointing as in Chen et al. 2016, "Training deep nets with sublinear memory cost").
+
+Slices at a time step are written as ``tf.gather``: XLA takes the index of a ``[t]`` for a constant
+of the compilation, and would compile anew for each length of batch.
+
+A masked step keeps its state, exactly as in ``keras.layers.RNN``. The mathematics is that of
+the Keras cells, whose ``call`` is what each step runs; :mod:`imdbtune.model` builds the same
+model out of plain Keras layers, with the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+Tensor = Any
+Step = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Words:
+    """Inputs looked up in an embedding table (words, features) by ids of shape (time, batch)."""
+
+    table: Tensor
+    ids: Tensor
+
+    @property
+    def source(self) -> Tensor:
+        """What receives a gradient."""
+        return self.table
+
+    def read(self, source: Tensor, t: Tensor) -> Tensor:
+        """The vectors (batch, features) of time step ``t``."""
+        return tf.gather(source, tf.gather(self.ids, t))
+
+    def add(self, gradient: Tensor, t: Tensor, dx: Tensor) -> Tensor:
+        """``gradient`` (of the table) with the step's ``dx`` added."""
+        return tf.tensor_scatter_nd_add(gradient, tf.gather(self.ids, t)[:, None], dx)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Inputs given as a sequence of shape (time, batch, features)."""
+
+    values: Tensor
+
+    @property
+    def source(self) -> Tensor:
+        """What receives a gradient."""
+        return self.values
+
+    def read(self, source: Tensor, t: Tensor) -> Tensor:
+        """The features (batch, features) of time step ``t``."""
+        return tf.gather(source, t)
+
+    def add(self, gradient: Tensor, t: Tensor, dx: Tensor) -> Tensor:
+        """``gradient`` (of the sequence) with the step's ``dx`` set."""
+        return tf.tensor_scatter_nd_update(gradient, [[t]], dx[None])
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Which time steps a loop visits: from ``first`` to the last one, or the other way round.
+
+    ``mask`` is (time, batch); every column before ``first`` is padding in all rows.
+    """
+
+    mask: Tensor
+    first: Tensor
+    backwards: bool
+
+    def __post_init__(self) -> None:
+        last = tf.shape(self.mask)[0] - 1
+        begin, end = (last, self.first) if self.backwards else (self.first, last)
+        for name, value in {"begin": begin, "end": end, "by": -1 if self.backwards else 1}.items():
+            object.__setattr__(self, name, value)
+
+    begin: Tensor = field(init=False)
+    end: Tensor = field(init=False)
+    by: int = field(init=False)
+
+    def goes_on(self, t: Tensor) -> Tensor:
+        """Whether time step ``t`` is still to be visited."""
+        return t >= self.end if self.backwards else t <= self.end
+
+    def goes_back(self, t: Tensor) -> Tensor:
+        """The same on the way back to the beginning."""
+        return t <= self.begin if self.backwards else t >= self.begin
+
+    def live(self, t: Tensor) -> Tensor:
+        """Which rows have a word at ``t``, (batch, 1)."""
+        return tf.gather(self.mask, t)[:, None]
+
+
+def scan(
+    step: Step, inputs: Words | Features, walk: Walk, weights: Sequence[Tensor], zeros: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Run ``step`` over time, from states ``zeros``, each (batch, units).
+
+    Args:
+        step: ``step(x, states, weights) -> states`` for one time step.
+        inputs: where ``x`` comes from.
+        walk: the order of the time steps, and the mask; a masked row keeps its states.
+        weights: every tensor that ``step`` uses and that is to get a gradient.
+        zeros: the states at the start.
+
+    Returns:
+        The last states, and each state over time, (time, batch, units); zero where not visited.
+    """
+    count = len(zeros)
+
+    @tf.custom_gradient
+    def run(source: Tensor, *weights: Tensor) -> Any:
+        def forward(t: Tensor, states: Any, kept: Any) -> Any:
+            live = walk.live(t)
+            new = step(inputs.read(source, t), states, weights)
+            states = tuple(tf.where(live, a, b) for a, b in zip(new, states, strict=True))
+            kept = tuple(
+                tf.tensor_scatter_nd_update(buffer, [[t]], state[None])
+                for buffer, state in zip(kept, states, strict=True)
+            )
+            return t + walk.by, states, kept
+
+        length = tf.shape(walk.mask)[0]
+        empty = tuple(tf.zeros((length, *tf.unstack(tf.shape(z))), z.dtype) for z in zeros)
+        _, last, kept = tf.while_loop(
+            lambda t, *_: walk.goes_on(t), forward, (walk.begin, tuple(zeros), empty)
+        )
+
+        def gradient(*upstream: Tensor, variables: Any = None) -> Any:
+            d_last, d_kept = upstream[:count], upstream[count:]
+
+            def backward(t: Tensor, d_states: Any, d_source: Tensor, d_weights: Any) -> Any:
+                live = walk.live(t)
+                d_states = [d + tf.gather(o, t) for d, o in zip(d_states, d_kept, strict=True)]
+                is_first = tf.equal(t, walk.begin)
+                before = tf.where(is_first, t, t - walk.by)
+                states = [
+                    tf.where(is_first, zero, tf.gather(buffer, before))
+                    for buffer, zero in zip(kept, zeros, strict=True)
+                ]
+                x = inputs.read(source, t)
+                into = [x, *states, *weights]
+                with tf.GradientTape() as tape:
+                    tape.watch(into)
+                    new = step(x, states, weights)
+                d_new = [tf.where(live, d, 0.0) for d in d_states]
+                d_into = tape.gradient(new, into, d_new, unconnected_gradients="zero")
+                d_states = tuple(
+                    through + tf.where(live, 0.0, past)
+                    for through, past in zip(d_into[1 : 1 + count], d_states, strict=True)
+                )
+                d_weights = tuple(
+                    total + d for total, d in zip(d_weights, d_into[1 + count :], strict=True)
+                )
+                return t - walk.by, d_states, inputs.add(d_source, t, d_into[0]), d_weights
+
+            nothing = tuple(tf.zeros_like(w) for w in weights)
+            start = (walk.end, tuple(d_last), tf.zeros_like(source), nothing)
+            _, _, d_source, d_weights = tf.while_loop(
+                lambda t, *_: walk.goes_back(t), backward, start
+            )
+            return (d_source, *d_weights)
+
+        return (*last, *kept), gradient
+
+    results = run(inputs.source, *weights)
+    return list(results[:count]), list(results[count:])
+
+
+class StackedCells:
+    """Keras cells on top of each other as one ``step`` over a flat list of states and weights."""
+
+    def __init__(self, cells: Sequence[Any]) -> None:
+        self.cells = list(cells)
+        sizes = [tf.nest.flatten(cell.state_size) for cell in self.cells]
+        self.state_sizes = [size for cell_sizes in sizes for size in cell_sizes]
+        self._states = [len(cell_sizes) for cell_sizes in sizes]
+        # A cell's first state is its output h; that of the last cell is the stack's output.
+        self.output = len(self.state_sizes) - self._states[-1]
+
+    def weights(self) -> list[Tensor]:
+        """The cells' weights as tensors, in order."""
+        return [tf.convert_to_tensor(v.value) for c in self.cells for v in c.trainable_variables]
+
+    def zeros(self, batch: Tensor) -> list[Tensor]:
+        """The states at the start."""
+        return [tf.zeros((batch, size)) for size in self.state_sizes]
+
+    def step(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+        """One time step through all cells: the new states."""
+        states, weights, new = list(states), list(weights), []
+        for cell, count in zip(self.cells, self._states, strict=True):
+            own = [weights.pop(0) for _ in cell.trainable_variables]
+            fixed = [v.value for v in cell.non_trainable_variables]
+            mine = [states.pop(0) for _ in range(count)]
+            (x, after), _ = cell.stateless_call(own, fixed, x, mine)
+            new += tf.nest.flatten(after)
+        return new
+
+
+class Recurrence(keras.layers.Layer):
+    """Ids (batch, maxlen) to the sequence of the last layer, (batch, maxlen, features).
+
+    ``cells`` are the layers from bottom to top; with ``bidirectional`` each layer is a pair of
+    cells, forwards and backwards, whose outputs are joined. Returns the sequence and the last
+    output, (batch, features). Id 0 is padding, and masked.
+    """
+
+    def __init__(
+        self, vocabulary: int, embedding: int, cells: Sequence[Any], bidirectional: bool
+    ) -> None:
+        super().__init__(name="recurrence")
+        self.embedding = keras.layers.Embedding(vocabulary, embedding, name="embedding")
+        self.cells = list(cells)
+        self.ways = 2 if bidirectional else 1
+
+    def build(self, input_shape: Any) -> None:
+        """Create the weights, in the order in which Keras's own layers would."""
+        self.embedding.build(input_shape)
+        features = self.embedding.output_dim
+        for first in range(0, len(self.cells), self.ways):
+            for cell in self.cells[first : first + self.ways]:
+                cell.build((None, features))
+            features = self.cells[first].units * self.ways
+        self.built = True
+
+    def call(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        by_time = tf.transpose(ids)
+        mask = tf.not_equal(by_time, 0)
+        used = tf.cast(tf.reduce_any(mask, axis=1), tf.int32)
+        first = tf.argmax(used, output_type=tf.int32)
+        inputs: Words | Features = Words(tf.convert_to_tensor(self.embedding.embeddings), by_time)
+        if self.ways == 1:
+            last, over_time = _run(self.cells, inputs, Walk(mask, first, backwards=False))
+            return tf.transpose(over_time, [1, 0, 2]), last
+        for number in range(0, len(self.cells), 2):
+            forwards = _run([self.cells[number]], inputs, Walk(mask, first, backwards=False))
+            back = _run([self.cells[number + 1]], inputs, Walk(mask, first, backwards=True))
+            last, over_time = (tf.concat(both, -1) for both in zip(forwards, back, strict=True))
+            inputs = Features(over_time)
+        return tf.transpose(over_time, [1, 0, 2]), last
+
+
+def _run(cells: Sequence[Any], inputs: Words | Features, walk: Walk) -> tuple[Tensor, Tensor]:
+    stack = StackedCells(cells)
+    batch = tf.shape(walk.mask)[1]
+    last, kept = scan(stack.step, inputs, walk, stack.weights(), stack.zeros(batch))
+    return last[stack.output], kept[stack.output]

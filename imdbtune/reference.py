@@ -1,0 +1,188 @@
+"""NumPy forward passes of SimpleRNN, LSTM and GRU, without TensorFlow.
+
+The weights are laid out as Keras lays them out: ``kernel (features, gates * units)``,
+``recurrent_kernel (units, gates * units)`` and ``bias``, the gates side by side in Keras's order.
+Activations are Keras's defaults: tanh, and the sigmoid for gates. The state starts at zero. Where
+``mask`` is false, a step keeps the state and repeats the output, so before the first unmasked step
+the output is zero. The dtype of the inputs and weights is kept (float32 in, float32 out).
+
+For ``go_backwards=True`` pass ``x[:, ::-1]`` and ``mask[:, ::-1]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+State = tuple[Array, ...]
+Step = Callable[[Array, State], State]
+
+
+def simple_rnn_listing(inputs: Array, w: Array, u: Array, b: Array) -> Array:
+    """The loop of Listing 6.21: ``output = tanh(W·input + U·state + b)``.
+
+    Shapes: ``inputs (time, input_features)``, ``w (output_features, input_features)``,
+    ``u (output_features, output_features)``, ``b (output_features,)``; returns
+    ``(time, output_features)``. The listing has 100 time steps, 32 features in and 64 out.
+
+    The same numbers come from ``simple_rnn(inputs[None], w.T, u.T, b)[0]``.
+    """
+    state = np.zeros(b.shape, dtype=np.result_type(inputs, w, u, b))
+    outputs = np.empty((len(inputs), *b.shape), dtype=state.dtype)
+    for time, step_input in enumerate(inputs):
+        state = np.tanh(w @ step_input + u @ state + b)
+        outputs[time] = state
+    return outputs
+
+
+def simple_rnn(
+    x: Array, kernel: Array, recurrent_kernel: Array, bias: Array, mask: Mask | None = None
+) -> Array:
+    """``keras.layers.SimpleRNN``: ``h' = tanh(x·W + h·U + b)``, Listing 6.21 over a batch.
+
+    Shapes: ``x (batch, time, features)``, ``kernel (features, units)``,
+    ``recurrent_kernel (units, units)``, ``bias (units,)``, ``mask (batch, time)``; returns all
+    outputs, ``(batch, time, units)``. Keras multiplies from the other side: its kernels are the
+    transposes of the listing's W and U.
+    """
+
+    def step(projected: Array, state: State) -> State:
+        return (np.tanh(projected + state[0] @ recurrent_kernel),)
+
+    return _unrolled(step, _projected(x, kernel, bias), _zeros(1, x, recurrent_kernel), mask)
+
+
+def lstm(
+    x: Array, kernel: Array, recurrent_kernel: Array, bias: Array, mask: Mask | None = None
+) -> Array:
+    """``keras.layers.LSTM``, beside Listings 6.25 and 6.26.
+
+    Shapes: ``x (batch, time, features)``, ``kernel (features, 4 * units)``,
+    ``recurrent_kernel (units, 4 * units)``, ``bias (4 * units,)``, ``mask (batch, time)``; returns
+    all outputs, ``(batch, time, units)``. Gate order in the kernels: i, f, c, o. With the
+    listings' state as ``h`` and their carry as ``c``::
+
+        listing                                     Keras
+        i = activation(h·Ui + x·Wi + bi)            i  = sigmoid(x·Wi + h·Ui + bi)  input gate
+        f = activation(h·Uf + x·Wf + bf)            f  = sigmoid(x·Wf + h·Uf + bf)  forget gate
+        k = activation(h·Uk + x·Wk + bk)            k  = tanh(x·Wc + h·Uc + bc)     candidate
+        next c = i * k + c * f                      c' = i * k + c * f              carry
+        output = activation(h·Uo + x·Wo             o  = sigmoid(x·Wo + h·Uo + bo)  output gate
+                            + c·Vo + bo)            h' = o * tanh(c')               output
+
+    They differ in the output: the listing feeds the present carry into it through weights V of
+    its own; Keras has no V, its output gate does not see the carry, which enters only as tanh(c')
+    of the next one.
+    """
+    units = len(recurrent_kernel)
+
+    def step(projected: Array, state: State) -> State:
+        hidden, carry = state
+        gates = projected + hidden @ recurrent_kernel
+        input_forget = _sigmoid(gates[:, : 2 * units])
+        candidate = np.tanh(gates[:, 2 * units : 3 * units])
+        carry = input_forget[:, :units] * candidate + carry * input_forget[:, units:]
+        return _sigmoid(gates[:, 3 * units :]) * np.tanh(carry), carry
+
+    return _unrolled(step, _projected(x, kernel, bias), _zeros(2, x, recurrent_kernel), mask)
+
+
+def gru(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array,
+    mask: Mask | None = None,
+    *,
+    reset_after: bool = True,
+) -> Array:
+    """``keras.layers.GRU``; ``reset_after=True`` is Keras's default.
+
+    Shapes: ``x (batch, time, features)``, ``kernel (features, 3 * units)``,
+    ``recurrent_kernel (units, 3 * units)``, ``mask (batch, time)``; ``bias (2, 3 * units)``, the
+    input's ``b`` and the state's ``d``, or ``(3 * units,)`` with ``reset_after=False``; returns all
+    outputs, ``(batch, time, units)``. Gate order in the kernels: z, r, h::
+
+        z  = sigmoid(x·Wz + bz + h·Uz + dz)         update gate
+        r  = sigmoid(x·Wr + br + h·Ur + dr)         reset gate
+        k  = tanh(x·Wh + bh + r * (h·Uh + dh))      candidate, reset_after=True
+        k  = tanh(x·Wh + bh + (r * h)·Uh)           candidate, reset_after=False (d = 0)
+        h' = z * h + (1 - z) * k                    output
+
+    Raises:
+        ValueError: ``bias`` has not the shape that ``reset_after`` asks for.
+    """
+    if bias.ndim != 1 + reset_after:
+        raise ValueError(f"bias {bias.shape} does not fit reset_after={reset_after}")
+    input_bias = bias[0] if reset_after else bias
+    step = _gru_reset_after(recurrent_kernel, bias[1]) if reset_after else _gru(recurrent_kernel)
+    return _unrolled(step, _projected(x, kernel, input_bias), _zeros(1, x, recurrent_kernel), mask)
+
+
+def _gru_reset_after(recurrent_kernel: Array, recurrent_bias: Array) -> Step:
+    units = len(recurrent_kernel)
+
+    def step(projected: Array, state: State) -> State:
+        recurrent = state[0] @ recurrent_kernel + recurrent_bias
+        gates = _sigmoid(projected[:, : 2 * units] + recurrent[:, : 2 * units])
+        update, reset = gates[:, :units], gates[:, units:]
+        candidate = np.tanh(projected[:, 2 * units :] + reset * recurrent[:, 2 * units :])
+        return (update * state[0] + (1 - update) * candidate,)
+
+    return step
+
+
+def _gru(recurrent_kernel: Array) -> Step:
+    units = len(recurrent_kernel)
+    gates_kernel, candidate_kernel = np.split(recurrent_kernel, [2 * units], axis=1)
+
+    def step(projected: Array, state: State) -> State:
+        gates = _sigmoid(projected[:, : 2 * units] + state[0] @ gates_kernel)
+        update, reset = gates[:, :units], gates[:, units:]
+        candidate = np.tanh(projected[:, 2 * units :] + (reset * state[0]) @ candidate_kernel)
+        return (update * state[0] + (1 - update) * candidate,)
+
+    return step
+
+
+def _projected(x: Array, kernel: Array, bias: Array) -> Array:
+    """``x·W + b`` of all steps in one product, time first: ``(time, batch, gates * units)``."""
+    batch, time, features = x.shape
+    rows = x.swapaxes(0, 1).reshape(time * batch, features)
+    projected: Array = rows @ kernel
+    projected += bias
+    return projected.reshape(time, batch, kernel.shape[1])
+
+
+def _zeros(count: int, x: Array, recurrent_kernel: Array) -> State:
+    """``count`` initial states ``(batch, units)``."""
+    shape = (len(x), len(recurrent_kernel))
+    return tuple(np.zeros(shape, np.result_type(x, recurrent_kernel)) for _ in range(count))
+
+
+def _unrolled(step: Step, projected: Array, state: State, mask: Mask | None) -> Array:
+    """Run ``step`` over time; the first of its states is the output, ``(batch, time, units)``."""
+    if mask is not None and mask.shape != projected.shape[1::-1]:
+        raise ValueError(f"mask {mask.shape} is not (batch, time) = {projected.shape[1::-1]}")
+    outputs = np.empty((len(projected), *state[0].shape), dtype=state[0].dtype)
+    for time, projected_step in enumerate(projected):
+        following = step(projected_step, state)
+        if mask is None:
+            state = following
+        else:
+            keep = mask[:, time, None]
+            state = tuple(np.where(keep, *pair) for pair in zip(following, state, strict=True))
+        outputs[time] = state[0]
+    return outputs.swapaxes(0, 1)
+
+
+def _sigmoid(values: Array) -> Array:
+    """``1 / (1 + exp(-values))``, by way of tanh because exp overflows for large values."""
+    half: Array = np.tanh(values * 0.5)
+    half += 1
+    half *= 0.5
+    return half

@@ -1,0 +1,275 @@
+"""All reading from MLflow: searches, their trials, and the best of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imdbtune import tracking
+from imdbtune.errors import UserError, shown
+from imdbtune.params import PARAMETERS, TrialParams
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from imdbtune.trial import Epoch
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial as MLflow has it."""
+
+    run_id: str
+    name: str
+    status: str
+    params: TrialParams
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    started_ms: int
+    ended_ms: int | None
+    model_id: str | None
+
+    @property
+    def trial_id(self) -> str:
+        """The oracle's number of the trial; empty for a single training."""
+        return self.tags.get(tracking.TRIAL, "")
+
+    @property
+    def score(self) -> float | None:
+        """The objective, if the trial has come so far."""
+        objective = self.tags.get(tracking.OBJECTIVE, "val_accuracy")
+        return self.metrics.get(f"best_{objective}")
+
+    @property
+    def reason(self) -> str:
+        """Why it failed or was ended, if it was."""
+        return self.tags.get(tracking.REASON, "")
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search as MLflow has it."""
+
+    run_id: str
+    name: str
+    status: str
+    experiment_id: str
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    started_ms: int
+
+    @property
+    def objective(self) -> str:
+        """What is optimised."""
+        return self.tags.get(tracking.OBJECTIVE, "val_accuracy")
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Direction of the objective."""
+        return self.objective == "val_accuracy"
+
+
+def find_search(client: MlflowClient, reference: str | None = None) -> Search:
+    """The search with this run id or name (the newest of the name); without one, the last.
+
+    Raises:
+        UserError: there is none.
+    """
+    condition = f"tags.`{tracking.KIND}` = 'search'"
+    if reference and ("'" in reference or not reference.isprintable()):
+        raise UserError(f"no search {shown(reference)}; imdbtune compare lists what there is.")
+    if reference:
+        condition += f" and tags.`{tracking.SEARCH}` = '{reference}'"
+    found = _search_runs(client, condition, 1)
+    if not found and reference and reference.isalnum():
+        found = [run for run in _get_run(client, reference) if _kind(run) == "search"]
+    if not found:
+        what = f"no search {shown(reference)}" if reference else "no search yet"
+        raise UserError(f"{what} in {_where(client)}; start one with imdbtune search.")
+    return _as_search(found[0])
+
+
+def read_searches(client: MlflowClient) -> list[Search]:
+    """All searches, the newest first."""
+    runs = _search_runs(client, f"tags.`{tracking.KIND}` = 'search'", 10_000)
+    return [_as_search(run) for run in runs]
+
+
+def read_trials(client: MlflowClient, search: Search) -> list[Trial]:
+    """The trials of a search: finished ones by score, then the others in order of start."""
+    condition = f"tags.`{tracking.SEARCH_ID}` = '{search.run_id}'"
+    runs = _search_runs(client, condition, 100_000, [search.experiment_id])
+    return rank([_as_trial(run) for run in runs], search.larger_is_better)
+
+
+def rank(trials: list[Trial], larger_is_better: bool) -> list[Trial]:
+    """Finished trials from best to worst, equals in order of start; then all others."""
+    sign = -1.0 if larger_is_better else 1.0
+
+    def place(trial: Trial) -> tuple[bool, float, int, str]:
+        done = trial.status == "FINISHED" and trial.score is not None
+        return not done, sign * (trial.score or 0.0), trial.started_ms, trial.trial_id
+
+    return sorted(trials, key=place)
+
+
+def read_best(client: MlflowClient, search: Search) -> Trial:
+    """The finished trial with the best objective; never one that failed or is under way.
+
+    Raises:
+        UserError: no trial of the search has finished.
+    """
+    trials = read_trials(client, search)
+    if not trials or trials[0].status != "FINISHED" or trials[0].score is None:
+        states = ", ".join(f"{n} {s.lower()}" for s, n in sorted(count_states(trials).items()))
+        raise UserError(
+            f"no trial of search {search.name!r} has finished"
+            f"{f' ({states})' if states else ''}; there is no best one yet."
+        )
+    return trials[0]
+
+
+def count_states(trials: list[Trial]) -> dict[str, int]:
+    """How many trials have each MLflow status."""
+    counts: dict[str, int] = {}
+    for trial in trials:
+        counts[trial.status] = counts.get(trial.status, 0) + 1
+    return counts
+
+
+def read_run(client: MlflowClient, run_id: str) -> Trial:
+    """One trial or single training by its run id.
+
+    Raises:
+        UserError: no such run, or not one of a model.
+    """
+    for run in _get_run(client, run_id):
+        if _kind(run) in ("trial", "train"):
+            return _as_trial(run)
+    raise UserError(f"no trial with run id {shown(run_id)} in {_where(client)}.")
+
+
+def read_history(client: MlflowClient, run_id: str) -> list[Epoch]:
+    """The metrics of each epoch, in order."""
+    epochs: dict[int, Epoch] = {}
+    for name in tracking.CURVES:
+        for metric in client.get_metric_history(run_id, name):
+            epochs.setdefault(metric.step, {"epoch": float(metric.step)})[name] = metric.value
+    return [epochs[step] for step in sorted(epochs)]
+
+
+def fetch_model(client: MlflowClient, trial: Trial, folder: Path) -> Path:
+    """The trial's ``model.keras``, downloaded into ``folder``.
+
+    Raises:
+        UserError: the trial's model was not kept, or its file is gone.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    if trial.model_id is None:
+        raise UserError(
+            f"the model of {trial.name} (run {trial.run_id}) was not kept; "
+            "search again with --keep-models all, or best."
+        )
+    source = f"models:/{trial.model_id}/data/model.keras"
+    try:
+        return Path(
+            download_artifacts(
+                artifact_uri=source, dst_path=str(folder), tracking_uri=client.tracking_uri
+            )
+        )
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"the model file of {trial.name} (run {trial.run_id}) cannot be read: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def _search_runs(
+    client: MlflowClient, condition: str, limit: int, experiments: list[str] | None = None
+) -> list[Any]:
+    if experiments is None:
+        experiments = [e.experiment_id for e in _all(client.search_experiments, 100_000)]
+    return _all(
+        client.search_runs,
+        limit,
+        experiment_ids=experiments,
+        filter_string=condition,
+        order_by=["attributes.start_time DESC"],
+    )
+
+
+def _all(fetch: Any, limit: int, **query: Any) -> list[Any]:
+    """All pages of a paged MLflow query."""
+    found: list[Any] = []
+    token = None
+    while len(found) < limit:
+        page = fetch(**query, max_results=min(1000, limit - len(found)), page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            break
+    return found
+
+
+def _get_run(client: MlflowClient, run_id: str) -> list[Any]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return [client.get_run(run_id)]
+    except MlflowException:
+        return []
+
+
+def _kind(run: Any) -> str:
+    return str(run.data.tags.get(tracking.KIND, ""))
+
+
+def _where(client: MlflowClient) -> str:
+    from imdbtune.store import hide_secrets
+
+    return hide_secrets(str(client.tracking_uri))
+
+
+def _as_search(run: Any) -> Search:
+    return Search(
+        run_id=run.info.run_id,
+        name=run.data.tags.get(tracking.SEARCH, run.info.run_name),
+        status=run.info.status,
+        experiment_id=run.info.experiment_id,
+        tags=dict(run.data.tags),
+        metrics=dict(run.data.metrics),
+        started_ms=run.info.start_time,
+    )
+
+
+def _as_trial(run: Any) -> Trial:
+    known = {k: v for k, v in run.data.params.items() if k in PARAMETERS}
+    outputs = run.outputs.model_outputs if run.outputs else []
+    return Trial(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        status=run.info.status,
+        params=TrialParams.from_values(known),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+        started_ms=run.info.start_time,
+        ended_ms=run.info.end_time,
+        model_id=outputs[0].model_id if outputs else None,
+    )
+
+
+def as_row(trial: Trial) -> dict[str, Any]:
+    """A trial as one flat row: name, status, parameters, metrics, seconds, run id."""
+    metrics = {k: v for k, v in trial.metrics.items() if "/" not in k}
+    return {
+        "trial": trial.trial_id,
+        "name": trial.name,
+        "status": trial.status,
+        **dataclasses.asdict(trial.params),
+        **metrics,
+        "run_id": trial.run_id,
+    }

@@ -1,0 +1,281 @@
+"""All writing to MLflow, over a client and run ids that are handed in.
+
+A search is a parent run, each of its trials a child run; names of tags and metrics are here and
+nowhere else. Reading is in :mod:`imdbtune.results`.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import io
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imdbtune import __version__, plots
+from imdbtune.errors import UserError
+from imdbtune.params import TrialParams
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Param
+
+    from imdbtune.trial import Epoch, TrialResult
+
+KIND = "imdbtune.kind"  # search, trial or train
+SEARCH = "imdbtune.search"
+SEARCH_ID = "imdbtune.search_id"
+TRIAL = "imdbtune.trial"
+OBJECTIVE = "imdbtune.objective"
+DATA = "imdbtune.data"
+DIGEST = "imdbtune.data_digest"
+CORPUS = "imdbtune.corpus"
+BATCHING = "imdbtune.batching"
+MODEL_PATH = "imdbtune.model"
+REASON = "imdbtune.reason"
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+PACKAGES = ("tensorflow", "keras", "keras-tuner", "mlflow", "numpy")
+CURVES = ("accuracy", "loss", "val_accuracy", "val_loss")
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """What the tracking store is told of a corpus; also enough to find it again."""
+
+    name: str
+    title: str
+    digest: str
+    source: str
+    train_rows: int
+    test_rows: int
+
+
+def common_tags(corpus: CorpusFacts, settings: Mapping[str, object]) -> dict[str, str]:
+    """Tags that a search shares with its trials: data, settings, versions, git commit."""
+    tags = {DATA: corpus.name, DIGEST: corpus.digest, CORPUS: corpus.source}
+    tags |= {f"imdbtune.{name}": str(value) for name, value in settings.items()}
+    tags["version.imdbtune"] = __version__
+    for package in PACKAGES:
+        tags[f"version.{package}"] = importlib.metadata.version(package)
+    commit = _git_commit()
+    return {**tags, "mlflow.source.git.commit": commit} if commit else tags
+
+
+def _git_commit() -> str:
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def get_experiment(client: MlflowClient, name: str) -> str:
+    """The id of the experiment, which is created if there is none of the name."""
+    from mlflow.exceptions import MlflowException
+
+    for _ in range(2):
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                raise UserError(
+                    f"experiment {name!r} is in MLflow's bin; restore it with "
+                    f"mlflow experiments restore -x {found.experiment_id}, or name another one."
+                )
+            return str(found.experiment_id)
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException as error:  # another process was first
+            lost = error
+    raise lost
+
+
+def adopted_run(client: MlflowClient) -> Any | None:
+    """The run that ``mlflow run`` has started for this process, if it did."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    return client.get_run(run_id) if run_id else None
+
+
+def _params(values: Mapping[str, object]) -> list[Param]:
+    from mlflow.entities import Param
+
+    return [Param(name, _text(value)) for name, value in values.items()]
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One MLflow run that is being written."""
+
+    client: MlflowClient
+    run_id: str
+
+    def log(
+        self,
+        metrics: Mapping[str, float] | None = None,
+        step: int = 0,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Metrics, parameters and tags in one request."""
+        from mlflow.entities import Metric, RunTag
+
+        now = _now_ms()
+        self.client.log_batch(
+            self.run_id,
+            metrics=[Metric(k, float(v), now, step) for k, v in (metrics or {}).items()],
+            params=_params(params or {}),
+            tags=[RunTag(k, v) for k, v in (tags or {}).items()],
+        )
+
+    def log_corpus(self, corpus: CorpusFacts) -> None:
+        """The corpus as an MLflow data set, with the project's own digest."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        rows = {"train_rows": corpus.train_rows, "test_rows": corpus.test_rows}
+        data = Dataset(
+            name=corpus.name,
+            digest=corpus.digest[:16],
+            source_type="local",
+            source=json.dumps({"uri": corpus.source}),
+            profile=json.dumps(rows),
+        )
+        tags = [InputTag("mlflow.data.context", "training")]
+        self.client.log_inputs(self.run_id, [DatasetInput(data, tags)])
+
+    def end(self, status: str, reason: str = "") -> None:
+        """Close the run as FINISHED, FAILED or KILLED."""
+        if reason:
+            self.log(tags={REASON: reason[:500]})
+        self.client.set_terminated(self.run_id, status=status)
+
+
+class TrialRun(Run):
+    """The run of one trial, written by the process that trains it."""
+
+    def log_epoch(self, execution: int, epoch: Epoch) -> None:
+        """One epoch's metrics at its step; executions after the first under a prefix."""
+        prefix = f"execution_{execution + 1}/" if execution else ""
+        values = {prefix + name: value for name, value in epoch.items() if name != "epoch"}
+        self.log(values, step=int(epoch["epoch"]))
+
+    def log_result(self, result: TrialResult, objective: str, folder: Path) -> None:
+        """Final metrics, the history as CSV and JSON, and the two plots of Listing 6.24."""
+        best = result.best
+        self.log(
+            {
+                **{f"best_{name}": best[name] for name in CURVES},
+                f"best_{objective}": result.score,
+                **({f"best_{objective}_std": _spread(result.scores)} if result.scores[1:] else {}),
+                "best_epoch": result.best_epoch,
+                "epochs_run": len(result.history),
+                "train_seconds": result.seconds,
+                "parameter_count": result.parameter_count,
+            },
+            tags={"imdbtune.compiled": _text(result.compiled)},
+        )
+        history = folder / "history"
+        history.mkdir(parents=True, exist_ok=True)
+        (history / "history.csv").write_text(_as_csv(result.history), encoding="utf-8")
+        (history / "history.json").write_text(
+            json.dumps(result.history, indent=1), encoding="utf-8"
+        )
+        name = self.client.get_run(self.run_id).info.run_name
+        for metric in ("accuracy", "loss"):
+            figure = plots.draw_curves(plots.curves_data(result.history, metric), name)
+            plots.save_png(figure, history / f"{metric}.png")
+        self.client.log_artifacts(self.run_id, str(history))
+
+    def log_model(self, path: Path) -> None:
+        """A ``.keras`` file as an MLflow Keras model with its signature."""
+        import keras
+        import mlflow
+        import numpy as np
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        ids = TensorSpec(np.dtype("int32"), (-1, -1), name="ids")
+        out = TensorSpec(np.dtype("float32"), (-1, 1), name="probability")
+        versions = [
+            f"{p}=={importlib.metadata.version(p)}" for p in ("tensorflow", "keras", "numpy")
+        ]
+        mlflow.set_tracking_uri(self.client.tracking_uri)
+        Model.log(
+            None,
+            mlflow.keras,
+            name="model",
+            run_id=self.run_id,
+            model=keras.models.load_model(path, compile=False),
+            signature=ModelSignature(inputs=Schema([ids]), outputs=Schema([out])),
+            pip_requirements=versions,
+        )
+
+    def fail(self, reason: str, traceback: str) -> None:
+        """Close the run as FAILED, with the reason as a tag and the traceback as an artifact."""
+        self.client.log_text(self.run_id, traceback, "traceback.txt")
+        self.end("FAILED", reason)
+
+
+def _spread(scores: Sequence[float]) -> float:
+    mean = sum(scores) / len(scores)
+    return float((sum((s - mean) ** 2 for s in scores) / (len(scores) - 1)) ** 0.5)
+
+
+def _as_csv(history: Sequence[Epoch]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+@dataclass(frozen=True)
+class SearchRun(Run):
+    """The parent run of a search, written by the driver."""
+
+    experiment_id: str
+    tags: dict[str, str]
+
+    @classmethod
+    def open(
+        cls, client: MlflowClient, name: str, experiment: str, tags: dict[str, str], kind: str
+    ) -> SearchRun:
+        """Start a run, or adopt the one that ``mlflow run`` has started."""
+        adopted = adopted_run(client)
+        own = {KIND: kind, SEARCH: name, **tags}
+        if adopted is not None:
+            run = cls(client, adopted.info.run_id, adopted.info.experiment_id, tags)
+            run.log(tags={**own, "mlflow.runName": name})
+            return run
+        experiment_id = get_experiment(client, experiment)
+        source = {"mlflow.source.name": "imdbtune", "mlflow.source.type": "LOCAL"}
+        made = client.create_run(experiment_id, tags={**source, **own}, run_name=name)
+        return cls(client, made.info.run_id, experiment_id, tags)
+
+    def start_trial(self, trial_id: str, params: TrialParams, extra: Mapping[str, object]) -> str:
+        """A child run for a trial, with its parameters; returns its run id."""
+        tags = {
+            **self.tags,
+            KIND: "trial",
+            TRIAL: trial_id,
+            SEARCH_ID: self.run_id,
+            PARENT: self.run_id,
+            "mlflow.source.name": "imdbtune",
+        }
+        made = self.client.create_run(self.experiment_id, tags=tags, run_name=params.label)
+        TrialRun(self.client, made.info.run_id).log(params={**params.as_dict(), **extra})
+        return str(made.info.run_id)

@@ -1,0 +1,231 @@
+"""One trial: a :class:`TrialSpec` in, a :class:`TrialResult` out.
+
+Knows neither Keras Tuner nor MLflow nor the command line, and writes nothing but the two files
+that the result names.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from imdbtune.data.batches import Batches, pad, validation_split
+from imdbtune.data.corpus import read_corpus
+from imdbtune.errors import TrialFailed
+from imdbtune.model import as_plain, compile_model, fused_model, plain_model
+from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
+
+# Below this many time steps in all (steps an epoch x epochs x maxlen) compiling costs more
+# than it saves; measured by benchmarks/steps.py.
+COMPILE_FROM = 10_000
+
+
+@dataclass
+class Training:
+    """What a single execution leaves behind."""
+
+    model: Any
+    history: list[Epoch]
+    best_epoch: int
+    score: float
+    compiled: bool
+
+
+def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: None) -> TrialResult:
+    """Train one configuration, keep its best epoch's weights and save the model in plain layers.
+
+    Args:
+        spec: what to train; ``spec.folder`` receives ``model.keras`` (and ``state.npz``).
+        on_epoch: called after each epoch with the execution's number (from 0) and its metrics.
+
+    Raises:
+        TrialFailed: the loss stopped being a number.
+    """
+    started = time.monotonic()
+    sign = 1.0 if spec.larger_is_better else -1.0
+    best: Training | None = None
+    scores = []
+    for execution in range(spec.executions):
+        done = _train_once(spec, execution, on_epoch)
+        scores.append(done.score)
+        if best is None or sign * done.score > sign * best.score:
+            best = done
+    assert best is not None
+    spec.folder.mkdir(parents=True, exist_ok=True)
+    path = spec.folder / "model.keras"
+    as_plain(best.model, spec.params, masked=spec.batching == "buckets").save(path)
+    return TrialResult(
+        history=tuple(best.history),
+        best_epoch=best.best_epoch,
+        scores=tuple(scores),
+        seconds=time.monotonic() - started,
+        parameter_count=int(best.model.count_params()),
+        model=path,
+        state=_state_path(spec) if spec.keep_state else None,
+        compiled=best.compiled,
+    )
+
+
+def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
+    seed = spec.seed + execution
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    compiled = wants_compiling(spec)
+    if spec.batching == "padded":
+        model, data = plain_model(spec.params, masked=False, seed=seed), _padded_data(spec)
+    elif compiled:
+        model, data = fused_model(spec.params, seed), _bucketed_data(spec, seed)
+    else:
+        model, data = plain_model(spec.params, seed=seed), _bucketed_data(spec, seed)
+    compile_model(model, spec.params, jit=compiled)
+    if spec.state is not None:
+        load_state(model, spec.state)
+    recorder = Recorder(lambda epoch: on_epoch(execution, epoch))
+    keeper = KeepState(_state_path(spec)) if spec.keep_state and execution == 0 else None
+    stopper = keras.callbacks.EarlyStopping(
+        monitor=spec.objective,
+        mode="max" if spec.larger_is_better else "min",
+        patience=spec.patience or spec.epochs + 1,
+        restore_best_weights=True,
+    )
+    callbacks = [recorder, *([keeper] if keeper else []), stopper]
+    model.fit(
+        **data,
+        initial_epoch=spec.initial_epoch,
+        epochs=spec.epochs,
+        verbose=0,
+        callbacks=callbacks,
+    )
+    best_epoch, score = best_of(recorder.history, spec)
+    return Training(model, recorder.history, best_epoch, score, compiled)
+
+
+def best_of(history: list[Epoch], spec: TrialSpec) -> tuple[int, float]:
+    """Number and objective of the best epoch; the first of equals."""
+    sign = 1.0 if spec.larger_is_better else -1.0
+    best = max(history, key=lambda epoch: (sign * epoch[spec.objective], -epoch["epoch"]))
+    return int(best["epoch"]), best[spec.objective]
+
+
+def wants_compiling(spec: TrialSpec) -> bool:
+    """Whether the steps are compiled: as told, or if it pays and cuDNN is not to be had."""
+    if spec.compile != "auto":
+        return spec.compile == "on"
+    if spec.batching == "padded" and tf.config.list_physical_devices("GPU"):
+        return False
+    rows = len(validation_split(_rows(spec))[0])
+    steps = math.ceil(rows / spec.params.batch_size) * (spec.epochs - spec.initial_epoch)
+    return steps * spec.params.maxlen * spec.params.depth >= COMPILE_FROM
+
+
+def _rows(spec: TrialSpec) -> int:
+    rows = len(read_corpus(spec.corpus).train)
+    return min(rows, spec.reviews) if spec.reviews else rows
+
+
+def _padded_data(spec: TrialSpec) -> dict[str, Any]:
+    """Listing 6.22 and the ``fit`` arguments of Listing 6.23."""
+    train = read_corpus(spec.corpus).train
+    rows = np.arange(_rows(spec))
+    ids = pad(train, rows, spec.params.maxlen, spec.params.vocabulary)
+    labels = train.labels[rows].astype(np.float32)
+    return {"x": ids, "y": labels, "batch_size": spec.params.batch_size, "validation_split": 0.2}
+
+
+def _bucketed_data(spec: TrialSpec, seed: int) -> dict[str, Any]:
+    train = read_corpus(spec.corpus).train
+    params = spec.params
+    part, held_out = validation_split(_rows(spec))
+    shape = (params.batch_size, params.maxlen, params.vocabulary)
+    rng = np.random.default_rng([seed, spec.initial_epoch])
+    return {
+        "x": as_dataset(Batches(train, part, *shape), rng, params.word_dropout),
+        "validation_data": as_dataset(Batches(train, held_out, *shape)),
+        "shuffle": False,
+    }
+
+
+def as_dataset(
+    batches: Batches, rng: np.random.Generator | None = None, word_dropout: float = 0.0
+) -> tf.data.Dataset:
+    """The batches as TensorFlow reads them; each pass is shuffled anew by ``rng``."""
+    shape = (batches.batch_size, batches.maxlen)
+    signature = (
+        tf.TensorSpec(shape, tf.int32),
+        tf.TensorSpec((batches.batch_size, 1), tf.float32),
+        tf.TensorSpec((batches.batch_size,), tf.float32),
+    )
+    made = tf.data.Dataset.from_generator(
+        lambda: batches.epoch(rng, word_dropout), output_signature=signature
+    )
+    return made.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)
+
+
+class Recorder(keras.callbacks.Callback):
+    """Collects the history, reports each epoch, and stops a training that has lost its way."""
+
+    def __init__(self, on_epoch: Callable[[Epoch], None]) -> None:
+        super().__init__()
+        self.on_epoch = on_epoch
+        self.history: list[Epoch] = []
+        self._began = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Start the epoch's clock."""
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Record the epoch; raises TrialFailed if a metric is not a finite number."""
+        metrics = {name: float(value) for name, value in (logs or {}).items()}
+        done = {"epoch": float(epoch + 1), **metrics, "seconds": time.monotonic() - self._began}
+        self.history.append(done)
+        self.on_epoch(done)
+        lost = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if lost:
+            raise TrialFailed(f"{lost[0]} became {metrics[lost[0]]} in epoch {epoch + 1}.")
+
+
+class KeepState(keras.callbacks.Callback):
+    """Saves weights and optimizer as the last epoch left them, to go on from later."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Runs before early stopping puts the best weights back."""
+        save_state(self.model, self.path)
+
+
+def _state_path(spec: TrialSpec) -> Path:
+    return spec.folder / "state.npz"
+
+
+def save_state(model: keras.Model, path: Path) -> None:
+    """Write all variables, the optimizer's included; aside first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    with aside.open("wb") as file:
+        np.savez(file, *[np.asarray(v) for v in _variables(model)])
+    aside.replace(path)
+
+
+def load_state(model: keras.Model, path: Path) -> None:
+    """Put back what :func:`save_state` wrote for a model of the same shape."""
+    with np.load(path, allow_pickle=False) as arrays:
+        for number, variable in enumerate(_variables(model)):
+            variable.assign(arrays[f"arr_{number}"])
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    return [*model.variables, *model.optimizer.variables]

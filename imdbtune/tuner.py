@@ -1,0 +1,202 @@
+"""The driver of a search: asks the oracle, keeps the workers busy, tells the oracle.
+
+The oracle and MLflow's parent run are written here, and only here; trials are trained and logged
+by the workers (:mod:`imdbtune.worker`).
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imdbtune.cluster import Executor, WorkerLost
+from imdbtune.config import SearchConfig
+from imdbtune.errors import SearchAborted
+from imdbtune.journal import Event, Journal, ask, asked, tell
+from imdbtune.params import TrialParams
+from imdbtune.tracking import Run, SearchRun, TrialRun
+from imdbtune.trial import TrialResult, TrialSpec
+from imdbtune.worker import Trainer, TrialFailure, TrialJob, trial_folder
+
+Listener = Callable[[str, dict[str, Any]], None]
+WAIT_S = 1.0
+MAX_ATTEMPTS = 3
+# A search stops when this many trials have failed and none has finished, or when more than
+# half of at least twice as many have.
+HOPELESS = 5
+
+
+@dataclass
+class Tuner:
+    """One search under way.
+
+    Args:
+        listener: called with ``started``, ``ended`` and ``exhausted`` and what is known of it.
+        clock: seconds that only go forward.
+    """
+
+    config: SearchConfig
+    oracle: Any
+    executor: Executor
+    search: SearchRun
+    journal: Journal
+    corpus: Path
+    folder: Path
+    store: str
+    listener: Listener
+    clock: Callable[[], float]
+    trainer: Trainer | None = None
+    attempts: Counter[str] = field(default_factory=Counter)
+    finished: dict[str, TrialResult] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)
+    running: dict[str, TrialJob] = field(default_factory=dict)
+    waiting: list[Event] = field(default_factory=list)
+    exhausted: bool = False
+
+    def run(self, on_idle: Callable[[], None] = lambda: None) -> None:
+        """Until the budget is spent or the space is; ``on_idle`` is called about once a second.
+
+        Raises:
+            SearchAborted: so many trials fail that the set-up must be wrong.
+        """
+        deadline = math.inf
+        if self.config.tuner.max_minutes:
+            deadline = self.clock() + self.config.tuner.max_minutes * 60
+        while True:
+            while len(self.running) < self.executor.slots and self.clock() < deadline:
+                event = self._next()
+                if event is None:
+                    break
+                self._start(event)
+            if not self.running:
+                return
+            for job, outcome in self.executor.done(WAIT_S):
+                self._end(job, outcome)
+            on_idle()
+
+    def _next(self) -> Event | None:
+        """The next trial: one to be run again, or a new one from the oracle, if there is any."""
+        if self.waiting:
+            return self.waiting.pop(0)
+        limit = self.config.tuner.trial_limit
+        known = len(self.oracle.trials)
+        if self.exhausted or (limit is not None and known >= limit):
+            return None
+        trial = ask(self.oracle, known)
+        if trial.status == "STOPPED":
+            self.exhausted = True
+            self.listener("exhausted", {"trials": known})
+        if trial.status != "RUNNING":
+            return None
+        event = asked(self.oracle, trial)
+        self.journal.append(event)
+        return event
+
+    def _start(self, event: Event) -> None:
+        trial_id, values = event["trial_id"], event["values"]
+        params = self.config.space.params(values)
+        self.attempts[trial_id] += 1
+        spec = self._spec(trial_id, params, values)
+        extra: dict[str, Any] = {"epochs": spec.epochs, "seed": spec.seed}
+        if "tuner/trial_id" in values:
+            extra["continues"] = values["tuner/trial_id"]
+        run_id = self.search.start_trial(trial_id, params, extra)
+        keep_all = self.config.tracking.keep_models == "all"
+        job = TrialJob(trial_id, spec, self.store, run_id, keep_all, self.trainer)
+        self.running[trial_id] = job
+        self.journal.append({"event": "started", "trial_id": trial_id, "run_id": run_id})
+        self.listener("started", {"trial_id": trial_id, "params": params, "epochs": spec.epochs})
+        self.executor.submit(job)
+
+    def _spec(self, trial_id: str, params: TrialParams, values: dict[str, Any]) -> TrialSpec:
+        config = self.config
+        before = values.get("tuner/trial_id")
+        return TrialSpec(
+            params=params,
+            corpus=self.corpus,
+            folder=trial_folder(self.folder, trial_id),
+            reviews=config.data.reviews,
+            epochs=int(values.get("tuner/epochs", config.training.epochs)),
+            initial_epoch=int(values.get("tuner/initial_epoch", 0)),
+            patience=config.training.patience,
+            objective=config.tuner.objective,
+            seed=config.tuner.seed,
+            executions=config.tuner.executions,
+            batching=config.training.batching,
+            compile=config.training.compile,
+            state=trial_folder(self.folder, before) / "state.npz" if before else None,
+            keep_state=config.tuner.kind == "hyperband",
+        )
+
+    def _end(self, job: TrialJob, outcome: Any) -> None:
+        del self.running[job.trial_id]
+        if isinstance(outcome, WorkerLost):
+            self._lost(job, outcome)
+            return
+        score = reason = None
+        if isinstance(outcome, TrialFailure):
+            reason = self.failed[job.trial_id] = outcome.reason
+        else:
+            self.finished[job.trial_id] = outcome
+            score = outcome.score
+            self.runs[job.trial_id] = job.run_id
+            self._keep_model(job.trial_id)
+        ended = {"event": "ended", "trial_id": job.trial_id, "run_id": job.run_id}
+        self.journal.append({**ended, "score": score, "reason": reason or ""})
+        tell(self.oracle, job.trial_id, score, reason or "")
+        facts = {"trial_id": job.trial_id, "params": job.spec.params, "run_id": job.run_id}
+        self.listener("ended", {**facts, "score": score, "reason": reason, "result": outcome})
+        self._check_hope()
+
+    def _lost(self, job: TrialJob, outcome: WorkerLost) -> None:
+        """Close the run of a trial whose worker died, and try again, a few times at most."""
+        Run(self.search.client, job.run_id).end("KILLED", outcome.reason)
+        if self.attempts[job.trial_id] >= MAX_ATTEMPTS:
+            reason = f"{outcome.reason} {MAX_ATTEMPTS} times"
+            self.running[job.trial_id] = job
+            self._end(job, TrialFailure(reason, reason))
+            return
+        trial = self.oracle.trials[job.trial_id]
+        self.waiting.append(asked(self.oracle, trial))
+
+    def _keep_model(self, trial_id: str) -> None:
+        """Keep the model files of the best few until the end, where MLflow has not got them all."""
+        self.kept.append(trial_id)
+        keep = self.config.tracking.keep_models
+        limit = {"all": 0, "best": 1}.get(keep) if not keep.isdigit() else int(keep)
+        sign = -1.0 if self.config.tuner.objective == "val_accuracy" else 1.0
+        self.kept.sort(key=lambda t: (sign * self.finished[t].score, t))
+        for dropped in self.kept[limit:]:
+            folder = trial_folder(self.folder, dropped)
+            shutil.rmtree(folder / "history", ignore_errors=True)
+            (folder / "model.keras").unlink(missing_ok=True)
+        del self.kept[limit:]
+
+    def log_kept_models(self) -> None:
+        """Hand the models that were held back to MLflow."""
+        for trial_id in self.kept:
+            run = TrialRun(self.search.client, self.runs[trial_id])
+            run.log_model(trial_folder(self.folder, trial_id) / "model.keras")
+
+    def _check_hope(self) -> None:
+        failed, finished = len(self.failed), len(self.finished)
+        if failed < HOPELESS or (finished and failed <= max(finished, 2 * HOPELESS)):
+            return
+        reason, times = Counter(self.failed.values()).most_common(1)[0]
+        raise SearchAborted(
+            f"{failed} of {failed + finished} trials have failed, {times} of them with: {reason}. "
+            "Change the space or the set-up."
+        )
+
+    def stop(self, reason: str) -> None:
+        """Close the runs of the trials under way as KILLED."""
+        for job in self.running.values():
+            TrialRun(self.search.client, job.run_id).end("KILLED", reason)
+        self.running.clear()

@@ -1,0 +1,228 @@
+"""Export folders: written whole or not at all, and nothing else is ever touched. No TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import resource
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imdbtune.errors import UserError
+from imdbtune.export.folder import read_export
+from imdbtune.export.keras_format import check_archive, export_keras
+from imdbtune.params import TrialParams
+
+FILES = ["README.md", "metadata.json", "model.keras", "vocabulary.json"]
+WORDS = {"the": 1, "don't": 2, "é": 3, "\ud800": 4}
+METADATA = {
+    "parameters": TrialParams(rnn="gru", vocabulary=200, maxlen=30).as_dict(),
+    "batching": "buckets",
+    "metrics": {"val_accuracy": 0.875},
+}
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Not a model, but packed like one."""
+    path = tmp_path / "trained.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+    return path
+
+
+@pytest.fixture
+def write(model: Path) -> Write:
+    def call(folder: Path, **changed: Any) -> Path:
+        arguments = {"word_index": WORDS, "metadata": METADATA} | changed
+        return export_keras(model, folder=folder, **arguments)
+
+    return call
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = folder.rglob("*")
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files if f.is_file()}
+
+
+def test_what_is_written_is_read_again(write: Write, model: Path, tmp_path: Path) -> None:
+    folder = write(tmp_path / "a" / "b")
+    assert sorted(f.name for f in folder.iterdir()) == FILES
+    assert (folder / "model.keras").read_bytes() == model.read_bytes()
+    export = read_export(folder)
+    assert export.word_index == WORDS
+    assert (export.model_format, export.vocabulary, export.maxlen) == ("keras", 200, 30)
+    assert export.batching == "buckets"
+    assert export.metadata["metrics"] == METADATA["metrics"]
+    assert export.metadata["files"] == FILES
+    assert "gru-d1-u32-L30" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_others_may_read_the_folder_as_the_umask_says(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "usual").mkdir()
+    usual = (tmp_path / "usual").stat().st_mode
+    assert stat.S_IMODE(write(tmp_path / "new").stat().st_mode) == stat.S_IMODE(usual)
+
+
+def test_our_keys_win_over_given_metadata(write: Write, tmp_path: Path) -> None:
+    folder = write(tmp_path / "new", metadata={**METADATA, "format": "x", "maxlen": 7})
+    assert read_export(folder).maxlen == 30
+
+
+def test_an_empty_folder_is_filled_and_stays_the_same(write: Write, tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    before = folder.stat().st_ino
+    write(folder)
+    assert folder.stat().st_ino == before
+    assert sorted(f.name for f in folder.iterdir()) == FILES
+
+
+def test_the_current_folder(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert write(Path()) == tmp_path / "here"
+    assert sorted(f.name for f in Path().iterdir()) == FILES
+
+
+@pytest.mark.parametrize("name", ["with space", "новый", "-rf", "a\nb", "100%{x}", "日本.keras"])
+def test_unusual_names(write: Write, tmp_path: Path, name: str) -> None:
+    assert read_export(write(tmp_path / name)).maxlen == 30
+
+
+def test_through_a_link(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    write(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert read_export(tmp_path / "real").maxlen == 30
+
+
+def test_an_export_is_replaced_only_if_told_so(write: Write, tmp_path: Path) -> None:
+    folder = write(tmp_path / "new")
+    before = contents(folder)
+    with pytest.raises(UserError, match="is an export already"):
+        write(folder, word_index={"other": 1})
+    assert contents(folder) == before
+    write(folder, word_index={"other": 1}, overwrite=True)
+    assert read_export(folder).word_index == {"other": 1}
+    assert sorted(f.name for f in folder.iterdir()) == FILES
+
+
+def test_replacing_removes_the_old_model_and_keeps_what_is_not_ours(
+    write: Write, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "new")
+    (folder / "notes.txt").write_text("mine")
+    (folder / "old_model").mkdir()
+    (folder / "old_model" / "weights").write_text("1")
+    document = json.loads((folder / "metadata.json").read_text())
+    document["files"] += ["old_model", "..", "../trained.keras", "/", 3]
+    (folder / "metadata.json").write_text(json.dumps(document))
+    write(folder, overwrite=True)
+    assert sorted(f.name for f in folder.iterdir()) == sorted([*FILES, "notes.txt"])
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "trained.keras").is_file()
+
+
+@pytest.mark.parametrize("metadata", [None, "{}", "[]", "not JSON", '{"format": "other"}'])
+def test_other_files_are_never_touched(write: Write, tmp_path: Path, metadata: str | None) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    if metadata is not None:
+        (folder / "metadata.json").write_text(metadata)
+    before = contents(folder)
+    with pytest.raises(UserError, match="holds other files"):
+        write(folder, overwrite=True)
+    assert contents(folder) == before
+
+
+def test_a_file_in_the_way(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file"):
+        write(tmp_path / "file", overwrite=True)
+    assert (tmp_path / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["file/below", "file/far/below", "a\0b", "\ud800", "x" * 300])
+def test_places_that_cannot_be(write: Write, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot be written") as raised:
+        write(tmp_path / name)
+    assert len(str(raised.value).splitlines()) == 1
+    str(raised.value).encode()
+
+
+def test_a_loop_of_links(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(UserError, match="cannot be written"):
+        write(tmp_path / "a")
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_full_disk_leaves_nothing(write: Write, tmp_path: Path, existing: bool) -> None:
+    folder = tmp_path / "new"
+    if existing:
+        write(folder)
+    before = contents(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(UserError, match="cannot be written"):
+            write(folder, word_index={f"w{i}": i for i in range(1, 2000)}, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert contents(tmp_path) == before
+
+
+def test_a_corpus_without_words_is_refused(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no word index"):
+        write(tmp_path / "new", word_index={})
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a zip", "cut"])
+def test_no_model(write: Write, model: Path, tmp_path: Path, content: bytes | str | None) -> None:
+    if content is None:
+        model.unlink()
+    else:
+        model.write_bytes(model.read_bytes()[:-9] if content == "cut" else bytes(content))
+    with pytest.raises(UserError, match=r"not a readable \.keras file"):
+        write(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "member", ["../evil", "assets/../../evil", "/evil", "..\\evil", "C:/evil", "\\\\host\\evil"]
+)
+def test_an_archive_that_leads_out_is_refused(model: Path, member: str) -> None:
+    with zipfile.ZipFile(model, "a") as archive:
+        archive.writestr(member, "x")
+    with pytest.raises(UserError, match="not safe to open: it would unpack to"):
+        check_archive(model)
+
+
+def test_an_archive_that_explodes_is_refused(model: Path) -> None:
+    with zipfile.ZipFile(model, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("model.weights.h5", bytes(65 * 2**20))
+    with pytest.raises(UserError, match=r"not safe to open: .* bytes would unpack to 68,"):
+        check_archive(model)
+
+
+def test_a_wrong_checksum_is_noticed(model: Path) -> None:
+    model.write_bytes(model.read_bytes().replace(b"{}", b"[]"))
+    with pytest.raises(UserError, match=r"not a readable \.keras file \('config\.json' is damaged"):
+        check_archive(model)
+
+
+def test_a_large_archive_that_is_stored_is_fine(model: Path) -> None:
+    with zipfile.ZipFile(model, "a") as archive:
+        archive.writestr("model.weights.h5", bytes(65 * 2**20))
+    check_archive(model)
