@@ -154,9 +154,14 @@ def _check_keep_models(text: str) -> None:
 def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> SearchConfig:
     """The configuration in a TOML file, or in a bundled workflow named without ``.toml``.
 
+    Without a file it is the workflow ``default``; but overrides that name hyperparameters then
+    make up the whole space, and everything else keeps the listing's value.
+
     Raises:
         UserError: no such file, not TOML, or a wrong key or value in it.
     """
+    if path is None and any(key.startswith("space.") for key in overrides):
+        return parse_config({}, overrides)
     text, origin = _read(path or "default")
     try:
         table = tomllib.loads(text)

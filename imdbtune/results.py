@@ -174,13 +174,11 @@ def fetch_model(client: MlflowClient, trial: Trial, folder: Path) -> Path:
             f"the model of {trial.name} (run {trial.run_id}) was not kept; "
             "search again with --keep-models all, or best."
         )
-    source = f"models:/{trial.model_id}/data/model.keras"
     try:
-        return Path(
-            download_artifacts(
-                artifact_uri=source, dst_path=str(folder), tracking_uri=client.tracking_uri
-            )
-        )
+        model = client.get_logged_model(trial.model_id)
+        source = f"{model.artifact_location}/data/model.keras"
+        where = {"dst_path": str(folder), "tracking_uri": client.tracking_uri}
+        return Path(download_artifacts(artifact_uri=source, **where))
     except (MlflowException, OSError) as error:
         raise UserError(
             f"the model file of {trial.name} (run {trial.run_id}) cannot be read: "
