@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import filelock
 import tomli_w
 
 from imdbtune import results, tracking
 from imdbtune.config import SearchConfig
 from imdbtune.data.sources import default_cache, open_corpus
 from imdbtune.errors import SearchAborted, UserError
+from imdbtune.journal import Journal
 from imdbtune.results import Search, Trial
 from imdbtune.store import connect, resolve_uri
 from imdbtune.trial import TrialSpec
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from imdbtune.data.corpus import Corpus
+    from imdbtune.journal import Event
     from imdbtune.predict import Prediction
 
 Listener = Callable[[str, dict[str, Any]], None]
@@ -87,11 +90,6 @@ def search(
         SearchAborted: too many trials fail.
         KeyboardInterrupt: after the runs were closed as KILLED.
     """
-    from imdbtune.cluster import open_cluster, thread_environment
-    from imdbtune.journal import Journal
-    from imdbtune.oracles import make_oracle
-    from imdbtune.tuner import Tuner
-
     resolved = plan(config, workers)
     corpus = open_corpus(
         config.data.source,
@@ -99,35 +97,126 @@ def search(
         lambda text: listener("notice", {"text": text}),
     )
     client = connect(resolved.store)
-    os.environ.update(thread_environment(1))
     parent = _open_search(client, config, corpus_facts(corpus, config.data.source))
-    home = (folder or Path(".imdbtune")).absolute() / parent.run_id
+    home = _home(folder, parent.run_id)
     home.mkdir(parents=True, exist_ok=True)
-    found = results.find_search(client, parent.run_id)
-    listener("opened", {"search": found, "plan": resolved, "corpus": corpus, "folder": home})
-    with (
-        _closing(client, found, config) as publish,
-        open_cluster(resolved.workers, home, lambda event: listener("epoch", event)) as executor,
-    ):
-        tuner = Tuner(
-            config=config,
-            oracle=make_oracle(config),
-            executor=executor,
-            search=parent,
-            journal=Journal(home / "journal.jsonl"),
-            corpus=corpus.folder,
-            folder=home,
-            store=resolved.store,
-            listener=listener,
-            clock=time.monotonic,
-            trainer=trainer,
+    return _drive(resolved, client, parent, home, corpus, listener, trainer)
+
+
+def resume(
+    search_ref: str | None = None,
+    overrides: Mapping[str, object] = {},
+    *,
+    uri: str = "",
+    workers: int | None = None,
+    cache: Path | None = None,
+    folder: Path | None = None,
+    listener: Listener = _ignore,
+    trainer: Trainer | None = None,
+) -> Search:
+    """Go on with a search that was interrupted or has crashed, or extend one that has ended.
+
+    Finished trials stay as they are; those that were under way are closed as KILLED and run
+    again, as new runs under their old numbers.
+
+    Args:
+        search_ref: run id or name; ``None``: the last search.
+        overrides: ``tuner.max_trials`` and ``tuner.max_minutes`` may be changed; anything else
+            must be what it was.
+        uri: the tracking store; the other arguments are those of :func:`search`.
+
+    Raises:
+        UserError: no such search, its journal is not here, or the configuration differs.
+        SearchAborted: another process is working on it.
+    """
+    from imdbtune.resuming import reconcile, stored_config
+
+    client = connect(resolve_uri(uri))
+    found = results.find_search(client, search_ref)
+    home = _home(folder, found.run_id)
+    if not (home / "journal.jsonl").exists():
+        raise UserError(
+            f"search {found.name!r} cannot go on here: {home} is missing; run this in the folder "
+            "in which it was begun, or begin a new one."
         )
-        try:
-            tuner.run(publish)
-        except BaseException as error:
-            tuner.stop("interrupted" if isinstance(error, KeyboardInterrupt) else "search aborted")
-            raise
-        tuner.log_kept_models()
+    config = stored_config(client, found, overrides)
+    resolved = plan(config, workers)
+    corpus = open_corpus(
+        config.data.source,
+        cache or default_cache(),
+        lambda text: listener("notice", {"text": text}),
+    )
+    check_corpus(corpus, found.tags, found.name)
+    with _only_driver(home):
+        parent = tracking.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
+        events = reconcile(client, found, Journal(home / "journal.jsonl"))
+        parent.reopen()
+        return _drive(resolved, client, parent, home, corpus, listener, trainer, events)
+
+
+def _home(folder: Path | None, run_id: str) -> Path:
+    return (folder or Path(".imdbtune")).absolute() / run_id
+
+
+@contextmanager
+def _only_driver(home: Path) -> Iterator[None]:
+    """A lock on the search's folder, which a dead process does not hold."""
+    lock = filelock.FileLock(home / "driver.lock", is_singleton=True)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise SearchAborted(f"another process is working on this search ({home}).") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _drive(
+    resolved: Plan,
+    client: MlflowClient,
+    parent: tracking.SearchRun,
+    home: Path,
+    corpus: Corpus,
+    listener: Listener,
+    trainer: Trainer | None,
+    events: list[Event] | None = None,
+) -> Search:
+    """Run the trials that are left, on workers, and close the parent run."""
+    from imdbtune.cluster import open_cluster, thread_environment
+    from imdbtune.oracles import make_oracle
+    from imdbtune.tuner import Tuner
+
+    config = resolved.config
+    os.environ.update(thread_environment(1))
+    found = results.find_search(client, parent.run_id)
+    with _only_driver(home), _closing(client, found, config) as publish:
+        listener("opened", {"search": found, "plan": resolved, "corpus": corpus, "folder": home})
+        oracle = make_oracle(config)
+        with open_cluster(
+            resolved.workers, home, lambda event: listener("epoch", event)
+        ) as executor:
+            tuner = Tuner(
+                config=config,
+                oracle=oracle,
+                executor=executor,
+                search=parent,
+                journal=Journal(home / "journal.jsonl"),
+                corpus=corpus.folder,
+                folder=home,
+                store=resolved.store,
+                listener=listener,
+                clock=time.monotonic,
+                trainer=trainer,
+            )
+            tuner.restore(events or [])
+            try:
+                tuner.run(publish)
+            except BaseException as error:
+                interrupted = isinstance(error, KeyboardInterrupt)
+                tuner.stop("interrupted" if interrupted else f"search aborted: {error}")
+                raise
+            tuner.log_kept_models()
     return results.find_search(client, parent.run_id)
 
 
@@ -211,7 +300,7 @@ def train(
         UserError: the space has something to choose, or data or store cannot be used.
         SearchAborted: the training failed.
     """
-    from imdbtune.cluster import cpu_count, thread_environment
+    from imdbtune.cluster import thread_environment
 
     params = config.space.single()
     if params is None:
@@ -235,7 +324,7 @@ def train(
     run.log_corpus(facts)
     run.log(params={**params.as_dict(), "seed": config.tuner.seed})
     listener("opened", {"run_id": run.run_id, "corpus": corpus, "params": params})
-    os.environ.update(thread_environment(cpu_count()))
+    os.environ.update(thread_environment(1))
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         spec = TrialSpec(
             params=params,
@@ -288,12 +377,18 @@ def open_trial_corpus(trial: Trial, cache: Path | None = None) -> Corpus:
     """
     source = trial.tags.get(tracking.CORPUS, "")
     corpus = open_corpus(source, cache or default_cache(), lambda text: None)
-    if corpus.digest != trial.tags.get(tracking.DIGEST):
-        raise UserError(
-            f"the reviews at {source} are not those that {trial.name} was trained on "
-            f"(digest {corpus.digest[:12]}, was {trial.tags.get(tracking.DIGEST, '')[:12]})."
-        )
+    check_corpus(corpus, trial.tags, trial.name)
     return corpus
+
+
+def check_corpus(corpus: Corpus, tags: Mapping[str, str], name: str) -> None:
+    """Raise UserError unless the corpus is the one that a run's tags name."""
+    was = tags.get(tracking.DIGEST, "")
+    if corpus.digest != was:
+        raise UserError(
+            f"the reviews at {tags.get(tracking.CORPUS)} are not those of {name} "
+            f"(digest {corpus.digest[:12]}, was {was[:12]}); put the old ones back."
+        )
 
 
 def evaluate(trial: Trial, *, uri: str = "", cache: Path | None = None) -> dict[str, float]:

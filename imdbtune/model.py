@@ -18,6 +18,11 @@ from imdbtune.recurrence import Recurrence
 
 LAYERS = {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
 CELLS = {"simple_rnn": layers.SimpleRNNCell, "lstm": layers.LSTMCell, "gru": layers.GRUCell}
+INITIALIZERS = {
+    "embeddings": keras.initializers.RandomUniform,
+    "kernel": keras.initializers.GlorotUniform,
+    "recurrent_kernel": keras.initializers.Orthogonal,
+}
 OPTIMIZERS = {
     "rmsprop": keras.optimizers.RMSprop,
     "adam": keras.optimizers.Adam,
@@ -78,6 +83,18 @@ def _pool(pooling: str, ids: Any, sequence: Any) -> Any:
         total = ops.sum(sequence * words, axis=1)
         pooled.append(total / ops.maximum(ops.sum(words, axis=1), 1.0))
     return pooled[0] if len(pooled) == 1 else ops.concatenate(pooled, axis=-1)
+
+
+def initialize(model: keras.Model, seed: int) -> None:
+    """Draw the weights from Keras's default initializers with seeds of their own.
+
+    Keras draws the seeds from Python's global random numbers, which other threads of a worker
+    use as well. Both forms of a model start from the same weights this way.
+    """
+    for number, weight in enumerate(_without_seeds(model)):
+        initializer = INITIALIZERS.get(weight.name)
+        if initializer is not None:
+            weight.assign(initializer(seed=1000 * seed + number)(weight.shape))
 
 
 def compile_model(model: keras.Model, params: TrialParams, jit: bool) -> keras.Model:

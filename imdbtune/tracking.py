@@ -157,6 +157,10 @@ class Run:
         tags = [InputTag("mlflow.data.context", "training")]
         self.client.log_inputs(self.run_id, [DatasetInput(data, tags)])
 
+    def reopen(self) -> None:
+        """Mark a run that had ended, or was left behind by a crash, as RUNNING again."""
+        self.client.update_run(self.run_id, status="RUNNING")
+
     def end(self, status: str, reason: str = "") -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
         if reason:
@@ -258,13 +262,23 @@ class SearchRun(Run):
         adopted = adopted_run(client)
         own = {KIND: kind, SEARCH: name, **tags}
         if adopted is not None:
-            run = cls(client, adopted.info.run_id, adopted.info.experiment_id, tags)
+            run = cls(client, adopted.info.run_id, adopted.info.experiment_id, own)
             run.log(tags={**own, "mlflow.runName": name})
             return run
         experiment_id = get_experiment(client, experiment)
         source = {"mlflow.source.name": "imdbtune", "mlflow.source.type": "LOCAL"}
         made = client.create_run(experiment_id, tags={**source, **own}, run_name=name)
-        return cls(client, made.info.run_id, experiment_id, tags)
+        return cls(client, made.info.run_id, experiment_id, own)
+
+    @classmethod
+    def adopt(
+        cls, client: MlflowClient, run_id: str, experiment_id: str, tags: Mapping[str, str]
+    ) -> SearchRun:
+        """A search's run that exists, with the tags that its trials share."""
+        shared = {k: v for k, v in tags.items() if k.startswith(("imdbtune.", "version."))}
+        for own in (KIND, REASON, "imdbtune.best", "imdbtune.best_run_id"):
+            shared.pop(own, None)
+        return cls(client, run_id, experiment_id, shared)
 
     def start_trial(self, trial_id: str, params: TrialParams, extra: Mapping[str, object]) -> str:
         """A child run for a trial, with its parameters; returns its run id."""

@@ -20,7 +20,7 @@ import tensorflow as tf
 from imdbtune.data.batches import Batches, pad, validation_split
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import TrialFailed
-from imdbtune.model import as_plain, compile_model, fused_model, plain_model
+from imdbtune.model import as_plain, compile_model, fused_model, initialize, plain_model
 from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
 
 # Below this many time steps in all (steps an epoch x epochs x maxlen) compiling costs more
@@ -85,6 +85,7 @@ def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
         model, data = fused_model(spec.params, seed), _bucketed_data(spec, seed)
     else:
         model, data = plain_model(spec.params, seed=seed), _bucketed_data(spec, seed)
+    initialize(model, seed)
     compile_model(model, spec.params, jit=compiled)
     if spec.state is not None:
         load_state(model, spec.state)

@@ -17,10 +17,10 @@ from typing import Any
 from imdbtune.cluster import Executor, WorkerLost
 from imdbtune.config import SearchConfig
 from imdbtune.errors import SearchAborted
-from imdbtune.journal import Event, Journal, ask, asked, tell
+from imdbtune.journal import Event, Journal, ask, asked, replay, tell
 from imdbtune.params import TrialParams
 from imdbtune.tracking import Run, SearchRun, TrialRun
-from imdbtune.trial import TrialResult, TrialSpec
+from imdbtune.trial import TrialSpec
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, trial_folder
 
 Listener = Callable[[str, dict[str, Any]], None]
@@ -52,13 +52,20 @@ class Tuner:
     clock: Callable[[], float]
     trainer: Trainer | None = None
     attempts: Counter[str] = field(default_factory=Counter)
-    finished: dict[str, TrialResult] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     runs: dict[str, str] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
     running: dict[str, TrialJob] = field(default_factory=dict)
     waiting: list[Event] = field(default_factory=list)
     exhausted: bool = False
+
+    def restore(self, events: list[Event]) -> None:
+        """Take up a search where its journal ends: what has not ended is to be run again."""
+        self.waiting = replay(self.oracle, [e for e in events if e["event"] != "started"])
+        for event in events:
+            if event["event"] == "ended":
+                self._note_end(event)
 
     def run(self, on_idle: Callable[[], None] = lambda: None) -> None:
         """Until the budget is spent or the space is; ``on_idle`` is called about once a second.
@@ -140,20 +147,24 @@ class Tuner:
         if isinstance(outcome, WorkerLost):
             self._lost(job, outcome)
             return
-        score = reason = None
-        if isinstance(outcome, TrialFailure):
-            reason = self.failed[job.trial_id] = outcome.reason
-        else:
-            self.finished[job.trial_id] = outcome
-            score = outcome.score
-            self.runs[job.trial_id] = job.run_id
-            self._keep_model(job.trial_id)
+        failure = outcome.reason if isinstance(outcome, TrialFailure) else ""
+        score = None if failure else outcome.score
         ended = {"event": "ended", "trial_id": job.trial_id, "run_id": job.run_id}
-        self.journal.append({**ended, "score": score, "reason": reason or ""})
-        tell(self.oracle, job.trial_id, score, reason or "")
+        event = {**ended, "score": score, "reason": failure}
+        self.journal.append(event)
+        tell(self.oracle, job.trial_id, score, failure)
+        self._note_end(event)
         facts = {"trial_id": job.trial_id, "params": job.spec.params, "run_id": job.run_id}
-        self.listener("ended", {**facts, "score": score, "reason": reason, "result": outcome})
+        self.listener("ended", {**facts, "score": score, "reason": failure})
         self._check_hope()
+
+    def _note_end(self, event: Event) -> None:
+        trial_id = event["trial_id"]
+        if event["score"] is None:
+            self.failed[trial_id] = event["reason"]
+        else:
+            self.scores[trial_id], self.runs[trial_id] = event["score"], event["run_id"]
+            self._keep_model(trial_id)
 
     def _lost(self, job: TrialJob, outcome: WorkerLost) -> None:
         """Close the run of a trial whose worker died, and try again, a few times at most."""
@@ -172,7 +183,7 @@ class Tuner:
         keep = self.config.tracking.keep_models
         limit = {"all": 0, "best": 1}.get(keep) if not keep.isdigit() else int(keep)
         sign = -1.0 if self.config.tuner.objective == "val_accuracy" else 1.0
-        self.kept.sort(key=lambda t: (sign * self.finished[t].score, t))
+        self.kept.sort(key=lambda t: (sign * self.scores[t], t))
         for dropped in self.kept[limit:]:
             folder = trial_folder(self.folder, dropped)
             shutil.rmtree(folder / "history", ignore_errors=True)
@@ -182,11 +193,13 @@ class Tuner:
     def log_kept_models(self) -> None:
         """Hand the models that were held back to MLflow."""
         for trial_id in self.kept:
-            run = TrialRun(self.search.client, self.runs[trial_id])
-            run.log_model(trial_folder(self.folder, trial_id) / "model.keras")
+            path = trial_folder(self.folder, trial_id) / "model.keras"
+            if path.exists():
+                TrialRun(self.search.client, self.runs[trial_id]).log_model(path)
+                path.unlink()
 
     def _check_hope(self) -> None:
-        failed, finished = len(self.failed), len(self.finished)
+        failed, finished = len(self.failed), len(self.scores)
         if failed < HOPELESS or (finished and failed <= max(finished, 2 * HOPELESS)):
             return
         reason, times = Counter(self.failed.values()).most_common(1)[0]

@@ -50,6 +50,8 @@ def best(
 ) -> None:
     """See HELP."""
     from imdbtune import api, results
+    from imdbtune.cli.chatter import chatter_to_log
+    from imdbtune.export.folder import check_target
 
     found, trial = api.best(search or None, uri=tracking_uri)
     facts: dict[str, Any] = {"search": found.name, "search_id": found.run_id}
@@ -57,17 +59,16 @@ def best(
         typer.echo(details(trial, found))
     uri, kept = tracking_uri, opt.optional_path(cache)
     if export:
-        from imdbtune.export.folder import check_target
-
         check_target(Path(export), overwrite)
         metrics: dict[str, float] = {}
-        if test:
-            if not as_json and "test_accuracy" not in trial.metrics:
-                typer.echo("evaluating on the test reviews ...", err=True)
-            metrics = api.evaluate(trial, uri=uri, cache=kept)
-        folder = api.export(
-            trial, Path(export), uri=uri, cache=kept, overwrite=overwrite, extra=metrics
-        )
+        with chatter_to_log() as err:
+            if test:
+                if "test_accuracy" not in trial.metrics:
+                    err.write("evaluating on the test reviews ...\n")
+                metrics = api.evaluate(trial, uri=uri, cache=kept)
+            folder = api.export(
+                trial, Path(export), uri=uri, cache=kept, overwrite=overwrite, extra=metrics
+            )
         facts |= {"export": str(folder), **metrics}
         if not as_json:
             _tell_export(folder, metrics)

@@ -48,13 +48,13 @@ Json = Annotated[bool, typer.Option("--json", help="JSON for machines on standar
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
-def configuration(file: str, flags: dict[str, str], settings: list[str] | None) -> SearchConfig:
-    """The file (or bundled workflow) with flags over it; an empty flag counts as not given.
+def overrides(flags: dict[str, str], settings: list[str] | None) -> dict[str, object]:
+    """What is given on the command line, by dotted key; an empty flag counts as not given.
 
     Raises:
-        UserError: a wrong key or value.
+        UserError: a ``--set`` without key or value.
     """
-    overrides: dict[str, object] = {key: value for key, value in flags.items() if value}
+    given: dict[str, object] = {key: value for key, value in flags.items() if value}
     for setting in settings or []:
         key, equals, value = setting.partition("=")
         if not equals or "." not in key:
@@ -62,8 +62,17 @@ def configuration(file: str, flags: dict[str, str], settings: list[str] | None) 
                 f"--set {shown(setting)} is not SECTION.KEY=VALUE; "
                 "write for example --set training.patience=3."
             )
-        overrides[key.strip()] = value.strip()
-    return load_config(file or None, overrides)
+        given[key.strip()] = value.strip()
+    return given
+
+
+def configuration(file: str, flags: dict[str, str], settings: list[str] | None) -> SearchConfig:
+    """The file (or bundled workflow) with flags over it.
+
+    Raises:
+        UserError: a wrong key or value.
+    """
+    return load_config(file or None, overrides(flags, settings))
 
 
 def optional_path(text: str) -> Path | None:

@@ -6,12 +6,15 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.errors import UserError
+
+if TYPE_CHECKING:
+    from imdbtune.predict import Prediction
 
 HELP = """Label review texts with an exported model.
 
@@ -46,16 +49,23 @@ def predict(
             "no text; give reviews in quotes, or - to read one a line from standard input."
         )
     from imdbtune import api
+    from imdbtune.cli.chatter import chatter_to_log
 
-    for prediction in api.predict(Path(model), _lines(texts)):
-        if as_json:
-            facts = {"label": prediction.label, "probability": prediction.probability}
-            typer.echo(json.dumps({**facts, "text": prediction.text}))
-        else:
-            start = " ".join(prediction.text[:200].split())
-            cut = start if len(start) <= 60 else start[:57] + "..."
-            printable = "".join(c if c.isprintable() else "?" for c in cut)
-            typer.echo(f"{prediction.label:<9}{prediction.probability:.4f}  {printable}")
+    with chatter_to_log():
+        for prediction in api.predict(Path(model), _lines(texts)):
+            typer.echo(_as_json(prediction) if as_json else _as_line(prediction))
+
+
+def _as_json(prediction: Prediction) -> str:
+    facts = {"label": prediction.label, "probability": prediction.probability}
+    return json.dumps({**facts, "text": prediction.text})
+
+
+def _as_line(prediction: Prediction) -> str:
+    start = " ".join(prediction.text[:200].split())
+    cut = start if len(start) <= 60 else start[:57] + "..."
+    printable = "".join(c if c.isprintable() else "?" for c in cut)
+    return f"{prediction.label:<9}{prediction.probability:.4f}  {printable}"
 
 
 def _lines(texts: list[str]) -> Iterator[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,10 +12,12 @@ import typer
 from imdbtune.cli import options as opt
 from imdbtune.cli.progress import make_progress
 from imdbtune.cli.tables import leaderboard
-from imdbtune.config import SearchConfig
+from imdbtune.config import SearchConfig, load_config
+from imdbtune.errors import SearchAborted
 
 if TYPE_CHECKING:
     from imdbtune.api import Plan
+    from imdbtune.results import Search
 
 HELP = """Search a space of models; every trial is tracked in MLflow.
 
@@ -27,6 +31,8 @@ Examples:
   imdbtune search rnn_types --data imdb.npz --max-trials 20
 
   imdbtune search --rnn lstm,gru --depth 1-3 --units 16-64:x2 --maxlen 100,200,500 --dry-run
+
+  imdbtune search --resume --max-trials 30
 """
 
 
@@ -63,6 +69,10 @@ def search(
     experiment: opt.Experiment = "",
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a search; SPACE is then its name or run id."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run, and create nothing.")
     ] = False,
@@ -89,38 +99,56 @@ def search(
         "tracking.uri": tracking_uri,
         "tracking.keep_models": keep_models,
     }
-    config = opt.configuration(space, flags, settings)
     count = None if workers in ("", "auto") else opt.whole_number("--workers", workers, 0, 1024)
-    if dry_run:
-        _dry_run(config, count, as_json)
-        return
-    _search(config, count, cache, as_json, quiet)
+    overrides = opt.overrides(flags, settings)
+    from imdbtune import api
+
+    run: Callable[..., Search]
+    if resume:
+        run = partial(api.resume, space or None, overrides, uri=tracking_uri)
+    else:
+        config = load_config(space or None, overrides)
+        if dry_run:
+            _dry_run(config, count, as_json)
+            return
+        run = partial(api.search, config)
+    opened: dict[str, Any] = {}
+    try:
+        with make_progress(as_json=as_json, quiet=quiet) as progress:
+
+            def listen(kind: str, facts: dict[str, Any]) -> None:
+                opened.update(facts if kind == "opened" else {})
+                progress(kind, facts)
+
+            run(workers=count, cache=opt.optional_path(cache), listener=listen)
+    except (KeyboardInterrupt, SearchAborted) as error:
+        if not opened:
+            raise
+        said = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        run_id = opened["search"].run_id
+        typer.echo(f"imdbtune: {said}; go on with: imdbtune search --resume {run_id}", err=True)
+        raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 1) from error
+    _tell(opened["plan"], opened["search"].run_id, as_json)
 
 
-def _search(
-    config: SearchConfig, workers: int | None, cache: str, as_json: bool, quiet: bool
-) -> None:
-    from imdbtune import api, results
-    from imdbtune.store import connect, resolve_uri
+def _tell(plan: Plan, run_id: str, as_json: bool) -> None:
+    """The leaderboard, and what one would do next."""
+    from imdbtune import results
+    from imdbtune.store import connect, hide_secrets
 
-    with make_progress(as_json=as_json, quiet=quiet) as progress:
-        found = api.search(
-            config, workers=workers, cache=opt.optional_path(cache), listener=progress
-        )
-    client = connect(resolve_uri(config.tracking.uri))
+    client = connect(plan.store)
+    found = results.find_search(client, run_id)
     trials = results.read_trials(client, found)
     if as_json:
         rows = [results.as_row(trial) for trial in trials]
         typer.echo(json.dumps({"event": "finished", "search": found.run_id, "trials": rows}))
         return
-    varied = [d.name for d in config.space.searched]
+    varied = [d.name for d in plan.config.space.searched]
     typer.echo(leaderboard(found, trials[:10], varied))
     if len(trials) > 10:
         typer.echo(f"... and {len(trials) - 10} more: imdbtune compare")
-    typer.echo(
-        "\nnext: imdbtune best --export winner    or    mlflow ui --backend-store-uri "
-        + str(client.tracking_uri)
-    )
+    store = hide_secrets(plan.store)
+    typer.echo(f"\nnext: imdbtune best --export winner; mlflow ui --backend-store-uri {store}")
 
 
 def _dry_run(config: SearchConfig, workers: int | None, as_json: bool) -> None:

@@ -31,19 +31,25 @@ def summary(
     settings: opt.Settings = None,
 ) -> None:
     """See HELP."""
-    if model or settings:
-        config = opt.configuration(model, {}, settings)
-        params = config.space.single()
-        if params is None:
-            names = ", ".join(d.name for d in config.space.searched)
-            raise UserError(
-                f"{config.name} leaves {names} open; fix them with --set space.NAME=VALUE."
-            )
+    from imdbtune.cli.chatter import chatter_to_log
+
+    if not (model or settings):
+        with chatter_to_log():
+            _listing_models()
+        return
+    config = opt.configuration(model, {}, settings)
+    params = config.space.single()
+    if params is None:
+        names = ", ".join(d.name for d in config.space.searched)
+        raise UserError(f"{config.name} leaves {names} open; fix them with --set space.NAME=VALUE.")
+    with chatter_to_log():
         from imdbtune.model import plain_model
 
         masked = config.training.batching == "buckets"
         plain_model(params, masked).summary(print_fn=typer.echo)
-        return
+
+
+def _listing_models() -> None:
     from imdbtune.model import listing_models
 
     for about, shown in listing_models():

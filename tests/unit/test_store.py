@@ -112,7 +112,7 @@ def test_a_damaged_database_is_refused(here: Path) -> None:
     refused(resolve_uri(), "mlflow.db")
 
 
-def test_a_database_of_something_else_is_refused_or_used_without_losing_it(here: Path) -> None:
+def test_a_database_of_something_else_keeps_what_it_holds(here: Path) -> None:
     with sqlite3.connect(here / "mlflow.db") as database:
         database.execute("CREATE TABLE films (title TEXT)")
         database.execute("INSERT INTO films VALUES ('Stalker')")

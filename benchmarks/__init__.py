@@ -1,0 +1,1 @@
+"""Measurements of this project; see README.md in this folder."""

@@ -1,0 +1,170 @@
+"""The model for training computes what the model of plain Keras layers does, in one compilation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+
+from imdbtune.model import as_plain, compile_model, fused_model, plain_model
+from imdbtune.params import TrialParams
+
+MAXLEN, VOCABULARY = 9, 11
+LENGTHS = (MAXLEN, 4, 1, 6, 0)
+
+# Cell, layers, both directions?, pooling
+CASES = [
+    ("simple_rnn", 1, False, "last"),
+    ("simple_rnn", 2, True, "max_mean"),
+    ("lstm", 1, True, "last"),
+    ("lstm", 2, False, "max"),
+    ("gru", 1, False, "mean"),
+    ("gru", 2, False, "last"),
+    ("gru", 2, True, "last"),
+]
+STACKED_LSTM, GRU_BOTH_WAYS = CASES[3], CASES[6]
+
+
+def params(rnn: str, depth: int, bidirectional: bool, pooling: str) -> TrialParams:
+    return TrialParams(
+        rnn, depth, 4, MAXLEN, bidirectional, pooling, VOCABULARY, embedding=3, batch_size=5
+    )
+
+
+def reviews(lengths: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.int32]:
+    """Random ids, one row for each length, padded at the front."""
+    ids = np.random.default_rng(seed).integers(1, VOCABULARY, (len(lengths), MAXLEN))
+    ids[np.arange(MAXLEN)[None, :] < MAXLEN - np.array(lengths)[:, None]] = 0
+    return ids.astype(np.int32)
+
+
+def both_models(chosen: TrialParams) -> tuple[Any, Any]:
+    """Both forms with the same weights, none of them zero, biases included."""
+    fused, plain = fused_model(chosen), plain_model(chosen)
+    assert [w.shape for w in fused.weights] == [w.shape for w in plain.weights]
+    rng = np.random.default_rng(1)
+    weights = [rng.normal(0, 0.6, w.shape) for w in fused.weights]
+    fused.set_weights(weights)
+    plain.set_weights(weights)
+    return fused, plain
+
+
+def outputs_and_gradients(model: Any, batches: list[Any], jit: bool) -> list[list[Any]]:
+    """For each batch the probabilities, and the gradient of a loss to each weight."""
+
+    @tf.function(jit_compile=jit)
+    def run(ids: Any) -> Any:
+        with tf.GradientTape() as tape:
+            chance = model(ids, training=True)
+            loss = tf.reduce_sum(chance * tf.range(1.0, 1.0 + len(ids))[:, None])
+        gradients = tape.gradient(loss, [w.value for w in model.trainable_variables])
+        return [chance, *(tf.convert_to_tensor(g) for g in gradients)]
+
+    return [[result.numpy() for result in run(tf.constant(ids))] for ids in batches]
+
+
+def assert_same(chosen: TrialParams, jit: bool) -> None:
+    fused, plain = both_models(chosen)
+    batches = [reviews(LENGTHS), reviews((3, 1, 2, 3, 1))]  # the second leaves columns empty
+    ours = outputs_and_gradients(fused, batches, jit)
+    theirs = outputs_and_gradients(plain, batches, jit=False)
+    names = ["output", *(w.path for w in plain.trainable_variables)]
+    for a_batch, the_same in zip(ours, theirs, strict=True):
+        for name, a, b in zip(names, a_batch, the_same, strict=True):
+            assert np.abs(b).max() > 1e-3, f"{name} is tested by nothing"
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_outputs_and_gradients_are_those_of_the_keras_layers(
+    case: tuple[str, int, bool, str],
+) -> None:
+    assert_same(params(*case), jit=False)
+
+
+@pytest.mark.parametrize("case", [STACKED_LSTM, GRU_BOTH_WAYS], ids=str)
+def test_they_are_when_compiled_too(case: tuple[str, int, bool, str]) -> None:
+    assert_same(params(*case), jit=True)
+
+
+@pytest.mark.parametrize("case", [CASES[1], STACKED_LSTM, GRU_BOTH_WAYS], ids=str)
+def test_company_does_not_change_a_prediction(case: tuple[str, int, bool, str]) -> None:
+    fused, plain = both_models(params(*case))
+    review = reviews((3,), seed=2)
+    short, long = reviews((1, 2), seed=3), reviews((MAXLEN, 5), seed=4)
+    alone = fused(review).numpy()[0]
+    for company in (short, long):
+        np.testing.assert_allclose(fused(np.concatenate([company, review]))[-1], alone, atol=1e-5)
+    np.testing.assert_allclose(plain(review[:, -3:])[0], alone, atol=1e-5)
+    padded = np.pad(review, [(0, 0), (20, 0)])
+    np.testing.assert_allclose(plain(padded)[0], alone, atol=1e-5)
+    assert np.abs(fused(reviews((3,), seed=5)).numpy()[0] - alone) > 1e-3
+
+
+def test_a_trained_model_becomes_plain_without_its_seeds() -> None:
+    chosen = TrialParams("gru", 2, 4, MAXLEN, True, "mean", VOCABULARY, 3, dropout=0.5)
+    fused = compile_model(fused_model(chosen), chosen, jit=False)
+    ids = reviews(LENGTHS)
+    fused.train_on_batch(ids, np.ones((len(ids), 1)))
+    expected = fused(ids, training=False)
+    np.testing.assert_allclose(as_plain(fused, chosen)(ids, training=False), expected, atol=1e-5)
+
+
+# XLA writes one file into its cache for every compilation.
+COUNTED = """
+import sys, os
+import numpy as np
+from imdbtune.data.batches import Batches
+from imdbtune.data.corpus import make_split
+from imdbtune.model import compile_model, fused_model, plain_model
+from imdbtune.params import TrialParams
+from imdbtune.training import as_dataset
+
+def compilations():
+    return len(os.listdir(sys.argv[1]))
+
+params = TrialParams("gru", 1, 4, 20, vocabulary=30, embedding=3, batch_size=8)
+rng = np.random.default_rng(0)
+reviews = [[1, *rng.integers(4, 30, rng.integers(1, 30))] for _ in range(100)]
+split = make_split(reviews, rng.integers(0, 2, 100))
+batches = Batches(split, np.arange(100), 8, 20, 30)
+assert len({(ids != 0).any(axis=0).argmax() for ids, _, _ in batches.epoch()}) > 3
+model = compile_model(fused_model(params), params, jit=True)
+step, traces = model.train_step, []
+model.train_step = lambda data: traces.append(data) or step(data)
+held_out = as_dataset(Batches(split, np.arange(50), 8, 20, 30))
+data = {"x": as_dataset(batches, rng), "validation_data": held_out, "shuffle": False}
+model.fit(**data, verbose=0)
+first = len(traces)
+model.fit(**data, verbose=0)
+ours = compilations()
+
+keras_own = compile_model(plain_model(params), params, jit=True)
+for length in (20, 10, 5):
+    keras_own.train_on_batch(np.ones((8, length), "int32"), np.ones((8, 1)))
+print(ours, len(traces) - first, compilations() - ours)
+"""
+
+
+def test_batches_of_other_lengths_compile_nothing_anew(tmp_path: Path) -> None:
+    cached = f"--tf_xla_persistent_cache_directory={tmp_path}"
+    environment = {**os.environ, "TF_XLA_FLAGS": cached, "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    compiled, traced_again, by_plain_layers = map(int, done.stdout.split())
+    assert compiled == 2  # one training step, one validation step
+    assert traced_again == 0
+    assert by_plain_layers == 3  # what it would be otherwise: one for each length

@@ -1,0 +1,259 @@
+"""Small real trainings: 240 reviews of some of 60 words, one of which decides the label."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from imdbtune.data.batches import Batches, pad, validation_split
+from imdbtune.data.corpus import START, Corpus, make_split, write_corpus
+from imdbtune.errors import TrialFailed
+from imdbtune.model import compile_model, fused_model, plain_model
+from imdbtune.params import TrialParams
+from imdbtune.training import as_dataset, load_state, save_state, train_trial, wants_compiling
+from imdbtune.trial import Epoch, TrialSpec
+
+REVIEWS, WORDS, MAXLEN = 240, 60, 20
+GOOD = 4  # the word
+HELD_OUT = REVIEWS // 5
+FORMS = [("buckets", "on"), ("buckets", "off"), ("padded", "off")]
+
+
+def small_corpus(folder: Path, told_by_a_word: bool) -> Corpus:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, REVIEWS)
+    reviews = []
+    for label in labels:
+        review = rng.integers(GOOD + 1, WORDS, rng.integers(4, 30))
+        if told_by_a_word and label:
+            review[-rng.integers(1, 5)] = GOOD
+        reviews.append([START, *review])
+    half = make_split(reviews, labels)
+    return write_corpus(folder, "small", "A small corpus", half, half, {})
+
+
+@pytest.fixture(scope="module")
+def easy(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return small_corpus(tmp_path_factory.mktemp("easy") / "corpus", told_by_a_word=True)
+
+
+@pytest.fixture(scope="module")
+def hopeless(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Labels that nothing tells: training can only get worse on other reviews."""
+    return small_corpus(tmp_path_factory.mktemp("hopeless") / "corpus", told_by_a_word=False)
+
+
+def small_spec(corpus: Corpus, folder: Path, **changed: Any) -> TrialSpec:
+    """A trial of a few seconds; ``changed`` fields of the spec or of its parameters."""
+    fields = {k: changed.pop(k) for k in list(changed) if k in TrialSpec.__dataclass_fields__}
+    params = TrialParams(
+        rnn="simple_rnn", units=4, maxlen=MAXLEN, vocabulary=WORDS, embedding=4, pooling="max",
+        batch_size=16, optimizer="adam", learning_rate=0.03,
+    )  # fmt: skip
+    spec = TrialSpec(replace(params, **changed), corpus.folder, folder, epochs=3, compile="off")
+    return replace(spec, **fields)
+
+
+def without_seconds(history: tuple[Epoch, ...]) -> list[Epoch]:
+    return [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in history]
+
+
+@pytest.mark.parametrize(("batching", "compile"), FORMS)
+def test_it_learns_what_can_be_learnt(
+    batching: str, compile: str, easy: Corpus, tmp_path: Path
+) -> None:
+    spec = small_spec(easy, tmp_path, batching=batching, compile=compile)
+    reported: list[tuple[int, Epoch]] = []
+    result = train_trial(spec, lambda execution, epoch: reported.append((execution, epoch)))
+    assert result.best["val_accuracy"] > 0.9
+    assert result.score == result.best["val_accuracy"]
+    assert result.history[0]["loss"] > result.history[-1]["loss"]
+    assert [epoch["epoch"] for epoch in result.history] == [1, 2, 3]
+    assert reported == [(0, epoch) for epoch in result.history]
+    assert result.compiled is (compile == "on")
+    assert result.parameter_count == WORDS * 4 + 4 * (4 + 4 + 1) + 4 + 1
+
+
+@pytest.mark.parametrize(("batching", "compile"), FORMS)
+def test_a_seed_decides_everything(
+    batching: str, compile: str, easy: Corpus, tmp_path: Path
+) -> None:
+    spec = small_spec(easy, tmp_path, batching=batching, compile=compile, epochs=2)
+    spec = replace(spec, params=replace(spec.params, dropout=0.2, word_dropout=0.3))
+    first, again, other = (
+        without_seconds(train_trial(replace(spec, seed=seed)).history) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_an_epoch_is_the_same_however_much_was_read_of_the_one_before(easy: Corpus) -> None:
+    """Keras reads a batch, to see its shape, before it starts over."""
+    batches = Batches(easy.train, np.arange(200), 4, MAXLEN, WORDS)
+
+    def second_epoch(read_of_the_first: int) -> list[Any]:
+        dataset = as_dataset(batches, np.random.default_rng(3), word_dropout=0.3)
+        for _ in zip(range(read_of_the_first), dataset, strict=False):
+            pass
+        return [ids.numpy().tolist() for ids, _, _ in dataset]
+
+    assert second_epoch(1) == second_epoch(len(batches)) == second_epoch(10)
+
+
+def state(path: Path) -> list[npt.NDArray[Any]]:
+    with np.load(path) as arrays:
+        return [arrays[name] for name in arrays.files]
+
+
+def steps_taken(path: Path) -> int:
+    (iterations,) = (int(a) for a in state(path) if a.shape == () and a.dtype == np.int64)
+    return iterations
+
+
+@pytest.mark.parametrize("batching", ["buckets", "padded"])
+@pytest.mark.parametrize(("batch_size", "steps"), [(16, 12), (50, 4), (192, 1), (500, 1)])
+def test_an_epoch_takes_as_many_steps_as_keras_says(
+    batch_size: int, steps: int, batching: str, easy: Corpus, tmp_path: Path
+) -> None:
+    spec = small_spec(easy, tmp_path, batching=batching, batch_size=batch_size, epochs=1)
+    result = train_trial(replace(spec, keep_state=True))
+    assert result.state is not None
+    assert steps_taken(result.state) == steps
+
+
+@pytest.mark.parametrize(("batching", "compile"), FORMS)
+@pytest.mark.parametrize("objective", ["val_loss", "val_accuracy"])
+def test_the_saved_model_is_that_of_the_best_epoch(
+    objective: str, batching: str, compile: str, hopeless: Corpus, tmp_path: Path
+) -> None:
+    spec = small_spec(
+        hopeless, tmp_path, batching=batching, compile=compile, objective=objective,
+        epochs=12, patience=2,
+    )  # fmt: skip
+    result = train_trial(spec)
+    values = [epoch[objective] for epoch in result.history]
+    wanted = max(values) if objective == "val_accuracy" else min(values)
+    assert result.best_epoch == values.index(wanted) + 1
+    assert len(values) == min(result.best_epoch + 2, 12)
+    assert result.best_epoch < len(values)
+
+    _, held_out = validation_split(REVIEWS)
+    ids = pad(hopeless.train, held_out, MAXLEN, WORDS)
+    saved = keras.models.load_model(result.model)
+    loss, accuracy = saved.evaluate(ids, hopeless.train.labels[held_out], verbose=0)
+    assert accuracy == pytest.approx(result.best["val_accuracy"], abs=1e-6)
+    assert loss == pytest.approx(result.best["val_loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [("off", "off"), ("on", "on"), ("off", "on"), ("on", "off")])
+def test_a_training_goes_on_where_it_was_left(
+    compiled: tuple[str, str], easy: Corpus, tmp_path: Path
+) -> None:
+    """With one batch an epoch, so that the order of the reviews does not matter."""
+    spec = small_spec(easy, tmp_path, batch_size=192, keep_state=True)
+    through = train_trial(replace(spec, folder=tmp_path / "a", compile=compiled[1]))
+    begun = train_trial(replace(spec, folder=tmp_path / "b", compile=compiled[0], epochs=2))
+    rest = replace(spec, folder=tmp_path / "c", compile=compiled[1], initial_epoch=2)
+    resumed, fresh = train_trial(replace(rest, state=begun.state)), train_trial(rest)
+
+    assert through.state and resumed.state
+    assert steps_taken(through.state) == steps_taken(resumed.state) == 3
+    for expected, found in zip(state(through.state), state(resumed.state), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    (epoch,) = without_seconds(resumed.history)
+    assert epoch == pytest.approx(without_seconds(through.history)[2], abs=1e-5)
+    assert epoch["loss"] != pytest.approx(fresh.history[0]["loss"], abs=1e-3)
+
+
+@pytest.mark.parametrize("order", [(plain_model, fused_model), (fused_model, plain_model)])
+def test_a_state_fits_both_forms_of_a_model(order: tuple[Any, Any], tmp_path: Path) -> None:
+    params = TrialParams("gru", 2, 3, 5, True, "max", 7, 2, dropout=0.5, optimizer="adam")
+    first, second = (compile_model(form(params), params, jit=False) for form in order)
+    first.train_on_batch(np.arange(1, 6)[None], np.ones((1, 1)))
+    save_state(first, tmp_path / "state.npz")
+    load_state(second, tmp_path / "state.npz")
+    assert int(second.optimizer.iterations) == 1
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(first.optimizer.variables, second.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_state_is_that_of_the_last_epoch_not_of_the_best(
+    hopeless: Corpus, tmp_path: Path
+) -> None:
+    spec = small_spec(hopeless, tmp_path, epochs=6, objective="val_loss", keep_state=True)
+    result = train_trial(spec)
+    assert result.best_epoch < 6
+    assert result.state is not None
+    embedding = keras.models.load_model(result.model).get_weights()[0]
+    assert np.abs(embedding - state(result.state)[0]).max() > 1e-3
+    assert steps_taken(result.state) == 6 * 12
+
+
+@pytest.mark.parametrize("compile", ["on", "off"])
+def test_a_loss_that_is_no_number_ends_the_trial(
+    compile: str, easy: Corpus, tmp_path: Path
+) -> None:
+    spec = small_spec(easy, tmp_path, epochs=1, keep_state=True, compile=compile)
+    begun = train_trial(spec)
+    assert begun.state is not None
+    grown = [a * np.float32(1e30) if a.dtype == np.float32 else a for a in state(begun.state)]
+    np.savez(tmp_path / "exploded.npz", *grown)
+    reported: list[Epoch] = []
+    spec = replace(spec, initial_epoch=1, epochs=3, state=tmp_path / "exploded.npz")
+    with pytest.raises(TrialFailed, match=r"^\w+ became (nan|inf) in epoch 2\.$"):
+        train_trial(replace(spec, folder=tmp_path / "b"), lambda _, epoch: reported.append(epoch))
+    assert [epoch["epoch"] for epoch in reported] == [2]
+    assert not (tmp_path / "b" / "model.keras").exists()
+
+
+def test_the_score_is_the_mean_over_executions(hopeless: Corpus, tmp_path: Path) -> None:
+    spec = small_spec(hopeless, tmp_path, epochs=1, objective="val_loss", seed=5)
+    reported: list[int] = []
+    both = train_trial(replace(spec, executions=2), lambda execution, _: reported.append(execution))
+    alone = [train_trial(replace(spec, seed=seed)) for seed in (5, 6)]
+    assert both.scores == tuple(result.score for result in alone)
+    assert both.score == pytest.approx(np.mean(both.scores))
+    best = min(alone, key=lambda result: result.score)
+    assert without_seconds(both.history) == without_seconds(best.history)
+    assert reported == [0, 1]
+
+
+def test_only_the_first_reviews_are_used_where_that_is_asked(
+    easy: Corpus, tmp_path: Path
+) -> None:
+    spec = small_spec(easy, tmp_path, reviews=100, epochs=1, keep_state=True)
+    result = train_trial(spec)
+    assert result.state is not None
+    assert steps_taken(result.state) == 5  # 80 reviews, 16 at a time
+    rights = result.history[0]["val_accuracy"] * 20
+    assert rights == pytest.approx(round(rights), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "compiled"),
+    [
+        ({"compile": "on", "epochs": 1}, True),
+        ({"compile": "off", "epochs": 10_000}, False),
+        ({"compile": "auto", "epochs": 1}, False),
+        ({"compile": "auto", "epochs": 10_000}, True),
+        ({"compile": "auto", "epochs": 10_000, "initial_epoch": 9_999}, False),
+        ({"compile": "auto", "epochs": 10_000, "reviews": 2, "initial_epoch": 9_600}, False),
+    ],
+)
+def test_it_compiles_where_that_pays(changed: dict[str, Any], compiled: bool, easy: Corpus) -> None:
+    assert wants_compiling(small_spec(easy, Path(), **changed)) is compiled
+
+
+def test_a_spec_and_a_result_can_be_sent_to_another_process(easy: Corpus, tmp_path: Path) -> None:
+    spec = small_spec(easy, tmp_path, epochs=1)
+    result = train_trial(pickle.loads(pickle.dumps(spec)))
+    assert pickle.loads(pickle.dumps(result)) == result

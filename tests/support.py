@@ -1,0 +1,174 @@
+"""Searches that take milliseconds: a trainer that computes its metrics from the parameters, a few
+reviews, and an empty SQLite store that is copied instead of being made anew each time."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imdbtune.config import SearchConfig, parse_config
+from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from imdbtune.results import Search
+
+# Where a row of four configurations is enough.
+SPACE: Mapping[str, Any] = {"rnn": ["simple_rnn", "lstm"], "units": [4, 8]}
+
+
+def stub_metrics(spec: TrialSpec, epoch: int, execution: int = 0) -> Epoch:
+    """An epoch of the stub: more units and the lstm are better, and the second epoch is best."""
+    params = spec.params
+    value = 0.5 + params.units / 1000 + 0.1 * (params.rnn == "lstm") + 0.001 * execution
+    value += {1: 0.0, 2: 0.02}.get(epoch, 0.01)
+    return {
+        "epoch": float(epoch),
+        "accuracy": value + 0.05,
+        "loss": 0.9 - value,
+        "val_accuracy": value,
+        "val_loss": 1.0 - value,
+        "seconds": 0.25,
+    }
+
+
+def stub_trainer(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+    """In the place of ``train_trial``: trains nothing, writes nothing."""
+    histories = []
+    for execution in range(spec.executions):
+        epochs = range(spec.initial_epoch + 1, spec.epochs + 1)
+        history = tuple(stub_metrics(spec, epoch, execution) for epoch in epochs)
+        for epoch in history:
+            on_epoch(execution, epoch)
+        histories.append(history)
+    best = max(histories[-1], key=lambda epoch: epoch["val_accuracy"])
+    scores = tuple(max(e["val_accuracy"] for e in history) for history in histories)
+    if not spec.larger_is_better:
+        scores = tuple(min(e["val_loss"] for e in history) for history in histories)
+    return TrialResult(
+        history=histories[-1],
+        best_epoch=int(best["epoch"]),
+        scores=scores,
+        seconds=0.5,
+        parameter_count=100 * spec.params.units,
+        model=spec.folder / "model.keras",
+    )
+
+
+@dataclass(frozen=True)
+class Stub:
+    """:func:`stub_trainer` after ``first`` has had its way with the trial; it pickles."""
+
+    first: Callable[[TrialSpec], None]
+
+    def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+        self.first(spec)
+        return stub_trainer(spec, on_epoch)
+
+
+def write_tiny_model(spec: TrialSpec) -> None:
+    """Leave a real, very small ``model.keras`` where a trial leaves its own."""
+    spec.folder.mkdir(parents=True, exist_ok=True)
+    (spec.folder / "model.keras").write_bytes(_tiny_model())
+
+
+@functools.cache
+def _tiny_model() -> bytes:
+    import keras
+
+    ids = keras.Input((None,), dtype="int32")
+    vectors = keras.layers.Embedding(10, 2)(ids)
+    output = keras.layers.Dense(1)(keras.layers.GlobalMaxPooling1D()(vectors))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        keras.Model(ids, output).save(path)
+        return path.read_bytes()
+
+
+def tiny_corpus(folder: Path) -> Path:
+    """An ``imdb.npz`` of ten reviews and five more to test on."""
+    reviews = np.empty(10, object)
+    reviews[:] = [[1, 2 + i, 3] for i in range(10)]
+    labels = np.arange(10) % 2
+    file = io.BytesIO()
+    np.savez(file, x_train=reviews, y_train=labels, x_test=reviews[:5], y_test=labels[:5])
+    path = folder / "imdb.npz"
+    path.write_bytes(file.getvalue())
+    return path
+
+
+def new_store(folder: Path) -> str:
+    """An SQLite store in ``folder``, in which MLflow has made its tables; its URI."""
+    path = folder / "mlflow.db"
+    path.write_bytes(_empty_store())
+    return f"sqlite:///{path}"
+
+
+@functools.cache
+def _empty_store() -> bytes:
+    from imdbtune.store import connect
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "mlflow.db")
+        connect(f"sqlite:///{path}")
+        return path.read_bytes()
+
+
+def make_config(
+    folder: Path, *, name: str = "tiny", space: Mapping[str, Any] = SPACE, **sections: Any
+) -> SearchConfig:
+    """A grid over ``space`` on the tiny corpus in ``folder``, no models kept; ``sections`` add."""
+    table: dict[str, dict[str, Any]] = {
+        "data": {"source": str(folder / "imdb.npz")},
+        "tuner": {"kind": "grid"},
+        "training": {"epochs": 3},
+        "tracking": {"uri": f"sqlite:///{folder / 'mlflow.db'}", "keep_models": "0"},
+    }
+    for section, values in sections.items():
+        table[section] |= values
+    return parse_config({"name": name, "space": dict(space), **table})
+
+
+def run_search(config: SearchConfig, folder: Path, **arguments: Any) -> tuple[MlflowClient, Search]:
+    """``api.search`` over the stub, in a store and over reviews that are made in ``folder``."""
+    from imdbtune import api
+    from imdbtune.store import connect
+
+    prepare(folder)
+    settings = {"workers": 0, "trainer": stub_trainer, **arguments}
+    found = api.search(config, cache=folder / "cache", folder=folder / "runs", **settings)
+    return connect(config.tracking.uri), found
+
+
+def prepare(folder: Path) -> None:
+    """Make the corpus and the store in ``folder``, unless they are there."""
+    if not (folder / "mlflow.db").exists():
+        new_store(folder)
+        tiny_corpus(folder)
+
+
+def isolate(monkeypatch: Any, folder: Path) -> Path:
+    """Make ``folder`` the working directory, and let the environment name no store and no run.
+
+    What a test sets of these variables (MLflow does so too) is gone after it.
+    """
+    monkeypatch.chdir(folder)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("IMDBTUNE_CACHE", str(folder / "cache"))
+    return folder
+
+
+def kill_self() -> None:
+    """End this process as the kernel does when memory runs out."""
+    os.kill(os.getpid(), 9)

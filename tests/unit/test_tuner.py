@@ -1,0 +1,423 @@
+"""The driver and the four oracles: which trials are run, in which order, and when it ends."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imdbtune.cluster import WorkerLost
+from imdbtune.config import SearchConfig, parse_config
+from imdbtune.errors import SearchAborted, TrialFailed
+from imdbtune.journal import Event, Journal, replay
+from imdbtune.oracles import make_oracle
+from imdbtune.params import TrialParams
+from imdbtune.tracking import SearchRun
+from imdbtune.trial import TrialSpec
+from imdbtune.tuner import HOPELESS, MAX_ATTEMPTS, Tuner
+from imdbtune.worker import Trainer, TrialFailure, TrialJob
+from tests.support import Stub, stub_trainer
+
+KINDS = ("random", "grid", "bayesian", "hyperband")
+SPACE = {"rnn": ["simple_rnn", "lstm", "gru"], "units": [2, 4, 8, 16]}
+SIZE = 12
+
+
+def config_of(kind: str, space: Mapping[str, Any] = SPACE, **tuner: Any) -> SearchConfig:
+    return parse_config(
+        {
+            "space": dict(space),
+            "tuner": {"kind": kind, **tuner},
+            "training": {"epochs": 4},
+            "tracking": {"keep_models": "0"},
+        }
+    )
+
+
+@dataclass
+class AtOnce:
+    """An executor that trains in this process, logs nothing, and ends trials in order of start."""
+
+    trainer: Trainer
+    slots: int = 1
+    loses: Iterable[str] = ()
+    specs: list[TrialSpec] = field(default_factory=list)
+    in_flight: int = 0
+    _jobs: list[TrialJob] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._to_lose = Counter(self.loses)
+
+    def submit(self, job: TrialJob) -> None:
+        self._jobs.append(job)
+        self.in_flight = max(self.in_flight, len(self._jobs))
+
+    def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
+        job = self._jobs.pop(0)
+        self.specs.append(job.spec)
+        if self._to_lose[job.trial_id]:
+            self._to_lose[job.trial_id] -= 1
+            return [(job, WorkerLost("the worker process died"))]
+        try:
+            return [(job, self.trainer(job.spec, lambda execution, epoch: None))]
+        except TrialFailed as error:
+            return [(job, TrialFailure(str(error), "a traceback"))]
+
+
+class Ledger:
+    """The part of MLflow's client that ends runs, as a dictionary."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, list[str]] = {}
+
+    def log_batch(self, run_id: str, **entries: Any) -> None:
+        """Metrics and tags are not what is tested here."""
+
+    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
+        """Nor are artifacts."""
+
+    def set_terminated(self, run_id: str, status: str) -> None:
+        self.ended.setdefault(run_id, []).append(status)
+
+
+class NotLogged(SearchRun):
+    """A search whose trials get run ids, but no runs."""
+
+    def start_trial(self, trial_id: str, params: TrialParams, extra: Mapping[str, object]) -> str:
+        return f"run-{trial_id}"
+
+
+@dataclass
+class Driven:
+    """What a search over the stub has done."""
+
+    tuner: Tuner
+    executor: AtOnce
+    ledger: Ledger
+    told: list[tuple[str, dict[str, Any]]]
+    journal: list[Event]
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        return [event["values"] for event in self.journal if event["event"] == "asked"]
+
+    def kinds(self) -> Counter[str]:
+        return Counter(kind for kind, _ in self.told)
+
+
+def make_driven(
+    config: SearchConfig,
+    folder: Path,
+    trainer: Trainer = stub_trainer,
+    clock: Callable[[], float] = lambda: 0.0,
+    events: list[Event] | None = None,
+    **executor: Any,
+) -> Driven:
+    """A tuner that has not begun, or that knows what is in the journal ``events``."""
+    at_once, ledger, told = AtOnce(trainer, **executor), Ledger(), []
+    oracle = make_oracle(config)
+    tuner = Tuner(
+        config=config,
+        oracle=oracle,
+        executor=at_once,
+        search=NotLogged(ledger, "search", "0", {}),  # type: ignore[arg-type]
+        journal=Journal(folder / "journal.jsonl"),
+        corpus=folder,
+        folder=folder,
+        store="",
+        listener=lambda kind, facts: told.append((kind, facts)),
+        clock=clock,
+        waiting=replay(oracle, events or []),
+    )
+    return Driven(tuner, at_once, ledger, told, [])
+
+
+def drive(config: SearchConfig, folder: Path, **arguments: Any) -> Driven:
+    driven = make_driven(config, folder, **arguments)
+    driven.tuner.run()
+    driven.journal += driven.tuner.journal.read()
+    return driven
+
+
+def fail_lstm(spec: TrialSpec) -> None:
+    if spec.params.rnn == "lstm":
+        raise TrialFailed("loss became nan in epoch 1.")
+
+
+def fail_always(spec: TrialSpec) -> None:
+    raise TrialFailed("no such luck." if spec.params.units == 2 else "loss became nan in epoch 1.")
+
+
+def test_no_kind_of_oracle_is_left_out() -> None:
+    from imdbtune.config import TUNERS
+
+    assert set(KINDS) == set(TUNERS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("slots", [1, 3])
+def test_the_budget_is_spent_and_not_exceeded(kind: str, slots: int, tmp_path: Path) -> None:
+    driven = drive(config_of(kind, max_trials=5), tmp_path, slots=slots)
+    assert len(driven.asked) == len(driven.tuner.finished) == 5
+    assert driven.kinds() == {"started": 5, "ended": 5}
+    assert driven.executor.in_flight == slots
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", [0, 1, 2**31 - 1])
+def test_the_same_seed_gives_the_same_trials(kind: str, seed: int, tmp_path: Path) -> None:
+    config = config_of(kind, seed=seed, max_trials=7)
+    first, again = drive(config, tmp_path / "first"), drive(config, tmp_path / "again")
+    assert first.asked == again.asked
+
+
+@pytest.mark.parametrize("kind", ["random", "bayesian", "hyperband"])
+def test_another_seed_gives_other_trials(kind: str, tmp_path: Path) -> None:
+    searches = [
+        drive(config_of(kind, seed=seed, max_trials=4), tmp_path / str(seed)).asked
+        for seed in range(4)
+    ]
+    for one, other in itertools.combinations(searches, 2):
+        assert one != other
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_a_grid_covers_the_whole_space_once_and_says_so(slots: int, tmp_path: Path) -> None:
+    driven = drive(config_of("grid"), tmp_path, slots=slots)
+    assert Counter((values["rnn"], values["units"]) for values in driven.asked) == Counter(
+        itertools.product(SPACE["rnn"], SPACE["units"])
+    )
+    assert [facts for kind, facts in driven.told if kind == "exhausted"] == [{"trials": SIZE}]
+
+
+def test_a_grid_over_conditions_visits_each_configuration_once(tmp_path: Path) -> None:
+    space = {"rnn": ["simple_rnn", "lstm"], "units": {"values": [4, 8], "when": {"rnn": "lstm"}}}
+    config = config_of("grid", space)
+    specs = drive(config, tmp_path).executor.specs
+    found = Counter((spec.params.rnn, spec.params.units) for spec in specs)
+    assert found == Counter([("simple_rnn", 32), ("lstm", 4), ("lstm", 8)])
+    assert config.space.size() == 3
+
+
+def test_a_random_search_ends_and_says_so_when_the_space_is_exhausted(tmp_path: Path) -> None:
+    driven = drive(config_of("random", {"units": [4, 8]}, max_trials=100), tmp_path)
+    assert sorted(values["units"] for values in driven.asked) == [4, 8]
+    assert driven.kinds()["exhausted"] == 1
+
+
+def test_a_hyperband_that_is_through_has_not_exhausted_the_space(tmp_path: Path) -> None:
+    space = {**SPACE, "embedding": [1, 2, 3, 4, 5, 6, 7, 8]}
+    driven = drive(config_of("hyperband", space), tmp_path)
+    assert len(driven.asked) == 10  # 5 and 2 of bracket 1, 3 of bracket 0
+    assert driven.kinds()["exhausted"] == 0
+
+
+def test_hyperband_goes_on_from_the_state_of_the_trial_it_continues(tmp_path: Path) -> None:
+    driven = drive(config_of("hyperband"), tmp_path)
+    specs = {spec.folder.name: spec for spec in driven.executor.specs}
+    assert all(spec.keep_state for spec in specs.values())
+    first = [spec for spec in specs.values() if spec.state is None]
+    continued = [spec for spec in specs.values() if spec.state is not None]
+    assert {(spec.initial_epoch, spec.epochs) for spec in first} == {(0, 2), (0, 4)}
+    assert [(spec.initial_epoch, spec.epochs) for spec in continued] == [(2, 4), (2, 4)]
+    for spec in continued:
+        before = specs[spec.state.parent.name]
+        assert spec.state == before.folder / "state.npz"
+        assert spec.params == before.params
+        assert before.epochs == spec.initial_epoch
+    best = sorted((s for s in first if s.epochs == 2), key=lambda s: stub_trainer(s, ignore).score)
+    assert {spec.params for spec in continued} == {spec.params for spec in best[-2:]}
+
+
+def ignore(execution: int, epoch: dict[str, float]) -> None:
+    """Epochs are not what is asked for."""
+
+
+@pytest.mark.parametrize("kind", ["random", "grid", "bayesian"])
+def test_other_oracles_train_each_trial_from_the_start(kind: str, tmp_path: Path) -> None:
+    for spec in drive(config_of(kind, max_trials=4, seed=7), tmp_path).executor.specs:
+        assert (spec.initial_epoch, spec.epochs, spec.state, spec.keep_state) == (0, 4, None, False)
+        assert spec.seed == 7
+
+
+@pytest.mark.parametrize("kind", ["random", "bayesian"])
+def test_twelve_trials_where_no_number_is_given(kind: str, tmp_path: Path) -> None:
+    driven = drive(config_of(kind, {"units": {"min": 1, "max": 1000}}), tmp_path)
+    assert len(driven.asked) == 12
+
+
+@pytest.mark.parametrize(
+    ("objective", "rnn", "units"), [("val_accuracy", "lstm", 16), ("val_loss", "lstm", 16)]
+)
+def test_the_bayesian_oracle_goes_where_it_is_better(
+    objective: str, rnn: str, units: int, tmp_path: Path
+) -> None:
+    config = config_of("bayesian", max_trials=10, objective=objective)
+    driven = drive(config, tmp_path)
+    best = driven.tuner.oracle.get_best_trials(1)[0].hyperparameters.values
+    assert (best["rnn"], best["units"]) == (rnn, units)
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_no_trial_starts_after_the_time_is_up(slots: int, tmp_path: Path) -> None:
+    minutes = itertools.count()  # one for each time the driver looks
+    config = config_of("random", max_minutes=4, max_trials=SIZE)
+    driven = drive(config, tmp_path, clock=lambda: 60.0 * next(minutes), slots=slots)
+    assert 1 <= len(driven.asked) < SIZE
+    assert len(driven.tuner.finished) == len(driven.asked)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_search_goes_on_after_failed_trials(kind: str, tmp_path: Path) -> None:
+    driven = drive(config_of(kind, max_trials=8), tmp_path, trainer=Stub(fail_lstm), slots=2)
+    assert driven.tuner.failed
+    assert set(driven.tuner.failed.values()) == {"loss became nan in epoch 1."}
+    assert len(driven.tuner.finished) + len(driven.tuner.failed) == len(driven.asked)
+    reasons = [f["reason"] for kind, f in driven.told if kind == "ended" and f["score"] is None]
+    assert len(reasons) == len(driven.tuner.failed)
+    ended = [event for event in driven.journal if event["event"] == "ended"]
+    assert Counter(event["score"] is None for event in ended)[True] == len(reasons)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hopeless_search_stops_with_the_commonest_reason(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(SearchAborted, match=f"{HOPELESS} of {HOPELESS} trials have failed") as hit:
+        drive(config_of(kind), tmp_path, trainer=Stub(fail_always))
+    assert "loss became nan in epoch 1." in str(hit.value)
+    assert len(Journal(tmp_path / "journal.jsonl").read()) >= 2 * HOPELESS
+
+
+def test_some_failures_among_many_do_not_stop_a_search(tmp_path: Path) -> None:
+    space = {"rnn": ["simple_rnn", "lstm"], "units": {"min": 1, "max": 15}}
+    driven = drive(config_of("grid", space), tmp_path, trainer=Stub(fail_lstm), slots=2)
+    assert (len(driven.tuner.finished), len(driven.tuner.failed)) == (15, 15)
+
+
+@pytest.mark.parametrize("lost", [1, MAX_ATTEMPTS - 1])
+def test_a_trial_whose_worker_died_is_tried_again(lost: int, tmp_path: Path) -> None:
+    driven = drive(config_of("random", max_trials=3), tmp_path, loses=["0001"] * lost)
+    assert sorted(driven.tuner.finished) == ["0000", "0001", "0002"]
+    assert driven.ledger.ended == {"run-0001": ["KILLED"] * lost}
+    assert len(driven.asked) == 3
+    again = [spec.params for spec in driven.executor.specs if spec.folder.name == "0001"]
+    assert again == [again[0]] * (lost + 1)
+
+
+def test_a_trial_whose_worker_dies_each_time_has_failed(tmp_path: Path) -> None:
+    lost = ["0001"] * (MAX_ATTEMPTS + 1)
+    driven = drive(config_of("random", max_trials=3), tmp_path, loses=lost)
+    assert driven.tuner.failed == {"0001": f"the worker process died {MAX_ATTEMPTS} times"}
+    assert sorted(driven.tuner.finished) == ["0000", "0002"]
+    assert driven.ledger.ended["run-0001"][-1] == "FAILED"
+
+
+def test_trials_under_way_are_closed_when_a_search_is_stopped(tmp_path: Path) -> None:
+    driven = make_driven(config_of("random"), tmp_path, trainer=Stub(interrupt), slots=2)
+    with pytest.raises(KeyboardInterrupt):
+        driven.tuner.run()
+    driven.tuner.stop("interrupted")
+    assert driven.ledger.ended == {"run-0000": ["KILLED"], "run-0001": ["KILLED"]}
+
+
+def interrupt(spec: TrialSpec) -> None:
+    raise KeyboardInterrupt
+
+
+# What a search does after a crash. The journal is cut after every event.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_replayed_oracle_goes_on_as_if_nothing_had_been(
+    kind: str, slots: int, tmp_path: Path
+) -> None:
+    config = config_of(kind, max_trials=9 if kind != "hyperband" else 0, seed=3)
+    whole = drive(config, tmp_path / "whole", slots=slots, trainer=Stub(fail_gru_16))
+    assert len(whole.asked) >= 9
+    for cut in cuts(kind, len(whole.journal)):
+        before = whole.journal[:cut]
+        folder = tmp_path / f"cut{cut}"
+        again = drive(config, folder, slots=slots, trainer=Stub(fail_gru_16), events=before)
+        known = [event["values"] for event in before if event["event"] == "asked"]
+        assert known + again.asked == whole.asked, f"cut after {cut} events"
+
+
+def fail_gru_16(spec: TrialSpec) -> None:
+    if spec.params.rnn == "gru" and spec.params.units == 16:
+        raise TrialFailed("loss became nan in epoch 1.")
+
+
+def cuts(kind: str, events: int) -> Iterable[int]:
+    """Every place, but fewer for the oracle that calculates."""
+    return range(0, events + 1, 4 if kind == "bayesian" else 1)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_hyperband_in_a_space_that_is_too_small_for_it_can_be_replayed(
+    slots: int, tmp_path: Path
+) -> None:
+    config = config_of("hyperband", {"units": [2, 4, 8]})
+    whole = drive(config, tmp_path / "whole", slots=slots)
+    for cut in range(len(whole.journal) + 1):
+        before = whole.journal[:cut]
+        again = drive(config, tmp_path / f"cut{cut}", slots=slots, events=before)
+        known = [event["values"] for event in before if event["event"] == "asked"]
+        assert known + again.asked == whole.asked, f"cut after {cut} events"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_replayed_oracle_knows_every_score(kind: str, tmp_path: Path) -> None:
+    config = config_of(kind, max_trials=6)
+    whole = drive(config, tmp_path, trainer=Stub(fail_lstm))
+    oracle = make_oracle(config)
+    assert replay(oracle, whole.journal) == []
+    known = {trial_id: (t.status, t.score) for trial_id, t in oracle.trials.items()}
+    assert known == {i: (t.status, t.score) for i, t in whole.tuner.oracle.trials.items()}
+    assert {status for status, _ in known.values()} == {"COMPLETED", "FAILED"}
+
+
+def test_a_journal_of_another_search_is_refused(tmp_path: Path) -> None:
+    other = drive(config_of("random", seed=1, max_trials=4), tmp_path).journal
+    with pytest.raises(SearchAborted, match="trial 000. comes out differently now"):
+        replay(make_oracle(config_of("random", seed=2, max_trials=4)), other)
+
+
+# The journal itself.
+
+EVENTS = [{"event": "asked", "trial_id": f"000{i}", "values": {"units": i}} for i in range(3)]
+
+
+def written(folder: Path) -> Journal:
+    journal = Journal(folder / "search" / "journal.jsonl")
+    for event in EVENTS:
+        journal.append(event)
+    return journal
+
+
+def test_a_journal_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    assert Journal(tmp_path / "none.jsonl").read() == []
+    assert written(tmp_path).read() == EVENTS
+
+
+@pytest.mark.parametrize("torn", [b'{"event": "ask', b"{", b'{"event": "asked"}', b"\xc3"])
+def test_a_torn_last_line_is_taken_away(torn: bytes, tmp_path: Path) -> None:
+    journal = written(tmp_path)
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole + torn)
+    assert journal.read() == EVENTS
+    assert journal.path.read_bytes() == whole
+    journal.append(EVENTS[0])
+    assert journal.read() == [*EVENTS, EVENTS[0]]
+    assert [path.name for path in journal.path.parent.iterdir()] == ["journal.jsonl"]
+
+
+@pytest.mark.parametrize("score", [0.1 + 0.2, 1e-300, 0.8844000101089478])
+def test_scores_come_back_to_the_last_bit(score: float, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append({"score": score})
+    assert journal.read() == [{"score": score}]
