@@ -74,7 +74,7 @@ class TrackedGrid(keras_tuner.GridSearch):
 
 
 def search(case: Case, epochs: int, data: str, cache: Path, reviews: int) -> list[dict[str, Any]]:
-    """Run the grid; returns ``rnn``, ``val_accuracy`` (best epoch) and ``seconds`` of each trial."""
+    """Run the grid: ``rnn``, best ``val_accuracy`` and ``seconds`` of each trial."""
     split = open_corpus(data, cache, print).train
     rows = np.arange(min(reviews or len(split), len(split)))
     x = pad(split, rows, case.maxlen, VOCABULARY)

@@ -203,6 +203,7 @@ def _drive(
                 search=parent,
                 journal=Journal(home / "journal.jsonl"),
                 corpus=corpus.folder,
+                facts=corpus_facts(corpus, config.data.source),
                 folder=home,
                 store=resolved.store,
                 listener=listener,

@@ -41,6 +41,7 @@ MODEL_PATH = "imdbtune.model"
 REASON = "imdbtune.reason"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
+EXPERIMENT_KIND = "mlflow.experimentKind"
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "mlflow", "numpy")
 CURVES = ("accuracy", "loss", "val_accuracy", "val_loss")
 
@@ -91,7 +92,10 @@ def get_experiment(client: MlflowClient, name: str) -> str:
                 )
             return str(found.experiment_id)
         try:
-            return str(client.create_experiment(name))
+            # Opens MLflow's page with runs and charts first, not traces of language models.
+            return str(
+                client.create_experiment(name, tags={EXPERIMENT_KIND: "custom_model_development"})
+            )
         except MlflowException as error:  # another process was first
             lost = error
     raise lost
@@ -159,6 +163,8 @@ class Run:
 
     def reopen(self) -> None:
         """Mark a run that had ended, or was left behind by a crash, as RUNNING again."""
+        if REASON in self.client.get_run(self.run_id).data.tags:
+            self.client.delete_tag(self.run_id, REASON)
         self.client.update_run(self.run_id, status="RUNNING")
 
     def end(self, status: str, reason: str = "") -> None:

@@ -19,7 +19,7 @@ from imdbtune.config import SearchConfig
 from imdbtune.errors import SearchAborted
 from imdbtune.journal import Event, Journal, ask, asked, replay, tell
 from imdbtune.params import TrialParams
-from imdbtune.tracking import Run, SearchRun, TrialRun
+from imdbtune.tracking import CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.trial import TrialSpec
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, trial_folder
 
@@ -46,6 +46,7 @@ class Tuner:
     search: SearchRun
     journal: Journal
     corpus: Path
+    facts: CorpusFacts
     folder: Path
     store: str
     listener: Listener
@@ -116,7 +117,7 @@ class Tuner:
             extra["continues"] = values["tuner/trial_id"]
         run_id = self.search.start_trial(trial_id, params, extra)
         keep_all = self.config.tracking.keep_models == "all"
-        job = TrialJob(trial_id, spec, self.store, run_id, keep_all, self.trainer)
+        job = TrialJob(trial_id, spec, self.store, run_id, self.facts, keep_all, self.trainer)
         self.running[trial_id] = job
         self.journal.append({"event": "started", "trial_id": trial_id, "run_id": run_id})
         self.listener("started", {"trial_id": trial_id, "params": params, "epochs": spec.epochs})

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from imdbtune.errors import TrialFailed
 
 if TYPE_CHECKING:
+    from imdbtune.tracking import CorpusFacts
     from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
 
 Trainer = Callable[["TrialSpec", "OnEpoch"], "TrialResult"]
@@ -28,6 +29,7 @@ class TrialJob:
     spec: TrialSpec
     store: str
     run_id: str
+    corpus: CorpusFacts | None = None
     log_model: bool = True
     trainer: Trainer | None = None
 
@@ -52,6 +54,8 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | TrialFailure:
         report({"trial_id": job.trial_id, "execution": execution, **epoch})
 
     try:
+        if job.corpus is not None:
+            run.log_corpus(job.corpus)
         result = (job.trainer or _train())(job.spec, on_epoch)
         run.log_result(result, job.spec.objective, job.spec.folder)
         if job.log_model:

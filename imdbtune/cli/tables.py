@@ -30,7 +30,8 @@ def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) 
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    title = f"search {search.name} ({search.run_id}), {search.status.lower()}"
+    data = search.tags.get("imdbtune.data", "?")
+    title = f"search {search.name} ({search.run_id}) on {data}, {search.status.lower()}"
     return "\n".join([title, *(line.rstrip() for line in lines)])
 
 

@@ -1,0 +1,189 @@
+"""What a search costs beside the training: the driver, the oracle and the tracking store.
+
+The trainer is a stub that reports two epochs and returns. In this process the time of a trial is
+split into its parts; with worker processes only the whole is measured. Then an ordinary small
+model is trained and logged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import imdbtune.tuner
+from benchmarks.machine import machine_lines
+from imdbtune import api, plots, store, tracking
+from imdbtune.cluster import cpu_count, thread_environment
+from imdbtune.config import SearchConfig, parse_config
+from imdbtune.data.sources import default_cache, open_corpus
+from imdbtune.journal import Journal
+from imdbtune.params import TrialParams
+from imdbtune.tracking import SearchRun, TrialRun
+from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
+from imdbtune.tuner import Tuner
+
+PARTS: tuple[tuple[str, Any, str], ...] = (
+    ("oracle", imdbtune.tuner, "ask"),
+    ("oracle", imdbtune.tuner, "tell"),
+    ("journal", Journal, "append"),
+    ("store: open", store, "connect"),
+    ("store: start a trial", SearchRun, "start_trial"),
+    ("store: two epochs", TrialRun, "log_epoch"),
+    ("store: result", TrialRun, "log_result"),
+    ("plots", plots, "draw_curves"),
+    ("plots", plots, "save_png"),
+    ("store: end a trial", tracking.Run, "end"),
+)
+REST = "driver: the rest"
+
+
+def stub(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+    """Returns at once with a made-up history."""
+    score = 0.5 + (spec.params.units % 97) / 200
+    history = tuple(_epoch(number, score) for number in (1.0, 2.0))
+    for epoch in history:
+        on_epoch(0, epoch)
+    spec.folder.mkdir(parents=True, exist_ok=True)
+    return TrialResult(history, 2, (score,), 0.0, 1, spec.folder / "model.keras")
+
+
+def _epoch(number: float, score: float) -> Epoch:
+    measured = {"accuracy": score, "loss": 0.7, "val_accuracy": score, "val_loss": 0.7}
+    return {"epoch": number, **measured, "seconds": 0.0}
+
+
+class Stopwatch:
+    """Seconds spent in each part while a tuner runs, without the parts called from it."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._within = 0.0
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function``, its time added to ``part``."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            outside, self._within = self._within, 0.0
+            started = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                took = time.perf_counter() - started
+                self.seconds[part] += took - self._within
+                self._within = outside + took
+
+        return run
+
+    def watch(self, run: Callable[..., None]) -> Callable[..., None]:
+        """``Tuner.run`` with each of ``PARTS`` measured, and itself as the rest."""
+
+        def watched(tuner: Tuner, on_idle: Callable[[], None]) -> None:
+            with contextlib.ExitStack() as patches:
+                for part, owner, name in PARTS:
+                    timed = self.timed(part, getattr(owner, name))
+                    patches.enter_context(mock.patch.object(owner, name, timed))
+                self.timed(REST, run)(tuner, self.timed("leaderboard", on_idle))
+
+        return watched
+
+
+def search(trials: int, workers: int, folder: Path) -> list[float]:
+    """Run a search; returns when each trial ended, in seconds."""
+    ends: list[float] = []
+
+    def listen(kind: str, facts: dict[str, Any]) -> None:
+        if kind == "ended":
+            ends.append(time.perf_counter())
+
+    config = stub_config(trials, folder)
+    api.search(config, workers=workers, folder=folder, listener=listen, trainer=stub)
+    return ends
+
+
+def stub_config(trials: int, folder: Path) -> SearchConfig:
+    """A random search over a large space."""
+    space = {"units": {"min": 1, "max": 2048}, "maxlen": {"min": 1, "max": 5000}}
+    tables = {
+        "data": {"source": "demo"},
+        "space": space,
+        "tuner": {"kind": "random", "max_trials": trials},
+        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "keep_models": "0"},
+    }
+    return parse_config(tables)
+
+
+def print_split(trials: int, folder: Path) -> None:
+    """Milliseconds a trial in this process, by part."""
+    stopwatch = Stopwatch()
+    with mock.patch.object(Tuner, "run", stopwatch.watch(Tuner.run)):
+        search(trials, 0, folder)
+    print(f"\n| {trials} trials in this process | ms a trial |\n|---|---|")
+    for part, seconds in stopwatch.seconds.items():
+        print(f"| {part} | {seconds * 1000 / trials:.1f} |")
+    print(f"| all | {sum(stopwatch.seconds.values()) * 1000 / trials:.1f} |")
+
+
+def print_workers(trials: int, folder: Path) -> None:
+    """Milliseconds a trial with a worker process for each core, once they have started."""
+    workers = cpu_count()
+    ends = search(trials, workers, folder)
+    each = (ends[-1] - ends[0]) / (len(ends) - 1)
+    print(f"\n{trials} trials on {workers} workers: {each * 1000:.1f} ms a trial")
+
+
+def print_logging(folder: Path) -> None:
+    """Seconds to log a real trial, for the first and the second one of a process."""
+    os.environ.update(thread_environment(1))
+    from imdbtune.training import train_trial
+
+    corpus = open_corpus("demo", default_cache(), print)
+    params = TrialParams(units=16, maxlen=50)
+    spec = TrialSpec(params, corpus.folder, folder / "trial", reviews=500, compile="off")
+    result = train_trial(spec)
+    client = store.connect(f"sqlite:///{folder}/mlflow.db")
+    search = SearchRun.open(client, "logging", "imdbtune", {}, "search")
+    print("\n| logging a trial | epochs s | result and plots s | model s |\n|---|---|---|---|")
+    for label in ("the first", "the second"):
+        run = TrialRun(client, search.start_trial(label, params, {}))
+        took = log_trial(run, result, spec)
+        print(f"| {label} | " + " | ".join(f"{seconds:.2f}" for seconds in took) + " |")
+
+
+def log_trial(run: TrialRun, result: TrialResult, spec: TrialSpec) -> list[float]:
+    """Log as a worker does; seconds for the epochs, the result and the model."""
+    times = [time.perf_counter()]
+    for epoch in result.history:
+        run.log_epoch(0, epoch)
+    times.append(time.perf_counter())
+    run.log_result(result, spec.objective, spec.folder)
+    times.append(time.perf_counter())
+    run.log_model(result.model)
+    times.append(time.perf_counter())
+    return [after - before for before, after in pairwise(times)]
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, nargs="+", default=[200, 1000])
+    args = parser.parse_args()
+    print(*machine_lines(), sep="\n")
+    for trials in args.trials:
+        for measured in (print_split, print_workers):
+            with tempfile.TemporaryDirectory() as folder:
+                measured(trials, Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        print_logging(Path(folder))
+
+
+if __name__ == "__main__":
+    main()

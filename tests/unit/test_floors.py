@@ -1,0 +1,114 @@
+"""Imports go only downwards: a module knows the groups above its line in FLOORS, no others."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "imdbtune"
+HEAVY = ("numpy", "matplotlib", "tensorflow", "keras", "keras_tuner", "mlflow", "distributed")
+
+# From the ground up; the modules of one line do not know each other.
+FLOORS = {
+    "0 errors": [
+        "__init__ cli.__init__ data.__init__ export.__init__ errors",
+    ],
+    "1 values": [
+        "params",
+        "space trial",
+        "space_parser",
+        "config",
+    ],
+    "2 data, models, figures, stores": [
+        "data.corpus data.safe_pickle data.demo_phrases recurrence reference plots store",
+        "data.batches data.download data.npz data.text data.demo_reviews model",
+        "data.imdb data.demo",
+        "data.sources",
+    ],
+    "3 training, writing and reading MLflow": [
+        "training evaluation tracking",
+        "results",
+    ],
+    "4 searching and exporting": [
+        "worker oracles journal leaderboard export.readme",
+        "cluster resuming export.folder",
+        "tuner export.keras_format",
+        "predict",
+    ],
+    "5 Python API": [
+        "api",
+    ],
+    "6 command line": [
+        "cli.chatter cli.options cli.tables",
+        "cli.progress",
+        "cli.search cli.train cli.best cli.compare cli.predict cli.data cli.summary",
+        "cli.app",
+        "__main__",
+    ],
+}
+GROUPS = [line.split() for lines in FLOORS.values() for line in lines]
+HEIGHT = {module: height for height, group in enumerate(GROUPS) for module in group}
+
+
+def modules() -> list[str]:
+    paths = (path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+    return sorted(".".join(path.with_suffix("").parts) for path in paths)
+
+
+def imported_names(tree: ast.AST) -> set[str]:
+    """All that is imported anywhere in the file: also in functions and under TYPE_CHECKING."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imported_modules(module: str) -> set[str]:
+    """The modules of the package that ``module`` imports."""
+    source = (PACKAGE / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
+    found = set()
+    for name in imported_names(ast.parse(source)):
+        parts = name.split(".")
+        if parts[0] == "imdbtune":
+            # A name in a module counts as the module, a name in a package as its __init__.
+            inner = [".".join(parts[1:]), ".".join(parts[1:-1])]
+            candidates = [*inner, f"{inner[0]}.__init__".lstrip("."), "__init__"]
+            found.add(next(c for c in candidates if c in HEIGHT))
+    return found
+
+
+def test_every_module_has_one_place() -> None:
+    placed = [module for group in GROUPS for module in group]
+    assert sorted(placed) == modules()
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_go_only_downwards(module: str) -> None:
+    upwards = {m for m in imported_modules(module) if HEIGHT[m] >= HEIGHT[module]}
+    assert not upwards, f"{module} must not import {upwards}"
+
+
+def test_only_the_command_line_writes_to_the_terminal_or_exits() -> None:
+    """It alone may import what does so."""
+    below = [module for module in modules() if not module.startswith(("cli.", "__main__"))]
+    for module in below:
+        source = (PACKAGE / module.replace(".", "/")).with_suffix(".py").read_text("utf-8")
+        names = imported_names(ast.parse(source))
+        assert not {n for n in names if n.split(".")[0] in ("typer", "rich", "click")}, module
+        assert "sys.exit" not in source, module
+
+
+def test_the_command_line_starts_without_heavy_packages() -> None:
+    code = f"import sys, imdbtune.cli.app; print([m for m in {HEAVY} if m in sys.modules])"
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
