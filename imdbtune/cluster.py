@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Outcome = "TrialResult | TrialFailure | WorkerLost"
 TOPIC = "imdbtune"
+# TensorFlow keeps what it has compiled: a worker that has grown to this many bytes is renewed.
+RENEW_ABOVE = 3 * 2**30
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,13 @@ class OnDask:
             future = self._ended.get(timeout=timeout_s)
         except queue.Empty:
             return []
-        return [(self._jobs.pop(future.key), _outcome(future))]
+        job, outcome, worker = self._jobs.pop(future.key), _outcome(future), ""
+        if isinstance(outcome, _Ran):
+            worker, outcome = outcome.worker if outcome.bytes > RENEW_ABOVE else "", outcome.outcome
+        if worker:
+            # It is idle: a new trial is only sent after this returns.
+            self.client.restart_workers([worker], raise_for_error=False)
+        return [(job, outcome)]
 
 
 def _outcome(future: Future) -> Any:
@@ -94,11 +102,22 @@ def _outcome(future: Future) -> Any:
     return TrialFailure(f"{type(error).__name__}: {error}", repr(error))
 
 
-def _run_in_worker(job: TrialJob) -> TrialResult | TrialFailure:
+@dataclass(frozen=True)
+class _Ran:
+    """A trial's outcome, and where: the worker's address and its resident memory in bytes."""
+
+    outcome: TrialResult | TrialFailure
+    worker: str
+    bytes: int
+
+
+def _run_in_worker(job: TrialJob) -> _Ran:
+    import psutil
     from distributed import get_worker
 
     worker = get_worker()
-    return run_trial(job, lambda event: worker.log_event(TOPIC, event))
+    outcome = run_trial(job, lambda event: worker.log_event(TOPIC, event))
+    return _Ran(outcome, worker.address, psutil.Process().memory_info().rss)
 
 
 def cpu_count() -> int:

@@ -1,0 +1,128 @@
+"""``mlflow run .`` from end to end, in a folder that links to the project's files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imdbtune import results, tracking
+from imdbtune.store import connect
+
+ROOT = Path(__file__).resolve().parents[2]
+LINKED = ("MLproject", "conda.yaml", "constraints.txt", "imdbtune", "workflows")
+TINY = {"data": "demo", "reviews": 300, "epochs": 1}
+NAME = 'it\'s "tiny", $HOME'  # what a shell would garble without MLflow's quotes
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's files without its folder: what a run leaves behind stays out of the checkout."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in LINKED:
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command in a fresh process, as in an activated virtual environment."""
+    ours = ("MLFLOW_", "IMDBTUNE_", "PYTHONPATH")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment["IMDBTUNE_CACHE"] = str(project / "cache")
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def mlflow_run(project: Path, entry_point: str, **parameters: object) -> str:
+    """Run an entry point; returns the id of the run that MLflow made for it."""
+    given = [part for k, v in parameters.items() for part in ("-P", f"{k}={v}")]
+    done = run(project, "mlflow", "run", ".", "-e", entry_point, "--env-manager", "local", *given)
+    found = re.search(r"Run \(ID '(\w+)'\) succeeded", done.stderr)
+    assert found, done.stderr
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def search(project: Path) -> results.Search:
+    """The search that ``mlflow run`` made, read back from MLflow."""
+    space = {"rnn": "gru,simple_rnn", "units": 4, "maxlen": 20}
+    limits = {"max_trials": 2, "workers": 1, "set": "training.patience=1"}
+    run_id = mlflow_run(project, "search", name=NAME, **TINY, **space, **limits)
+    found = results.find_search(connect(f"sqlite:///{project}/mlflow.db"))
+    assert found.run_id == run_id
+    return found
+
+
+@pytest.fixture(scope="module")
+def trials(project: Path, search: results.Search) -> list[results.Trial]:
+    return results.read_trials(connect(f"sqlite:///{project}/mlflow.db"), search)
+
+
+def test_the_search_is_the_run_that_mlflow_started(project: Path, search: results.Search) -> None:
+    made = connect(f"sqlite:///{project}/mlflow.db").get_run(search.run_id)
+    assert made.info.status == "FINISHED"
+    assert made.info.run_name == search.name == NAME
+    assert made.data.tags["mlflow.project.entryPoint"] == "search"
+    assert made.data.params["max_trials"] == made.data.params["tuner.max_trials"] == "2"
+    assert made.data.params["training.patience"] == "1"
+    assert made.data.metrics["trials_finished"] == 2
+
+
+def test_the_trials_are_its_children(search: results.Search, trials: list[results.Trial]) -> None:
+    assert {trial.params.rnn for trial in trials} == {"gru", "simple_rnn"}
+    for trial in trials:
+        assert trial.status == "FINISHED"
+        assert trial.tags[tracking.PARENT] == search.run_id
+        assert (trial.params.units, trial.params.maxlen) == (4, 20)
+
+
+def test_each_trial_has_its_curves(project: Path, trials: list[results.Trial]) -> None:
+    client = connect(f"sqlite:///{project}/mlflow.db")
+    for trial in trials:
+        paths = {artifact.path for artifact in client.list_artifacts(trial.run_id)}
+        assert {"accuracy.png", "loss.png", "history.csv"} <= paths
+
+
+def test_each_model_loads_as_an_mlflow_model(project: Path, trials: list[results.Trial]) -> None:
+    import mlflow
+
+    client = connect(f"sqlite:///{project}/mlflow.db")
+    for trial in trials:
+        assert trial.model_id
+        location = client.get_logged_model(trial.model_id).artifact_location
+        model = mlflow.keras.load_model(location)
+        probability = model(np.array([[1, 14, 22]], np.int32))
+        assert probability.shape == (1, 1)
+        assert 0 < float(probability[0, 0]) < 1
+
+
+def test_the_winner_is_exported_and_predicts(
+    project: Path, search: results.Search, trials: list[results.Trial]
+) -> None:
+    mlflow_run(project, "best", search=search.name, export="the winner")
+    metadata = json.loads((project / "the winner" / "metadata.json").read_text(encoding="utf-8"))
+    assert metadata["run_id"] == trials[0].run_id
+    assert 0 < metadata["metrics"]["test_accuracy"] < 1
+    predict = ("python", "-m", "imdbtune", "predict", "--model", "the winner", "--json")
+    told = [json.loads(line) for line in run(project, *predict, "so good", "bad").stdout.split("\n")[:2]]
+    assert [line["text"] for line in told] == ["so good", "bad"]
+    assert all(0 < line["probability"] < 1 for line in told)
+
+
+def test_a_training_is_the_run_that_mlflow_started(project: Path) -> None:
+    fixed = {"model": "listing_6_23", "seed": 3, "set": "space.maxlen=20"}
+    run_id = mlflow_run(project, "train", **TINY, **fixed)
+    trial = results.read_run(connect(f"sqlite:///{project}/mlflow.db"), run_id)
+    assert (trial.status, trial.params.rnn, trial.params.maxlen) == ("FINISHED", "simple_rnn", 20)
+    assert trial.tags["imdbtune.seed"] == "3"
+    assert trial.model_id

@@ -1,0 +1,77 @@
+"""A small search on the real reviews, each command in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imdbtune.data.corpus import Corpus
+from imdbtune.data.imdb import npz_corpus
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("real")
+
+
+def imdbtune(folder: Path, cache: Path, *arguments: str) -> str:
+    """Standard output of a command."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "IMDBTUNE_"))}
+    environment |= {"PYTHONPATH": str(ROOT), "IMDBTUNE_CACHE": str(cache)}
+    command = [sys.executable, "-m", "imdbtune", *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def events(folder: Path, real_cache: Path, shared_data: Path) -> list[dict[str, Any]]:
+    """What a grid search says with --json."""
+    space = "--rnn gru,simple_rnn --units 4 --maxlen 20 --tuner grid"
+    small = "--reviews 400 --epochs 1 --workers 2 --name small --json"
+    source = ("--data", str(shared_data / "imdb.npz"))
+    told = imdbtune(folder, real_cache, "search", *source, *space.split(), *small.split())
+    return [json.loads(line) for line in told.splitlines()]
+
+
+def test_the_grid_is_searched_to_its_end(events: list[dict[str, Any]]) -> None:
+    trials = events[-1]["trials"]
+    assert events[-1]["event"] == "finished"
+    assert {trial["rnn"] for trial in trials} == {"gru", "simple_rnn"}
+    assert [trial["status"] for trial in trials] == ["FINISHED", "FINISHED"]
+    assert trials[0]["best_val_accuracy"] >= trials[1]["best_val_accuracy"]
+    assert sum(event["event"] == "epoch" for event in events) == 2
+
+
+def test_what_was_searched_is_read_back_and_exported(
+    events: list[dict[str, Any]], folder: Path, real_cache: Path, shared_data: Path
+) -> None:
+    rows = json.loads(imdbtune(folder, real_cache, "compare", "small", "--json"))
+    assert [row["run_id"] for row in rows] == [t["run_id"] for t in events[-1]["trials"]]
+    told = json.loads(imdbtune(folder, real_cache, "best", "--export", "winner", "--json"))
+    assert told["run_id"] == rows[0]["run_id"]
+    metadata = json.loads((folder / "winner" / "metadata.json").read_text(encoding="utf-8"))
+    corpus: Corpus = npz_corpus(shared_data / "imdb.npz", real_cache)
+    assert metadata["data"]["digest"] == corpus.digest
+    assert metadata["metrics"]["test_accuracy"] == told["test_accuracy"]
+
+
+def test_a_listing_trains_on_the_real_reviews(
+    folder: Path, real_cache: Path, shared_data: Path
+) -> None:
+    source = ("--data", str(shared_data / "imdb.npz"))
+    small = "--reviews 400 --epochs 1 --set space.maxlen=20 --json".split()
+    told = imdbtune(folder, real_cache, "train", "listing_6_27", *source, *small).splitlines()
+    trained = json.loads(told[-1])
+    assert (trained["event"], trained["status"]) == ("finished", "FINISHED")
+    assert (trained["rnn"], trained["parameter_count"]) == ("lstm", 328_353)
