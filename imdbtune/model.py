@@ -14,7 +14,7 @@ from keras import layers, ops
 
 from imdbtune.data.corpus import PAD
 from imdbtune.params import TrialParams
-from imdbtune.recurrence import Recurrence
+from imdbtune.recurrence import DenseEmbedding, Recurrence
 
 LAYERS = {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
 CELLS = {"simple_rnn": layers.SimpleRNNCell, "lstm": layers.LSTMCell, "gru": layers.GRUCell}
@@ -41,15 +41,17 @@ def fused_model(params: TrialParams, seed: int = 0) -> keras.Model:
     return keras.Model(ids, _head(params, ids, sequence, last, seed), name=params.rnn)
 
 
-def plain_model(params: TrialParams, masked: bool = True, seed: int = 0) -> keras.Model:
+def plain_model(
+    params: TrialParams, masked: bool = True, seed: int = 0, for_training: bool = False
+) -> keras.Model:
     """The form of plain Keras layers, which opens without this package.
 
     ``masked=False`` is the form of the book: padding is read like any other word.
+    ``for_training`` makes it learn as :func:`fused_model` does, where that is not compiled.
     """
     ids = keras.Input((None,), dtype="int32", name="ids")
-    embed = layers.Embedding(
-        params.vocabulary, params.embedding, mask_zero=masked, name="embedding"
-    )
+    embedding = DenseEmbedding if for_training else layers.Embedding
+    embed = embedding(params.vocabulary, params.embedding, mask_zero=masked, name="embedding")
     sequence = embed(ids)
     # cuDNN takes no padding at the front.
     options = {"use_cudnn": False} if masked and params.rnn != "simple_rnn" else {}

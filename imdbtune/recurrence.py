@@ -262,3 +262,21 @@ def _run(cells: Sequence[Any], inputs: Words | Features, walk: Walk) -> tuple[Te
     batch = tf.shape(walk.mask)[1]
     last, kept = scan(stack.step, inputs, walk, stack.weights(), stack.zeros(batch))
     return last[stack.output], kept[stack.output]
+
+
+class DenseEmbedding(keras.layers.Embedding):
+    """An embedding whose gradient is one tensor, as it is in :class:`Recurrence`.
+
+    TensorFlow gives the gradient of a lookup as a list with an entry for each word of the batch,
+    and Keras's optimizers square the entries instead of their sums: a second moment that is too
+    small for frequent words. Both forms of a model are to learn alike.
+    """
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Ids to vectors; the default gradient, summed by word."""
+
+        @tf.custom_gradient
+        def summed(table: Tensor) -> Any:
+            return tf.identity(table), tf.convert_to_tensor
+
+        return tf.gather(summed(tf.convert_to_tensor(self.embeddings)), inputs)

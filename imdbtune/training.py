@@ -84,7 +84,8 @@ def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
     elif compiled:
         model, data = fused_model(spec.params, seed), _bucketed_data(spec, seed)
     else:
-        model, data = plain_model(spec.params, seed=seed), _bucketed_data(spec, seed)
+        model = plain_model(spec.params, seed=seed, for_training=True)
+        data = _bucketed_data(spec, seed)
     initialize(model, seed)
     compile_model(model, spec.params, jit=compiled)
     if spec.state is not None:
@@ -157,7 +158,10 @@ def _bucketed_data(spec: TrialSpec, seed: int) -> dict[str, Any]:
 def as_dataset(
     batches: Batches, rng: np.random.Generator | None = None, word_dropout: float = 0.0
 ) -> tf.data.Dataset:
-    """The batches as TensorFlow reads them; each pass is shuffled anew by ``rng``."""
+    """The batches as TensorFlow reads them; each pass is shuffled anew by a child of ``rng``.
+
+    So an epoch is the same however far the one before it was read ahead.
+    """
     shape = (batches.batch_size, batches.maxlen)
     signature = (
         tf.TensorSpec(shape, tf.int32),
@@ -165,7 +169,7 @@ def as_dataset(
         tf.TensorSpec((batches.batch_size,), tf.float32),
     )
     made = tf.data.Dataset.from_generator(
-        lambda: batches.epoch(rng, word_dropout), output_signature=signature
+        lambda: batches.epoch(rng and rng.spawn(1)[0], word_dropout), output_signature=signature
     )
     return made.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)
 
