@@ -283,9 +283,11 @@ def _closing(
         status, reason = "FAILED", str(error) or type(error).__name__
         raise
     finally:
-        publish(client, search, varied, final=True)
-        run.log({"search_seconds": time.monotonic() - began})
-        run.end(status, reason)
+        try:
+            publish(client, search, varied, final=True)
+            run.log({"search_seconds": time.monotonic() - began})
+        finally:
+            run.end(status, reason)
 
 
 def train(

@@ -99,7 +99,7 @@ def _outcome(future: Future) -> Any:
         return future.result()
     if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
         return WorkerLost("the worker process died")
-    return TrialFailure(f"{type(error).__name__}: {error}", repr(error))
+    return TrialFailure(f"{type(error).__name__}: {error}", repr(error), logged=False)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import Any
 from imdbtune.errors import SearchAborted
 
 Event = dict[str, Any]
+# Points from which Keras Tuner's BayesianOptimizationOracle starts to look for the next trial.
+RESTARTS = 50
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,11 @@ class Journal:
         """All events; a last line that was cut by a crash is taken away."""
         if not self.path.exists():
             return []
-        text = self.path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        if len(whole) < len(text):
+        written = self.path.read_bytes()
+        whole = written[: written.rfind(b"\n") + 1]
+        if len(whole) < len(written):
             aside = self.path.with_suffix(".part")
-            aside.write_text(whole, encoding="utf-8")
+            aside.write_bytes(whole)
             aside.replace(self.path)
         return [json.loads(line) for line in whole.splitlines()]
 
@@ -48,7 +50,7 @@ def replay(oracle: Any, events: list[Event]) -> list[Event]:
     """Ask and tell a new oracle what is in the journal; returns the trials not yet ended.
 
     Values that an oracle would compute anew from all results (Bayesian optimisation) are put in
-    as they were, with the state of its random numbers.
+    as they were, with what computing them has left in the oracle.
 
     Raises:
         SearchAborted: the oracle answers differently: other version, or other configuration.
@@ -59,6 +61,8 @@ def replay(oracle: Any, events: list[Event]) -> list[Event]:
         if event["event"] == "asked":
             _ask_again(oracle, event)
             open_trials[trial_id] = event
+        elif event["event"] == "idle":
+            _ask_again(oracle, event)
         else:
             tell(oracle, trial_id, event.get("score"), event.get("reason", ""))
             open_trials.pop(trial_id, None)
@@ -67,6 +71,7 @@ def replay(oracle: Any, events: list[Event]) -> list[Event]:
 
 def _ask_again(oracle: Any, event: Event) -> None:
     if hasattr(oracle, "gpr"):
+        _leave_traces(oracle)
         oracle.populate_space = lambda trial_id: {"status": "RUNNING", "values": event["values"]}
     try:
         trial = oracle.create_trial(f"tuner-{event['trial_id']}")
@@ -80,16 +85,34 @@ def _ask_again(oracle: Any, event: Event) -> None:
         )
 
 
+def _leave_traces(oracle: Any) -> None:
+    """Fit a Bayesian oracle's regressor and use up its random numbers, as its answers do.
+
+    The long part of an answer, the optimisation of the next point, leaves nothing behind.
+    """
+    completed = sum(trial.status == "COMPLETED" for trial in oracle.trials.values())
+    first = oracle.num_initial_points or max(3 * len(oracle.hyperparameters.space), 3)
+    if completed < first:
+        return
+    oracle.gpr.fit(*oracle._vectorize_trials())
+    bounds = oracle._get_hp_bounds()
+    oracle._random_state.uniform(bounds[:, 0], bounds[:, 1], size=(RESTARTS, len(bounds)))
+
+
 def ask(oracle: Any, number: int) -> Any:
     """The oracle's next trial (Keras Tuner's ``Trial``), whose number is known beforehand."""
     return oracle.create_trial(f"tuner-{number:04d}")
 
 
 def asked(oracle: Any, trial: Any) -> Event:
-    """The journal's event for a trial that the oracle has just given out."""
+    """The journal's event for an answer of the oracle: a trial, or that it has to wait.
+
+    Waiting counts where it has used up random numbers.
+    """
+    kind = "asked" if trial.status == "RUNNING" else "idle"
     values = dict(trial.hyperparameters.values)
     state = oracle._seed_state
-    return {"event": "asked", "trial_id": trial.trial_id, "values": values, "seed_state": state}
+    return {"event": kind, "trial_id": trial.trial_id, "values": values, "seed_state": state}
 
 
 def tell(oracle: Any, trial_id: str, score: float | None, reason: str = "") -> None:

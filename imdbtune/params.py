@@ -126,6 +126,8 @@ def convert(kind: str, value: object) -> Scalar | None:
         return {"true": True, "false": False}.get(str(value).strip().lower())
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    if isinstance(value, str) and not value.isascii():
+        return None  # float() takes the digits of every script
     try:
         number = float(value)
     except (ValueError, OverflowError):

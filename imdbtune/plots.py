@@ -1,6 +1,6 @@
 """Learning curves, computed first and then drawn, without pyplot: no global state, no display.
 
-Matplotlib is imported here, so nothing on the path of ``--help`` may import this module.
+Matplotlib is imported where something is drawn: whoever only reads results does without it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Epoch = Mapping[str, float]
 
@@ -133,6 +132,9 @@ def _badness(value: float, metric: str) -> float:
 
 
 def _figure(width: float, height: float, metric: str) -> tuple[Figure, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -213,6 +215,8 @@ def _draw_others(axes: Axes, others: Sequence[Curves]) -> None:
 
 def _scale(axes: Axes, epochs: Sequence[int], values: Sequence[float], metric: str) -> None:
     """Whole epochs below; beside diverged losses the others need a logarithmic scale."""
+    from matplotlib.ticker import MaxNLocator
+
     first, last = min(epochs, default=1), max(epochs, default=1)
     axes.set_xlim(first - 0.8, last + 0.8)
     whole = MaxNLocator(nbins=12, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)

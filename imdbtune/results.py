@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,9 +41,11 @@ class Trial:
 
     @property
     def score(self) -> float | None:
-        """The objective, if the trial has come so far."""
+        """The objective, if the trial has come so far and it is a number."""
         objective = self.tags.get(tracking.OBJECTIVE, "val_accuracy")
-        return self.metrics.get(f"best_{objective}")
+        value = self.metrics.get(f"best_{objective}", math.nan)
+        # MLflow's SQL stores keep infinity as the largest number there is.
+        return value if abs(value) < sys.float_info.max else None
 
     @property
     def reason(self) -> str:
@@ -78,11 +83,13 @@ def find_search(client: MlflowClient, reference: str | None = None) -> Search:
         UserError: there is none.
     """
     condition = f"tags.`{tracking.KIND}` = 'search'"
-    if reference and ("'" in reference or not reference.isprintable()):
-        raise UserError(f"no search {shown(reference)}; imdbtune compare lists what there is.")
-    if reference:
-        condition += f" and tags.`{tracking.SEARCH}` = '{reference}'"
-    found = _search_runs(client, condition, 1)
+    if reference and not re.fullmatch(r"[\w .:+-]*", reference):
+        # MLflow's filters have no way to quote a quote.
+        runs = _search_runs(client, condition, 10_000)
+        found = [run for run in runs if run.data.tags.get(tracking.SEARCH) == reference][:1]
+    else:
+        named = f" and tags.`{tracking.SEARCH}` = '{reference}'" if reference else ""
+        found = _search_runs(client, condition + named, 1)
     if not found and reference and reference.isalnum():
         found = [run for run in _get_run(client, reference) if _kind(run) == "search"]
     if not found:

@@ -120,6 +120,11 @@ class SearchSpace:
     def params(self, values: Mapping[str, Any]) -> TrialParams:
         """The configuration for the values an oracle chose (its own ``tuner/`` keys ignored)."""
         chosen = {k: v for k, v in values.items() if not k.startswith("tuner/")}
+        for dimension in self.searched:
+            if dimension.name in chosen:
+                # Keras Tuner makes numbers of true and false, which equal them.
+                value = chosen[dimension.name]
+                chosen[dimension.name] = next((v for v in dimension.values if v == value), value)
         return TrialParams.from_values({**self.constants, **chosen})
 
     def single(self) -> TrialParams | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -45,6 +46,7 @@ def _choice(
     return Dimension(name, values=checked, when=_parse_when(name, when or {}))
 
 
+MOST_VALUES = 100_000  # of a range in steps
 TABLE_KEYS = ("min", "max", "step", "sampling", "values", "when")
 
 
@@ -79,6 +81,7 @@ def _range(
     if sampling == "log" and first <= 0:
         raise UserError(f"{name} = {low} to {high} cannot be sampled as log; min must be above 0.")
     _check_step(name, step, sampling, last - first)
+    _check_count(name, first, last, step, sampling)
     return Dimension(
         name,
         low=first,
@@ -99,6 +102,21 @@ def _check_step(name: str, step: Any, sampling: str, width: float) -> None:
         kind = "a whole number" if is_int else "a number"
         limit = "above 1 (each value times the step)" if least else f"above 0, at most {width:g}"
         raise UserError(f"step = {shown(step)} of {name} is not allowed; it is {kind} {limit}.")
+
+
+def _check_count(name: str, first: float, last: float, step: Any, sampling: str) -> None:
+    """Grids are listed in memory; a step such as 1e-300 would never come to the end."""
+    if step is None:
+        return
+    if sampling == "log":
+        count = math.log(last / first) / math.log(float(step))
+    else:
+        count = (last - first) / float(step)
+    if count > MOST_VALUES:
+        raise UserError(
+            f"step = {shown(step)} of {name} makes {count:.3g} values, more than {MOST_VALUES:,}; "
+            "take a larger step, or none."
+        )
 
 
 def _parse_when(name: str, when: object) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune import __version__, plots
-from imdbtune.errors import UserError
+from imdbtune import __version__
+from imdbtune.errors import UserError, shown
 from imdbtune.params import TrialParams
+from imdbtune.store import hide_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,6 +40,7 @@ CORPUS = "imdbtune.corpus"
 BATCHING = "imdbtune.batching"
 MODEL_PATH = "imdbtune.model"
 REASON = "imdbtune.reason"
+GIT_COMMIT = "mlflow.source.git.commit"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 EXPERIMENT_KIND = "mlflow.experimentKind"
@@ -66,7 +68,7 @@ def common_tags(corpus: CorpusFacts, settings: Mapping[str, object]) -> dict[str
     for package in PACKAGES:
         tags[f"version.{package}"] = importlib.metadata.version(package)
     commit = _git_commit()
-    return {**tags, "mlflow.source.git.commit": commit} if commit else tags
+    return {**tags, GIT_COMMIT: commit} if commit else tags
 
 
 def _git_commit() -> str:
@@ -102,9 +104,21 @@ def get_experiment(client: MlflowClient, name: str) -> str:
 
 
 def adopted_run(client: MlflowClient) -> Any | None:
-    """The run that ``mlflow run`` has started for this process, if it did."""
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    return client.get_run(run_id) if run_id else None
+    """The run that ``mlflow run`` has started for this process, if it did; given out once.
+
+    Raises:
+        UserError: the store has no such run.
+    """
+    from mlflow.exceptions import MlflowException
+
+    run_id = os.environ.pop("MLFLOW_RUN_ID", "")
+    try:
+        return client.get_run(run_id) if run_id else None
+    except MlflowException as error:
+        raise UserError(
+            f"MLFLOW_RUN_ID names run {shown(run_id)}, which is not in "
+            f"{hide_secrets(str(client.tracking_uri))}; unset it, or name its store."
+        ) from error
 
 
 def _params(values: Mapping[str, object]) -> list[Param]:
@@ -185,6 +199,8 @@ class TrialRun(Run):
 
     def log_result(self, result: TrialResult, objective: str, folder: Path) -> None:
         """Final metrics, the history as CSV and JSON, and the two plots of Listing 6.24."""
+        from imdbtune import plots
+
         best = result.best
         self.log(
             {
@@ -224,11 +240,17 @@ class TrialRun(Run):
             f"{p}=={importlib.metadata.version(p)}" for p in ("tensorflow", "keras", "numpy")
         ]
         mlflow.set_tracking_uri(self.client.tracking_uri)
+        run = self.client.get_run(self.run_id)
+        # Model.log would make it in the active experiment, which is not the run's.
+        made = self.client.create_logged_model(
+            run.info.experiment_id, name="model", source_run_id=self.run_id, params=run.data.params
+        )
         Model.log(
             None,
             mlflow.keras,
             name="model",
             run_id=self.run_id,
+            model_id=made.model_id,
             model=keras.models.load_model(path, compile=False),
             signature=ModelSignature(inputs=Schema([ids]), outputs=Schema([out])),
             pip_requirements=versions,
@@ -284,7 +306,9 @@ class SearchRun(Run):
         shared = {k: v for k, v in tags.items() if k.startswith(("imdbtune.", "version."))}
         for own in (KIND, REASON, "imdbtune.best", "imdbtune.best_run_id"):
             shared.pop(own, None)
-        return cls(client, run_id, experiment_id, shared)
+        commit = _git_commit()
+        now = {GIT_COMMIT: commit} if commit else {}
+        return cls(client, run_id, experiment_id, {**shared, **now})
 
     def start_trial(self, trial_id: str, params: TrialParams, extra: Mapping[str, object]) -> str:
         """A child run for a trial, with its parameters; returns its run id."""

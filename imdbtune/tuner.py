@@ -60,11 +60,13 @@ class Tuner:
     running: dict[str, TrialJob] = field(default_factory=dict)
     waiting: list[Event] = field(default_factory=list)
     exhausted: bool = False
+    idle: bool = False  # the oracle waits for a trial to end
 
     def restore(self, events: list[Event]) -> None:
         """Take up a search where its journal ends: what has not ended is to be run again."""
         self.waiting = replay(self.oracle, [e for e in events if e["event"] != "started"])
         for event in events:
+            self.idle = event["event"] == "idle" or (self.idle and event["event"] == "started")
             if event["event"] == "ended":
                 self._note_end(event)
 
@@ -95,12 +97,18 @@ class Tuner:
             return self.waiting.pop(0)
         limit = self.config.tuner.trial_limit
         known = len(self.oracle.trials)
-        if self.exhausted or (limit is not None and known >= limit):
+        if self.exhausted or self.idle or (limit is not None and known >= limit):
             return None
+        drawn = self.oracle._seed_state
         trial = ask(self.oracle, known)
+        self.idle = trial.status == "IDLE"
+        if self.idle and self.oracle._seed_state != drawn:
+            self.journal.append(asked(self.oracle, trial))
         if trial.status == "STOPPED":
             self.exhausted = True
-            self.listener("exhausted", {"trials": known})
+            # A hyperband that stops without drawing has run all its brackets.
+            if self.config.tuner.kind != "hyperband" or self.oracle._seed_state != drawn:
+                self.listener("exhausted", {"trials": known})
         if trial.status != "RUNNING":
             return None
         event = asked(self.oracle, trial)
@@ -146,14 +154,20 @@ class Tuner:
     def _end(self, job: TrialJob, outcome: Any) -> None:
         del self.running[job.trial_id]
         if isinstance(outcome, WorkerLost):
-            self._lost(job, outcome)
-            return
+            if self.attempts[job.trial_id] < MAX_ATTEMPTS:
+                self._try_again(job, outcome)
+                return
+            reason = f"{outcome.reason} {MAX_ATTEMPTS} times"
+            outcome = TrialFailure(reason, reason, logged=False)
+        if isinstance(outcome, TrialFailure) and not outcome.logged:
+            TrialRun(self.search.client, job.run_id).fail(outcome.reason, outcome.traceback)
         failure = outcome.reason if isinstance(outcome, TrialFailure) else ""
         score = None if failure else outcome.score
         ended = {"event": "ended", "trial_id": job.trial_id, "run_id": job.run_id}
         event = {**ended, "score": score, "reason": failure}
         self.journal.append(event)
         tell(self.oracle, job.trial_id, score, failure)
+        self.idle = False
         self._note_end(event)
         facts = {"trial_id": job.trial_id, "params": job.spec.params, "run_id": job.run_id}
         self.listener("ended", {**facts, "score": score, "reason": failure})
@@ -167,14 +181,9 @@ class Tuner:
             self.scores[trial_id], self.runs[trial_id] = event["score"], event["run_id"]
             self._keep_model(trial_id)
 
-    def _lost(self, job: TrialJob, outcome: WorkerLost) -> None:
-        """Close the run of a trial whose worker died, and try again, a few times at most."""
+    def _try_again(self, job: TrialJob, outcome: WorkerLost) -> None:
+        """Close the run of a trial whose worker died, and queue the trial for a new one."""
         Run(self.search.client, job.run_id).end("KILLED", outcome.reason)
-        if self.attempts[job.trial_id] >= MAX_ATTEMPTS:
-            reason = f"{outcome.reason} {MAX_ATTEMPTS} times"
-            self.running[job.trial_id] = job
-            self._end(job, TrialFailure(reason, reason))
-            return
         trial = self.oracle.trials[job.trial_id]
         self.waiting.append(asked(self.oracle, trial))
 

@@ -5,6 +5,7 @@ Failures come back as values, with their traceback, so that every executor tells
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,10 +37,11 @@ class TrialJob:
 
 @dataclass(frozen=True)
 class TrialFailure:
-    """Why a trial did not finish."""
+    """Why a trial did not finish, and whether its run says so already."""
 
     reason: str
     traceback: str
+    logged: bool = True
 
 
 def run_trial(job: TrialJob, report: Report) -> TrialResult | TrialFailure:
@@ -57,6 +59,8 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | TrialFailure:
         if job.corpus is not None:
             run.log_corpus(job.corpus)
         result = (job.trainer or _train())(job.spec, on_epoch)
+        if not math.isfinite(result.score):
+            raise TrialFailed(f"{job.spec.objective} came out as {result.score}.")
         run.log_result(result, job.spec.objective, job.spec.folder)
         if job.log_model:
             run.log_model(result.model)

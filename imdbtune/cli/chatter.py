@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from imdbtune.data.sources import default_cache
-
 
 @contextmanager
 def chatter_to_log() -> Iterator[TextIO]:
@@ -18,6 +16,8 @@ def chatter_to_log() -> Iterator[TextIO]:
 
     Native code writes to the file descriptor, so that is what is redirected.
     """
+    from imdbtune.data.sources import default_cache
+
     sys.stderr.flush()
     real = os.dup(2)
     log = _open_log(default_cache() / "libraries.log")

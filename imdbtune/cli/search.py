@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imdbtune.cli import options as opt
-from imdbtune.cli.progress import make_progress
 from imdbtune.cli.tables import leaderboard
 from imdbtune.config import SearchConfig, load_config
 from imdbtune.errors import SearchAborted
@@ -102,6 +101,7 @@ def search(
     count = None if workers in ("", "auto") else opt.whole_number("--workers", workers, 0, 1024)
     overrides = opt.overrides(flags, settings)
     from imdbtune import api
+    from imdbtune.cli.progress import make_progress
 
     run: Callable[..., Search]
     if resume:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from imdbtune.results import Search, Trial
+if TYPE_CHECKING:
+    from imdbtune.results import Search, Trial
 
 
 def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from imdbtune.cli import options as opt
-from imdbtune.cli.progress import make_progress
 from imdbtune.cli.tables import details
 
 HELP = """Train the one model that a file describes, tracked like a trial.
@@ -54,6 +53,7 @@ def train(
     }
     config = opt.configuration(model, flags, settings)
     from imdbtune import api, results
+    from imdbtune.cli.progress import make_progress
 
     with make_progress(as_json=as_json, quiet=quiet, epochs=config.training.epochs) as progress:
         trial = api.train(config, cache=opt.optional_path(cache), listener=progress)

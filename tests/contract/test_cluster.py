@@ -1,0 +1,187 @@
+"""Every executor gives the same search: in this process, one worker, two, and workers that die."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from imdbtune import results
+from imdbtune.errors import TrialFailed
+from imdbtune.results import Search, Trial
+from imdbtune.trial import TrialSpec
+from tests.support import Stub, isolate, kill_self, make_config, run_search
+
+SPACE = {"rnn": ["simple_rnn", "lstm"], "units": [4, 5, 6]}
+WORKERS = (0, 1, 2)
+
+
+class Odd(BaseException):
+    """Nothing that a trial ought to end with."""
+
+
+def disturb(marks: Path, lose: bool, spec: TrialSpec) -> None:
+    """One trial fails; and if ``lose``, one ends oddly, and in one the worker dies, once."""
+    (marks / f"pid-{os.getpid()}").touch()
+    if (spec.params.rnn, spec.params.units) == ("lstm", 5):
+        raise TrialFailed("loss became nan in epoch 1.")
+    if lose and (spec.params.rnn, spec.params.units) == ("simple_rnn", 4):
+        raise Odd("so be it")
+    if lose and (spec.params.rnn, spec.params.units) == ("lstm", 6):
+        mark = marks / "died"
+        if not mark.exists():
+            mark.touch()
+            kill_self()
+
+
+@dataclass
+class Done:
+    """A search that has ended, and what was seen while it ran."""
+
+    folder: Path
+    client: Any
+    search: Search
+    trials: list[Trial]
+    told: list[tuple[str, dict[str, Any]]]
+    addresses: set[str] = field(default_factory=set)
+
+    def outcomes(self) -> Counter[tuple[Any, ...]]:
+        return Counter(
+            (t.trial_id, t.params, t.status, t.score, t.reason, t.metrics.get("val_loss"))
+            for t in self.trials
+            if t.status != "KILLED"
+        )
+
+    def pids(self) -> set[int]:
+        return {int(path.name.partition("-")[2]) for path in self.folder.glob("pid-*")}
+
+
+def listening() -> set[str]:
+    """The addresses at which this process and its children wait for connections."""
+    here = psutil.Process()
+    found = set()
+    for process in (here, *here.children(recursive=True)):
+        for connection in process.net_connections("inet"):
+            if connection.status == psutil.CONN_LISTEN:
+                found.add(connection.laddr.ip)
+    return found
+
+
+def search_with(folder: Path, kind: str, workers: int, lose: bool = False) -> Done:
+    told: list[tuple[str, dict[str, Any]]] = []
+    addresses: set[str] = set()
+
+    def listen(what: str, facts: dict[str, Any]) -> None:
+        told.append((what, facts))
+        if what == "ended":
+            addresses.update(listening())
+
+    config = make_config(folder, space=SPACE, tuner={"kind": kind, "max_trials": 6, "seed": 1})
+    trainer = Stub(functools.partial(disturb, folder, lose))
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, folder)
+        patch.setenv("MLFLOW_RUN_ID", "")
+        client, search = run_search(
+            config, folder, workers=workers, trainer=trainer, listener=listen
+        )
+    trials = results.read_trials(client, search)
+    return Done(folder, client, search, trials, told, addresses)
+
+
+@pytest.fixture(scope="module")
+def grids(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Done]:
+    folders = {workers: tmp_path_factory.mktemp(f"grid{workers}") for workers in WORKERS}
+    return {workers: search_with(folders[workers], "grid", workers) for workers in WORKERS}
+
+
+@pytest.fixture(scope="module")
+def lossy(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """A random search over two workers, one of which is killed in a trial."""
+    return search_with(tmp_path_factory.mktemp("lossy"), "random", 2, lose=True)
+
+
+@pytest.mark.parametrize("workers", WORKERS[1:])
+def test_a_grid_comes_out_alike_wherever_it_runs(grids: dict[int, Done], workers: int) -> None:
+    assert len(grids[0].outcomes()) == 6
+    assert grids[workers].outcomes() == grids[0].outcomes()
+    ranks = [[(t.params, t.score) for t in grids[w].trials if t.score] for w in (0, workers)]
+    assert ranks[0] == ranks[1]
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_every_run_is_closed(grids: dict[int, Done], workers: int) -> None:
+    done = grids[workers]
+    assert done.search.status == "FINISHED"
+    assert Counter(trial.status for trial in done.trials) == {"FINISHED": 5, "FAILED": 1}
+    failed = done.trials[-1]
+    text = Path(done.client.download_artifacts(failed.run_id, "traceback.txt")).read_text("utf-8")
+    assert "in disturb" in text
+    assert text.strip().endswith("TrialFailed: loss became nan in epoch 1.")
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_the_listener_is_told_of_every_trial(grids: dict[int, Done], workers: int) -> None:
+    told = Counter(what for what, _ in grids[workers].told)
+    assert told == {"opened": 1, "started": 6, "ended": 6, "epoch": 15}
+    epochs = [facts for what, facts in grids[workers].told if what == "epoch"]
+    counts = Counter((facts["trial_id"], facts["epoch"]) for facts in epochs)
+    assert set(counts.values()) == {1}
+
+
+@pytest.mark.parametrize(("workers", "processes"), [(0, 1), (1, 1), (2, 2)])
+def test_trials_run_in_processes_of_their_own(
+    grids: dict[int, Done], workers: int, processes: int
+) -> None:
+    assert 1 <= len(grids[workers].pids()) <= processes
+    assert (os.getpid() in grids[workers].pids()) == (workers == 0)
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_no_worker_is_left(grids: dict[int, Done], workers: int) -> None:
+    others = grids[workers].pids() - {os.getpid()}
+    assert not [pid for pid in others if psutil.pid_exists(pid)]
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_only_this_machine_can_reach_the_cluster(grids: dict[int, Done], workers: int) -> None:
+    addresses = grids[workers].addresses
+    assert bool(addresses) == (workers > 0)
+    assert all(ipaddress.ip_address(address).is_loopback for address in addresses), addresses
+
+
+def test_a_trial_whose_worker_was_killed_is_run_again(lossy: Done) -> None:
+    assert (lossy.folder / "died").exists()
+    (killed,) = [trial for trial in lossy.trials if trial.status == "KILLED"]
+    assert killed.reason == "the worker process died"
+    assert killed.ended_ms is not None
+    again = [t for t in lossy.trials if t.trial_id == killed.trial_id and t is not killed]
+    assert [(trial.status, trial.params) for trial in again] == [("FINISHED", killed.params)]
+    assert len(lossy.pids()) >= 2
+
+
+def test_a_search_that_has_lost_a_worker_comes_out_as_one_that_has_not(
+    lossy: Done, tmp_path: Path
+) -> None:
+    whole = search_with(tmp_path, "random", 0)
+    assert {t.trial_id: t.params for t in lossy.trials} == {
+        t.trial_id: t.params for t in whole.trials
+    }
+    differ = (whole.outcomes() - lossy.outcomes()) | (lossy.outcomes() - whole.outcomes())
+    assert {outcome[1].label for outcome in differ} == {"simple_rnn-d1-u4-L500"}
+    assert Counter(t.status for t in lossy.trials) == {"FINISHED": 4, "FAILED": 2, "KILLED": 1}
+    assert lossy.search.status == "FINISHED"
+    assert lossy.search.metrics["trials_finished"] == 4
+
+
+def test_an_error_that_goes_past_the_worker_closes_the_run(lossy: Done) -> None:
+    (odd,) = [t for t in lossy.trials if t.params.label == "simple_rnn-d1-u4-L500"]
+    assert (odd.status, odd.reason) == ("FAILED", "Odd: so be it")
+    names = {artifact.path for artifact in lossy.client.list_artifacts(odd.run_id)}
+    assert names == {"traceback.txt"}

@@ -1,0 +1,192 @@
+"""A whole search with models that are really trained, very small ones, on two workers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imdbtune import api, results, tracking
+from imdbtune.config import parse_config
+from imdbtune.results import Search, Trial
+from imdbtune.store import connect
+from tests.support import isolate, new_store
+
+SPACE = {
+    "rnn": ["simple_rnn", "lstm", "gru"],
+    "bidirectional": [False, True],
+    "units": 4,
+    "embedding": 4,
+    "maxlen": 12,
+    "batch_size": 32,
+    "learning_rate": 0.01,
+}
+REVIEWS = np.array([[1, 14, 22, 16], [1, 9, 0, 0], [1, 0, 0, 0]], np.int32)
+
+# Run where there is no imdbtune: Keras alone has to make sense of the file.
+KERAS_ALONE = """
+import importlib.util, json, sys
+import numpy as np
+assert importlib.util.find_spec("imdbtune") is None, "imdbtune is importable here"
+import keras
+model = keras.models.load_model(sys.argv[1])
+assert not [name for name in sys.modules if name.startswith(("imdbtune", "mlflow"))]
+ids = np.array(json.loads(sys.argv[2]), np.int32)
+print(json.dumps(np.asarray(model.predict(ids, verbose=0)).ravel().tolist()))
+"""
+
+
+@dataclass
+class Trained:
+    """A search over real models that has ended."""
+
+    folder: Path
+    client: Any
+    search: Search
+    trials: list[Trial]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, folder)
+        config = parse_config(
+            {
+                "name": "real",
+                "data": {"source": "demo", "reviews": 200},
+                "space": SPACE,
+                "tuner": {"kind": "random", "max_trials": 4, "seed": 1},
+                "training": {"epochs": 2},
+                "tracking": {"uri": new_store(folder)},
+            }
+        )
+        where = {"cache": folder / "cache", "folder": folder / "runs"}
+        search = api.search(config, workers=2, **where)
+        client = connect(config.tracking.uri)
+        yield Trained(folder, client, search, results.read_trials(client, search))
+
+
+def logged_model(trained: Trained, trial: Trial) -> Path:
+    assert trial.model_id
+    return Path(trained.client.get_logged_model(trial.model_id).artifact_location)
+
+
+def test_all_trials_have_finished_with_figures_that_can_be(trained: Trained) -> None:
+    assert trained.search.status == "FINISHED"
+    assert len({trial.params for trial in trained.trials}) == 4
+    for trial in trained.trials:
+        assert trial.status == "FINISHED", trial.reason
+        assert 0 <= trial.metrics["best_val_accuracy"] <= 1
+        assert trial.metrics["best_val_loss"] > 0
+        assert trial.metrics["parameter_count"] > 10_000 * 4
+        assert trial.metrics["train_seconds"] > 0
+    scores = [trial.metrics["best_val_accuracy"] for trial in trained.trials]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_the_best_epoch_is_the_best_of_the_curve(trained: Trained) -> None:
+    for trial in trained.trials:
+        history = results.read_history(trained.client, trial.run_id)
+        assert [epoch["epoch"] for epoch in history] == [1, 2]
+        best = max(history, key=lambda epoch: (epoch["val_accuracy"], -epoch["epoch"]))
+        assert trial.metrics["best_epoch"] == best["epoch"]
+        assert trial.metrics["best_val_accuracy"] == best["val_accuracy"]
+
+
+def test_each_model_is_listed_in_the_experiment_of_its_run(trained: Trained) -> None:
+    listed = trained.client.search_logged_models([trained.search.experiment_id])
+    sources = {model.source_run_id: model for model in listed}
+    assert set(sources) == {trial.run_id for trial in trained.trials}
+    for trial in trained.trials:
+        assert sources[trial.run_id].model_id == trial.model_id
+        assert sources[trial.run_id].params["rnn"] == trial.params.rnn
+
+
+def test_the_model_has_its_signature_and_requirements(trained: Trained) -> None:
+    import mlflow
+    from mlflow.models import get_model_info
+
+    mlflow.set_tracking_uri(trained.client.tracking_uri)
+    for trial in trained.trials:
+        location = logged_model(trained, trial)
+        info = get_model_info(str(location))
+        (ids,), (out,) = info.signature.inputs.inputs, info.signature.outputs.inputs
+        assert (ids.type, ids.shape) == (np.dtype("int32"), (-1, -1))
+        assert (out.type, out.shape) == (np.dtype("float32"), (-1, 1))
+        named = (location / "requirements.txt").read_text(encoding="utf-8").split()
+        assert {line.partition("==")[0] for line in named} >= {"tensorflow", "keras", "numpy"}
+        assert "imdbtune" not in (location / "MLmodel").read_text(encoding="utf-8").replace(
+            str(location), ""
+        )
+
+
+def test_each_model_loads_with_mlflow_and_with_keras_alone(trained: Trained) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(trained.client.tracking_uri)
+    best = trained.trials[0]
+    location = logged_model(trained, best)
+    by_mlflow = np.asarray(mlflow.keras.load_model(str(location)).predict(REVIEWS, verbose=0))
+    assert by_mlflow.shape == (3, 1)
+    assert ((by_mlflow > 0) & (by_mlflow < 1)).all()
+    assert len(np.unique(by_mlflow)) == 3
+
+    path = location / "data" / "model.keras"
+    packages = f"import sys; sys.path[:0] = {packages_without_imdbtune(trained.folder)!r}\n"
+    command = [sys.executable, "-I", "-S", "-c", packages + KERAS_ALONE, str(path)]
+    done = subprocess.run(
+        [*command, json.dumps(REVIEWS.tolist())],
+        cwd=trained.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    alone = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(alone, by_mlflow.ravel(), atol=1e-6)
+
+
+def packages_without_imdbtune(folder: Path) -> list[str]:
+    """The installed packages as a search path, without this project (``-S``: no ``.pth`` files)."""
+    import keras
+
+    installed = Path(keras.__file__).parents[1]
+    links = folder / "packages"
+    links.mkdir(exist_ok=True)
+    for entry in installed.iterdir():
+        if not entry.name.startswith(("imdbtune", "_imdbtune", "_editable", "__editable")):
+            (links / entry.name).symlink_to(entry)
+    return [str(links)]
+
+
+def test_the_workers_left_nothing_open(trained: Trained) -> None:
+    runs = trained.client.search_runs([trained.search.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.tags["imdbtune.data"] for run in runs} == {"demo"}
+    log = trained.folder / "runs" / trained.search.run_id / "workers.log"
+    assert "Traceback" not in log.read_text(encoding="utf-8")
+
+
+def test_the_winner_is_exported_from_mlflow_alone(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In another folder, with nothing but the store's address and a cache of the reviews."""
+    isolate(monkeypatch, tmp_path)
+    uri = trained.client.tracking_uri
+    _, best = api.best("real", uri=uri)
+    assert best.run_id == trained.trials[0].run_id
+    out = api.export(best, tmp_path / "winner", uri=uri, cache=trained.folder / "cache")
+    good, bad = api.predict(out, ["a wonderful film", "dull and awful"])
+    assert 0 < good.probability < 1
+    assert good.probability != bad.probability
+    metadata = json.loads((out / "metadata.json").read_text(encoding="utf-8"))
+    assert metadata["run_id"] == best.run_id
+    assert metadata["data"]["digest"] == best.tags[tracking.DIGEST]

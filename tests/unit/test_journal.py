@@ -1,0 +1,162 @@
+"""The journal after a crash at any byte, and what oracles are told of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imdbtune.config import SearchConfig, parse_config
+from imdbtune.errors import SearchAborted
+from imdbtune.journal import Event, Journal, ask, asked, replay, tell
+from imdbtune.oracles import make_oracle
+
+EVENTS: list[Event] = [
+    {"event": "asked", "trial_id": "0000", "values": {"rnn": "lstm", "units": 4}, "seed_state": 9},
+    {"event": "started", "trial_id": "0000", "run_id": "0a1b"},
+    {
+        "event": "ended",
+        "trial_id": "0000",
+        "run_id": "0a1b",
+        "score": None,
+        "reason": "größer: ∞ 字",
+    },
+    {"event": "asked", "trial_id": "0001", "values": {"units": 2**40}, "seed_state": 2**31},
+    {
+        "event": "ended",
+        "trial_id": "0001",
+        "run_id": "ff",
+        "score": 0.1 + 0.2,
+        "reason": "a\nb\x85",
+    },
+]
+
+
+def write(path: Path, raw: bytes) -> Journal:
+    path.write_bytes(raw)
+    return Journal(path)
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_cut_at_any_byte_the_whole_events_are_read(ascii_only: bool, tmp_path: Path) -> None:
+    lines = [json.dumps(e, ensure_ascii=ascii_only).encode() + b"\n" for e in EVENTS]
+    raw, path = b"".join(lines), tmp_path / "journal.jsonl"
+    ends = [sum(map(len, lines[:count])) for count in range(len(lines) + 1)]
+    for cut in range(len(raw) + 1):
+        whole = sum(end <= cut for end in ends) - 1
+        journal = write(path, raw[:cut])
+        assert journal.read() == EVENTS[:whole], f"cut at byte {cut}"
+        assert path.read_bytes() == raw[: ends[whole]]
+        assert journal.read() == EVENTS[:whole]
+
+
+@pytest.mark.parametrize("torn", [1, 20, 75])
+def test_a_journal_goes_on_after_a_torn_line(torn: int, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    for event in EVENTS:
+        journal.append(event)
+    raw = journal.path.read_bytes()
+    journal.path.write_bytes(raw[:-torn])
+    assert journal.read() == EVENTS[:-1]
+    journal.append(EVENTS[-1])
+    assert journal.path.read_bytes() == raw
+
+
+def test_a_journal_that_was_cut_before_it_began_is_empty(tmp_path: Path) -> None:
+    assert write(tmp_path / "journal.jsonl", b"").read() == []
+    assert write(tmp_path / "journal.jsonl", b'{"event"').read() == []
+    assert (tmp_path / "journal.jsonl").read_bytes() == b""
+
+
+# Oracles. The driver's own ways are in test_tuner.py.
+
+LEARNING_RATE = {"learning_rate": {"min": 1e-4, "max": 1e-1, "sampling": "log"}}
+
+
+def config_of(kind: str, space: dict[str, Any], epochs: int = 4, seed: int = 5) -> SearchConfig:
+    table = {"space": space, "tuner": {"kind": kind, "seed": seed}, "training": {"epochs": epochs}}
+    return parse_config(table)
+
+
+def ask_and_note(oracle: Any, events: list[Event]) -> Any:
+    trial = ask(oracle, len(oracle.trials))
+    events.append(asked(oracle, trial))
+    return trial
+
+
+def tell_and_note(oracle: Any, trial_id: str, score: float | None, events: list[Event]) -> None:
+    tell(oracle, trial_id, score, "")
+    events.append({"event": "ended", "trial_id": trial_id, "score": score, "reason": ""})
+
+
+def test_trials_that_have_not_ended_come_back_in_order() -> None:
+    config, events = config_of("random", {"units": [1, 2, 3, 4, 5, 6]}), []
+    oracle = make_oracle(config)
+    for _ in range(4):
+        ask_and_note(oracle, events)
+    tell_and_note(oracle, "0001", 0.5, events)
+    tell_and_note(oracle, "0002", None, events)
+    left = replay(make_oracle(config), events)
+    asked_for = {e["trial_id"]: e for e in events if e["event"] == "asked"}
+    assert left == [asked_for["0000"], asked_for["0003"]]
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_a_replayed_bayesian_oracle_answers_alike(in_flight: int) -> None:
+    """It has fitted its regressor and drawn its numbers, even if the values were put in."""
+    config, events = config_of("bayesian", LEARNING_RATE), []
+    oracle = make_oracle(config)
+    for number in range(6):
+        ask_and_note(oracle, events)
+        if number >= in_flight - 1:
+            score = 0.5 + 0.01 * number**2 % 0.07
+            tell_and_note(oracle, f"{number - in_flight + 1:04d}", score, events)
+    again = make_oracle(config)
+    replay(again, events)
+    for number in (6, 7):
+        one, other = ask(oracle, number), ask(again, number)
+        assert one.hyperparameters.values == other.hyperparameters.values
+
+
+def test_waiting_that_has_used_up_random_numbers_is_replayed() -> None:
+    """A bracket's first round takes the whole space; the next bracket begins, and has to wait."""
+    config, events = config_of("hyperband", {"units": [2, 3, 4, 5, 6]}), []
+    oracle = make_oracle(config)
+    for _ in range(5):
+        ask_and_note(oracle, events)
+    waits = ask_and_note(oracle, events)
+    assert waits.status == "IDLE"
+    assert events[-1]["event"] == "idle"
+    for number in range(5):
+        tell_and_note(oracle, f"{number:04d}", 0.5 + number / 100, events)
+    again = make_oracle(config)
+    assert replay(again, events) == []
+    one, other = ask(oracle, 5), ask(again, 5)
+    assert one.status == other.status == "RUNNING"
+    assert one.hyperparameters.values == other.hyperparameters.values
+    assert oracle._seed_state == again._seed_state
+
+
+@pytest.mark.parametrize("kind", ["random", "grid", "hyperband"])
+def test_values_that_an_oracle_does_not_confirm_stop_the_search(kind: str) -> None:
+    config, events = config_of(kind, {"units": [2, 3, 4, 5, 6]}), []
+    ask_and_note(make_oracle(config), events)
+    events[0]["values"]["units"] = 7
+    with pytest.raises(SearchAborted, match="trial 0000 comes out differently now"):
+        replay(make_oracle(config), events)
+
+
+@pytest.mark.parametrize("kind", ["random", "grid", "bayesian", "hyperband"])
+def test_true_and_false_come_through_an_oracle_and_the_journal(kind: str) -> None:
+    """Keras Tuner makes 1 and 0 of them."""
+    units = {"values": [4, 8], "when": {"bidirectional": True}}
+    config, events = config_of(kind, {"bidirectional": [False, True], "units": units}), []
+    oracle = make_oracle(config)
+    for number in range(3):
+        ask_and_note(oracle, events)
+        tell_and_note(oracle, f"{number:04d}", 0.5, events)
+    noted = [json.loads(json.dumps(e["values"])) for e in events if e["event"] == "asked"]
+    found = {(p.bidirectional, p.units) for p in map(config.space.params, noted)}
+    assert found == {(False, 32), (True, 4), (True, 8)}
