@@ -16,11 +16,11 @@ import tomli_w
 
 from imdbtune import results, tracking
 from imdbtune.config import SearchConfig
-from imdbtune.data.sources import default_cache, open_corpus
+from imdbtune.data.sources import check_source, default_cache, open_corpus
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.journal import Journal
 from imdbtune.results import Search, Trial
-from imdbtune.store import connect, resolve_uri
+from imdbtune.store import connect, connect_existing, resolve_uri
 from imdbtune.trial import TrialSpec
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, run_trial
 
@@ -53,6 +53,7 @@ def plan(config: SearchConfig, workers: int | None = None) -> Plan:
     """Resolve what is left open in a configuration; touches nothing."""
     from imdbtune.cluster import cpu_count
 
+    check_source(config.data.source)
     count = cpu_count() if workers is None else workers
     return Plan(config, resolve_uri(config.tracking.uri), count, config.space.size())
 
@@ -131,7 +132,7 @@ def resume(
     """
     from imdbtune.resuming import reconcile, stored_config
 
-    client = connect(resolve_uri(uri))
+    client = connect_existing(uri)
     found = results.find_search(client, search_ref)
     home = _home(folder, found.run_id)
     if not (home / "journal.jsonl").exists():
@@ -359,14 +360,14 @@ def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial
     Raises:
         UserError: no such search, or none of its trials has finished.
     """
-    client = connect(resolve_uri(uri))
+    client = connect_existing(uri)
     found = results.find_search(client, search_ref)
     return found, results.read_best(client, found)
 
 
 def compare(search_refs: Iterable[str] = (), *, uri: str = "") -> list[tuple[Search, list[Trial]]]:
     """Searches with their trials, ranked; without names, the last search."""
-    client = connect(resolve_uri(uri))
+    client = connect_existing(uri)
     refs: list[str | None] = list(search_refs) or [None]
     found = [results.find_search(client, ref) for ref in refs]
     return [(search, results.read_trials(client, search)) for search in found]
@@ -404,7 +405,7 @@ def evaluate(trial: Trial, *, uri: str = "", cache: Path | None = None) -> dict[
         return logged
     from imdbtune.evaluation import evaluate_model
 
-    client = connect(resolve_uri(uri))
+    client = connect_existing(uri)
     corpus = open_trial_corpus(trial, cache)
     with tempfile.TemporaryDirectory() as folder:
         model = results.fetch_model(client, trial, Path(folder))
@@ -430,7 +431,7 @@ def export(
     """
     from imdbtune.export.keras_format import export_keras
 
-    client = connect(resolve_uri(uri))
+    client = connect_existing(uri)
     corpus = open_trial_corpus(trial, cache)
     metadata = {
         "name": trial.name,

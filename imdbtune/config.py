@@ -115,13 +115,16 @@ def parse_config(table: Mapping[str, Any], overrides: Mapping[str, object] = {})
     merged: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in table.items()}
     for dotted, value in overrides.items():
         section, _, key = dotted.rpartition(".")
-        (merged.setdefault(section, {}) if section else merged)[key] = value
+        if section in ("name", "about"):
+            raise not_one_of("section", section, ("space", *SECTIONS))
+        into = merged.setdefault(section, {}) if section else merged
+        if isinstance(into, dict):  # else it is refused below
+            into[key] = value
     for key, value in merged.items():
         if key not in TOP_LEVEL:
             raise not_one_of("section or key", key, TOP_LEVEL)
         if key in ("name", "about"):
-            if not isinstance(value, str) or not value.isprintable():
-                raise UserError(f"{key} = {shown(value)} is not allowed; it is a line of text.")
+            _check_line(key, value)
         elif not isinstance(value, Mapping):
             raise UserError(
                 f"{key} = {shown(value)} is not a section; write [{key}] above its keys."
@@ -132,8 +135,24 @@ def parse_config(table: Mapping[str, Any], overrides: Mapping[str, object] = {})
         space=parse_space(merged.get("space", {})),
         **{name: _section(name, merged.get(name, {})) for name in SECTIONS},
     )
+    _check_line("experiment", config.tracking.experiment)
     _check_keep_models(config.tracking.keep_models)
     return config
+
+
+def _check_line(key: str, value: object) -> None:
+    """Names must be seen in lists, and fit into MLflow's columns."""
+    longest = 1000 if key == "about" else 250
+    if (
+        not isinstance(value, str)
+        or not value.isprintable()
+        or len(value) > longest
+        or not (value.strip() or key == "about")
+    ):
+        raise UserError(
+            f"{key} = {shown(value)} is not allowed; it is a line of text, "
+            f"at most {longest} characters."
+        )
 
 
 def _section(name: str, table: Mapping[str, Any]) -> Any:
@@ -145,7 +164,7 @@ def _section(name: str, table: Mapping[str, Any]) -> Any:
 
 
 def _check_keep_models(text: str) -> None:
-    if text not in ("all", "best") and not (text.isascii() and text.isdigit()):
+    if text not in ("all", "best") and not (text.isascii() and text.isdigit() and len(text) < 10):
         raise UserError(
             f"keep_models = {shown(text)} is not allowed; it is all, best, or a number of models."
         )
@@ -165,7 +184,7 @@ def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> Searc
     text, origin = _read(path or "default")
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also for numbers and nesting without end
         raise UserError(f"{origin} is not TOML: {error}") from error
     try:
         parse_config(table)
@@ -177,14 +196,15 @@ def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> Searc
 def _read(path: str) -> tuple[str, str]:
     try:
         if Path(path).is_file():
-            return Path(path).read_text(encoding="utf-8"), path
+            return Path(path).read_text(encoding="utf-8-sig"), path  # Windows puts a mark first
         known = bundled_workflows()
         if path in known:
             return known[path].read_text(encoding="utf-8"), path
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a text file in UTF-8: {error.reason}.") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {shown(path)}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {shown(path)}: {reason}.") from error
     raise UserError(
         f"no file {shown(path)}; give the path of a TOML file, or one of {', '.join(known)}."
     )

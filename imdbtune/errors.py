@@ -33,7 +33,10 @@ class SearchAborted(ImdbtuneError):
 
 def shown(value: object, limit: int = 80) -> str:
     """``repr(value)`` for a message: one line, escaped, cut to ``limit`` characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # whole numbers of thousands of digits, deep nesting
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[: limit - 4] + "..." + text[-1]
 
 

@@ -98,9 +98,11 @@ def allowed(spec: dataclasses.Field[Any]) -> str:
     if spec.type == "bool":
         return "true or false"
     if spec.type == "str":
-        return "a text"
-    number = "a whole number" if spec.type == "int" else "a number"
-    return f"{number} from {spec.metadata['low']:g} to {spec.metadata['high']:g}"
+        return "a line of text"
+    low, high = spec.metadata["low"], spec.metadata["high"]
+    if spec.type == "int":
+        return f"a whole number from {low} to {high}"
+    return f"a number from {low:g} to {high:g}"
 
 
 def check_field(spec: dataclasses.Field[Any], value: object) -> Scalar:
@@ -119,11 +121,12 @@ def check_field(spec: dataclasses.Field[Any], value: object) -> Scalar:
 def convert(kind: str, value: object) -> Scalar | None:
     """``value`` as a ``str``, ``bool``, ``int`` or finite ``float``; ``None`` if it is none."""
     if kind == "str":
-        return value if isinstance(value, str) else None
+        text = str(value) if type(value) is int and abs(value) < 2**63 else value
+        return text if isinstance(text, str) and text.isprintable() else None
     if kind == "bool":
-        if isinstance(value, bool):
-            return value
-        return {"true": True, "false": False}.get(str(value).strip().lower())
+        if not isinstance(value, str):
+            return value if isinstance(value, bool) else None
+        return {"true": True, "false": False}.get(value.strip().lower())
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     if isinstance(value, str) and not value.isascii():

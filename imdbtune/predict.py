@@ -98,13 +98,13 @@ class Predictor:
 
 def _load_model(export: Export) -> Callable[[IntArray], FloatArray]:
     """The model as one function for every batch size and length, traced once."""
-    import keras
-    import tensorflow as tf
-
     try:
         check_archive(export.folder / MODEL)
     except UserError as error:
         raise damaged(export.folder, str(error)) from error
+    import keras
+    import tensorflow as tf
+
     try:
         model = keras.models.load_model(export.folder / MODEL, compile=False, safe_mode=True)
         signature = [tf.TensorSpec((None, None), tf.int32)]

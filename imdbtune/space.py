@@ -56,7 +56,8 @@ class Dimension:
             if self.sampling == "log":
                 value = self.low * self.step**k
             if value > self.high * (1 + 1e-9):
-                return tuple(int(v) if self.is_int else v for v in found)
+                # 0.3, not 0.30000000000000004
+                return tuple(int(v) if self.is_int else float(f"{v:.12g}") for v in found)
             found.append(value)
         raise AssertionError
 
@@ -137,41 +138,58 @@ class SearchSpace:
             return None
         # Only the values of parents matter to conditions; all else multiplies.
         parents = {parent for d in self.dimensions for parent, _ in d.when}
-        total = 0
-        for chosen in self._parent_values([d for d in self.dimensions if d.name in parents]):
-            others = [d for d in self.dimensions if d.name not in parents]
-            total += math.prod(len(d.grid() or ()) for d in others if _is_active(d, chosen))
-        return total
+        others = [d for d in self.dimensions if d.name not in parents]
+        return sum(
+            count * math.prod(len(d.grid() or ()) for d in others if _is_active(d, chosen))
+            for chosen, count in self._parent_values(
+                [d for d in self.dimensions if d.name in parents]
+            )
+        )
 
-    def _parent_values(self, parents: Sequence[Dimension]) -> Iterator[dict[str, Scalar]]:
+    def _parent_values(
+        self, parents: Sequence[Dimension]
+    ) -> Iterator[tuple[dict[str, Scalar], int]]:
+        """Values of the parents, and how many there are that conditions do not tell from them."""
         chosen: dict[str, Scalar] = {}
 
-        def walk(rest: Sequence[Dimension]) -> Iterator[dict[str, Scalar]]:
+        def walk(rest: Sequence[Dimension], count: int) -> Iterator[tuple[dict[str, Scalar], int]]:
             if not rest:
-                yield dict(chosen)
+                yield dict(chosen), count
             elif not _is_active(rest[0], chosen):
-                yield from walk(rest[1:])
+                yield from walk(rest[1:], count)
             else:
-                for value in rest[0].grid() or ():
+                for value, alike in self._kinds(rest[0]):
                     chosen[rest[0].name] = value
-                    yield from walk(rest[1:])
+                    yield from walk(rest[1:], count * alike)
                 del chosen[rest[0].name]
 
-        return walk(parents)
+        return walk(parents, 1)
+
+    def _kinds(self, parent: Dimension) -> Iterator[tuple[Scalar, int]]:
+        """One value of each kind that the conditions tell apart, with the number of its kind."""
+        asked = [
+            set(values) for d in self.dimensions for name, values in d.when if name == parent.name
+        ]
+        kinds: dict[tuple[bool, ...], list[Scalar]] = {}
+        for value in parent.grid() or ():
+            kinds.setdefault(tuple(value in values for values in asked), []).append(value)
+        return ((values[0], len(values)) for values in kinds.values())
 
     def hyperparameters(self) -> keras_tuner.HyperParameters:
         """The searched dimensions as Keras Tuner's entries, each inside its conditions."""
-        import contextlib
-
         import keras_tuner
+        from keras_tuner.src.engine.conditions import Parent
 
         hp = keras_tuner.HyperParameters()
         for dimension in self.searched:
-            with contextlib.ExitStack() as scopes:
-                for parent, values in dimension.when:
-                    if parent not in self.constants:
-                        scopes.enter_context(hp.conditional_scope(parent, list(values)))
-                _register(hp, dimension)
+            # conditional_scope() nests only where each parent hangs on all those before it.
+            hp._conditions = [
+                Parent(parent, list(values))
+                for parent, values in dimension.when
+                if parent not in self.constants
+            ]
+            _register(hp, dimension)
+        hp._conditions = []
         return hp
 
     def as_toml(self) -> dict[str, Any]:
@@ -184,8 +202,9 @@ def _is_active(dimension: Dimension, chosen: Mapping[str, Scalar]) -> bool:
 
 
 def _register(hp: keras_tuner.HyperParameters, dimension: Dimension) -> None:
-    if dimension.values:
-        hp.Choice(dimension.name, list(dimension.values))
+    steps = dimension.grid() if dimension.step and not dimension.is_int else None
+    if dimension.values or steps:  # Keras Tuner loses count where steps of floats are inexact
+        hp.Choice(dimension.name, list(dimension.values or steps or ()))
         return
     kind = hp.Int if dimension.is_int else hp.Float
     step = dimension.typed(dimension.step) if dimension.step is not None else None

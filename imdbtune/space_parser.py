@@ -30,12 +30,10 @@ def _parse_dimension(name: str, value: Any) -> Dimension:
         return parse_flag(name, value)
     if isinstance(value, Mapping):
         return _parse_table(name, value)
-    return _choice(name, value if isinstance(value, (list, tuple)) else [value])
+    return _choice(name, value if isinstance(value, (list, tuple)) else [value], {})
 
 
-def _choice(
-    name: str, values: Sequence[object], when: Mapping[str, Any] | None = None
-) -> Dimension:
+def _choice(name: str, values: Sequence[object], when: object) -> Dimension:
     if not values:
         raise UserError(
             f"{name} = [] has nothing to choose; {name} is {allowed(PARAMETERS[name])}."
@@ -43,7 +41,7 @@ def _choice(
     checked = tuple(check_value(name, v) for v in values)
     if len(set(checked)) != len(checked):
         raise UserError(f"{name} = {shown(list(values))} names a value twice; name each once.")
-    return Dimension(name, values=checked, when=_parse_when(name, when or {}))
+    return Dimension(name, values=checked, when=_parse_when(name, when))
 
 
 MOST_VALUES = 100_000  # of a range in steps
@@ -65,9 +63,7 @@ def _parse_table(name: str, table: Mapping[str, Any]) -> Dimension:
     return _range(name, table["min"], table["max"], table.get("step"), table.get("sampling"), when)
 
 
-def _range(
-    name: str, low: Any, high: Any, step: Any, sampling: Any, when: Mapping[str, Any]
-) -> Dimension:
+def _range(name: str, low: Any, high: Any, step: Any, sampling: Any, when: object) -> Dimension:
     if PARAMETERS[name].type not in ("int", "float"):
         raise UserError(
             f"{name} cannot be a range; {name} is {allowed(PARAMETERS[name])}: list the values."
@@ -128,6 +124,11 @@ def _parse_when(name: str, when: object) -> tuple[tuple[str, tuple[Scalar, ...]]
     conditions = []
     for parent, values in when.items():
         listed = values if isinstance(values, (list, tuple)) else [values]
+        if not listed:
+            raise UserError(
+                f"{name} depends on {shown(parent)} = [], which is never so; name its values, "
+                "or remove the condition."
+            )
         conditions.append((str(parent), tuple(check_value(str(parent), v) for v in listed)))
     return tuple(conditions)
 
@@ -193,8 +194,8 @@ def parse_flag(name: str, text: str) -> Dimension:
     if spec.type in ("int", "float"):
         match = _RANGE.fullmatch(text.strip())
         if match:
-            how = match["how"] or ""
-            sampling = "log" if how.startswith(("log", "x", "X", "LOG")) else "linear"
-            step = how.lower().removeprefix("x") if how.lower() != "log" else ""
+            how = (match["how"] or "").lower()
+            sampling = "log" if how.startswith(("log", "x")) else "linear"
+            step = how.removeprefix("x") if how != "log" else ""
             return _range(name, match["low"], match["high"], step or None, sampling, {})
-    return _choice(name, [part.strip() for part in text.split(",")])
+    return _choice(name, [part.strip() for part in text.split(",")], {})

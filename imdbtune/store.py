@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from imdbtune.errors import UserError, shown
 
@@ -28,28 +31,64 @@ def resolve_uri(uri: str = "") -> str:
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI", "") or DEFAULT_URI
     scheme = chosen.partition(":")[0].split("+")[0]
-    if ":" not in chosen or scheme not in SCHEMES:
+    if ":" not in chosen or scheme not in SCHEMES or not chosen.isprintable():
         raise UserError(
             f"tracking URI {shown(hide_secrets(chosen))} is not known; give for example "
             f"{DEFAULT_URI} or http://127.0.0.1:5000."
         )
-    if chosen.startswith("sqlite:///"):
-        path = Path(chosen.removeprefix("sqlite:///")).absolute()
-        if not path.parent.is_dir():
-            raise UserError(f"no folder {shown(str(path.parent))} for {chosen}; make it first.")
-        return f"sqlite:///{path}"
-    return chosen
+    return _absolute(chosen) if scheme == "sqlite" else chosen
+
+
+def _absolute(uri: str) -> str:
+    """An SQLite URI whose path does not depend on the working directory."""
+    name = uri.partition(":///")[2]
+    if not name or name == ":memory:" or "?" in name:
+        raise UserError(
+            f"tracking URI {shown(uri)} names no file to keep; give for example {DEFAULT_URI}."
+        )
+    try:
+        path = Path(name).absolute()
+        path.exists()
+    except OSError as error:  # the name is too long, the working directory is gone
+        raise UserError(
+            f"tracking store {shown(uri)} cannot be used: {error.strerror}; name another one."
+        ) from error
+    if not path.parent.is_dir():
+        raise UserError(f"no folder {shown(str(path.parent))} for {uri}; make it first.")
+    return f"sqlite:///{path}"
 
 
 def hide_secrets(uri: str) -> str:
     """The URI without user name and password, for messages and logs."""
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        return re.sub(r"//.*@", "//***@", uri)
-    if "@" not in parts.netloc:
-        return uri
-    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
+    shown = _SECRET.sub(r"\1***", uri)
+    userinfo = _userinfo(shown)
+    return shown.replace(f"{userinfo}@", "***@", 1) if userinfo else shown
+
+
+_SECRET = re.compile(r"((?:password|passwd|pwd|token|secret|key)=)[^&#]*", re.IGNORECASE)
+
+
+def _userinfo(uri: str) -> str:
+    """All up to the last @, as passwords may hold anything; file names may hold an @, too."""
+    scheme, slashes, rest = uri.partition("://")
+    if scheme.split("+")[0] in ("sqlite", "file"):
+        return ""
+    return (rest if slashes else scheme).rpartition("@")[0]
+
+
+def _without_secrets(text: str, uri: str) -> str:
+    """``text`` of an error about ``uri``, one line of it, with no password of the URI in it."""
+    line = " ".join((text.splitlines() or [""])[0].split()).replace(uri, hide_secrets(uri))
+    userinfo = _userinfo(uri)
+    password = userinfo.partition(":")[2]
+    secrets = [userinfo, password, *(found.split("=", 1)[1] for found in _found(uri))]
+    for secret in filter(None, [*secrets, *map(unquote, secrets)]):
+        line = line.replace(secret, "***")
+    return line
+
+
+def _found(uri: str) -> list[str]:
+    return [match[0] for match in _SECRET.finditer(uri)]
 
 
 def is_local(uri: str) -> bool:
@@ -57,27 +96,67 @@ def is_local(uri: str) -> bool:
     return uri.startswith(("sqlite:", "file:"))
 
 
+def connect_existing(uri: str = "") -> MlflowClient:
+    """A client for reading the store that is meant; where there is none, none is made.
+
+    Raises:
+        UserError: there is no such store, or it cannot be used.
+    """
+    resolved = resolve_uri(uri)
+    path = Path(resolved.removeprefix("sqlite:///"))
+    if resolved.startswith("sqlite:") and not _has_tables(path):
+        raise UserError(
+            f"no tracking store at {shown(str(path), limit=300)}; run this where the search was "
+            "begun, name the store with --tracking-uri, or start with imdbtune search."
+        )
+    return connect(resolved)
+
+
+def _has_tables(path: Path) -> bool:
+    """Whether MLflow has been in this SQLite file; it would make its tables in any."""
+    if not path.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            tables = database.execute("SELECT name FROM sqlite_master WHERE name = 'experiments'")
+            return tables.fetchone() is not None
+    except sqlite3.Error:
+        return True  # connect() says what is wrong with it
+
+
 def connect(uri: str) -> MlflowClient:
-    """A client for a store named by :func:`resolve_uri`.
+    """A client for a store named by :func:`resolve_uri`; an SQLite store is made if need be.
 
     Raises:
         UserError: the store cannot be opened, or does not answer.
     """
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     if uri.startswith("sqlite:"):
         _check_sqlite(Path(uri.removeprefix("sqlite:///")))
     try:
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
-    except (MlflowException, OSError, ImportError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        reason = reason.replace(uri, hide_secrets(uri))
+        with _impatient():
+            client = MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
+    except Exception as error:  # SQLAlchemy and the drivers below MLflow have errors of their own
+        reason = _without_secrets(str(error), uri) or type(error).__name__
         raise UserError(
-            f"the tracking store {hide_secrets(uri)} cannot be used: {reason}"
+            f"the tracking store {hide_secrets(uri)} cannot be used: {reason[:300]}"
         ) from error
     return client
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """MLflow's first question to a server: it retries for minutes otherwise."""
+    own = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    added = {name: value for name, value in own.items() if not os.environ.get(name)}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def _check_sqlite(path: Path) -> None:

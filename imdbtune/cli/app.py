@@ -50,7 +50,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
-        sys.exit(_say(f"{error.format_message()} See imdbtune --help.", error.exit_code))
+        said = error.format_message().rstrip(".")
+        sys.exit(_say(f"{said}. See imdbtune --help.", error.exit_code))
     except UserError as error:
         sys.exit(_say(str(error), 2))
     except ImdbtuneError as error:
@@ -69,5 +70,8 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _say(message: str, code: int) -> int:
-    typer.echo(f"imdbtune: {message}", err=True)
+    """Say it on one line; what came may hold characters that steer terminals."""
+    line = " ".join(message.splitlines())
+    safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    typer.echo(f"imdbtune: {safe}", err=True)
     return code

@@ -55,11 +55,12 @@ def best(
 
     found, trial = api.best(search or None, uri=tracking_uri)
     facts: dict[str, Any] = {"search": found.name, "search_id": found.run_id}
+    if export:
+        check_target(Path(export), overwrite)
     if not as_json:
         typer.echo(details(trial, found))
     uri, kept = tracking_uri, opt.optional_path(cache)
     if export:
-        check_target(Path(export), overwrite)
         metrics: dict[str, float] = {}
         with chatter_to_log() as err:
             if test:

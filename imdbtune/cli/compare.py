@@ -11,6 +11,7 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.tables import leaderboard
+from imdbtune.errors import UserError
 
 HELP = """List the trials of one or several searches, the best first.
 
@@ -37,6 +38,8 @@ def compare(
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
 ) -> None:
     """See HELP."""
+    if as_json and as_csv:
+        raise UserError("--json and --csv both came; give one of the two.")
     from imdbtune import api, results
     from imdbtune.params import PARAMETERS
 

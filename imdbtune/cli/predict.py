@@ -73,5 +73,5 @@ def _lines(texts: list[str]) -> Iterator[str]:
         if text != "-":
             yield text
             continue
-        for line in sys.stdin.buffer:
+        for line in sys.stdin.buffer if sys.stdin else ():  # None where it is closed
             yield line.rstrip(b"\r\n").decode("utf-8", errors="replace")

@@ -12,7 +12,7 @@ import typer
 from imdbtune.cli import options as opt
 from imdbtune.cli.tables import leaderboard
 from imdbtune.config import SearchConfig, load_config
-from imdbtune.errors import SearchAborted
+from imdbtune.errors import SearchAborted, UserError
 
 if TYPE_CHECKING:
     from imdbtune.api import Plan
@@ -105,6 +105,8 @@ def search(
 
     run: Callable[..., Search]
     if resume:
+        if dry_run:
+            raise UserError("--resume with --dry-run is not known; leave one of them out.")
         run = partial(api.resume, space or None, overrides, uri=tracking_uri)
     else:
         config = load_config(space or None, overrides)

@@ -13,8 +13,9 @@ import platformdirs
 from imdbtune.data.corpus import INDEX_FROM, Corpus, Split
 from imdbtune.data.download import DownloadFailed, Progress, RemoteFile
 from imdbtune.data.imdb import KERAS_FILES, imdb_corpus, npz_corpus
-from imdbtune.errors import not_one_of
+from imdbtune.errors import UserError, not_one_of, shown
 
+SOURCES = ("auto", "imdb", "demo")
 _AUTO_TIMEOUT_S = 5.0
 
 
@@ -22,6 +23,39 @@ def default_cache() -> Path:
     """The folder in IMDBTUNE_CACHE, else the user's cache folder for imdbtune."""
     named = os.environ.get("IMDBTUNE_CACHE")
     return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("imdbtune"))
+
+
+def check_source(source: str) -> None:
+    """Raise UserError unless ``source`` is a name that :func:`open_corpus` knows, or a file."""
+    if source.endswith(".npz"):
+        if not _is_file(_npz_path(source)):
+            raise UserError(f"no file {shown(source)}; give the path of an imdb.npz, imdb or demo.")
+    elif source not in SOURCES:
+        raise not_one_of("data source", source, (*SOURCES, "PATH.npz"))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the name is too long
+        return False
+
+
+def _is_endless(path: Path) -> bool:
+    """Whether it is a pipe or a device, which one might read for ever."""
+    try:
+        return path.exists() and not (path.is_file() or path.is_dir())
+    except OSError:
+        return False  # the name is too long; opening it will say so
+
+
+def _npz_path(source: str) -> Path:
+    try:
+        return Path(source).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{shown(source)} is in the home of nobody here; write ./~ for ~."
+        ) from error
 
 
 def open_corpus(
@@ -55,8 +89,11 @@ def open_corpus(
             notify(f"The built-in demo corpus is used, not IMDB.\n{error}")
             return _demo(cache)
     if source.endswith(".npz"):
-        return npz_corpus(Path(source).expanduser(), cache)
-    raise not_one_of("data source", source, ("auto", "imdb", "demo", "PATH.npz"))
+        path = _npz_path(source)
+        if _is_endless(path):
+            raise UserError(f"{shown(source)} is no file; give the path of an imdb.npz.")
+        return npz_corpus(path, cache)
+    raise not_one_of("data source", source, (*SOURCES, "PATH.npz"))
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:

@@ -126,6 +126,9 @@ def _check_free(folder: Path, overwrite: bool) -> None:
     if not folder.is_dir():
         if folder.exists():
             raise UserError(f"{_named(folder)} is a file; give the name of a new folder.")
+        there = next(path for path in folder.parents if path.exists())
+        if not there.is_dir():
+            raise _not_writable(folder, NotADirectoryError(f"{_named(there)} is a file"))
         return
     names = sorted(entry.name for entry in folder.iterdir())
     if names and not _is_export(folder):
@@ -235,8 +238,8 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _no_export(folder: Path, why: str) -> UserError:
     return UserError(
-        f"{_named(folder)} is no export of imdbtune ({why}); give a folder that imdbtune export "
-        "wrote."
+        f"{_named(folder)} is no export of imdbtune ({why}); give a folder that imdbtune best "
+        "--export wrote."
     )
 
 

@@ -130,7 +130,11 @@ def test_an_epoch_takes_as_many_steps_as_keras_says(
 
 @pytest.mark.parametrize(
     ("batching", "compile", "objective"),
-    [("buckets", "on", "val_loss"), ("buckets", "off", "val_accuracy"), ("padded", "off", "val_loss")],
+    [
+        ("buckets", "on", "val_loss"),
+        ("buckets", "off", "val_accuracy"),
+        ("padded", "off", "val_loss"),
+    ],
 )
 def test_the_saved_model_is_that_of_the_best_epoch(
     batching: str, compile: str, objective: str, hopeless: Corpus, tmp_path: Path
@@ -239,9 +243,7 @@ def test_the_score_is_the_mean_over_executions(hopeless: Corpus, tmp_path: Path)
     assert reported == [0, 1]
 
 
-def test_only_the_first_reviews_are_used_where_that_is_asked(
-    easy: Corpus, tmp_path: Path
-) -> None:
+def test_only_the_first_reviews_are_used_where_that_is_asked(easy: Corpus, tmp_path: Path) -> None:
     spec = small_spec(easy, tmp_path, reviews=100, epochs=1, keep_state=True)
     result = train_trial(spec)
     assert result.state is not None

@@ -23,7 +23,7 @@ NAME = 'it\'s "tiny", $HOME'  # what a shell would garble without MLflow's quote
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's files without its folder: what a run leaves behind stays out of the checkout."""
+    """The project's files without its folder: what a run leaves stays out of the checkout."""
     folder = tmp_path_factory.mktemp("project")
     for name in LINKED:
         (folder / name).symlink_to(ROOT / name)
@@ -114,7 +114,9 @@ def test_the_winner_is_exported_and_predicts(
     assert metadata["run_id"] == trials[0].run_id
     assert 0 < metadata["metrics"]["test_accuracy"] < 1
     predict = ("python", "-m", "imdbtune", "predict", "--model", "the winner", "--json")
-    told = [json.loads(line) for line in run(project, *predict, "so good", "bad").stdout.split("\n")[:2]]
+    told = [
+        json.loads(line) for line in run(project, *predict, "so good", "bad").stdout.split("\n")[:2]
+    ]
     assert [line["text"] for line in told] == ["so good", "bad"]
     assert all(0 < line["probability"] < 1 for line in told)
 

@@ -24,7 +24,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def imdbtune(folder: Path, cache: Path, *arguments: str) -> str:
     """Standard output of a command."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "IMDBTUNE_"))}
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "IMDBTUNE_"))
+    }
     environment |= {"PYTHONPATH": str(ROOT), "IMDBTUNE_CACHE": str(cache)}
     command = [sys.executable, "-m", "imdbtune", *arguments]
     done = subprocess.run(
@@ -70,7 +72,7 @@ def test_a_listing_trains_on_the_real_reviews(
     folder: Path, real_cache: Path, shared_data: Path
 ) -> None:
     source = ("--data", str(shared_data / "imdb.npz"))
-    small = "--reviews 400 --epochs 1 --set space.maxlen=20 --json".split()
+    small = ["--reviews", "400", "--epochs", "1", "--set", "space.maxlen=20", "--json"]
     told = imdbtune(folder, real_cache, "train", "listing_6_27", *source, *small).splitlines()
     trained = json.loads(told[-1])
     assert (trained["event"], trained["status"]) == ("finished", "FINISHED")

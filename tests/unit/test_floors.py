@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from imdbtune import store, tracking
+from imdbtune.params import TrialParams
+from tests.support import new_store
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "imdbtune"
-HEAVY = ("numpy", "matplotlib", "tensorflow", "keras", "keras_tuner", "mlflow", "distributed")
+TRAINING = ("matplotlib", "tensorflow", "keras", "keras_tuner", "dask", "distributed")
+HEAVY = ("numpy", "mlflow", "rich", *TRAINING)
 
 # From the ground up; the modules of one line do not know each other.
 FLOORS = {
@@ -112,3 +117,24 @@ def test_the_command_line_starts_without_heavy_packages() -> None:
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_reading_results_loads_nothing_that_trains_or_draws(tmp_path: Path) -> None:
+    """`best` and `compare` of a search with one trial, made without training it."""
+    uri = new_store(tmp_path)
+    client = store.connect(uri)
+    search = tracking.SearchRun.open(client, "light", "imdbtune", {}, "search")
+    trial = tracking.Run(client, search.start_trial("0000", TrialParams(), {}))
+    trial.log({"best_val_accuracy": 0.9})
+    for run in (trial, search):
+        run.end("FINISHED")
+    code = (
+        "import sys; from imdbtune.cli.app import app\n"
+        f"for name in ('best', 'compare'): app([name, '--tracking-uri', {uri!r}], "
+        "standalone_mode=False)\n"
+        f"print([m for m in {TRAINING} if m in sys.modules])"
+    )
+    run_code = [sys.executable, "-c", code]
+    done = subprocess.run(run_code, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.count("lstm-d1-u32-L500") == 2
+    assert done.stdout.splitlines()[-1] == "[]"

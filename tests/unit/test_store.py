@@ -43,7 +43,9 @@ def test_a_stray_mlruns_folder_does_not_change_the_store(here: Path) -> None:
     assert resolve_uri() == f"sqlite:///{here}/mlflow.db"
 
 
-@pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "/data/mlruns", "ftp://host/x", "C:\\mlruns"])
+@pytest.mark.parametrize(
+    "uri", ["mlruns", "./mlruns", "/data/mlruns", "ftp://host/x", "C:\\mlruns"]
+)
 def test_what_is_no_store_is_refused(uri: str) -> None:
     with pytest.raises(UserError) as caught:
         resolve_uri(uri)
@@ -53,7 +55,7 @@ def test_what_is_no_store_is_refused(uri: str) -> None:
 
 
 def test_a_folder_that_is_missing_is_named(here: Path) -> None:
-    with pytest.raises(UserError, match="no folder .*/nowhere' for sqlite:///nowhere/mlflow.db"):
+    with pytest.raises(UserError, match=r"no folder .*/nowhere' for sqlite:///nowhere/mlflow\.db"):
         resolve_uri("sqlite:///nowhere/mlflow.db")
     assert list(here.iterdir()) == []
 

@@ -180,7 +180,9 @@ def test_the_budget_is_spent_and_not_exceeded(kind: str, slots: int, tmp_path: P
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", [0, 1, 2**31 - 1])
 def test_the_same_seed_gives_the_same_trials(kind: str, seed: int, tmp_path: Path) -> None:
-    config = config_of(kind, LEARNING_RATE if kind == "bayesian" else SPACE, seed=seed, max_trials=5)
+    config = config_of(
+        kind, LEARNING_RATE if kind == "bayesian" else SPACE, seed=seed, max_trials=5
+    )
     first, again = drive(config, tmp_path / "first"), drive(config, tmp_path / "again")
     assert first.asked == again.asked
 
@@ -384,7 +386,7 @@ def test_the_replayed_oracle_knows_every_score(kind: str, tmp_path: Path) -> Non
 
 def test_a_journal_of_another_search_is_refused(tmp_path: Path) -> None:
     other = drive(config_of("random", seed=1), tmp_path / "other").journal
-    with pytest.raises(SearchAborted, match="trial 000. comes out differently now"):
+    with pytest.raises(SearchAborted, match=r"trial 000. comes out differently now"):
         drive(config_of("random", seed=2), tmp_path, events=other)
 
 
