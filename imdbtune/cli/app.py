@@ -11,7 +11,7 @@ from typer.exceptions import TyperException
 
 from imdbtune import __version__
 from imdbtune.cli import best, compare, data, predict, search, summary, train
-from imdbtune.errors import ImdbtuneError, UserError
+from imdbtune.errors import ImdbtuneError, UserError, shown
 
 EPILOG = "Exit codes: 0 done, 1 ended without success, 2 wrong input, 130 interrupted."
 
@@ -49,7 +49,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = app(standalone_mode=False)
+        if sys.stdout is not None:  # it is None where it was closed
+            sys.stdout.flush()
     except TyperException as error:
+        if len(sys.argv) == 1:  # the message is the help
+            typer.echo(error.format_message(), err=True)
+            sys.exit(error.exit_code)
         said = error.format_message().rstrip(".")
         sys.exit(_say(f"{said}. See imdbtune --help.", error.exit_code))
     except UserError as error:
@@ -58,10 +63,13 @@ def main() -> None:
         sys.exit(_say(str(error), 1))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_say("interrupted.", 130))
-    except BrokenPipeError:
-        # The reader of a pipe has gone; Python would complain once more at its own end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:
+        if sys.stdout is not None:  # Python would complain once more at its own end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe has gone
+            sys.exit(0)
+        where = f" ({shown(str(error.filename))})" if error.filename else ""
+        sys.exit(_say(f"{error.strerror or error}{where}; mend that and run again.", 1))
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -191,6 +191,12 @@ TOMLS = [
         "units -> depth -> units",
         "circle",
     ),
+    toml(
+        "[space]\nrnn = { values = ['lstm', 'gru'], when = { vocabulary = 5, units = 0 } }\n"
+        "vocabulary = { min = 4, max = 100000 }\nunits = { min = 1, max = 2048 }",
+        "units = 0",
+        UNITS,
+    ),
     toml("name = 'x'".encode("utf-16"), "UTF-8"),
     toml("name = 'café'".encode("latin-1"), "UTF-8"),
     toml(bytes(range(256)), "UTF-8"),
@@ -384,6 +390,7 @@ def break_corpora(folder: Path) -> None:
     whole = (folder / "imdb.npz").read_bytes()
     (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
     (folder / "folder.npz").mkdir()
+    os.mkfifo(folder / "pipe.npz")
 
 
 def break_exports(folder: Path) -> None:
@@ -489,6 +496,7 @@ PROCESSES = [
     Case("search --dry-run --units 64-16", "is an empty range"),
     Case("train nonsense", "'nonsense'"),
     Case("best", "no tracking store at"),
+    Case("data --data {m}/pipe.npz", "is no file"),
     Case("data --data {m}/code.npz", "code.npz is not an imdb.npz"),
     Case("predict --model {m}/climbing good", "is not safe to open"),
 ]
@@ -505,11 +513,13 @@ def test_processes_of_their_own_answer_alike(case: Case, here: Path, materials: 
 
 def process(arguments: list[Any], text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "imdbtune", *arguments]
-    root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "PYTHONPATH": root}
     return subprocess.run(
-        command, input=text, capture_output=True, check=False, timeout=300, env=environment
+        command, input=text, capture_output=True, check=False, timeout=300, env=environment()
     )
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
 ODD_TEXTS = [
@@ -548,3 +558,29 @@ def test_what_is_shown_of_a_text_steers_no_terminal(here: Path, materials: Path)
     lines = done.stdout.decode().split("\n")
     assert len(lines) == len(ODD_TEXTS) + 1
     assert all(line.isprintable() for line in lines)
+
+
+def test_without_arguments_the_help_is_shown(run: Run, here: Path) -> None:
+    answer = run()
+    assert (answer.code, answer.out) == (2, "")
+    assert all(f"\n  {command}" in answer.err for command in COMMANDS)
+
+
+def test_a_mark_of_the_byte_order_before_a_file_is_no_error(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("\ufeff[space]\nunits = 4", encoding="utf-8")
+    answer = run("search", "--dry-run", str(tmp_path / "mine.toml"))
+    assert (answer.code, answer.err) == (0, "")
+    assert "units = 4" in answer.out
+
+
+def test_a_full_disk_is_told_in_a_line(here: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "imdbtune", "search", "--dry-run"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            env=environment(),
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"imdbtune: No space left on device; mend that and run again.\n"

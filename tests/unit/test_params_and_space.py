@@ -146,6 +146,13 @@ def test_conditions_keep_the_default_where_they_do_not_hold(tmp_path: Path) -> N
     }
 
 
+def test_a_large_space_is_counted_without_being_walked() -> None:
+    when = {"vocabulary": [5, 6], "units": 7}
+    table = {"vocabulary": "4-100000", "units": "1-2048", "rnn": {"values": CELLS, "when": when}}
+    pairs = (100_000 - 3) * 2048
+    assert parse_space(table).size() == pairs + 2 * (len(CELLS) - 1)
+
+
 def test_a_continuous_range_has_no_size() -> None:
     assert parse_space({"learning_rate": "1e-4-1e-2:log", "units": "16,32"}).size() is None
 
