@@ -55,7 +55,7 @@ class Predictor:
         if export.model_format != MODEL_FORMAT:
             raise UserError(
                 f"{folder} is an export for {export.model_format}; imdbtune predicts from exports "
-                f"with --format {MODEL_FORMAT}."
+                f"in the format {MODEL_FORMAT} only."
             )
         return cls(
             run=_load_model(export),

@@ -253,12 +253,18 @@ def _as_search(run: Any) -> Search:
 
 def _as_trial(run: Any) -> Trial:
     known = {k: v for k, v in run.data.params.items() if k in PARAMETERS}
+    try:
+        params = TrialParams.from_values(known)
+    except UserError as error:
+        raise UserError(
+            f"run {run.info.run_id} cannot be read: {error} Delete that run in MLflow."
+        ) from error
     outputs = run.outputs.model_outputs if run.outputs else []
     return Trial(
         run_id=run.info.run_id,
         name=run.info.run_name,
         status=run.info.status,
-        params=TrialParams.from_values(known),
+        params=params,
         metrics=dict(run.data.metrics),
         tags=dict(run.data.tags),
         started_ms=run.info.start_time,

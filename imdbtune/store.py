@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -31,7 +31,8 @@ def resolve_uri(uri: str = "") -> str:
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI", "") or DEFAULT_URI
     scheme = chosen.partition(":")[0].split("+")[0]
-    if ":" not in chosen or scheme not in SCHEMES or not chosen.isprintable():
+    known = scheme in SCHEMES and (":" in chosen or chosen == "databricks")
+    if not known or not chosen.isprintable():
         raise UserError(
             f"tracking URI {shown(hide_secrets(chosen))} is not known; give for example "
             f"{DEFAULT_URI} or http://127.0.0.1:5000."
@@ -60,9 +61,9 @@ def _absolute(uri: str) -> str:
 
 def hide_secrets(uri: str) -> str:
     """The URI without user name and password, for messages and logs."""
-    shown = _SECRET.sub(r"\1***", uri)
-    userinfo = _userinfo(shown)
-    return shown.replace(f"{userinfo}@", "***@", 1) if userinfo else shown
+    masked = _SECRET.sub(r"\1***", uri)
+    userinfo = _userinfo(masked)
+    return masked.replace(f"{userinfo}@", "***@", 1) if userinfo else masked
 
 
 _SECRET = re.compile(r"((?:password|passwd|pwd|token|secret|key)=)[^&#]*", re.IGNORECASE)
@@ -81,14 +82,11 @@ def _without_secrets(text: str, uri: str) -> str:
     line = " ".join((text.splitlines() or [""])[0].split()).replace(uri, hide_secrets(uri))
     userinfo = _userinfo(uri)
     password = userinfo.partition(":")[2]
-    secrets = [userinfo, password, *(found.split("=", 1)[1] for found in _found(uri))]
+    named = [match[0].partition("=")[2] for match in _SECRET.finditer(uri)]
+    secrets = [userinfo, password, *named]
     for secret in filter(None, [*secrets, *map(unquote, secrets)]):
         line = line.replace(secret, "***")
     return line
-
-
-def _found(uri: str) -> list[str]:
-    return [match[0] for match in _SECRET.finditer(uri)]
 
 
 def is_local(uri: str) -> bool:
@@ -124,8 +122,12 @@ def _has_tables(path: Path) -> bool:
         return True  # connect() says what is wrong with it
 
 
-def connect(uri: str) -> MlflowClient:
+def connect(uri: str, patient: bool = False) -> MlflowClient:
     """A client for a store named by :func:`resolve_uri`; an SQLite store is made if need be.
+
+    Args:
+        uri: the store.
+        patient: ask a server that does not answer as often as MLflow does, for minutes.
 
     Raises:
         UserError: the store cannot be opened, or does not answer.
@@ -135,13 +137,14 @@ def connect(uri: str) -> MlflowClient:
     if uri.startswith("sqlite:"):
         _check_sqlite(Path(uri.removeprefix("sqlite:///")))
     try:
-        with _impatient():
+        with nullcontext() if patient else _impatient():
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
     except Exception as error:  # SQLAlchemy and the drivers below MLflow have errors of their own
         reason = _without_secrets(str(error), uri) or type(error).__name__
         raise UserError(
-            f"the tracking store {hide_secrets(uri)} cannot be used: {reason[:300]}"
+            f"the tracking store {hide_secrets(uri)} cannot be used: {reason[:300]}; "
+            "start or mend it, or name another one."
         ) from error
     return client
 

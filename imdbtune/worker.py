@@ -49,7 +49,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | TrialFailure:
     from imdbtune.store import connect
     from imdbtune.tracking import TrialRun
 
-    run = TrialRun(connect(job.store), job.run_id)
+    run = TrialRun(connect(job.store, patient=True), job.run_id)
 
     def on_epoch(execution: int, epoch: dict[str, float]) -> None:
         run.log_epoch(execution, epoch)

@@ -22,13 +22,13 @@ _AUTO_TIMEOUT_S = 5.0
 def default_cache() -> Path:
     """The folder in IMDBTUNE_CACHE, else the user's cache folder for imdbtune."""
     named = os.environ.get("IMDBTUNE_CACHE")
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("imdbtune"))
+    return _expanded(named) if named else Path(platformdirs.user_cache_dir("imdbtune"))
 
 
 def check_source(source: str) -> None:
     """Raise UserError unless ``source`` is a name that :func:`open_corpus` knows, or a file."""
     if source.endswith(".npz"):
-        if not _is_file(_npz_path(source)):
+        if not _is_file(_expanded(source)):
             raise UserError(f"no file {shown(source)}; give the path of an imdb.npz, imdb or demo.")
     elif source not in SOURCES:
         raise not_one_of("data source", source, (*SOURCES, "PATH.npz"))
@@ -49,7 +49,7 @@ def _is_endless(path: Path) -> bool:
         return False  # the name is too long; opening it will say so
 
 
-def _npz_path(source: str) -> Path:
+def _expanded(source: str) -> Path:
     try:
         return Path(source).expanduser()
     except RuntimeError as error:
@@ -89,7 +89,7 @@ def open_corpus(
             notify(f"The built-in demo corpus is used, not IMDB.\n{error}")
             return _demo(cache)
     if source.endswith(".npz"):
-        path = _npz_path(source)
+        path = _expanded(source)
         if _is_endless(path):
             raise UserError(f"{shown(source)} is no file; give the path of an imdb.npz.")
         return npz_corpus(path, cache)

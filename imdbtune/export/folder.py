@@ -54,7 +54,7 @@ def write_export(
 
     Args:
         folder: where to. It may exist if it is empty, or an export and ``overwrite`` is true.
-        model_format: the format's name, as in ``imdbtune export --format``.
+        model_format: the format's name.
         add_model: called with the folder to put the model files into.
         word_index: word -> rank (from 1) of every word of the corpus: words beyond the model's
             vocabulary are unknown words to it, words that the corpus lacks are dropped.

@@ -262,6 +262,10 @@ IDS = [
         )
     ),
     Case(f"compare tiny nonsense {STORE}", "no search 'nonsense'"),
+    *(
+        Case(f"{command} --tracking-uri sqlite:///{{m}}/odd.db", ("units = '9999999'", "run "))
+        for command in ("best", "compare")
+    ),
     Case(f"best --search {{trial}} {STORE}", "no search"),
     Case(f"search --resume tiny {STORE}", ("cannot go on here", "is missing")),
     Case(f"best {STORE} --export {{m}}/imdb.npz", "is a file"),
@@ -350,6 +354,10 @@ def materials(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with sqlite3.connect(folder / "films.db") as films:
         films.execute("CREATE TABLE films (title TEXT)")
     films.close()
+    shutil.copyfile(folder / "mlflow.db", folder / "odd.db")
+    with sqlite3.connect(folder / "odd.db") as odd:
+        odd.execute("UPDATE params SET value = '9999999' WHERE key = 'units'")
+    odd.close()
     break_corpora(folder)
     break_exports(folder)
     return folder
