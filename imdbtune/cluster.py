@@ -84,13 +84,13 @@ class OnDask:
             future = self._ended.get(timeout=timeout_s)
         except queue.Empty:
             return []
-        job, outcome, worker = self._jobs.pop(future.key), _outcome(future), ""
-        if isinstance(outcome, _Ran):
-            worker, outcome = outcome.worker if outcome.bytes > RENEW_ABOVE else "", outcome.outcome
-        if worker:
+        job, outcome = self._jobs.pop(future.key), _outcome(future)
+        if not isinstance(outcome, _Ran):
+            return [(job, outcome)]
+        if outcome.bytes > RENEW_ABOVE:
             # It is idle: a new trial is only sent after this returns.
-            self.client.restart_workers([worker], raise_for_error=False)
-        return [(job, outcome)]
+            self.client.restart_workers([outcome.worker], raise_for_error=False)
+        return [(job, outcome.outcome)]
 
 
 def _outcome(future: Future) -> Any:
