@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from imdbtune.data.corpus import Corpus
     from imdbtune.journal import Event
     from imdbtune.predict import Prediction
+    from imdbtune.reproduction import Reproduction
 
 Listener = Callable[[str, dict[str, Any]], None]
 PUBLISH_EVERY_S = 15.0
@@ -226,10 +227,8 @@ def _open_search(
     client: MlflowClient, config: SearchConfig, facts: tracking.CorpusFacts
 ) -> tracking.SearchRun:
     settings = {
+        **_training_settings(config),
         "tuner": config.tuner.kind,
-        "seed": config.tuner.seed,
-        "objective": config.tuner.objective,
-        "batching": config.training.batching,
         "validation_reviews": _validation_reviews(facts, config),
         "config_digest": config.digest[:16],
         "about": config.about,
@@ -246,6 +245,19 @@ def _open_search(
     run.log(params={**flat, **space})
     client.log_text(run.run_id, tomli_w.dumps(config.as_dict()), "config.toml")
     return run
+
+
+def _training_settings(config: SearchConfig) -> dict[str, object]:
+    """What the outcome of every trial depends on beside its hyperparameters and epochs."""
+    return {
+        "reviews": config.data.reviews,
+        "seed": config.tuner.seed,
+        "executions": config.tuner.executions,
+        "objective": config.tuner.objective,
+        "patience": config.training.patience,
+        "batching": config.training.batching,
+        "compile": config.training.compile,
+    }
 
 
 def _validation_reviews(facts: tracking.CorpusFacts, config: SearchConfig) -> int:
@@ -304,8 +316,6 @@ def train(
         UserError: the space has something to choose, or data or store cannot be used.
         SearchAborted: the training failed.
     """
-    from imdbtune.cluster import thread_environment
-
     params = config.space.single()
     if params is None:
         names = ", ".join(d.name for d in config.space.searched)
@@ -318,40 +328,92 @@ def train(
     )
     client = connect(store)
     facts = corpus_facts(corpus, config.data.source)
-    settings = {
-        "seed": config.tuner.seed,
-        "objective": config.tuner.objective,
-        "batching": config.training.batching,
-    }
+    settings = {**_training_settings(config), "epochs": config.training.epochs}
     tags = tracking.common_tags(facts, settings)
     run = tracking.SearchRun.open(client, config.name, config.tracking.experiment, tags, "train")
-    run.log_corpus(facts)
-    run.log(params={**params.as_dict(), "seed": config.tuner.seed})
-    listener("opened", {"run_id": run.run_id, "corpus": corpus, "params": params})
-    os.environ.update(thread_environment(1))
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        spec = TrialSpec(
-            params=params,
-            corpus=corpus.folder,
-            folder=Path(scratch),
-            reviews=config.data.reviews,
-            epochs=config.training.epochs,
-            patience=config.training.patience,
-            objective=config.tuner.objective,
-            seed=config.tuner.seed,
-            executions=config.tuner.executions,
-            batching=config.training.batching,
-            compile=config.training.compile,
-        )
-        job = TrialJob("", spec, store, run.run_id)
-        try:
-            outcome = run_trial(job, lambda event: listener("epoch", event))
-        except KeyboardInterrupt:
-            run.end("KILLED", "interrupted")
-            raise
+        # The settings have the names of the fields that they fill.
+        spec = TrialSpec(params, corpus.folder, Path(scratch), **settings)  # type: ignore[arg-type]
+        return _train_tracked(run, store, spec, corpus, facts, listener)
+
+
+def _train_tracked(
+    run: tracking.SearchRun,
+    store: str,
+    spec: TrialSpec,
+    corpus: Corpus,
+    facts: tracking.CorpusFacts,
+    listener: Listener,
+    trainer: Trainer | None = None,
+) -> Trial:
+    """Train in this process, as a run that has been opened; it is closed however that ends."""
+    from imdbtune.cluster import thread_environment
+
+    run.log_corpus(facts)
+    run.log(params={**spec.params.as_dict(), "seed": spec.seed})
+    told = {"run_id": run.run_id, "params": spec.params, "epochs": spec.epochs}
+    listener("opened", {**told, "corpus": corpus})
+    os.environ.update(thread_environment(1))
+    job = TrialJob("", spec, store, run.run_id, trainer=trainer)
+    try:
+        outcome = run_trial(job, lambda event: listener("epoch", event))
+    except KeyboardInterrupt:
+        run.end("KILLED", "interrupted")
+        raise
     if isinstance(outcome, TrialFailure):
         raise SearchAborted(f"the training failed: {outcome.reason}")
-    return results.read_run(client, run.run_id)
+    return results.read_run(run.client, run.run_id)
+
+
+def reproduce(
+    run_id: str,
+    *,
+    uri: str = "",
+    data: str = "",
+    cache: Path | None = None,
+    folder: Path | None = None,
+    listener: Listener = _ignore,
+    trainer: Trainer | None = None,
+) -> Reproduction:
+    """Train a finished run again from what MLflow holds of it, as a new run, and compare the two.
+
+    A trial of Hyperband that goes on from another is trained from the beginning of the first.
+
+    Args:
+        run_id: of a trial, or of a single training.
+        uri: the tracking store, which also receives the new run.
+        data: where the reviews are on this machine; default: where they were.
+        trainer: instead of :func:`imdbtune.training.train_trial`; for the others see
+            :func:`search`.
+
+    Raises:
+        UserError: no such run, it has not finished, or its reviews are not here.
+        SearchAborted: the training failed.
+    """
+    from imdbtune import reproduction
+
+    client = connect_existing(uri)
+    stages = reproduction.read_stages(client, run_id)
+    original, settings = stages[-1].trial, stages[-1].settings
+    source = data or original.tags.get(tracking.CORPUS, "")
+    check_source(source)
+    corpus = open_corpus(
+        source, cache or default_cache(), lambda text: listener("notice", {"text": text})
+    )
+    check_corpus(corpus, original.tags, original.name)
+    facts = corpus_facts(corpus, source)
+    tags = tracking.common_tags(facts, {**settings, "reproduces": run_id})
+    experiment = client.get_experiment(client.get_run(run_id).info.experiment_id).name
+    name = f"reproduce-{original.name}"[:250]
+    run = tracking.SearchRun.open(client, name, experiment, tags, "train")
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        *before, spec = reproduction.make_specs(stages, corpus.folder, Path(scratch))
+        chained = reproduction.Chained(before, trainer)
+        again = _train_tracked(run, resolve_uri(uri), spec, corpus, facts, listener, chained)
+    compared = reproduction.compare_runs(client, original, again, spec.executions)
+    run.log(tags={"imdbtune.agrees": compared.verdict})
+    client.log_dict(run.run_id, compared.as_dict(), "reproduction.json")
+    return compared
 
 
 def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial]:

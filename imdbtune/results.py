@@ -40,10 +40,14 @@ class Trial:
         return self.tags.get(tracking.TRIAL, "")
 
     @property
+    def objective(self) -> str:
+        """What is optimised."""
+        return self.tags.get(tracking.OBJECTIVE, "val_accuracy")
+
+    @property
     def score(self) -> float | None:
         """The objective, if the trial has come so far and it is a number."""
-        objective = self.tags.get(tracking.OBJECTIVE, "val_accuracy")
-        value = self.metrics.get(f"best_{objective}", math.nan)
+        value = self.metrics.get(f"best_{self.objective}", math.nan)
         # MLflow's SQL stores keep infinity as the largest number there is.
         return value if abs(value) < sys.float_info.max else None
 
@@ -158,11 +162,18 @@ def read_run(client: MlflowClient, run_id: str) -> Trial:
     raise UserError(f"no trial with run id {shown(run_id)} in {_where(client)}.")
 
 
-def read_history(client: MlflowClient, run_id: str) -> list[Epoch]:
-    """The metrics of each epoch, in order."""
+def read_extra_params(client: MlflowClient, run_id: str) -> dict[str, str]:
+    """What is logged among a run's parameters and is no hyperparameter, such as its epochs."""
+    params = client.get_run(run_id).data.params
+    return {name: value for name, value in params.items() if name not in PARAMETERS}
+
+
+def read_history(client: MlflowClient, run_id: str, execution: int = 0) -> list[Epoch]:
+    """The metrics of each epoch of an execution (from 0), in order."""
+    prefix = f"execution_{execution + 1}/" if execution else ""
     epochs: dict[int, Epoch] = {}
     for name in tracking.CURVES:
-        for metric in client.get_metric_history(run_id, name):
+        for metric in client.get_metric_history(run_id, prefix + name):
             epochs.setdefault(metric.step, {"epoch": float(metric.step)})[name] = metric.value
     return [epochs[step] for step in sorted(epochs)]
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune import __version__
 from imdbtune.errors import UserError, shown
+from imdbtune.machine import machine_tags
 from imdbtune.params import TrialParams
 from imdbtune.store import hide_secrets
 
@@ -212,7 +213,7 @@ class TrialRun(Run):
                 "train_seconds": result.seconds,
                 "parameter_count": result.parameter_count,
             },
-            tags={"imdbtune.compiled": _text(result.compiled)},
+            tags={**machine_tags(), "imdbtune.compiled": _text(result.compiled)},
         )
         history = folder / "history"
         history.mkdir(parents=True, exist_ok=True)

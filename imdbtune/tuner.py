@@ -122,7 +122,7 @@ class Tuner:
         spec = self._spec(trial_id, params, values)
         extra: dict[str, Any] = {"epochs": spec.epochs, "seed": spec.seed}
         if "tuner/trial_id" in values:
-            extra["continues"] = values["tuner/trial_id"]
+            extra |= {"continues": values["tuner/trial_id"], "initial_epoch": spec.initial_epoch}
         run_id = self.search.start_trial(trial_id, params, extra)
         keep_all = self.config.tracking.keep_models == "all"
         job = TrialJob(trial_id, spec, self.store, run_id, self.facts, keep_all, self.trainer)

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from imdbtune import __version__
-from imdbtune.cli import best, compare, data, predict, search, summary, train
+from imdbtune.cli import best, compare, data, predict, reproduce, search, summary, train
 from imdbtune.errors import ImdbtuneError, UserError, shown
 
 EPILOG = "Exit codes: 0 done, 1 ended without success, 2 wrong input, 130 interrupted."
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "IMDBTUNE"},
 )
-for command in (search, train, best, compare, predict, data, summary):
+for command in (search, train, reproduce, best, compare, predict, data, summary):
     command.register(app)
 
 

@@ -21,7 +21,7 @@ Facts = dict[str, Any]
 
 @contextmanager
 def make_progress(
-    *, as_json: bool = False, quiet: bool = False, epochs: int = 0
+    *, as_json: bool = False, quiet: bool = False
 ) -> Iterator[Callable[[str, Facts], None]]:
     """A listener for :mod:`imdbtune.api`; while it is open, libraries talk to a log file."""
     with chatter_to_log() as err:
@@ -31,7 +31,7 @@ def make_progress(
             yield lambda kind, facts: _notices_only(err, kind, facts)
         else:
             console = Console(file=err, highlight=False)
-            state = Progress(err, epochs=epochs)
+            state = Progress(err)
             if not console.is_terminal:
                 yield state
                 return
@@ -62,7 +62,6 @@ class Progress:
     """Follows the events of a search and tells them as lines, or as a table that is redrawn."""
 
     err: TextIO
-    epochs: int = 0
     total: int | None = None
     slots: int = 1
     names: dict[str, str] = field(default_factory=dict)
@@ -91,7 +90,7 @@ class Progress:
         self._line(f"data: {facts['corpus'].title}")
         if "plan" not in facts:
             self._line(f"training {facts['params'].label}, run {facts['run_id']}")
-            self.names[""], self.limits[""] = facts["params"].label, self.epochs
+            self.names[""], self.limits[""] = facts["params"].label, facts["epochs"]
             self.began[""] = time.monotonic()
             return
         plan, search = facts["plan"], facts["search"]

@@ -55,7 +55,7 @@ def train(
     from imdbtune import api, results
     from imdbtune.cli.progress import make_progress
 
-    with make_progress(as_json=as_json, quiet=quiet, epochs=config.training.epochs) as progress:
+    with make_progress(as_json=as_json, quiet=quiet) as progress:
         trial = api.train(config, cache=opt.optional_path(cache), listener=progress)
     if as_json:
         typer.echo(json.dumps({"event": "finished", **results.as_row(trial)}))

@@ -30,7 +30,7 @@ from imdbtune.cli.app import main
 from tests.support import Stub, isolate, make_config, run_search, write_tiny_model
 
 HUGE = "99999999999999999999"
-COMMANDS = ("search", "train", "best", "compare", "predict", "data", "summary")
+COMMANDS = ("search", "train", "reproduce", "best", "compare", "predict", "data", "summary")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ FLAGS = [
     Case("search --units", "requires an argument"),
     Case("search --dry-run=3", "does not take a value"),
     Case("train", "Missing argument 'MODEL'"),
+    Case("reproduce", "Missing argument 'RUN_ID'"),
     dry("--rnn lstm,lstm", "'lstm', 'lstm'", "twice"),
     dry("--rnn transformer", "'transformer'", "simple_rnn, lstm, gru"),
     dry("--rnn ,", "rnn = ''", "simple_rnn, lstm, gru"),
@@ -262,6 +263,10 @@ IDS = [
         )
     ),
     Case(f"compare tiny nonsense {STORE}", "no search 'nonsense'"),
+    Case(f"reproduce nonsense {STORE}", "no trial with run id 'nonsense'"),
+    Case(("reproduce", *STORE.split(), "a\x1b[31m\nb"), "a\\x1b[31m\\nb"),
+    Case(f"reproduce {{trial}} {STORE} --data nowhere.npz", "no file 'nowhere.npz'"),
+    Case(f"reproduce {{trial}} {STORE} --data demo", "are not those of"),
     *(
         Case(f"{command} --tracking-uri sqlite:///{{m}}/odd.db", ("units = '9999999'", "run "))
         for command in ("best", "compare")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -190,3 +191,30 @@ def test_the_winner_is_exported_from_mlflow_alone(
     metadata = json.loads((out / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["run_id"] == best.run_id
     assert metadata["data"]["digest"] == best.tags[tracking.DIGEST]
+
+
+def test_a_trial_comes_out_the_same_from_what_mlflow_holds(trained: Trained) -> None:
+    """Trained by a worker then, in a process of its own now."""
+    words = ["reproduce", trained.trials[-1].run_id, "--tracking-uri", trained.client.tracking_uri]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "imdbtune",
+            *words,
+            "--json",
+            "--cache",
+            str(trained.folder / "cache"),
+        ],
+        cwd=trained.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    compared = json.loads(done.stdout.splitlines()[-1])
+    assert compared["agrees"] in ("exactly", "within 1e-06")
+    assert compared["differs"] == {}
+    assert [pair["epoch"] for pair in compared["epochs"]] == [1, 2]
+    assert results.read_run(trained.client, compared["reproduced_as"]).status == "FINISHED"

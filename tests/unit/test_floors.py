@@ -24,7 +24,7 @@ FLOORS = {
         "__init__ cli.__init__ data.__init__ export.__init__ errors",
     ],
     "1 values": [
-        "params",
+        "params machine",
         "space trial",
         "space_parser",
         "config",
@@ -41,7 +41,7 @@ FLOORS = {
     ],
     "4 searching and exporting": [
         "worker oracles journal leaderboard export.readme",
-        "cluster resuming export.folder",
+        "cluster resuming reproduction export.folder",
         "tuner export.keras_format",
         "predict",
     ],
@@ -51,7 +51,7 @@ FLOORS = {
     "6 command line": [
         "cli.chatter cli.options cli.tables",
         "cli.progress",
-        "cli.search cli.train cli.best cli.compare cli.predict cli.data cli.summary",
+        "cli.search cli.train cli.reproduce cli.best cli.compare cli.predict cli.data cli.summary",
         "cli.app",
         "__main__",
     ],

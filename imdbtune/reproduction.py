@@ -1,0 +1,217 @@
+"""Training a run again from what MLflow holds of it, and comparing the two epoch by epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imdbtune import results, tracking
+from imdbtune.config import DataConfig, TrainingConfig, TunerConfig
+from imdbtune.errors import UserError, shown
+from imdbtune.params import check_field, convert
+from imdbtune.results import Trial
+from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from imdbtune.worker import Trainer
+
+TOLERANCE = 1e-6  # of every metric, with the same versions on the same machine
+SETTINGS = (
+    *("reviews", "seed", "executions", "objective"),
+    *("epochs", "patience", "batching", "compile"),
+)
+_FIELDS = {
+    field.name: field
+    for section in (DataConfig, TunerConfig, TrainingConfig)
+    for field in dataclasses.fields(section)
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training as MLflow has it; one of Hyperband's may go on from the end of another."""
+
+    trial: Trial
+    settings: dict[str, Any]  # by the names of TrialSpec's fields
+    continues: str  # the number of the trial that it goes on from, or empty
+
+
+def read_stages(client: MlflowClient, run_id: str) -> list[Stage]:
+    """The run and all that it goes on from, the earliest first.
+
+    Raises:
+        UserError: it has not finished, or MLflow does not hold all that decided its outcome.
+    """
+    stages = [_read_stage(client, results.read_run(client, run_id))]
+    while before := stages[0].continues:
+        search = results.find_search(client, stages[0].trial.tags[tracking.SEARCH_ID])
+        known = {stage.trial.run_id for stage in stages}
+        same = [t for t in results.read_trials(client, search) if t.trial_id == before]
+        ended = [t for t in same if t.status == "FINISHED" and t.run_id not in known]
+        if not ended:
+            raise UserError(
+                f"run {run_id} goes on from trial {before} of its search, which is gone; "
+                "reproduce another run."
+            )
+        stages.insert(0, _read_stage(client, ended[0]))
+    return stages
+
+
+def _read_stage(client: MlflowClient, trial: Trial) -> Stage:
+    if trial.status != "FINISHED":
+        raise UserError(
+            f"run {trial.run_id} ({trial.name}) is {trial.status}; give one that has finished, "
+            "as imdbtune compare --csv lists them."
+        )
+    reproduced = trial.tags.get("imdbtune.reproduces")
+    if reproduced:
+        raise UserError(
+            f"run {trial.run_id} ({trial.name}) is itself a reproduction; reproduce the run that "
+            f"it was made from, {shown(reproduced)}."
+        )
+    extra = results.read_extra_params(client, trial.run_id)
+    logged = {name: trial.tags.get(f"imdbtune.{name}", extra.get(name)) for name in SETTINGS}
+    missing = [name for name, value in logged.items() if value is None]
+    if missing:
+        raise UserError(
+            f"run {trial.run_id} ({trial.name}) does not say its {', '.join(missing)}: a version "
+            "of imdbtune logged it that left that out; reproduce a newer run."
+        )
+    settings = {name: check_field(_FIELDS[name], value) for name, value in logged.items()}
+    settings["initial_epoch"] = convert("int", extra.get("initial_epoch")) or 0
+    return Stage(trial, settings, extra.get("continues", ""))
+
+
+def make_specs(stages: Sequence[Stage], corpus: Path, folder: Path) -> list[TrialSpec]:
+    """What to train, in order; each but the last hands on the state that it ends in."""
+    folders = [folder / str(number) for number in range(len(stages))]
+    specs = [
+        TrialSpec(stage.trial.params, corpus, own, **stage.settings, keep_state=True)
+        for stage, own in zip(stages, folders, strict=True)
+    ]
+    later = [
+        dataclasses.replace(spec, state=before.folder / "state.npz")
+        for before, spec in pairwise(specs)
+    ]
+    chain = [*specs[:1], *later]
+    return [*chain[:-1], dataclasses.replace(chain[-1], keep_state=False)]
+
+
+@dataclass(frozen=True)
+class Chained:
+    """Trains what a trial goes on from, then the trial itself."""
+
+    before: Sequence[TrialSpec]
+    trainer: Trainer | None  # None: imdbtune.training.train_trial
+
+    def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+        """As any trainer; only the trial itself is reported."""
+        train = self.trainer or _train_trial()
+        for earlier in self.before:
+            train(earlier, lambda execution, epoch: None)
+        return train(spec, on_epoch)
+
+
+def _train_trial() -> Trainer:
+    from imdbtune.training import train_trial
+
+    return train_trial
+
+
+@dataclass(frozen=True)
+class EpochPair:
+    """One epoch of both runs; a run that has not got so far has no metrics."""
+
+    execution: int  # from 1
+    epoch: int  # from 1
+    then: Epoch
+    now: Epoch
+
+    @property
+    def difference(self) -> float:
+        """The largest of its metrics; infinite where one run lacks them."""
+        pairs = [(self.then.get(m, math.nan), self.now.get(m, math.nan)) for m in tracking.CURVES]
+        differences = [abs(then - now) for then, now in pairs]
+        return max(d if math.isfinite(d) else math.inf for d in differences)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A run, the run that has trained it again, and how they compare."""
+
+    original: Trial
+    again: Trial
+    epochs: tuple[EpochPair, ...]
+    differs: dict[str, tuple[str, str]]  # what was not the same then and now
+
+    @property
+    def difference(self) -> float:
+        """The largest of all epochs."""
+        return max((pair.difference for pair in self.epochs), default=math.inf)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every metric of every epoch came out the same, up to ``TOLERANCE``."""
+        return self.difference <= TOLERANCE
+
+    @property
+    def verdict(self) -> str:
+        """``exactly``, ``within 1e-06`` or ``no``."""
+        if not self.agrees:
+            return "no"
+        return f"within {TOLERANCE:g}" if self.difference else "exactly"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON, which has no word for infinity."""
+        finite = self.difference if math.isfinite(self.difference) else None
+        return {
+            "run_id": self.original.run_id,
+            "reproduced_as": self.again.run_id,
+            "agrees": self.verdict,
+            "tolerance": TOLERANCE,
+            "largest_difference": finite,
+            "differs": {name: list(values) for name, values in self.differs.items()},
+            "epochs": [dataclasses.asdict(pair) for pair in self.epochs],
+        }
+
+
+def compare_runs(
+    client: MlflowClient, original: Trial, again: Trial, executions: int = 1
+) -> Reproduction:
+    """Both runs as MLflow has them, side by side."""
+    pairs = [pair for n in range(executions) for pair in _pairs(client, original, again, n)]
+    return Reproduction(original, again, tuple(pairs), differing(original.tags, again.tags))
+
+
+def _pairs(
+    client: MlflowClient, original: Trial, again: Trial, execution: int
+) -> Iterator[EpochPair]:
+    then, now = (
+        {int(epoch["epoch"]): epoch for epoch in results.read_history(client, run_id, execution)}
+        for run_id in (original.run_id, again.run_id)
+    )
+    for number in sorted(then.keys() | now.keys()):
+        yield EpochPair(execution + 1, number, then.get(number, {}), now.get(number, {}))
+
+
+def differing(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """What may change the figures and is not the same: versions, data, machine, compiling."""
+    named = {
+        tracking.DIGEST: "data digest",
+        "imdbtune.threads": "threads",
+        "imdbtune.compiled": "compiled",
+        "imdbtune.cpu": "processor",
+        "imdbtune.gpus": "graphics cards",
+        tracking.GIT_COMMIT: "git commit",
+    }
+    versions = sorted(key for key in then.keys() | now.keys() if key.startswith("version."))
+    named |= {key: key.removeprefix("version.") for key in versions}
+    values = {name: (then.get(key, "?"), now.get(key, "?")) for key, name in named.items()}
+    return {name: pair for name, pair in values.items() if pair[0] != pair[1]}

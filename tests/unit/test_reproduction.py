@@ -1,0 +1,203 @@
+"""A run is trained again from what MLflow holds alone, and compared epoch by epoch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imdbtune import api, results
+from imdbtune.cli.reproduce import table
+from imdbtune.errors import SearchAborted, TrialFailed, UserError
+from imdbtune.reproduction import EpochPair, differing
+from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from tests.support import isolate, make_config, run_search, stub_trainer, write_tiny_model
+
+
+@dataclass
+class Notes:
+    """Trains as the stub does, notes what it was asked, and may shift the metrics."""
+
+    shift: float = 0.0
+    specs: list[TrialSpec] = field(default_factory=list)
+
+    def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+        self.specs.append(spec)
+        write_tiny_model(spec)
+
+        def shifted(execution: int, epoch: dict[str, float]) -> None:
+            on_epoch(execution, {**epoch, "val_loss": epoch["val_loss"] + self.shift})
+
+        return stub_trainer(spec, shifted)
+
+
+@dataclass
+class Done:
+    client: Any
+    trials: list[results.Trial]
+    uri: str
+    cache: Path
+    asked: dict[str, TrialSpec]  # by the trial's number
+
+    def again(self, trial: results.Trial, trainer: Notes, **arguments: Any) -> Any:
+        where = {"uri": self.uri, "cache": self.cache, "trainer": trainer}
+        return api.reproduce(trial.run_id, **{**where, **arguments})
+
+
+def searched(folder: Path, **sections: Any) -> Done:
+    notes = Notes()
+    config = make_config(folder, **sections)
+    client, search = run_search(config, folder, trainer=notes)
+    asked = {spec.folder.name: spec for spec in notes.specs}
+    trials = results.read_trials(client, search)
+    return Done(client, trials, config.tracking.uri, folder / "cache", asked)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
+    """A search of four trials; the tests that change a run have one of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = isolate(patch, tmp_path_factory.mktemp("searched"))
+        yield searched(
+            folder,
+            data={"reviews": 8},
+            tuner={"seed": 7, "executions": 2, "objective": "val_loss"},
+            training={"epochs": 3, "patience": 1, "batching": "padded", "compile": "off"},
+        )
+
+
+PLACES = ("folder", "state", "keep_state")
+
+
+def decided(spec: TrialSpec) -> dict[str, Any]:
+    return {k: v for k, v in vars(spec).items() if k not in PLACES}
+
+
+def test_what_was_asked_is_asked_again(done: Done) -> None:
+    notes, trial = Notes(), done.trials[0]
+    compared = done.again(trial, notes)
+    (spec,) = notes.specs
+    assert decided(spec) == decided(done.asked[trial.trial_id])
+    assert (spec.reviews, spec.patience, spec.compile) == (8, 1, "off")
+    assert (compared.verdict, compared.differs) == ("exactly", {})
+    assert [(pair.execution, pair.epoch) for pair in compared.epochs] == [
+        (execution, epoch) for execution in (1, 2) for epoch in (1, 2, 3)
+    ]
+
+
+def test_the_new_run_names_the_old_one(done: Done) -> None:
+    first = done.again(done.trials[0], Notes())
+    tags = first.again.tags
+    assert tags["imdbtune.reproduces"] == done.trials[0].run_id
+    assert (tags["imdbtune.kind"], first.again.status) == ("train", "FINISHED")
+    assert done.client.get_run(first.again.run_id).data.tags["imdbtune.agrees"] == "exactly"
+    logged = done.client.download_artifacts(first.again.run_id, "reproduction.json")
+    assert json.loads(Path(logged).read_text("utf-8")) == first.as_dict()
+    with pytest.raises(UserError, match=f"is itself a reproduction.*{done.trials[0].run_id}"):
+        done.again(first.again, Notes())
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"), [(9e-7, "within 1e-06"), (1.1e-6, "no"), (0.01, "no")]
+)
+def test_metrics_that_differ_a_little_agree(done: Done, shift: float, verdict: str) -> None:
+    compared = done.again(done.trials[0], Notes(shift))
+    assert (compared.verdict, compared.agrees) == (verdict, verdict != "no")
+    assert compared.difference == pytest.approx(shift)
+    told = table(compared).splitlines()
+    assert told[2].split()[0] == "1/1"
+    assert told[-2].endswith("do not agree." if verdict == "no" else f"agree {verdict}.")
+    assert told[-1].endswith("are the same.")
+
+
+def test_an_epoch_that_one_run_lacks_is_a_difference() -> None:
+    epoch = {"accuracy": 0.5, "loss": 1.0, "val_accuracy": 0.5, "val_loss": 1.0}
+    assert EpochPair(1, 1, epoch, dict(epoch)).difference == 0
+    assert EpochPair(1, 1, epoch, {}).difference == math.inf
+    assert EpochPair(1, 1, epoch, {**epoch, "loss": math.nan}).difference == math.inf
+
+
+def test_what_is_not_as_it_was_is_told(done: Done) -> None:
+    trial = done.trials[3]
+    changes = {"version.keras": "3.0.0", "imdbtune.threads": "4", "imdbtune.cpu": "an old one"}
+    for name, value in changes.items():
+        done.client.set_tag(trial.run_id, name, value)
+    compared = done.again(trial, Notes(0.1))
+    assert {name: then for name, (then, _) in compared.differs.items()} == {
+        "keras": "3.0.0",
+        "threads": "4",
+        "processor": "an old one",
+    }
+    assert "\n  threads: 4, now 1\n" in table(compared)
+    assert differing({"imdbtune.about": "a"}, {"imdbtune.about": "b"}) == {}
+
+
+def test_a_trial_that_goes_on_from_another_is_trained_from_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    done = searched(
+        tmp_path,
+        space={"rnn": "lstm", "units": list(range(4, 40))},
+        tuner={"kind": "hyperband", "max_trials": 5},
+        training={"epochs": 3},
+    )
+    (trial, *_) = [t for t in done.trials if done.asked[t.trial_id].initial_epoch > 0]
+    notes = Notes()
+    compared = done.again(trial, notes)
+    assert compared.verdict == "exactly"
+    assert len(notes.specs) > 1
+    assert decided(notes.specs[-1]) == decided(done.asked[trial.trial_id])
+    starts = [(spec.initial_epoch, spec.epochs, spec.keep_state) for spec in notes.specs]
+    assert starts[0][0] == 0
+    assert all(before[1] == after[0] for before, after in pairwise(starts))
+    assert [keep for *_, keep in starts] == [True] * (len(starts) - 1) + [False]
+    for before, after in pairwise(notes.specs):
+        assert after.state == before.folder / "state.npz"
+    for earlier in done.trials:
+        if earlier.trial_id == done.client.get_run(trial.run_id).data.params["continues"]:
+            done.client.delete_run(earlier.run_id)
+    with pytest.raises(UserError, match=r"goes on from trial \d+ of its search, which is gone"):
+        done.again(trial, Notes())
+
+
+def test_a_training_that_fails_closes_its_run(done: Done) -> None:
+    def fail(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+        raise TrialFailed("loss became nan in epoch 1.")
+
+    with pytest.raises(SearchAborted, match="loss became nan"):
+        api.reproduce(done.trials[0].run_id, uri=done.uri, cache=done.cache, trainer=fail)
+    (run, *_) = done.client.search_runs(
+        [done.client.get_run(done.trials[0].run_id).info.experiment_id]
+    )
+    assert (run.info.status, run.data.tags["imdbtune.reproduces"]) == (
+        "FAILED",
+        done.trials[0].run_id,
+    )
+
+
+def test_what_cannot_be_reproduced_is_refused(done: Done, tmp_path: Path) -> None:
+    trial, old, odd = done.trials[0], done.trials[1], done.trials[2]
+    with pytest.raises(UserError, match="no trial with run id"):
+        api.reproduce("0" * 32, uri=done.uri)
+    with pytest.raises(UserError, match="no trial with run id"):
+        api.reproduce(trial.tags["imdbtune.search_id"], uri=done.uri)
+    with pytest.raises(UserError, match="data source 'reviews' is not known"):
+        done.again(trial, Notes(), data="reviews")
+    with pytest.raises(UserError, match="are not those of"):
+        done.again(trial, Notes(), data="demo")
+    done.client.delete_tag(old.run_id, "imdbtune.patience")
+    with pytest.raises(UserError, match="does not say its patience: a version of imdbtune"):
+        done.again(old, Notes())
+    done.client.set_tag(old.run_id, "imdbtune.patience", "many")
+    with pytest.raises(UserError, match="patience = 'many' is not allowed"):
+        done.again(old, Notes())
+    done.client.set_terminated(odd.run_id, "FAILED")
+    with pytest.raises(UserError, match=r"is FAILED; give one that has finished"):
+        done.again(odd, Notes())
