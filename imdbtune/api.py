@@ -17,7 +17,7 @@ import tomli_w
 from imdbtune import results, tracking
 from imdbtune.config import SearchConfig
 from imdbtune.data.sources import check_source, default_cache, open_corpus
-from imdbtune.errors import SearchAborted, UserError
+from imdbtune.errors import SearchAborted, UserError, shown
 from imdbtune.journal import Journal
 from imdbtune.results import Search, Trial
 from imdbtune.store import connect, connect_existing, resolve_uri
@@ -141,7 +141,7 @@ def resume(
             f"search {found.name!r} cannot go on here: {home} is missing; run this in the folder "
             "in which it was begun, or begin a new one."
         )
-    config = stored_config(client, found, overrides)
+    config = stored_config(client, found, {**overrides, "tracking.uri": str(client.tracking_uri)})
     resolved = plan(config, workers)
     corpus = open_corpus(
         config.data.source,
@@ -157,6 +157,8 @@ def resume(
 
 
 def _home(folder: Path | None, run_id: str) -> Path:
+    if not run_id.isalnum():  # a server gives the ids
+        raise UserError(f"run id {shown(run_id)} is none of MLflow's; use another tracking store.")
     return (folder or Path(".imdbtune")).absolute() / run_id
 
 
@@ -243,7 +245,9 @@ def _open_search(
     }
     space = {f"space.{d.name}": d.in_words() for d in config.space.dimensions}
     run.log(params={**flat, **space})
-    client.log_text(run.run_id, tomli_w.dumps(config.as_dict()), "config.toml")
+    logged = config.as_dict()
+    logged["tracking"]["uri"] = ""  # it may hold a password, and is where this is kept
+    client.log_text(run.run_id, tomli_w.dumps(logged), "config.toml")
     return run
 
 

@@ -167,6 +167,9 @@ def open_cluster(workers: int, folder: Path, report: Report) -> Iterator[Executo
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
+            # Certificates that live as long as the cluster: other users of this machine can
+            # reach its ports, and what Dask is sent it runs.
+            security=True,
             dashboard_address=None,
             memory_limit=0,
             local_directory=str(folder),

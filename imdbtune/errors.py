@@ -40,6 +40,11 @@ def shown(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 4] + "..." + text[-1]
 
 
+def harmless(text: str) -> str:
+    """``text`` on one line, with all that steers a terminal escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def not_one_of(what: str, came: object, allowed: Iterable[object]) -> UserError:
     """A ``UserError`` that lists the allowed values and names the nearest one."""
     names = [str(name) for name in allowed]

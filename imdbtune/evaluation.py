@@ -8,6 +8,7 @@ import numpy as np
 
 from imdbtune.data.batches import Batches
 from imdbtune.data.corpus import Split
+from imdbtune.keras_file import load_keras
 from imdbtune.params import TrialParams
 
 
@@ -19,11 +20,13 @@ def evaluate_model(
     Args:
         model: a ``.keras`` file of plain layers.
         padded: the model was trained without a mask, on reviews padded to maxlen.
+
+    Raises:
+        UserError: the file is unsafe or damaged.
     """
-    import keras
     import tensorflow as tf
 
-    loaded = keras.models.load_model(model, compile=False)
+    loaded = load_keras(model)
     run = tf.function(lambda ids: loaded(ids, training=False), reduce_retracing=True)
     rows = np.arange(len(split))
     batches = Batches(split, rows, 256, params.maxlen, params.vocabulary)

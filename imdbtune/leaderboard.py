@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,15 +49,16 @@ def publish(client: MlflowClient, search: Search, varied: Sequence[str], final: 
 def markdown(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:
     """The leaderboard as MLflow's description shows it, each name a link to its run."""
     done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
-    about = search.tags.get("imdbtune.about", "")
+    about = _as_text(search.tags.get("imdbtune.about", ""))
     lines = [about, ""] if about else []
-    lines += [f"Data: {search.tags.get(tracking.DATA, '?')}. {_states(trials)}", ""]
+    data = _as_text(search.tags.get(tracking.DATA, "?"))
+    lines += [f"Data: {data}. {_states(trials)}", ""]
     if not done:
         return "\n".join(lines)
     columns = ["trial", *varied, search.objective, "epoch", "seconds"]
     lines += ["| # | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
     for place, trial in enumerate(done[:ROWS_SHOWN], start=1):
-        link = f"[{trial.name}](#/experiments/{search.experiment_id}/runs/{trial.run_id})"
+        link = f"[{_as_text(trial.name)}](#/experiments/{search.experiment_id}/runs/{trial.run_id})"
         cells = [link, *(str(getattr(trial.params, name)) for name in varied)]
         cells += [f"{trial.score:.4f}", f"{trial.metrics.get('best_epoch', 0):.0f}"]
         cells += [f"{trial.metrics.get('train_seconds', 0):.0f}"]
@@ -63,6 +66,11 @@ def markdown(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> 
     if len(done) > ROWS_SHOWN:
         lines.append(f"\n... and {len(done) - ROWS_SHOWN} more: leaderboard.json")
     return "\n".join(lines)
+
+
+def _as_text(text: str) -> str:
+    """Text that Markdown makes no link, image, code, table or HTML of."""
+    return re.sub(r"[\\`\[\]|!]", r"\\\g<0>", html.escape(text, quote=False))
 
 
 def _states(trials: Sequence[Trial]) -> str:

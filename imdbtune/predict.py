@@ -15,7 +15,8 @@ from imdbtune.data.corpus import make_split
 from imdbtune.data.text import Tokenizer
 from imdbtune.errors import UserError
 from imdbtune.export.folder import Export, damaged, read_export
-from imdbtune.export.keras_format import MODEL, MODEL_FORMAT, check_archive
+from imdbtune.export.keras_format import MODEL, MODEL_FORMAT
+from imdbtune.keras_file import load_keras, reason
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
@@ -99,19 +100,17 @@ class Predictor:
 def _load_model(export: Export) -> Callable[[IntArray], FloatArray]:
     """The model as one function for every batch size and length, traced once."""
     try:
-        check_archive(export.folder / MODEL)
+        model = load_keras(export.folder / MODEL)
     except UserError as error:
         raise damaged(export.folder, str(error)) from error
-    import keras
     import tensorflow as tf
 
     try:
-        model = keras.models.load_model(export.folder / MODEL, compile=False, safe_mode=True)
         signature = [tf.TensorSpec((None, None), tf.int32)]
         graph = tf.function(lambda ids: model(ids, training=False), input_signature=signature)
         probe = graph(np.full((1, export.maxlen), export.vocabulary - 1, np.int32)).numpy()
     except Exception as error:  # Keras raises whatever the damage led to
-        raise damaged(export.folder, f"{MODEL} cannot be used ({_reason(error)}).") from error
+        raise damaged(export.folder, f"{MODEL} cannot be used ({reason(error)}).") from error
     if probe.shape != (1, 1) or not np.isfinite(probe).all():
         raise damaged(export.folder, f"{MODEL} does not give one probability for a review.")
 
@@ -120,9 +119,3 @@ def _load_model(export: Export) -> Callable[[IntArray], FloatArray]:
         return probabilities
 
     return run
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what went wrong; Keras puts that behind the whole configuration."""
-    text = str(error).rpartition("Exception encountered: ")[2].strip()
-    return (text.splitlines() or [type(error).__name__])[0][:200].rstrip(". ")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune import tracking
-from imdbtune.errors import UserError, shown
+from imdbtune.errors import UserError, harmless, shown
 from imdbtune.params import PARAMETERS, TrialParams
 
 if TYPE_CHECKING:
@@ -250,13 +250,18 @@ def _where(client: MlflowClient) -> str:
     return hide_secrets(str(client.tracking_uri))
 
 
+def _harmless_tags(run: Any) -> dict[str, str]:
+    """Anyone who can write to the store can write what steers a terminal."""
+    return {name: harmless(value) for name, value in run.data.tags.items()}
+
+
 def _as_search(run: Any) -> Search:
     return Search(
         run_id=run.info.run_id,
-        name=run.data.tags.get(tracking.SEARCH, run.info.run_name),
+        name=harmless(run.data.tags.get(tracking.SEARCH, run.info.run_name)),
         status=run.info.status,
         experiment_id=run.info.experiment_id,
-        tags=dict(run.data.tags),
+        tags=_harmless_tags(run),
         metrics=dict(run.data.metrics),
         started_ms=run.info.start_time,
     )
@@ -273,11 +278,11 @@ def _as_trial(run: Any) -> Trial:
     outputs = run.outputs.model_outputs if run.outputs else []
     return Trial(
         run_id=run.info.run_id,
-        name=run.info.run_name,
+        name=harmless(run.info.run_name),
         status=run.info.status,
         params=params,
         metrics=dict(run.data.metrics),
-        tags=dict(run.data.tags),
+        tags=_harmless_tags(run),
         started_ms=run.info.start_time,
         ended_ms=run.info.end_time,
         model_id=outputs[0].model_id if outputs else None,

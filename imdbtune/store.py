@@ -89,6 +89,20 @@ def _without_secrets(text: str, uri: str) -> str:
     return line
 
 
+_IN_TEXT = re.compile(r"(?<!sqlite)(?<!file)://[^\s'\"<>]*@")
+_SECRET_IN_TEXT = re.compile(_SECRET.pattern.replace("[^&#]", r"[^&#\s'\"<>]"), re.IGNORECASE)
+_SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+
+
+def scrubbed(text: str) -> str:
+    """``text`` without the secrets of URIs in it, or of the environment; for messages and logs."""
+    for name in _SECRET_VARIABLES:
+        value = os.environ.get(name, "")
+        if len(value) > 3:  # one that is shorter may be part of any word
+            text = text.replace(value, "***")
+    return _SECRET_IN_TEXT.sub(r"\1***", _IN_TEXT.sub("://***@", text))
+
+
 def is_local(uri: str) -> bool:
     """Whether the store lies on this machine's disk."""
     return uri.startswith(("sqlite:", "file:"))

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune import __version__
 from imdbtune.errors import UserError, shown
+from imdbtune.keras_file import load_keras
 from imdbtune.machine import machine_tags
 from imdbtune.params import TrialParams
-from imdbtune.store import hide_secrets
+from imdbtune.store import hide_secrets, scrubbed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -185,7 +186,7 @@ class Run:
     def end(self, status: str, reason: str = "") -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
         if reason:
-            self.log(tags={REASON: reason[:500]})
+            self.log(tags={REASON: scrubbed(reason)[:500]})
         self.client.set_terminated(self.run_id, status=status)
 
 
@@ -229,7 +230,6 @@ class TrialRun(Run):
 
     def log_model(self, path: Path) -> None:
         """A ``.keras`` file as an MLflow Keras model with its signature."""
-        import keras
         import mlflow
         import numpy as np
         from mlflow.models import Model, ModelSignature
@@ -252,14 +252,14 @@ class TrialRun(Run):
             name="model",
             run_id=self.run_id,
             model_id=made.model_id,
-            model=keras.models.load_model(path, compile=False),
+            model=load_keras(path),
             signature=ModelSignature(inputs=Schema([ids]), outputs=Schema([out])),
             pip_requirements=versions,
         )
 
     def fail(self, reason: str, traceback: str) -> None:
         """Close the run as FAILED, with the reason as a tag and the traceback as an artifact."""
-        self.client.log_text(self.run_id, traceback, "traceback.txt")
+        self.client.log_text(self.run_id, scrubbed(traceback), "traceback.txt")
         self.end("FAILED", reason)
 
 

@@ -43,6 +43,13 @@ class TrialFailure:
     traceback: str
     logged: bool = True
 
+    def __post_init__(self) -> None:
+        """Errors of a tracking store may hold its password."""
+        from imdbtune.store import scrubbed
+
+        for name in ("reason", "traceback"):
+            object.__setattr__(self, name, scrubbed(getattr(self, name)))
+
 
 def run_trial(job: TrialJob, report: Report) -> TrialResult | TrialFailure:
     """Train and log one trial; its run is FINISHED or FAILED when this returns."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 
 import typer
 from typer.exceptions import TyperException
 
 from imdbtune import __version__
 from imdbtune.cli import best, compare, data, predict, reproduce, search, summary, train
-from imdbtune.errors import ImdbtuneError, UserError, shown
+from imdbtune.errors import ImdbtuneError, UserError, harmless, shown
+from imdbtune.store import scrubbed
 
 EPILOG = "Exit codes: 0 done, 1 ended without success, 2 wrong input, 130 interrupted."
 
@@ -70,6 +72,9 @@ def main() -> None:
             sys.exit(0)
         where = f" ({shown(str(error.filename))})" if error.filename else ""
         sys.exit(_say(f"{error.strerror or error}{where}; mend that and run again.", 1))
+    except Exception:  # a fault of ours, or of a library that quotes a URI with its password
+        typer.echo(scrubbed(traceback.format_exc()), err=True)
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -79,7 +84,6 @@ def _interrupt(number: int, frame: object) -> None:
 
 def _say(message: str, code: int) -> int:
     """Say it on one line; what came may hold characters that steer terminals."""
-    line = " ".join(message.splitlines())
-    safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    typer.echo(f"imdbtune: {safe}", err=True)
+    line = " ".join(scrubbed(message).splitlines())
+    typer.echo(f"imdbtune: {harmless(line)}", err=True)
     return code

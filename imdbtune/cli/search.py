@@ -155,23 +155,26 @@ def _tell(plan: Plan, run_id: str, as_json: bool) -> None:
 
 def _dry_run(config: SearchConfig, workers: int | None, as_json: bool) -> None:
     from imdbtune import api
+    from imdbtune.store import hide_secrets
 
     resolved = api.plan(config, workers)
+    told = config.as_dict()
+    told["tracking"]["uri"] = hide_secrets(config.tracking.uri)
     if as_json:
-        facts = {"config": config.as_dict(), "configurations": resolved.size}
+        facts = {"config": told, "configurations": resolved.size}
         typer.echo(json.dumps({**facts, "workers": resolved.workers, "trials": _trials(resolved)}))
         return
     import tomli_w
 
-    typer.echo(tomli_w.dumps(config.as_dict()))
+    typer.echo(tomli_w.dumps(told))
     for dimension in config.space.dimensions:
         typer.echo(f"# {dimension.name}: {dimension.in_words()}")
     size = "infinitely many" if resolved.size is None else f"{resolved.size:,}"
     typer.echo(f"# configurations in the space: {size}")
     trials = _trials(resolved)
-    told = "as many as Hyperband wants" if trials is None else f"{trials:,}"
+    count = "as many as Hyperband wants" if trials is None else f"{trials:,}"
     where = f"{resolved.workers} workers" if resolved.workers else "this process"
-    typer.echo(f"# would run: {told} trials of at most {config.training.epochs} epochs on {where}")
+    typer.echo(f"# would run: {count} trials of at most {config.training.epochs} epochs on {where}")
 
 
 def _trials(resolved: Plan) -> int | None:

@@ -6,6 +6,7 @@ Only http and https are spoken, also after a redirect.
 from __future__ import annotations
 
 import hashlib
+import os
 import queue
 import threading
 import time
@@ -142,7 +143,7 @@ def _continue(file: RemoteFile, part: Path, progress: Progress | None, timeout_s
     with _connect(file, done, timeout_s) as response:
         if not (response.headers.get("Content-Range") or "").startswith(f"bytes {done}-"):
             done = 0  # the server sends the file from its beginning
-        with part.open("ab" if done else "wb") as out:
+        with open(part, "ab" if done else "wb", opener=_not_through_links) as out:
             for chunk in _chunks(response, timeout_s):
                 out.write(chunk)
                 done += len(chunk)
@@ -152,6 +153,11 @@ def _continue(file: RemoteFile, part: Path, progress: Progress | None, timeout_s
                     return
     if done < file.size:
         raise _Cut(f"the connection ended after {done:,} of {file.size:,} bytes")
+
+
+def _not_through_links(path: str, flags: int) -> int:
+    """An opener for a folder in which others may have put a link to a file of the user's."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def _chunks(response: HTTPResponse, timeout_s: float) -> Iterator[bytes]:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from imdbtune.data.text import SEPARATORS
-from imdbtune.errors import UserError, shown
 from imdbtune.export.folder import write_export
+from imdbtune.keras_file import check_archive
 from imdbtune.params import TrialParams
 
 MODEL_FORMAT = "keras"
 MODEL = "model.keras"
-
-# Keras stores without compressing. What is small is let pass, whatever its ratio.
-_MOST_EXPANSION = 10
-_HARMLESS_BYTES = 64 * 2**20
 
 _USAGE = '''\
 ## With Keras alone
@@ -86,42 +81,3 @@ def export_keras(
         shutil.copyfile(model, new / MODEL)
 
     return write_export(folder, MODEL_FORMAT, add_model, word_index, metadata, usage, overwrite)
-
-
-def check_archive(path: Path) -> None:
-    """Check a ``.keras`` file, a zip archive, before anything in it is unpacked.
-
-    Raises:
-        UserError: it is damaged, leads out of its folder, or unpacks to far more than it is.
-    """
-    name = shown(str(path), limit=300)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_members(name, archive.infolist(), path.stat().st_size)
-            broken = archive.testzip()  # Keras itself overlooks wrong checksums
-    except UserError:
-        raise
-    except Exception as error:  # zipfile and the decompressors raise many kinds
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{name} is not a readable .keras file ({reason}).") from error
-    if broken is not None:
-        raise UserError(f"{name} is not a readable .keras file ({shown(broken)} is damaged).")
-
-
-def _check_members(name: str, members: list[zipfile.ZipInfo], packed: int) -> None:
-    for member in members:
-        if _leads_out(member.filename):
-            raise UserError(
-                f"{name} is not safe to open: it would unpack to {shown(member.filename)}."
-            )
-    unpacked = sum(member.file_size for member in members)
-    if unpacked > max(_HARMLESS_BYTES, _MOST_EXPANSION * packed):
-        raise UserError(
-            f"{name} is not safe to open: {packed:,} bytes would unpack to {unpacked:,}."
-        )
-
-
-def _leads_out(member: str) -> bool:
-    """Whether a member's name is absolute or climbs, read as POSIX or as Windows would."""
-    path = PureWindowsPath(member)
-    return bool(path.anchor) or ".." in path.parts

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from imdbtune import results
+from imdbtune.cluster import OnDask, open_cluster
 from imdbtune.errors import TrialFailed
 from imdbtune.results import Search, Trial
 from imdbtune.trial import TrialSpec
@@ -154,6 +155,23 @@ def test_only_this_machine_can_reach_the_cluster(grids: dict[int, Done], workers
     addresses = grids[workers].addresses
     assert bool(addresses) == (workers > 0)
     assert all(ipaddress.ip_address(address).is_loopback for address in addresses), addresses
+
+
+def test_a_process_without_the_certificates_is_not_let_in(tmp_path: Path) -> None:
+    """Dask runs what it is sent, and every user of a machine can reach its ports."""
+    from distributed import Client
+    from distributed.security import Security
+
+    with open_cluster(1, tmp_path, lambda event: None) as executor:
+        assert isinstance(executor, OnDask)
+        address = executor.client.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        for stranger, to in (
+            (None, address.replace("tls:", "tcp:")),
+            (Security.temporary(), address),
+        ):
+            with pytest.raises((OSError, TimeoutError)):
+                Client(to, security=stranger, timeout=2, set_as_default=False)
 
 
 def test_a_trial_whose_worker_was_killed_is_run_again(lossy: Done) -> None:

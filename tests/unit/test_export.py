@@ -14,7 +14,8 @@ import pytest
 
 from imdbtune.errors import UserError
 from imdbtune.export.folder import read_export
-from imdbtune.export.keras_format import check_archive, export_keras
+from imdbtune.export.keras_format import export_keras
+from imdbtune.keras_file import check_archive
 from imdbtune.params import TrialParams
 
 FILES = ["README.md", "metadata.json", "model.keras", "vocabulary.json"]

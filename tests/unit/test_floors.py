@@ -30,7 +30,8 @@ FLOORS = {
         "config",
     ],
     "2 data, models, figures, stores": [
-        "data.corpus data.safe_pickle data.demo_phrases recurrence reference plots store",
+        "data.corpus data.safe_pickle data.demo_phrases "
+        "recurrence reference plots store keras_file",
         "data.batches data.download data.npz data.text data.demo_reviews model",
         "data.imdb data.demo",
         "data.sources",

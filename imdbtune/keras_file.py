@@ -1,0 +1,133 @@
+"""Opens ``.keras`` files from elsewhere: they are checked before Keras makes anything of them.
+
+Such a file is a zip archive with a description of the layers and their weights. Keras makes an
+object of every class that the description names; its safe mode refuses code in the file, but a
+class of Keras may itself read files, fetch addresses or load pickles. So only what models of
+this project are made of, and plain layers like it, may be named.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from imdbtune.errors import UserError, shown
+
+# Keras stores without compressing. What is small is let pass, whatever its ratio.
+_MOST_EXPANSION = 10
+_HARMLESS_BYTES = 64 * 2**20
+
+_LAYERS = (
+    *("InputLayer", "Embedding", "SimpleRNN", "LSTM", "GRU", "Bidirectional", "Dense", "Dropout"),
+    *("RNN", "StackedRNNCells", "SimpleRNNCell", "LSTMCell", "GRUCell", "SpatialDropout1D"),
+    *("GlobalMaxPooling1D", "GlobalAveragePooling1D", "Concatenate", "Add", "Masking", "Flatten"),
+    *("Activation", "ReLU", "BatchNormalization", "LayerNormalization"),
+)
+_MODULES = {  # module -> its classes that a file may name; all of them: they compute and no more
+    "keras.layers": _LAYERS,
+    "keras": ("DTypePolicy", "Functional", "Sequential"),
+    "keras.src.models.functional": ("Functional",),
+    "keras.src.models.sequential": ("Sequential",),
+    "keras.src.ops.core": ("Cast",),
+    "keras.src.ops.numpy": None,
+    "keras.initializers": None,
+    "keras.optimizers": None,
+    None: ("__keras_tensor__",),
+}
+
+
+def load_keras(path: Path) -> Any:
+    """The model in a ``.keras`` file, not compiled, once :func:`check_archive` has passed it.
+
+    Raises:
+        UserError: it is unsafe, damaged, or nothing that Keras can make a model of.
+    """
+    check_archive(path)
+    import keras
+
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever the damage led to
+        raise UserError(f"{_named(path)} cannot be used ({reason(error)}).") from error
+
+
+def reason(error: Exception) -> str:
+    """The first line of what went wrong; Keras puts that behind the whole configuration."""
+    text = str(error).rpartition("Exception encountered: ")[2].strip()
+    return (text.splitlines() or [type(error).__name__])[0][:200].rstrip(". ")
+
+
+def check_archive(path: Path) -> None:
+    """Check a ``.keras`` file, a zip archive, before anything in it is unpacked.
+
+    Raises:
+        UserError: it is damaged, leads out of its folder, unpacks to far more than it is, or
+            names layers that may do more than compute.
+    """
+    name = _named(path)
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UserError(f"{name} is not a readable .keras file (it is no file).")
+        with zipfile.ZipFile(path) as archive:
+            _check_members(name, archive.infolist(), path.stat().st_size)
+            broken = archive.testzip()  # Keras itself overlooks wrong checksums
+            if broken is None and "config.json" in archive.namelist():
+                _check_classes(name, json.loads(archive.read("config.json")))
+    except UserError:
+        raise
+    except Exception as error:  # zipfile, the decompressors and JSON raise many kinds
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{name} is not a readable .keras file ({why}).") from error
+    if broken is not None:
+        raise UserError(f"{name} is not a readable .keras file ({shown(broken)} is damaged).")
+
+
+def _named(path: Path) -> str:
+    return shown(str(path), limit=300)
+
+
+def _check_members(name: str, members: list[zipfile.ZipInfo], packed: int) -> None:
+    for member in members:
+        if _leads_out(member.filename):
+            raise UserError(
+                f"{name} is not safe to open: it would unpack to {shown(member.filename)}."
+            )
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > max(_HARMLESS_BYTES, _MOST_EXPANSION * packed):
+        raise UserError(
+            f"{name} is not safe to open: {packed:,} bytes would unpack to {unpacked:,}."
+        )
+
+
+def _leads_out(member: str) -> bool:
+    """Whether a member's name is absolute or climbs, read as POSIX or as Windows would."""
+    path = PureWindowsPath(member)
+    return bool(path.anchor) or ".." in path.parts
+
+
+def _check_classes(name: str, config: Any) -> None:
+    for described in _objects(config):
+        module, kind = described.get("module"), described["class_name"]
+        known = module is None or isinstance(module, str)
+        allowed = _MODULES.get(module, ()) if known else ()
+        if not isinstance(kind, str) or (allowed is not None and kind not in allowed):
+            raise UserError(
+                f"{name} is not safe to open: it names {shown(kind)} of {shown(module)}, which "
+                "may run code or read files; models of imdbtune have plain layers only."
+            )
+
+
+def _objects(config: Any) -> Iterator[dict[str, Any]]:
+    """Every description of an object, however deep."""
+    left = [config]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if "class_name" in value:
+                yield value
+            left += value.values()
+        elif isinstance(value, list):
+            left += value

@@ -1,0 +1,204 @@
+"""What comes from elsewhere, made with bad intent: it is refused, and it shows and tells nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imdbtune import api, leaderboard, results
+from imdbtune.cli.app import main
+from imdbtune.cli.tables import details
+from imdbtune.cli.tables import leaderboard as table
+from imdbtune.data.download import _not_through_links
+from imdbtune.errors import UserError, harmless
+from imdbtune.keras_file import check_archive, load_keras
+from imdbtune.store import scrubbed
+from imdbtune.worker import TrialFailure
+from tests.support import Stub, isolate, make_config, run_search
+
+SECRET = "s3cr3t-w0rd"
+
+
+def layer(module: str | None, name: str, **config: Any) -> dict[str, Any]:
+    return {"module": module, "class_name": name, "config": config, "registered_name": name}
+
+
+def archive(path: Path, *layers: Any) -> Path:
+    model = layer("keras.src.models.functional", "Functional", layers=list(layers))
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("metadata.json", "{}")
+        file.writestr("config.json", json.dumps(model))
+        file.writestr("model.weights.h5", b"")
+    return path
+
+
+CODE = {"class_name": "__lambda__", "config": {"value": "4wEAAAA=", "defaults": None}}
+UNSAFE = {
+    "Lambda": layer("keras.layers", "Lambda", function=CODE),
+    "__lambda__": layer("keras.layers", "Dense", activation=CODE),
+    "TorchModuleWrapper": layer("keras.layers", "TorchModuleWrapper", module="gASV"),
+    "StringLookup": layer("keras.layers", "StringLookup", vocabulary="/etc/passwd"),
+    "TFSMLayer": layer("keras.layers", "TFSMLayer", filepath="/tmp/evil"),
+    "function": layer("keras.utils", "function"),
+    "get_file": layer("keras.utils", "get_file", origin="http://127.0.0.1/"),
+    "system": layer("os", "system", command="true"),
+    "Mine": layer(None, "Mine"),
+    "Map": layer("keras.src.ops.core", "Map"),
+    "deep": layer("keras.layers", "Bidirectional", layer=layer("keras.layers", "deep")),
+}
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_a_model_of_other_than_plain_layers_is_not_opened(name: str, tmp_path: Path) -> None:
+    path = archive(tmp_path / "model.keras", UNSAFE[name])
+    with pytest.raises(UserError, match=f"is not safe to open: it names '{name}' of"):
+        load_keras(path)
+
+
+@pytest.mark.parametrize(
+    "described", [{"class_name": ["Dense"]}, {"class_name": "x", "module": {}}]
+)
+def test_a_description_that_makes_no_sense_is_refused(described: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not safe to open"):
+        check_archive(archive(tmp_path / "model.keras", described))
+
+
+def test_plain_layers_pass_and_a_deep_description_is_no_trouble(tmp_path: Path) -> None:
+    check_archive(archive(tmp_path / "plain.keras", layer("keras.layers", "GRU", units=3)))
+    deep = tmp_path / "deep.keras"
+    with zipfile.ZipFile(deep, "w") as file:
+        file.writestr("config.json", "[" * 200_000)
+    with pytest.raises(UserError, match=r"is not a readable \.keras file"):
+        check_archive(deep)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.keras")
+    with pytest.raises(UserError, match="it is no file"):
+        check_archive(tmp_path / "model.keras")
+
+
+def test_a_link_in_the_cache_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "imdb.npz.part").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="imdb.npz.part"):
+        open(tmp_path / "imdb.npz.part", "wb", opener=_not_through_links)
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+TEXTS = [
+    f"API request to https://ann:{SECRET}@films.example/api failed with x",
+    f"https://ann:a/b@{SECRET}@films.example/api",
+    f"Max retries: http://films.example/?token={SECRET}&a=1 (caused by ...)",
+    f"connect(postgresql+psycopg2://ann:{SECRET}@films.example/db)",
+    f"header Basic {SECRET}",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_no_secret_stays_in_a_text(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET if "header" in text else "")
+    assert SECRET not in scrubbed(f"one line\n{text}\nanother")
+    assert SECRET not in str(TrialFailure(text, text))
+    assert scrubbed(text).startswith(text[:5])
+
+
+def test_what_is_no_secret_stays() -> None:
+    text = "sqlite:////home/a@b/mlflow.db and https://films.example/a?b=1, ann@films.example"
+    assert scrubbed(text) == text
+
+
+def quote_the_uri(spec: Any) -> None:
+    raise ValueError(TEXTS[0])
+
+
+def test_a_failed_trial_does_not_log_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    told: list[str] = []
+    config = make_config(tmp_path, space={"units": [4, 5]})
+    client, search = run_search(
+        config,
+        tmp_path,
+        trainer=Stub(quote_the_uri),
+        listener=lambda kind, facts: told.append(str(facts)),
+    )
+    for trial in results.read_trials(client, search):
+        assert (trial.status, SECRET in trial.reason) == ("FAILED", False)
+        path = client.download_artifacts(trial.run_id, "traceback.txt")
+        assert "https://***@films.example" in Path(path).read_text("utf-8")
+    logged = client.download_artifacts(search.run_id, "config.toml")
+    assert 'uri = ""' in Path(logged).read_text("utf-8")
+    for path in (tmp_path / "runs").rglob("*"):
+        assert not path.is_file() or SECRET not in path.read_text("utf-8", "replace")
+    assert SECRET not in "".join(told)
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_dry_run_does_not_tell_the_password(
+    flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    uri = f"https://ann:{SECRET}@films.example"
+    words = ["imdbtune", "search", "demo", "--dry-run", "--tracking-uri", uri, *flags]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out = capsys.readouterr().out
+    assert (ended.value.code, SECRET in out) == (0, False)
+    assert "https://***@films.example" in out
+
+
+def test_a_fault_does_not_tell_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    isolate(monkeypatch, tmp_path)
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError(TEXTS[0])
+
+    monkeypatch.setattr(api, "best", fail)
+    monkeypatch.setattr("sys.argv", ["imdbtune", "best"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert (ended.value.code, SECRET in told.out + told.err) == (1, False)
+    assert "RuntimeError: API request to https://***@films.example" in told.err
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "\x9b31m", "\x07", "a\rb", "\u202eevil", "\x1b]8;;x"])
+def test_names_in_the_store_steer_no_terminal_and_make_no_page(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    client, search = run_search(make_config(tmp_path, space={"units": [4]}), tmp_path)
+    (trial,) = results.read_trials(client, search)
+    odd = f"{text}<script>![x](http://films.example)|`"
+    for run_id in (search.run_id, trial.run_id):
+        client.set_tag(run_id, "mlflow.runName", odd)
+        for name in ("search", "about", "data", "reason"):
+            client.set_tag(run_id, f"imdbtune.{name}", odd)
+    search = results.find_search(client, search.run_id)
+    (trial,) = results.read_trials(client, search)
+    shown = [table(search, [trial], ["units"]), details(trial, search)]
+    assert all(line.isprintable() for told in shown for line in told.splitlines())
+    assert harmless(text) in shown[0]
+    page = leaderboard.markdown(search, [trial], ["units"])
+    assert "<script" not in page
+    assert "![x]" not in page.replace("\\[", "").replace("\\!", "")
+    assert page.count("[x") == page.count("\\[x") == 3
+
+
+def test_a_run_id_that_climbs_makes_no_folder(tmp_path: Path) -> None:
+    for run_id in ("../out", "a/b", "", "a\0b"):
+        with pytest.raises(UserError, match="is none of MLflow's"):
+            api._home(tmp_path, run_id)
