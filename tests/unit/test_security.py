@@ -1,4 +1,4 @@
-"""What comes from elsewhere, made with bad intent: it is refused, and it shows and tells nothing."""
+"""What comes from elsewhere with bad intent is refused; secrets are neither told nor logged."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.support import Stub, isolate, make_config, run_search
 SECRET = "s3cr3t-w0rd"
 
 
-def layer(module: str | None, name: str, **config: Any) -> dict[str, Any]:
-    return {"module": module, "class_name": name, "config": config, "registered_name": name}
+def layer(module: str | None, kind: str, **config: Any) -> dict[str, Any]:
+    return {"module": module, "class_name": kind, "config": config, "registered_name": kind}
 
 
 def archive(path: Path, *layers: Any) -> Path:
@@ -41,7 +41,7 @@ CODE = {"class_name": "__lambda__", "config": {"value": "4wEAAAA=", "defaults": 
 UNSAFE = {
     "Lambda": layer("keras.layers", "Lambda", function=CODE),
     "__lambda__": layer("keras.layers", "Dense", activation=CODE),
-    "TorchModuleWrapper": layer("keras.layers", "TorchModuleWrapper", module="gASV"),
+    "TorchModuleWrapper": layer("keras.layers", "TorchModuleWrapper", name="gASV"),
     "StringLookup": layer("keras.layers", "StringLookup", vocabulary="/etc/passwd"),
     "TFSMLayer": layer("keras.layers", "TFSMLayer", filepath="/tmp/evil"),
     "function": layer("keras.utils", "function"),
@@ -86,8 +86,8 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_link_in_the_cache_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "imdb.npz.part").symlink_to(tmp_path / "precious")
-    with pytest.raises(OSError, match="imdb.npz.part"):
-        open(tmp_path / "imdb.npz.part", "wb", opener=_not_through_links)
+    with pytest.raises(OSError, match=r"imdb\.npz\.part"):
+        _not_through_links(str(tmp_path / "imdb.npz.part"), os.O_WRONLY | os.O_TRUNC)
     assert (tmp_path / "precious").read_text() == "mine"
 
 
