@@ -160,6 +160,9 @@ def open_cluster(workers: int, folder: Path, report: Report) -> Iterator[Executo
         "distributed.scheduler.allowed-failures": 0,
         "distributed.admin.log-format": "%(message)s",
         "distributed.worker.profile.enabled": False,
+        # Dask's web pages, which are open to every user of the machine, have nothing to show.
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
     }
     with dask.config.set(settings), _without(os.environ, "MLFLOW_RUN_ID"):
         cluster = LocalCluster(
