@@ -84,7 +84,7 @@ def search(
         cache: folder of the converted corpora.
         folder: folder for what a search needs while it runs; default ``.imdbtune`` here.
         listener: called with what happens: ``notice``, ``opened``, ``started``, ``epoch``,
-            ``ended``, ``exhausted``.
+            ``retried``, ``ended``, ``exhausted``.
         trainer: instead of :func:`imdbtune.training.train_trial`.
 
     Raises:
@@ -123,8 +123,8 @@ def resume(
 
     Args:
         search_ref: run id or name; ``None``: the last search.
-        overrides: ``tuner.max_trials`` and ``tuner.max_minutes`` may be changed; anything else
-            must be what it was.
+        overrides: ``tuner.max_trials``, ``tuner.max_minutes``, ``tuner.trial_timeout`` and
+            ``tuner.retries`` may be changed; anything else must be what it was.
         uri: the tracking store; the other arguments are those of :func:`search`.
 
     Raises:
@@ -151,7 +151,7 @@ def resume(
     check_corpus(corpus, found.tags, found.name)
     with _only_driver(home):
         parent = tracking.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
-        events = reconcile(client, found, Journal(home / "journal.jsonl"))
+        events = reconcile(client, found, Journal(home / "journal.jsonl"), config.tuner.retries)
         parent.reopen()
         return _drive(resolved, client, parent, home, corpus, listener, trainer, events)
 

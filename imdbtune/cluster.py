@@ -7,13 +7,23 @@ import os
 import queue
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from imdbtune.worker import Report, TrialFailure, TrialJob, run_trial
+from imdbtune.worker import (
+    Report,
+    TrialFailure,
+    TrialJob,
+    failure_of,
+    is_overdue,
+    run_trial,
+    too_long,
+)
 
 if TYPE_CHECKING:
     from distributed import Client, Future, Worker
@@ -22,8 +32,12 @@ if TYPE_CHECKING:
 
 Outcome = "TrialResult | TrialFailure | WorkerLost"
 TOPIC = "imdbtune"
+BEGUN = "imdbtune-begun"
 # TensorFlow keeps what it has compiled: a worker that has grown to this many bytes is renewed.
 RENEW_ABOVE = 3 * 2**30
+# How long a new worker process may take to come up, and a worker to say where its trial hangs.
+NEW_WORKER_S = 60
+STACK_S = 5
 
 
 @dataclass(frozen=True)
@@ -71,26 +85,72 @@ class OnDask:
     slots: int
     _jobs: dict[str, TrialJob] = field(default_factory=dict)
     _ended: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
+    _begun: dict[str, _Begun] = field(default_factory=dict)
+    _killed: dict[str, TrialFailure] = field(default_factory=dict)
+    _short: bool = False  # a worker has gone, and the one in its place may not be there yet
+
+    def __post_init__(self) -> None:
+        self.client.subscribe_topic(BEGUN, self._note_begun)
 
     def submit(self, job: TrialJob) -> None:
         """Send the trial to a free worker."""
+        if self._short:  # or it would queue behind another trial, and die with that one's worker
+            with contextlib.suppress(TimeoutError):
+                self.client.wait_for_workers(self.slots, timeout=NEW_WORKER_S)
+            self._short = False
         future = self.client.submit(_run_in_worker, job, pure=False, retries=0)
         self._jobs[future.key] = job
         future.add_done_callback(self._ended.put)
 
     def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
         """Collect what has ended; a lost worker is an outcome too."""
+        self._kill_overdue()
         try:
             future = self._ended.get(timeout=timeout_s)
         except queue.Empty:
             return []
-        job, outcome = self._jobs.pop(future.key), _outcome(future)
-        if not isinstance(outcome, _Ran):
-            return [(job, outcome)]
-        if outcome.bytes > RENEW_ABOVE:
+        key = future.key
+        job, begun, outcome = self._jobs.pop(key), self._begun.pop(key, None), _outcome(future)
+        killed = self._killed.pop(key, None)
+        self._short |= bool(killed) or isinstance(outcome, WorkerLost)
+        if isinstance(outcome, WorkerLost):
+            return [(job, killed or outcome)]
+        grown = isinstance(outcome, _Ran) and outcome.bytes > RENEW_ABOVE
+        told = outcome.outcome if isinstance(outcome, _Ran) else outcome
+        # Where memory ran out, anything may have been left half done.
+        if begun and (grown or (isinstance(told, TrialFailure) and told.out_of_memory)):
             # It is idle: a new trial is only sent after this returns.
-            self.client.restart_workers([outcome.worker], raise_for_error=False)
-        return [(job, outcome.outcome)]
+            with contextlib.suppress(KeyError):  # it has died meanwhile
+                self.client.restart_workers([begun.worker], raise_for_error=False)
+        return [(job, told)]
+
+    def _note_begun(self, event: tuple[float, dict[str, Any]]) -> None:
+        """Called by the client's thread when a worker takes up a trial."""
+        facts = event[1]
+        self._begun[facts["key"]] = _Begun(facts["worker"], facts["pid"], time.monotonic())
+
+    def _kill_overdue(self) -> None:
+        for key, begun in list(self._begun.items()):
+            job = self._jobs.get(key)
+            if job and key not in self._killed and is_overdue(job, begun.at):
+                stack = self._stack(key)
+                self._killed[key] = TrialFailure(too_long(job), stack, logged=False)
+                self.kill(key)
+
+    def kill(self, key: str) -> None:
+        """End the worker process of a trial that has begun; its nanny starts another one."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._begun[key].pid, signal.SIGKILL)
+
+    def _stack(self, key: str) -> str:
+        """Where a trial is, if its worker still answers."""
+        found: dict[str, Any] = {}
+        with contextlib.suppress(Exception):  # whatever it is, the trial has to end
+            found = self.client.sync(
+                self.client.scheduler.call_stack, keys=[key], callback_timeout=STACK_S
+            )
+        lines = [line for frames in found.values() for line in frames.get(key, ())]
+        return "".join(lines) or "the worker did not say where it was"
 
 
 def _outcome(future: Future) -> Any:
@@ -99,15 +159,24 @@ def _outcome(future: Future) -> Any:
         return future.result()
     if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
         return WorkerLost("the worker process died")
-    return TrialFailure(f"{type(error).__name__}: {error}", repr(error), logged=False)
+    trace = traceback.format_exception(type(error), error, future.traceback())
+    return failure_of(error, "".join(trace), logged=False)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """Where a trial runs (the worker's address and process), and since when."""
+
+    worker: str
+    pid: int
+    at: float  # of time.monotonic, in this process
 
 
 @dataclass(frozen=True)
 class _Ran:
-    """A trial's outcome, and where: the worker's address and its resident memory in bytes."""
+    """A trial's outcome, and the resident memory of its worker in bytes."""
 
     outcome: TrialResult | TrialFailure
-    worker: str
     bytes: int
 
 
@@ -116,8 +185,10 @@ def _run_in_worker(job: TrialJob) -> _Ran:
     from distributed import get_worker
 
     worker = get_worker()
+    begun = {"key": worker.get_current_task(), "worker": worker.address, "pid": os.getpid()}
+    worker.log_event(BEGUN, begun)
     outcome = run_trial(job, lambda event: worker.log_event(TOPIC, event))
-    return _Ran(outcome, worker.address, psutil.Process().memory_info().rss)
+    return _Ran(outcome, psutil.Process().memory_info().rss)
 
 
 def cpu_count() -> int:

@@ -39,6 +39,12 @@ class TunerConfig:
     )
     seed: int = limited(0, "the same seed gives the same trials", 0, 2**31 - 1)
     executions: int = limited(1, "trainings of each configuration, averaged", 1, 100)
+    trial_timeout: float = limited(
+        0.0, "minutes after which a trial is ended and has failed (0: never)", 0.0, 525_600.0
+    )
+    retries: int = limited(
+        0, "times that a failed trial is tried again, each with another seed", 0, 100
+    )
     objective: str = limited("val_accuracy", "to optimise", choices=("val_accuracy", "val_loss"))
 
     @property
@@ -90,10 +96,10 @@ class SearchConfig:
 
     @property
     def digest(self) -> str:
-        """sha256 over what decides the trials: not over budget, names or where they are kept."""
+        """sha256 over what decides the trials: not over limits, names or where they are kept."""
         decides = {k: self.as_dict()[k] for k in ("data", "space", "tuner", "training")}
-        for budget in ("max_trials", "max_minutes"):
-            del decides["tuner"][budget]
+        for limit in ("max_trials", "max_minutes", "trial_timeout", "retries"):
+            del decides["tuner"][limit]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 

@@ -49,6 +49,8 @@ class Journal:
 def replay(oracle: Any, events: list[Event]) -> list[Event]:
     """Ask and tell a new oracle what is in the journal; returns the trials not yet ended.
 
+    The oracle knows nothing of attempts: ``started``, ``failed`` and ``lost`` are not its affair.
+
     Values that an oracle would compute anew from all results (Bayesian optimisation) are put in
     as they were, with what computing them has left in the oracle.
 
@@ -63,7 +65,7 @@ def replay(oracle: Any, events: list[Event]) -> list[Event]:
             open_trials[trial_id] = event
         elif event["event"] == "idle":
             _ask_again(oracle, event)
-        else:
+        elif event["event"] == "ended":
             tell(oracle, trial_id, event.get("score"), event.get("reason", ""))
             open_trials.pop(trial_id, None)
     return list(open_trials.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,20 @@ from imdbtune.results import Search, Trial
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-MAY_CHANGE = ("tuner.max_trials", "tuner.max_minutes", "tracking.uri", "tracking.keep_models")
+MAY_CHANGE = (
+    "tuner.max_trials",
+    "tuner.max_minutes",
+    "tuner.trial_timeout",
+    "tuner.retries",
+    "tracking.uri",
+    "tracking.keep_models",
+)
 
 
 def stored_config(
     client: MlflowClient, search: Search, overrides: Mapping[str, object]
 ) -> SearchConfig:
-    """The configuration that the search was begun with, with a changed budget at most.
+    """The configuration that the search was begun with, with changed limits at most.
 
     Raises:
         UserError: it cannot be read, or an override would change what the trials are.
@@ -44,8 +52,8 @@ def stored_config(
     if forbidden:
         told = "; ".join(f"{key} was {was!r}, now {now!r}" for key, (was, now) in forbidden.items())
         raise UserError(
-            f"a search goes on as it was begun ({told}); only --max-trials and --max-minutes may "
-            "change. Leave the flags out, or begin a new search."
+            f"a search goes on as it was begun ({told}); only --max-trials, --max-minutes, "
+            "--trial-timeout and --retries may change. Leave the flags out, or begin a new search."
         )
     return after
 
@@ -63,26 +71,38 @@ def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
     return changed
 
 
-def reconcile(client: MlflowClient, search: Search, journal: Journal) -> list[Event]:
+def reconcile(
+    client: MlflowClient, search: Search, journal: Journal, retries: int = 0
+) -> list[Event]:
     """The journal's events, completed with what only MLflow knows; no child is left RUNNING.
 
     A trial that a worker has finished but that the driver did not live to note down is told to
-    the oracle, not trained again.
+    the oracle, not trained again. One that has failed is, if it has not had all its ``retries``.
     """
     events = journal.read()
-    ended = {e["trial_id"] for e in events if e["event"] == "ended"}
     known = {e["trial_id"] for e in events if e["event"] == "asked"}
+    ended = {e["trial_id"] for e in events if e["event"] == "ended"}
+    noted = {e["run_id"] for e in events if e["event"] in ("ended", "failed", "lost")}
+    failures = Counter(e["trial_id"] for e in events if e["event"] == "failed")
     for trial in results.read_trials(client, search):
         if trial.status in ("RUNNING", "SCHEDULED"):
             tracking.Run(client, trial.run_id).end("KILLED", "the search was cut off")
-        elif trial.trial_id in known - ended and trial.status in ("FINISHED", "FAILED"):
-            events.append(_as_event(trial))
+        elif (
+            trial.trial_id in known - ended
+            and trial.run_id not in noted
+            and trial.status in ("FINISHED", "FAILED")
+        ):
+            again = trial.status == "FAILED" and failures[trial.trial_id] < retries
+            events.append(_as_event(trial, "failed" if again else "ended"))
             journal.append(events[-1])
-            ended.add(trial.trial_id)
+            if not again:
+                ended.add(trial.trial_id)
     return events
 
 
-def _as_event(trial: Trial) -> Event:
+def _as_event(trial: Trial, kind: str) -> Event:
+    facts = {"event": kind, "trial_id": trial.trial_id, "run_id": trial.run_id}
+    if kind == "failed":
+        return {**facts, "reason": trial.reason}
     score = trial.score if trial.status == "FINISHED" else None
-    facts = {"event": "ended", "trial_id": trial.trial_id, "run_id": trial.run_id}
     return {**facts, "score": score, "reason": trial.reason}

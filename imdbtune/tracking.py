@@ -35,6 +35,7 @@ KIND = "imdbtune.kind"  # search, trial or train
 SEARCH = "imdbtune.search"
 SEARCH_ID = "imdbtune.search_id"
 TRIAL = "imdbtune.trial"
+ATTEMPT = "imdbtune.attempt"  # from 1
 OBJECTIVE = "imdbtune.objective"
 DATA = "imdbtune.data"
 DIGEST = "imdbtune.data_digest"
@@ -311,12 +312,15 @@ class SearchRun(Run):
         now = {GIT_COMMIT: commit} if commit else {}
         return cls(client, run_id, experiment_id, {**shared, **now})
 
-    def start_trial(self, trial_id: str, params: TrialParams, extra: Mapping[str, object]) -> str:
-        """A child run for a trial, with its parameters; returns its run id."""
+    def start_trial(
+        self, trial_id: str, params: TrialParams, extra: Mapping[str, object], attempt: int = 1
+    ) -> str:
+        """A child run for an attempt at a trial, with its parameters; returns its run id."""
         tags = {
             **self.tags,
             KIND: "trial",
             TRIAL: trial_id,
+            ATTEMPT: str(attempt),
             SEARCH_ID: self.run_id,
             PARENT: self.run_id,
             "mlflow.source.name": "imdbtune",
@@ -324,3 +328,9 @@ class SearchRun(Run):
         made = self.client.create_run(self.experiment_id, tags=tags, run_name=params.label)
         TrialRun(self.client, made.info.run_id).log(params={**params.as_dict(), **extra})
         return str(made.info.run_id)
+
+    def stop_trials(self, reason: str) -> None:
+        """Close as KILLED whatever child is under way, also one that nobody has noted yet."""
+        condition = f"tags.`{SEARCH_ID}` = '{self.run_id}' and attributes.status = 'RUNNING'"
+        for run in self.client.search_runs([self.experiment_id], condition):
+            Run(self.client, run.info.run_id).end("KILLED", reason)

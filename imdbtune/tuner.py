@@ -7,9 +7,10 @@ by the workers (:mod:`imdbtune.worker`).
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from imdbtune.worker import Trainer, TrialFailure, TrialJob, trial_folder
 
 Listener = Callable[[str, dict[str, Any]], None]
 WAIT_S = 1.0
+# A trial whose worker died is no worse for it: it is run this often, with the same seed.
 MAX_ATTEMPTS = 3
-# A search stops when this many trials have failed and none has finished, or when more than
-# half of at least twice as many have.
+# A search stops when this many trials have failed (and one more for each that runs) and none has
+# finished, or when more than three in four of at least four times as many have.
 HOPELESS = 5
+LAST_WORDS = 4000  # characters of the workers' log that are kept of a worker that died
 
 
 @dataclass
@@ -36,7 +39,8 @@ class Tuner:
     """One search under way.
 
     Args:
-        listener: called with ``started``, ``ended`` and ``exhausted`` and what is known of it.
+        listener: called with ``started``, ``retried``, ``ended`` and ``exhausted`` and what is
+            known of it.
         clock: seconds that only go forward.
     """
 
@@ -52,7 +56,8 @@ class Tuner:
     listener: Listener
     clock: Callable[[], float]
     trainer: Trainer | None = None
-    attempts: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)  # attempts that failed, by trial
+    losses: Counter[str] = field(default_factory=Counter)  # attempts whose worker died
     scores: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     runs: dict[str, str] = field(default_factory=dict)
@@ -64,11 +69,14 @@ class Tuner:
 
     def restore(self, events: list[Event]) -> None:
         """Take up a search where its journal ends: what has not ended is to be run again."""
-        self.waiting = replay(self.oracle, [e for e in events if e["event"] != "started"])
+        self.waiting = replay(self.oracle, events)
         for event in events:
-            self.idle = event["event"] == "idle" or (self.idle and event["event"] == "started")
-            if event["event"] == "ended":
+            kind = event["event"]
+            self.idle = kind == "idle" or (self.idle and kind not in ("asked", "ended"))
+            if kind == "ended":
                 self._note_end(event)
+            elif kind in ("failed", "lost"):
+                self._note_attempt(event)
 
     def run(self, on_idle: Callable[[], None] = lambda: None) -> None:
         """Until the budget is spent or the space is; ``on_idle`` is called about once a second.
@@ -86,6 +94,7 @@ class Tuner:
                     break
                 self._start(event)
             if not self.running:
+                self._check_hope(at_the_end=True)
                 return
             for job, outcome in self.executor.done(WAIT_S):
                 self._end(job, outcome)
@@ -118,14 +127,22 @@ class Tuner:
     def _start(self, event: Event) -> None:
         trial_id, values = event["trial_id"], event["values"]
         params = self.config.space.params(values)
-        self.attempts[trial_id] += 1
         spec = self._spec(trial_id, params, values)
+        attempt = 1 + self.failures[trial_id] + self.losses[trial_id]
         extra: dict[str, Any] = {"epochs": spec.epochs, "seed": spec.seed}
         if "tuner/trial_id" in values:
             extra |= {"continues": values["tuner/trial_id"], "initial_epoch": spec.initial_epoch}
-        run_id = self.search.start_trial(trial_id, params, extra)
-        keep_all = self.config.tracking.keep_models == "all"
-        job = TrialJob(trial_id, spec, self.store, run_id, self.facts, keep_all, self.trainer)
+        run_id = self.search.start_trial(trial_id, params, extra, attempt)
+        job = TrialJob(
+            trial_id=trial_id,
+            spec=spec,
+            store=self.store,
+            run_id=run_id,
+            corpus=self.facts,
+            log_model=self.config.tracking.keep_models == "all",
+            trainer=self.trainer,
+            timeout_minutes=self.config.tuner.trial_timeout,
+        )
         self.running[trial_id] = job
         self.journal.append({"event": "started", "trial_id": trial_id, "run_id": run_id})
         self.listener("started", {"trial_id": trial_id, "params": params, "epochs": spec.epochs})
@@ -143,7 +160,8 @@ class Tuner:
             initial_epoch=int(values.get("tuner/initial_epoch", 0)),
             patience=config.training.patience,
             objective=config.tuner.objective,
-            seed=config.tuner.seed,
+            # Each failure may be the seed's, which a training is bound to repeat.
+            seed=config.tuner.seed + self.failures[trial_id] * config.tuner.executions,
             executions=config.tuner.executions,
             batching=config.training.batching,
             compile=config.training.compile,
@@ -154,14 +172,18 @@ class Tuner:
     def _end(self, job: TrialJob, outcome: Any) -> None:
         del self.running[job.trial_id]
         if isinstance(outcome, WorkerLost):
-            if self.attempts[job.trial_id] < MAX_ATTEMPTS:
-                self._try_again(job, outcome)
+            if 1 + self.losses[job.trial_id] < MAX_ATTEMPTS:
+                self._try_again(job, "lost", outcome.reason)
+                Run(self.search.client, job.run_id).end("KILLED", outcome.reason)
                 return
-            reason = f"{outcome.reason} {MAX_ATTEMPTS} times"
-            outcome = TrialFailure(reason, reason, logged=False)
+            reason = f"{outcome.reason} {MAX_ATTEMPTS} times (out of memory?)"
+            outcome = TrialFailure(reason, f"{reason}\n{self._last_words()}", logged=False)
         if isinstance(outcome, TrialFailure) and not outcome.logged:
             TrialRun(self.search.client, job.run_id).fail(outcome.reason, outcome.traceback)
         failure = outcome.reason if isinstance(outcome, TrialFailure) else ""
+        if failure and self.failures[job.trial_id] < self.config.tuner.retries:
+            self._try_again(job, "failed", failure)
+            return
         score = None if failure else outcome.score
         ended = {"event": "ended", "trial_id": job.trial_id, "run_id": job.run_id}
         event = {**ended, "score": score, "reason": failure}
@@ -181,11 +203,24 @@ class Tuner:
             self.scores[trial_id], self.runs[trial_id] = event["score"], event["run_id"]
             self._keep_model(trial_id)
 
-    def _try_again(self, job: TrialJob, outcome: WorkerLost) -> None:
-        """Close the run of a trial whose worker died, and queue the trial for a new one."""
-        Run(self.search.client, job.run_id).end("KILLED", outcome.reason)
-        trial = self.oracle.trials[job.trial_id]
-        self.waiting.append(asked(self.oracle, trial))
+    def _note_attempt(self, event: Event) -> None:
+        counts = self.failures if event["event"] == "failed" else self.losses
+        counts[event["trial_id"]] += 1
+
+    def _try_again(self, job: TrialJob, kind: str, reason: str) -> None:
+        """Note an attempt that ``failed`` or was ``lost``, and queue the trial for another one."""
+        facts = {"trial_id": job.trial_id, "run_id": job.run_id, "reason": reason}
+        event = {"event": kind, **facts}
+        self.journal.append(event)
+        self._note_attempt(event)
+        self.waiting.append(asked(self.oracle, self.oracle.trials[job.trial_id]))
+        self.listener("retried", {**facts, "params": job.spec.params})
+
+    def _last_words(self) -> str:
+        """The end of what the worker processes have printed; a crash may have said why."""
+        log = self.folder / "workers.log"
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        return f"\nThe end of {log.name}:\n{text[-LAST_WORDS:]}" if text else ""
 
     def _keep_model(self, trial_id: str) -> None:
         """Keep the model files of the best few until the end, where MLflow has not got them all."""
@@ -208,18 +243,35 @@ class Tuner:
                 TrialRun(self.search.client, self.runs[trial_id]).log_model(path)
                 path.unlink()
 
-    def _check_hope(self) -> None:
-        failed, finished = len(self.failed), len(self.scores)
-        if failed < HOPELESS or (finished and failed <= max(finished, 2 * HOPELESS)):
+    def _check_hope(self, at_the_end: bool = False) -> None:
+        """Raise SearchAborted where the failures say that the space or the set-up is wrong.
+
+        Failures come before successes where they come at once, so trials under way count too.
+        """
+        failed, finished, running = len(self.failed), len(self.scores), len(self.running)
+        if finished:
+            hopeless = failed >= 4 * HOPELESS and failed > 3 * (finished + running)
+        else:
+            hopeless = failed >= (1 if at_the_end else HOPELESS + running)
+        if not hopeless:
             return
-        reason, times = Counter(self.failed.values()).most_common(1)[0]
+        reason, times = _commonest(self.failed.values())
         raise SearchAborted(
-            f"{failed} of {failed + finished} trials have failed, {times} of them with: {reason}. "
-            "Change the space or the set-up."
+            f"{failed} of {failed + finished} trials have failed, {times} of them with: "
+            f"{reason.rstrip('.')}. Change the space or the set-up."
         )
 
     def stop(self, reason: str) -> None:
         """Close the runs of the trials under way as KILLED."""
-        for job in self.running.values():
-            TrialRun(self.search.client, job.run_id).end("KILLED", reason)
+        self.search.stop_trials(reason)
         self.running.clear()
+
+
+def _commonest(reasons: Iterable[str]) -> tuple[str, int]:
+    """The most frequent reason in one wording of it, and how often; numbers do not count."""
+    wordings: dict[str, list[str]] = {}
+    for reason in reasons:
+        alike = re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?", "#", reason)
+        wordings.setdefault(alike, []).append(reason)
+    found = max(wordings.values(), key=len)
+    return found[0], len(found)

@@ -6,6 +6,7 @@ Failures come back as values, with their traceback, so that every executor tells
 from __future__ import annotations
 
 import math
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,15 +34,17 @@ class TrialJob:
     corpus: CorpusFacts | None = None
     log_model: bool = True
     trainer: Trainer | None = None
+    timeout_minutes: float = 0.0  # 0: none
 
 
 @dataclass(frozen=True)
 class TrialFailure:
-    """Why a trial did not finish, and whether its run says so already."""
+    """Why a trial did not finish, whether its run says so already, and if memory ran out."""
 
     reason: str
     traceback: str
     logged: bool = True
+    out_of_memory: bool = False
 
     def __post_init__(self) -> None:
         """Errors of a tracking store may hold its password."""
@@ -52,15 +55,22 @@ class TrialFailure:
 
 
 def run_trial(job: TrialJob, report: Report) -> TrialResult | TrialFailure:
-    """Train and log one trial; its run is FINISHED or FAILED when this returns."""
+    """Train and log one trial; its run is FINISHED or FAILED when this returns.
+
+    A trial that takes too long is ended after an epoch; one that hangs within an epoch can only
+    be ended from outside, with its process.
+    """
     from imdbtune.store import connect
     from imdbtune.tracking import TrialRun
 
+    began = time.monotonic()
     run = TrialRun(connect(job.store, patient=True), job.run_id)
 
     def on_epoch(execution: int, epoch: dict[str, float]) -> None:
         run.log_epoch(execution, epoch)
         report({"trial_id": job.trial_id, "execution": execution, **epoch})
+        if is_overdue(job, began):
+            raise TrialFailed(too_long(job))
 
     try:
         if job.corpus is not None:
@@ -73,7 +83,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | TrialFailure:
             run.log_model(result.model)
         run.end("FINISHED")
     except Exception as error:
-        failure = TrialFailure(_reason(error), traceback.format_exc())
+        failure = failure_of(error, traceback.format_exc())
         run.fail(failure.reason, failure.traceback)
         return failure
     return result
@@ -85,11 +95,28 @@ def _train() -> Trainer:
     return train_trial
 
 
-def _reason(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    if isinstance(error, TrialFailed):
-        return text[0]
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+def is_overdue(job: TrialJob, began: float) -> bool:
+    """Whether a trial that began then (by ``time.monotonic``) has had all its time."""
+    return 0 < job.timeout_minutes * 60 < time.monotonic() - began
+
+
+def too_long(job: TrialJob) -> str:
+    """The reason why an overdue trial has failed."""
+    plural = "" if job.timeout_minutes == 1 else "s"
+    return f"took longer than {job.timeout_minutes:g} minute{plural}"
+
+
+def failure_of(error: BaseException, trace: str, logged: bool = True) -> TrialFailure:
+    """What an exception means for a trial: its reason in one line."""
+    told = (str(error).strip().splitlines() or [""])[0]
+    # TensorFlow's own name for it; importing TensorFlow for the class would take seconds.
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == (
+        "ResourceExhaustedError"
+    )
+    named = isinstance(error, TrialFailed) and told
+    kind = "out of memory" if out_of_memory else type(error).__name__
+    reason = told if named else f"{kind}: {told}" if told else kind
+    return TrialFailure(reason, trace, logged, out_of_memory)
 
 
 def trial_folder(search_folder: Path, trial_id: str) -> Path:

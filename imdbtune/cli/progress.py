@@ -119,6 +119,11 @@ class Progress:
         if self.say is None:
             self._line(f"{self._number(trial)} {self.names.get(trial, trial)} {self._epoch(trial)}")
 
+    def _on_retried(self, facts: Facts) -> None:
+        trial = facts["trial_id"]
+        self.last.pop(trial, None)
+        self._line(f"{self._number(trial)} {self.names[trial]} {facts['reason']}; trying again")
+
     def _on_ended(self, facts: Facts) -> None:
         trial, score = facts["trial_id"], facts["score"]
         seconds = time.monotonic() - self.began.get(trial, time.monotonic())

@@ -57,6 +57,12 @@ def search(
     max_minutes: Annotated[str, _flag("--max-minutes", "M", "Start no trial after this.")] = "",
     epochs: opt.Epochs = "",
     executions: Annotated[str, _flag("--executions", "N", "Trainings a trial, averaged.")] = "",
+    trial_timeout: Annotated[
+        str, _flag("--trial-timeout", "M", "Minutes after which a trial has failed; 0: none.")
+    ] = "",
+    retries: Annotated[
+        str, _flag("--retries", "N", "Times a failed trial is tried again, with other seeds.")
+    ] = "",
     seed: opt.Seed = "",
     reviews: opt.Reviews = "",
     workers: Annotated[
@@ -92,6 +98,8 @@ def search(
         "tuner.max_minutes": max_minutes,
         "tuner.seed": seed,
         "tuner.executions": executions,
+        "tuner.trial_timeout": trial_timeout,
+        "tuner.retries": retries,
         "training.epochs": epochs,
         "training.compile": compile,
         "tracking.experiment": experiment,

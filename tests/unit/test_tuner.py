@@ -4,112 +4,29 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import threadpoolctl
 
-from imdbtune.cluster import WorkerLost
-from imdbtune.config import SearchConfig, parse_config
+from imdbtune.config import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
-from imdbtune.journal import Event, Journal, replay
+from imdbtune.journal import Journal, replay
 from imdbtune.oracles import make_oracle
-from imdbtune.params import TrialParams
-from imdbtune.tracking import CorpusFacts, SearchRun
 from imdbtune.trial import TrialSpec
-from imdbtune.tuner import HOPELESS, MAX_ATTEMPTS, Tuner
-from imdbtune.worker import Trainer, TrialFailure, TrialJob
+from imdbtune.tuner import HOPELESS, MAX_ATTEMPTS
+from tests.driven import (
+    KINDS,
+    LEARNING_RATE,
+    SIZE,
+    SPACE,
+    Driven,
+    config_of,
+    drive,
+    make_driven,
+)
 from tests.support import Stub, stub_trainer
-
-KINDS = ("random", "grid", "bayesian", "hyperband")
-SPACE = {"rnn": ["simple_rnn", "lstm", "gru"], "units": [2, 4, 8, 16]}
-SIZE = 12
-LEARNING_RATE = {"learning_rate": {"min": 1e-4, "max": 1e-1, "sampling": "log"}}
-
-
-def config_of(kind: str, space: Mapping[str, Any] = SPACE, **tuner: Any) -> SearchConfig:
-    return parse_config(
-        {
-            "space": dict(space),
-            "tuner": {"kind": kind, **tuner},
-            "training": {"epochs": 4},
-            "tracking": {"keep_models": "0"},
-        }
-    )
-
-
-@dataclass
-class AtOnce:
-    """An executor that trains in this process, logs nothing, and ends trials in order of start."""
-
-    trainer: Trainer
-    slots: int = 1
-    loses: Iterable[str] = ()
-    specs: list[TrialSpec] = field(default_factory=list)
-    in_flight: int = 0
-    _jobs: list[TrialJob] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._to_lose = Counter(self.loses)
-
-    def submit(self, job: TrialJob) -> None:
-        self._jobs.append(job)
-        self.in_flight = max(self.in_flight, len(self._jobs))
-
-    def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
-        job = self._jobs.pop(0)
-        self.specs.append(job.spec)
-        if self._to_lose[job.trial_id]:
-            self._to_lose[job.trial_id] -= 1
-            return [(job, WorkerLost("the worker process died"))]
-        try:
-            return [(job, self.trainer(job.spec, lambda execution, epoch: None))]
-        except TrialFailed as error:
-            return [(job, TrialFailure(str(error), "a traceback"))]
-
-
-class Ledger:
-    """The part of MLflow's client that ends runs, as a dictionary."""
-
-    def __init__(self) -> None:
-        self.ended: dict[str, list[str]] = {}
-
-    def log_batch(self, run_id: str, **entries: Any) -> None:
-        """Metrics and tags are not what is tested here."""
-
-    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
-        """Nor are artifacts."""
-
-    def set_terminated(self, run_id: str, status: str) -> None:
-        self.ended.setdefault(run_id, []).append(status)
-
-
-class NotLogged(SearchRun):
-    """A search whose trials get run ids, but no runs."""
-
-    def start_trial(self, trial_id: str, params: TrialParams, extra: Mapping[str, object]) -> str:
-        return f"run-{trial_id}"
-
-
-@dataclass
-class Driven:
-    """What a search over the stub has done."""
-
-    tuner: Tuner
-    executor: AtOnce
-    ledger: Ledger
-    told: list[tuple[str, dict[str, Any]]]
-    journal: list[Event]
-
-    @property
-    def asked(self) -> list[dict[str, Any]]:
-        return [event["values"] for event in self.journal if event["event"] == "asked"]
-
-    def kinds(self) -> Counter[str]:
-        return Counter(kind for kind, _ in self.told)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -117,40 +34,6 @@ def one_thread() -> Iterator[None]:
     """Many threads make small matrices of the Bayesian oracle slower, by far."""
     with threadpoolctl.threadpool_limits(1):
         yield
-
-
-def make_driven(
-    config: SearchConfig,
-    folder: Path,
-    trainer: Trainer = stub_trainer,
-    clock: Callable[[], float] = lambda: 0.0,
-    events: list[Event] | None = None,
-    **executor: Any,
-) -> Driven:
-    """A tuner that has not begun, or that knows what is in the journal ``events``."""
-    at_once, ledger, told = AtOnce(trainer, **executor), Ledger(), []
-    tuner = Tuner(
-        config=config,
-        oracle=make_oracle(config),
-        executor=at_once,
-        search=NotLogged(ledger, "search", "0", {}),  # type: ignore[arg-type]
-        journal=Journal(folder / "journal.jsonl"),
-        corpus=folder,
-        facts=CorpusFacts("tiny", "a tiny corpus", "0123", "tiny", 10, 5),
-        folder=folder,
-        store="",
-        listener=lambda kind, facts: told.append((kind, facts)),
-        clock=clock,
-    )
-    tuner.restore(events or [])
-    return Driven(tuner, at_once, ledger, told, [])
-
-
-def drive(config: SearchConfig, folder: Path, **arguments: Any) -> Driven:
-    driven = make_driven(config, folder, **arguments)
-    driven.tuner.run()
-    driven.journal += driven.tuner.journal.read()
-    return driven
 
 
 def fail_lstm(spec: TrialSpec) -> None:
@@ -308,7 +191,8 @@ def test_some_failures_among_many_do_not_stop_a_search(tmp_path: Path) -> None:
 def test_a_trial_whose_worker_died_is_tried_again(lost: int, tmp_path: Path) -> None:
     driven = drive(config_of("random", max_trials=3), tmp_path, loses=["0001"] * lost)
     assert sorted(driven.tuner.scores) == ["0000", "0001", "0002"]
-    assert driven.ledger.ended == {"run-0001": ["KILLED"] * lost}
+    runs = ["run-0001", *(f"run-0001-{attempt}" for attempt in range(2, lost + 1))]
+    assert driven.ledger.ended == {run: ["KILLED"] for run in runs}
     assert len(driven.asked) == 3
     again = [spec.params for spec in driven.executor.specs if spec.folder.name == "0001"]
     assert again == [again[0]] * (lost + 1)
@@ -317,9 +201,10 @@ def test_a_trial_whose_worker_died_is_tried_again(lost: int, tmp_path: Path) -> 
 def test_a_trial_whose_worker_dies_each_time_has_failed(tmp_path: Path) -> None:
     lost = ["0001"] * (MAX_ATTEMPTS + 1)
     driven = drive(config_of("random", max_trials=3), tmp_path, loses=lost)
-    assert driven.tuner.failed == {"0001": f"the worker process died {MAX_ATTEMPTS} times"}
+    reason = f"the worker process died {MAX_ATTEMPTS} times (out of memory?)"
+    assert driven.tuner.failed == {"0001": reason}
     assert sorted(driven.tuner.scores) == ["0000", "0002"]
-    assert driven.ledger.ended["run-0001"][-1] == "FAILED"
+    assert driven.ledger.ended[f"run-0001-{MAX_ATTEMPTS}"] == ["FAILED"]
 
 
 def test_trials_under_way_are_closed_when_a_search_is_stopped(tmp_path: Path) -> None:

@@ -1,0 +1,152 @@
+"""Searches without processes and without MLflow: what the driver does with its trials."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imdbtune.cluster import WorkerLost
+from imdbtune.config import SearchConfig, parse_config
+from imdbtune.errors import TrialFailed
+from imdbtune.journal import Event, Journal
+from imdbtune.oracles import make_oracle
+from imdbtune.params import TrialParams
+from imdbtune.tracking import CorpusFacts, SearchRun
+from imdbtune.trial import TrialSpec
+from imdbtune.tuner import Tuner
+from imdbtune.worker import Trainer, TrialFailure, TrialJob
+from tests.support import stub_trainer
+
+KINDS = ("random", "grid", "bayesian", "hyperband")
+SPACE = {"rnn": ["simple_rnn", "lstm", "gru"], "units": [2, 4, 8, 16]}
+SIZE = 12
+LEARNING_RATE = {"learning_rate": {"min": 1e-4, "max": 1e-1, "sampling": "log"}}
+
+
+def config_of(kind: str, space: Mapping[str, Any] = SPACE, **tuner: Any) -> SearchConfig:
+    return parse_config(
+        {
+            "space": dict(space),
+            "tuner": {"kind": kind, **tuner},
+            "training": {"epochs": 4},
+            "tracking": {"keep_models": "0"},
+        }
+    )
+
+
+@dataclass
+class AtOnce:
+    """An executor that trains in this process, logs nothing, and ends trials in order of start."""
+
+    trainer: Trainer
+    slots: int = 1
+    loses: Iterable[str] = ()
+    specs: list[TrialSpec] = field(default_factory=list)
+    in_flight: int = 0
+    _jobs: list[TrialJob] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._to_lose = Counter(self.loses)
+
+    def submit(self, job: TrialJob) -> None:
+        self._jobs.append(job)
+        self.in_flight = max(self.in_flight, len(self._jobs))
+
+    def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
+        job = self._jobs.pop(0)
+        self.specs.append(job.spec)
+        if self._to_lose[job.trial_id]:
+            self._to_lose[job.trial_id] -= 1
+            return [(job, WorkerLost("the worker process died"))]
+        try:
+            return [(job, self.trainer(job.spec, lambda execution, epoch: None))]
+        except TrialFailed as error:
+            return [(job, TrialFailure(str(error), "a traceback"))]
+
+
+class Ledger:
+    """The part of MLflow's client that ends runs, as a dictionary."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, list[str]] = {}
+        self.open: list[str] = []
+
+    def log_batch(self, run_id: str, **entries: Any) -> None:
+        """Metrics and tags are not what is tested here."""
+
+    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
+        """Nor are artifacts."""
+
+    def set_terminated(self, run_id: str, status: str) -> None:
+        self.ended.setdefault(run_id, []).append(status)
+        self.open.remove(run_id)
+
+
+class NotLogged(SearchRun):
+    """A search whose trials get run ids, but no runs."""
+
+    def start_trial(
+        self, trial_id: str, params: TrialParams, extra: Mapping[str, object], attempt: int = 1
+    ) -> str:
+        run_id = f"run-{trial_id}" + (f"-{attempt}" if attempt > 1 else "")
+        self.client.open.append(run_id)
+        return run_id
+
+    def stop_trials(self, reason: str) -> None:
+        for run_id in list(self.client.open):
+            self.client.set_terminated(run_id, "KILLED")
+
+
+@dataclass
+class Driven:
+    """What a search over the stub has done."""
+
+    tuner: Tuner
+    executor: AtOnce
+    ledger: Ledger
+    told: list[tuple[str, dict[str, Any]]]
+    journal: list[Event]
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        return [event["values"] for event in self.journal if event["event"] == "asked"]
+
+    def kinds(self) -> Counter[str]:
+        return Counter(kind for kind, _ in self.told)
+
+
+def make_driven(
+    config: SearchConfig,
+    folder: Path,
+    trainer: Trainer = stub_trainer,
+    clock: Callable[[], float] = lambda: 0.0,
+    events: list[Event] | None = None,
+    **executor: Any,
+) -> Driven:
+    """A tuner that has not begun, or that knows what is in the journal ``events``."""
+    at_once, ledger, told = AtOnce(trainer, **executor), Ledger(), []
+    tuner = Tuner(
+        config=config,
+        oracle=make_oracle(config),
+        executor=at_once,
+        search=NotLogged(ledger, "search", "0", {}),  # type: ignore[arg-type]
+        journal=Journal(folder / "journal.jsonl"),
+        corpus=folder,
+        facts=CorpusFacts("tiny", "a tiny corpus", "0123", "tiny", 10, 5),
+        folder=folder,
+        store="",
+        listener=lambda kind, facts: told.append((kind, facts)),
+        clock=clock,
+    )
+    tuner.restore(events or [])
+    return Driven(tuner, at_once, ledger, told, [])
+
+
+def drive(config: SearchConfig, folder: Path, **arguments: Any) -> Driven:
+    driven = make_driven(config, folder, **arguments)
+    driven.tuner.run()
+    driven.journal += driven.tuner.journal.read()
+    return driven
