@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune import plots, tracking
-from imdbtune.results import Search, Trial, as_row, read_history, read_trials
+from imdbtune.results import Search, Trial, as_row, failed_trials, read_history, read_trials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +33,7 @@ def publish(client: MlflowClient, search: Search, varied: Sequence[str], final: 
     done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
     counts = {
         "trials_finished": len(done),
-        "trials_failed": sum(t.status == "FAILED" for t in trials),
+        "trials_failed": len(failed_trials(trials)),
     }
     metrics = {name: float(value) for name, value in counts.items()}
     tags = {tracking.NOTE: markdown(search, trials, varied)}

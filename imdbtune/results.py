@@ -45,6 +45,12 @@ class Trial:
         return self.tags.get(tracking.OBJECTIVE, "val_accuracy")
 
     @property
+    def attempt(self) -> int:
+        """Which run of the trial it is, from 1."""
+        told = self.tags.get(tracking.ATTEMPT, "")
+        return int(told) if told.isdecimal() else 1
+
+    @property
     def score(self) -> float | None:
         """The objective, if the trial has come so far and it is a number."""
         value = self.metrics.get(f"best_{self.objective}", math.nan)
@@ -140,6 +146,14 @@ def read_best(client: MlflowClient, search: Search) -> Trial:
             f"{f' ({states})' if states else ''}; there is no best one yet."
         )
     return trials[0]
+
+
+def failed_trials(trials: list[Trial]) -> list[Trial]:
+    """The trials that have failed for good: not the attempts after which there was another."""
+    last: dict[str, int] = {}
+    for trial in trials:
+        last[trial.trial_id] = max(trial.attempt, last.get(trial.trial_id, 0))
+    return [t for t in trials if t.status == "FAILED" and t.attempt == last[t.trial_id]]
 
 
 def count_states(trials: list[Trial]) -> dict[str, int]:

@@ -255,7 +255,7 @@ class Tuner:
             hopeless = failed >= (1 if at_the_end else HOPELESS + running)
         if not hopeless:
             return
-        reason, times = _commonest(self.failed.values())
+        reason, times = commonest(self.failed.values())
         raise SearchAborted(
             f"{failed} of {failed + finished} trials have failed, {times} of them with: "
             f"{reason.rstrip('.')}. Change the space or the set-up."
@@ -267,7 +267,7 @@ class Tuner:
         self.running.clear()
 
 
-def _commonest(reasons: Iterable[str]) -> tuple[str, int]:
+def commonest(reasons: Iterable[str]) -> tuple[str, int]:
     """The most frequent reason in one wording of it, and how often; numbers do not count."""
     wordings: dict[str, list[str]] = {}
     for reason in reasons:

@@ -1,0 +1,450 @@
+"""What the driver does with trials that fail: it tries again, goes on, or gives up."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imdbtune import results
+from imdbtune.errors import SearchAborted, TrialFailed
+from imdbtune.journal import Event, Journal
+from imdbtune.results import Trial
+from imdbtune.resuming import reconcile
+from imdbtune.store import connect
+from imdbtune.trial import TrialSpec
+from imdbtune.tuner import HOPELESS, MAX_ATTEMPTS, commonest
+from imdbtune.worker import TrialJob, failure_of, is_overdue, too_long
+from tests.driven import Driven, config_of, drive, make_driven
+from tests.support import Stub, isolate, make_config, run_search
+
+LARGE = {"rnn": ["simple_rnn", "lstm", "gru"], "units": {"min": 1, "max": 300}}
+SEED = 3
+
+
+def fail(reason: str = "loss became nan in epoch 1.") -> None:
+    raise TrialFailed(reason)
+
+
+def fail_gru_at_first(spec: TrialSpec) -> None:
+    if spec.params.rnn == "gru" and spec.seed == SEED:
+        fail()
+
+
+# Reasons.
+
+
+class ResourceExhaustedError(Exception):
+    """TensorFlow's has this name."""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TrialFailed("loss became nan in epoch 1.\nmore"), "loss became nan in epoch 1."),
+        (TrialFailed(), "TrialFailed"),
+        (ValueError("no\nyes"), "ValueError: no"),
+        (KeyError(), "KeyError"),
+        (MemoryError(), "out of memory"),
+        (MemoryError("Unable to allocate 3 GiB"), "out of memory: Unable to allocate 3 GiB"),
+        (ResourceExhaustedError("OOM"), "out of memory: OOM"),
+    ],
+)
+def test_a_reason_is_one_line(error: Exception, reason: str) -> None:
+    failure = failure_of(error, "a traceback")
+    assert (failure.reason, failure.traceback) == (reason, "a traceback")
+    assert failure.out_of_memory == reason.startswith("out of memory")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "told"), [(1.0, "1 minute"), (90.0, "90 minutes"), (0.5, "0.5 minutes")]
+)
+def test_the_time_limit_is_in_minutes(minutes: float, told: str, tmp_path: Path) -> None:
+    job = TrialJob("0000", _spec(tmp_path), "", "run", timeout_minutes=minutes)
+    now = time.monotonic()
+    assert too_long(job) == f"took longer than {told}"
+    assert is_overdue(job, now - 60 * minutes - 1)
+    assert not is_overdue(job, now - 60 * minutes + 20)
+    assert not is_overdue(replace(job, timeout_minutes=0.0), now - 1e6)
+
+
+def _spec(folder: Path) -> TrialSpec:
+    from imdbtune.params import TrialParams
+
+    return TrialSpec(TrialParams(), folder, folder)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "found"),
+    [
+        (["a", "b", "b"], ("b", 2)),
+        (["loss became nan in epoch 1.", "lost", "lost", "loss became nan in epoch 12."], None),
+        (["at 0x7f3a: 1.5e-03 s", "other", "at 0xdead: 12 s"], ("at 0x7f3a: 1.5e-03 s", 2)),
+    ],
+)
+def test_reasons_that_differ_in_numbers_are_one(
+    reasons: list[str], found: tuple[str, int] | None
+) -> None:
+    assert commonest(reasons) == (found or ("loss became nan in epoch 1.", 2))
+
+
+# Trying again.
+
+
+@pytest.mark.parametrize("executions", [1, 3])
+def test_a_failed_trial_is_tried_again_with_other_seeds(executions: int, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def fail_twice(spec: TrialSpec) -> None:
+        if spec.params.rnn == "gru":
+            seen.append(spec.seed)
+            if spec.seed < SEED + 2 * executions:
+                fail()
+
+    config = config_of("grid", {"rnn": ["lstm", "gru"]}, seed=SEED, retries=2)
+    config = replace(config, tuner=replace(config.tuner, executions=executions))
+    driven = drive(config, tmp_path, trainer=Stub(fail_twice))
+    assert seen == [SEED, SEED + executions, SEED + 2 * executions]
+    assert len(driven.tuner.scores) == 2
+    assert not driven.tuner.failed
+    (gru,) = [facts["trial_id"] for kind, facts in driven.told if kind == "retried"][:1]
+    assert driven.kinds() == {"started": 4, "retried": 2, "ended": 2, "exhausted": 1}
+    kinds = [event["event"] for event in driven.journal if event["trial_id"] == gru]
+    assert kinds == ["asked", *["started", "failed"] * 2, "started", "ended"]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_a_trial_that_fails_each_time_has_failed_once(retries: int, tmp_path: Path) -> None:
+    def fail_lstm(spec: TrialSpec) -> None:
+        if spec.params.rnn == "lstm":
+            fail()
+
+    config = config_of("grid", {"rnn": ["lstm", "gru"]}, retries=retries)
+    driven = drive(config, tmp_path, trainer=Stub(fail_lstm))
+    assert list(driven.tuner.failed.values()) == ["loss became nan in epoch 1."]
+    specs = [spec for spec in driven.executor.specs if spec.params.rnn == "lstm"]
+    assert [spec.seed for spec in specs] == list(range(retries + 1))
+    assert len({spec.folder for spec in specs}) == 1
+    assert sum(event["event"] == "ended" for event in driven.journal) == 2
+
+
+def test_a_lost_worker_does_not_cost_a_retry_nor_change_the_seed(tmp_path: Path) -> None:
+    config = config_of("grid", {"rnn": ["gru"]}, seed=SEED, retries=1)
+    driven = drive(config, tmp_path, trainer=Stub(fail_gru_at_first), loses=["0000"])
+    assert [spec.seed for spec in driven.executor.specs] == [SEED, SEED, SEED + 1]
+    assert list(driven.tuner.scores) == ["0000"]
+    kinds = [event["event"] for event in driven.journal]
+    assert kinds == ["asked", "started", "lost", "started", "failed", "started", "ended"]
+
+
+def test_a_trial_that_kills_its_workers_is_not_tried_for_ever(tmp_path: Path) -> None:
+    config = config_of("grid", {"rnn": ["lstm", "gru"]}, retries=2)
+    driven = drive(config, tmp_path, loses=["0000"] * 99)
+    assert list(driven.tuner.scores) == ["0001"]
+    kinds = Counter(e["event"] for e in driven.journal if e["trial_id"] == "0000")
+    assert kinds == {"asked": 1, "started": MAX_ATTEMPTS + 2, "lost": 2, "failed": 2, "ended": 1}
+
+
+def test_no_attempt_starts_after_the_time_is_up(tmp_path: Path) -> None:
+    now = [0.0]
+
+    def take_long(spec: TrialSpec) -> None:
+        now[0] += 3600
+        fail()
+
+    config = config_of("grid", {"rnn": ["gru"]}, retries=5, max_minutes=30)
+    driven = drive(config, tmp_path, trainer=Stub(take_long), clock=lambda: now[0])
+    assert [event["event"] for event in driven.journal] == ["asked", "started", "failed"]
+    assert driven.tuner.waiting
+
+
+# After a crash.
+
+
+@pytest.mark.parametrize("kind", ["random", "grid", "hyperband"])
+@pytest.mark.parametrize("slots", [1, 2])
+def test_attempts_are_counted_on_after_a_crash(kind: str, slots: int, tmp_path: Path) -> None:
+    config = config_of(kind, max_trials=0 if kind == "hyperband" else 6, seed=SEED, retries=1)
+    arguments: dict[str, Any] = {"slots": slots, "trainer": Stub(fail_middle_at_first)}
+    whole = drive(config, tmp_path / "whole", loses=["0001"] * (MAX_ATTEMPTS - 1), **arguments)
+    kinds = Counter(event["event"] for event in whole.journal)
+    assert kinds["lost"] == MAX_ATTEMPTS - 1
+    assert kinds["failed"] > 1
+    for cut in range(len(whole.journal)):
+        before = whole.journal[:cut]
+        lost = sum(event["event"] == "lost" for event in before)
+        again = drive(
+            config,
+            tmp_path / f"cut{cut}",
+            events=before,
+            loses=["0001"] * (MAX_ATTEMPTS - 1 - lost),
+            **arguments,
+        )
+        events = [*before, *again.journal]
+        for what in ("asked", "failed", "lost", "ended"):
+            assert _noted(events, what) == _noted(whole.journal, what), f"{what}, cut at {cut}"
+        assert again.tuner.scores == whole.tuner.scores
+
+
+def fail_middle_at_first(spec: TrialSpec) -> None:
+    if spec.params.units in (4, 8) and spec.seed == SEED:
+        fail()
+
+
+def _noted(events: list[Event], kind: str) -> Counter[str]:
+    return Counter(event["trial_id"] for event in events if event["event"] == kind)
+
+
+# Hyperband: five trials of 2 epochs, of which two go on to 4, and three of 4 epochs.
+
+
+def fail_first(count: int, epochs: int = 2) -> Callable[[TrialSpec], None]:
+    """Of the trials that train so many epochs, ``count`` fail: all from the second on."""
+
+    def first(spec: TrialSpec) -> None:
+        if spec.epochs == epochs and 1 <= int(spec.folder.name) <= count:
+            fail()
+
+    return first
+
+
+def rungs(driven: Driven) -> Counter[tuple[int, int]]:
+    """How many trials trained from which epoch to which."""
+    return Counter((spec.initial_epoch, spec.epochs) for spec in driven.executor.specs)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 8])
+@pytest.mark.parametrize(("failing", "promoted"), [(0, 2), (1, 2), (3, 2), (4, 1)])
+def test_failures_are_the_first_that_hyperband_throws_out(
+    failing: int, promoted: int, slots: int, tmp_path: Path
+) -> None:
+    trainer = Stub(fail_first(failing))
+    config = config_of("hyperband", LARGE)
+    driven = drive(config, tmp_path, trainer=trainer, slots=slots)
+    assert rungs(driven) == Counter({(0, 2): 5, (2, 4): promoted, (0, 4): 3}) - Counter()
+    assert len(driven.tuner.failed) == failing
+    assert not driven.kinds()["exhausted"]
+    for spec in driven.executor.specs:
+        assert spec.state is None or spec.state.parent.name not in driven.tuner.failed
+
+
+def test_hyperband_goes_on_when_a_whole_first_round_fails(tmp_path: Path) -> None:
+    def fail_short(spec: TrialSpec) -> None:
+        if spec.epochs == 2:
+            fail()
+
+    driven = drive(config_of("hyperband", LARGE), tmp_path, trainer=Stub(fail_short), slots=8)
+    assert rungs(driven) == {(0, 2): 5, (0, 4): 3}
+    assert (len(driven.tuner.failed), len(driven.tuner.scores)) == (5, 3)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_hyperband_ends_when_a_whole_later_round_fails(slots: int, tmp_path: Path) -> None:
+    def fail_continued(spec: TrialSpec) -> None:
+        if spec.state is not None:
+            fail()
+
+    config = replace(config_of("hyperband", LARGE))
+    config = replace(config, training=replace(config.training, epochs=27))
+    driven = drive(config, tmp_path, trainer=Stub(fail_continued), slots=slots)
+    found = rungs(driven)
+    # Of brackets with 27, 18, 10 and 4 trials at the start, nothing goes on a second time.
+    starts = [count for (initial, _), count in sorted(found.items()) if initial == 0]
+    assert sum(starts) == sum(_first_round(driven.tuner.oracle, n) for n in range(4))
+    first = [driven.tuner.oracle._get_size(n, 1) for n in range(1, 4)]
+    assert len(driven.tuner.failed) == sum(first)
+    assert sum(found.values()) == sum(starts) + sum(first)
+
+
+def _first_round(oracle: Any, bracket: int) -> int:
+    return int(oracle._get_size(bracket, 0))
+
+
+def test_a_round_after_a_short_round_is_filled_too(tmp_path: Path) -> None:
+    config = config_of("hyperband", LARGE)
+    config = replace(config, training=replace(config.training, epochs=9))
+    driven = make_driven(config, tmp_path)
+    sizes = [driven.tuner.oracle._get_size(2, n) for n in range(3)]
+    failing = sizes[0] - sizes[1] + 1  # one place of the second round stays empty
+    driven = drive(config, tmp_path / "search", trainer=Stub(fail_first(failing, 1)))
+    found = rungs(driven)
+    assert found[0, 1] == sizes[0]
+    assert found[1, 3] == sizes[1] - 1
+    continued_twice = found[3, 9] - driven.tuner.oracle._get_size(1, 1)
+    assert continued_twice == sizes[2]
+
+
+def test_hyperband_goes_on_with_what_a_small_space_has(tmp_path: Path) -> None:
+    driven = drive(config_of("hyperband", {"units": [2, 4, 8]}), tmp_path)
+    assert rungs(driven) == {(0, 2): 3, (2, 4): 2}
+    continued = [spec.params.units for spec in driven.executor.specs if spec.epochs == 4]
+    assert continued == [8, 4]
+
+
+# When to give up.
+
+
+@pytest.mark.parametrize("slots", [1, 2, 8])
+def test_a_search_without_any_success_is_given_up(slots: int, tmp_path: Path) -> None:
+    driven = make_driven(
+        config_of("random", LARGE, max_trials=200),
+        tmp_path,
+        trainer=Stub(lambda spec: fail(f"no luck {spec.params.units}.")),
+        slots=slots,
+    )
+    with pytest.raises(SearchAborted) as raised:
+        driven.tuner.run()
+    count = HOPELESS + slots - 1
+    assert f"{count} of {count} trials have failed, {count} of them with: no luck" in str(
+        raised.value
+    )
+
+
+@pytest.mark.parametrize("trials", [1, 3])
+def test_a_small_search_in_which_all_fail_has_not_succeeded(trials: int, tmp_path: Path) -> None:
+    config = config_of("random", max_trials=trials)
+    with pytest.raises(SearchAborted, match=f"{trials} of {trials} trials have failed"):
+        drive(config, tmp_path, trainer=Stub(lambda spec: fail()))
+
+
+def fail_share(quarters: int) -> Callable[[TrialSpec], None]:
+    """So many of four trials fail, evenly spread."""
+
+    def share(spec: TrialSpec) -> None:
+        if int(spec.folder.name) % 4 >= 4 - quarters:
+            fail()
+
+    return share
+
+
+@pytest.mark.parametrize(("quarters", "slots"), [(1, 1), (2, 4), (3, 1), (3, 3)])
+def test_a_search_goes_on_while_a_quarter_succeeds(
+    quarters: int, slots: int, tmp_path: Path
+) -> None:
+    config = config_of("random", LARGE, max_trials=80)
+    driven = drive(config, tmp_path, trainer=Stub(fail_share(quarters)), slots=slots)
+    assert (len(driven.tuner.failed), len(driven.tuner.scores)) == (
+        20 * quarters,
+        80 - 20 * quarters,
+    )
+
+
+def test_a_search_with_too_few_successes_is_given_up(tmp_path: Path) -> None:
+    def nine_in_ten(spec: TrialSpec) -> None:
+        if int(spec.folder.name) % 10:
+            fail()
+
+    config = config_of("random", LARGE, max_trials=500)
+    with pytest.raises(SearchAborted, match=r"20 of 23 trials have failed, 20 of them with: loss"):
+        drive(config, tmp_path, trainer=Stub(nine_in_ten))
+
+
+# In this process, with MLflow.
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return isolate(monkeypatch, tmp_path)
+
+
+def by_attempt(trials: list[Trial]) -> list[tuple[str, str, str]]:
+    told = [(t.trial_id, t.tags["imdbtune.attempt"], t.status) for t in trials]
+    return sorted(told)
+
+
+def nap_if_lstm(spec: TrialSpec) -> None:
+    if spec.params.rnn == "lstm":
+        time.sleep(0.3)
+
+
+def test_in_this_process_a_time_limit_ends_a_trial_after_an_epoch(here: Path) -> None:
+    config = make_config(here, space={"rnn": ["gru", "lstm"]}, tuner={"trial_timeout": 0.004})
+    client, search = run_search(config, here, trainer=Stub(nap_if_lstm))
+    trials = {t.params.rnn: t for t in results.read_trials(client, search)}
+    assert trials["gru"].status == "FINISHED"
+    assert (trials["lstm"].status, trials["lstm"].reason) == (
+        "FAILED",
+        "took longer than 0.004 minutes",
+    )
+    assert len(client.get_metric_history(trials["lstm"].run_id, "loss")) == 1
+
+
+def test_attempts_have_runs_of_their_own(here: Path) -> None:
+    space = {"rnn": ["gru", "lstm"]}
+    config = make_config(here, space=space, tuner={"retries": 1, "seed": SEED})
+    client, search = run_search(config, here, trainer=Stub(fail_gru_at_first))
+    trials = results.read_trials(client, search)
+    assert by_attempt(trials) == [
+        ("0000", "1", "FAILED"),
+        ("0000", "2", "FINISHED"),
+        ("0001", "1", "FINISHED"),
+    ]
+    seeds = {
+        t.tags["imdbtune.attempt"]: client.get_run(t.run_id).data.params["seed"]
+        for t in trials
+        if t.trial_id == "0000"
+    }
+    assert seeds == {"1": str(SEED), "2": str(SEED + 1)}
+    assert search.metrics["trials_failed"] == 0
+    assert search.metrics["trials_finished"] == 2
+
+
+def interrupt_at_second(spec: TrialSpec) -> None:
+    if spec.seed > SEED:
+        raise KeyboardInterrupt
+    fail()
+
+
+def test_an_interrupted_attempt_is_killed_and_is_made_again(here: Path) -> None:
+    from imdbtune import api
+
+    config = make_config(here, space={"rnn": ["gru"]}, tuner={"retries": 1, "seed": SEED})
+    with pytest.raises(KeyboardInterrupt):
+        run_search(config, here, trainer=Stub(interrupt_at_second))
+    client = connect(config.tracking.uri)
+    search = results.find_search(client)
+    assert by_attempt(results.read_trials(client, search)) == [
+        ("0000", "1", "FAILED"),
+        ("0000", "2", "KILLED"),
+    ]
+    common: dict[str, Any] = {"workers": 0, "cache": here / "cache", "folder": here / "runs"}
+    found = api.resume(uri=config.tracking.uri, trainer=Stub(fail_gru_at_first), **common)
+    trials = results.read_trials(client, found)
+    (done,) = [t for t in trials if t.status == "FINISHED"]
+    assert done.tags["imdbtune.attempt"] == "2"
+    assert client.get_run(done.run_id).data.params["seed"] == str(SEED + 1)
+
+
+@pytest.mark.parametrize(
+    ("retries", "noted", "kinds"),
+    [(1, 0, ["failed"]), (0, 0, ["ended"]), (1, 1, ["failed", "ended"]), (2, 1, ["failed"] * 2)],
+)
+def test_an_attempt_that_failed_unnoticed_counts(
+    retries: int, noted: int, kinds: list[str], here: Path
+) -> None:
+    """MLflow knows of one failed attempt more than the journal, whose driver was killed."""
+    config = make_config(here, space={"rnn": ["gru", "lstm"]}, tuner={"retries": noted})
+
+    def fail_gru(spec: TrialSpec) -> None:
+        if spec.params.rnn == "gru":
+            fail()
+
+    client, search = run_search(config, here, trainer=Stub(fail_gru))
+    journal = Journal(here / "runs" / search.run_id / "journal.jsonl")
+    events = [event for event in journal.read() if event["trial_id"] == "0000"]
+    assert events[-1]["event"] == "ended"
+    cut = Journal(here / "cut.jsonl")
+    for event in events[:-1]:
+        cut.append(event)
+    after = reconcile(client, search, cut, retries)
+    assert after == cut.read()
+    assert [e["event"] for e in after if e["event"] in ("failed", "ended")] == kinds
+    assert {e["reason"] for e in after if e["event"] == kinds[-1]} == {
+        "loss became nan in epoch 1."
+    }
+    assert reconcile(client, search, cut, retries) == after
