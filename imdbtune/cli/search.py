@@ -183,6 +183,8 @@ def _dry_run(config: SearchConfig, workers: int | None, as_json: bool) -> None:
     count = "as many as Hyperband wants" if trials is None else f"{trials:,}"
     where = f"{resolved.workers} workers" if resolved.workers else "this process"
     typer.echo(f"# would run: {count} trials of at most {config.training.epochs} epochs on {where}")
+    minutes = f"{config.tuner.trial_timeout:g} minutes" if config.tuner.trial_timeout else "none"
+    typer.echo(f"# time limit of a trial: {minutes}; retries: {config.tuner.retries}")
 
 
 def _trials(resolved: Plan) -> int | None:
