@@ -23,6 +23,7 @@ from imdbtune.worker import (
     is_overdue,
     run_trial,
     too_long,
+    warm_up,
 )
 
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ def _run_in_worker(job: TrialJob) -> _Ran:
     from distributed import get_worker
 
     worker = get_worker()
+    warm_up(job)
     begun = {"key": worker.get_current_task(), "worker": worker.address, "pid": os.getpid()}
     worker.log_event(BEGUN, begun)
     outcome = run_trial(job, lambda event: worker.log_event(TOPIC, event))

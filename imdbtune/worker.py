@@ -5,6 +5,7 @@ Failures come back as values, with their traceback, so that every executor tells
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
 import traceback
@@ -93,6 +94,13 @@ def _train() -> Trainer:
     from imdbtune.training import train_trial
 
     return train_trial
+
+
+def warm_up(job: TrialJob) -> None:
+    """Import what a trial needs: seconds in a new process, which are not the trial's own."""
+    importlib.import_module("mlflow")
+    if job.trainer is None:
+        _train()
 
 
 def is_overdue(job: TrialJob, began: float) -> bool:

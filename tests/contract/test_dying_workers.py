@@ -18,11 +18,11 @@ from imdbtune.results import Search, Trial
 from imdbtune.store import connect
 from imdbtune.trial import TrialSpec
 from imdbtune.tuner import MAX_ATTEMPTS
-from tests.support import Stub, isolate, kill_self, make_config, new_store, prepare
+from tests.support import Stub, isolate, kill_self, make_config, prepare
 
 # What becomes of a trial is decided by its units.
-GOOD, GREEDY, HANGING, DEADLY, UNLUCKY = 4, 5, 6, 7, 8
-LIMIT_MINUTES = 0.03
+GOOD, GREEDY, HANGING, DEADLY = 4, 5, 6, 7
+LIMIT_MINUTES = 0.1
 HANG_S = 120.0
 
 
@@ -36,8 +36,6 @@ def ordeal(marks: Path, spec: TrialSpec) -> None:
         time.sleep(HANG_S)
     if units == DEADLY:
         kill_self()
-    if units == UNLUCKY and spec.seed == 0:
-        raise FloatingPointError("divided by zero")
 
 
 @dataclass
@@ -63,8 +61,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("dying")
     marks = folder / "marks"
     marks.mkdir()
-    space = {"rnn": "gru", "units": [GREEDY, HANGING, DEADLY, UNLUCKY, GOOD]}
-    limits = {"kind": "grid", "trial_timeout": LIMIT_MINUTES, "retries": 1}
+    space = {"rnn": "gru", "units": [GREEDY, HANGING, DEADLY, GOOD]}
+    limits = {"kind": "grid", "trial_timeout": LIMIT_MINUTES}
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
         prepare(folder)
@@ -82,18 +80,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 def test_the_search_goes_on(done: Done) -> None:
     assert done.search.status == "FINISHED"
     finished = {trial.params.units for trial in done.trials if trial.status == "FINISHED"}
-    assert finished == {GOOD, UNLUCKY}
+    assert finished == {GOOD}
     assert done.search.metrics["trials_failed"] == 3
     assert {trial.status for trial in done.trials} == {"FINISHED", "FAILED", "KILLED"}
     assert all(trial.ended_ms is not None for trial in done.trials)
-
-
-def test_a_failed_trial_is_tried_again_with_another_seed(done: Done) -> None:
-    first, second = done.of(UNLUCKY)
-    assert (first.status, first.reason) == ("FAILED", "FloatingPointError: divided by zero")
-    assert (second.status, second.attempt) == ("FINISHED", 2)
-    assert [seed for units, seed, _ in done.marks if units == UNLUCKY] == [0, 1]
-    assert "in ordeal" in done.artifact(first)
 
 
 def test_out_of_memory_is_said_and_the_process_is_renewed(done: Done) -> None:
@@ -101,7 +91,7 @@ def test_out_of_memory_is_said_and_the_process_is_renewed(done: Done) -> None:
     assert reasons == {("FAILED", "out of memory: Unable to allocate 3 TiB")}
     assert "MemoryError" in done.artifact(done.of(GREEDY)[0])
     suspect = {pid for units, _, pid in done.marks if units == GREEDY}
-    assert len(suspect) == 2
+    assert len(suspect) == 1
     assert not [units for units, _, pid in done.marks if pid in suspect and units != GREEDY]
 
 
@@ -109,52 +99,16 @@ def test_a_trial_that_hangs_has_failed_and_its_process_is_gone(done: Done) -> No
     trials = done.of(HANGING)
     told = {(trial.status, trial.reason) for trial in trials}
     assert told == {("FAILED", f"took longer than {LIMIT_MINUTES} minutes")}
-    assert [trial.attempt for trial in trials] == [1, 2]
     assert "ordeal" in done.artifact(trials[0])
     hung = [pid for units, _, pid in done.marks if units == HANGING]
-    assert len(set(hung)) == 2
+    assert len(hung) == 1
     assert not [pid for pid in hung if psutil.pid_exists(pid)]
 
 
 def test_a_trial_that_kills_its_process_is_lost_before_it_has_failed(done: Done) -> None:
     trials = done.of(DEADLY)
     states = Counter(trial.status for trial in trials)
-    assert states == {"KILLED": MAX_ATTEMPTS - 1, "FAILED": 2}
+    assert states == {"KILLED": MAX_ATTEMPTS - 1, "FAILED": 1}
     reasons = {trial.reason for trial in trials if trial.status == "FAILED"}
     assert reasons == {f"the worker process died {MAX_ATTEMPTS} times (out of memory?)"}
-    assert len({pid for units, _, pid in done.marks if units == DEADLY}) == MAX_ATTEMPTS + 1
-
-
-def test_the_time_limit_counts_from_the_start_on_a_worker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With one worker for all, most trials wait for longer than they may take."""
-    from imdbtune.cluster import open_cluster
-    from imdbtune.worker import TrialFailure, TrialJob
-
-    isolate(monkeypatch, tmp_path)
-    uri = new_store(tmp_path)
-    jobs = []
-    for number in range(4):
-        run = connect(uri).create_run("0").info.run_id
-        spec = TrialSpec(_params(), tmp_path, tmp_path / str(number))
-        jobs.append(
-            TrialJob(f"{number}", spec, uri, run, None, False, Stub(nap), timeout_minutes=0.05)
-        )
-    with open_cluster(1, tmp_path, lambda event: None) as executor:
-        for job in jobs:
-            executor.submit(job)
-        ended: list[Any] = []
-        while len(ended) < len(jobs):
-            ended += executor.done(0.2)
-    assert not [outcome for _, outcome in ended if isinstance(outcome, TrialFailure)]
-
-
-def nap(spec: TrialSpec) -> None:
-    time.sleep(1.0)
-
-
-def _params() -> Any:
-    from imdbtune.params import TrialParams
-
-    return TrialParams()
+    assert len({pid for units, _, pid in done.marks if units == DEADLY}) == MAX_ATTEMPTS
