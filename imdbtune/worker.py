@@ -5,7 +5,6 @@ Failures come back as values, with their traceback, so that every executor tells
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
 import traceback
@@ -98,7 +97,9 @@ def _train() -> Trainer:
 
 def warm_up(job: TrialJob) -> None:
     """Import what a trial needs: seconds in a new process, which are not the trial's own."""
-    importlib.import_module("mlflow")
+    from imdbtune.store import connect
+
+    connect(job.store, patient=True)  # MLflow keeps what it has opened
     if job.trainer is None:
         _train()
 

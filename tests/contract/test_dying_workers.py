@@ -22,7 +22,7 @@ from tests.support import Stub, isolate, kill_self, make_config, prepare
 
 # What becomes of a trial is decided by its units.
 GOOD, GREEDY, HANGING, DEADLY = 4, 5, 6, 7
-LIMIT_MINUTES = 0.1
+LIMIT_MINUTES = 0.25
 HANG_S = 120.0
 
 
