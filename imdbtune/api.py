@@ -93,6 +93,7 @@ def search(
         KeyboardInterrupt: after the runs were closed as KILLED.
     """
     resolved = plan(config, workers)
+    environment = _begin_workers(resolved, cache)
     corpus = open_corpus(
         config.data.source,
         cache or default_cache(),
@@ -102,7 +103,17 @@ def search(
     parent = _open_search(client, config, corpus_facts(corpus, config.data.source))
     home = _home(folder, parent.run_id)
     home.mkdir(parents=True, exist_ok=True)
-    return _drive(resolved, client, parent, home, corpus, listener, trainer)
+    return _drive(resolved, client, parent, home, corpus, listener, trainer, environment)
+
+
+def _begin_workers(resolved: Plan, cache: Path | None) -> dict[str, str]:
+    """The environment of what trains; worker processes begin to import what they need."""
+    from imdbtune import forking
+
+    environment = _set_environment(cache)
+    if resolved.workers:
+        forking.begin(environment)
+    return environment
 
 
 def resume(
@@ -143,6 +154,7 @@ def resume(
         )
     config = stored_config(client, found, {**overrides, "tracking.uri": str(client.tracking_uri)})
     resolved = plan(config, workers)
+    environment = _begin_workers(resolved, cache)
     corpus = open_corpus(
         config.data.source,
         cache or default_cache(),
@@ -153,7 +165,18 @@ def resume(
         parent = tracking.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
         events = reconcile(client, found, Journal(home / "journal.jsonl"), config.tuner.retries)
         parent.reopen()
-        return _drive(resolved, client, parent, home, corpus, listener, trainer, events)
+        return _drive(
+            resolved, client, parent, home, corpus, listener, trainer, environment, events
+        )
+
+
+def _set_environment(cache: Path | None) -> dict[str, str]:
+    """Set the variables that TensorFlow must find when it is imported; returns them."""
+    from imdbtune.cluster import training_environment
+
+    environment = training_environment(cache or default_cache())
+    os.environ.update(environment)
+    return environment
 
 
 def _home(folder: Path | None, run_id: str) -> Path:
@@ -184,21 +207,21 @@ def _drive(
     corpus: Corpus,
     listener: Listener,
     trainer: Trainer | None,
+    environment: Mapping[str, str],
     events: list[Event] | None = None,
 ) -> Search:
     """Run the trials that are left, on workers, and close the parent run."""
-    from imdbtune.cluster import open_cluster, thread_environment
+    from imdbtune.cluster import open_cluster
     from imdbtune.oracles import make_oracle
     from imdbtune.tuner import Tuner
 
     config = resolved.config
-    os.environ.update(thread_environment(1))
     found = results.find_search(client, parent.run_id)
     with _only_driver(home), _closing(client, found, config) as publish:
         listener("opened", {"search": found, "plan": resolved, "corpus": corpus, "folder": home})
         oracle = make_oracle(config)
         with open_cluster(
-            resolved.workers, home, lambda event: listener("epoch", event)
+            resolved.workers, home, lambda event: listener("epoch", event), environment
         ) as executor:
             tuner = Tuner(
                 config=config,
@@ -338,6 +361,7 @@ def train(
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         # The settings have the names of the fields that they fill.
         spec = TrialSpec(params, corpus.folder, Path(scratch), **settings)  # type: ignore[arg-type]
+        _set_environment(cache)
         return _train_tracked(run, store, spec, corpus, facts, listener)
 
 
@@ -351,13 +375,10 @@ def _train_tracked(
     trainer: Trainer | None = None,
 ) -> Trial:
     """Train in this process, as a run that has been opened; it is closed however that ends."""
-    from imdbtune.cluster import thread_environment
-
     run.log_corpus(facts)
     run.log(params={**spec.params.as_dict(), "seed": spec.seed})
     told = {"run_id": run.run_id, "params": spec.params, "epochs": spec.epochs}
     listener("opened", {**told, "corpus": corpus})
-    os.environ.update(thread_environment(1))
     job = TrialJob("", spec, store, run.run_id, trainer=trainer)
     try:
         outcome = run_trial(job, lambda event: listener("epoch", event))
@@ -413,6 +434,7 @@ def reproduce(
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         *before, spec = reproduction.make_specs(stages, corpus.folder, Path(scratch))
         chained = reproduction.Chained(before, trainer)
+        _set_environment(cache)
         again = _train_tracked(run, resolve_uri(uri), spec, corpus, facts, listener, chained)
     compared = reproduction.compare_runs(client, original, again, spec.executions)
     run.log(tags={"imdbtune.agrees": compared.verdict})

@@ -9,12 +9,15 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from imdbtune import forking
+from imdbtune.compiled import cache_environment
+from imdbtune.errors import SearchAborted
 from imdbtune.worker import (
     Report,
     TrialFailure,
@@ -211,24 +214,34 @@ def thread_environment(threads: int) -> dict[str, str]:
     }
 
 
+def training_environment(cache: Path) -> dict[str, str]:
+    """Environment variables of a process that trains trials with one thread."""
+    return {**thread_environment(1), **cache_environment(cache)}
+
+
 @contextmanager
-def open_cluster(workers: int, folder: Path, report: Report) -> Iterator[Executor]:
+def open_cluster(
+    workers: int, folder: Path, report: Report, environment: Mapping[str, str]
+) -> Iterator[Executor]:
     """An executor over ``workers`` processes with one thread each; 0: this process.
 
     Args:
         folder: for Dask's scratch files, and ``workers.log``, which receives all that the
             worker processes print.
         report: called in this process with each event that a worker reports.
+        environment: variables of the worker processes: see :func:`training_environment`.
     """
     if workers == 0:
         yield InProcess(report)
         return
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
+    from distributed.utils import get_mp_context
 
     settings = {
+        "distributed.worker.multiprocessing-method": forking.method(),
         # What must be set before a worker's interpreter starts.
-        "distributed.nanny.pre-spawn-environ": thread_environment(1),
+        "distributed.nanny.pre-spawn-environ": environment,
         # A lost trial is started again by the driver, as a new attempt with a run of its own.
         "distributed.scheduler.allowed-failures": 0,
         "distributed.admin.log-format": "%(message)s",
@@ -237,20 +250,10 @@ def open_cluster(workers: int, folder: Path, report: Report) -> Iterator[Executo
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
     }
-    with dask.config.set(settings), _without(os.environ, "MLFLOW_RUN_ID"):
-        cluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            # Certificates that live as long as the cluster: other users of this machine can
-            # reach its ports, and what Dask is sent it runs.
-            security=True,
-            dashboard_address=None,
-            memory_limit=0,
-            local_directory=str(folder),
-            silence_logs=50,
-        )
+    with dask.config.set(settings), forking.without(os.environ, forking.NOT_FOR_WORKERS):
+        get_mp_context()  # Dask has modules of its own imported, the first time
+        forking.begin(environment)
+        cluster = _start(workers, folder)
         try:
             with Client(cluster, set_as_default=False) as client:
                 client.register_plugin(_plugin(folder / "workers.log"))
@@ -265,6 +268,31 @@ def open_cluster(workers: int, folder: Path, report: Report) -> Iterator[Executo
                 cluster.close(timeout=5)
 
 
+def _start(workers: int, folder: Path) -> Any:
+    from distributed import LocalCluster
+
+    try:
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            # Certificates that live as long as the cluster: other users of this machine can
+            # reach its ports, and what Dask is sent it runs.
+            security=True,
+            dashboard_address=None,
+            memory_limit=0,
+            local_directory=str(folder),
+            silence_logs=50,
+        )
+    except RuntimeError as error:
+        raise SearchAborted(
+            f"the worker processes did not start ({error}); a script that starts a search must be "
+            'a file with its code under `if __name__ == "__main__":`. 0 workers train in this '
+            "process."
+        ) from error
+
+
 def _kill(cluster: Any) -> None:
     """End the worker processes at once: a training does not listen."""
     for nanny in cluster.workers.values():
@@ -272,16 +300,6 @@ def _kill(cluster: Any) -> None:
         if nanny.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(nanny.pid, signal.SIGKILL)
-
-
-@contextmanager
-def _without(environment: Any, name: str) -> Iterator[None]:
-    kept = environment.pop(name, None)
-    try:
-        yield
-    finally:
-        if kept is not None:
-            environment[name] = kept
 
 
 def _plugin(log: Path) -> Any:

@@ -20,6 +20,7 @@ import tensorflow as tf
 from imdbtune.data.batches import Batches, pad, validation_split
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import TrialFailed
+from imdbtune.machine import keep_freed_memory
 from imdbtune.model import as_plain, compile_model, fused_model, initialize, plain_model
 from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
 
@@ -50,6 +51,7 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
         TrialFailed: the loss stopped being a number.
     """
     started = time.monotonic()
+    keep_freed_memory()
     sign = 1.0 if spec.larger_is_better else -1.0
     best: Training | None = None
     scores = []

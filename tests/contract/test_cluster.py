@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from imdbtune import results
-from imdbtune.cluster import OnDask, open_cluster
+from imdbtune.cluster import OnDask, open_cluster, thread_environment
 from imdbtune.errors import TrialFailed
 from imdbtune.results import Search, Trial
 from imdbtune.trial import TrialSpec
@@ -162,7 +162,7 @@ def test_a_process_without_the_certificates_is_not_let_in(tmp_path: Path) -> Non
     from distributed import Client
     from distributed.security import Security
 
-    with open_cluster(1, tmp_path, lambda event: None) as executor:
+    with open_cluster(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
         assert isinstance(executor, OnDask)
         address = executor.client.scheduler.address
         assert address.startswith("tls://127.0.0.1:")

@@ -24,14 +24,14 @@ FLOORS = {
         "__init__ cli.__init__ data.__init__ export.__init__ errors",
     ],
     "1 values": [
-        "params machine",
+        "params machine forking",
         "space trial",
         "space_parser",
         "config",
     ],
     "2 data, models, figures, stores": [
         "data.corpus data.safe_pickle data.demo_phrases "
-        "recurrence reference plots store keras_file",
+        "recurrence reference plots store keras_file compiled",
         "data.batches data.download data.npz data.text data.demo_reviews model",
         "data.imdb data.demo",
         "data.sources",
@@ -41,7 +41,7 @@ FLOORS = {
         "results",
     ],
     "4 searching and exporting": [
-        "worker oracles journal leaderboard export.readme",
+        "worker oracles journal leaderboard preloaded export.readme",
         "cluster resuming reproduction export.folder",
         "tuner export.keras_format",
         "predict",
