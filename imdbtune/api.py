@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from imdbtune.data.corpus import Corpus
     from imdbtune.journal import Event
-    from imdbtune.predict import Prediction
+    from imdbtune.predict import Prediction, Predictor
+    from imdbtune.registry import Version
     from imdbtune.reproduction import Reproduction
 
 Listener = Callable[[str, dict[str, Any]], None]
@@ -511,21 +512,31 @@ def export(
     cache: Path | None = None,
     overwrite: bool = False,
     extra: Mapping[str, float] | None = None,
+    formats: Sequence[str] = ("keras",),
 ) -> Path:
     """Write a trial's model with its vocabulary, metadata and README to ``folder``.
 
+    Each of the ``formats`` is opened again in a fresh process without this package, and has to
+    answer to real reviews as Keras does.
+
     Raises:
-        UserError: the model or the corpus is not to be had, or the folder cannot be written.
+        UserError: the model or the corpus is not to be had, the folder cannot be written, or the
+            packages of a format are missing.
+        ExportFailed: the model cannot be had in a format.
     """
-    from imdbtune.export.keras_format import export_keras
+    from imdbtune.export.format import Trained
+    from imdbtune.export.formats import export_model
+    from imdbtune.export.verify import sample_texts
 
     client = connect_existing(uri)
     corpus = open_trial_corpus(trial, cache)
+    words = corpus.word_index()
+    batching = trial.tags.get(tracking.BATCHING, "buckets")
     metadata = {
         "name": trial.name,
         "run_id": trial.run_id,
         "parameters": trial.params.as_dict(),
-        "batching": trial.tags.get(tracking.BATCHING, "buckets"),
+        "batching": batching,
         "metrics": {**trial.metrics, **(extra or {})},
         "data": {"name": corpus.name, "title": corpus.title, "digest": corpus.digest},
         "versions": {
@@ -534,15 +545,67 @@ def export(
     }
     with tempfile.TemporaryDirectory() as scratch:
         model = results.fetch_model(client, trial, Path(scratch))
-        return export_keras(model, corpus.word_index(), metadata, folder, overwrite)
+        trained = Trained(model, trial.params, masked=batching != "padded")
+        texts = sample_texts(corpus.train, words)
+        return export_model(trained, formats, words, texts, metadata, folder, overwrite)
 
 
-def predict(model: Path, texts: Iterable[str]) -> Iterator[Prediction]:
-    """Label and probability of each review text, by an exported model.
+def register(trial: Trial, name: str, *, uri: str = "", cache: Path | None = None) -> Version:
+    """Register a trial's model in MLflow, as one that takes raw text, and make it the champion.
 
     Raises:
-        UserError: the folder is no export.
+        UserError: no such name is allowed, the store refuses it, or as :func:`export`.
+        ExportFailed: as :func:`export`.
     """
+    from imdbtune import registry
+    from imdbtune.export.mlflow_format import MLFLOW, MODEL
+
+    registry.check_name(name)
+    client = connect_existing(uri)
+    with tempfile.TemporaryDirectory() as scratch:
+        target, formats = Path(scratch, "export"), (MLFLOW.name,)
+        folder = export(trial, target, uri=uri, cache=cache, formats=formats)
+        return registry.register(client, trial, name, folder / MODEL)
+
+
+def predict(
+    model: str | Path,
+    texts: Iterable[str],
+    *,
+    model_format: str = "",
+    uri: str = "",
+    cache: Path | None = None,
+) -> Iterator[Prediction]:
+    """Label and probability of each review text, by an exported model or one in MLflow.
+
+    Args:
+        model: an export folder, or ``models:/NAME@champion``, ``runs:/RUN_ID/model`` and the like.
+        texts: the reviews.
+        model_format: which format of an export folder to predict with.
+        uri: the tracking store; for models in MLflow.
+        cache: folder of the converted corpora, whose words a trial's own model needs.
+
+    Raises:
+        UserError: the folder is no export, or MLflow has no such model.
+    """
+    predictor = _predictor(str(model), model_format, uri, cache)
+    return predictor.predictions([texts] if isinstance(texts, str) else texts)
+
+
+def _predictor(model: str, model_format: str, uri: str, cache: Path | None) -> Predictor:
+    from imdbtune import registry
+    from imdbtune.export.mlflow_format import export_in
     from imdbtune.predict import Predictor
 
-    return Predictor.load(model).predictions([texts] if isinstance(texts, str) else texts)
+    if not registry.is_uri(model):
+        return Predictor.load(export_in(Path(model)), model_format)
+    client = connect_existing(uri)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = registry.fetch(client, model, Path(scratch))
+        inner = export_in(folder)
+        if inner != folder:
+            return Predictor.load(inner, model_format)
+        trial = results.read_run(client, registry.run_of(folder))
+        words = open_trial_corpus(trial, cache).word_index()
+        padded = trial.tags.get(tracking.BATCHING) == "padded"
+        return Predictor.of_file(folder / "data", trial.params, words, padded)

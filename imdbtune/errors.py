@@ -6,6 +6,7 @@ class               what the caller does                 exit code
 ``UserError``       fix the input and run again          2
 ``TrialFailed``     note it and go on with the search    -
 ``SearchAborted``   stop; what was finished is kept      1
+``ExportFailed``    ask for another format               1
 =================== ==================================== =========
 """
 
@@ -29,6 +30,10 @@ class TrialFailed(ImdbtuneError):
 
 class SearchAborted(ImdbtuneError):
     """The search cannot go on; finished trials are kept."""
+
+
+class ExportFailed(ImdbtuneError):
+    """A model cannot be had in a format, or answers otherwise in it; nothing was written."""
 
 
 def shown(value: object, limit: int = 80) -> str:

@@ -118,6 +118,19 @@ def as_plain(model: keras.Model, params: TrialParams, masked: bool = True) -> ke
     return plain
 
 
+def named_weights(model: keras.Model, params: TrialParams) -> dict[str, Any]:
+    """The weights of a plain model as arrays, by the names that :mod:`imdbtune.reference` reads:
+
+    ``embedding``, for each level from 1 on ``forward_1.kernel``, ``.recurrent_kernel`` and
+    ``.bias`` (``backward_1`` too where it reads both ways), ``output.kernel`` and ``output.bias``.
+    """
+    ways = ("forward", "backward") if params.bidirectional else ("forward",)
+    cells = [f"{way}_{level}" for level in range(1, params.depth + 1) for way in ways]
+    names = [f"{cell}.{part}" for cell in cells for part in ("kernel", "recurrent_kernel", "bias")]
+    names = ["embedding", *names, "output.kernel", "output.bias"]
+    return {n: w.numpy() for n, w in zip(names, _without_seeds(model), strict=True)}
+
+
 def _without_seeds(model: keras.Model) -> list[Any]:
     return [w for w in model.weights if "seed_generator" not in w.path]
 

@@ -1,9 +1,9 @@
-"""Reviews as raw text to probabilities, from an export folder."""
+"""Reviews as raw text to probabilities, from an export folder in any format."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,14 @@ import numpy.typing as npt
 from imdbtune.data.batches import Batches, pad
 from imdbtune.data.corpus import make_split
 from imdbtune.data.text import Tokenizer
-from imdbtune.errors import UserError
+from imdbtune.errors import UserError, not_one_of
 from imdbtune.export.folder import Export, damaged, read_export
-from imdbtune.export.keras_format import MODEL, MODEL_FORMAT
-from imdbtune.keras_file import load_keras, reason
+from imdbtune.export.format import Format, Run
+from imdbtune.export.formats import FORMATS
+from imdbtune.keras_file import reason
+from imdbtune.params import TrialParams
 
 IntArray = npt.NDArray[np.int32]
-FloatArray = npt.NDArray[np.float32]
 
 CHUNK = 2048  # reviews that are sorted by length together
 BATCH = 256  # reviews that the model sees at once; the fastest of 128 to 1,024 on two cores
@@ -39,27 +40,48 @@ class Prediction:
 class Predictor:
     """A model with all it needs to read text."""
 
-    run: Callable[[IntArray], FloatArray]  # ids (batch, time) to probabilities (batch, 1)
+    run: Run  # ids (batch, time) to probabilities (batch, 1)
     tokenizer: Tokenizer
     vocabulary: int
     maxlen: int
     padded: bool  # the model does not mask padding: it must always see maxlen ids
 
     @classmethod
-    def load(cls, folder: Path) -> Predictor:
-        """Open an export folder.
+    def load(cls, folder: Path, name: str = "") -> Predictor:
+        """Open an export folder, in the format ``name`` or else in the first that it has.
 
         Raises:
-            UserError: the folder is no export, or something in it is missing, damaged or unsafe.
+            UserError: the folder is no export, has no such format, or something in it is missing,
+                damaged or unsafe.
         """
-        export = read_export(folder)
-        if export.model_format != MODEL_FORMAT:
-            raise UserError(
-                f"{folder} is an export for {export.model_format}; imdbtune predicts from exports "
-                f"in the format {MODEL_FORMAT} only."
-            )
+        return cls._of(read_export(folder), name)
+
+    @classmethod
+    def of_file(
+        cls, folder: Path, params: TrialParams, word_index: dict[str, int], padded: bool
+    ) -> Predictor:
+        """Predict by the ``model.keras`` in a folder that has nothing of an export beside it.
+
+        Raises:
+            UserError: there are no words, or the file is missing, damaged or unsafe.
+        """
+        if not word_index:
+            raise UserError("the corpus has no word index, so the model cannot read text.")
+        export = Export(
+            folder=folder,
+            metadata={},
+            formats={"keras": {}},
+            word_index=word_index,
+            vocabulary=params.vocabulary,
+            maxlen=params.maxlen,
+            batching="padded" if padded else "buckets",
+        )
+        return cls._of(export)
+
+    @classmethod
+    def _of(cls, export: Export, name: str = "") -> Predictor:
         return cls(
-            run=_load_model(export),
+            run=_load(export, _chosen(export, name)),
             tokenizer=Tokenizer(export.word_index),
             vocabulary=export.vocabulary,
             maxlen=export.maxlen,
@@ -97,25 +119,28 @@ class Predictor:
         return list(map(float, result))
 
 
-def _load_model(export: Export) -> Callable[[IntArray], FloatArray]:
-    """The model as one function for every batch size and length, traced once."""
-    try:
-        model = load_keras(export.folder / MODEL)
-    except UserError as error:
-        raise damaged(export.folder, str(error)) from error
-    import tensorflow as tf
+def _chosen(export: Export, name: str) -> Format:
+    there = [known for known in FORMATS if known in export.formats]
+    if name and name not in there:
+        raise not_one_of(f"format of {export.folder}", name, there)
+    if not there:
+        raise damaged(export.folder, f"it is in none of the formats {', '.join(FORMATS)}.")
+    return FORMATS[name or there[0]]
 
+
+def _load(export: Export, chosen: Format) -> Run:
+    """The model as one function, tried on one review."""
+    chosen.check_installed()
     try:
-        signature = [tf.TensorSpec((None, None), tf.int32)]
-        graph = tf.function(lambda ids: model(ids, training=False), input_signature=signature)
-        probe = graph(np.full((1, export.maxlen), export.vocabulary - 1, np.int32)).numpy()
-    except Exception as error:  # Keras raises whatever the damage led to
-        raise damaged(export.folder, f"{MODEL} cannot be used ({reason(error)}).") from error
+        run = chosen.load(export)
+        probe = run(np.full((1, export.maxlen), export.vocabulary - 1, np.int32))
+    except UserError:
+        raise
+    except Exception as error:  # libraries raise whatever the damage led to
+        what = f"{chosen.files[0]} cannot be used ({reason(error)})."
+        raise damaged(export.folder, what) from error
     if probe.shape != (1, 1) or not np.isfinite(probe).all():
-        raise damaged(export.folder, f"{MODEL} does not give one probability for a review.")
-
-    def run(ids: IntArray) -> FloatArray:
-        probabilities: FloatArray = graph(ids).numpy()
-        return probabilities
-
+        raise damaged(
+            export.folder, f"{chosen.files[0]} does not give one probability for a review."
+        )
     return run

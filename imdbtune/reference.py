@@ -1,4 +1,4 @@
-"""NumPy forward passes of SimpleRNN, LSTM and GRU, without TensorFlow.
+"""NumPy forward passes of SimpleRNN, LSTM and GRU, and of a whole model, without TensorFlow.
 
 The weights are laid out as Keras lays them out: ``kernel (features, gates * units)``,
 ``recurrent_kernel (units, gates * units)`` and ``bias``, the gates side by side in Keras's order.
@@ -11,7 +11,7 @@ For ``go_backwards=True`` pass ``x[:, ::-1]`` and ``mask[:, ::-1]``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,6 +147,62 @@ def _gru(recurrent_kernel: Array) -> Step:
         return (update * state[0] + (1 - update) * candidate,)
 
     return step
+
+
+def network(
+    weights: Mapping[str, Array], ids: NDArray[np.integer], rnn: str, pooling: str, masked: bool
+) -> Array:
+    """A whole model: word ids ``(batch, time)`` to probabilities ``(batch, 1)``.
+
+    Args:
+        weights: ``embedding``, for each level from 1 on ``forward_1.kernel``,
+            ``forward_1.recurrent_kernel`` and ``forward_1.bias`` (``backward_1`` too where it reads
+            both ways), ``output.kernel`` and ``output.bias``.
+        ids: 0 is padding.
+        rnn: ``simple_rnn``, ``lstm`` or ``gru``.
+        pooling: ``last``, ``max``, ``mean`` or ``max_mean``: what the output layer sees.
+        masked: whether the recurrent layers pass padding over, or read it like a word.
+    """
+    is_word = ids != 0
+    mask = is_word if masked else None
+    depth = sum(name.startswith("forward_") and name.endswith(".bias") for name in weights)
+    sequence = weights["embedding"][ids]
+    for level in range(1, depth + 1):
+        sequence, last = _level(weights, level, LAYERS[rnn], sequence, mask)
+    features = last if pooling == "last" else _pooled(pooling, sequence, is_word)
+    return _sigmoid(features @ weights["output.kernel"] + weights["output.bias"])
+
+
+LAYERS: dict[str, Callable[..., Array]] = {"simple_rnn": simple_rnn, "lstm": lstm, "gru": gru}
+
+
+def _level(
+    weights: Mapping[str, Array],
+    level: int,
+    layer: Callable[..., Array],
+    x: Array,
+    mask: Mask | None,
+) -> tuple[Array, Array]:
+    """All outputs ``(batch, time, ways * units)`` and the last ones ``(batch, ways * units)``."""
+    parts = ("kernel", "recurrent_kernel", "bias")
+    forward = layer(x, *(weights[f"forward_{level}.{part}"] for part in parts), mask)
+    if f"backward_{level}.bias" not in weights:
+        return forward, forward[:, -1]
+    turned = None if mask is None else mask[:, ::-1]
+    backward = layer(x[:, ::-1], *(weights[f"backward_{level}.{part}"] for part in parts), turned)
+    last = np.concatenate([forward[:, -1], backward[:, -1]], axis=-1)
+    return np.concatenate([forward, backward[:, ::-1]], axis=-1), last
+
+
+def _pooled(pooling: str, sequence: Array, is_word: Mask) -> Array:
+    """Max and/or mean over the words of ``(batch, time, features)``, padding left out."""
+    words = is_word[:, :, None]
+    pooled = []
+    if pooling in ("max", "max_mean"):
+        pooled.append(np.where(words, sequence, -1).max(axis=1))  # no output is below -1
+    if pooling in ("mean", "max_mean"):
+        pooled.append((sequence * words).sum(axis=1) / np.maximum(words.sum(axis=1), 1))
+    return np.concatenate(pooled, axis=-1).astype(sequence.dtype)
 
 
 def _projected(x: Array, kernel: Array, bias: Array) -> Array:

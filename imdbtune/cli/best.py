@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.tables import details
+from imdbtune.errors import UserError
+
+if TYPE_CHECKING:
+    from imdbtune.registry import Version
 
 HELP = """Show the winner of a search, and take it out of MLflow.
 
-With --export the winner is evaluated on the test reviews, once; a search never touches them.
+With --export the winner is evaluated on the test reviews, once; a search never touches them. Each
+format of it is opened again without imdbtune, and compared with the Keras model on real reviews.
 
 Examples:
 
@@ -22,7 +27,9 @@ Examples:
 
   imdbtune best --search rnn_types --export winner
 
-  imdbtune best --export winner --no-test --overwrite
+  imdbtune best --export winner --format keras,onnx --overwrite
+
+  imdbtune best --register reviews
 """
 
 
@@ -38,12 +45,26 @@ def best(
     export: Annotated[
         str, typer.Option("--export", metavar="DIR", help="Write the model and all it needs.")
     ] = "",
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="LIST",
+            help="With --export: keras (default), savedmodel, litert, onnx, numpy, mlflow; or all.",
+        ),
+    ] = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier export in DIR.")
     ] = False,
     test: Annotated[
         bool, typer.Option("--test/--no-test", help="With --export: evaluate on the test reviews.")
     ] = True,
+    register: Annotated[
+        str,
+        typer.Option(
+            "--register", metavar="NAME", help="Make it the champion of this MLflow model."
+        ),
+    ] = "",
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
     as_json: opt.Json = False,
@@ -51,15 +72,13 @@ def best(
     """See HELP."""
     from imdbtune import api, results
     from imdbtune.cli.chatter import chatter_to_log
-    from imdbtune.export.folder import check_target
 
     found, trial = api.best(search or None, uri=tracking_uri)
-    facts: dict[str, Any] = {"search": found.name, "search_id": found.run_id}
-    if export:
-        check_target(Path(export), overwrite)
+    names = _checked(export, formats, overwrite, register)
     if not as_json:
         typer.echo(details(trial, found))
     uri, kept = tracking_uri, opt.optional_path(cache)
+    facts: dict[str, Any] = {"search": found.name, "search_id": found.run_id}
     if export:
         metrics: dict[str, float] = {}
         with chatter_to_log() as err:
@@ -67,20 +86,69 @@ def best(
                 if "test_accuracy" not in trial.metrics:
                     err.write("evaluating on the test reviews ...\n")
                 metrics = api.evaluate(trial, uri=uri, cache=kept)
+            err.write(f"exporting as {', '.join(names)}, and trying each ...\n")
             folder = api.export(
-                trial, Path(export), uri=uri, cache=kept, overwrite=overwrite, extra=metrics
+                trial,
+                Path(export),
+                uri=uri,
+                cache=kept,
+                overwrite=overwrite,
+                extra=metrics,
+                formats=names,
             )
-        facts |= {"export": str(folder), **metrics}
+        checked = _checks(folder)
+        facts |= {"export": str(folder), "formats": checked, **metrics}
         if not as_json:
-            _tell_export(folder, metrics)
+            _tell_export(folder, metrics, checked)
+    if register:
+        with chatter_to_log() as err:
+            err.write("registering, and trying it ...\n")
+            version = api.register(trial, register, uri=uri, cache=kept)
+        facts |= {"registered": version.uri, "version": version.number}
+        if not as_json:
+            _tell_registered(version)
     if as_json:
         json.dump({**facts, **results.as_row(trial), **facts}, sys.stdout)
         typer.echo()
 
 
-def _tell_export(folder: Path, metrics: dict[str, float]) -> None:
+def _checked(export: str, formats: str, overwrite: bool, register: str) -> tuple[str, ...]:
+    """The names of the formats, when nothing stands against what was asked for."""
+    from imdbtune.registry import check_name
+
+    if register:
+        check_name(register)
+    if not export:
+        if formats:
+            raise UserError("--format goes with --export DIR; add that, or leave --format out.")
+        return ()
+    from imdbtune.export.folder import check_target
+    from imdbtune.export.formats import check_installed, parse_formats
+
+    names = parse_formats(formats or "keras")
+    check_installed(names)
+    check_target(Path(export), overwrite)
+    return names
+
+
+def _checks(folder: Path) -> dict[str, float]:
+    """The largest difference of each format from the Keras model."""
+    from imdbtune.export.folder import read_export
+
+    formats = read_export(folder).formats
+    return {name: check["largest_difference"] for name, check in formats.items()}
+
+
+def _tell_export(folder: Path, metrics: dict[str, float], checked: dict[str, float]) -> None:
     if metrics:
         typer.echo(f"  test accuracy       {metrics['test_accuracy']:.4f}")
         typer.echo(f"  test loss           {metrics['test_loss']:.4f}")
-    typer.echo(f"exported to {folder}: model.keras, vocabulary.json, metadata.json, README.md")
+    for name, difference in checked.items():
+        typer.echo(f"  {name:<20}opens by itself; differs from Keras by at most {difference:.1e}")
+    typer.echo(f"exported to {folder}; README.md there says how to use it")
     typer.echo(f'next: imdbtune predict --model {folder} "a wonderful film"')
+
+
+def _tell_registered(version: Version) -> None:
+    typer.echo(f"registered as version {version.number} of {version.name}, its champion now")
+    typer.echo(f"next: mlflow models serve -m {version.uri} --env-manager local --port 5001")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,13 +15,15 @@ from imdbtune.errors import UserError
 if TYPE_CHECKING:
     from imdbtune.predict import Prediction
 
-HELP = """Label review texts with an exported model.
+HELP = """Label review texts with an exported model, or one in MLflow.
 
 Examples:
 
   imdbtune predict --model winner "a wonderful film"
 
   imdbtune predict --model winner - < reviews.txt
+
+  imdbtune predict --model models:/reviews@champion "a wonderful film"
 """
 
 
@@ -37,13 +38,29 @@ def predict(
         typer.Argument(metavar="TEXT...", help="Reviews; - reads one a line from standard input."),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", metavar="DIR", help="A folder of imdbtune best --export.")
+        str,
+        typer.Option(
+            "--model",
+            metavar="DIR|URI",
+            help="A folder of imdbtune best --export, or models:/NAME@champion, runs:/ID/model.",
+        ),
     ] = "",
+    model_format: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="NAME", help="Which format of the folder; default its first."
+        ),
+    ] = "",
+    tracking_uri: opt.Uri = "",
+    cache: opt.Cache = "",
     as_json: opt.Json = False,
 ) -> None:
     """See HELP."""
     if not model:
-        raise UserError("no --model; give the folder that imdbtune best --export DIR has written.")
+        raise UserError(
+            "no --model; give the folder that imdbtune best --export DIR has written, or a "
+            "models:/ URI."
+        )
     if not texts:
         raise UserError(
             "no text; give reviews in quotes, or - to read one a line from standard input."
@@ -52,7 +69,13 @@ def predict(
     from imdbtune.cli.chatter import chatter_to_log
 
     with chatter_to_log():
-        for prediction in api.predict(Path(model), _lines(texts)):
+        for prediction in api.predict(
+            model,
+            _lines(texts),
+            model_format=model_format,
+            uri=tracking_uri,
+            cache=opt.optional_path(cache),
+        ):
             typer.echo(_as_json(prediction) if as_json else _as_line(prediction))
 
 

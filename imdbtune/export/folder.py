@@ -1,22 +1,26 @@
 """What the export formats share: the folder, its metadata and its vocabulary.
 
-A format adds its own model files and the way to use them; everything else is written, checked
-and read here. ``metadata.json`` is written last: a folder without it is no export.
+A folder holds one model in one or several formats. They add their own files and the way to use
+them; everything else is written and read here. The folder is made aside and appears when all in
+it has been tried; ``metadata.json`` comes last: a folder without it is no export.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from imdbtune.data.corpus import INDEX_FROM, OOV, PAD, START
 from imdbtune.data.imdb import read_word_index
+from imdbtune.data.text import SEPARATORS
 from imdbtune.errors import UserError, not_one_of, shown
+from imdbtune.export import encode
 from imdbtune.export.readme import readme
 from imdbtune.params import TrialParams, check_value
 
@@ -25,6 +29,7 @@ FORMAT_VERSION = 1
 METADATA = "metadata.json"
 VOCABULARY = "vocabulary.json"
 README = "README.md"
+ENCODE = "encode.py"
 BATCHINGS = ("buckets", "padded")
 
 
@@ -34,7 +39,7 @@ class Export:
 
     folder: Path
     metadata: dict[str, Any]  # all of metadata.json
-    model_format: str  # "keras", ...
+    formats: dict[str, dict[str, Any]]  # "keras", ... -> how it was checked
     word_index: dict[str, int]  # word -> rank, 1 = most frequent
     vocabulary: int  # ids from here on are the unknown word
     maxlen: int  # tokens kept of a review, its last ones
@@ -43,8 +48,9 @@ class Export:
 
 def write_export(
     folder: Path,
-    model_format: str,
-    add_model: Callable[[Path], None],
+    formats: Sequence[str],
+    add_models: Callable[[Path], None],
+    check: Callable[[Path], Mapping[str, Any]],
     word_index: Mapping[str, int],
     metadata: Mapping[str, Any],
     usage: str,
@@ -54,13 +60,16 @@ def write_export(
 
     Args:
         folder: where to. It may exist if it is empty, or an export and ``overwrite`` is true.
-        model_format: the format's name.
-        add_model: called with the folder to put the model files into.
+        formats: the names of the formats.
+        add_models: called with the folder to put the model files into, in which metadata,
+            vocabulary and ``encode.py`` are.
+        check: called with the folder when all is in it; raises, or returns the result for each
+            format, which goes into ``metadata.json``.
         word_index: word -> rank (from 1) of every word of the corpus: words beyond the model's
             vocabulary are unknown words to it, words that the corpus lacks are dropped.
         metadata: what goes into ``metadata.json``; ``parameters`` (by name, as in
             ``TrialParams.as_dict``) and ``batching`` (``buckets`` or ``padded``) are needed.
-        usage: Markdown that shows how to use the model without imdbtune.
+        usage: Markdown that shows how to use the models without imdbtune.
         overwrite: replace the files of an export. No other file is ever replaced or deleted.
 
     Returns:
@@ -74,7 +83,7 @@ def write_export(
             "the corpus has no word index, so the model could not read text; put "
             "imdb_word_index.json beside the .npz file and run again."
         )
-    document = _document(model_format, metadata)
+    document = _document(formats, metadata)
     target = _resolved(folder)
     try:
         _check_free(target, overwrite)
@@ -83,24 +92,26 @@ def write_export(
         with tempfile.TemporaryDirectory(prefix=".imdbtune-", dir=beside) as temporary:
             new = Path(temporary, "new")
             new.mkdir()  # unlike the temporary folder, others may read it
-            add_model(new)
             _add_common(new, document, word_index, usage)
+            add_models(new)
+            _finish(new, {**document, "formats": dict(check(new))})
             _move(new, target, Path(temporary))
     except (OSError, UnicodeEncodeError) as error:
         raise _not_writable(folder, error) from error
     return target
 
 
-def _document(model_format: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _document(formats: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, Any]:
     params = TrialParams.from_values(metadata["parameters"])
     ours = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "model_format": model_format,
+        "formats": {name: {} for name in formats},
         "vocabulary": params.vocabulary,
         "maxlen": params.maxlen,
         "batching": _checked_batching(metadata["batching"]),
         "padding": "front",
+        "separators": SEPARATORS,
         "ids": {"padding": PAD, "start": START, "unknown": OOV, "rank_offset": INDEX_FROM},
     }
     return {**ours, **metadata, **ours}
@@ -151,11 +162,17 @@ def _is_export(folder: Path) -> bool:
 def _add_common(
     new: Path, document: Mapping[str, Any], word_index: Mapping[str, int], usage: str
 ) -> None:
-    """Add what every export has, and wait until all is on the disk, not only in memory."""
-    _write_json(new / VOCABULARY, dict(word_index))
+    """Add what every export has."""
+    write_json(new / METADATA, document, indent=2)
+    write_json(new / VOCABULARY, dict(word_index))
+    shutil.copyfile(encode.__file__, new / ENCODE)
     (new / README).write_text(readme(document, usage), encoding="utf-8")
-    files = sorted([METADATA, *(file.name for file in new.iterdir())])
-    _write_json(new / METADATA, {**document, "files": files}, indent=2)
+
+
+def _finish(new: Path, document: Mapping[str, Any]) -> None:
+    """Write the metadata anew, and wait until all is on the disk, not only in memory."""
+    files = sorted(file.name for file in new.iterdir())
+    write_json(new / METADATA, {**document, "files": files}, indent=2)
     for path in new.rglob("*"):
         if path.is_file():
             with path.open("rb+") as file:
@@ -180,7 +197,8 @@ def _move(new: Path, folder: Path, temporary: Path) -> None:
         entry.rename(folder / entry.name)
 
 
-def _write_json(path: Path, document: Mapping[str, Any], indent: int | None = None) -> None:
+def write_json(path: Path, document: Mapping[str, Any], indent: int | None = None) -> None:
+    """Write a JSON file, on one line unless ``indent`` is given."""
     separators = (",", ":") if indent is None else None
     text = json.dumps(document, indent=indent, separators=separators, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
@@ -204,7 +222,7 @@ def read_export(folder: Path) -> Export:
         return Export(
             folder=folder,
             metadata=metadata,
-            model_format=str(metadata.get("model_format")),
+            formats=_checked_formats(metadata.get("formats", {"keras": {}})),
             word_index=read_word_index(folder / VOCABULARY),
             vocabulary=int(check_value("vocabulary", metadata.get("vocabulary"))),
             maxlen=int(check_value("maxlen", metadata.get("maxlen"))),
@@ -217,6 +235,12 @@ def read_export(folder: Path) -> Export:
 def damaged(folder: Path, what: str) -> UserError:
     """The ``UserError`` for an export folder in which something is wrong."""
     return UserError(f"the export in {_named(folder)} is damaged: {what} Export the model again.")
+
+
+def _checked_formats(value: object) -> dict[str, dict[str, Any]]:
+    if not isinstance(value, dict) or not value:
+        raise UserError(f"formats {shown(value)} is no object of formats.")
+    return value
 
 
 def _checked_batching(value: object) -> str:

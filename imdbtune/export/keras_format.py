@@ -3,81 +3,68 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from imdbtune.data.text import SEPARATORS
-from imdbtune.export.folder import write_export
-from imdbtune.keras_file import check_archive
-from imdbtune.params import TrialParams
+import numpy as np
+import numpy.typing as npt
 
-MODEL_FORMAT = "keras"
+from imdbtune.errors import UserError
+from imdbtune.export.folder import Export, damaged
+from imdbtune.export.format import Format, Run, Trained
+from imdbtune.keras_file import load_keras
+
 MODEL = "model.keras"
 
-_USAGE = '''\
-## With Keras alone
+_USAGE = """\
+## Keras
 
 ```python
-import json
-
 import keras
 import numpy as np
 
-UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-SEPARATORS = {separators!r}
-TABLE = str.maketrans(UPPER + SEPARATORS, UPPER.lower() + " " * len(SEPARATORS))
+from encode import encode
 
-with open("vocabulary.json", encoding="utf-8") as file:
-    ranks = json.load(file)
 model = keras.models.load_model("model.keras", compile=False)
 
 
-def encode(text):
-    words = text.translate(TABLE).split(" ")
-    ids = [1] + [ranks[word] + 3 for word in words if word and word in ranks]
-    ids = [i if i < {vocabulary} else 2 for i in ids][-{maxlen}:]
-    return [0] * ({maxlen} - len(ids)) + ids
-
-
 def probabilities(texts):
-    """How likely each review is positive, from 0 to 1."""
     ids = np.array([encode(text) for text in texts], dtype="int32")
     return model.predict(ids, verbose=0)[:, 0]
 
 
 print(probabilities(["A wonderful film, and so well played.", "Two hours of boredom."]))
 ```
-'''
+"""
 
 
-def export_keras(
-    model: Path,
-    word_index: Mapping[str, int],
-    metadata: Mapping[str, Any],
-    folder: Path,
-    overwrite: bool = False,
-) -> Path:
-    """Write an export folder with the ``.keras`` file ``model`` in it.
+def _write(trained: Trained, folder: Path) -> None:
+    shutil.copyfile(trained.path, folder / MODEL)
 
-    Args:
-        model: made of plain Keras layers, as ``train_trial`` saves it; copied.
-        word_index: every word of the corpus -> rank, 1 = most frequent.
-        metadata: see :func:`imdbtune.export.folder.write_export`.
-        folder: where to.
-        overwrite: replace the files of an export that is there.
 
-    Returns:
-        The absolute path of the folder.
+def _load(export: Export) -> Run:
+    """One function for every batch size and length, traced once."""
+    try:
+        model = load_keras(export.folder / MODEL)
+    except UserError as error:
+        raise damaged(export.folder, str(error)) from error
+    import tensorflow as tf
 
-    Raises:
-        UserError: ``model`` is no ``.keras`` file, or the folder cannot be written.
-    """
-    check_archive(model)
-    params = TrialParams.from_values(metadata["parameters"])
-    usage = _USAGE.format(separators=SEPARATORS, vocabulary=params.vocabulary, maxlen=params.maxlen)
+    signature = [tf.TensorSpec((None, None), tf.int32)]
+    graph = tf.function(lambda ids: model(ids, training=False), input_signature=signature)
 
-    def add_model(new: Path) -> None:
-        shutil.copyfile(model, new / MODEL)
+    def run(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        chances: npt.NDArray[np.float32] = graph(ids).numpy()
+        return chances
 
-    return write_export(folder, MODEL_FORMAT, add_model, word_index, metadata, usage, overwrite)
+    return run
+
+
+KERAS = Format(
+    name="keras",
+    about="Keras, to train on or to look into",
+    files=(MODEL,),
+    write=_write,
+    load=_load,
+    usage=_USAGE,
+    runs_on=("keras", "tensorflow"),
+)

@@ -11,12 +11,13 @@ _TEXT = """\
 # {label}
 
 A recurrent network that tells whether an English movie review is positive. `metadata.json` says
-how it was trained and how good it is, `vocabulary.json` holds the rank of each word.
+how it was trained and how good it is, `vocabulary.json` holds the rank of each word, `encode.py`
+turns text into ids with Python's standard library alone. The scripts below run in this folder.
 
 ## With imdbtune
 
 ```sh
-imdbtune predict . "A wonderful film, and so well played."
+imdbtune predict --model . "A wonderful film, and so well played."
 ```
 
 {usage}
@@ -26,6 +27,7 @@ Letters A to Z in lower case, punctuation (not the apostrophe) replaced by space
 words that are not in `vocabulary.json` are left out. The ids are 1, then rank + 3 of each word,
 or 2 if that is {vocabulary} or more. The last {maxlen} ids are kept;
 {padding}.
+`encode.py` does so, by what `metadata.json` says.
 """
 
 

@@ -1,9 +1,13 @@
-"""An exported model means the same with imdbtune and with Keras alone, and is safe to open."""
+"""An exported model means the same in every format, without imdbtune, and is safe to open.
+
+One process for each format runs the scripts of the READMEs, on all models at once.
+"""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -15,8 +19,12 @@ import keras
 import numpy as np
 import pytest
 
-from imdbtune.errors import UserError
-from imdbtune.export.keras_format import export_keras
+from imdbtune.cli.app import app
+from imdbtune.errors import ExportFailed, UserError
+from imdbtune.export import formats, verify
+from imdbtune.export.folder import read_export, write_export
+from imdbtune.export.format import Format, Trained
+from imdbtune.export.formats import FORMATS
 from imdbtune.model import plain_model
 from imdbtune.params import TrialParams
 from imdbtune.predict import Predictor
@@ -46,19 +54,32 @@ TEXTS = [
     "w3 " * 10_000,
 ]
 
-RUN_ALL = """
-import json, os, sys
-sys.path = [p for p in sys.path if p]
-given = json.load(open(sys.argv[1]))
-results = []
-for folder, script in given["jobs"]:
-    os.chdir(folder)
-    names = {}
-    exec(compile(script, folder, "exec"), names)
-    results.append([float(p) for p in names["probabilities"](given["texts"])])
-assert not [name for name in sys.modules if name.startswith("imdbtune")]
-print(json.dumps(results))
-"""
+# NumPy and ONNX have equations of their own, for every model. The others save what Keras does,
+# which takes seconds, and need not be shown each of its layers.
+HARD, GRUS, BOOK = "lstm both ways, max and mean", "two gru, max", "lstm as in the book"
+SOME = {
+    "keras": (HARD, BOOK),
+    "savedmodel": (HARD, BOOK),
+    "litert": (HARD, GRUS),
+    "mlflow": (HARD,),
+}
+PAIRS = [(f, m) for m in MODELS for f in FORMATS if m in SOME.get(f, MODELS)]
+
+
+def formats_of(model: str) -> tuple[str, ...]:
+    return ("keras", *(f for f, m in PAIRS if m == model and f != "keras"))
+
+
+def available(names: tuple[str, ...]) -> list[Format]:
+    """Those formats whose extra is installed."""
+    found = []
+    for name in names:
+        try:
+            FORMATS[name].check_installed()
+        except UserError:
+            continue
+        found.append(FORMATS[name])
+    return found
 
 
 def random_model(params: TrialParams, masked: bool) -> keras.Model:
@@ -74,53 +95,78 @@ def weights(model: keras.Model) -> list[Any]:
     return [w.numpy() for w in model.weights]
 
 
-def export(params: TrialParams, batching: str, folder: Path) -> Path:
-    model = random_model(params, masked=batching == "buckets")
-    trained = folder.with_suffix(".keras")
-    model.save(trained)
-    metadata = {"parameters": params.as_dict(), "batching": batching}
-    return export_keras(trained, WORD_INDEX, metadata, folder)
+def trained(params: TrialParams, batching: str, path: Path) -> Trained:
+    masked = batching == "buckets"
+    random_model(params, masked).save(path)
+    return Trained(path, params, masked)
+
+
+def export(
+    params: TrialParams, batching: str, folder: Path, names: tuple[str, ...] = ("keras",)
+) -> Path:
+    """An export that has not been tried yet."""
+    model = trained(params, batching, folder.with_suffix(".keras"))
+    made = available(names)
+    return write_export(
+        folder,
+        [f.name for f in made],
+        lambda new: formats.write_models(made, model, new),
+        lambda new: {f.name: {} for f in made},
+        WORD_INDEX,
+        {"parameters": params.as_dict(), "batching": batching},
+        formats.usage(made),
+    )
 
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("exports")
-    return {name: export(*MODELS[name], root / str(i)) for i, name in enumerate(MODELS)}
+    return {
+        name: export(*MODELS[name], root / str(i), formats_of(name))
+        for i, name in enumerate(MODELS)
+    }
 
 
 @pytest.fixture(scope="module")
-def with_keras_alone(
-    exports: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, list[float]]:
-    """What the scripts in the READMEs say, run in a fresh process without imdbtune."""
-    jobs = tmp_path_factory.mktemp("jobs") / "jobs.json"
-    scripts = [[str(folder), script_in(folder / "README.md")] for folder in exports.values()]
-    jobs.write_text(json.dumps({"jobs": scripts, "texts": TEXTS}))
-    ran = subprocess.run(
-        [sys.executable, "-I", "-c", RUN_ALL, str(jobs)],
-        cwd=jobs.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return dict(zip(exports, json.loads(ran.stdout.splitlines()[-1]), strict=True))
+def expected(exports: dict[str, Path]) -> dict[str, list[float]]:
+    """The answers of Keras, by way of this package."""
+    return {
+        name: list(Predictor.load(folder, "keras").probabilities(TEXTS, batch_size=4))
+        for name, folder in exports.items()
+    }
 
 
-def script_in(readme: Path) -> str:
-    (script,) = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
-    imported = re.findall(r"^(?:import|from) (\w+)", script, re.MULTILINE)
-    assert set(imported) == {"json", "keras", "numpy"}
-    return str(script)
+@pytest.fixture(scope="module")
+def alone(exports: dict[str, Path]) -> Callable[[str], dict[str, Any]]:
+    """The answers of the scripts in the READMEs, by model."""
+    known: dict[str, dict[str, Any]] = {}
+
+    def answers(name: str) -> dict[str, Any]:
+        if name not in known:
+            models = [m for f, m in PAIRS if f == name]
+            folders = [exports[m] for m in models]
+            found = verify.answers_alone(FORMATS[name], folders, TEXTS)
+            known[name] = dict(zip(models, found, strict=True))
+        return known[name]
+
+    return answers
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_imdbtune_and_keras_alone_agree(
-    name: str, exports: dict[str, Path], with_keras_alone: dict[str, list[float]]
+@pytest.mark.parametrize(("name", "model"), PAIRS)
+def test_every_format_answers_as_keras_does(
+    name: str,
+    model: str,
+    exports: dict[str, Path],
+    expected: dict[str, list[float]],
+    alone: Callable[[str], dict[str, Any]],
 ) -> None:
-    ours = list(Predictor.load(exports[name]).probabilities(TEXTS, batch_size=4))
-    assert np.ptp(ours) > 0.01
-    np.testing.assert_allclose(ours, with_keras_alone[name], rtol=0, atol=1e-5)
+    """In a fresh process without this package; and within it, where batches are cut otherwise."""
+    if not available((name,)):
+        pytest.skip(f"needs the extra {name}")
+    assert np.ptp(expected[model]) > 0.01
+    np.testing.assert_allclose(alone(name)[model], expected[model], rtol=0, atol=1e-5)
+    ours = list(Predictor.load(exports[model], name).probabilities(TEXTS, batch_size=3))
+    np.testing.assert_allclose(ours, expected[model], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -129,6 +175,137 @@ def test_company_does_not_change_a_prediction(name: str, exports: dict[str, Path
     together = list(predictor.probabilities(TEXTS))
     alone = [next(predictor.probabilities([text])) for text in TEXTS]
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+
+
+def test_scripts_leave_nothing_in_the_folder_and_all_files_are_listed(
+    exports: dict[str, Path], alone: Callable[[str], dict[str, Any]]
+) -> None:
+    folder = exports[HARD]
+    made = available(tuple(FORMATS))
+    for one in made:
+        alone(one.name)
+    common = ["README.md", "encode.py", "metadata.json", "vocabulary.json"]
+    files = sorted([*common, *(file for one in made for file in one.files)])
+    assert sorted(path.name for path in folder.iterdir()) == files
+    assert read_export(folder).metadata["files"] == files
+
+
+def test_no_format_holds_code_of_this_package(exports: dict[str, Path]) -> None:
+    """Neither a layer of ours nor a pickle; words of it in prose are all right."""
+    for path in exports[HARD].rglob("*"):
+        if path.is_file() and path.name not in ("README.md", "metadata.json"):
+            text = path.read_bytes()
+            assert not re.search(rb"(?:import|from) imdbtune|imdbtune[.>]\w+[.>]\w", text), path
+            assert path.suffix != ".pkl"
+
+
+def test_the_commands_in_the_readme_run(
+    exports: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = exports[HARD]
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    lines = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    ours, numpy_alone = map(shlex.split, lines)
+    assert ours[0] == "imdbtune"
+    monkeypatch.chdir(folder)
+    app(ours[1:], standalone_mode=False)
+    assert "0." in capfd.readouterr().out
+    assert numpy_alone[0] == "python"
+    command = [sys.executable, "-B", *numpy_alone[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"(0\.\d{4}  .+\n){2}", done.stdout)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Callable[..., Path]:
+    """Exports a small model as a user does, tried and all."""
+
+    def call(folder: Path, names: tuple[str, ...] = ("numpy",)) -> Path:
+        params = TrialParams(rnn="gru", **SMALL)
+        metadata = {"parameters": params.as_dict(), "batching": "buckets"}
+        model = trained(params, "buckets", tmp_path / "small.keras")
+        return formats.export_model(model, names, WORD_INDEX, TEXTS[1:4], metadata, folder)
+
+    return call
+
+
+def test_the_difference_is_written_down(small: Callable[..., Path], tmp_path: Path) -> None:
+    checked = read_export(small(tmp_path / "new")).formats
+    assert checked["numpy"]["reviews"] == 3
+    assert 0 <= checked["numpy"]["largest_difference"] < 1e-6
+
+
+def other_weights(model: Trained, folder: Path) -> None:
+    weights = model.weights()
+    weights["output.bias"] = weights["output.bias"] + 0.01
+    changed = dataclasses.replace(model)
+    object.__setattr__(changed, "weights", lambda: weights)
+    FORMATS["numpy"].write(changed, folder)
+
+
+def lost_weights(model: Trained, folder: Path) -> None:
+    weights = {name: w * np.nan for name, w in model.weights().items()}
+    changed = dataclasses.replace(model)
+    object.__setattr__(changed, "weights", lambda: weights)
+    FORMATS["numpy"].write(changed, folder)
+
+
+def without_weights(model: Trained, folder: Path) -> None:
+    FORMATS["numpy"].write(model, folder)
+    (folder / "model.npz").unlink()
+
+
+def with_our_package(model: Trained, folder: Path) -> None:
+    FORMATS["numpy"].write(model, folder)
+    predict = folder / "predict.py"
+    predict.write_text(f"import imdbtune\n{predict.read_text()}")
+
+
+def with_tensorflow(model: Trained, folder: Path) -> None:
+    FORMATS["numpy"].write(model, folder)
+    predict = folder / "predict.py"
+    predict.write_text(f"import tensorflow\n{predict.read_text()}")
+
+
+def no_converter(model: Trained, folder: Path) -> None:
+    raise NotImplementedError("no such operator\nand a page of details")
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (other_weights, r"answers otherwise than in Keras, by \d\.\de-03 on one of 3 reviews"),
+        (lost_weights, "answers otherwise than in Keras, by nan"),
+        (without_weights, r"cannot be used by itself \(FileNotFoundError: .*model\.npz"),
+        (with_our_package, "cannot be used by itself .*imdbtune"),
+        (with_tensorflow, "cannot be used by itself .*tensorflow"),
+        (no_converter, r"cannot be written in the format numpy \(no such operator\)"),
+    ],
+)
+def test_what_fails_leaves_nothing(
+    small: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[Trained, Path], None],
+    says: str,
+) -> None:
+    with monkeypatch.context() as patch:
+        broken = dataclasses.replace(FORMATS["numpy"], write=write)
+        patch.setattr(formats, "FORMATS", FORMATS | {"numpy": broken})
+        with pytest.raises(ExportFailed, match=says) as raised:
+            small(tmp_path / "parent" / "new")
+    assert len(str(raised.value).splitlines()) == 1
+    assert list((tmp_path / "parent").iterdir()) == []
+
+
+def test_a_missing_package_is_named_with_its_extra(
+    small: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = dataclasses.replace(FORMATS["onnx"], installed_by=("no_such_package",))
+    monkeypatch.setitem(FORMATS, "onnx", absent)
+    with pytest.raises(UserError, match=r"needs no_such_package.* pip install 'imdbtune\[onnx\]'"):
+        small(tmp_path / "new", ("numpy", "onnx"))
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.fixture

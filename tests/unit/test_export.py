@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import stat
 import zipfile
 from collections.abc import Callable
@@ -12,13 +13,15 @@ from typing import Any
 
 import pytest
 
+from imdbtune.data.text import Tokenizer
 from imdbtune.errors import UserError
-from imdbtune.export.folder import read_export
-from imdbtune.export.keras_format import export_keras
+from imdbtune.export.encode import encode
+from imdbtune.export.folder import read_export, write_export
+from imdbtune.export.formats import FORMATS, parse_formats
 from imdbtune.keras_file import check_archive
 from imdbtune.params import TrialParams
 
-FILES = ["README.md", "metadata.json", "model.keras", "vocabulary.json"]
+FILES = ["README.md", "encode.py", "metadata.json", "model.keras", "vocabulary.json"]
 WORDS = {"the": 1, "don't": 2, "é": 3, "\ud800": 4}
 METADATA = {
     "parameters": TrialParams(rnn="gru", vocabulary=200, maxlen=30).as_dict(),
@@ -41,8 +44,15 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def write(model: Path) -> Write:
     def call(folder: Path, **changed: Any) -> Path:
-        arguments = {"word_index": WORDS, "metadata": METADATA} | changed
-        return export_keras(model, folder=folder, **arguments)
+        arguments = {
+            "formats": ["keras"],
+            "add_models": lambda new: shutil.copyfile(model, new / "model.keras"),
+            "check": lambda new: {"keras": {"reviews": 3}},
+            "word_index": WORDS,
+            "metadata": METADATA,
+            "usage": "",
+        }
+        return write_export(folder, **arguments | changed)
 
     return call
 
@@ -58,7 +68,8 @@ def test_what_is_written_is_read_again(write: Write, model: Path, tmp_path: Path
     assert (folder / "model.keras").read_bytes() == model.read_bytes()
     export = read_export(folder)
     assert export.word_index == WORDS
-    assert (export.model_format, export.vocabulary, export.maxlen) == ("keras", 200, 30)
+    assert (export.vocabulary, export.maxlen) == (200, 30)
+    assert export.formats == {"keras": {"reviews": 3}}
     assert export.batching == "buckets"
     assert export.metadata["metrics"] == METADATA["metrics"]
     assert export.metadata["files"] == FILES
@@ -189,15 +200,67 @@ def test_a_corpus_without_words_is_refused(write: Write, tmp_path: Path) -> None
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("fails", ["add_models", "check"])
+def test_what_goes_wrong_leaves_nothing(write: Write, tmp_path: Path, fails: str) -> None:
+    def fail(new: Path) -> None:
+        (new / "half").write_text("x")
+        raise UserError("no such format")
+
+    old = write(tmp_path / "old")
+    before = contents(tmp_path)
+    for folder, overwrite in ((tmp_path / "new", False), (old, True)):
+        with pytest.raises(UserError, match="no such format"):
+            write(folder, overwrite=overwrite, **{fails: fail})
+    assert contents(tmp_path) == before
+
+
+def test_an_export_of_the_first_version_is_still_read(write: Write, tmp_path: Path) -> None:
+    """It named no formats: it had one."""
+    folder = write(tmp_path / "new")
+    document = json.loads((folder / "metadata.json").read_text())
+    del document["formats"], document["separators"]
+    (folder / "metadata.json").write_text(json.dumps({**document, "model_format": "keras"}))
+    assert read_export(folder).formats == {"keras": {}}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "The don't É", "é the-the nothing", "the " * 40, "\0\ud800 x"]
+)
+def test_the_encoder_beside_a_model_reads_as_ours_does(
+    write: Write, tmp_path: Path, text: str
+) -> None:
+    folder = write(tmp_path / "new")
+    ours = Tokenizer(WORDS).encode(text, 200)[-30:].tolist()
+    assert encode(text, folder) == [0] * (30 - len(ours)) + ours
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("keras", ("keras",)),
+        ("onnx, keras,onnx", ("onnx", "keras")),
+        ("all", tuple(FORMATS)),
+        ("numpy,all", tuple(FORMATS)),
+    ],
+)
+def test_formats_as_people_write_them(text: str, names: tuple[str, ...]) -> None:
+    assert parse_formats(text) == names
+
+
+@pytest.mark.parametrize("text", ["", "onxn", "keras,", "Keras", "keras onnx"])
+def test_unknown_formats(text: str) -> None:
+    with pytest.raises(UserError, match=r"format '.*' is not known; allowed: keras, .*all"):
+        parse_formats(text)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"not a zip", "cut"])
-def test_no_model(write: Write, model: Path, tmp_path: Path, content: bytes | str | None) -> None:
+def test_no_model(model: Path, content: bytes | str | None) -> None:
     if content is None:
         model.unlink()
     else:
         model.write_bytes(model.read_bytes()[:-9] if content == "cut" else bytes(content))
     with pytest.raises(UserError, match=r"not a readable \.keras file"):
-        write(tmp_path / "new")
-    assert not (tmp_path / "new").exists()
+        check_archive(model)
 
 
 @pytest.mark.parametrize(

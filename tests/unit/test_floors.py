@@ -41,9 +41,14 @@ FLOORS = {
         "results",
     ],
     "4 searching and exporting": [
-        "worker oracles journal leaderboard preloaded export.readme",
+        "worker oracles journal leaderboard registry preloaded",
+        "export.readme export.encode export.mlflow_code",
         "cluster resuming reproduction export.folder",
-        "tuner export.keras_format",
+        "tuner export.format",
+        "export.keras_format export.savedmodel_format export.litert_format export.onnx_format "
+        "export.numpy_format export.verify",
+        "export.mlflow_format",
+        "export.formats",
         "predict",
     ],
     "5 Python API": [

@@ -166,7 +166,7 @@ def change(folder: Path, **changed: Any) -> None:
     document = {
         "format": FORMAT,
         "format_version": 1,
-        "model_format": "keras",
+        "formats": {"keras": {}},
         "vocabulary": 50,
         "maxlen": 12,
         "batching": "buckets",
@@ -220,9 +220,15 @@ def test_another_version(folder: Path, version: object) -> None:
         Predictor.load(folder)
 
 
-def test_another_model_format(folder: Path) -> None:
-    change(folder, model_format="onnx")
-    with pytest.raises(UserError, match="is an export for onnx"):
+def test_a_format_that_the_folder_lacks(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"'onnx' is not known; allowed: keras"):
+        Predictor.load(folder, "onnx")
+
+
+@pytest.mark.parametrize("formats", [None, [], {}, "keras", {"caffe": {}}])
+def test_no_format_that_is_known(folder: Path, formats: object) -> None:
+    change(folder, formats=formats)
+    with pytest.raises(UserError, match=r"is damaged: .*format.* Export the model again"):
         Predictor.load(folder)
 
 

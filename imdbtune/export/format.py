@@ -1,0 +1,66 @@
+"""What a format is, and what it is made from."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imdbtune.errors import UserError
+from imdbtune.export.folder import Export
+from imdbtune.keras_file import load_keras
+from imdbtune.params import TrialParams
+
+if TYPE_CHECKING:
+    import keras
+
+Run = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model."""
+
+    path: Path  # a .keras file of plain layers
+    params: TrialParams
+    masked: bool  # it passes padding over; else reviews are always padded to maxlen
+
+    @functools.cached_property
+    def model(self) -> keras.Model:
+        """The model of the file."""
+        return load_keras(self.path)
+
+    def weights(self) -> dict[str, Any]:
+        """Its weights by the names that :func:`imdbtune.reference.network` reads."""
+        from imdbtune.model import named_weights
+
+        return named_weights(self.model, self.params)
+
+
+@dataclass(frozen=True)
+class Format:
+    """One form of an exported model; the files of all forms lie in one folder."""
+
+    name: str
+    about: str  # what it is for, in a few words
+    files: tuple[str, ...]  # files and folders that it adds, the model first
+    write: Callable[[Trained, Path], None]  # adds them
+    load: Callable[[Export], Run]  # ids (batch, time) to probabilities (batch, 1), for imdbtune
+    usage: str  # Markdown; its Python block defines probabilities(texts), without imdbtune
+    runs_on: tuple[str, ...]  # the packages which that block may import
+    installed_by: tuple[str, ...] = ()  # packages that come with the extra of the format's name
+
+    def check_installed(self) -> None:
+        """Raise UserError unless the packages of the format's extra are there."""
+        missing = [name for name in self.installed_by if importlib.util.find_spec(name) is None]
+        if missing:
+            raise UserError(
+                f"the format {self.name} needs {' and '.join(missing)}, not installed here; "
+                f"install the extra: pip install 'imdbtune[{self.name}]'."
+            )

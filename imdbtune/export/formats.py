@@ -1,0 +1,116 @@
+"""All formats, and the export of a model in several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from imdbtune.errors import ExportFailed, ImdbtuneError, not_one_of
+from imdbtune.export.folder import write_export
+from imdbtune.export.format import Format, Trained
+from imdbtune.export.keras_format import KERAS
+from imdbtune.export.litert_format import LITERT
+from imdbtune.export.mlflow_format import MLFLOW
+from imdbtune.export.numpy_format import NUMPY
+from imdbtune.export.onnx_format import ONNX
+from imdbtune.export.savedmodel_format import SAVEDMODEL
+from imdbtune.export.verify import check_answers
+from imdbtune.keras_file import check_archive
+
+# imdbtune predicts with the first one that a folder has.
+FORMATS = {f.name: f for f in (KERAS, SAVEDMODEL, MLFLOW, NUMPY, ONNX, LITERT)}
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """Names of formats out of ``keras,onnx``; ``all`` stands for all of them.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    names = dict.fromkeys(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in (*FORMATS, "all"):
+            raise not_one_of("format", name, (*FORMATS, "all"))
+    return tuple(FORMATS) if "all" in names else tuple(names)
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Raise UserError unless what the formats need is installed."""
+    for name in names:
+        FORMATS[name].check_installed()
+
+
+def export_model(
+    trained: Trained,
+    names: Sequence[str],
+    word_index: Mapping[str, int],
+    texts: Sequence[str],
+    metadata: Mapping[str, Any],
+    folder: Path,
+    overwrite: bool = False,
+) -> Path:
+    """Write an export folder with a model in the formats ``names``.
+
+    Each is opened again in a process without imdbtune, and must answer to ``texts`` as Keras does.
+
+    Args:
+        trained: the model.
+        names: of formats.
+        word_index: every word of the corpus -> rank, 1 = most frequent.
+        texts: reviews of the corpus.
+        metadata: see :func:`imdbtune.export.folder.write_export`.
+        folder: where to.
+        overwrite: replace the files of an export that is there.
+
+    Returns:
+        The absolute path of the folder.
+
+    Raises:
+        UserError: the model is no ``.keras`` file, the folder cannot be written, or a format's
+            packages are missing.
+        ExportFailed: a format cannot hold the model, or answers otherwise.
+    """
+    check_archive(trained.path)
+    check_installed(names)
+    formats = [FORMATS[name] for name in names]
+    return write_export(
+        folder,
+        names,
+        lambda new: write_models(formats, trained, new),
+        lambda new: check_answers(formats, trained, word_index, texts, new),
+        word_index,
+        metadata,
+        usage(formats),
+        overwrite,
+    )
+
+
+def write_models(formats: Sequence[Format], trained: Trained, folder: Path) -> None:
+    """Add the model's files in each of the formats.
+
+    Raises:
+        ExportFailed: a converter has failed.
+    """
+    for made in formats:
+        try:
+            made.write(trained, folder)
+        except (ImdbtuneError, OSError):
+            raise
+        except Exception as error:  # converters raise whatever they stumble over
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise ExportFailed(
+                f"the model cannot be written in the format {made.name} ({reason}); nothing was "
+                "written. Leave that format out."
+            ) from error
+
+
+def usage(formats: Sequence[Format]) -> str:
+    """What the README says of the formats."""
+    rows = [f"| {f.name} | {', '.join(map(_quoted, f.files))} | {f.about} |" for f in formats]
+    table = ["| format | files | for |", "| --- | --- | --- |", *rows, ""]
+    return "\n".join([*table, *(f.usage for f in formats)])
+
+
+def _quoted(name: str) -> str:
+    return f"`{name}`"

@@ -1,0 +1,92 @@
+"""Export as arrays with a predictor in NumPy alone, which can be read from end to end."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from imdbtune import reference
+from imdbtune.export.folder import Export
+from imdbtune.export.format import Format, Run, Trained
+from imdbtune.params import TrialParams
+
+MODEL = "model.npz"
+PREDICT = "predict.py"
+REFERENCE = "reference.py"
+
+_PREDICT = '''\
+"""The probability that a review is positive, with NumPy alone: python predict.py "good film"."""
+
+import sys
+
+import numpy as np
+
+from encode import HERE, encode, read
+from reference import network
+
+about = read(HERE, "metadata.json")
+with np.load(HERE / "model.npz", allow_pickle=False) as arrays:
+    weights = dict(arrays)
+
+
+def probabilities(texts):
+    """One number for each text, from 0 to 1."""
+    ids = np.array([encode(text) for text in texts], dtype="int32")
+    rnn, pooling = about["parameters"]["rnn"], about["parameters"]["pooling"]
+    return network(weights, ids, rnn, pooling, masked=about["batching"] != "padded")[:, 0]
+
+
+if __name__ == "__main__":
+    for text in sys.argv[1:]:
+        print(f"{probabilities([text])[0]:.4f}  {text[:60]}")
+'''
+
+_USAGE = """\
+## NumPy alone
+
+`reference.py` has the equations, `model.npz` the weights (no pickle), `predict.py` uses them:
+
+```sh
+python predict.py "A wonderful film, and so well played." "Two hours of boredom."
+```
+
+```python
+from predict import probabilities
+
+print(probabilities(["A wonderful film, and so well played.", "Two hours of boredom."]))
+```
+"""
+
+
+def _write(trained: Trained, folder: Path) -> None:
+    np.savez(folder / MODEL, allow_pickle=False, **trained.weights())
+    shutil.copyfile(str(reference.__file__), folder / REFERENCE)
+    (folder / PREDICT).write_text(_PREDICT, encoding="utf-8")
+
+
+def _load(export: Export) -> Run:
+    """By this package's own code: none of the folder is run."""
+    params = TrialParams.from_values(export.metadata["parameters"])
+    with np.load(export.folder / MODEL, allow_pickle=False) as arrays:
+        weights = dict(arrays)
+    masked = export.batching != "padded"
+
+    def run(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        chances = reference.network(weights, ids, params.rnn, params.pooling, masked)
+        return chances.astype(np.float32)
+
+    return run
+
+
+NUMPY = Format(
+    name="numpy",
+    about="anywhere Python runs; reading how it works",
+    files=(MODEL, PREDICT, REFERENCE),
+    write=_write,
+    load=_load,
+    usage=_USAGE,
+    runs_on=(),
+)

@@ -1,0 +1,221 @@
+"""Export as ONNX, with ONNX's own recurrent operators: no converter stands between.
+
+The reviews of a batch are moved to the front, because the operators take lengths, and padding
+behind them; a model without a mask reads the padding where it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imdbtune.export.folder import Export
+from imdbtune.export.format import Format, Run, Trained
+
+MODEL = "model.onnx"
+OPSET = 17  # of 2022: what most runtimes understand; with its IR version
+IR_VERSION = 8
+
+OPERATORS = {"simple_rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
+# Where ONNX has the gates of a kernel: its i, o, f, c are Keras's 0, 3, 1, 2.
+GATES = {"simple_rnn": (0,), "lstm": (0, 3, 1, 2), "gru": (0, 1, 2)}
+
+_USAGE = """\
+## ONNX
+
+With `pip install onnxruntime numpy`; any number of reviews, of any length, padding at the front:
+
+```python
+import numpy as np
+import onnxruntime
+
+from encode import encode
+
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+
+
+def probabilities(texts):
+    ids = np.array([encode(text) for text in texts], dtype="int32")
+    return session.run(["probability"], {"ids": ids})[0][:, 0]
+
+
+print(probabilities(["A wonderful film, and so well played.", "Two hours of boredom."]))
+```
+"""
+
+
+class _Graph:
+    """Nodes and constants that are being added up; a value is known by its name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, array: npt.NDArray[Any], name: str = "") -> str:
+        from onnx import numpy_helper
+
+        name = name or f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def numbers(self, *values: int) -> str:
+        return self.constant(np.array(values, np.int64))
+
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """A node with one output that is used."""
+        return self.add_all(operator, *inputs, outputs=[output or self._name()], **attributes)[0]
+
+    def add_all(
+        self, operator: str, *inputs: str, outputs: list[str], **attributes: Any
+    ) -> list[str]:
+        from onnx import helper
+
+        name = f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, outputs, name, **attributes))
+        return outputs
+
+    def _name(self) -> str:
+        return f"value_{len(self.nodes)}"
+
+
+def _write(trained: Trained, folder: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = _Graph()
+    _network(graph, trained)
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT32, ["batch", "time"])
+    chance = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["batch", 1])
+    made = helper.make_graph(graph.nodes, trained.params.label, [ids], [chance], graph.constants)
+    model = helper.make_model(
+        made,
+        producer_name="imdbtune",
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+    )
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, folder / MODEL)
+
+
+def _network(graph: _Graph, trained: Trained) -> None:
+    """Ids (batch, time) to probability (batch, 1)."""
+    params, weights = trained.params, trained.weights()
+    is_word = graph.add("Cast", graph.add("Cast", "ids", to=_BOOL), to=_FLOAT)
+    ids, lengths = "ids", ""
+    if trained.masked:
+        ids, is_word, lengths = _to_the_front(graph, is_word)
+    embedding = graph.constant(weights["embedding"], "embedding")
+    vectors = graph.add("Gather", embedding, ids)
+    sequence = graph.add("Transpose", vectors, perm=[1, 0, 2])
+    for level in range(1, params.depth + 1):
+        sequence, last = _level(graph, params.rnn, weights, level, sequence, lengths)
+    if params.pooling == "last":
+        features = last
+    else:
+        features = _pooled(graph, params.pooling, sequence, is_word)
+    kernel, bias = (graph.constant(weights[f"output.{part}"]) for part in ("kernel", "bias"))
+    graph.add("Sigmoid", graph.add("Gemm", features, kernel, bias), output="probability")
+
+
+_FLOAT, _INT32, _INT64, _BOOL = 1, 6, 7, 9  # onnx.TensorProto's numbers of types
+
+
+def _to_the_front(graph: _Graph, is_word: str) -> tuple[str, str, str]:
+    """Each row's ids without the padding before them, which follows them now.
+
+    Returns ids, where they are words (1.0, else 0.0), and how many they are (batch,).
+    """
+    count = graph.add("ReduceSum", is_word, graph.numbers(1), keepdims=1)
+    count = graph.add("Cast", count, to=_INT64)
+    time = graph.add("Gather", graph.add("Shape", "ids"), graph.numbers(1))
+    one, zero = graph.constant(np.array(1)), graph.constant(np.array(0))
+    places = graph.add("Range", zero, graph.add("Squeeze", time), one)
+    moved = graph.add("Add", places, graph.add("Sub", time, count))
+    ids = graph.add("GatherElements", "ids", graph.add("Mod", moved, time), axis=1)
+    is_word = graph.add("Cast", graph.add("Cast", ids, to=_BOOL), to=_FLOAT)
+    lengths = graph.add("Cast", graph.add("Squeeze", count, graph.numbers(1)), to=_INT32)
+    return ids, is_word, lengths
+
+
+def _level(
+    graph: _Graph, rnn: str, weights: dict[str, Any], level: int, sequence: str, lengths: str
+) -> tuple[str, str]:
+    """One level over (time, batch, features): all outputs alike, and the last (batch, features)."""
+    ways = [way for way in ("forward", "backward") if f"{way}_{level}.bias" in weights]
+    parts = [_for_onnx(rnn, weights, f"{way}_{level}") for way in ways]
+    stacked = [graph.constant(np.stack(arrays)) for arrays in zip(*parts, strict=True)]
+    units = len(weights[f"forward_{level}.recurrent_kernel"])
+    options = {"linear_before_reset": 1} if rnn == "gru" else {}
+    outputs, last = graph.add_all(
+        OPERATORS[rnn],
+        sequence,
+        *stacked,
+        lengths,
+        outputs=[f"outputs_{level}", f"last_{level}"],
+        hidden_size=units,
+        direction="bidirectional" if len(ways) == 2 else "forward",
+        **options,
+    )
+    joined = graph.numbers(0, 0, len(ways) * units)  # 0: the size that is there
+    outputs = graph.add("Reshape", graph.add("Transpose", outputs, perm=[0, 2, 1, 3]), joined)
+    flat = graph.numbers(0, len(ways) * units)
+    return outputs, graph.add("Reshape", graph.add("Transpose", last, perm=[1, 0, 2]), flat)
+
+
+def _for_onnx(rnn: str, weights: dict[str, Any], cell: str) -> list[npt.NDArray[Any]]:
+    """Kernel, recurrent kernel and the two biases of a cell as the operators want them."""
+
+    def gates(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        split = np.split(array, len(GATES[rnn]), axis=-1)
+        return np.concatenate([split[at] for at in GATES[rnn]], axis=-1)
+
+    bias = weights[f"{cell}.bias"]
+    two = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
+    kernels = [gates(weights[f"{cell}.{part}"]).T for part in ("kernel", "recurrent_kernel")]
+    return [*kernels, gates(two).reshape(-1)]
+
+
+def _pooled(graph: _Graph, pooling: str, sequence: str, is_word: str) -> str:
+    """Max and/or mean over the words of (time, batch, features), as the Keras model has them."""
+    axis = graph.numbers(0)
+    words = graph.add("Unsqueeze", graph.add("Transpose", is_word, perm=[1, 0]), graph.numbers(2))
+    pooled = []
+    if pooling in ("max", "max_mean"):
+        lowest = graph.constant(np.array(-1, np.float32))
+        kept = graph.add("Where", graph.add("Cast", words, to=_BOOL), sequence, lowest)
+        pooled.append(graph.add("ReduceMax", kept, axes=[0], keepdims=0))
+    if pooling in ("mean", "max_mean"):
+        total = graph.add("ReduceSum", graph.add("Mul", sequence, words), axis, keepdims=0)
+        count = graph.add("ReduceSum", words, axis, keepdims=0)
+        count = graph.add("Max", count, graph.constant(np.array(1, np.float32)))
+        pooled.append(graph.add("Div", total, count))
+    return pooled[0] if len(pooled) == 1 else graph.add("Concat", *pooled, axis=1)
+
+
+def _load(export: Export) -> Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        export.folder / MODEL, providers=["CPUExecutionProvider"]
+    )
+
+    def run(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        chances: npt.NDArray[np.float32] = session.run(["probability"], {"ids": ids})[0]
+        return chances
+
+    return run
+
+
+ONNX = Format(
+    name="onnx",
+    about="ONNX Runtime, in any language",
+    files=(MODEL,),
+    write=_write,
+    load=_load,
+    usage=_USAGE,
+    runs_on=("onnxruntime",),
+    installed_by=("onnx", "onnxruntime"),
+)

@@ -1,0 +1,144 @@
+"""MLflow's model registry: a winner as a version of a model, and models by their URI."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imdbtune import tracking
+from imdbtune.errors import UserError, shown
+from imdbtune.results import Trial
+from imdbtune.store import hide_secrets
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ALIAS = "champion"
+SCORE = "imdbtune.score"
+URIS = ("models:", "runs:")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model."""
+
+    name: str
+    number: str
+
+    @property
+    def uri(self) -> str:
+        """The model as others name it, whichever version is the champion."""
+        return f"models:/{self.name}@{ALIAS}"
+
+
+def check_name(name: str) -> None:
+    """Raise UserError unless a registered model may have this name."""
+    if not name.strip() or not name.isprintable() or any(c in name for c in "/:@#?%"):
+        raise UserError(
+            f"a model cannot be registered as {shown(name)}; give a name of letters, digits, "
+            "spaces, dots, - and _."
+        )
+
+
+def register(client: MlflowClient, trial: Trial, name: str, model: Path) -> Version:
+    """Upload an MLflow model to a trial's run, and make it the champion among ``name``'s versions.
+
+    Args:
+        client: of the store that has the run.
+        trial: the model's trial; the version is tagged with where it comes from.
+        name: of the registered model, which is made if there is none.
+        model: a folder with an ``MLmodel`` in it.
+
+    Raises:
+        UserError: the store refuses it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    check_name(name)
+    place = f"registered/{uuid.uuid4().hex[:12]}"
+    try:
+        client.log_artifacts(trial.run_id, str(model), place)
+        source = f"{client.get_run(trial.run_id).info.artifact_uri}/{place}"
+        _make_known(client, name)
+        made = client.create_model_version(name, source, trial.run_id, tags=_tags(trial))
+        client.set_registered_model_alias(name, ALIAS, made.version)
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"the model cannot be registered as {shown(name)} in "
+            f"{hide_secrets(str(client.tracking_uri))}: {_first_line(error)}"
+        ) from error
+    return Version(name, str(made.version))
+
+
+def _make_known(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description="Tells whether a film review is positive.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _tags(trial: Trial) -> dict[str, str]:
+    named = (tracking.SEARCH, tracking.SEARCH_ID, tracking.TRIAL, tracking.OBJECTIVE)
+    kept = {
+        key: trial.tags[key]
+        for key in (*named, tracking.DATA, tracking.DIGEST)
+        if key in trial.tags
+    }
+    tested = {f"imdbtune.{k}": str(v) for k, v in trial.metrics.items() if k == "test_accuracy"}
+    return {**kept, SCORE: str(trial.score), **tested}
+
+
+def is_uri(model: str) -> bool:
+    """Whether it names a model in MLflow, not a folder."""
+    return model.startswith(URIS)
+
+
+def fetch(client: MlflowClient, uri: str, folder: Path) -> Path:
+    """Download the model that ``models:/`` or ``runs:/`` names into ``folder``.
+
+    Raises:
+        UserError: there is none.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    registry = os.environ.get("MLFLOW_REGISTRY_URI") or client.tracking_uri
+    where = {"dst_path": str(folder), "tracking_uri": client.tracking_uri, "registry_uri": registry}
+    try:
+        return Path(download_artifacts(artifact_uri=uri, **where))
+    except Exception as error:  # MLflow's errors, and those of what it asks
+        raise UserError(
+            f"no model {shown(uri)} in {hide_secrets(str(client.tracking_uri))} "
+            f"({_first_line(error)}); give models:/NAME@{ALIAS}, models:/NAME/VERSION or "
+            "runs:/RUN_ID/model."
+        ) from error
+
+
+def run_of(folder: Path) -> str:
+    """The id of the run whose model a downloaded folder holds.
+
+    Raises:
+        UserError: it is no model of MLflow's, or one without a run.
+    """
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    try:
+        run_id = Model.load(str(folder)).run_id
+    except (MlflowException, OSError, TypeError, ValueError):
+        run_id = None
+    if not run_id:
+        raise UserError(
+            "MLflow has something there, but no model of imdbtune; give one that imdbtune best "
+            "--register or a search has made."
+        )
+    return str(run_id)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
