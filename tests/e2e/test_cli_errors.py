@@ -285,6 +285,16 @@ IDS = [
     Case(f"best {STORE} --export {{m}}/export", ("is an export already", "--overwrite")),
     Case(f"best {STORE} --json --export {{m}}/export", ("is an export already", "--overwrite")),
     Case(f"best {STORE} --json --export {'x' * 5000}", "File name too long"),
+    Case(f"best {STORE} --export new --format onxn", ("'onxn'", "Did you mean 'onnx'?")),
+    Case(f"best {STORE} --export new --format keras,", ("format ''", "keras, savedmodel")),
+    Case(f"best {STORE} --format onnx", ("--format goes with --export",)),
+    Case(f"best {STORE} --register a/b", ("'a/b'", "letters, digits")),
+    Case((*f"best {STORE} --register".split(), " "), ("registered as ' '", "letters, digits")),
+    Case((*f"best {STORE} --register".split(), "a\x1b[31m"), ("a\\x1b[31m", "letters, digits")),
+    Case((*f"predict {STORE} --model".split(), "models:/no@champion", "good"), "no model"),
+    Case((*f"predict {STORE} --model".split(), "runs:/0/model", "good"), "no model"),
+    Case((*f"predict {STORE} --model".split(), "models:/a\x1b[31m", "good"), "a\\x1b[31m"),
+    Case("predict --model models:/reviews@champion good", "no tracking store at"),
 ]
 
 CORPORA = [
@@ -333,6 +343,8 @@ EXPORTS = [
     Case("predict --model {m}/climbing good", ("is not safe to open", "../evil")),
     Case("predict --model {m}/absolute good", ("is not safe to open", "/tmp/evil")),
     Case("predict --model {m}/not_keras good", ("is damaged", "model.keras")),
+    Case("predict --model {m}/export --format onnx good", ("'onnx'", "allowed: keras")),
+    Case("predict --model {m}/no_formats good", ("is damaged", "formats")),
 ]
 
 
@@ -436,6 +448,7 @@ def break_exports(folder: Path) -> None:
     export("other_format", metadata=json.dumps({**about, "format": "onnx\x1b"}))
     export("later_version", metadata=json.dumps({**about, "format_version": 99}))
     export("huge_maxlen", metadata=json.dumps({**about, "maxlen": 1e30}))
+    export("no_formats", metadata=json.dumps({**about, "formats": []}))
     export("no_words", vocabulary=None)
     export("word_list", vocabulary='["the", "film"]')
     export("word_texts", vocabulary='{"the": "first"}')

@@ -1,0 +1,105 @@
+"""The winner as a registered model: found by its alias, and answering to text without imdbtune."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imdbtune import api
+from imdbtune.cli.app import app
+from imdbtune.errors import UserError
+from imdbtune.results import Trial
+from imdbtune.store import connect
+from tests.support import Stub, isolate, make_config, run_search, write_tiny_model
+
+TEXTS = ["w1 w2 w3", "", "unheard of", "w4 " * 30]
+ALONE = """
+import json, sys
+sys.modules["imdbtune"] = None
+import mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+print(json.dumps(list(model.predict(json.loads(sys.argv[2]))["probability"])))
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a search in it, whose models were kept, and a registered winner."""
+    folder = tmp_path_factory.mktemp("registry")
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, folder)
+        words = json.dumps({f"w{rank}": rank for rank in range(1, 20)})
+        (folder / "imdb_word_index.json").write_text(words)
+        space = {"units": [4, 8], "vocabulary": 10}
+        config = make_config(folder, space=space, tracking={"keep_models": "all"})
+        run_search(config, folder, trainer=Stub(write_tiny_model))
+        app(["best", "--register", "film reviews"], standalone_mode=False)
+    return folder
+
+
+@pytest.fixture
+def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return isolate(monkeypatch, home)
+
+
+@pytest.fixture
+def winner(here: Path) -> Trial:
+    return api.best()[1]
+
+
+def probabilities(model: str) -> list[float]:
+    return [prediction.probability for prediction in api.predict(model, TEXTS)]
+
+
+def test_the_version_says_where_it_comes_from(winner: Trial) -> None:
+    client = connect(f"sqlite:///{Path('mlflow.db').absolute()}")
+    version = client.get_model_version_by_alias("film reviews", "champion")
+    assert (int(version.version), version.run_id) == (1, winner.run_id)
+    assert version.tags == {
+        "imdbtune.search": "tiny",
+        "imdbtune.search_id": winner.tags["imdbtune.search_id"],
+        "imdbtune.trial": winner.trial_id,
+        "imdbtune.objective": "val_accuracy",
+        "imdbtune.score": str(winner.score),
+        "imdbtune.data": winner.tags["imdbtune.data"],
+        "imdbtune.data_digest": winner.tags["imdbtune.data_digest"],
+    }
+
+
+def test_it_answers_to_text_in_a_process_without_imdbtune(here: Path) -> None:
+    uri = "models:/film reviews@champion"
+    command = [sys.executable, "-P", "-c", ALONE, uri, json.dumps(TEXTS)]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(alone, probabilities(uri), rtol=0, atol=1e-6)
+    assert np.ptp(alone) > 0
+
+
+def test_every_uri_of_a_model_predicts_alike(winner: Trial) -> None:
+    """The registered one, and the trial's own, which has no words with it."""
+    expected = probabilities("models:/film reviews/1")
+    for uri in (f"runs:/{winner.run_id}/model", f"models:/{winner.model_id}"):
+        np.testing.assert_allclose(probabilities(uri), expected, rtol=0, atol=1e-6)
+
+
+def test_the_trial_keeps_its_own_model(winner: Trial) -> None:
+    """What is registered is not taken for the model that the trial has trained."""
+    client = connect(f"sqlite:///{Path('mlflow.db').absolute()}")
+    outputs = client.get_run(winner.run_id).outputs.model_outputs
+    assert [output.model_id for output in outputs] == [winner.model_id]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["models:/nothing@champion", "models:/film reviews/7", "models:/", "runs:/", "runs:/0/model"],
+)
+def test_no_such_model(here: Path, uri: str) -> None:
+    with pytest.raises(UserError, match=r"no model .* give models:/NAME@champion") as raised:
+        api.predict(uri, TEXTS)
+    assert len(str(raised.value).splitlines()) == 1
