@@ -27,7 +27,7 @@ import pytest
 
 from imdbtune import api
 from imdbtune.cli.app import main
-from tests.support import Stub, isolate, make_config, run_search, write_tiny_model
+from tests.support import Stub, isolate, make_config, run_search, untried_exports, write_tiny_model
 
 HUGE = "99999999999999999999"
 COMMANDS = ("search", "train", "reproduce", "best", "compare", "predict", "data", "summary")
@@ -364,6 +364,7 @@ def materials(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("materials")
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
+        untried_exports(patch)
         words = json.dumps({f"w{rank}": rank for rank in range(1, 20)})
         (folder / "imdb_word_index.json").write_text(words)
         space = {"units": [4, 8], "vocabulary": 10}
