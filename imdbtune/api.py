@@ -562,6 +562,7 @@ def register(trial: Trial, name: str, *, uri: str = "", cache: Path | None = Non
 
     registry.check_name(name)
     client = connect_existing(uri)
+    trial = results.read_run(client, trial.run_id)  # with what was logged since, as test figures
     with tempfile.TemporaryDirectory() as scratch:
         target, formats = Path(scratch, "export"), (MLFLOW.name,)
         folder = export(trial, target, uri=uri, cache=cache, formats=formats)
