@@ -180,7 +180,6 @@ def _for_onnx(rnn: str, weights: dict[str, Any], cell: str) -> list[npt.NDArray[
 
 def _pooled(graph: _Graph, pooling: str, sequence: str, is_word: str) -> str:
     """Max and/or mean over the words of (time, batch, features), as the Keras model has them."""
-    axis = graph.numbers(0)
     words = graph.add("Unsqueeze", graph.add("Transpose", is_word, perm=[1, 0]), graph.numbers(2))
     pooled = []
     if pooling in ("max", "max_mean"):
@@ -188,6 +187,7 @@ def _pooled(graph: _Graph, pooling: str, sequence: str, is_word: str) -> str:
         kept = graph.add("Where", graph.add("Cast", words, to=_BOOL), sequence, lowest)
         pooled.append(graph.add("ReduceMax", kept, axes=[0], keepdims=0))
     if pooling in ("mean", "max_mean"):
+        axis = graph.numbers(0)
         total = graph.add("ReduceSum", graph.add("Mul", sequence, words), axis, keepdims=0)
         count = graph.add("ReduceSum", words, axis, keepdims=0)
         count = graph.add("Max", count, graph.constant(np.array(1, np.float32)))
