@@ -15,9 +15,9 @@ from imdbtune.cli.app import main
 from imdbtune.cli.tables import details
 from imdbtune.cli.tables import leaderboard as table
 from imdbtune.data.download import _not_through_links
-from imdbtune.errors import UserError, harmless
+from imdbtune.errors import SearchAborted, UserError, harmless
 from imdbtune.keras_file import check_archive, load_keras
-from imdbtune.store import scrubbed
+from imdbtune.store import connect, scrubbed
 from imdbtune.worker import TrialFailure
 from tests.support import Stub, isolate, make_config, run_search
 
@@ -123,12 +123,16 @@ def test_a_failed_trial_does_not_log_the_password(
     isolate(monkeypatch, tmp_path)
     told: list[str] = []
     config = make_config(tmp_path, space={"units": [4, 5]})
-    client, search = run_search(
-        config,
-        tmp_path,
-        trainer=Stub(quote_the_uri),
-        listener=lambda kind, facts: told.append(str(facts)),
-    )
+    with pytest.raises(SearchAborted) as aborted:  # as all of its trials fail
+        run_search(
+            config,
+            tmp_path,
+            trainer=Stub(quote_the_uri),
+            listener=lambda kind, facts: told.append(str(facts)),
+        )
+    told.append(str(aborted.value))
+    client = connect(config.tracking.uri)
+    search = results.find_search(client)
     for trial in results.read_trials(client, search):
         assert (trial.status, SECRET in trial.reason) == ("FAILED", False)
         path = client.download_artifacts(trial.run_id, "traceback.txt")
