@@ -36,9 +36,10 @@ def fused_model(params: TrialParams, seed: int = 0) -> keras.Model:
     ids = keras.Input((params.maxlen,), dtype="int32", name="ids")
     ways = 2 if params.bidirectional else 1
     cells = [CELLS[params.rnn](params.units) for _ in range(params.depth * ways)]
-    recurrence = Recurrence(params.vocabulary, params.embedding, cells, params.bidirectional)
-    sequence, last = recurrence(ids)
-    return keras.Model(ids, _head(params, ids, sequence, last, seed), name=params.rnn)
+    recurrence = Recurrence(
+        params.vocabulary, params.embedding, cells, params.bidirectional, params.pooling
+    )
+    return keras.Model(ids, _head(params, recurrence(ids), seed), name=params.rnn)
 
 
 def plain_model(
@@ -63,11 +64,11 @@ def plain_model(
         if params.bidirectional:
             layer = layers.Bidirectional(layer, name=f"bidirectional_{level}")
         sequence = layer(sequence)
-    return keras.Model(ids, _head(params, ids, sequence, sequence, seed), name=params.rnn)
+    features = sequence if params.pooling == "last" else _pool(params.pooling, ids, sequence)
+    return keras.Model(ids, _head(params, features, seed), name=params.rnn)
 
 
-def _head(params: TrialParams, ids: Any, sequence: Any, last: Any, seed: int) -> Any:
-    features = last if params.pooling == "last" else _pool(params.pooling, ids, sequence)
+def _head(params: TrialParams, features: Any, seed: int) -> Any:
     if params.dropout:
         features = layers.Dropout(params.dropout, seed=seed, name="dropout")(features)
     return layers.Dense(1, activation="sigmoid", name="probability")(features)

@@ -7,6 +7,7 @@ keeps (and with ``return_sequences`` copies) far more than it needs. Here
 * the loop runs over the columns in which any review of the batch has a word: the shape that
   is compiled stays (batch, maxlen), the work follows the longest review of each batch;
 * the words' vectors are looked up inside the loop and their gradients added to the table there;
+* pooling over time is part of the loop, so that no sequence of outputs is put together;
 * going back, only the states are kept; each step is computed again and differentiated by itself
   (checkpointing as in Chen et al. 2016, "Training deep nets with sublinear memory cost").
 
@@ -28,6 +29,7 @@ import keras
 import tensorflow as tf
 
 Tensor = Any
+Results = tuple[Tensor, ...]
 Step = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
 
 
@@ -106,9 +108,90 @@ class Walk:
         return tf.gather(self.mask, t)[:, None]
 
 
+@dataclass(frozen=True)
+class Visited:
+    """A time step on the way back: which rows are words, what came out, if it was the last one."""
+
+    t: Tensor
+    live: Tensor
+    output: Tensor
+    is_end: Tensor
+
+
+@dataclass(frozen=True)
+class Last:
+    """Reads out the last output, (batch, units)."""
+
+    def begin(self, zero: Tensor, length: Tensor) -> Results:
+        """What is known before the first step."""
+        return (zero,)
+
+    def add(self, so_far: Results, t: Tensor, output: Tensor, live: Tensor) -> Results:
+        """What is known after step ``t``; where not ``live`` (batch, 1) it is the old output."""
+        return (output,)
+
+    def gradient(self, upstream: Results, results: Results, step: Visited) -> Tensor:
+        """What a loss over the results asks of the output of one step, seen directly."""
+        return tf.where(step.is_end, upstream[0], 0.0)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Reads out all outputs, (time, batch, units); zero where no step was taken."""
+
+    def begin(self, zero: Tensor, length: Tensor) -> Results:
+        """See :class:`Last`."""
+        return (tf.zeros((length, *tf.unstack(tf.shape(zero))), zero.dtype),)
+
+    def add(self, so_far: Results, t: Tensor, output: Tensor, live: Tensor) -> Results:
+        """See :class:`Last`."""
+        return (tf.tensor_scatter_nd_update(so_far[0], [[t]], output[None]),)
+
+    def gradient(self, upstream: Results, results: Results, step: Visited) -> Tensor:
+        """See :class:`Last`."""
+        return tf.gather(upstream[0], step.t)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Reads out the largest output of the words, how often it occurs, and their sum.
+
+    Each is (batch, units). The sequence of outputs is nowhere put together: neither here nor,
+    as its gradient, on the way back. Equal largest outputs share the gradient, as in Keras.
+    """
+
+    def begin(self, zero: Tensor, length: Tensor) -> Results:
+        """See :class:`Last`; every output lies between -1 and 1, so -1 never wins."""
+        return (zero - 1.0, zero, zero)
+
+    def add(self, so_far: Results, t: Tensor, output: Tensor, live: Tensor) -> Results:
+        """See :class:`Last`."""
+        largest, times, total = so_far
+        higher = tf.logical_and(live, output > largest)
+        equal = tf.cast(tf.logical_and(live, tf.equal(output, largest)), output.dtype)
+        return (
+            tf.where(higher, output, largest),
+            tf.where(higher, 1.0, times + equal),
+            total + tf.where(live, output, 0.0),
+        )
+
+    def gradient(self, upstream: Results, results: Results, step: Visited) -> Tensor:
+        """See :class:`Last`."""
+        largest, times, _ = results
+        d_largest, _, d_total = upstream
+        share = tf.where(tf.equal(step.output, largest), d_largest / times, 0.0)
+        return tf.where(step.live, d_total + share, 0.0)
+
+
 def scan(
-    step: Step, inputs: Words | Features, walk: Walk, weights: Sequence[Tensor], zeros: list[Tensor]
-) -> tuple[list[Tensor], list[Tensor]]:
+    step: Step,
+    inputs: Words | Features,
+    walk: Walk,
+    weights: Sequence[Tensor],
+    zeros: Sequence[Tensor],
+    output: int,
+    readout: Last | Whole | Pooled,
+) -> Results:
     """Run ``step`` over time, from states ``zeros``, each (batch, units).
 
     Args:
@@ -117,15 +200,16 @@ def scan(
         walk: the order of the time steps, and the mask; a masked row keeps its states.
         weights: every tensor that ``step`` uses and that is to get a gradient.
         zeros: the states at the start.
+        output: which of the states is the output.
+        readout: what is made of the outputs.
 
     Returns:
-        The last states, and each state over time, (time, batch, units); zero where not visited.
+        What ``readout`` gives.
     """
-    count = len(zeros)
 
     @tf.custom_gradient
     def run(source: Tensor, *weights: Tensor) -> Any:
-        def forward(t: Tensor, states: Any, kept: Any) -> Any:
+        def forward(t: Tensor, states: Any, kept: Any, read: Any) -> Any:
             live = walk.live(t)
             new = step(inputs.read(source, t), states, weights)
             states = tuple(tf.where(live, a, b) for a, b in zip(new, states, strict=True))
@@ -133,20 +217,16 @@ def scan(
                 tf.tensor_scatter_nd_update(buffer, [[t]], state[None])
                 for buffer, state in zip(kept, states, strict=True)
             )
-            return t + walk.by, states, kept
+            return t + walk.by, states, kept, readout.add(read, t, states[output], live)
 
         length = tf.shape(walk.mask)[0]
         empty = tuple(tf.zeros((length, *tf.unstack(tf.shape(z))), z.dtype) for z in zeros)
-        _, last, kept = tf.while_loop(
-            lambda t, *_: walk.goes_on(t), forward, (walk.begin, tuple(zeros), empty)
-        )
+        start = (walk.begin, tuple(zeros), empty, readout.begin(zeros[output], length))
+        _, _, kept, results = tf.while_loop(lambda t, *_: walk.goes_on(t), forward, start)
 
         def gradient(*upstream: Tensor, variables: Any = None) -> Any:
-            d_last, d_kept = upstream[:count], upstream[count:]
-
             def backward(t: Tensor, d_states: Any, d_source: Tensor, d_weights: Any) -> Any:
                 live = walk.live(t)
-                d_states = [d + tf.gather(o, t) for d, o in zip(d_states, d_kept, strict=True)]
                 is_first = tf.equal(t, walk.begin)
                 before = tf.where(is_first, t, t - walk.by)
                 states = [
@@ -158,28 +238,30 @@ def scan(
                 with tf.GradientTape() as tape:
                     tape.watch(into)
                     new = step(x, states, weights)
+                visited = Visited(t, live, tf.gather(kept[output], t), tf.equal(t, walk.end))
+                d_states = list(d_states)
+                d_states[output] += readout.gradient(upstream, results, visited)
                 d_new = [tf.where(live, d, 0.0) for d in d_states]
                 d_into = tape.gradient(new, into, d_new, unconnected_gradients="zero")
                 d_states = tuple(
                     through + tf.where(live, 0.0, past)
-                    for through, past in zip(d_into[1 : 1 + count], d_states, strict=True)
+                    for through, past in zip(d_into[1 : 1 + len(zeros)], d_states, strict=True)
                 )
                 d_weights = tuple(
-                    total + d for total, d in zip(d_weights, d_into[1 + count :], strict=True)
+                    total + d for total, d in zip(d_weights, d_into[1 + len(zeros) :], strict=True)
                 )
                 return t - walk.by, d_states, inputs.add(d_source, t, d_into[0]), d_weights
 
             nothing = tuple(tf.zeros_like(w) for w in weights)
-            start = (walk.end, tuple(d_last), tf.zeros_like(source), nothing)
+            start = (walk.end, tuple(zeros), tf.zeros_like(source), nothing)
             _, _, d_source, d_weights = tf.while_loop(
                 lambda t, *_: walk.goes_back(t), backward, start
             )
             return (d_source, *d_weights)
 
-        return (*last, *kept), gradient
+        return results, gradient
 
-    results = run(inputs.source, *weights)
-    return list(results[:count]), list(results[count:])
+    return tuple(run(inputs.source, *weights))
 
 
 class StackedCells:
@@ -214,20 +296,26 @@ class StackedCells:
 
 
 class Recurrence(keras.layers.Layer):
-    """Ids (batch, maxlen) to the sequence of the last layer, (batch, maxlen, features).
+    """Ids (batch, maxlen) to what the output layer sees of the recurrence, (batch, features).
 
     ``cells`` are the layers from bottom to top; with ``bidirectional`` each layer is a pair of
-    cells, forwards and backwards, whose outputs are joined. Returns the sequence and the last
-    output, (batch, features). Id 0 is padding, and masked.
+    cells, forwards and backwards, whose outputs are joined. ``pooling`` is that of
+    :class:`imdbtune.params.TrialParams`. Id 0 is padding, and masked.
     """
 
     def __init__(
-        self, vocabulary: int, embedding: int, cells: Sequence[Any], bidirectional: bool
+        self,
+        vocabulary: int,
+        embedding: int,
+        cells: Sequence[Any],
+        bidirectional: bool = False,
+        pooling: str = "last",
     ) -> None:
         super().__init__(name="recurrence")
         self.embedding = keras.layers.Embedding(vocabulary, embedding, name="embedding")
         self.cells = list(cells)
         self.ways = 2 if bidirectional else 1
+        self.pooling = pooling
 
     def build(self, input_shape: Any) -> None:
         """Create the weights, in the order in which Keras's own layers would."""
@@ -239,29 +327,41 @@ class Recurrence(keras.layers.Layer):
             features = self.cells[first].units * self.ways
         self.built = True
 
-    def call(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def call(self, ids: Tensor) -> Tensor:
         """See the class."""
         by_time = tf.transpose(ids)
         mask = tf.not_equal(by_time, 0)
         used = tf.cast(tf.reduce_any(mask, axis=1), tf.int32)
-        first = tf.argmax(used, output_type=tf.int32)
+        walks = [
+            Walk(mask, tf.argmax(used, output_type=tf.int32), backwards=way == 1)
+            for way in range(self.ways)
+        ]
         inputs: Words | Features = Words(tf.convert_to_tensor(self.embedding.embeddings), by_time)
-        if self.ways == 1:
-            last, over_time = _run(self.cells, inputs, Walk(mask, first, backwards=False))
-            return tf.transpose(over_time, [1, 0, 2]), last
-        for number in range(0, len(self.cells), 2):
-            forwards = _run([self.cells[number]], inputs, Walk(mask, first, backwards=False))
-            back = _run([self.cells[number + 1]], inputs, Walk(mask, first, backwards=True))
-            last, over_time = (tf.concat(both, -1) for both in zip(forwards, back, strict=True))
-            inputs = Features(over_time)
-        return tf.transpose(over_time, [1, 0, 2]), last
+        layers = [self.cells]  # in one direction all layers are one loop
+        if self.ways == 2:
+            layers = [self.cells[first : first + 2] for first in range(0, len(self.cells), 2)]
+        for pair in layers[:-1]:
+            both = [_run([c], inputs, w, Whole())[0] for c, w in zip(pair, walks, strict=True)]
+            inputs = Features(tf.concat(both, -1))
+        stacks = [layers[-1]] if self.ways == 1 else [[cell] for cell in layers[-1]]
+        readout = Last() if self.pooling == "last" else Pooled()
+        results = [_run(s, inputs, w, readout) for s, w in zip(stacks, walks, strict=True)]
+        return self._features([tf.concat(r, -1) for r in zip(*results, strict=True)], mask)
+
+    def _features(self, results: list[Tensor], mask: Tensor) -> Tensor:
+        if self.pooling == "last":
+            return results[0]
+        words = tf.maximum(tf.reduce_sum(tf.cast(mask, results[0].dtype), axis=0), 1.0)
+        found = {"max": results[0], "mean": results[2] / words[:, None]}
+        return tf.concat([found[name] for name in self.pooling.split("_")], -1)
 
 
-def _run(cells: Sequence[Any], inputs: Words | Features, walk: Walk) -> tuple[Tensor, Tensor]:
+def _run(
+    cells: Sequence[Any], inputs: Words | Features, walk: Walk, readout: Last | Whole | Pooled
+) -> Results:
     stack = StackedCells(cells)
-    batch = tf.shape(walk.mask)[1]
-    last, kept = scan(stack.step, inputs, walk, stack.weights(), stack.zeros(batch))
-    return last[stack.output], kept[stack.output]
+    zeros = stack.zeros(tf.shape(walk.mask)[1])
+    return scan(stack.step, inputs, walk, stack.weights(), zeros, stack.output, readout)
 
 
 class DenseEmbedding(keras.layers.Embedding):

@@ -26,6 +26,7 @@ CASES = [
     ("lstm", 1, True, "last"),
     ("lstm", 2, False, "max"),
     ("gru", 1, False, "mean"),
+    ("lstm", 1, True, "max"),
     ("gru", 2, False, "last"),
     ("gru", 2, True, "last"),
 ]
