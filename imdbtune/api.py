@@ -15,6 +15,7 @@ import filelock
 import tomli_w
 
 from imdbtune import results, tracking
+from imdbtune.comparison import Comparison, compare_searches
 from imdbtune.config import SearchConfig
 from imdbtune.data.sources import check_source, default_cache, open_corpus
 from imdbtune.errors import SearchAborted, UserError, shown
@@ -22,6 +23,7 @@ from imdbtune.journal import Journal
 from imdbtune.results import Search, Trial
 from imdbtune.store import connect, connect_existing, resolve_uri
 from imdbtune.trial import TrialSpec
+from imdbtune.ui import PORT, Pages, run_page, serve
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, run_trial
 
 if TYPE_CHECKING:
@@ -454,12 +456,79 @@ def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial
     return found, results.read_best(client, found)
 
 
-def compare(search_refs: Iterable[str] = (), *, uri: str = "") -> list[tuple[Search, list[Trial]]]:
-    """Searches with their trials, ranked; without names, the last search."""
+def compare(
+    search_refs: Iterable[str] = (),
+    *,
+    where: str = "",
+    sort: str = "",
+    columns: Sequence[str] = (),
+    limit: int = 0,
+    uri: str = "",
+) -> Comparison:
+    """The trials of searches in one table (``.rows``, or ``.frame`` for pandas), the best first.
+
+    Args:
+        search_refs: names or run ids; without any, the last search.
+        where: only trials that meet this, such as ``rnn=gru and maxlen>=200``.
+        sort: another order, such as ``train_seconds:asc``.
+        columns: only these.
+        limit: trials at most; 0: all.
+        uri: the tracking store.
+
+    Raises:
+        UserError: no such search or column, or a condition that cannot be read.
+    """
     client = connect_existing(uri)
     refs: list[str | None] = list(search_refs) or [None]
     found = [results.find_search(client, ref) for ref in refs]
-    return [(search, results.read_trials(client, search)) for search in found]
+    read = [(search, results.read_trials(client, search)) for search in found]
+    return compare_searches(read, where, sort, columns, limit)
+
+
+def report(
+    search_ref: str | None = None, out: Path = Path("report.html"), *, uri: str = ""
+) -> Search:
+    """Write one HTML page about a search to ``out``, an older report there being replaced.
+
+    Raises:
+        UserError: no such search, or ``out`` cannot be written or is something else.
+    """
+    from imdbtune.report.page import check_out, draw_all, read_material, render
+
+    check_out(out)
+    client = connect_existing(uri)
+    found = results.find_search(client, search_ref)
+    material = read_material(client, found, results.read_trials(client, found))
+    address = str(client.tracking_uri)
+    place = {"ui": address.rstrip("/")} if address.startswith("http") else {}
+    out.write_text(render(material, draw_all(material), **place), encoding="utf-8")
+    return found
+
+
+@contextmanager
+def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Iterator[Pages]:
+    """MLflow's pages over the store of a search, while the block runs.
+
+    A store that is a server has its own; for any other, one is started on this machine.
+
+    Raises:
+        UserError: no such store or search, or no free port.
+        SearchAborted: the server does not start.
+    """
+    client = connect_existing(uri)
+    store = str(client.tracking_uri)
+    found = results.find_search(client, search_ref) if search_ref else None
+    found = found or next(iter(results.read_searches(client, 1)), None)
+
+    def page(address: str) -> str:
+        return run_page(address, found.experiment_id, found.run_id) if found else ""
+
+    if store.startswith("http"):
+        address = store.rstrip("/")
+        yield Pages(address, page(address))
+        return
+    with serve(store, port) as (address, process):
+        yield Pages(address, page(address), process)
 
 
 def open_trial_corpus(trial: Trial, cache: Path | None = None) -> Corpus:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 import re
 import tempfile
 from collections.abc import Sequence
@@ -89,15 +88,10 @@ def _log_table(client: MlflowClient, run_id: str, trials: Sequence[Trial]) -> No
     """The table in the form of MLflow's ``log_table``, written anew each time."""
     rows = [as_row(trial) for trial in trials]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    data = [[_in_json(row.get(name)) for name in columns] for row in rows]
+    data = [[row.get(name) for name in columns] for row in rows]
     client.log_dict(run_id, {"columns": columns, "data": data}, "leaderboard.json")
     logged = [{"path": "leaderboard.json", "type": "table"}]
     client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(logged))
-
-
-def _in_json(value: object) -> object:
-    """JSON has no word for nan, which a metric of a failed trial may be."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _log_curves(client: MlflowClient, search: Search, trials: Sequence[Trial]) -> None:

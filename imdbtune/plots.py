@@ -73,10 +73,10 @@ def leaderboard_curves_data(
     return AllCurves(tuple(ranked), metric)
 
 
-def draw_curves(curves: Curves, subtitle: str = "") -> Figure:
+def draw_curves(curves: Curves, subtitle: str = "", width: float = 6.4) -> Figure:
     """Listing 6.24: training as blue dots, validation as a blue line, the best epoch marked."""
-    figure, axes = _figure(6.4, 4.8, curves.metric)
-    figure.subplots_adjust(left=0.12, right=0.97, top=0.83, bottom=0.2)
+    figure, axes = _figure(width, 0.75 * width, curves.metric)
+    figure.subplots_adjust(left=0.8 / width, right=0.97, top=0.83, bottom=0.2)
     _draw_titles(figure, f"Training and validation {curves.metric}", subtitle)
     if curves.train:
         label = "training" + _gaps(curves.train)
@@ -91,10 +91,16 @@ def draw_curves(curves: Curves, subtitle: str = "") -> Figure:
     return figure
 
 
-def draw_all_curves(all_curves: AllCurves, subtitle: str = "") -> Figure:
-    """The validation curves of a search's trials: the best five in colour, the others in grey."""
-    figure, axes = _figure(9.0, 4.8, all_curves.metric)
-    figure.subplots_adjust(left=0.08, right=0.64, top=0.86, bottom=0.12)
+def draw_all_curves(all_curves: AllCurves, subtitle: str = "", narrow: bool = False) -> Figure:
+    """The validation curves of a search's trials: the best five in colour, the others in grey.
+
+    The legend is at the side, or below where the figure is to be ``narrow``.
+    """
+    figure, axes = _figure(5.4 if narrow else 9.0, 6.0 if narrow else 4.8, all_curves.metric)
+    if narrow:
+        figure.subplots_adjust(left=0.14, right=0.97, top=0.88, bottom=0.42)
+    else:
+        figure.subplots_adjust(left=0.08, right=0.64, top=0.86, bottom=0.12)
     _draw_titles(figure, f"Validation {all_curves.metric} of all trials", subtitle)
     drawn = [trial for trial in all_curves.trials if trial[1].best_epoch is not None]
     best, others = drawn[: len(BEST_COLOURS)], drawn[len(BEST_COLOURS) :]
@@ -108,7 +114,8 @@ def draw_all_curves(all_curves: AllCurves, subtitle: str = "") -> Figure:
     values = [value for _, curves in drawn for value in curves.validation]
     _scale(axes, epochs, values, all_curves.metric)
     if all_curves.trials:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
+        place = (0.0, -0.16) if narrow else (1.01, 1.0)
+        axes.legend(loc="upper left", bbox_to_anchor=place, frameon=False, fontsize=9)
     return figure
 
 
@@ -131,18 +138,27 @@ def _badness(value: float, metric: str) -> float:
     return value if metric.endswith("loss") else -value
 
 
-def _figure(width: float, height: float, metric: str) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float, fitted: bool = True) -> tuple[Figure, Axes]:
+    """An empty figure of this size in inches, and its axes in the style of all others.
+
+    Margins are ``fitted`` to what stands in them, or left to the caller.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, height), layout="constrained" if fitted else None)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy (fraction, 0 to 1)" if metric == "accuracy" else metric)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _figure(width: float, height: float, metric: str) -> tuple[Figure, Axes]:
+    figure, axes = new_figure(width, height, fitted=False)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("accuracy (fraction, 0 to 1)" if metric == "accuracy" else metric)
     return figure, axes
 
 

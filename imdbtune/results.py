@@ -6,7 +6,10 @@ import dataclasses
 import math
 import re
 import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +56,7 @@ class Trial:
     @property
     def score(self) -> float | None:
         """The objective, if the trial has come so far and it is a number."""
-        value = self.metrics.get(f"best_{self.objective}", math.nan)
-        # MLflow's SQL stores keep infinity as the largest number there is.
-        return value if abs(value) < sys.float_info.max else None
+        return _finite(self.metrics.get(f"best_{self.objective}", math.nan))
 
     @property
     def reason(self) -> str:
@@ -108,9 +109,9 @@ def find_search(client: MlflowClient, reference: str | None = None) -> Search:
     return _as_search(found[0])
 
 
-def read_searches(client: MlflowClient) -> list[Search]:
-    """All searches, the newest first."""
-    runs = _search_runs(client, f"tags.`{tracking.KIND}` = 'search'", 10_000)
+def read_searches(client: MlflowClient, limit: int = 10_000) -> list[Search]:
+    """Searches, the newest first."""
+    runs = _search_runs(client, f"tags.`{tracking.KIND}` = 'search'", limit)
     return [_as_search(run) for run in runs]
 
 
@@ -182,14 +183,31 @@ def read_extra_params(client: MlflowClient, run_id: str) -> dict[str, str]:
     return {name: value for name, value in params.items() if name not in PARAMETERS}
 
 
-def read_history(client: MlflowClient, run_id: str, execution: int = 0) -> list[Epoch]:
-    """The metrics of each epoch of an execution (from 0), in order."""
+def read_history(
+    client: MlflowClient,
+    run_id: str,
+    names: Sequence[str] = tracking.CURVES,
+    execution: int = 0,
+) -> list[Epoch]:
+    """The metrics of each epoch of an execution (from 0), in order; each name costs a query."""
     prefix = f"execution_{execution + 1}/" if execution else ""
     epochs: dict[int, Epoch] = {}
-    for name in tracking.CURVES:
+    for name in names:
         for metric in client.get_metric_history(run_id, prefix + name):
             epochs.setdefault(metric.step, {"epoch": float(metric.step)})[name] = metric.value
     return [epochs[step] for step in sorted(epochs)]
+
+
+def read_text(client: MlflowClient, run_id: str, artifact: str) -> str:
+    """A text artifact of a run; empty where there is none, or it cannot be read."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = client.download_artifacts(run_id, artifact, folder)
+            return Path(path).read_text(encoding="utf-8")
+    except (MlflowException, OSError, UnicodeDecodeError):
+        return ""
 
 
 def fetch_model(client: MlflowClient, trial: Trial, folder: Path) -> Path:
@@ -304,13 +322,28 @@ def _as_trial(run: Any) -> Trial:
 
 
 def as_row(trial: Trial) -> dict[str, Any]:
-    """A trial as one flat row: name, status, parameters, metrics, seconds, run id."""
-    metrics = {k: v for k, v in trial.metrics.items() if "/" not in k}
+    """A trial as one flat row: name, status, parameters, metrics, start, reason, run id.
+
+    A metric that is not a finite number, as those of a failed trial may be, is ``None``.
+    """
+    metrics = {k: _finite(v) for k, v in trial.metrics.items() if "/" not in k}
     return {
         "trial": trial.trial_id,
         "name": trial.name,
         "status": trial.status,
         **dataclasses.asdict(trial.params),
         **metrics,
+        "started": _in_utc(trial.started_ms),
+        "reason": trial.reason or None,
         "run_id": trial.run_id,
     }
+
+
+def _finite(value: float) -> float | None:
+    """The value, unless it is none; MLflow's SQL stores keep infinity as the largest number."""
+    return value if abs(value) < sys.float_info.max else None
+
+
+def _in_utc(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -11,7 +11,18 @@ import typer
 from typer.exceptions import TyperException
 
 from imdbtune import __version__
-from imdbtune.cli import best, compare, data, predict, reproduce, search, summary, train
+from imdbtune.cli import (
+    best,
+    compare,
+    data,
+    predict,
+    report,
+    reproduce,
+    search,
+    summary,
+    train,
+    ui,
+)
 from imdbtune.errors import ImdbtuneError, UserError, harmless, shown
 from imdbtune.store import scrubbed
 
@@ -26,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "IMDBTUNE"},
 )
-for command in (search, train, reproduce, best, compare, predict, data, summary):
+for command in (search, train, reproduce, best, compare, report, ui, predict, data, summary):
     command.register(app)
 
 

@@ -5,19 +5,29 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imdbtune.cli import options as opt
-from imdbtune.cli.tables import leaderboard
+from imdbtune.cli.quick import uncollected
 from imdbtune.errors import UserError
 
+if TYPE_CHECKING:
+    from imdbtune.comparison import Comparison
+
 HELP = """List the trials of one or several searches, the best first.
+
+CONDITION names columns, with = != < <= > >= and in (a,b), joined by and, or and brackets. Columns
+are those of --csv: the hyperparameters, best_val_accuracy, train_seconds, status and more.
 
 Examples:
 
   imdbtune compare
+
+  imdbtune compare --where "rnn=gru and maxlen>=200" --sort train_seconds:asc
+
+  imdbtune compare --where "depth in (2,3) or status=failed" --columns name,rnn,depth,reason
 
   imdbtune compare rnn_types maxlen --csv > trials.csv
 """
@@ -33,6 +43,17 @@ def compare(
         list[str] | None,
         typer.Argument(metavar="[SEARCH]...", help="Names or run ids; default the last."),
     ] = None,
+    where: Annotated[
+        str, typer.Option("--where", metavar="CONDITION", help="Only trials that meet it.")
+    ] = "",
+    sort: Annotated[
+        str,
+        typer.Option("--sort", metavar="COLUMN[:asc|desc]", help="Order; default the best first."),
+    ] = "",
+    columns: Annotated[
+        str, typer.Option("--columns", metavar="A,B", help="Which columns; default what matters.")
+    ] = "",
+    limit: Annotated[str, typer.Option("--limit", metavar="N", help="Trials at most.")] = "",
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
@@ -40,25 +61,37 @@ def compare(
     """See HELP."""
     if as_json and as_csv:
         raise UserError("--json and --csv both came; give one of the two.")
-    from imdbtune import api, results
-    from imdbtune.params import PARAMETERS
+    most = opt.whole_number("--limit", limit, 1, 1_000_000) if limit else 0
+    names = [name.strip() for name in columns.split(",") if name.strip()]
+    with uncollected():
+        from imdbtune import api
 
-    compared = api.compare([s for s in searches or [] if s], uri=tracking_uri)
-    if as_json or as_csv:
-        rows: list[dict[str, Any]] = [
-            {"search": search.name, **results.as_row(trial)}
-            for search, trials in compared
-            for trial in trials
-        ]
-        if as_json:
-            json.dump(rows, sys.stdout, indent=1)
-            typer.echo()
-        else:
-            columns = list(dict.fromkeys(name for row in rows for name in row))
-            writer = csv.DictWriter(sys.stdout, columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        return
-    for search, trials in compared:
-        varied = [name for name in PARAMETERS if len({getattr(t.params, name) for t in trials}) > 1]
-        typer.echo(leaderboard(search, trials, varied))
+        refs = [s for s in searches or [] if s]
+        compared = api.compare(
+            refs, where=where, sort=sort, columns=names, limit=most, uri=tracking_uri
+        )
+    if as_json:
+        rows = [{name: row.get(name) for name in compared.columns} for row in compared.rows]
+        typer.echo(json.dumps(rows, indent=1))
+    elif as_csv:
+        writer = csv.DictWriter(
+            sys.stdout, compared.columns, restval="", extrasaction="ignore", lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(compared.rows)
+    else:
+        _tell(compared, bool(columns))
+
+
+def _tell(compared: Comparison, chosen: bool) -> None:
+    """A line for each search, and one table of all trials."""
+    from imdbtune.cli import tables
+
+    for search, _ in compared.searches:
+        typer.echo(tables.title(search))
+    names = ["search"] if len(compared.searches) > 1 else []
+    columns = [*names, *tables.default_columns(compared.varied, compared.objectives)]
+    typer.echo(tables.table(compared.rows, compared.columns if chosen else columns))
+    trials = sum(len(trials) for _, trials in compared.searches)
+    if len(compared.rows) < trials:
+        typer.echo(f"{len(compared.rows):,} of {trials:,} trials")

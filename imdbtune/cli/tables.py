@@ -3,38 +3,73 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from imdbtune.results import Search, Trial
+from imdbtune import tracking
+from imdbtune.params import PARAMETERS
+from imdbtune.results import Search, Trial, as_row
+
+WHOLE = ("best_epoch", "epochs_run", "parameter_count")
 
 
 def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:
-    """Aligned columns: rank, name, what was varied, the objective, epochs, seconds, status."""
-    head = ["#", "name", *varied, search.objective, "epoch", "seconds", "status"]
-    rows = [head]
-    for place, trial in enumerate(trials, start=1):
-        done = trial.status == "FINISHED" and trial.score is not None
-        score = f"{trial.score:.4f}" if trial.score is not None else "-"
-        epoch = f"{trial.metrics['best_epoch']:.0f}" if "best_epoch" in trial.metrics else "-"
-        seconds = trial.metrics.get("train_seconds")
-        rows.append(
-            [
-                str(place) if done else "-",
-                trial.name,
-                *(_cell(getattr(trial.params, name)) for name in varied),
-                score,
-                epoch,
-                "-" if seconds is None else f"{seconds:.0f}",
-                trial.status.lower() + (f": {trial.reason}" if trial.reason else ""),
-            ]
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    data = search.tags.get("imdbtune.data", "?")
-    title = f"search {search.name} ({search.run_id}) on {data}, {search.status.lower()}"
-    return "\n".join([title, *(line.rstrip() for line in lines)])
+    """The title of a search, and its trials: what was varied, the objective, epoch, seconds."""
+    columns = default_columns(varied, [f"best_{search.objective}"])
+    return "\n".join([title(search), table([as_row(trial) for trial in trials], columns)])
+
+
+def title(search: Search) -> str:
+    """One line about a search."""
+    data = search.tags.get(tracking.DATA, "?")
+    return f"search {search.name} ({search.run_id}) on {data}, {search.status.lower()}"
+
+
+def default_columns(varied: Sequence[str], objectives: Sequence[str]) -> list[str]:
+    """The columns that matter: they are headed by the names under which one can ask for them."""
+    return ["name", *varied, *objectives, "best_epoch", "train_seconds", "status"]
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Aligned columns, numbers to the right; a finished trial has its place before it."""
+    head = ["#", *columns]
+    lines = [
+        [str(n) if row.get("status") == "FINISHED" else "-", *(cell(row, c) for c in columns)]
+        for n, row in enumerate(rows, start=1)
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+    right = [False, *(any(_is_number(row.get(c)) for row in rows) for c in columns)]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in [head, *lines]
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def cell(row: Mapping[str, Any], column: str) -> str:
+    """A value as people read it; characters that steer terminals are escaped."""
+    value = row.get(column)
+    if value is None:
+        return "-"
+    if column == "status" and row.get("reason"):
+        return _printable(f"{str(value).lower()}: {row['reason']}")
+    if column == "status":
+        return str(value).lower()
+    if isinstance(value, float) and column not in PARAMETERS:
+        if column in WHOLE:
+            return f"{value:.0f}"
+        return f"{value:.1f}" if column.endswith("seconds") else f"{value:.4f}"
+    return _printable(value) if isinstance(value, str) else _cell(value)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _cell(value: object) -> str:
@@ -70,7 +105,7 @@ def details(trial: Trial, search: Search | None = None) -> str:
 def how_sure(trial: Trial, search: Search) -> str:
     """The validation accuracy with the 95 % interval of its sampling error."""
     accuracy = trial.metrics.get("best_val_accuracy")
-    rows = float(search.tags.get("imdbtune.validation_reviews", 0))
+    rows = float(search.tags.get(tracking.VALIDATION_REVIEWS, 0))
     if accuracy is None or not rows:
         return ""
     half = 1.96 * math.sqrt(accuracy * (1 - accuracy) / rows)

@@ -21,10 +21,10 @@ HEAVY = ("numpy", "mlflow", "rich", *TRAINING)
 # From the ground up; the modules of one line do not know each other.
 FLOORS = {
     "0 errors": [
-        "__init__ cli.__init__ data.__init__ export.__init__ errors",
+        "__init__ cli.__init__ data.__init__ export.__init__ report.__init__ errors",
     ],
     "1 values": [
-        "params machine forking",
+        "params machine forking query ui",
         "space trial",
         "space_parser",
         "config",
@@ -41,6 +41,10 @@ FLOORS = {
         "results",
     ],
     "4 searching and exporting": [
+        "report.findings report.published comparison",
+        "report.effects",
+        "report.figures",
+        "report.page",
         "worker oracles journal leaderboard registry preloaded",
         "export.readme export.encode export.mlflow_code",
         "cluster resuming reproduction export.folder",
@@ -55,9 +59,10 @@ FLOORS = {
         "api",
     ],
     "6 command line": [
-        "cli.chatter cli.options cli.tables",
+        "cli.chatter cli.options cli.quick cli.tables",
         "cli.progress",
-        "cli.search cli.train cli.reproduce cli.best cli.compare cli.predict cli.data cli.summary",
+        "cli.search cli.train cli.reproduce cli.best cli.compare cli.report cli.ui cli.predict "
+        "cli.data cli.summary",
         "cli.app",
         "__main__",
     ],

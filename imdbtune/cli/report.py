@@ -1,0 +1,47 @@
+"""``imdbtune report``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imdbtune.cli import options as opt
+from imdbtune.cli.quick import uncollected
+
+HELP = """Write one page about a search: the answer, how sure it is, figures, failures, all trials.
+
+The page needs no network and no other file; it can be read on a phone and printed.
+
+Examples:
+
+  imdbtune report
+
+  imdbtune report rnn_types --out rnn_types.html
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(help=HELP)(report)
+
+
+def report(
+    search: Annotated[
+        str, typer.Argument(metavar="[SEARCH]", help="Name or run id; default the last.")
+    ] = "",
+    out: Annotated[str, typer.Option("--out", metavar="FILE", help="The page.")] = "report.html",
+    tracking_uri: opt.Uri = "",
+    as_json: opt.Json = False,
+) -> None:
+    """See HELP."""
+    with uncollected():
+        from imdbtune import api
+
+        found = api.report(search or None, Path(out), uri=tracking_uri)
+    if as_json:
+        typer.echo(json.dumps({"search": found.name, "search_id": found.run_id, "report": out}))
+    else:
+        typer.echo(f"wrote {out}: search {found.name} ({found.run_id})")

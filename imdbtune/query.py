@@ -1,0 +1,200 @@
+"""Conditions over rows, such as ``rnn=gru and (maxlen>=200 or units in (32,64))``.
+
+A condition is parsed into a small tree that is walked for each row; nothing of it is run as code.
+
+    condition  = conjunction { "or" conjunction }
+    conjunction = test { "and" test }
+    test       = "(" condition ")" | COLUMN operator VALUE | COLUMN ["not"] "in" "(" VALUE, ... ")"
+
+A value with spaces or signs in it stands in quotes. Text is compared without regard to case; a
+row that has no value in the column meets no test of it.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from imdbtune.errors import UserError, not_one_of, shown
+
+Row = Mapping[str, Any]
+Condition = Callable[[Row], bool]
+
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+WORDS = ("and", "or", "not", "in")
+MAX_DEPTH = 50
+_TOKEN = re.compile(r"""\s*(?:(<=|>=|!=|==|[=<>(),])|"([^"]*)"|'([^']*)'|([^\s=<>!(),'"]+))""")
+
+
+@dataclass(frozen=True)
+class _Token:
+    text: str
+    kind: str  # "sign", "word" or "quoted"
+
+    def means(self, *texts: str) -> bool:
+        """Whether it is one of these signs or words of the language."""
+        return self.kind != "quoted" and self.text.lower() in texts
+
+
+_END = _Token("the end", "end")
+
+
+def parse_condition(text: str, rows: Sequence[Row], columns: Collection[str]) -> Condition:
+    """A function that says whether a row meets the condition ``text``.
+
+    Args:
+        text: the condition.
+        rows: those it is meant for: what they hold decides whether a column is text or numbers.
+        columns: the columns that may be named.
+
+    Raises:
+        UserError: it cannot be read, a column is unknown, or a value is not of its column's kind.
+    """
+    parser = _Parser(text, _tokens(text), rows, columns)
+    condition = parser.condition(0)
+    if parser.peek() is not _END:
+        raise parser.wrong("and, or, or the end")
+    return condition
+
+
+def _tokens(text: str) -> list[_Token]:
+    found, position, end = [], 0, len(text.rstrip())
+    while position < end:
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise UserError(
+                f"the condition {shown(text)} cannot be read at {shown(text[position:].strip())}; "
+                "write for example: rnn=gru and maxlen>=200."
+            )
+        sign, double, single, word = match.groups()
+        if sign or word:
+            found.append(_Token(sign or word, "sign" if sign else "word"))
+        else:
+            found.append(_Token(double if double is not None else single, "quoted"))
+        position = match.end()
+    return found
+
+
+@dataclass
+class _Parser:
+    text: str
+    tokens: list[_Token]
+    rows: Sequence[Row]
+    columns: Collection[str]
+    position: int = 0
+
+    def peek(self) -> _Token:
+        return self.tokens[self.position] if self.position < len(self.tokens) else _END
+
+    def next(self) -> _Token:
+        token = self.peek()
+        self.position += 1
+        return token
+
+    def wrong(self, expected: str) -> UserError:
+        token = self.peek()
+        came = "the end" if token is _END else shown(token.text)
+        return UserError(
+            f"the condition {shown(self.text)} has {came} where {expected} was expected; "
+            "write for example: rnn=gru and maxlen>=200."
+        )
+
+    def take(self, sign: str) -> None:
+        if not self.peek().means(sign):
+            raise self.wrong(repr(sign))
+        self.next()
+
+    def condition(self, depth: int) -> Condition:
+        if depth > MAX_DEPTH:
+            raise UserError(f"the condition has more than {MAX_DEPTH} brackets in each other.")
+        return self._joined("or", any, lambda: self._joined("and", all, lambda: self.test(depth)))
+
+    def _joined(
+        self, word: str, join: Callable[[Any], bool], part: Callable[[], Condition]
+    ) -> Condition:
+        parts = [part()]
+        while self.peek().means(word):
+            self.next()
+            parts.append(part())
+        return parts[0] if len(parts) == 1 else lambda row: join(each(row) for each in parts)
+
+    def test(self, depth: int) -> Condition:
+        if self.peek().means("("):
+            self.next()
+            inner = self.condition(depth + 1)
+            self.take(")")
+            return inner
+        if self.peek().kind not in ("word", "quoted") or self.peek().means(*WORDS):
+            raise self.wrong("a column")
+        column = self.next().text
+        if column not in self.columns:
+            raise not_one_of("column", column, self.columns)
+        sign = self.peek()
+        if sign.means("not", "in"):
+            return self._membership(column)
+        if sign.kind != "sign" or sign.text not in OPERATORS:
+            raise self.wrong("one of = != < <= > >= in")
+        self.next()
+        return self._comparison(column, sign.text)
+
+    def _comparison(self, column: str, sign: str) -> Condition:
+        value = self._value(column)
+        if isinstance(value, (str, bool)) and sign not in ("=", "==", "!="):
+            raise UserError(f"{column} {sign} {shown(value)}: use =, != or in, it is no number.")
+        compare = OPERATORS[sign]
+        return lambda row: _has(row, column) and compare(_comparable(row[column]), value)
+
+    def _membership(self, column: str) -> Condition:
+        negated = self.peek().means("not")
+        if negated:
+            self.next()
+        self.take("in")
+        self.take("(")
+        values = [self._value(column)]
+        while self.peek().means(","):
+            self.next()
+            values.append(self._value(column))
+        self.take(")")
+        return lambda row: _has(row, column) and (_comparable(row[column]) in values) != negated
+
+    def _value(self, column: str) -> str | bool | float:
+        if self.peek().kind not in ("word", "quoted"):
+            raise self.wrong("a value")
+        text = self.next().text
+        held = next((row[column] for row in self.rows if _has(row, column)), text)
+        value = _as_kind_of(held, text)
+        if value is None:
+            kind = "true or false" if isinstance(held, bool) else "numbers"
+            raise UserError(f"{column} holds {kind}, not {shown(text)}.")
+        return value
+
+
+def _has(row: Row, column: str) -> bool:
+    return row.get(column) is not None
+
+
+def _comparable(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _as_kind_of(held: object, text: str) -> str | bool | float | None:
+    """``text`` as text, truth value or number, whichever the column holds."""
+    if isinstance(held, str):
+        return text.lower()
+    if isinstance(held, bool):
+        return {"true": True, "false": False}.get(text.lower())
+    try:
+        return float(text)
+    except ValueError:
+        return None

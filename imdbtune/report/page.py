@@ -1,0 +1,255 @@
+"""A search as one HTML page that needs nothing else, and its figures."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imdbtune import plots, tracking
+from imdbtune.errors import UserError, shown
+from imdbtune.report import effects, figures, findings
+from imdbtune.report.published import PUBLISHED
+from imdbtune.results import Search, Trial, read_history, read_text
+from imdbtune.space import word
+from imdbtune.store import hide_secrets
+from imdbtune.ui import HOST, PORT, run_page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+
+    from imdbtune.trial import Epoch
+
+LOCAL_UI = f"http://{HOST}:{PORT}"
+CURVES_SHOWN = 200
+AXES_SHOWN = 6
+DPI = 160
+BEST_SHOWN = 10
+ALWAYS = ("rnn", "depth", "units", "maxlen")
+MARK = "<!-- a report of imdbtune -->"
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a report is made of, read from MLflow."""
+
+    search: Search
+    trials: list[Trial]  # ranked
+    histories: list[tuple[str, list[Epoch]]]  # of finished trials, the best first
+    config: str  # TOML; empty where it cannot be read
+
+    @property
+    def done(self) -> list[Trial]:
+        """The trials that have an accuracy, the best by the objective first."""
+        return [trial for trial, _ in findings.measured(self.trials)]
+
+
+def read_material(client: MlflowClient, search: Search, trials: list[Trial]) -> Material:
+    """Read what a report needs beside the trials: the curves of the best, the configuration."""
+    done = [trial for trial, _ in findings.measured(trials)][:CURVES_SHOWN]
+    others = [(t.name, read_history(client, t.run_id, ("val_accuracy",))) for t in done[1:]]
+    best = [(t.name, read_history(client, t.run_id)) for t in done[:1]]
+    config = read_text(client, search.run_id, "config.toml")
+    return Material(search, trials, best + others, config)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with the text that stands for it where it cannot be seen."""
+
+    name: str
+    figure: Figure
+    alt: str
+
+    @functools.cached_property
+    def png(self) -> bytes:
+        """The figure as an image, sharp on a phone and on paper; drawn once."""
+        file = io.BytesIO()
+        self.figure.savefig(file, format="png", dpi=DPI)
+        return file.getvalue()
+
+    @property
+    def data_uri(self) -> str:
+        """The image for the inside of a page."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+
+
+def draw_all(material: Material) -> dict[str, Drawn]:
+    """Every figure of the page by its name; without a finished trial there are none."""
+    done = material.done
+    if not done:
+        return {}
+    certainty = certainty_of(material)
+    accuracies = [value for _, value in findings.measured(done)]
+    drawn = [*_curves(material)]
+    if certainty.reviews:
+        best = accuracies[:BEST_SHOWN]
+        figure = figures.draw_interval(certainty, best)
+        drawn.append(Drawn("intervals", figure, "The best trials with their 95 % intervals."))
+    drawn += _costs(done)
+    progress = findings.progress_data(done, material.search.started_ms)
+    if progress.minutes:
+        figure = figures.draw_progress(progress)
+        drawn.append(Drawn("progress", figure, "Best accuracy so far over the time of the search."))
+    if len(done) > 1:
+        drawn += _effects(done, accuracies)
+    return {each.name: each for each in drawn}
+
+
+def _curves(material: Material) -> list[Drawn]:
+    name, history = material.histories[0]
+    found = []
+    for metric in ("accuracy", "loss"):
+        figure = plots.draw_curves(plots.curves_data(history, metric), name, width=figures.WIDTH)
+        found.append(Drawn(f"best_{metric}", figure, f"{metric} of the best trial by epoch."))
+    every = plots.leaderboard_curves_data(material.histories, "accuracy")
+    figure = plots.draw_all_curves(every, material.search.name, narrow=True)
+    return [*found, Drawn("curves", figure, "Validation accuracy of all trials by epoch.")]
+
+
+def _costs(done: Sequence[Trial]) -> list[Drawn]:
+    found = []
+    for metric in figures.UNITS:
+        cost = findings.cost_data(done, metric)
+        if cost.points:
+            ranks = [n for n, t in enumerate(done, start=1) if t.metrics.get(metric, 0) > 0]
+            about = f"Accuracy against {figures.UNITS[metric]}, with the Pareto front."
+            found.append(Drawn(metric, figures.draw_cost(cost, ranks), about))
+    return found
+
+
+def _effects(done: Sequence[Trial], accuracies: Sequence[float]) -> list[Drawn]:
+    found = []
+    shares = effects.importance_data(done)
+    if shares:
+        about = "Share of the variance that each hyperparameter explains."
+        found.append(Drawn("importance", figures.draw_importance(shares), about))
+    limits = figures.shared_limits(accuracies)
+    names = effects.varied(done)
+    for name in names:
+        figure = figures.draw_effect(effects.effect_data(name, done), limits)
+        found.append(Drawn(f"by_{name}", figure, f"Accuracy of each trial by {name}."))
+    if len(names) > 1:
+        ordered = [share.name for share in shares] or names
+        foremost = [name for name in names if name in ordered[:AXES_SHOWN]]
+        figure = figures.draw_parallel(effects.parallel_data(done, foremost))
+        found.append(Drawn("parallel", figure, "Parallel coordinates of all trials."))
+    return found
+
+
+def certainty_of(material: Material) -> findings.Certainty:
+    """How sure the best trial's accuracy is."""
+    accuracies = [value for _, value in findings.measured(material.done)]
+    reviews = int(material.search.tags.get(tracking.VALIDATION_REVIEWS, 0))
+    return findings.certainty_data(accuracies, accuracies[0], reviews)
+
+
+def render(material: Material, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> str:
+    """The page; ``ui`` is where MLflow's pages are."""
+    done = material.done
+    shown_ui = hide_secrets(ui)
+    names = effects.varied(done)
+    ordered = [*(n for n in ALWAYS if n in names), *(n for n in names if n not in ALWAYS)]
+    return str(
+        _template().render(
+            mark=MARK,
+            search=material.search,
+            tags=material.search.tags,
+            trials=material.trials,
+            done=done,
+            best=done[0] if done else None,
+            certainty=certainty_of(material) if done else None,
+            shares=effects.importance_data(done),
+            effects=[effects.effect_data(name, done) for name in ordered],
+            names=names,
+            failures=findings.failures_data(material.trials),
+            fronts=_fronts(done),
+            config=material.config,
+            published=_published(material),
+            drawn=drawn,
+            accuracy=findings.accuracy,
+            standard_error=findings.standard_error,
+            versions={
+                name.removeprefix("version."): value
+                for name, value in material.search.tags.items()
+                if name.startswith("version.")
+            },
+            run_url=functools.partial(run_page, shown_ui, material.search.experiment_id),
+            ui=shown_ui,
+            shown=BEST_SHOWN,
+        )
+    )
+
+
+def _fronts(done: Sequence[Trial]) -> dict[str, list[tuple[int, Trial]]]:
+    """For each cost the trials of the Pareto front with their ranks, the cheapest first."""
+    found = {}
+    for metric in figures.UNITS:
+        ranked = [(n, t) for n, t in enumerate(done, start=1) if t.metrics.get(metric, 0) > 0]
+        front = findings.cost_data(done, metric).front
+        found[metric] = [ranked[index] for index in front]
+    return found
+
+
+def _published(material: Material) -> tuple[Any, ...]:
+    """Only beside results on the same reviews."""
+    return PUBLISHED if material.search.tags.get(tracking.DATA) == "imdb" else ()
+
+
+def _template() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share, digits=1: f"{share * 100:.{digits}f} %"
+    environment.filters["points"] = lambda share, digits=1: f"{share * 100:.{digits}f}"
+    environment.filters["value"] = lambda value: (
+        f"{value:.3g}" if isinstance(value, float) else word(value)
+    )
+    return environment.get_template("page.html")
+
+
+def check_out(path: Path) -> None:
+    """Raise UserError unless a report can be written to ``path`` without harm to another file."""
+    try:
+        if not path.parent.is_dir():
+            raise UserError(f"no folder {shown(str(path.parent))} for the report; make it first.")
+        if path.is_dir():
+            raise UserError(f"{shown(str(path))} is a folder; name a file in it.")
+        if path.exists() and not _is_report(path):
+            raise UserError(
+                f"{shown(str(path))} is there and is no report; name another file with --out."
+            )
+    except OSError as error:
+        raise UserError(
+            f"{shown(str(path))} cannot be used: {error.strerror}; name another file with --out."
+        ) from error
+
+
+def _is_report(path: Path) -> bool:
+    with path.open("rb") as file:
+        return MARK.encode() in file.read(200)
+
+
+def log_report(client: MlflowClient, material: Material, ui: str = LOCAL_UI) -> None:
+    """The page and its figures as artifacts of the search's run."""
+    drawn = draw_all(material)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        page = render(material, drawn, ui)
+        (folder / "report.html").write_text(page, encoding="utf-8")
+        (folder / "figures").mkdir()
+        for name, each in drawn.items():
+            (folder / "figures" / f"{name}.png").write_bytes(each.png)
+        client.log_artifacts(material.search.run_id, str(folder))

@@ -1,0 +1,132 @@
+"""MLflow's own pages over the store of a search: a server on this machine, for this user."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+from imdbtune.errors import SearchAborted, UserError
+
+HOST = "127.0.0.1"
+PORT = 5000
+TRIES = 20  # ports, counted up from the one that was asked for
+START_S = 120.0
+END_S = 5.0
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Where MLflow's pages are; ``process`` is the server, where it is one of ours."""
+
+    address: str
+    page: str  # of the search; empty without one
+    process: subprocess.Popen[bytes] | None = None
+
+    def wait(self) -> None:
+        """Until our server ends by itself; without one, not at all."""
+        if self.process is not None and self.process.wait():
+            raise SearchAborted("MLflow's server has ended by itself.")
+
+
+def run_page(address: str, experiment_id: str, run_id: str) -> str:
+    """Where a run is shown."""
+    return f"{address}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def free_port(port: int) -> int:
+    """``port``, or the next one on which nobody listens.
+
+    Raises:
+        UserError: none of the next ones is free either.
+    """
+    last = min(port + TRIES, 65_536)
+    for candidate in range(port, last):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, candidate))
+            except OSError:  # in use, or not for this user
+                continue
+            return candidate
+    raise UserError(
+        f"no port from {port} to {last - 1} is free; name another one with --port, or end what "
+        "listens there."
+    )
+
+
+@contextmanager
+def serve(store: str, port: int = PORT) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """MLflow's server over ``store``, from when it answers until the block is left; its address.
+
+    Raises:
+        UserError: no port is free.
+        SearchAborted: it does not start.
+    """
+    address = f"http://{HOST}:{free_port(port)}"
+    with tempfile.TemporaryDirectory(prefix="imdbtune-ui-") as scratch:
+        log = Path(scratch, "server.log")
+        with log.open("wb") as output:
+            process = _start(store, address, Path(scratch), output.fileno())
+        try:
+            _wait_for(address, process, log)
+            yield address, process
+        finally:
+            _end(process)
+
+
+def _start(store: str, address: str, scratch: Path, output: int) -> subprocess.Popen[bytes]:
+    """The store goes through the environment: a password in it is not for the process list."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--workers", "1"]
+    command += ["--port", address.rpartition(":")[2]]
+    own = {
+        "MLFLOW_BACKEND_STORE_URI": store,
+        # Uploads through the server, which nothing of ours makes, leave nothing here.
+        "MLFLOW_ARTIFACTS_DESTINATION": str(scratch / "artifacts"),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    inherited = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "MLFLOW_PORT")}
+    return subprocess.Popen(
+        command,
+        env={**inherited, **own},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,  # Ctrl-C is for us, who then end it
+    )
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(URLError, OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
+            return
+        time.sleep(0.1)
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    said = f": {lines[-1][:300]}" if lines else ""
+    raise SearchAborted(f"MLflow's server has not started{said}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End it with all the processes that it has started."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        server = psutil.Process(process.pid)
+        family = [*server.children(recursive=True), server]
+        for end in (psutil.Process.terminate, psutil.Process.kill):
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    end(member)
+            _, family = psutil.wait_procs(family, END_S)
+    process.wait(END_S)
