@@ -327,7 +327,8 @@ def _closing(
         raise
     finally:
         try:
-            publish(client, search, varied, final=True)
+            report = config.tracking.report and status == "FINISHED"
+            publish(client, search, varied, final=True, report=report)
             run.log({"search_seconds": time.monotonic() - began})
         finally:
             run.end(status, reason)

@@ -74,6 +74,7 @@ class TrackingConfig:
     experiment: str = limited("imdbtune", "MLflow experiment")
     uri: str = limited("", "tracking store (empty: MLFLOW_TRACKING_URI or sqlite:///mlflow.db)")
     keep_models: str = limited("all", "all, best, or the number of best models to keep")
+    report: bool = limited(True, "log a report of the search at its end, which takes seconds")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune import plots, tracking
+from imdbtune import plots, tracking, view
+from imdbtune.report.effects import short
+from imdbtune.report.page import log_report, read_material
 from imdbtune.results import Search, Trial, as_row, failed_trials, read_history, read_trials
 
 if TYPE_CHECKING:
@@ -20,12 +22,15 @@ ROWS_SHOWN = 30
 CURVES_SHOWN = 200
 
 
-def publish(client: MlflowClient, search: Search, varied: Sequence[str], final: bool) -> None:
+def publish(
+    client: MlflowClient, search: Search, varied: Sequence[str], final: bool, report: bool = False
+) -> None:
     """Write the leaderboard on the parent run, from what MLflow has of the trials.
 
     Args:
         varied: the hyperparameters that the search varies: the columns that matter.
         final: also the table as an artifact and the figure with all curves.
+        report: also the report and its figures.
     """
     trials = read_trials(client, search)
     run = tracking.Run(client, search.run_id)
@@ -35,30 +40,39 @@ def publish(client: MlflowClient, search: Search, varied: Sequence[str], final: 
         "trials_failed": len(failed_trials(trials)),
     }
     metrics = {name: float(value) for name, value in counts.items()}
-    tags = {tracking.NOTE: markdown(search, trials, varied)}
+    report = report and bool(done)
+    tags = {tracking.NOTE: markdown(search, trials, varied, report)}
     if done:
         metrics |= {k: v for k, v in done[0].metrics.items() if k.startswith("best_")}
         tags |= {"imdbtune.best": done[0].name, "imdbtune.best_run_id": done[0].run_id}
     run.log(metrics, tags=tags)
+    view_tag = f"{view.TAG}{search.run_id}"
+    client.set_experiment_tag(search.experiment_id, view_tag, view.shared_view(search, varied))
     if final and done:
         _log_table(client, search.run_id, trials)
         _log_curves(client, search, done[:CURVES_SHOWN])
+    if report:
+        log_report(client, read_material(client, search, trials))
 
 
-def markdown(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:
+def markdown(
+    search: Search, trials: Sequence[Trial], varied: Sequence[str], report: bool = False
+) -> str:
     """The leaderboard as MLflow's description shows it, each name a link to its run."""
     done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
     about = _as_text(search.tags.get("imdbtune.about", ""))
     lines = [about, ""] if about else []
     data = _as_text(search.tags.get(tracking.DATA, "?"))
-    lines += [f"Data: {data}. {_states(trials)}", ""]
+    facts = f"Data: {data}. {_states(trials)}"
     if not done:
-        return "\n".join(lines)
+        return "\n".join([*lines, facts, ""])
+    # The first lines are seen before the rest is unfolded.
+    lines += [f"{_answer(search, done[0])} {facts} {_links(search, report)}", ""]
     columns = ["trial", *varied, search.objective, "epoch", "seconds"]
     lines += ["| # | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
     for place, trial in enumerate(done[:ROWS_SHOWN], start=1):
-        link = f"[{_as_text(trial.name)}](#/experiments/{search.experiment_id}/runs/{trial.run_id})"
-        cells = [link, *(str(getattr(trial.params, name)) for name in varied)]
+        link = f"[{_as_text(trial.name)}]({view.run_link(search, trial.run_id)})"
+        cells = [link, *(short(getattr(trial.params, name)) for name in varied)]
         cells += [f"{trial.score:.4f}", f"{trial.metrics.get('best_epoch', 0):.0f}"]
         cells += [f"{trial.metrics.get('train_seconds', 0):.0f}"]
         lines.append(f"| {place} | " + " | ".join(cells) + " |")
@@ -70,6 +84,20 @@ def markdown(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> 
 def _as_text(text: str) -> str:
     """Text that Markdown makes no link, image, code, table or HTML of."""
     return re.sub(r"[\\`\[\]|!]", r"\\\g<0>", html.escape(text, quote=False))
+
+
+def _answer(search: Search, best: Trial) -> str:
+    link = f"[{_as_text(best.name)}]({view.run_link(search, best.run_id)})"
+    epoch = f" at epoch {best.metrics['best_epoch']:.0f}" if "best_epoch" in best.metrics else ""
+    return f"**Best: {link}, {search.objective} {best.score:.4f}{epoch}.**"
+
+
+def _links(search: Search, report: bool) -> str:
+    """What MLflow can show of the search, a click away."""
+    places = {"table of all trials": view.table_link(search), "charts": view.charts_link(search)}
+    if report:
+        places["report"] = view.run_link(search, search.run_id, "report.html")
+    return "Open " + ", ".join(f"[{name}]({address})" for name, address in places.items()) + "."
 
 
 def _states(trials: Sequence[Trial]) -> str:
@@ -95,7 +123,8 @@ def _log_table(client: MlflowClient, run_id: str, trials: Sequence[Trial]) -> No
 
 
 def _log_curves(client: MlflowClient, search: Search, trials: Sequence[Trial]) -> None:
-    histories = [(trial.name, read_history(client, trial.run_id)) for trial in trials]
+    wanted = (search.objective,)
+    histories = [(trial.name, read_history(client, trial.run_id, wanted)) for trial in trials]
     metric = search.objective.removeprefix("val_")
     figure = plots.draw_all_curves(plots.leaderboard_curves_data(histories, metric), search.name)
     with tempfile.TemporaryDirectory() as folder:

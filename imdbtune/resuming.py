@@ -25,6 +25,7 @@ MAY_CHANGE = (
     "tuner.retries",
     "tracking.uri",
     "tracking.keep_models",
+    "tracking.report",
 )
 
 

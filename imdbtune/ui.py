@@ -22,6 +22,8 @@ PORT = 5000
 TRIES = 20  # ports, counted up from the one that was asked for
 START_S = 120.0
 END_S = 5.0
+# MLflow has two faces; without this it shows the one for traces of language models.
+MODEL_TRAINING = "workflowType=machine_learning"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Pages:
 
 def run_page(address: str, experiment_id: str, run_id: str) -> str:
     """Where a run is shown."""
-    return f"{address}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{address}/#/experiments/{experiment_id}/runs/{run_id}?{MODEL_TRAINING}"
 
 
 def free_port(port: int) -> int:

@@ -131,7 +131,11 @@ def make_config(
         "data": {"source": str(folder / "imdb.npz")},
         "tuner": {"kind": "grid"},
         "training": {"epochs": 3},
-        "tracking": {"uri": f"sqlite:///{folder / 'mlflow.db'}", "keep_models": "0"},
+        "tracking": {
+            "uri": f"sqlite:///{folder / 'mlflow.db'}",
+            "keep_models": "0",
+            "report": False,
+        },
     }
     for section, values in sections.items():
         table[section] |= values

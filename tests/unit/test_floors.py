@@ -41,11 +41,11 @@ FLOORS = {
         "results",
     ],
     "4 searching and exporting": [
-        "report.findings report.published comparison",
+        "report.findings report.published comparison view",
         "report.effects",
         "report.figures",
         "report.page",
-        "worker oracles journal leaderboard registry preloaded",
+        "worker oracles journal registry preloaded leaderboard",
         "export.readme export.encode export.mlflow_code",
         "cluster resuming reproduction export.folder",
         "tuner export.format",
