@@ -96,9 +96,9 @@ def draw_all_curves(all_curves: AllCurves, subtitle: str = "", narrow: bool = Fa
 
     The legend is at the side, or below where the figure is to be ``narrow``.
     """
-    figure, axes = _figure(5.4 if narrow else 9.0, 6.0 if narrow else 4.8, all_curves.metric)
+    figure, axes = _figure(5.4 if narrow else 9.0, 6.6 if narrow else 4.8, all_curves.metric)
     if narrow:
-        figure.subplots_adjust(left=0.14, right=0.97, top=0.88, bottom=0.42)
+        figure.subplots_adjust(left=0.14, right=0.97, top=0.89, bottom=0.46)
     else:
         figure.subplots_adjust(left=0.08, right=0.64, top=0.86, bottom=0.12)
     _draw_titles(figure, f"Validation {all_curves.metric} of all trials", subtitle)
@@ -114,7 +114,7 @@ def draw_all_curves(all_curves: AllCurves, subtitle: str = "", narrow: bool = Fa
     values = [value for _, curves in drawn for value in curves.validation]
     _scale(axes, epochs, values, all_curves.metric)
     if all_curves.trials:
-        place = (0.0, -0.16) if narrow else (1.01, 1.0)
+        place = (0.0, -0.15) if narrow else (1.01, 1.0)
         axes.legend(loc="upper left", bbox_to_anchor=place, frameon=False, fontsize=9)
     return figure
 

@@ -172,8 +172,9 @@ class _Parser:
         if self.peek().kind not in ("word", "quoted"):
             raise self.wrong("a value")
         text = self.next().text
-        held = next((row[column] for row in self.rows if _has(row, column)), text)
-        value = _as_kind_of(held, text)
+        # Where no row has a value, no row can meet the test: any value will do.
+        held = next((row[column] for row in self.rows if _has(row, column)), None)
+        value = 0.0 if held is None else _as_kind_of(held, text)
         if value is None:
             kind = "true or false" if isinstance(held, bool) else "numbers"
             raise UserError(f"{column} holds {kind}, not {shown(text)}.")

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from imdbtune.config import SearchConfig, parse_config
 from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
     from imdbtune.results import Search
@@ -178,6 +181,35 @@ def untried_exports(monkeypatch: Any) -> None:
     tried = {"largest_difference": 0.0, "reviews": 0}
     skipped = "imdbtune.export.formats.check_answers"
     monkeypatch.setattr(skipped, lambda formats, *rest: {f.name: tried for f in formats})
+
+
+def assert_all_text_inside(figure: Figure) -> None:
+    """No text, label, legend or second axes reaches beyond the figure."""
+    figure.draw_without_rendering()
+    width, height = figure.canvas.get_width_height()
+    artists: list[Artist] = [*figure.texts, *figure.legends]
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        artists += [*axes.texts, axes.xaxis, axes.yaxis, axes.title, *([legend] if legend else [])]
+    for artist in artists:
+        box = artist.get_tightbbox()
+        if box is None or box.width == 0:
+            continue
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
+        assert inside, f"{artist}: {box} is not in {width} x {height}"
+
+
+def assert_tick_labels_apart(figure: Figure) -> None:
+    """Labels of one axis do not run into each other."""
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for axis, low, high in ((axes.xaxis, "x0", "x1"), (axes.yaxis, "y0", "y1")):
+            labels = [text for text in axis.get_ticklabels() if text.get_text()]
+            boxes = sorted((text.get_window_extent() for text in labels), key=lambda b: b.x0 + b.y0)
+            for before, after in pairwise(boxes):
+                assert getattr(after, low) >= getattr(before, high) - 1, [
+                    text.get_text() for text in labels
+                ]
 
 
 def kill_self() -> None:

@@ -144,7 +144,7 @@ def search(
 def _tell(plan: Plan, run_id: str, as_json: bool) -> None:
     """The leaderboard, and what one would do next."""
     from imdbtune import results
-    from imdbtune.store import connect, hide_secrets
+    from imdbtune.store import connect
 
     client = connect(plan.store)
     found = results.find_search(client, run_id)
@@ -157,8 +157,7 @@ def _tell(plan: Plan, run_id: str, as_json: bool) -> None:
     typer.echo(leaderboard(found, trials[:10], varied))
     if len(trials) > 10:
         typer.echo(f"... and {len(trials) - 10} more: imdbtune compare")
-    store = hide_secrets(plan.store)
-    typer.echo(f"\nnext: imdbtune best --export winner; mlflow ui --backend-store-uri {store}")
+    typer.echo("\nnext: imdbtune best --export winner; imdbtune report; imdbtune ui")
 
 
 def _dry_run(config: SearchConfig, workers: int | None, as_json: bool) -> None:

@@ -27,6 +27,7 @@ TITLES = {
     "units": "Units (size of the state)",
     "maxlen": "Words read of a review (maxlen)",
 }
+PLAIN = "{x:,.12g}"  # no powers of ten
 VALIDATION = "validation accuracy (%)"
 
 
@@ -62,6 +63,7 @@ def _draw_range(axes: Axes, effect: Effect) -> None:
     _dots(axes, values, [accuracy * 100 for _, accuracy in effect.points])
     if is_wide(values):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(PLAIN)
     position = 0
     ordered = sorted(values)
     for group in effect.groups:
@@ -138,7 +140,7 @@ def draw_cost(cost: Cost, ranks: Sequence[int]) -> Figure:
     axes.margins(x=0.1, y=0.12)
     if is_wide(points[:, 0].tolist()):
         axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.xaxis.set_major_formatter(PLAIN)
     axes.set_xlabel(UNITS[cost.metric])
     axes.set_ylabel(VALIDATION)
     axes.set_title(f"Accuracy and {UNITS[cost.metric].partition(' (')[0]}", fontsize=11)

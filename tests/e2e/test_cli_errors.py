@@ -30,7 +30,10 @@ from imdbtune.cli.app import main
 from tests.support import Stub, isolate, make_config, run_search, untried_exports, write_tiny_model
 
 HUGE = "99999999999999999999"
-COMMANDS = ("search", "train", "reproduce", "best", "compare", "predict", "data", "summary")
+COMMANDS = (
+    *("search", "train", "reproduce", "best", "compare", "report", "ui", "predict", "data"),
+    "summary",
+)
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,14 @@ FLAGS = [
     Case("train listing_6_23 --epochs 0", ("epochs = '0'", "from 1 to 10000")),
     Case("train listing_6_23 --data nonsense", ("'nonsense'", "auto, imdb, demo, PATH.npz")),
     Case("compare --json --csv", ("--json and --csv", "one of the two")),
+    *(
+        Case(f"compare --limit {n}", (f"--limit '{n}'", "1 to 1000000"))
+        for n in ("0", "-1", "x", "1.5", HUGE)
+    ),
+    *(
+        Case(f"ui --port {n}", (f"--port '{n}'", "1 to 65535"))
+        for n in ("0", "-1", "x", "65536", HUGE)
+    ),
     Case("predict good", ("no --model", "imdbtune best --export")),
     Case("predict --model {m}/export", ("no text", "standard input")),
 ]
@@ -221,7 +232,7 @@ STORE = "--tracking-uri sqlite:///{m}/mlflow.db"
 STORES = [
     *(
         Case(f"{command} --tracking-uri {uri}", (uri, "sqlite:///mlflow.db"))
-        for command in ("best", "compare", "search --resume", "search --dry-run")
+        for command in ("best", "compare", "report", "ui", "search --resume", "search --dry-run")
         for uri in ("nonsense", "ftp://host/x")
     ),
     Case("train listing_6_23 --data {m}/imdb.npz --tracking-uri nonsense", "'nonsense'"),
@@ -242,21 +253,27 @@ STORES = [
     Case(("best", "--tracking-uri", "sqlite:///a\x1b[31m.db"), "a\\x1b[31m.db"),
     *(
         Case(f"{command} --tracking-uri http://me:{SECRET}@127.0.0.1:{{port}}", "//***@127.0.0.1:")
-        for command in ("best", "search --resume", "search --data {m}/imdb.npz")
+        for command in ("best", "report", "ui", "search --resume", "search --data {m}/imdb.npz")
     ),
     Case(f"compare --tracking-uri postgresql://me:{SECRET}@127.0.0.1:{{port}}/db", "//***@"),
     Case(f"compare --tracking-uri mysql+none://me:{SECRET}@127.0.0.1:{{port}}/db", "//***@"),
     Case(f"compare --tracking-uri gopher://me:{SECRET}@127.0.0.1/db", "//***@"),
     *(
         Case(command, ("no tracking store at", "mlflow.db'", "--tracking-uri"))
-        for command in ("best", "compare", "search --resume", "best --export winner")
+        for command in ("best", "compare", "report", "ui", "search --resume", "best --export w")
     ),
 ]
 
 IDS = [
     *(
         Case((*f"{command} {STORE}".split(), *before, name), ("no search", shown))
-        for command, before in (("best", ["--search"]), ("compare", []), ("search --resume", []))
+        for command, before in (
+            ("best", ["--search"]),
+            ("compare", []),
+            ("report", []),
+            ("ui", []),
+            ("search --resume", []),
+        )
         for name, shown in (
             ("nonsense", "'nonsense'"),
             ("0" * 32, "'000"),
@@ -272,6 +289,26 @@ IDS = [
     Case(("reproduce", *STORE.split(), "a\x1b[31m\nb"), "a\\x1b[31m\\nb"),
     Case(f"reproduce {{trial}} {STORE} --data nowhere.npz", "no file 'nowhere.npz'"),
     Case(f"reproduce {{trial}} {STORE} --data demo", "are not those of"),
+    *(
+        Case((*f"compare {STORE}".split(), *given), says)
+        for given, says in (
+            (["--where", "cells=gru"], ("column 'cells'", "rnn, depth")),
+            (["--where", "rnn = "], ("has the end where a value", "rnn=gru and")),
+            (["--where", "rnn=gru\x1b[31m and"], "'rnn=gru\\x1b[31m and'"),
+            (["--where", "units>many"], "units holds numbers, not 'many'"),
+            (["--where", "rnn>gru"], "use =, != or in"),
+            (["--where", "__import__('os').system('true')"], "has '(' where"),
+            (["--where", "(" * 9000], "more than 50 brackets"),
+            (["--sort", "score"], ("column 'score'", "best_val_accuracy")),
+            (["--sort", "units:down"], ("'units:down'", "COLUMN:desc")),
+            (["--sort", ","], "column ''"),
+            (["--columns", "rnn,cells"], ("column 'cells'", "rnn, depth")),
+        )
+    ),
+    Case(f"report {STORE} --out {{m}}", "is a folder"),
+    Case(f"report {STORE} --out {{m}}/imdb.npz", ("is no report", "--out")),
+    Case(f"report {STORE} --out {{m}}/imdb.npz/x.html", "no folder"),
+    Case(f"report {STORE} --out {'x' * 5000}", "File name too long"),
     *(
         Case(f"{command} --tracking-uri sqlite:///{{m}}/odd.db", ("units = '9999999'", "run "))
         for command in ("best", "compare")

@@ -18,6 +18,7 @@ from imdbtune.plots import (
     leaderboard_curves_data,
     save_png,
 )
+from tests.support import assert_all_text_inside
 
 NAN = math.nan
 LISTING_623 = [0.8188, 0.8444, 0.8438, 0.8208, 0.8466, 0.8356, 0.8572, 0.8584, 0.8292, 0.8078]
@@ -41,26 +42,6 @@ def _texts(figure: Figure) -> str:
     legend = axes.get_legend()
     inside = [*figure.texts, *axes.texts, *(legend.get_texts() if legend else [])]
     return "\n".join(text.get_text() for text in inside)
-
-
-def _assert_all_text_inside(figure: Figure) -> None:
-    figure.draw_without_rendering()
-    width, height = figure.canvas.get_width_height()
-    axes = figure.axes[0]
-    legend = axes.get_legend()
-    for artist in [
-        *figure.texts,
-        *axes.texts,
-        axes.xaxis,
-        axes.yaxis,
-        *([legend] if legend else []),
-    ]:
-        box = artist.get_tightbbox()
-        assert box is not None
-        assert box.x0 >= 0, artist
-        assert box.y0 >= 0, artist
-        assert box.x1 <= width, artist
-        assert box.y1 <= height, artist
 
 
 def test_curves_of_the_listing() -> None:
@@ -160,7 +141,7 @@ def test_diverged_losses_get_a_logarithmic_scale_and_others_do_not() -> None:
 def test_curves_become_a_png_with_all_text_inside(validation: list[float], tmp_path: Path) -> None:
     for metric in ("accuracy", "loss"):
         figure = draw_curves(curves_data(_history(validation), metric), "a long name " * 20)
-        _assert_all_text_inside(figure)
+        assert_all_text_inside(figure)
         save_png(figure, tmp_path / "curves.png", dpi=50)
         assert imread(tmp_path / "curves.png").shape == (240, 320, 4)
 
@@ -184,15 +165,16 @@ def test_all_curves_show_five_in_colour_and_the_rest_in_grey() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 6, 300])
 @pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize(("narrow", "shape"), [(False, (480, 900, 4)), (True, (660, 540, 4))])
 def test_all_curves_become_a_png_with_all_text_inside(
-    count: int, epochs: int, tmp_path: Path
+    count: int, epochs: int, narrow: bool, shape: tuple[int, ...], tmp_path: Path
 ) -> None:
     name = "Bidirectional $u$=32 learning rate=0.001 {}"
     trials = [(name.format(i), _history([0.5 + i / 1000] * epochs)) for i in range(count)]
-    figure = draw_all_curves(leaderboard_curves_data(trials, "accuracy"), "search")
-    _assert_all_text_inside(figure)
+    figure = draw_all_curves(leaderboard_curves_data(trials, "accuracy"), "search", narrow=narrow)
+    assert_all_text_inside(figure)
     save_png(figure, tmp_path / "all.png")
-    assert imread(tmp_path / "all.png").shape == (480, 900, 4)
+    assert imread(tmp_path / "all.png").shape == shape
 
 
 def test_pyplot_is_never_imported(tmp_path: Path) -> None:

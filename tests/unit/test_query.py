@@ -1,0 +1,103 @@
+"""Conditions over rows: what they select, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from imdbtune.errors import UserError
+from imdbtune.query import parse_condition
+
+ROWS: list[dict[str, Any]] = [
+    {"n": 0, "rnn": "gru", "maxlen": 100, "acc": 0.80, "bi": False, "why": None},
+    {"n": 1, "rnn": "gru", "maxlen": 200, "acc": 0.85, "bi": True, "why": None},
+    {"n": 2, "rnn": "lstm", "maxlen": 200, "acc": 0.90, "bi": False, "why": "loss is nan"},
+    {"n": 3, "rnn": "simple_rnn", "maxlen": 400, "acc": None, "bi": True, "why": "a ) or (b"},
+]
+COLUMNS = ("n", "rnn", "maxlen", "acc", "bi", "why")
+
+
+def chosen(condition: str) -> list[int]:
+    meets = parse_condition(condition, ROWS, COLUMNS)
+    return [row["n"] for row in ROWS if meets(row)]
+
+
+@pytest.mark.parametrize(
+    ("condition", "numbers"),
+    [
+        ("rnn=gru", [0, 1]),
+        ("rnn == GRU", [0, 1]),
+        ("rnn!=gru", [2, 3]),
+        ("maxlen>=200", [1, 2, 3]),
+        ("maxlen > 200", [3]),
+        ("maxlen<200", [0]),
+        ("maxlen <= 2e2", [0, 1, 2]),
+        ("rnn=gru and maxlen>=200", [1]),
+        ("rnn=lstm or maxlen=100", [0, 2]),
+        ("rnn=lstm or rnn=gru and maxlen=200", [1, 2]),
+        ("(rnn=lstm or rnn=gru) and maxlen=100", [0]),
+        ("maxlen in (100,400)", [0, 3]),
+        ("rnn not in (gru, lstm)", [3]),
+        ("RNN_is_no_column_but_values_may_be=1", None),
+        ("bi=true", [1, 3]),
+        ("bi != True AND rnn IN (lstm)", [2]),
+        ("acc < 0.9", [0, 1]),
+        ("acc != 0.9", [0, 1]),
+        ("acc not in (0.9)", [0, 1]),
+        ("why='loss is nan'", [2]),
+        ('why = "a ) or (b"', [3]),
+        ("'rnn' = 'gru'", [0, 1]),
+        ("((((n=3))))", [3]),
+        ("rnn=none_such", []),
+    ],
+)
+def test_what_a_condition_selects(condition: str, numbers: list[int] | None) -> None:
+    if numbers is None:
+        with pytest.raises(UserError, match="column 'RNN"):
+            chosen(condition)
+    else:
+        assert chosen(condition) == numbers
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("cell=gru", "column 'cell' is not known; allowed: n, rnn"),
+        ("rn=gru", "Did you mean 'rnn'"),
+        ("rnn", "has the end where one of = != < <= > >= in was expected"),
+        ("rnn=", "has the end where a value was expected"),
+        ("=gru", "has '=' where a column was expected"),
+        ("rnn=gru and", "has the end where a column was expected"),
+        ("and rnn=gru", "has 'and' where a column was expected"),
+        ("rnn=gru maxlen=200", "has 'maxlen' where and, or, or the end was expected"),
+        ("(rnn=gru", r"has the end where '\)' was expected"),
+        ("rnn=gru)", r"has '\)' where and, or, or the end"),
+        ("rnn in gru", r"has 'gru' where '\(' was expected"),
+        ("rnn in ()", r"has '\)' where a value was expected"),
+        ("rnn not gru", "has 'gru' where 'in'"),
+        ("maxlen=many", "maxlen holds numbers, not 'many'"),
+        ("bi=1", "bi holds true or false, not '1'"),
+        ("rnn>gru", "rnn > 'gru': use =, != or in"),
+        ("bi<true", "use =, != or in"),
+        ("why='open", "cannot be read at"),
+        ("rnn!gru", "cannot be read at"),
+        ("", "has the end where a column"),
+        ("(" * 5000 + "n=1", "more than 50 brackets"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_a_line(condition: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        chosen(condition)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("code", ["__import__('os')", "n=1;n=2", "rnn.upper()=GRU", "[n]=1"])
+def test_nothing_is_run_as_code(code: str) -> None:
+    with pytest.raises(UserError):
+        chosen(code)
+
+
+def test_without_rows_every_known_column_may_be_named() -> None:
+    assert not parse_condition("maxlen=200 or acc>0.5 or bi=true", [], COLUMNS)({})

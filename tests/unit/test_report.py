@@ -1,0 +1,334 @@
+"""The page about a search: what it says, what it never holds, and figures that fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imdbtune import api, results, tracking
+from imdbtune.errors import TrialFailed, UserError
+from imdbtune.params import TrialParams
+from imdbtune.report import figures, page
+from imdbtune.report.effects import effect_data
+from imdbtune.report.findings import cost_data
+from imdbtune.results import Search, Trial
+from imdbtune.trial import TrialSpec
+from tests.support import (
+    Stub,
+    assert_all_text_inside,
+    assert_tick_labels_apart,
+    isolate,
+    make_config,
+    run_search,
+)
+
+EVIL = '<script>alert("1")</script>&\'"><img src=x onerror=alert(1)>'
+
+
+def made_trial(number: int, accuracy: float, params: TrialParams, **more: Any) -> Trial:
+    metrics = {
+        "best_val_accuracy": accuracy,
+        "best_epoch": 2.0,
+        "train_seconds": 5.0 + number * 7 % 50,
+        "parameter_count": 1000.0 * params.units,
+        **more.pop("metrics", {}),
+    }
+    values: dict[str, Any] = {"status": "FINISHED", "name": params.label, "tags": {}, **more}
+    run_id = f"{number:032x}"
+    return Trial(
+        run_id=run_id,
+        params=params,
+        metrics=metrics,
+        started_ms=0,
+        ended_ms=number * 60_000,
+        model_id=None,
+        **values,
+    )
+
+
+def made_material(trials: Sequence[Trial], **tags: str) -> page.Material:
+    known = {
+        tracking.DATA: "demo",
+        tracking.VALIDATION_REVIEWS: "5000",
+        "imdbtune.tuner": "random",
+        "imdbtune.seed": "0",
+        "version.keras": "3.15.1",
+    }
+    search = Search("0" * 32, "mine", "FINISHED", "1", known | tags, {"search_seconds": 99.0}, 0)
+    epochs = [
+        {
+            "epoch": float(n),
+            "val_accuracy": 0.5 + n / 10,
+            "val_loss": 0.5,
+            "accuracy": 0.9,
+            "loss": 0.1,
+        }
+        for n in (1, 2)
+    ]
+    ranked = results.rank(list(trials), larger_is_better=True)
+    done = [t for t in ranked if t.status == "FINISHED"]
+    return page.Material(search, ranked, [(t.name, epochs) for t in done], "[space]\nunits = 4\n")
+
+
+def drawn_from(count: int, **axes: Sequence[Any]) -> list[Trial]:
+    """Trials that are drawn at random from ``axes``, as their accuracies are."""
+    generator = np.random.default_rng(0)
+    trials = []
+    for number in range(1, count + 1):
+        chosen = {name: values[generator.integers(len(values))] for name, values in axes.items()}
+        params = TrialParams(**chosen)
+        trials.append(made_trial(number, float(generator.uniform(0.6, 0.9)), params))
+    return trials
+
+
+FEW = drawn_from(12, rnn=("simple_rnn", "lstm", "gru"), depth=(1, 2), units=(8, 16))
+WIDE = drawn_from(
+    40,
+    rnn=("simple_rnn", "lstm", "gru"),
+    units=tuple(range(1, 2048, 97)),
+    maxlen=tuple(range(1, 5000, 300)),
+    learning_rate=tuple(10.0 ** -np.arange(1, 8)),
+    dropout=tuple(np.linspace(0, 0.9, 10).tolist()),
+    pooling=("last", "max", "mean", "max_mean"),
+    bidirectional=(False, True),
+    batch_size=(1, 8192),
+)
+MANY = drawn_from(400, units=tuple(range(1, 401)), rnn=("lstm", "gru"))
+ALIKE = [made_trial(n, 0.8, TrialParams(units=n + 1)) for n in range(3)]
+ONE = [made_trial(1, 0.8765, TrialParams())]
+CASES = {"few": FEW, "wide": WIDE, "many": MANY, "alike": ALIKE, "one": ONE}
+
+
+@pytest.mark.parametrize("trials", CASES.values(), ids=CASES)
+def test_every_figure_fits(trials: list[Trial]) -> None:
+    drawn = page.draw_all(made_material(trials))
+    assert {"best_accuracy", "best_loss", "curves", "intervals", "train_seconds"} <= set(drawn)
+    for each in drawn.values():
+        assert_all_text_inside(each.figure)
+        assert_tick_labels_apart(each.figure)
+        assert each.alt.endswith(".")
+
+
+def test_the_figures_of_a_search_over_a_space() -> None:
+    drawn = page.draw_all(made_material(WIDE))
+    effects = {name for name in drawn if name.startswith("by_")}
+    assert effects >= {"by_rnn", "by_units", "by_maxlen", "by_learning_rate", "by_bidirectional"}
+    assert len(drawn["parallel"].figure.axes[0].get_xticks()) == page.AXES_SHOWN
+    assert "by_units" in page.draw_all(made_material(ALIKE))
+    assert not [name for name in page.draw_all(made_material(ONE)) if name.startswith("by_")]
+
+
+def test_an_effect_shows_every_trial_and_its_medians() -> None:
+    effect = effect_data("rnn", FEW)
+    axes = figures.draw_effect(effect, (0.5, 1.0)).axes[0]
+    dots = [line for line in axes.get_lines() if line.get_marker() == "o" and len(line.get_xdata())]
+    assert sum(len(line.get_ydata()) for line in dots) == len(FEW)
+    bars = [line for line in axes.get_lines() if line.get_color() == figures.VERMILLION]
+    heights = [line.get_ydata()[0] for line in bars if len(line.get_xdata())]
+    assert heights == pytest.approx([group.median * 100 for group in effect.groups])
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["simple_rnn", "lstm", "gru"]
+
+
+def test_dots_of_like_height_are_moved_apart() -> None:
+    moved = figures.spread(np.array([80.0, 80.0, 80.0, 90.0]), (50.0, 100.0))
+    assert len(set(moved[:3])) == 3
+    assert moved[3] == 0
+    assert abs(moved).max() <= 0.28
+
+
+def test_the_front_is_labelled_by_rank() -> None:
+    cost = cost_data(FEW, "train_seconds")
+    figure = figures.draw_cost(cost, range(1, len(FEW) + 1))
+    labels = {text.get_text() for text in figure.axes[0].texts}
+    assert labels <= {f"#{index + 1}" for index in cost.front}
+    assert f"#{cost.front[-1] + 1}" in labels
+
+
+# The page.
+
+
+class Page(HTMLParser):
+    """What a page refers to, its text, and whether its tags are closed."""
+
+    VOID = ("meta", "img", "br", "link", "input", "hr")
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+        self.text += " " if tag in ("td", "th", "p", "div") else ""
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.text += data
+
+    def values(self, tag: str, attribute: str) -> list[str]:
+        return [
+            attrs[attribute] or ""
+            for name, attrs in self.tags
+            if name == tag and attribute in attrs
+        ]
+
+
+def rendered(trials: Sequence[Trial], **tags: str) -> Page:
+    """The page without its figures, which take a second."""
+    return Page(page.render(made_material(trials, **tags), {}))
+
+
+@pytest.fixture(scope="module")
+def few() -> Page:
+    material = made_material(FEW)
+    return Page(page.render(material, page.draw_all(material)))
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_the_answer_comes_first(few: Page) -> None:
+    best = max(FEW, key=lambda t: t.metrics["best_val_accuracy"])
+    answer = words(few.text).partition("The best trials")[0]
+    assert f"{best.name}: {best.metrics['best_val_accuracy']:.1%}".replace("%", " %") in answer
+    assert "n = 5,000 validation reviews" in answer
+    assert "√(p(1−p)/n)" in answer
+
+
+def test_the_page_needs_nothing_else(few: Page) -> None:
+    assert {tag for tag, _ in few.tags} & {"script", "link", "iframe", "object", "base"} == set()
+    sources = few.values("img", "src")
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(few.values("img", "alt"))
+
+
+def test_names_lead_to_mlflow(few: Page) -> None:
+    links = [link for link in few.values("a", "href") if "/runs/" in link]
+    assert len(links) > len(FEW)
+    known = {trial.run_id for trial in FEW} | {"0" * 32}
+    for link in links:
+        match = re.fullmatch(
+            r"http://127\.0\.0\.1:5000/#/experiments/1/runs/(\w{32})\?workflowType=\w+", link
+        )
+        assert match
+        assert match[1] in known
+
+
+@pytest.mark.parametrize("data", ["demo", "npz", "imdb"])
+def test_published_figures_stand_beside_imdb_only(data: str) -> None:
+    tested = [made_trial(1, 0.88, TrialParams(), metrics={"test_accuracy": 0.8712})]
+    text = words(rendered(tested, **{tracking.DATA: data}).text)
+    sources = ("Dai & Le 2015", "Maas et al. 2011", "Wang & Manning 2012", "92.76 %", "85.84 %")
+    assert [source in text for source in sources] == [data == "imdb"] * 5
+    assert text.count("87.12 %") == (2 if data == "imdb" else 1)
+
+
+def test_nothing_of_others_becomes_html() -> None:
+    tags = {
+        "imdbtune.about": EVIL,
+        "imdbtune.corpus": EVIL,
+        "version.keras": EVIL,
+        "version.x": EVIL,
+    }
+    failed = made_trial(
+        9, 0.1, TrialParams(), status="FAILED", name=EVIL, tags={tracking.REASON: EVIL}
+    )
+    good = [made_trial(n, 0.8 + n / 100, TrialParams(units=n), name=EVIL) for n in (1, 2)]
+    material = made_material([*good, failed], **tags)
+    search = Search(
+        "0" * 32, EVIL, EVIL, EVIL, material.search.tags | {tracking.REASON: EVIL}, {}, 0
+    )
+    material = page.Material(search, material.trials, material.histories, EVIL)
+    evil = Page(page.render(material, page.draw_all(material), ui=f"http://{EVIL}"))
+    assert "script" not in {tag for tag, _ in evil.tags}
+    assert not [attrs for _, attrs in evil.tags if "onerror" in attrs]
+    assert evil.text.count("<script>") > 8
+
+
+def test_failures_are_told_with_their_reasons() -> None:
+    lost = {"status": "FAILED", "tags": {tracking.REASON: "loss became nan in epoch 1."}}
+    bad = [made_trial(20 + n, 0.5, TrialParams(units=3), **lost) for n in range(12)]
+    text = words(rendered([*FEW, *bad]).text)
+    assert "12 failed loss became nan in epoch 1." in text
+    assert "and 2 more" in text
+
+
+def test_without_a_finished_trial_the_page_says_so() -> None:
+    trials = [made_trial(1, 0.5, TrialParams(), status="FAILED", tags={tracking.REASON: "lost."})]
+    text = words(rendered(trials).text)
+    assert "No trial has finished" in text
+    assert "lost." in text
+    assert page.draw_all(made_material(trials)) == {}
+
+
+@pytest.mark.parametrize("tuner", ["hyperband", "bayesian"])
+def test_the_page_warns_of_tuners_that_choose(tuner: str) -> None:
+    text = words(rendered(FEW, **{"imdbtune.tuner": tuner}).text)
+    assert ("Hyperband trains many" in text) == (tuner == "hyperband")
+    assert ("read what follows as a hint" in text) == (tuner == "bayesian")
+
+
+# From a search.
+
+
+def fail_one(spec: TrialSpec) -> None:
+    if (spec.params.rnn, spec.params.units) == ("simple_rnn", 4):
+        raise TrialFailed("loss became nan in epoch 1.")
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Search]:
+    folder = tmp_path_factory.mktemp("searched")
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, folder)
+        config = make_config(folder, tracking={"report": True})
+        client, search = run_search(config, folder, trainer=Stub(fail_one))
+    return folder, client, search
+
+
+def test_a_search_ends_with_its_report(searched: tuple[Path, Any, Search]) -> None:
+    _, client, search = searched
+    paths = {artifact.path for artifact in client.list_artifacts(search.run_id, "figures")}
+    assert {"figures/importance.png", "figures/by_rnn.png", "figures/parallel.png"} <= paths
+    html = results.read_text(client, search.run_id, "report.html")
+    assert "loss became nan in epoch 1." in Page(html).text
+    assert "report.html" in search.tags[tracking.NOTE]
+
+
+def test_the_same_report_is_written_to_a_file(searched: tuple[Path, Any, Search]) -> None:
+    folder, client, search = searched
+    out = folder / "report.html"
+    for _ in range(2):  # an older report is replaced
+        assert api.report(out=out, uri=client.tracking_uri).run_id == search.run_id
+    assert "lstm" in Page(out.read_text(encoding="utf-8")).text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("", "is a folder"), ("mlflow.db", "is no report"), ("no/x.html", "no folder")],
+)
+def test_a_report_harms_no_other_file(
+    name: str, said: str, searched: tuple[Path, Any, Search]
+) -> None:
+    folder, client, _ = searched
+    before = (folder / "mlflow.db").stat().st_size
+    with pytest.raises(UserError, match=said):
+        api.report(out=folder / name, uri=client.tracking_uri)
+    assert (folder / "mlflow.db").stat().st_size == before

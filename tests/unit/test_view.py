@@ -1,0 +1,44 @@
+"""Links into MLflow's pages, and the ready-made state of its page of runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from imdbtune import tracking, view
+from imdbtune.params import PARAMETERS
+from imdbtune.results import Search
+
+
+def made_search(objective: str = "val_accuracy") -> Search:
+    return Search("0" * 32, "mine", "FINISHED", "7", {tracking.OBJECTIVE: objective}, {}, 0)
+
+
+@pytest.mark.parametrize(("objective", "rises"), [("val_accuracy", False), ("val_loss", True)])
+def test_the_view_has_the_trials_of_one_search_the_best_first(objective: str, rises: bool) -> None:
+    state = json.loads(view.shared_view(made_search(objective), ["rnn", "units"]))
+    assert state["searchFilter"] == f"tags.`imdbtune.search_id` = '{'0' * 32}'"
+    assert (state["orderByKey"], state["orderByAsc"]) == (f"metrics.`best_{objective}`", rises)
+    columns = ["params.`rnn`", "params.`units`", f"metrics.`best_{objective}`"]
+    assert state["selectedColumns"][:3] == columns
+    lines, parallel, *_ = state["compareRunCharts"]
+    assert (lines["type"], lines["metricKey"], lines["xAxisKey"]) == ("LINE", objective, "step")
+    assert parallel["selectedParams"] == ["rnn", "units"]
+    sections = {chart["metricSectionId"] for chart in state["compareRunCharts"]}
+    assert sections == {section["uuid"] for section in state["compareRunSections"]}
+
+
+def test_the_view_of_every_hyperparameter_fits_into_a_tag() -> None:
+    text = view.shared_view(made_search(), list(PARAMETERS))
+    assert len(text) <= view.TAG_LIMIT
+    assert len(json.loads(text)["compareRunCharts"]) > 2
+
+
+def test_links_lead_to_the_state_that_was_tagged() -> None:
+    search = made_search()
+    assert view.table_link(search).startswith("#/experiments/7/runs?")
+    assert view.table_link(search).endswith(f"viewStateShareKey={search.run_id}")
+    assert view.charts_link(search).endswith("compareRunsMode=CHART")
+    artifact = view.run_link(search, "abc", "report.html")
+    assert artifact.startswith("#/experiments/7/runs/abc/artifacts/report.html?")
