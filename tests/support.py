@@ -183,8 +183,8 @@ def untried_exports(monkeypatch: Any) -> None:
     monkeypatch.setattr(skipped, lambda formats, *rest: {f.name: tried for f in formats})
 
 
-def assert_all_text_inside(figure: Figure) -> None:
-    """No text, label, legend or second axes reaches beyond the figure."""
+def assert_legible(figure: Figure) -> None:
+    """No text or legend reaches beyond the figure, no labels of an axis run into each other."""
     figure.draw_without_rendering()
     width, height = figure.canvas.get_width_height()
     artists: list[Artist] = [*figure.texts, *figure.legends]
@@ -197,19 +197,13 @@ def assert_all_text_inside(figure: Figure) -> None:
             continue
         inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
         assert inside, f"{artist}: {box} is not in {width} x {height}"
-
-
-def assert_tick_labels_apart(figure: Figure) -> None:
-    """Labels of one axis do not run into each other."""
-    figure.draw_without_rendering()
     for axes in figure.axes:
         for axis, low, high in ((axes.xaxis, "x0", "x1"), (axes.yaxis, "y0", "y1")):
             labels = [text for text in axis.get_ticklabels() if text.get_text()]
             boxes = sorted((text.get_window_extent() for text in labels), key=lambda b: b.x0 + b.y0)
             for before, after in pairwise(boxes):
-                assert getattr(after, low) >= getattr(before, high) - 1, [
-                    text.get_text() for text in labels
-                ]
+                apart = getattr(after, low) >= getattr(before, high) - 1
+                assert apart, [text.get_text() for text in labels]
 
 
 def kill_self() -> None:

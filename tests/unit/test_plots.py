@@ -18,7 +18,7 @@ from imdbtune.plots import (
     leaderboard_curves_data,
     save_png,
 )
-from tests.support import assert_all_text_inside
+from tests.support import assert_legible
 
 NAN = math.nan
 LISTING_623 = [0.8188, 0.8444, 0.8438, 0.8208, 0.8466, 0.8356, 0.8572, 0.8584, 0.8292, 0.8078]
@@ -141,7 +141,7 @@ def test_diverged_losses_get_a_logarithmic_scale_and_others_do_not() -> None:
 def test_curves_become_a_png_with_all_text_inside(validation: list[float], tmp_path: Path) -> None:
     for metric in ("accuracy", "loss"):
         figure = draw_curves(curves_data(_history(validation), metric), "a long name " * 20)
-        assert_all_text_inside(figure)
+        assert_legible(figure)
         save_png(figure, tmp_path / "curves.png", dpi=50)
         assert imread(tmp_path / "curves.png").shape == (240, 320, 4)
 
@@ -172,7 +172,7 @@ def test_all_curves_become_a_png_with_all_text_inside(
     name = "Bidirectional $u$=32 learning rate=0.001 {}"
     trials = [(name.format(i), _history([0.5 + i / 1000] * epochs)) for i in range(count)]
     figure = draw_all_curves(leaderboard_curves_data(trials, "accuracy"), "search", narrow=narrow)
-    assert_all_text_inside(figure)
+    assert_legible(figure)
     save_png(figure, tmp_path / "all.png")
     assert imread(tmp_path / "all.png").shape == shape
 

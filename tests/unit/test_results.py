@@ -305,9 +305,29 @@ def test_each_row_of_the_description_is_a_link() -> None:
     assert table == [
         "| # | trial | units | rnn | val_accuracy | epoch | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- |",
-        "| 1 | [trial-3](#/experiments/7/runs/run3) | 3 | lstm | 0.9123 | 2 | 61 |",
-        "| 2 | [trial-4](#/experiments/7/runs/run4) | 4 | lstm | 0.9000 | 2 | 61 |",
+        "| 1 | [trial-3](#/experiments/7/runs/run3"
+        "?workflowType=machine_learning) | 3 | lstm | 0.9123 | 2 | 61 |",
+        "| 2 | [trial-4](#/experiments/7/runs/run4"
+        "?workflowType=machine_learning) | 4 | lstm | 0.9000 | 2 | 61 |",
     ]
+
+
+def test_the_description_begins_with_the_answer_and_its_links() -> None:
+    text = leaderboard.markdown(made_search(), [made_trial(3, 0.91234)], ["units"], report=True)
+    first = text.splitlines()[0]
+    assert first.startswith("**Best: [trial-3](#/experiments/7/runs/run3?")
+    assert "), val_accuracy 0.9123 at epoch 2.** Data: demo. Trials: 1 finished. Open [" in first
+    assert "[report](#/experiments/7/runs/id/artifacts/report.html?" in first
+    assert "viewStateShareKey=id" in first
+    assert "report" not in leaderboard.markdown(made_search(), [made_trial(3, 0.9)], ["units"])
+
+
+def test_the_view_that_the_links_open_is_tagged_on_the_experiment(store: Store) -> None:
+    search = store.search()
+    store.trial(search, 0.5)
+    leaderboard.publish(store.client, store.read(search), ["rnn"], final=False)
+    tags = store.client.get_experiment(search.experiment_id).tags
+    assert f"'{search.run_id}'" in tags[f"mlflow.sharedViewState.{search.run_id}"]
 
 
 def test_the_description_counts_all_and_ranks_the_finished() -> None:

@@ -246,8 +246,8 @@ def test_the_description_lists_the_trials_with_links(told: Told) -> None:
     table = [line for line in lines if line.startswith("|")]
     assert table[0] == "| # | trial | rnn | maxlen | val_accuracy | epoch | seconds |"
     run_id = told.runs["lstm 200"].info.run_id
-    link = f"[lstm-d2-u64-L200](#/experiments/{told.search.experiment_id}/runs/{run_id})"
-    assert table[2].startswith(f"| 1 | {link} | lstm | 200 | 0.6840 | 2 |")
+    page = f"#/experiments/{told.search.experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    assert table[2].startswith(f"| 1 | [lstm-d2-u64-L200]({page}) | lstm | 200 | 0.6840 | 2 |")
     assert len(table) == 4
     assert {line.count("|") for line in table} == {8}
 
