@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imdbtune import tracking
 from imdbtune.params import PARAMETERS
+from imdbtune.report.findings import SURE, standard_error
 from imdbtune.results import Search, Trial, as_row
 
 WHOLE = ("best_epoch", "epochs_run", "parameter_count")
@@ -108,7 +108,7 @@ def how_sure(trial: Trial, search: Search) -> str:
     rows = float(search.tags.get(tracking.VALIDATION_REVIEWS, 0))
     if accuracy is None or not rows:
         return ""
-    half = 1.96 * math.sqrt(accuracy * (1 - accuracy) / rows)
+    half = SURE * standard_error(accuracy, int(rows))
     count = search.metrics.get("trials_finished", 0)
     return (
         f"validation accuracy {accuracy:.1%} ±{half * 100:.1f} points on {rows:,.0f} reviews, "

@@ -1,0 +1,64 @@
+"""Trials as text for the terminal."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+
+from imdbtune.cli.quick import uncollected
+from imdbtune.cli.tables import cell, default_columns, table
+
+ROWS: list[dict[str, Any]] = [
+    {"name": "gru-d1", "rnn": "gru", "units": 8, "best_val_accuracy": 0.9, "status": "FINISHED"},
+    {"name": "lstm", "rnn": "lstm", "units": 128, "status": "FAILED", "reason": "loss is nan."},
+]
+
+
+def test_numbers_stand_to_the_right_and_text_to_the_left() -> None:
+    lines = table(ROWS, ["name", "units", "best_val_accuracy", "status"]).splitlines()
+    assert lines == [
+        "#  name    units  best_val_accuracy  status",
+        "1  gru-d1      8             0.9000  finished",
+        "-  lstm      128                  -  failed: loss is nan.",
+    ]
+
+
+def test_a_table_without_rows_is_its_head() -> None:
+    columns = default_columns(["rnn"], ["best_val_loss"])
+    head = "#  name  rnn  best_val_loss  best_epoch  train_seconds  status"
+    assert table([], columns) == head
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "shown"),
+    [
+        ("learning_rate", 0.00012345678, "0.000123457"),
+        ("best_val_accuracy", 0.87654321, "0.8765"),
+        ("best_epoch", 3.0, "3"),
+        ("parameter_count", 322080.0, "322080"),
+        ("train_seconds", 61.44, "61.4"),
+        ("bidirectional", True, "true"),
+        ("units", 32, "32"),
+        ("name", None, "-"),
+        ("name", "a\x1b[31m\nb", "a\\x1b[31m\\nb"),
+    ],
+)
+def test_values_as_people_read_them(column: str, value: object, shown: str) -> None:
+    assert cell({column: value}, column) == shown
+
+
+def test_a_reason_steers_no_terminal() -> None:
+    assert cell({"status": "FAILED", "reason": "a\x1b[2J"}, "status") == "failed: a\\x1b[2J"
+
+
+def test_garbage_is_collected_again_afterwards() -> None:
+    def read() -> None:
+        with uncollected():
+            assert not gc.isenabled()
+            raise ValueError("lost")
+
+    with pytest.raises(ValueError, match="lost"):
+        read()
+    assert gc.isenabled()
