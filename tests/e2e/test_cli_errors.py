@@ -297,7 +297,7 @@ IDS = [
             (["--where", "rnn=gru\x1b[31m and"], "'rnn=gru\\x1b[31m and'"),
             (["--where", "units>many"], "units holds numbers, not 'many'"),
             (["--where", "rnn>gru"], "use =, != or in"),
-            (["--where", "__import__('os').system('true')"], "has '(' where"),
+            (["--where", "__import__('os').system('true')"], "column '__import__'"),
             (["--where", "(" * 9000], "more than 50 brackets"),
             (["--sort", "score"], ("column 'score'", "best_val_accuracy")),
             (["--sort", "units:down"], ("'units:down'", "COLUMN:desc")),
