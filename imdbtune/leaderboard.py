@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import re
@@ -52,7 +53,8 @@ def publish(
         _log_table(client, search.run_id, trials)
         _log_curves(client, search, done[:CURVES_SHOWN])
     if report:
-        log_report(client, read_material(client, search, trials))
+        ended = dataclasses.replace(search, status="FINISHED")  # its run is closed after this
+        log_report(client, read_material(client, ended, trials))
 
 
 def markdown(

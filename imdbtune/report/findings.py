@@ -121,6 +121,11 @@ def progress_data(trials: Sequence[Trial], began_ms: int) -> Progress:
     return Progress(tuple(minutes for minutes, _ in ended), tuple(values), best)
 
 
+def duration_s(trials: Sequence[Trial], began_ms: int) -> float:
+    """Seconds from the begin of a search to the end of its last trial."""
+    return max([0, *(t.ended_ms - began_ms for t in trials if t.ended_ms is not None)]) / 1000
+
+
 @dataclass(frozen=True)
 class Failure:
     """Trials that ended without a result, for the same reason."""

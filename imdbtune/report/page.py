@@ -173,6 +173,7 @@ def render(material: Material, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> s
             config=material.config,
             published=_published(material),
             drawn=drawn,
+            seconds=findings.duration_s(material.trials, material.search.started_ms),
             accuracy=findings.accuracy,
             standard_error=findings.standard_error,
             versions={

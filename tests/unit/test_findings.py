@@ -90,6 +90,12 @@ def test_progress_is_in_the_order_of_ends() -> None:
     assert progress.best == (0.7, 0.9, 0.9)
 
 
+def test_a_search_lasts_until_its_last_trial_has_ended() -> None:
+    trials = [made_trial(1, 0.5, ended_ms=9_000), made_trial(2, 0.5, "RUNNING", ended_ms=None)]
+    assert findings.duration_s(trials, 2_000) == 7.0
+    assert findings.duration_s(trials[1:], 2_000) == 0.0
+
+
 def test_failures_are_counted_by_reason() -> None:
     trials = [
         made_trial(1, math.nan, "FAILED", "loss became nan."),

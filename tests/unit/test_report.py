@@ -306,7 +306,9 @@ def test_a_search_ends_with_its_report(searched: tuple[Path, Any, Search]) -> No
     paths = {artifact.path for artifact in client.list_artifacts(search.run_id, "figures")}
     assert {"figures/importance.png", "figures/by_rnn.png", "figures/parallel.png"} <= paths
     html = results.read_text(client, search.run_id, "report.html")
-    assert "loss became nan in epoch 1." in Page(html).text
+    text = words(Page(html).text)
+    assert "A search of 4 trials on the npz reviews, finished." in text
+    assert "loss became nan in epoch 1." in text
     assert "report.html" in search.tags[tracking.NOTE]
 
 
