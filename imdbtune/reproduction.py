@@ -194,7 +194,10 @@ def _pairs(
     client: MlflowClient, original: Trial, again: Trial, execution: int
 ) -> Iterator[EpochPair]:
     then, now = (
-        {int(epoch["epoch"]): epoch for epoch in results.read_history(client, run_id, execution)}
+        {
+            int(epoch["epoch"]): epoch
+            for epoch in results.read_history(client, run_id, execution=execution)
+        }
         for run_id in (original.run_id, again.run_id)
     )
     for number in sorted(then.keys() | now.keys()):
