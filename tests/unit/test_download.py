@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import subprocess
 import sys
@@ -249,8 +250,13 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, server: Server
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_told(tmp_path: Path, server: Server) -> None:
-    (tmp_path / "data.bin.part").symlink_to("/dev/full")
+def test_a_full_disk_is_told(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: str, flags: int) -> int:
+        return os.open("/dev/full", os.O_WRONLY)
+
+    monkeypatch.setattr("imdbtune.data.download._not_through_links", full)
     with pytest.raises(UserError, match="No space left on device"):
         fetch(server.file(), tmp_path)
 

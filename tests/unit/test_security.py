@@ -199,7 +199,7 @@ def test_names_in_the_store_steer_no_terminal_and_make_no_page(
     page = leaderboard.markdown(search, [trial], ["units"])
     assert "<script" not in page
     assert "![x]" not in page.replace("\\[", "").replace("\\!", "")
-    assert page.count("[x") == page.count("\\[x") == 3
+    assert page.count("[x") == page.count("\\[x") == 4
 
 
 def test_a_run_id_that_climbs_makes_no_folder(tmp_path: Path) -> None:
