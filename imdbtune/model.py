@@ -112,6 +112,17 @@ def compile_model(model: keras.Model, params: TrialParams, jit: bool) -> keras.M
     return model
 
 
+def make_variables(model: keras.Model) -> None:
+    """Make the variables of a compiled model's optimizer and metrics, before its first step.
+
+    TensorFlow traces a step that makes variables twice, which takes seconds.
+    """
+    model.optimizer.build(model.trainable_variables)
+    nothing = ops.zeros((1, 1))
+    model.compute_metrics(None, nothing, nothing, sample_weight=ops.zeros((1,)))
+    model.reset_metrics()
+
+
 def as_plain(model: keras.Model, params: TrialParams, masked: bool = True) -> keras.Model:
     """A trained model of either form as a compiled model of plain layers, same weights."""
     plain = compile_model(plain_model(params, masked), params, jit=False)

@@ -21,7 +21,14 @@ from imdbtune.data.batches import Batches, pad, validation_split
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import TrialFailed
 from imdbtune.machine import keep_freed_memory
-from imdbtune.model import as_plain, compile_model, fused_model, initialize, plain_model
+from imdbtune.model import (
+    as_plain,
+    compile_model,
+    fused_model,
+    initialize,
+    make_variables,
+    plain_model,
+)
 from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
 
 # Below this many time steps in all (steps an epoch x epochs x maxlen) compiling costs more
@@ -90,6 +97,7 @@ def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
         data = _bucketed_data(spec, seed)
     initialize(model, seed)
     compile_model(model, spec.params, jit=compiled)
+    make_variables(model)
     if spec.state is not None:
         load_state(model, spec.state)
     recorder = Recorder(lambda epoch: on_epoch(execution, epoch))
