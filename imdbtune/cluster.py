@@ -280,7 +280,7 @@ def _start(workers: int, folder: Path) -> Any:
             # Certificates that live as long as the cluster: other users of this machine can
             # reach its ports, and what Dask is sent it runs.
             security=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port; it has no pages
             memory_limit=0,
             local_directory=str(folder),
             silence_logs=50,

@@ -1,0 +1,59 @@
+"""Worker processes are copies of one that has the libraries imported, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from imdbtune import forking
+from imdbtune.cluster import open_cluster, thread_environment
+
+pytestmark = pytest.mark.skipif(forking.method() != "forkserver", reason="no fork server here")
+
+
+def look_around() -> tuple[bool, bool, int, str | None, str | None]:
+    """In a worker: what is there before its first trial."""
+    from tensorflow.python.eager.context import context
+
+    return (
+        "imdbtune.training" in sys.modules,
+        bool(context()._initialized),
+        os.getppid(),
+        os.environ.get("MLFLOW_RUN_ID"),
+        os.environ.get("TF_NUM_INTRAOP_THREADS"),
+    )
+
+
+def test_workers_are_forked_with_all_imported_and_nothing_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "of the search")
+    with open_cluster(2, tmp_path, lambda event: None, thread_environment(1)) as executor:
+        seen = executor.client.run(look_around)
+        parents = {parent for *_, parent, _, _ in seen.values()}
+        assert len(parents) == 1
+        assert parents.pop() in {child.pid for child in psutil.Process().children()}
+        for imported, begun, _, run_id, threads in seen.values():
+            assert (imported, begun, run_id, threads) == (True, False, None, "1")
+    assert os.environ["MLFLOW_RUN_ID"] == "of the search"
+
+
+def test_a_renewed_worker_is_there_at_once(tmp_path: Path) -> None:
+    with open_cluster(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
+        (before,) = executor.client.run(os.getpid).values()
+        executor.client.restart_workers(list(executor.client.scheduler_info()["workers"]))
+        (after,) = executor.client.run(os.getpid).values()
+        assert after != before
+        ((imported, *_),) = executor.client.run(look_around).values()
+        assert imported
+
+
+def test_what_is_taken_out_of_the_environment_comes_back() -> None:
+    environment = {"A": "1", "B": "2"}
+    with forking.without(environment, ("A", "C")):
+        assert environment == {"B": "2"}
+    assert environment == {"A": "1", "B": "2"}

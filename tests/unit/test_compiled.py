@@ -1,0 +1,104 @@
+"""The folder of compiled code is the user's alone, or it is not used."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import pytest
+
+from imdbtune import compiled
+from imdbtune.compiled import cache_environment
+from imdbtune.machine import keep_freed_memory, processor_features
+
+
+@pytest.fixture(autouse=True)
+def no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_XLA_FLAGS", "")
+
+
+def folder_of(environment: dict[str, str]) -> Path:
+    name, _, path = environment["TF_XLA_FLAGS"].partition("=")
+    assert name == "--tf_xla_persistent_cache_directory"
+    return Path(path)
+
+
+def test_the_folder_is_made_for_the_user_alone(tmp_path: Path) -> None:
+    folder = folder_of(cache_environment(tmp_path))
+    assert folder.parent == tmp_path / "xla"
+    assert [path.stat().st_mode & 0o777 for path in (folder, folder.parent)] == [0o700, 0o700]
+    assert folder_of(cache_environment(tmp_path)) == folder
+
+
+def test_rights_that_others_have_are_taken_back(tmp_path: Path) -> None:
+    (tmp_path / "xla").mkdir()
+    (tmp_path / "xla").chmod(0o777)
+    folder = folder_of(cache_environment(tmp_path))
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_other_processors_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = folder_of(cache_environment(tmp_path))
+    monkeypatch.setattr(compiled, "processor_features", lambda: "x86_64 something else")
+    assert folder_of(cache_environment(tmp_path)) != here
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "xla").symlink_to(elsewhere)
+    assert cache_environment(tmp_path) == {}
+
+
+def test_a_folder_of_another_user_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    assert cache_environment(tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", ["a file", "with space"])
+def test_where_it_cannot_be_kept_nothing_is_set(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name.replace("a file", "file")
+    if name == "a file":
+        path.write_text("", "utf-8")
+    assert cache_environment(path) == {}
+
+
+def test_flags_of_the_user_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_auto_jit=1")
+    assert cache_environment(tmp_path) == {}
+
+
+def test_the_oldest_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "KEPT", 2)
+    folder = folder_of(cache_environment(tmp_path))
+    for age in range(4):
+        (folder / f"{age}.pb").write_text("", "utf-8")
+        os.utime(folder / f"{age}.pb", (1000 - age, 1000 - age))
+    cache_environment(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == ["0.pb", "1.pb"]
+
+
+def test_the_processor_has_a_name() -> None:
+    assert processor_features().strip()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs the GNU C library")
+def test_memory_that_is_freed_is_kept() -> None:
+    import resource
+
+    import numpy as np
+
+    assert keep_freed_memory()
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.ones(16 * 2**20, np.uint8)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert min(faults() for _ in range(5)) < 100  # 4,096 pages of it are there already
