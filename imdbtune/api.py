@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,21 @@ import filelock
 import tomli_w
 
 from imdbtune import results, tracking
+from imdbtune.cluster import await_workers, cpu_count, open_cluster, training_environment
 from imdbtune.comparison import Comparison, compare_searches
 from imdbtune.config import SearchConfig
 from imdbtune.data.sources import check_source, default_cache, open_corpus
 from imdbtune.errors import SearchAborted, UserError, shown
 from imdbtune.journal import Journal
 from imdbtune.results import Search, Trial
+from imdbtune.resuming import (
+    Agreement,
+    changed_config,
+    config_of_unbegun,
+    note_limits,
+    reconcile,
+    stored_config,
+)
 from imdbtune.store import connect, connect_existing, resolve_uri
 from imdbtune.trial import TrialSpec
 from imdbtune.ui import PORT, Pages, run_page, serve
@@ -30,7 +40,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from imdbtune.data.corpus import Corpus
-    from imdbtune.journal import Event
     from imdbtune.predict import Prediction, Predictor
     from imdbtune.registry import Version
     from imdbtune.reproduction import Reproduction
@@ -55,8 +64,6 @@ class Plan:
 
 def plan(config: SearchConfig, workers: int | None = None) -> Plan:
     """Resolve what is left open in a configuration; touches nothing."""
-    from imdbtune.cluster import cpu_count
-
     check_source(config.data.source)
     count = cpu_count() if workers is None else workers
     return Plan(config, resolve_uri(config.tracking.uri), count, config.space.size())
@@ -87,7 +94,7 @@ def search(
         cache: folder of the converted corpora.
         folder: folder for what a search needs while it runs; default ``.imdbtune`` here.
         listener: called with what happens: ``notice``, ``opened``, ``started``, ``epoch``,
-            ``retried``, ``ended``, ``exhausted``.
+            ``retried``, ``ended``, ``exhausted``; of a search that goes on also ``resumed``.
         trainer: instead of :func:`imdbtune.training.train_trial`.
 
     Raises:
@@ -103,10 +110,16 @@ def search(
         lambda text: listener("notice", {"text": text}),
     )
     client = connect(resolved.store)
-    parent = _open_search(client, config, corpus_facts(corpus, config.data.source))
-    home = _home(folder, parent.run_id)
-    home.mkdir(parents=True, exist_ok=True)
-    return _drive(resolved, client, parent, home, corpus, listener, trainer, environment)
+    facts = corpus_facts(corpus, config.data.source)
+    here = _searches(folder)
+    here.mkdir(parents=True, exist_ok=True)
+    parent = _open_search(client, config, facts, here)
+    found = results.find_search(client, parent.run_id)
+    home = _home(here, parent.run_id)
+    with _closing(client, found, config) as publish, _only_driver(home):
+        _describe(client, parent, config, facts)
+        _drive(resolved, client, parent, home, corpus, listener, trainer, environment, publish)
+    return results.find_search(client, parent.run_id)
 
 
 def _begin_workers(resolved: Plan, cache: Path | None) -> dict[str, str]:
@@ -133,69 +146,107 @@ def resume(
     """Go on with a search that was interrupted or has crashed, or extend one that has ended.
 
     Finished trials stay as they are; those that were under way are closed as KILLED and run
-    again, as new runs under their old numbers.
+    again, as new runs under their old numbers. What :func:`imdbtune.resuming.reconcile` finds
+    amiss is told as a ``notice``, where the search stands as ``resumed``.
 
     Args:
         search_ref: run id or name; ``None``: the last search.
-        overrides: ``tuner.max_trials``, ``tuner.max_minutes``, ``tuner.trial_timeout`` and
-            ``tuner.retries`` may be changed; anything else must be what it was.
+        overrides: ``tuner.max_trials``, ``tuner.max_minutes`` (from now), ``tuner.trial_timeout``
+            and ``tuner.retries`` may be changed, for good; anything else must be what it was.
         uri: the tracking store; the other arguments are those of :func:`search`.
 
     Raises:
         UserError: no such search, its journal is not here, or the configuration differs.
-        SearchAborted: another process is working on it.
+        SearchAborted: another process is working on it, or the journal is damaged.
     """
-    from imdbtune.resuming import reconcile, stored_config
-
     client = connect_existing(uri)
     found = results.find_search(client, search_ref)
-    home = _home(folder, found.run_id)
-    if not (home / "journal.jsonl").exists():
-        raise UserError(
-            f"search {found.name!r} cannot go on here: {home} is missing; run this in the folder "
-            "in which it was begun, or begin a new one."
-        )
-    config = stored_config(client, found, {**overrides, "tracking.uri": str(client.tracking_uri)})
-    resolved = plan(config, workers)
-    environment = _begin_workers(resolved, cache)
-    corpus = open_corpus(
-        config.data.source,
-        cache or default_cache(),
-        lambda text: listener("notice", {"text": text}),
-    )
-    check_corpus(corpus, found.tags, found.name)
+    here = _searches(folder)
+    home = _home(here, found.run_id)
+    journal = Journal(home / "journal.jsonl")
+    begun = journal.path.exists()
+    if not begun:
+        _check_cut_off(client, found, here)
     with _only_driver(home):
-        parent = tracking.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
-        events = reconcile(client, found, Journal(home / "journal.jsonl"), config.tuner.retries)
-        parent.reopen()
-        return _drive(
-            resolved, client, parent, home, corpus, listener, trainer, environment, events
+        await_workers(home)
+        before = stored_config(client, found) if begun else config_of_unbegun(client, found)
+        where = {"tracking.uri": str(client.tracking_uri)}
+        config = changed_config(before, journal, {**overrides, **where})
+        resolved = plan(config, workers)
+        environment = _begin_workers(resolved, cache)
+        corpus = open_corpus(
+            config.data.source,
+            cache or default_cache(),
+            lambda text: listener("notice", {"text": text}),
         )
+        check_corpus(corpus, found.tags, found.name)
+        agreed = reconcile(client, found, journal, config.tuner.retries)
+        note_limits(journal, before, config)
+        parent = tracking.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
+        parent.reopen()
+        with _closing(client, found, config) as publish:
+            if not begun:
+                _describe(client, parent, before, corpus_facts(corpus, before.data.source))
+            _drive(
+                resolved,
+                client,
+                parent,
+                home,
+                corpus,
+                listener,
+                trainer,
+                environment,
+                publish,
+                agreed,
+            )
+    return results.find_search(client, found.run_id)
 
 
 def _set_environment(cache: Path | None) -> dict[str, str]:
     """Set the variables that TensorFlow must find when it is imported; returns them."""
-    from imdbtune.cluster import training_environment
-
     environment = training_environment(cache or default_cache())
     os.environ.update(environment)
     return environment
 
 
-def _home(folder: Path | None, run_id: str) -> Path:
+def _searches(folder: Path | None) -> Path:
+    """The folder with a folder for each search."""
+    return (folder or Path(".imdbtune")).absolute()
+
+
+def _home(here: Path, run_id: str) -> Path:
     if not run_id.isalnum():  # a server gives the ids
         raise UserError(f"run id {shown(run_id)} is none of MLflow's; use another tracking store.")
-    return (folder or Path(".imdbtune")).absolute() / run_id
+    return here / run_id
+
+
+def _place(here: Path) -> str:
+    return f"{socket.gethostname()}:{here}"
+
+
+def _check_cut_off(client: MlflowClient, found: Search, here: Path) -> None:
+    """Raise UserError unless it is this folder's, and was cut off before its first note."""
+    place = found.tags.get(tracking.FOLDER, "")
+    if place == _place(here) and not results.read_trials(client, found):
+        return
+    where = "the folder in which it was begun" if place in ("", _place(here)) else place
+    raise UserError(
+        f"search {found.name!r} cannot go on here: its journal {here / found.run_id} is missing; "
+        f"run this in {where}, or begin a new one."
+    )
 
 
 @contextmanager
 def _only_driver(home: Path) -> Iterator[None]:
     """A lock on the search's folder, which a dead process does not hold."""
+    home.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(home / "driver.lock", is_singleton=True)
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
-        raise SearchAborted(f"another process is working on this search ({home}).") from None
+        raise SearchAborted(
+            f"another process is working on this search ({home}); wait for it, or stop it first."
+        ) from None
     try:
         yield
     finally:
@@ -211,49 +262,54 @@ def _drive(
     listener: Listener,
     trainer: Trainer | None,
     environment: Mapping[str, str],
-    events: list[Event] | None = None,
-) -> Search:
-    """Run the trials that are left, on workers, and close the parent run."""
-    from imdbtune.cluster import open_cluster
+    publish: Callable[[], None],
+    agreed: Agreement | None = None,
+) -> None:
+    """Run the trials that are left, on workers; ``agreed``: of a search that goes on."""
     from imdbtune.oracles import make_oracle
     from imdbtune.tuner import Tuner
 
     config = resolved.config
     found = results.find_search(client, parent.run_id)
-    with _only_driver(home), _closing(client, found, config) as publish:
-        listener("opened", {"search": found, "plan": resolved, "corpus": corpus, "folder": home})
-        oracle = make_oracle(config)
+    listener("opened", {"search": found, "plan": resolved, "corpus": corpus, "folder": home})
+    tuner = Tuner(
+        config=config,
+        oracle=make_oracle(config),
+        search=parent,
+        journal=Journal(home / "journal.jsonl"),
+        corpus=corpus.folder,
+        facts=corpus_facts(corpus, config.data.source),
+        folder=home,
+        store=resolved.store,
+        listener=listener,
+        clock=time.monotonic,
+        trainer=trainer,
+    )
+    if agreed is not None:
+        for text in agreed.notices():
+            listener("notice", {"text": text})
+        tuner.restore(agreed.events, agreed.trained, agreed.lost)
+        listener("resumed", tuner.standing())
+    try:
         with open_cluster(
             resolved.workers, home, lambda event: listener("epoch", event), environment
         ) as executor:
-            tuner = Tuner(
-                config=config,
-                oracle=oracle,
-                executor=executor,
-                search=parent,
-                journal=Journal(home / "journal.jsonl"),
-                corpus=corpus.folder,
-                facts=corpus_facts(corpus, config.data.source),
-                folder=home,
-                store=resolved.store,
-                listener=listener,
-                clock=time.monotonic,
-                trainer=trainer,
-            )
-            tuner.restore(events or [])
-            try:
-                tuner.run(publish)
-            except BaseException as error:
-                interrupted = isinstance(error, KeyboardInterrupt)
-                tuner.stop("interrupted" if interrupted else f"search aborted: {error}")
-                raise
+            tuner.run(executor, publish)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        tuner.stop("interrupted" if interrupted else f"search aborted: {error}")
+        with suppress(Exception):  # the first error counts
             tuner.log_kept_models()
-    return results.find_search(client, parent.run_id)
+        raise
+    tuner.log_kept_models()
+    if agreed is not None and not tuner.begun:
+        listener("notice", {"text": tuner.why_nothing_was_left()})
 
 
 def _open_search(
-    client: MlflowClient, config: SearchConfig, facts: tracking.CorpusFacts
+    client: MlflowClient, config: SearchConfig, facts: tracking.CorpusFacts, here: Path
 ) -> tracking.SearchRun:
+    """Make the parent run; what it is about is written by :func:`_describe`."""
     settings = {
         **_training_settings(config),
         "tuner": config.tuner.kind,
@@ -262,7 +318,19 @@ def _open_search(
         "about": config.about,
     }
     tags = tracking.common_tags(facts, settings)
-    run = tracking.SearchRun.open(client, config.name, config.tracking.experiment, tags, "search")
+    experiment = config.tracking.experiment
+    return tracking.SearchRun.open(client, config.name, experiment, tags, "search", _place(here))
+
+
+def _describe(
+    client: MlflowClient,
+    run: tracking.SearchRun,
+    config: SearchConfig,
+    facts: tracking.CorpusFacts,
+) -> None:
+    logged = config.as_dict()
+    logged["tracking"]["uri"] = ""  # it may hold a password, and is where this is kept
+    client.log_text(run.run_id, tomli_w.dumps(logged), "config.toml")
     run.log_corpus(facts)
     flat = {
         f"{section}.{key}": value
@@ -271,10 +339,6 @@ def _open_search(
     }
     space = {f"space.{d.name}": d.in_words() for d in config.space.dimensions}
     run.log(params={**flat, **space})
-    logged = config.as_dict()
-    logged["tracking"]["uri"] = ""  # it may hold a password, and is where this is kept
-    client.log_text(run.run_id, tomli_w.dumps(logged), "config.toml")
-    return run
 
 
 def _training_settings(config: SearchConfig) -> dict[str, object]:
@@ -306,8 +370,8 @@ def _closing(
 
     varied = [d.name for d in config.space.searched] or ["rnn"]
     run = tracking.Run(client, search.run_id)
-    began = time.monotonic()
-    due = [began + PUBLISH_EVERY_S]
+    began = time.monotonic() - search.metrics.get("search_seconds", 0.0)
+    due = [time.monotonic() + PUBLISH_EVERY_S]
 
     def now_and_then() -> None:
         started = time.monotonic()

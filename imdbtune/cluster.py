@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import filelock
+
 from imdbtune import forking
 from imdbtune.compiled import cache_environment
 from imdbtune.errors import SearchAborted
@@ -256,7 +258,7 @@ def open_cluster(
         cluster = _start(workers, folder)
         try:
             with Client(cluster, set_as_default=False) as client:
-                client.register_plugin(_plugin(folder / "workers.log"))
+                client.register_plugin(_plugin(folder))
                 client.subscribe_topic(TOPIC, lambda event: report(event[1]))
                 try:
                     yield OnDask(client, workers)
@@ -302,7 +304,31 @@ def _kill(cluster: Any) -> None:
                 os.kill(nanny.pid, signal.SIGKILL)
 
 
-def _plugin(log: Path) -> Any:
+def _sign_in(folder: Path) -> filelock.BaseFileLock:
+    """Hold a lock as long as this worker process lives."""
+    lock = filelock.FileLock(folder / f"worker-{os.getpid()}.lock")
+    lock.acquire()
+    return lock
+
+
+def await_workers(folder: Path, timeout_s: float = 60.0) -> None:
+    """Wait for the workers of a driver that has died: they end with it, but may be writing still.
+
+    Raises:
+        SearchAborted: one of them lives on.
+    """
+    for path in folder.glob("worker-*.lock"):
+        try:
+            with filelock.FileLock(path, timeout=timeout_s):
+                path.unlink(missing_ok=True)
+        except filelock.Timeout:
+            pid = path.stem.partition("-")[2]
+            raise SearchAborted(
+                f"process {pid} still trains a trial of this search; end it first: kill {pid}"
+            ) from None
+
+
+def _plugin(folder: Path) -> Any:
     from distributed import WorkerPlugin
 
     class Quiet(WorkerPlugin):
@@ -312,7 +338,10 @@ def _plugin(log: Path) -> Any:
 
         def setup(self, worker: Worker) -> None:
             """Runs in the worker process before its first trial."""
-            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self.lock = _sign_in(folder)
+            descriptor = os.open(
+                folder / "workers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
+            )
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
             signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -28,22 +28,62 @@ class Journal:
     def append(self, event: Event) -> None:
         """Write one event through to the disk."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        begins = not self.path.exists()
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        if begins:
+            _sync_folder(self.path.parent)
 
     def read(self) -> list[Event]:
-        """All events; a last line that was cut by a crash is taken away."""
+        """All events; a last line that a crash has cut or emptied is taken away.
+
+        Only the last line can be so: each was on the disk before the next was begun.
+
+        Raises:
+            SearchAborted: a line before the last cannot be read.
+        """
         if not self.path.exists():
             return []
         written = self.path.read_bytes()
-        whole = written[: written.rfind(b"\n") + 1]
-        if len(whole) < len(written):
-            aside = self.path.with_suffix(".part")
-            aside.write_bytes(whole)
-            aside.replace(self.path)
-        return [json.loads(line) for line in whole.splitlines()]
+        events: list[Event] = []
+        whole = 0  # bytes
+        for number, line in enumerate(written.splitlines(keepends=True), start=1):
+            event = _parse(line)
+            if event is None:
+                if written[whole + len(line) :].strip(b"\0\r\n"):
+                    raise SearchAborted(
+                        f"line {number} of {self.path} is damaged, and others follow it: the disk "
+                        "or an editor did that. Put the file back as it was, or begin a new search."
+                    )
+                break
+            events.append(event)
+            whole += len(line)
+        if whole < len(written):
+            with self.path.open("r+b") as file:
+                file.truncate(whole)
+                os.fsync(file.fileno())
+        return events
+
+
+def _parse(line: bytes) -> Event | None:
+    """The event in a line; None if it is not one, or not to its end."""
+    try:
+        event = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write a new file's name through to the disk, where a folder can be opened for that."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def replay(oracle: Any, events: list[Event]) -> list[Event]:
@@ -59,7 +99,7 @@ def replay(oracle: Any, events: list[Event]) -> list[Event]:
     """
     open_trials: dict[str, Event] = {}
     for event in events:
-        trial_id = event["trial_id"]
+        trial_id = event.get("trial_id", "")
         if event["event"] == "asked":
             _ask_again(oracle, event)
             open_trials[trial_id] = event
@@ -118,8 +158,10 @@ def asked(oracle: Any, trial: Any) -> Event:
 
 
 def tell(oracle: Any, trial_id: str, score: float | None, reason: str = "") -> None:
-    """End a trial in the oracle: with its score, or as failed."""
+    """End a trial in the oracle: with its score, or as failed; what has ended stays as it is."""
     trial = oracle.trials[trial_id]
+    if trial.status != "RUNNING":
+        return
     if score is None:
         trial.status, trial.message = "FAILED", reason
     else:

@@ -177,6 +177,11 @@ def read_run(client: MlflowClient, run_id: str) -> Trial:
     raise UserError(f"no trial with run id {shown(run_id)} in {_where(client)}.")
 
 
+def is_deleted(client: MlflowClient, run_id: str) -> bool:
+    """Whether the run is in MLflow's bin."""
+    return any(run.info.lifecycle_stage == "deleted" for run in _get_run(client, run_id))
+
+
 def read_extra_params(client: MlflowClient, run_id: str) -> dict[str, str]:
     """What is logged among a run's parameters and is no hyperparameter, such as its epochs."""
     params = client.get_run(run_id).data.params
@@ -221,8 +226,7 @@ def fetch_model(client: MlflowClient, trial: Trial, folder: Path) -> Path:
 
     if trial.model_id is None:
         raise UserError(
-            f"the model of {trial.name} (run {trial.run_id}) was not kept; "
-            "search again with --keep-models all, or best."
+            f"the model of {trial.name} (run {trial.run_id}) was not kept; {_remedy(client, trial)}"
         )
     try:
         model = client.get_logged_model(trial.model_id)
@@ -234,6 +238,17 @@ def fetch_model(client: MlflowClient, trial: Trial, folder: Path) -> Path:
             f"the model file of {trial.name} (run {trial.run_id}) cannot be read: "
             f"{str(error).splitlines()[0]}"
         ) from error
+
+
+def _remedy(client: MlflowClient, trial: Trial) -> str:
+    """How to get at a model that MLflow has not got."""
+    for run in _get_run(client, trial.tags.get(tracking.SEARCH_ID, "")):
+        if run.info.status != "FINISHED" and run.data.params.get("tracking.keep_models") != "0":
+            return (
+                "the search has not come to its end, at which the best ones are: "
+                f"imdbtune search --resume {run.info.run_id}"
+            )
+    return "search again with --keep-models all, or best."
 
 
 def _search_runs(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,37 +20,59 @@ from imdbtune.results import Search, Trial
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-MAY_CHANGE = (
-    "tuner.max_trials",
-    "tuner.max_minutes",
-    "tuner.trial_timeout",
-    "tuner.retries",
-    "tracking.uri",
-    "tracking.keep_models",
-    "tracking.report",
-)
+LIMITS = ("tuner.max_trials", "tuner.max_minutes", "tuner.trial_timeout", "tuner.retries")
+MAY_CHANGE = (*LIMITS, "tracking.uri", "tracking.report")
+CONFIG_DIGEST = "imdbtune.config_digest"
+CUT_OFF = "the search was cut off"
 
 
-def stored_config(
-    client: MlflowClient, search: Search, overrides: Mapping[str, object]
-) -> SearchConfig:
-    """The configuration that the search was begun with, with changed limits at most.
+def stored_config(client: MlflowClient, search: Search) -> SearchConfig:
+    """The configuration that the search was begun with.
 
     Raises:
-        UserError: it cannot be read, or an override would change what the trials are.
+        UserError: it cannot be read.
     """
     from mlflow.exceptions import MlflowException
 
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = client.download_artifacts(search.run_id, "config.toml", folder)
-            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (MlflowException, OSError, ValueError) as error:
+            return parse_config(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+    except (MlflowException, OSError, ValueError, UserError) as error:
         raise UserError(
             f"the configuration of search {search.name!r} cannot be read: {error}"
         ) from error
-    before, after = parse_config(table), parse_config(table, overrides)
-    changed = _difference(before.as_dict(), after.as_dict())
+
+
+def config_of_unbegun(client: MlflowClient, search: Search) -> SearchConfig:
+    """The configuration of a search that was cut off before the first note in its journal.
+
+    Raises:
+        UserError: it was cut off even before it had noted this down whole. Its run is closed.
+    """
+    with suppress(UserError):
+        config = stored_config(client, search)
+        if config.digest.startswith(search.tags.get(CONFIG_DIGEST, "-")):
+            return config
+    tracking.Run(client, search.run_id).kill(CUT_OFF)
+    raise UserError(
+        f"search {search.name!r} was cut off before it had noted down what to search; it is closed "
+        "now. Begin it again."
+    )
+
+
+def changed_config(
+    before: SearchConfig, journal: Journal, overrides: Mapping[str, object]
+) -> SearchConfig:
+    """The configuration with other limits at most: given now, or else earlier.
+
+    Raises:
+        UserError: an override would change what the trials are.
+    """
+    table = before.as_dict()
+    earlier = {k: v for e in journal.read() if e["event"] == "limits" for k, v in e.items()}
+    after = parse_config(table, {k: v for k, v in earlier.items() if k in LIMITS} | {**overrides})
+    changed = _difference(table, after.as_dict())
     forbidden = {key: values for key, values in changed.items() if key not in MAY_CHANGE}
     if forbidden:
         told = "; ".join(f"{key} was {was!r}, now {now!r}" for key, (was, now) in forbidden.items())
@@ -57,6 +81,13 @@ def stored_config(
             "--trial-timeout and --retries may change. Leave the flags out, or begin a new search."
         )
     return after
+
+
+def note_limits(journal: Journal, before: SearchConfig, after: SearchConfig) -> None:
+    """Note changed limits down, for the next time that the search goes on."""
+    if after.tuner != before.tuner:
+        limits = {key: getattr(after.tuner, key.partition(".")[2]) for key in LIMITS}
+        journal.append({"event": "limits", **limits})
 
 
 def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -72,38 +103,73 @@ def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
     return changed
 
 
+@dataclass
+class Agreement:
+    """What a search goes on from.
+
+    Args:
+        events: the journal's.
+        trained: what has ended in MLflow, but not in the journal.
+        lost: trials that have ended, but whose results are not in MLflow any more.
+        deleted: those that somebody has deleted there.
+    """
+
+    events: list[Event]
+    trained: dict[str, Trial] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+
+    def notices(self) -> Iterator[str]:
+        """What the user ought to know of it."""
+        if self.lost:
+            yield (
+                f"MLflow has lost {_trials(self.lost)}, which had finished (was the store put back "
+                "from a backup?): trained again, under the old numbers."
+            )
+        if self.deleted:
+            yield (
+                f"deleted in MLflow, and left so: {_trials(self.deleted)}; what they scored still "
+                "guides the search. mlflow runs restore --run-id ID brings one back."
+            )
+
+
+def _trials(trial_ids: list[str]) -> str:
+    numbers = ", ".join(trial_ids[:10]) + (", ..." if trial_ids[10:] else "")
+    return f"trial{'s' if trial_ids[1:] else ''} {numbers}"
+
+
 def reconcile(
     client: MlflowClient, search: Search, journal: Journal, retries: int = 0
-) -> list[Event]:
-    """The journal's events, completed with what only MLflow knows; no child is left RUNNING.
+) -> Agreement:
+    """Compare the journal with MLflow, and leave no trial's run RUNNING.
 
     A trial that a worker has finished but that the driver did not live to note down is told to
-    the oracle, not trained again. One that has failed is, if it has not had all its ``retries``.
+    the oracle, not trained again. One that has failed is, if it has not had all its ``retries``:
+    that is noted down here. One that the journal has and MLflow has lost is trained again,
+    because all reports are made from MLflow; the oracle keeps the score that it was told.
     """
-    events = journal.read()
-    known = {e["trial_id"] for e in events if e["event"] == "asked"}
-    ended = {e["trial_id"] for e in events if e["event"] == "ended"}
-    noted = {e["run_id"] for e in events if e["event"] in ("ended", "failed", "lost")}
-    failures = Counter(e["trial_id"] for e in events if e["event"] == "failed")
-    for trial in results.read_trials(client, search):
-        if trial.status in ("RUNNING", "SCHEDULED"):
-            tracking.Run(client, trial.run_id).end("KILLED", "the search was cut off")
-        elif (
-            trial.trial_id in known - ended
-            and trial.run_id not in noted
-            and trial.status in ("FINISHED", "FAILED")
-        ):
-            again = trial.status == "FAILED" and failures[trial.trial_id] < retries
-            events.append(_as_event(trial, "failed" if again else "ended"))
-            journal.append(events[-1])
-            if not again:
-                ended.add(trial.trial_id)
-    return events
-
-
-def _as_event(trial: Trial, kind: str) -> Event:
-    facts = {"event": kind, "trial_id": trial.trial_id, "run_id": trial.run_id}
-    if kind == "failed":
-        return {**facts, "reason": trial.reason}
-    score = trial.score if trial.status == "FINISHED" else None
-    return {**facts, "score": score, "reason": trial.reason}
+    agreed = Agreement(journal.read())
+    ended = {e["trial_id"]: e for e in agreed.events if e["event"] == "ended"}
+    noted = {e["run_id"] for e in agreed.events if e["event"] in ("ended", "failed", "lost")}
+    failures = Counter(e["trial_id"] for e in agreed.events if e["event"] == "failed")
+    finished = set()
+    trials = results.read_trials(client, search)
+    for trial in sorted(trials, key=lambda trial: (trial.ended_ms or 0, trial.trial_id)):
+        if trial.status in tracking.OPEN:
+            tracking.Run(client, trial.run_id).end("KILLED", CUT_OFF)
+        elif trial.status == "FINISHED" and trial.score is not None:
+            finished.add(trial.trial_id)
+        if trial.trial_id in ended or trial.run_id in noted:
+            continue
+        if trial.status == "FAILED" and failures[trial.trial_id] < retries:
+            failures[trial.trial_id] += 1
+            facts = {"trial_id": trial.trial_id, "run_id": trial.run_id, "reason": trial.reason}
+            agreed.events.append({"event": "failed", **facts})
+            journal.append(agreed.events[-1])
+        elif trial.status in ("FINISHED", "FAILED"):
+            agreed.trained[trial.trial_id] = trial
+    for trial_id, event in ended.items():
+        if event["score"] is not None and trial_id not in finished:
+            deleted = results.is_deleted(client, event["run_id"])
+            (agreed.deleted if deleted else agreed.lost).append(trial_id)
+    return agreed

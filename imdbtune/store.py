@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -148,9 +149,12 @@ def connect(uri: str, patient: bool = False) -> MlflowClient:
     """
     from mlflow import MlflowClient
 
-    if uri.startswith("sqlite:"):
-        _check_sqlite(Path(uri.removeprefix("sqlite:///")))
+    path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:") else None
+    if path is not None:
+        _check_sqlite(path)
     try:
+        if path is not None and not path.exists():
+            _make_sqlite(path)
         with nullcontext() if patient else _impatient():
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
@@ -174,6 +178,22 @@ def _impatient() -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+def _make_sqlite(path: Path) -> None:
+    """Let MLflow make its tables aside: a file that a crash has left with some is of no use."""
+    from mlflow import MlflowClient
+
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments(max_results=1)
+        try:
+            os.link(aside, path)
+        except OSError:  # another process was first, or the disk knows no links
+            if not path.exists():
+                aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _check_sqlite(path: Path) -> None:

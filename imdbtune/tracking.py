@@ -41,6 +41,7 @@ DATA = "imdbtune.data"
 DIGEST = "imdbtune.data_digest"
 CORPUS = "imdbtune.corpus"
 BATCHING = "imdbtune.batching"
+FOLDER = "imdbtune.folder"  # on a search: host and folder of its journal
 MODEL_PATH = "imdbtune.model"
 REASON = "imdbtune.reason"
 VALIDATION_REVIEWS = "imdbtune.validation_reviews"
@@ -49,6 +50,7 @@ PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 EXPERIMENT_KIND = "mlflow.experimentKind"
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "mlflow", "numpy")
+OPEN = ("RUNNING", "SCHEDULED")
 CURVES = ("accuracy", "loss", "val_accuracy", "val_loss")
 
 
@@ -185,6 +187,11 @@ class Run:
             self.client.delete_tag(self.run_id, REASON)
         self.client.update_run(self.run_id, status="RUNNING")
 
+    def kill(self, reason: str) -> None:
+        """Close the run as KILLED, unless it has ended."""
+        if self.client.get_run(self.run_id).info.status in OPEN:
+            self.end("KILLED", reason)
+
     def end(self, status: str, reason: str = "") -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
         if reason:
@@ -287,18 +294,30 @@ class SearchRun(Run):
 
     @classmethod
     def open(
-        cls, client: MlflowClient, name: str, experiment: str, tags: dict[str, str], kind: str
+        cls,
+        client: MlflowClient,
+        name: str,
+        experiment: str,
+        tags: dict[str, str],
+        kind: str,
+        folder: str = "",
     ) -> SearchRun:
-        """Start a run, or adopt the one that ``mlflow run`` has started."""
+        """Start a run, or adopt the one that ``mlflow run`` has started.
+
+        Args:
+            tags: those that the trials share.
+            folder: host and folder in which a search can go on.
+        """
         adopted = adopted_run(client)
         own = {KIND: kind, SEARCH: name, **tags}
+        place = {FOLDER: folder} if folder else {}
         if adopted is not None:
             run = cls(client, adopted.info.run_id, adopted.info.experiment_id, own)
-            run.log(tags={**own, "mlflow.runName": name})
+            run.log(tags={**own, **place, "mlflow.runName": name})
             return run
         experiment_id = get_experiment(client, experiment)
         source = {"mlflow.source.name": "imdbtune", "mlflow.source.type": "LOCAL"}
-        made = client.create_run(experiment_id, tags={**source, **own}, run_name=name)
+        made = client.create_run(experiment_id, tags={**source, **own, **place}, run_name=name)
         return cls(client, made.info.run_id, experiment_id, own)
 
     @classmethod
@@ -307,7 +326,7 @@ class SearchRun(Run):
     ) -> SearchRun:
         """A search's run that exists, with the tags that its trials share."""
         shared = {k: v for k, v in tags.items() if k.startswith(("imdbtune.", "version."))}
-        for own in (KIND, REASON, "imdbtune.best", "imdbtune.best_run_id"):
+        for own in (KIND, REASON, FOLDER, "imdbtune.best", "imdbtune.best_run_id"):
             shared.pop(own, None)
         commit = _git_commit()
         now = {GIT_COMMIT: commit} if commit else {}

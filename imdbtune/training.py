@@ -7,6 +7,7 @@ that the result names.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -230,6 +231,8 @@ def save_state(model: keras.Model, path: Path) -> None:
     aside = path.with_name(path.name + ".part")
     with aside.open("wb") as file:
         np.savez(file, *[np.asarray(v) for v in _variables(model)])
+        file.flush()
+        os.fsync(file.fileno())  # else a power failure may leave the new name on an empty file
     aside.replace(path)
 
 

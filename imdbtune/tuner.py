@@ -10,7 +10,7 @@ import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from imdbtune.config import SearchConfig
 from imdbtune.errors import SearchAborted
 from imdbtune.journal import Event, Journal, ask, asked, replay, tell
 from imdbtune.params import TrialParams
+from imdbtune.results import Trial
 from imdbtune.tracking import CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.trial import TrialSpec
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, trial_folder
@@ -46,7 +47,6 @@ class Tuner:
 
     config: SearchConfig
     oracle: Any
-    executor: Executor
     search: SearchRun
     journal: Journal
     corpus: Path
@@ -56,6 +56,8 @@ class Tuner:
     listener: Listener
     clock: Callable[[], float]
     trainer: Trainer | None = None
+    executor: Executor = field(init=False)
+    begun: int = 0  # trainings of this session
     failures: Counter[str] = field(default_factory=Counter)  # attempts that failed, by trial
     losses: Counter[str] = field(default_factory=Counter)  # attempts whose worker died
     scores: dict[str, float] = field(default_factory=dict)
@@ -64,12 +66,23 @@ class Tuner:
     kept: list[str] = field(default_factory=list)
     running: dict[str, TrialJob] = field(default_factory=dict)
     waiting: list[Event] = field(default_factory=list)
+    trained: dict[str, Trial] = field(default_factory=dict)  # in MLflow, and told to no one
     exhausted: bool = False
     idle: bool = False  # the oracle waits for a trial to end
 
-    def restore(self, events: list[Event]) -> None:
-        """Take up a search where its journal ends: what has not ended is to be run again."""
+    def restore(
+        self, events: list[Event], trained: Mapping[str, Trial] = {}, again: Iterable[str] = ()
+    ) -> None:
+        """Take up a search where its journal ends: what has not ended is to be run again.
+
+        Args:
+            trained: trials that have ended in MLflow and not in the journal; they are only noted.
+            again: trials to be run again although they have ended.
+        """
         self.waiting = replay(self.oracle, events)
+        asked_for = {e["trial_id"]: e for e in events if e["event"] == "asked"}
+        self.waiting += [asked_for[trial_id] for trial_id in again]
+        self.trained = dict(trained)
         for event in events:
             kind = event["event"]
             self.idle = kind == "idle" or (self.idle and kind not in ("asked", "ended"))
@@ -78,12 +91,32 @@ class Tuner:
             elif kind in ("failed", "lost"):
                 self._note_attempt(event)
 
-    def run(self, on_idle: Callable[[], None] = lambda: None) -> None:
+    def standing(self) -> dict[str, Any]:
+        """Where a search stands that is taken up: trials that have ended, and the best score."""
+        best = max if self.config.tuner.objective == "val_accuracy" else min
+        return {
+            "ended": len(self.scores.keys() | self.failed.keys()),
+            "again": len(self.waiting),
+            "best": best(self.scores.values(), default=None),
+        }
+
+    def why_nothing_was_left(self) -> str:
+        """Why a search that was taken up has not trained anything, and what would extend it."""
+        known, limit = len(self.oracle.trials), self.config.tuner.trial_limit
+        if limit is not None and known >= limit:
+            return (
+                f"nothing is left to train: --max-trials is {limit} and all are done; "
+                "a larger one extends the search."
+            )
+        return f"nothing is left to train: the {self.config.tuner.kind} search is through."
+
+    def run(self, executor: Executor, on_idle: Callable[[], None] = lambda: None) -> None:
         """Until the budget is spent or the space is; ``on_idle`` is called about once a second.
 
         Raises:
             SearchAborted: so many trials fail that the set-up must be wrong.
         """
+        self.executor = executor
         deadline = math.inf
         if self.config.tuner.max_minutes:
             deadline = self.clock() + self.config.tuner.max_minutes * 60
@@ -127,6 +160,12 @@ class Tuner:
     def _start(self, event: Event) -> None:
         trial_id, values = event["trial_id"], event["values"]
         params = self.config.space.params(values)
+        known = self.trained.pop(trial_id, None)
+        if known is not None and known.params == params:
+            score = known.score if known.status == "FINISHED" else None
+            self._note(trial_id, params, known.run_id, score, known.reason)
+            return
+        self.begun += 1
         spec = self._spec(trial_id, params, values)
         attempt = 1 + self.failures[trial_id] + self.losses[trial_id]
         extra: dict[str, Any] = {"epochs": spec.epochs, "seed": spec.seed}
@@ -185,13 +224,19 @@ class Tuner:
             self._try_again(job, "failed", failure)
             return
         score = None if failure else outcome.score
-        ended = {"event": "ended", "trial_id": job.trial_id, "run_id": job.run_id}
+        self._note(job.trial_id, job.spec.params, job.run_id, score, failure)
+
+    def _note(
+        self, trial_id: str, params: TrialParams, run_id: str, score: float | None, failure: str
+    ) -> None:
+        """Note down that a trial has ended; the journal comes first."""
+        ended = {"event": "ended", "trial_id": trial_id, "run_id": run_id}
         event = {**ended, "score": score, "reason": failure}
         self.journal.append(event)
-        tell(self.oracle, job.trial_id, score, failure)
+        tell(self.oracle, trial_id, score, failure)
         self.idle = False
         self._note_end(event)
-        facts = {"trial_id": job.trial_id, "params": job.spec.params, "run_id": job.run_id}
+        facts = {"trial_id": trial_id, "params": params, "run_id": run_id}
         self.listener("ended", {**facts, "score": score, "reason": failure})
         self._check_hope()
 
@@ -224,7 +269,8 @@ class Tuner:
 
     def _keep_model(self, trial_id: str) -> None:
         """Keep the model files of the best few until the end, where MLflow has not got them all."""
-        self.kept.append(trial_id)
+        if trial_id not in self.kept:
+            self.kept.append(trial_id)
         keep = self.config.tracking.keep_models
         limit = {"all": 0, "best": 1}.get(keep) if not keep.isdigit() else int(keep)
         sign = -1.0 if self.config.tuner.objective == "val_accuracy" else 1.0
@@ -262,7 +308,7 @@ class Tuner:
         )
 
     def stop(self, reason: str) -> None:
-        """Close the runs of the trials under way as KILLED."""
+        """Close the runs of the trials under way as KILLED; their workers must have ended."""
         self.search.stop_trials(reason)
         self.running.clear()
 

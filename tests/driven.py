@@ -131,7 +131,6 @@ def make_driven(
     tuner = Tuner(
         config=config,
         oracle=make_oracle(config),
-        executor=at_once,
         search=NotLogged(ledger, "search", "0", {}),  # type: ignore[arg-type]
         journal=Journal(folder / "journal.jsonl"),
         corpus=folder,
@@ -147,6 +146,6 @@ def make_driven(
 
 def drive(config: SearchConfig, folder: Path, **arguments: Any) -> Driven:
     driven = make_driven(config, folder, **arguments)
-    driven.tuner.run()
+    driven.tuner.run(driven.executor)
     driven.journal += driven.tuner.journal.read()
     return driven

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 
 from imdbtune.cli.chatter import chatter_to_log
+from imdbtune.cli.tables import counted
 
 Facts = dict[str, Any]
 
@@ -64,6 +65,7 @@ class Progress:
     err: TextIO
     total: int | None = None
     slots: int = 1
+    before: int = 0  # trials that had ended when the search was taken up
     names: dict[str, str] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
     last: dict[str, Facts] = field(default_factory=dict)
@@ -99,12 +101,20 @@ class Progress:
         limits = [n for n in (plan.config.tuner.trial_limit, plan.size) if n is not None]
         known = plan.config.tuner.kind != "hyperband"
         self.total = min(limits) if limits and known else plan.config.tuner.trial_limit
-        workers = f"{plan.workers} workers" if plan.workers else "this process"
-        trials = f"{self.total} trials" if self.total else "trials"
+        workers = counted(plan.workers, "worker") if plan.workers else "this process"
+        trials = counted(self.total, "trial") if self.total else "trials"
         self._line(
             f"search {search.name} (run {search.run_id}): {plan.config.tuner.kind}, {trials} "
             f"on {workers}; log {facts['folder'] / 'workers.log'}"
         )
+
+    def _on_resumed(self, facts: Facts) -> None:
+        self.before = facts["ended"]
+        best = "" if facts["best"] is None else f", the best with {facts['best']:.4f}"
+        again = f"; {counted(facts['again'], 'trial')} to be run again" if facts["again"] else ""
+        self._line(f"going on after {counted(facts['ended'], 'trial')}{best}{again}")
+        if facts["best"] is not None:
+            self.best = (facts["best"], "earlier")
 
     def _on_started(self, facts: Facts) -> None:
         trial = facts["trial_id"]
@@ -128,7 +138,7 @@ class Progress:
         trial, score = facts["trial_id"], facts["score"]
         seconds = time.monotonic() - self.began.get(trial, time.monotonic())
         self.took.append(seconds)
-        name = self.names[trial]
+        name = facts["params"].label
         if score is None:
             self._line(f"{self._number(trial)} {name} FAILED: {facts['reason']}")
         else:
@@ -142,7 +152,8 @@ class Progress:
             known.pop(trial, None)
 
     def _on_exhausted(self, facts: Facts) -> None:
-        self._line(f"the space is exhausted after {facts['trials']} trials; nothing new to try.")
+        trials = counted(facts["trials"], "trial")
+        self._line(f"the space is exhausted after {trials}; nothing new to try.")
 
     def _number(self, trial: str) -> str:
         if not trial:
@@ -159,10 +170,10 @@ class Progress:
         return f"epoch {facts['epoch']:.0f}/{limit}: {', '.join(metrics)}"
 
     def _time_left(self) -> str:
-        if not self.total or not self.took or len(self.took) >= self.total:
+        to_come = (self.total or 0) - self.before - len(self.took)
+        if not self.took or to_come <= 0:
             return ""
-        mean = sum(self.took) / len(self.took)
-        left = mean * (self.total - len(self.took)) / self.slots
+        left = sum(self.took) / len(self.took) * to_come / self.slots
         return f"; about {left / 60:.0f} min left" if left >= 90 else f"; about {left:.0f} s left"
 
     def table(self) -> Table:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imdbtune.cli import options as opt
-from imdbtune.cli.tables import leaderboard
+from imdbtune.cli.tables import counted, leaderboard
 from imdbtune.config import SearchConfig, load_config
 from imdbtune.errors import SearchAborted, UserError
 
@@ -179,9 +179,10 @@ def _dry_run(config: SearchConfig, workers: int | None, as_json: bool) -> None:
     size = "infinitely many" if resolved.size is None else f"{resolved.size:,}"
     typer.echo(f"# configurations in the space: {size}")
     trials = _trials(resolved)
-    count = "as many as Hyperband wants" if trials is None else f"{trials:,}"
-    where = f"{resolved.workers} workers" if resolved.workers else "this process"
-    typer.echo(f"# would run: {count} trials of at most {config.training.epochs} epochs on {where}")
+    count = "as many trials as Hyperband wants" if trials is None else counted(trials, "trial")
+    epochs = counted(config.training.epochs, "epoch")
+    where = counted(resolved.workers, "worker") if resolved.workers else "this process"
+    typer.echo(f"# would run: {count} of at most {epochs} on {where}")
     minutes = f"{config.tuner.trial_timeout:g} minutes" if config.tuner.trial_timeout else "none"
     typer.echo(f"# time limit of a trial: {minutes}; retries: {config.tuner.retries}")
 

@@ -13,6 +13,11 @@ from imdbtune.results import Search, Trial, as_row
 WHOLE = ("best_epoch", "epochs_run", "parameter_count")
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 trial``, ``1,024 trials``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:
     """The title of a search, and its trials: what was varied, the objective, epoch, seconds."""
     columns = default_columns(varied, [f"best_{search.objective}"])

@@ -1,15 +1,14 @@
 """Searches whose driver is killed again and again, and which come out as if nothing had been.
 
-The drivers are processes of their own, killed by SIGKILL: before and after each kind of note in
-the journal, and at moments that a seeded clock chooses.
+Every run of these tests kills at other moments; ``IMDBTUNE_TEST_SEED`` brings those of an earlier
+one back, which it has printed.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import logging
+import os
 import random
-import threading
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,222 +17,100 @@ from typing import Any
 import pytest
 
 from imdbtune import api, results, tracking
-from imdbtune.config import SearchConfig
+from imdbtune.config import TUNERS
 from imdbtune.errors import UserError
-from imdbtune.journal import Event, Journal
-from imdbtune.results import Search, Trial
+from imdbtune.results import Trial
 from imdbtune.store import connect
-from imdbtune.trial import TrialSpec
-from tests.support import Stub, isolate, kill_self, make_config, prepare, stub_trainer
+from tests.killing import (
+    SPACES,
+    AtWrite,
+    Death,
+    Outcome,
+    WorkerDies,
+    outcome_of,
+    random_death,
+)
+from tests.support import isolate, make_config, prepare, stub_trainer
 
-SPACE = {"rnn": ["simple_rnn", "lstm"], "units": {"min": 4, "max": 40}}
-TRIALS = 6
-NAP_S = 0.05
-# Fork out of a process in which the libraries are there already: a driver starts in no time.
-FORKS = multiprocessing.get_context("forkserver")
-
-
-@dataclass(frozen=True)
-class Note:
-    """Dies before or after the ``number``-th note of this kind (from 1) in its journal."""
-
-    kind: str
-    number: int
-    before: bool
-
-    def arm(self) -> None:
-        append, seen = Journal.append, Counter[str]()
-
-        def deadly(journal: Journal, event: Event) -> None:
-            seen[event["event"]] += 1
-            now = (event["event"], seen[event["event"]]) == (self.kind, self.number)
-            if now and self.before:
-                kill_self()
-            append(journal, event)
-            if now:
-                kill_self()
-
-        Journal.append = deadly  # type: ignore[method-assign]
-
-
-@dataclass(frozen=True)
-class After:
-    """Dies so many seconds after the first trial has begun."""
-
-    seconds: float
-
-    def arm(self) -> None:
-        append, timer = Journal.append, threading.Timer(self.seconds, kill_self)
-        timer.daemon = True
-
-        def begins(journal: Journal, event: Event) -> None:
-            append(journal, event)
-            if event["event"] == "started" and not timer.is_alive():
-                timer.start()
-
-        Journal.append = begins  # type: ignore[method-assign]
-
-
-Death = Note | After
-
-
-def nap(spec: TrialSpec) -> None:
-    time.sleep(NAP_S)
-
-
-def config_of(kind: str, folder: Path) -> SearchConfig:
-    budget = {"kind": kind, "seed": 2, "max_trials": 0 if kind == "hyperband" else TRIALS}
-    space = {"rnn": "gru", "units": [4, 5, 6, 7, 8]} if kind == "hyperband" else SPACE
-    return make_config(folder, space=space, tuner=budget, training={"epochs": 4})
-
-
-def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
-    """What a driver process does: begin the search of ``folder``, or go on with it."""
-    with pytest.MonkeyPatch.context() as patch:
-        isolate(patch, folder)
-        config = config_of(kind, folder)
-        if death:
-            death.arm()
-        common: dict[str, Any] = {
-            "workers": workers,
-            "cache": folder / "cache",
-            "folder": folder / "runs",
-            "trainer": Stub(nap),
-        }
-        if (folder / "runs").exists():
-            api.resume(uri=config.tracking.uri, **common)
-        else:
-            api.search(config, **common)
-
-
-def run_driver(folder: Path, kind: str, workers: int, death: Death | None) -> int:
-    """Exit status of a driver; -9 if it was killed."""
-    process = FORKS.Process(target=drive, args=(folder, kind, workers, death))
-    process.start()
-    process.join()
-    assert process.exitcode is not None
-    return process.exitcode
+LOG = logging.getLogger(__name__)
+SEED = int(os.environ.get("IMDBTUNE_TEST_SEED") or random.SystemRandom().randrange(10**6))
+SPACE = SPACES["random"][0]
+KILLS = 13  # of each kind of search, four kinds
+REASONS = {"the search was cut off", "the worker process died"}
 
 
 @dataclass
-class Outcome:
-    """A search that has ended, as the journal and MLflow have it."""
+class Case:
+    """Searches of one kind that were killed, and the same one undisturbed."""
 
-    search: Search
-    trials: list[Trial]
-    events: list[Event]
-    killed: int
+    kind: str
+    whole: Outcome
+    killed: list[Outcome]
+    deaths: list[list[Death]]
 
-    def results(self) -> dict[str, Any]:
-        done = [trial for trial in self.trials if trial.status == "FINISHED"]
-        assert len(done) == len({trial.trial_id for trial in done}), "a trial has finished twice"
-        return {t.trial_id: (t.params, t.score, t.metrics["best_val_loss"]) for t in done}
-
-    def asked(self) -> list[tuple[str, Any]]:
-        return [(e["trial_id"], e["values"]) for e in self.events if e["event"] == "asked"]
-
-    def told(self) -> dict[str, float]:
-        ended = [e for e in self.events if e["event"] == "ended"]
-        assert len(ended) == len({e["trial_id"] for e in ended}), "the oracle is told twice"
-        return {e["trial_id"]: e["score"] for e in ended}
-
-
-def outcome_of(folder: Path, kind: str, workers: int, deaths: list[Death]) -> Outcome:
-    """Run a search whose driver dies of each of ``deaths``, then to its end."""
-    prepare(folder)
-    killed = 0
-    for death in deaths:
-        status = run_driver(folder, kind, workers, death)
-        assert status in (0, -9)
-        killed += status == -9
-    assert run_driver(folder, kind, workers, None) == 0
-    client = connect(f"sqlite:///{folder / 'mlflow.db'}")
-    search = results.find_search(client)
-    events = Journal(folder / "runs" / search.run_id / "journal.jsonl").read()
-    return Outcome(search, results.read_trials(client, search), events, killed)
-
-
-def moments(seed: int, count: int) -> list[Death]:
-    """So early that no driver gets far enough to end the search."""
-    clock = random.Random(seed)
-    return [After(round(clock.uniform(0.0, 2 * NAP_S), 3)) for _ in range(count)]
-
-
-DEATHS: dict[str, tuple[str, int, list[Death]]] = {
-    "before a note": (
-        "random",
-        0,
-        [Note("started", 2, True), Note("ended", 1, True), Note("asked", 2, True)],
-    ),
-    "after a note": (
-        "hyperband",
-        0,
-        [Note("asked", 3, False), Note("started", 2, False), Note("ended", 3, False)],
-    ),
-    "some time": ("random", 0, moments(1, 4)),
-    "some time, hyperband": ("hyperband", 0, moments(2, 2)),
-    "with a worker": ("random", 1, [Note("ended", 2, True), After(1.5 * NAP_S)]),
-}
-
-
-Pair = tuple[Outcome, Outcome, list[Death]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def libraries() -> None:
-    FORKS.set_forkserver_preload(["imdbtune.api", "keras_tuner", "mlflow", __name__])
+    def log(self) -> None:
+        LOG.warning("IMDBTUNE_TEST_SEED=%s, %s: %s", SEED, self.kind, self.deaths)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    kinds = ("random", "hyperband")
-    return {kind: outcome_of(tmp_path_factory.mktemp(kind), kind, 0, []) for kind in kinds}
+    return {kind: outcome_of(tmp_path_factory.mktemp(kind), kind, 0, []) for kind in TUNERS}
 
 
-@pytest.fixture(scope="module", params=list(DEATHS))
-def disturbed(
+@pytest.fixture(scope="module", params=[*TUNERS, "workers"])
+def searches(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     undisturbed: dict[str, Outcome],
-) -> Pair:
-    """A search that was killed, the same one undisturbed, and the deaths that it had to die."""
-    kind, workers, deaths = DEATHS[request.param]
-    killed = outcome_of(tmp_path_factory.mktemp("killed"), kind, workers, deaths)
-    return killed, undisturbed[kind], deaths
+) -> Case:
+    rng = random.Random(f"{SEED} {request.param}")
+    workers, kills = (2, 1) if request.param == "workers" else (0, KILLS)
+    kind = "random" if workers else request.param
+    case = Case(kind, undisturbed[kind], [], [])
+    while sum(outcome.killed for outcome in case.killed) < kills:
+        deaths = [random_death(rng) for _ in range(kills - sum(o.killed for o in case.killed))]
+        if workers:
+            deaths = [AtWrite(rng.randint(12, 18), "after"), WorkerDies(rng.randint(2, 4))]
+        case.deaths.append(deaths)
+        case.log()
+        folder = tmp_path_factory.mktemp("killed")
+        case.killed.append(outcome_of(folder, kind, workers, deaths))
+    return case
 
 
-def test_the_drivers_were_killed(disturbed: Pair) -> None:
-    killed, _, deaths = disturbed
-    assert killed.killed == len(deaths)
-    if any(isinstance(death, Note) and death.kind == "started" for death in deaths):
-        assert "KILLED" in {trial.status for trial in killed.trials}
+@pytest.fixture
+def case(searches: Case) -> Case:
+    searches.log()  # each test that fails shows it
+    return searches
 
 
-def test_trials_and_results_are_those_of_an_undisturbed_search(disturbed: Pair) -> None:
-    killed, whole, _ = disturbed
-    assert killed.asked() == whole.asked()
-    assert killed.results() == whole.results()
-    assert killed.told() == whole.told()
-    assert set(killed.told()) == {trial_id for trial_id, _ in killed.asked()}
+def test_trials_and_results_are_those_of_an_undisturbed_search(case: Case) -> None:
+    for killed in case.killed:
+        assert killed.asked() == case.whole.asked()
+        assert killed.told() == case.whole.told()
+        assert killed.finished() == case.whole.finished()
+        assert set(killed.told()) == {trial_id for trial_id, _ in killed.asked()}
 
 
-def test_no_run_is_left_open(disturbed: Pair) -> None:
-    killed, _, _ = disturbed
-    assert killed.search.status == "FINISHED"
-    assert tracking.REASON not in killed.search.tags
-    assert {trial.status for trial in killed.trials} <= {"FINISHED", "KILLED"}
-    for trial in killed.trials:
-        assert trial.ended_ms is not None
-        expected = {"FINISHED": "", "KILLED": "the search was cut off"}
-        assert trial.reason == expected[trial.status]
+def test_no_run_is_left_open(case: Case) -> None:
+    for killed in case.killed:
+        assert set(killed.statuses) <= {"FINISHED", "KILLED"}
+        assert killed.search.status == "FINISHED"
+        assert tracking.REASON not in killed.search.tags
+        for search in killed.searches[1:]:  # cut off before it had noted down what to search
+            assert search.status == "KILLED"
+            assert search.tags[tracking.REASON] == "the search was cut off"
+        for trial in killed.trials:
+            assert trial.ended_ms is not None
+            assert trial.status == "FINISHED" or trial.reason in REASONS
 
 
-def test_the_page_of_the_search_shows_the_same_best(disturbed: Pair) -> None:
-    killed, whole, _ = disturbed
-    assert killed.search.tags["imdbtune.best"] == whole.search.tags["imdbtune.best"]
-    names = ("best_val_accuracy", "trials_finished", "trials_failed")
-    for name in names:
-        assert killed.search.metrics[name] == whole.search.metrics[name]
+def test_the_page_of_the_search_shows_the_same_best(case: Case) -> None:
+    for killed in case.killed:
+        whole = case.whole.search
+        assert killed.search.tags["imdbtune.best"] == whole.tags["imdbtune.best"]
+        for name in ("best_val_accuracy", "trials_finished", "trials_failed"):
+            assert killed.search.metrics[name] == whole.metrics[name]
 
 
 # Going on without a crash.

@@ -70,6 +70,47 @@ def test_a_journal_that_was_cut_before_it_began_is_empty(tmp_path: Path) -> None
     assert (tmp_path / "journal.jsonl").read_bytes() == b""
 
 
+@pytest.mark.parametrize("begun", [0, 1, 20])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\x00\n"])
+def test_a_last_block_of_zeros_is_taken_away(begun: int, end: bytes, tmp_path: Path) -> None:
+    """What a power failure leaves where a file had grown, but its data had not been written."""
+    journal = Journal(tmp_path / "journal.jsonl")
+    for event in EVENTS[:-1]:
+        journal.append(event)
+    raw = journal.path.read_bytes()
+    line = json.dumps(EVENTS[-1]).encode()
+    journal.path.write_bytes(raw + line[:begun] + bytes(4096 - begun) + end)
+    assert journal.read() == EVENTS[:-1]
+    assert journal.path.read_bytes() == raw
+    journal.append(EVENTS[-1])
+    assert journal.read() == EVENTS
+
+
+@pytest.mark.parametrize("torn", [b"{", b"\x00" * 30, b'"text"', b"\xff\xfe", b"[1]", b"12"])
+def test_damage_before_the_last_line_is_told_and_left_alone(torn: bytes, tmp_path: Path) -> None:
+    lines = [json.dumps(event).encode() for event in EVENTS]
+    lines[2] = torn
+    journal = write(tmp_path / "journal.jsonl", b"".join(line + b"\n" for line in lines))
+    raw = journal.path.read_bytes()
+    with pytest.raises(SearchAborted, match=r"line 3 of .*journal\.jsonl is damaged"):
+        journal.read()
+    assert journal.path.read_bytes() == raw
+
+
+def test_a_trial_that_has_ended_is_not_ended_again() -> None:
+    """Twice told is a trial that MLflow had lost: the oracle keeps what it knew."""
+    config, events = config_of("random", {"units": [1, 2, 3, 4, 5, 6]}), []
+    oracle = make_oracle(config)
+    ask_and_note(oracle, events)
+    tell_and_note(oracle, "0000", 0.5, events)
+    tell_and_note(oracle, "0000", 0.25, events)
+    assert oracle.trials["0000"].score == 0.5
+    assert oracle.end_order == ["0000"]
+    again = make_oracle(config)
+    assert replay(again, events) == []
+    assert again.trials["0000"].score == 0.5
+
+
 # Oracles. The driver's own ways are in test_tuner.py.
 
 LEARNING_RATE = {"learning_rate": {"min": 1e-4, "max": 1e-1, "sampling": "log"}}

@@ -97,6 +97,23 @@ def test_a_store_is_made_where_there_is_none(here: Path) -> None:
     assert (here / "mlflow.db").is_file()
 
 
+def test_a_store_that_was_cut_off_in_the_making_does_not_stand_in_the_way(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.store.db import utils
+
+    def cut_off(engine: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(utils, "_upgrade_db", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            connect(resolve_uri())
+    assert not Path("mlflow.db").exists()
+    connect(resolve_uri())
+    assert Path("mlflow.db").exists()
+
+
 def test_a_file_that_is_no_database_stays_as_it_was(here: Path) -> None:
     (here / "notes.txt").write_text("not a database, but mine")
     with pytest.raises(UserError, match=r"notes\.txt' is not an SQLite file"):

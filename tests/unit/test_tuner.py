@@ -210,7 +210,7 @@ def test_a_trial_whose_worker_dies_each_time_has_failed(tmp_path: Path) -> None:
 def test_trials_under_way_are_closed_when_a_search_is_stopped(tmp_path: Path) -> None:
     driven = make_driven(config_of("random"), tmp_path, trainer=Stub(interrupt), slots=2)
     with pytest.raises(KeyboardInterrupt):
-        driven.tuner.run()
+        driven.tuner.run(driven.executor)
     driven.tuner.stop("interrupted")
     assert driven.ledger.ended == {"run-0000": ["KILLED"], "run-0001": ["KILLED"]}
 

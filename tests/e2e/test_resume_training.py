@@ -1,0 +1,63 @@
+"""Searches over real models, very small ones, whose driver is killed in mid-training."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.killing import AtEpoch, Outcome, outcome_of, read_outcome, run_driver
+from tests.support import prepare
+
+
+def undisturbed(folder: Path, kind: str) -> Outcome:
+    return outcome_of(folder, kind, 0, [])
+
+
+def worker_pids(folder: Path) -> set[int]:
+    """The workers that signed in, as their logs name them."""
+    return {int(re.findall(r"\d+", path.name)[0]) for path in folder.glob("runs/*/worker-*.lock")}
+
+
+def test_hyperband_goes_on_within_its_rungs(tmp_path: Path) -> None:
+    """The second rung starts at the second epoch, from weights and optimizer of the first."""
+    killed = outcome_of(tmp_path / "killed", "real hyperband", 0, [AtEpoch(3)])
+    whole = undisturbed(tmp_path / "whole", "real hyperband")
+    assert killed.killed == 1
+    continued = [v for _, v in whole.asked() if v.get("tuner/trial_id")]
+    assert [values["tuner/initial_epoch"] for values in continued] == [1]
+    assert killed.asked() == whole.asked()
+    assert killed.told() == whole.told()
+    assert killed.finished() == whole.finished()
+    assert Counter(killed.statuses) == {"FINISHED": 5, "KILLED": 1}
+
+
+def test_workers_die_with_their_driver_and_nothing_is_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    prepare(folder)
+    assert run_driver(folder, "real random", 2, AtEpoch(2)) == -9
+    pids = worker_pids(folder)
+    assert len(pids) == 2
+    alive = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, left = psutil.wait_procs(alive, timeout=60)
+    assert not left
+    before = read_outcome(folder)
+    assert "RUNNING" in before.statuses
+    assert run_driver(folder, "real random", 0, None) == 0
+    killed, whole = read_outcome(folder), undisturbed(tmp_path / "whole", "real random")
+    assert killed.asked() == whole.asked()
+    assert killed.told() == whole.told()
+    assert killed.finished() == whole.finished()
+    assert set(killed.statuses) == {"FINISHED", "KILLED"}
+    reasons = {trial.reason for trial in killed.trials if trial.status == "KILLED"}
+    assert reasons == {"the search was cut off"}
+    assert not worker_pids(folder)
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path) -> None:
+    for name in ("killed", "whole"):
+        (tmp_path / name).mkdir()

@@ -1,0 +1,274 @@
+"""Drivers of searches as processes of their own, which die at a moment that is chosen beforehand.
+
+They are forked out of a process that has the libraries already, so that one starts in no time.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imdbtune import api, plots, results
+from imdbtune.config import SearchConfig
+from imdbtune.errors import UserError
+from imdbtune.journal import Event, Journal
+from imdbtune.results import Search, Trial
+from imdbtune.store import connect
+from imdbtune.trial import TrialSpec
+from tests.support import Stub, isolate, kill_self, make_config, prepare
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["imdbtune.api", "keras_tuner", "mlflow", "tests.killing"])
+MLFLOW_WRITES = (
+    "create_experiment",
+    "create_run",
+    "log_batch",
+    "log_inputs",
+    "log_text",
+    "log_artifacts",
+    "update_run",
+    "delete_tag",
+    "set_terminated",
+)
+NAP_S = 0.02
+SPACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "random": ({"rnn": ["simple_rnn", "lstm"], "units": {"min": 4, "max": 40}}, {"max_trials": 6}),
+    "grid": ({"rnn": ["simple_rnn", "lstm"], "units": [4, 5, 6]}, {}),
+    "bayesian": ({"units": {"min": 4, "max": 40}}, {"max_trials": 5}),
+    "hyperband": ({"units": [4, 5, 6, 7, 8]}, {}),
+}
+REAL: dict[str, dict[str, Any]] = {
+    "real random": {"max_trials": 2},
+    "real hyperband": {},  # three trials of one epoch; the best one goes on to the third
+}
+EPOCHS = {"random": 2, "grid": 2, "bayesian": 2, "hyperband": 4}
+
+
+@dataclass(frozen=True)
+class AtWrite:
+    """Dies at the ``number``-th write (from 1) to the journal or to MLflow.
+
+    ``how``: ``before`` it, ``after`` it, or in the middle of it where it is the journal's:
+    ``half`` of the line is written, or all of it as the ``zeros`` of a block that was allocated
+    when the power went.
+    """
+
+    number: int
+    how: str
+
+    def arm(self) -> None:
+        from mlflow import MlflowClient
+
+        writes = itertools.count(1)
+        for owner, names in ((Journal, ("append",)), (MlflowClient, MLFLOW_WRITES)):
+            for name in names:
+                setattr(owner, name, self._deadly(getattr(owner, name), writes))
+
+    def _deadly(self, write: Callable[..., Any], writes: Iterator[int]) -> Callable[..., Any]:
+        @functools.wraps(write)
+        def deadly(owner: Any, *arguments: Any, **named: Any) -> Any:
+            if next(writes) == self.number:
+                if self.how == "after":
+                    write(owner, *arguments, **named)
+                elif isinstance(owner, Journal) and self.how != "before":
+                    _tear(owner, arguments[0], self.how)
+                kill_self()
+            return write(owner, *arguments, **named)
+
+        return deadly
+
+
+def _tear(journal: Journal, event: Event, how: str) -> None:
+    line = json.dumps(event).encode() + b"\n"
+    journal.path.parent.mkdir(parents=True, exist_ok=True)
+    with journal.path.open("ab") as file:
+        file.write(line[: len(line) // 2] if how == "half" else bytes(len(line)))
+
+
+@dataclass(frozen=True)
+class After:
+    """Dies so many seconds after it has begun."""
+
+    seconds: float
+
+    def arm(self) -> None:
+        timer = threading.Timer(self.seconds, kill_self)
+        timer.daemon = True
+        timer.start()
+
+
+@dataclass(frozen=True)
+class WorkerDies:
+    """A worker process dies in the ``number``-th training of a session (from 1)."""
+
+    number: int
+
+    def arm(self) -> None:
+        """The trainer does it."""
+
+
+@dataclass(frozen=True)
+class AtEpoch:
+    """The driver dies when it is told of an epoch of this number (from 1) for the first time."""
+
+    epoch: int
+
+    def arm(self) -> None:
+        """The listener does it."""
+
+    def listen(self, kind: str, facts: dict[str, Any]) -> None:
+        if kind == "epoch" and facts["epoch"] == self.epoch:
+            kill_self()
+
+
+Death = AtWrite | After | WorkerDies | AtEpoch
+
+
+def random_death(rng: random.Random) -> Death:
+    """Of ten, nine at a write and one at a moment."""
+    if rng.random() < 0.1:
+        return After(round(rng.uniform(0.1, 1.0), 3))
+    return AtWrite(rng.randint(1, 24), rng.choice(["before", "after", "half", "zeros"]))
+
+
+def nap(spec: TrialSpec) -> None:
+    time.sleep(NAP_S)
+
+
+def nap_or_die(marks: Path, number: int, spec: TrialSpec) -> None:
+    """Counts the trainings of all workers by the files in ``marks``."""
+    marks.mkdir(exist_ok=True)
+    (marks / f"{time.monotonic_ns()}-{os.getpid()}").touch()
+    if len(list(marks.iterdir())) == number:
+        kill_self()
+    time.sleep(NAP_S)
+
+
+def config_of(kind: str, folder: Path) -> SearchConfig:
+    if kind in REAL:
+        return real_config(kind, folder)
+    space, budget = SPACES[kind]
+    tuner = {"kind": kind, "seed": 2, **budget}
+    return make_config(folder, space=space, tuner=tuner, training={"epochs": EPOCHS[kind]})
+
+
+def real_config(kind: str, folder: Path) -> SearchConfig:
+    """Models so small that an epoch of them takes no time."""
+    fixed = {"units": 4, "embedding": 4, "maxlen": 12, "batch_size": 32, "optimizer": "adam"}
+    rates = {"learning_rate": [0.003, 0.01, 0.03]}
+    return make_config(
+        folder,
+        space={**fixed, **rates, "rnn": "simple_rnn"},
+        data={"source": "demo", "reviews": 160},
+        tuner={"kind": kind.removeprefix("real "), "seed": 3, **REAL[kind]},
+        training={"epochs": 3, "patience": 0},
+    )
+
+
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Pictures take most of the time of trials that train nothing."""
+    patch.setattr(plots, "draw_curves", lambda *arguments: None)
+    patch.setattr(plots, "save_png", lambda figure, path: path.touch())
+
+
+def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
+    """What a driver process does: begin the search of ``folder``, or go on with it.
+
+    Args:
+        kind: of :data:`SPACES`; or, where models are really trained, of :data:`REAL`.
+    """
+    first = nap
+    if isinstance(death, WorkerDies):
+        first = functools.partial(nap_or_die, folder / "marks", death.number)
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, folder)
+        draw_nothing(patch)
+        config = config_of(kind, folder)
+        if death:
+            death.arm()
+        common: dict[str, Any] = {
+            "workers": workers,
+            "cache": folder.parent / "cache",
+            "folder": folder / "runs",
+            "trainer": None if kind in REAL else Stub(first),
+            "listener": death.listen if isinstance(death, AtEpoch) else lambda kind, facts: None,
+        }
+        try:
+            api.resume(uri=config.tracking.uri, **common)
+        except UserError as error:
+            if "no search yet" not in str(error) and "Begin it again" not in str(error):
+                raise
+            api.search(config, **common)
+
+
+def run_driver(folder: Path, kind: str, workers: int, death: Death | None) -> int:
+    """Exit status of a driver; -9 if it was killed."""
+    process = FORKS.Process(target=drive, args=(folder, kind, workers, death))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+@dataclass
+class Outcome:
+    """A search that has ended, as the journal and MLflow have it."""
+
+    searches: list[Search]
+    trials: list[Trial]
+    events: list[Event]
+    statuses: list[str]
+    killed: int = 0
+
+    @property
+    def search(self) -> Search:
+        return self.searches[0]
+
+    def finished(self) -> dict[str, Any]:
+        """By number: what MLflow has of the trials that have finished."""
+        done = [trial for trial in self.trials if trial.status == "FINISHED"]
+        assert len(done) == len({trial.trial_id for trial in done}), "a trial has finished twice"
+        return {t.trial_id: (t.params, t.score, t.metrics["best_val_loss"]) for t in done}
+
+    def asked(self) -> list[tuple[str, Any]]:
+        return [(e["trial_id"], e["values"]) for e in self.events if e["event"] == "asked"]
+
+    def told(self) -> dict[str, float]:
+        ended = [e for e in self.events if e["event"] == "ended"]
+        assert len(ended) == len({e["trial_id"] for e in ended}), "the oracle is told twice"
+        return {e["trial_id"]: e["score"] for e in ended}
+
+
+def read_outcome(folder: Path) -> Outcome:
+    client = connect(f"sqlite:///{folder / 'mlflow.db'}")
+    searches = results.read_searches(client)
+    journal = Journal(folder / "runs" / searches[0].run_id / "journal.jsonl")
+    runs = client.search_runs([searches[0].experiment_id], max_results=10_000)
+    statuses = [run.info.status for run in runs]
+    return Outcome(searches, results.read_trials(client, searches[0]), journal.read(), statuses)
+
+
+def outcome_of(folder: Path, kind: str, workers: int, deaths: list[Death]) -> Outcome:
+    """Run a search whose driver dies of each of ``deaths`` in turn, then to its end."""
+    prepare(folder)
+    killed = 0
+    for death in deaths:
+        status = run_driver(folder, kind, workers, death)
+        assert status in (0, -9), f"{death} ended with {status}"
+        killed += status == -9
+    assert run_driver(folder, kind, workers, None) == 0
+    outcome = read_outcome(folder)
+    outcome.killed = killed
+    return outcome
