@@ -112,12 +112,12 @@ def tiny_corpus(folder: Path) -> Path:
 def new_store(folder: Path) -> str:
     """An SQLite store in ``folder``, in which MLflow has made its tables; its URI."""
     path = folder / "mlflow.db"
-    path.write_bytes(_empty_store())
+    path.write_bytes(empty_store())
     return f"sqlite:///{path}"
 
 
 @functools.cache
-def _empty_store() -> bytes:
+def empty_store() -> bytes:
     from imdbtune.store import connect
 
     with tempfile.TemporaryDirectory() as folder:

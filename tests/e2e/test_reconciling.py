@@ -17,7 +17,7 @@ from imdbtune.results import Search, Trial
 from imdbtune.store import connect
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
 from imdbtune.worker import Trainer
-from tests.killing import FORKS, AtWrite, draw_nothing, read_outcome, run_driver
+from tests.killing import AtWrite, draw_nothing, read_outcome, run_driver, run_forked
 from tests.support import (
     Stub,
     isolate,
@@ -249,9 +249,7 @@ def test_a_search_is_gone_on_with_by_one_process_at_a_time(bench: Bench) -> None
 
     def resume_too(trial_id: str) -> None:
         if trial_id == "0001":
-            process = FORKS.Process(target=resume_and_note, args=(other, said))
-            process.start()
-            process.join()
+            run_forked(resume_and_note, other, said)
 
     bench.on_ended = resume_too
     bench.begin()
