@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
 import os
@@ -69,9 +70,10 @@ def listening() -> set[str]:
     here = psutil.Process()
     found = set()
     for process in (here, *here.children(recursive=True)):
-        for connection in process.net_connections("inet"):
-            if connection.status == psutil.CONN_LISTEN:
-                found.add(connection.laddr.ip)
+        with contextlib.suppress(psutil.NoSuchProcess):  # a worker has died meanwhile
+            for connection in process.net_connections("inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found.add(connection.laddr.ip)
     return found
 
 
