@@ -21,6 +21,7 @@ from imdbtune import forking
 from imdbtune.compiled import cache_environment
 from imdbtune.errors import SearchAborted
 from imdbtune.worker import (
+    Clock,
     Report,
     TrialFailure,
     TrialJob,
@@ -41,8 +42,10 @@ TOPIC = "imdbtune"
 BEGUN = "imdbtune-begun"
 # TensorFlow keeps what it has compiled: a worker that has grown to this many bytes is renewed.
 RENEW_ABOVE = 3 * 2**30
-# How long a new worker process may take to come up, and a worker to say where its trial hangs.
+# How long a new worker process may take to come up, an idle one to end, and a worker to say where
+# its trial hangs.
 NEW_WORKER_S = 60
+LEAVE_S = 20
 STACK_S = 5
 
 
@@ -71,6 +74,7 @@ class InProcess:
 
     report: Report
     slots: int = 1
+    clock: Clock = time.monotonic
     _waiting: list[TrialJob] = field(default_factory=list)
 
     def submit(self, job: TrialJob) -> None:
@@ -80,7 +84,7 @@ class InProcess:
     def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
         """Run the queued trials."""
         jobs, self._waiting = self._waiting, []
-        return [(job, run_trial(job, self.report)) for job in jobs]
+        return [(job, run_trial(job, self.report, self.clock)) for job in jobs]
 
 
 @dataclass
@@ -89,6 +93,7 @@ class OnDask:
 
     client: Client
     slots: int
+    clock: Clock = time.monotonic
     _jobs: dict[str, TrialJob] = field(default_factory=dict)
     _ended: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
     _begun: dict[str, _Begun] = field(default_factory=dict)
@@ -125,20 +130,29 @@ class OnDask:
         told = outcome.outcome if isinstance(outcome, _Ran) else outcome
         # Where memory ran out, anything may have been left half done.
         if begun and (grown or (isinstance(told, TrialFailure) and told.out_of_memory)):
-            # It is idle: a new trial is only sent after this returns.
-            with contextlib.suppress(KeyError):  # it has died meanwhile
-                self.client.restart_workers([begun.worker], raise_for_error=False)
+            self._renew(begun.worker, future)
         return [(job, told)]
+
+    def _renew(self, worker: str, done: Future) -> None:
+        """Replace the process of an idle worker, once the scheduler has forgotten its last trial.
+
+        Dask would run that trial again otherwise, as its outcome is lost with the process.
+        """
+        self.client.cancel([done])
+        leaving = self.client.submit(_leave, workers=[worker], pure=False, retries=0)
+        with contextlib.suppress(TimeoutError):  # it has died meanwhile
+            leaving.exception(timeout=LEAVE_S)
+        self._short = True
 
     def _note_begun(self, event: tuple[float, dict[str, Any]]) -> None:
         """Called by the client's thread when a worker takes up a trial."""
         facts = event[1]
-        self._begun[facts["key"]] = _Begun(facts["worker"], facts["pid"], time.monotonic())
+        self._begun[facts["key"]] = _Begun(facts["worker"], facts["pid"], self.clock())
 
     def _kill_overdue(self) -> None:
         for key, begun in list(self._begun.items()):
             job = self._jobs.get(key)
-            if job and key not in self._killed and is_overdue(job, begun.at):
+            if job and key not in self._killed and is_overdue(job, self.clock() - begun.at):
                 stack = self._stack(key)
                 self._killed[key] = TrialFailure(too_long(job), stack, logged=False)
                 self.kill(key)
@@ -175,7 +189,7 @@ class _Begun:
 
     worker: str
     pid: int
-    at: float  # of time.monotonic, in this process
+    at: float  # by the executor's clock
 
 
 @dataclass(frozen=True)
@@ -196,6 +210,11 @@ def _run_in_worker(job: TrialJob) -> _Ran:
     worker.log_event(BEGUN, begun)
     outcome = run_trial(job, lambda event: worker.log_event(TOPIC, event))
     return _Ran(outcome, psutil.Process().memory_info().rss)
+
+
+def _leave() -> None:
+    """End this worker's process; its nanny starts another one."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def cpu_count() -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Trainer = Callable[["TrialSpec", "OnEpoch"], "TrialResult"]
 Report = Callable[[dict[str, Any]], None]
+Clock = Callable[[], float]  # seconds that only go forward
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class TrialFailure:
             object.__setattr__(self, name, scrubbed(getattr(self, name)))
 
 
-def run_trial(job: TrialJob, report: Report) -> TrialResult | TrialFailure:
+def run_trial(
+    job: TrialJob, report: Report, clock: Clock = time.monotonic
+) -> TrialResult | TrialFailure:
     """Train and log one trial; its run is FINISHED or FAILED when this returns.
 
     A trial that takes too long is ended after an epoch; one that hangs within an epoch can only
@@ -63,13 +66,13 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | TrialFailure:
     from imdbtune.store import connect
     from imdbtune.tracking import TrialRun
 
-    began = time.monotonic()
+    began = clock()
     run = TrialRun(connect(job.store, patient=True), job.run_id)
 
     def on_epoch(execution: int, epoch: dict[str, float]) -> None:
         run.log_epoch(execution, epoch)
         report({"trial_id": job.trial_id, "execution": execution, **epoch})
-        if is_overdue(job, began):
+        if is_overdue(job, clock() - began):
             raise TrialFailed(too_long(job))
 
     try:
@@ -104,9 +107,9 @@ def warm_up(job: TrialJob) -> None:
         _train()
 
 
-def is_overdue(job: TrialJob, began: float) -> bool:
-    """Whether a trial that began then (by ``time.monotonic``) has had all its time."""
-    return 0 < job.timeout_minutes * 60 < time.monotonic() - began
+def is_overdue(job: TrialJob, seconds: float) -> bool:
+    """Whether a trial that has taken so long has had all its time."""
+    return 0 < job.timeout_minutes * 60 < seconds
 
 
 def too_long(job: TrialJob) -> str:

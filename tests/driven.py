@@ -1,7 +1,8 @@
-"""Searches without processes and without MLflow: what the driver does with its trials."""
+"""Searches without processes, MLflow or files: what the driver does with its trials."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -39,11 +40,15 @@ def config_of(kind: str, space: Mapping[str, Any] = SPACE, **tuner: Any) -> Sear
 
 @dataclass
 class AtOnce:
-    """An executor that trains in this process, logs nothing, and ends trials in order of start."""
+    """An executor that trains in this process, logs nothing, and ends trials in order of start.
+
+    Or ``by_number``, an order in which also a search that goes on after a crash has them end.
+    """
 
     trainer: Trainer
     slots: int = 1
     loses: Iterable[str] = ()
+    by_number: bool = False
     specs: list[TrialSpec] = field(default_factory=list)
     in_flight: int = 0
     _jobs: list[TrialJob] = field(default_factory=list)
@@ -56,7 +61,8 @@ class AtOnce:
         self.in_flight = max(self.in_flight, len(self._jobs))
 
     def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
-        job = self._jobs.pop(0)
+        job = min(self._jobs, key=lambda job: job.trial_id) if self.by_number else self._jobs[0]
+        self._jobs.remove(job)
         self.specs.append(job.spec)
         if self._to_lose[job.trial_id]:
             self._to_lose[job.trial_id] -= 1
@@ -65,6 +71,19 @@ class AtOnce:
             return [(job, self.trainer(job.spec, lambda execution, epoch: None))]
         except TrialFailed as error:
             return [(job, TrialFailure(str(error), "a traceback"))]
+
+
+@dataclass(frozen=True)
+class Notes(Journal):
+    """A journal in memory: a disk takes its time to write each event through."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def append(self, event: Event) -> None:
+        self.lines.append(json.dumps(event))
+
+    def read(self) -> list[Event]:
+        return [json.loads(line) for line in self.lines]
 
 
 class Ledger:
@@ -132,7 +151,7 @@ def make_driven(
         config=config,
         oracle=make_oracle(config),
         search=NotLogged(ledger, "search", "0", {}),  # type: ignore[arg-type]
-        journal=Journal(folder / "journal.jsonl"),
+        journal=Notes(folder / "journal.jsonl"),
         corpus=folder,
         facts=CorpusFacts("tiny", "a tiny corpus", "0123", "tiny", 10, 5),
         folder=folder,
@@ -142,6 +161,23 @@ def make_driven(
     )
     tuner.restore(events or [])
     return Driven(tuner, at_once, ledger, told, [])
+
+
+def state_of(oracle: Any) -> dict[str, Any]:
+    """All that an oracle's answers depend on; a bracket of Hyperband's that is full does not."""
+    state = oracle.get_state() | {"tried_so_far": sorted(oracle._tried_so_far)}
+    state["brackets"] = [
+        bracket
+        for bracket in state.get("brackets", ())
+        if len(bracket["rounds"][-1])
+        < oracle._get_size(bracket["bracket_num"], bracket["bracket_num"])
+    ]
+    state["trials"] = {
+        trial_id: (trial.status, trial.score, trial.hyperparameters.values)
+        for trial_id, trial in oracle.trials.items()
+    }
+    copied: dict[str, Any] = json.loads(json.dumps(state))
+    return copied
 
 
 def drive(config: SearchConfig, folder: Path, **arguments: Any) -> Driven:

@@ -175,10 +175,11 @@ def test_a_search_goes_on_after_failed_trials(kind: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hopeless_search_stops_with_the_commonest_reason(kind: str, tmp_path: Path) -> None:
+    driven = make_driven(config_of(kind), tmp_path, trainer=Stub(fail_always))
     with pytest.raises(SearchAborted, match=f"{HOPELESS} of {HOPELESS} trials have failed") as hit:
-        drive(config_of(kind), tmp_path, trainer=Stub(fail_always))
+        driven.tuner.run()
     assert "loss became nan in epoch 1." in str(hit.value)
-    assert len(Journal(tmp_path / "journal.jsonl").read()) >= 2 * HOPELESS
+    assert len(driven.tuner.journal.read()) >= 2 * HOPELESS
 
 
 def test_some_failures_among_many_do_not_stop_a_search(tmp_path: Path) -> None:
