@@ -121,22 +121,26 @@ class OnDask:
         except queue.Empty:
             return []
         key = future.key
-        job, begun, outcome = self._jobs.pop(key), self._begun.pop(key, None), _outcome(future)
+        job, outcome = self._jobs.pop(key), _outcome(future)
+        self._begun.pop(key, None)
         killed = self._killed.pop(key, None)
         self._short |= bool(killed) or isinstance(outcome, WorkerLost)
         if isinstance(outcome, WorkerLost):
             return [(job, killed or outcome)]
-        grown = isinstance(outcome, _Ran) and outcome.bytes > RENEW_ABOVE
-        told = outcome.outcome if isinstance(outcome, _Ran) else outcome
-        # Where memory ran out, anything may have been left half done.
-        if begun and (grown or (isinstance(told, TrialFailure) and told.out_of_memory)):
-            self._renew(begun.worker, future)
-        return [(job, told)]
+        if not isinstance(outcome, _Ran):
+            return [(job, outcome)]
+        if outcome.outcome is None:
+            self.submit(job)
+            return []
+        if outcome.spent:
+            self._renew(outcome.worker, future)
+        return [(job, outcome.outcome)]
 
     def _renew(self, worker: str, done: Future) -> None:
-        """Replace the process of an idle worker, once the scheduler has forgotten its last trial.
+        """Replace a worker's process, once the scheduler has forgotten the trial that is done.
 
-        Dask would run that trial again otherwise, as its outcome is lost with the process.
+        Dask would run that trial again otherwise, as its outcome is lost with the process. What
+        the scheduler sends to the worker meanwhile is turned away there.
         """
         self.client.cancel([done])
         leaving = self.client.submit(_leave, workers=[worker], pure=False, retries=0)
@@ -147,7 +151,7 @@ class OnDask:
     def _note_begun(self, event: tuple[float, dict[str, Any]]) -> None:
         """Called by the client's thread when a worker takes up a trial."""
         facts = event[1]
-        self._begun[facts["key"]] = _Begun(facts["worker"], facts["pid"], self.clock())
+        self._begun[facts["key"]] = _Begun(facts["pid"], self.clock())
 
     def _kill_overdue(self) -> None:
         for key, begun in list(self._begun.items()):
@@ -185,31 +189,52 @@ def _outcome(future: Future) -> Any:
 
 @dataclass(frozen=True)
 class _Begun:
-    """Where a trial runs (the worker's address and process), and since when."""
+    """In which process a trial runs, and since when."""
 
-    worker: str
     pid: int
     at: float  # by the executor's clock
 
 
 @dataclass(frozen=True)
 class _Ran:
-    """A trial's outcome, and the resident memory of its worker in bytes."""
+    """A trial's outcome, the address of its worker, and whether the process is to be renewed.
 
-    outcome: TrialResult | TrialFailure
-    bytes: int
+    There is no outcome where it was to be renewed already: the trial has not been begun.
+    """
+
+    outcome: TrialResult | TrialFailure | None
+    worker: str
+    spent: bool
+
+
+_spent = False  # whether this process, a worker's, takes no more trials
 
 
 def _run_in_worker(job: TrialJob) -> _Ran:
-    import psutil
+    global _spent
     from distributed import get_worker
 
     worker = get_worker()
-    warm_up(job)
-    begun = {"key": worker.get_current_task(), "worker": worker.address, "pid": os.getpid()}
-    worker.log_event(BEGUN, begun)
-    outcome = run_trial(job, lambda event: worker.log_event(TOPIC, event))
-    return _Ran(outcome, psutil.Process().memory_info().rss)
+    if _spent:
+        return _Ran(None, worker.address, _spent)
+    outcome: TrialResult | TrialFailure
+    try:
+        warm_up(job)
+        worker.log_event(BEGUN, {"key": worker.get_current_task(), "pid": os.getpid()})
+        outcome = run_trial(job, lambda event: worker.log_event(TOPIC, event))
+    except MemoryError as error:
+        outcome = failure_of(error, traceback.format_exc(), logged=False)
+    _spent = _is_spent(outcome)
+    return _Ran(outcome, worker.address, _spent)
+
+
+def _is_spent(outcome: TrialResult | TrialFailure) -> bool:
+    """Whether memory has run out, which leaves things half done, or the process has grown."""
+    import psutil
+
+    if isinstance(outcome, TrialFailure) and outcome.out_of_memory:
+        return True
+    return bool(psutil.Process().memory_info().rss > RENEW_ABOVE)
 
 
 def _leave() -> None:

@@ -1,4 +1,4 @@
-"""Which worker processes are killed, and when, without processes: a client that only listens."""
+"""Which worker processes are ended, and when, without processes: a client that only listens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imdbtune import cluster
 from imdbtune.cluster import OnDask, WorkerLost
 from imdbtune.params import TrialParams
 from imdbtune.trial import TrialSpec
-from imdbtune.worker import TrialFailure, TrialJob
+from imdbtune.worker import TrialFailure, TrialJob, failure_of
 
 
 class Task(Future):  # type: ignore[type-arg]
@@ -36,14 +36,23 @@ class Listener:
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
+        self.asked_for: list[str] = []
         self.waited = 0
 
     def subscribe_topic(self, topic: str, handler: Any) -> None:
         self.note = handler
 
-    def submit(self, run: Any, job: TrialJob, **options: Any) -> Task:
-        self.tasks.append(Task(f"task-{job.trial_id}"))
-        return self.tasks[-1]
+    def submit(self, run: Any, *jobs: TrialJob, **options: Any) -> Task:
+        task = Task(f"task-{jobs[0].trial_id}" if jobs else f"leave {options['workers']}")
+        self.asked_for.append(task.key)
+        if jobs:
+            self.tasks.append(task)
+        else:
+            task.set_exception(KilledWorker())
+        return task
+
+    def cancel(self, tasks: list[Task]) -> None:
+        self.asked_for += [f"forget {task.key}" for task in tasks]
 
     def sync(self, call: Any, keys: list[str], callback_timeout: float) -> dict[str, Any]:
         return {"worker": {keys[0]: ["in train_trial\n"]}}
@@ -52,15 +61,12 @@ class Listener:
         self.waited += 1
 
     def begin(self, number: int) -> None:
-        facts = {"key": self.tasks[number].key, "worker": "w", "pid": 1000 + number}
-        self.note((0.0, facts))
+        self.note((0.0, {"key": self.tasks[number].key, "pid": 1000 + number}))
 
 
 @pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    clock = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    return clock
+def now() -> list[float]:
+    return [0.0]
 
 
 @pytest.fixture
@@ -70,9 +76,11 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return found
 
 
-def start(folder: Path, minutes: float, trials: int = 2) -> tuple[OnDask, Listener]:
+def start(
+    folder: Path, now: list[float], minutes: float, trials: int = 2
+) -> tuple[OnDask, Listener]:
     client = Listener()
-    executor = OnDask(client, trials)  # type: ignore[arg-type]
+    executor = OnDask(client, trials, lambda: now[0])  # type: ignore[arg-type]
     spec = TrialSpec(TrialParams(), folder, folder)
     for number in range(trials):
         executor.submit(TrialJob(str(number), spec, "", f"run-{number}", timeout_minutes=minutes))
@@ -82,7 +90,7 @@ def start(folder: Path, minutes: float, trials: int = 2) -> tuple[OnDask, Listen
 def test_time_is_counted_from_when_a_worker_has_begun(
     tmp_path: Path, now: list[float], killed: list[tuple[int, int]]
 ) -> None:
-    executor, client = start(tmp_path, minutes=1)
+    executor, client = start(tmp_path, now, minutes=1)
     client.begin(0)
     now[0] = 59
     assert executor.done(0) == []
@@ -100,7 +108,7 @@ def test_time_is_counted_from_when_a_worker_has_begun(
 def test_a_trial_that_was_ended_has_failed_and_one_beside_it_is_lost(
     tmp_path: Path, now: list[float], killed: list[tuple[int, int]]
 ) -> None:
-    executor, client = start(tmp_path, minutes=1)
+    executor, client = start(tmp_path, now, minutes=1)
     client.begin(0)
     now[0] = 61
     executor.done(0)
@@ -114,11 +122,11 @@ def test_a_trial_that_was_ended_has_failed_and_one_beside_it_is_lost(
 def test_a_trial_that_ends_as_it_is_killed_has_ended(
     tmp_path: Path, now: list[float], killed: list[tuple[int, int]]
 ) -> None:
-    executor, client = start(tmp_path, minutes=1, trials=1)
+    executor, client = start(tmp_path, now, minutes=1, trials=1)
     client.begin(0)
     now[0] = 61
     executor.done(0)
-    client.tasks[0].set_result(cluster._Ran("the result", 0))  # type: ignore[arg-type]
+    client.tasks[0].set_result(cluster._Ran("the result", "w", False))  # type: ignore[arg-type]
     assert [outcome for _, outcome in executor.done(0)] == ["the result"]
     executor.submit(TrialJob("1", TrialSpec(TrialParams(), tmp_path, tmp_path), "", "run-1"))
     assert client.waited == 1  # for the process in the place of the killed one
@@ -127,8 +135,63 @@ def test_a_trial_that_ends_as_it_is_killed_has_ended(
 def test_without_a_limit_nothing_is_killed(
     tmp_path: Path, now: list[float], killed: list[tuple[int, int]]
 ) -> None:
-    executor, client = start(tmp_path, minutes=0)
+    executor, client = start(tmp_path, now, minutes=0)
     client.begin(0)
     now[0] = 1e9
     assert executor.done(0) == []
     assert killed == []
+
+
+def test_a_spent_process_is_renewed_after_its_trial_is_forgotten(
+    tmp_path: Path, now: list[float]
+) -> None:
+    """Dask would run the trial again, as its outcome has gone with the process."""
+    executor, client = start(tmp_path, now, minutes=0)
+    client.tasks[0].set_result(cluster._Ran("the result", "w", True))  # type: ignore[arg-type]
+    assert [outcome for _, outcome in executor.done(0)] == ["the result"]
+    assert client.asked_for[2:] == ["forget task-0", "leave ['w']"]
+    executor.submit(TrialJob("2", TrialSpec(TrialParams(), tmp_path, tmp_path), "", "run-2"))
+    assert client.waited == 1
+
+
+def test_a_trial_that_was_turned_away_is_sent_again(tmp_path: Path, now: list[float]) -> None:
+    executor, client = start(tmp_path, now, minutes=0, trials=1)
+    client.tasks[0].set_result(cluster._Ran(None, "w", True))
+    assert executor.done(0) == []
+    assert client.asked_for == ["task-0", "task-0"]
+    client.tasks[1].set_result(cluster._Ran("the result", "w", False))  # type: ignore[arg-type]
+    assert [(job.run_id, outcome) for job, outcome in executor.done(0)] == [("run-0", "the result")]
+
+
+class Worker:
+    """The part of Dask's worker that is used."""
+
+    address = "w"
+
+    def get_current_task(self) -> str:
+        return "task-0"
+
+    def log_event(self, topic: str, facts: dict[str, Any]) -> None:
+        """Nobody listens."""
+
+
+def test_a_process_in_which_memory_ran_out_takes_no_more_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = [TrialFailure("loss became nan", ""), failure_of(MemoryError(), ""), "never"]
+    monkeypatch.setattr("distributed.get_worker", Worker)
+    monkeypatch.setattr(cluster, "warm_up", lambda job: None)
+    monkeypatch.setattr(cluster, "run_trial", lambda job, report: outcomes.pop(0))
+    monkeypatch.setattr(cluster, "_spent", False)
+    monkeypatch.setattr(cluster, "RENEW_ABOVE", 2**60)
+    job = TrialJob("0", TrialSpec(TrialParams(), tmp_path, tmp_path), "", "run-0")
+    ran = [cluster._run_in_worker(job) for _ in range(4)]
+    assert [r.spent for r in ran] == [False, True, True, True]
+    assert [r.outcome for r in ran[2:]] == [None, None]
+    assert outcomes == ["never"]
+
+
+def test_a_process_that_has_grown_takes_no_more_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, spent in ((2**60, False), (1, True)):
+        monkeypatch.setattr(cluster, "RENEW_ABOVE", limit)
+        assert cluster._is_spent(TrialFailure("loss became nan", "")) == spent
