@@ -123,7 +123,7 @@ def _ask_again(oracle: Any, event: Event) -> None:
     if trial.trial_id != event["trial_id"] or trial.hyperparameters.values != event["values"]:
         raise SearchAborted(
             f"trial {event['trial_id']} comes out differently now; the search was begun with "
-            "another version of Keras Tuner. Start a new one."
+            "another version of Keras Tuner or of imdbtune. Start a new one."
         )
 
 

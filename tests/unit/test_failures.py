@@ -256,6 +256,18 @@ def test_a_journal_brings_an_oracle_to_where_it_was(
         assert state_of(oracle) == watched.states[number], f"event {number}"
 
 
+def test_a_journal_that_follows_keras_tuners_own_rule_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five trials two go on there only if two at most have failed, else none."""
+    config = config_of("hyperband", LARGE)
+    with monkeypatch.context() as before:
+        before.setattr("imdbtune.oracles._promoted", lambda oracle, trial_id: None)
+        old = drive(config, tmp_path, trainer=Stub(fail_first(3))).journal
+    with pytest.raises(SearchAborted, match=r"trial 0005 comes out differently now.*imdbtune"):
+        make_driven(config, tmp_path, events=old)
+
+
 def fail_middle_at_first(spec: TrialSpec) -> None:
     if spec.params.units in (4, 8) and spec.seed == SEED:
         fail()
