@@ -95,7 +95,7 @@ class OnDask:
     slots: int
     clock: Clock = time.monotonic
     _jobs: dict[str, TrialJob] = field(default_factory=dict)
-    _ended: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
+    _ended: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
     _begun: dict[str, _Begun] = field(default_factory=dict)
     _killed: dict[str, TrialFailure] = field(default_factory=dict)
     _short: bool = False  # a worker has gone, and the one in its place may not be there yet
@@ -111,18 +111,16 @@ class OnDask:
             self._short = False
         future = self.client.submit(_run_in_worker, job, pure=False, retries=0)
         self._jobs[future.key] = job
-        future.add_done_callback(self._ended.put)
+        future.add_done_callback(self._collect)
 
     def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
         """Collect what has ended; a lost worker is an outcome too."""
         self._kill_overdue()
         try:
-            future = self._ended.get(timeout=timeout_s)
+            key, outcome = self._ended.get(timeout=timeout_s)
         except queue.Empty:
             return []
-        key = future.key
-        job, outcome = self._jobs.pop(key), _outcome(future)
-        self._begun.pop(key, None)
+        job = self._jobs.pop(key)
         killed = self._killed.pop(key, None)
         self._short |= bool(killed) or isinstance(outcome, WorkerLost)
         if isinstance(outcome, WorkerLost):
@@ -133,16 +131,24 @@ class OnDask:
             self.submit(job)
             return []
         if outcome.spent:
-            self._renew(outcome.worker, future)
+            self._renew(outcome.worker)
         return [(job, outcome.outcome)]
 
-    def _renew(self, worker: str, done: Future) -> None:
-        """Replace a worker's process, once the scheduler has forgotten the trial that is done.
+    def _collect(self, future: Future) -> None:
+        """Called by a thread of the client's when a trial has ended: fetch its outcome at once.
 
-        Dask would run that trial again otherwise, as its outcome is lost with the process. What
-        the scheduler sends to the worker meanwhile is turned away there.
+        As long as the scheduler has not forgotten the trial, it would run it again if the outcome
+        were lost with the worker's process.
         """
-        self.client.cancel([done])
+        self._begun.pop(future.key, None)
+        outcome = _outcome(future)
+        try:
+            self.client.cancel([future])
+        finally:
+            self._ended.put((future.key, outcome))
+
+    def _renew(self, worker: str) -> None:
+        """Replace a worker's process. What is sent to it meanwhile is turned away there."""
         leaving = self.client.submit(_leave, workers=[worker], pure=False, retries=0)
         with contextlib.suppress(TimeoutError):  # it has died meanwhile
             leaving.exception(timeout=LEAVE_S)
@@ -159,12 +165,9 @@ class OnDask:
             if job and key not in self._killed and is_overdue(job, self.clock() - begun.at):
                 stack = self._stack(key)
                 self._killed[key] = TrialFailure(too_long(job), stack, logged=False)
-                self.kill(key)
-
-    def kill(self, key: str) -> None:
-        """End the worker process of a trial that has begun; its nanny starts another one."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._begun[key].pid, signal.SIGKILL)
+                if key in self._begun:  # it has not ended by itself meanwhile
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(begun.pid, signal.SIGKILL)  # its nanny starts another process
 
     def _stack(self, key: str) -> str:
         """Where a trial is, if its worker still answers."""
@@ -178,13 +181,12 @@ class OnDask:
 
 
 def _outcome(future: Future) -> Any:
-    error = future.exception()
-    if error is None:
+    try:
         return future.result()
-    if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
-        return WorkerLost("the worker process died")
-    trace = traceback.format_exception(type(error), error, future.traceback())
-    return failure_of(error, "".join(trace), logged=False)
+    except BaseException as error:  # whatever a trainer may raise; Ctrl-C comes to another thread
+        if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
+            return WorkerLost("the worker process died")
+        return failure_of(error, "".join(traceback.format_exception(error)), logged=False)
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,22 @@ def test_a_trial_that_ends_as_it_is_killed_has_ended(
     assert client.waited == 1  # for the process in the place of the killed one
 
 
+def test_the_process_of_a_trial_that_has_ended_is_not_killed(
+    tmp_path: Path, now: list[float], killed: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver may come to look at it late; another trial may be there already."""
+    executor, client = start(tmp_path, now, minutes=1)
+    done = cluster._Ran("the result", "w", False)  # type: ignore[arg-type]
+    client.begin(0)
+    client.begin(1)
+    client.tasks[0].set_result(done)
+    now[0] = 61
+    monkeypatch.setattr(OnDask, "_stack", lambda self, key: client.tasks[1].set_result(done) or "")
+    outcomes = [outcome for _ in range(2) for _, outcome in executor.done(0)]
+    assert outcomes == ["the result", "the result"]
+    assert killed == []
+
+
 def test_without_a_limit_nothing_is_killed(
     tmp_path: Path, now: list[float], killed: list[tuple[int, int]]
 ) -> None:
@@ -158,7 +174,7 @@ def test_a_trial_that_was_turned_away_is_sent_again(tmp_path: Path, now: list[fl
     executor, client = start(tmp_path, now, minutes=0, trials=1)
     client.tasks[0].set_result(cluster._Ran(None, "w", True))
     assert executor.done(0) == []
-    assert client.asked_for == ["task-0", "task-0"]
+    assert client.asked_for == ["task-0", "forget task-0", "task-0"]
     client.tasks[1].set_result(cluster._Ran("the result", "w", False))  # type: ignore[arg-type]
     assert [(job.run_id, outcome) for job, outcome in executor.done(0)] == [("run-0", "the result")]
 
