@@ -292,6 +292,8 @@ def open_cluster(
         "distributed.nanny.pre-spawn-environ": environment,
         # A lost trial is started again by the driver, as a new attempt with a run of its own.
         "distributed.scheduler.allowed-failures": 0,
+        # Else a worker whose process is not back after 15 s is given up, and the next after it.
+        "distributed.deploy.lost-worker-timeout": "365 days",
         "distributed.admin.log-format": "%(message)s",
         "distributed.worker.profile.enabled": False,
         # Dask's web pages, which are open to every user of the machine, have nothing to show.
