@@ -181,12 +181,16 @@ class OnDask:
 
 
 def _outcome(future: Future) -> Any:
-    try:
-        return future.result()
-    except BaseException as error:  # whatever a trainer may raise; Ctrl-C comes to another thread
-        if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
-            return WorkerLost("the worker process died")
-        return failure_of(error, "".join(traceback.format_exception(error)), logged=False)
+    error, trace = future.exception(), future.traceback()
+    if error is None:
+        try:
+            return future.result()
+        except Exception as unread:
+            error, trace = unread, unread.__traceback__
+    if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
+        return WorkerLost("the worker process died")
+    told = traceback.format_exception(type(error), error, trace)
+    return failure_of(error, "".join(told), logged=False)
 
 
 @dataclass(frozen=True)

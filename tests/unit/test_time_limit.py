@@ -24,6 +24,9 @@ class Task(Future):  # type: ignore[type-arg]
         super().__init__()
         self.key = key
 
+    def traceback(self) -> None:
+        """None is left of what was raised elsewhere."""
+
 
 class KilledWorker(Exception):
     """Dask's has this name."""
