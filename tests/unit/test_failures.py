@@ -247,7 +247,7 @@ def test_a_journal_brings_an_oracle_to_where_it_was(
     driven = make_driven(config, tmp_path, loses=["0001"], **arguments)
     watched = Watched(tmp_path, oracle=driven.tuner.oracle)
     driven.tuner.journal = watched
-    driven.tuner.run()
+    driven.tuner.run(driven.executor)
     events = watched.read()
     assert {"failed", "lost", "ended"} < {event["event"] for event in events}
     for number, event in enumerate(events):
