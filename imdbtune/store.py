@@ -67,7 +67,10 @@ def hide_secrets(uri: str) -> str:
     return masked.replace(f"{userinfo}@", "***@", 1) if userinfo else masked
 
 
-_SECRET = re.compile(r"((?:password|passwd|pwd|token|secret|key)=)[^&#]*", re.IGNORECASE)
+# "key" is a common word: only in a query it says that a secret follows.
+_SECRET = re.compile(
+    r"((?:password|passwd|pwd|token|secret|[?&;][^=&;#\s]*key)=)[^&#]*", re.IGNORECASE
+)
 
 
 def _userinfo(uri: str) -> str:

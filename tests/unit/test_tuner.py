@@ -177,7 +177,7 @@ def test_a_search_goes_on_after_failed_trials(kind: str, tmp_path: Path) -> None
 def test_a_hopeless_search_stops_with_the_commonest_reason(kind: str, tmp_path: Path) -> None:
     driven = make_driven(config_of(kind), tmp_path, trainer=Stub(fail_always))
     with pytest.raises(SearchAborted, match=f"{HOPELESS} of {HOPELESS} trials have failed") as hit:
-        driven.tuner.run()
+        driven.tuner.run(driven.executor)
     assert "loss became nan in epoch 1." in str(hit.value)
     assert len(driven.tuner.journal.read()) >= 2 * HOPELESS
 
