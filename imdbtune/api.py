@@ -8,30 +8,30 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
 import tomli_w
 
 from imdbtune import results, tracking
 from imdbtune.cluster import await_workers, cpu_count, open_cluster, training_environment
 from imdbtune.comparison import Comparison, compare_searches
 from imdbtune.config import SearchConfig
+from imdbtune.courier import REQUEST_S, Courier, delivering
 from imdbtune.data.sources import check_source, default_cache, open_corpus
 from imdbtune.errors import SearchAborted, UserError, shown
-from imdbtune.journal import Journal
+from imdbtune.home import Home, home_of, homes, new_home, take_up_cut_off
 from imdbtune.results import Search, Trial
 from imdbtune.resuming import (
+    CUT_OFF,
     Agreement,
     changed_config,
-    config_of_unbegun,
     note_limits,
     reconcile,
     stored_config,
 )
-from imdbtune.store import connect, connect_existing, resolve_uri
+from imdbtune.store import connect, connect_existing, hide_secrets, impatient, resolve_uri
 from imdbtune.trial import TrialSpec
 from imdbtune.ui import PORT, Pages, run_page, serve
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, run_trial
@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from imdbtune.predict import Prediction, Predictor
     from imdbtune.registry import Version
     from imdbtune.reproduction import Reproduction
+    from imdbtune.spool import Spool
+    from imdbtune.tuner import Tuner
 
 Listener = Callable[[str, dict[str, Any]], None]
-PUBLISH_EVERY_S = 15.0
 
 
 def _ignore(kind: str, facts: dict[str, Any]) -> None:
@@ -60,6 +61,15 @@ class Plan:
     store: str
     workers: int
     size: int | None
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What :func:`sync` has done for a search: how many calls it has made."""
+
+    name: str
+    run_id: str
+    calls: int
 
 
 def plan(config: SearchConfig, workers: int | None = None) -> Plan:
@@ -109,17 +119,15 @@ def search(
         cache or default_cache(),
         lambda text: listener("notice", {"text": text}),
     )
-    client = connect(resolved.store)
+    client = connect(resolved.store, _teller(listener))
     facts = corpus_facts(corpus, config.data.source)
-    here = _searches(folder)
-    here.mkdir(parents=True, exist_ok=True)
-    parent = _open_search(client, config, facts, here)
-    found = results.find_search(client, parent.run_id)
-    home = _home(here, parent.run_id)
-    with _closing(client, found, config) as publish, _only_driver(home):
-        _describe(client, parent, config, facts)
-        _drive(resolved, client, parent, home, corpus, listener, trainer, environment, publish)
-    return results.find_search(client, parent.run_id)
+    base = _base(folder)
+    take_up_cut_off(client, base)
+    with new_home(base, config.name, resolved.store) as (begun, key):
+        _describe(tracking.Run(begun.spool, key), config, facts)
+        parent = _open_search(client, config, facts, key, _place(base))
+        home = begun.renamed(parent.run_id)
+        return _drive(resolved, client, parent, home, corpus, listener, trainer, environment)
 
 
 def _begin_workers(resolved: Plan, cache: Path | None) -> dict[str, str]:
@@ -159,19 +167,20 @@ def resume(
         UserError: no such search, its journal is not here, or the configuration differs.
         SearchAborted: another process is working on it, or the journal is damaged.
     """
-    client = connect_existing(uri)
+    client = connect_existing(uri, _teller(listener))
+    base = _base(folder)
+    take_up_cut_off(client, base)
     found = results.find_search(client, search_ref)
-    here = _searches(folder)
-    home = _home(here, found.run_id)
-    journal = Journal(home / "journal.jsonl")
-    begun = journal.path.exists()
-    if not begun:
-        _check_cut_off(client, found, here)
-    with _only_driver(home):
-        await_workers(home)
-        before = stored_config(client, found) if begun else config_of_unbegun(client, found)
+    home = home_of(base, found.run_id)
+    _check_is_here(client, found, home)
+    with home.locked():
+        await_workers(home.folder)
+        parent = tracking.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
+        replace(parent, client=home.spool).stop_trials(CUT_OFF)
+        Courier(client, home.spool, found.run_id, None, _teller(listener)).finish()
+        before = stored_config(client, found)
         where = {"tracking.uri": str(client.tracking_uri)}
-        config = changed_config(before, journal, {**overrides, **where})
+        config = changed_config(before, home.journal, {**overrides, **where})
         resolved = plan(config, workers)
         environment = _begin_workers(resolved, cache)
         corpus = open_corpus(
@@ -180,26 +189,12 @@ def resume(
             lambda text: listener("notice", {"text": text}),
         )
         check_corpus(corpus, found.tags, found.name)
-        agreed = reconcile(client, found, journal, config.tuner.retries)
-        note_limits(journal, before, config)
-        parent = tracking.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
+        agreed = reconcile(client, found, home.journal, config.tuner.retries)
+        note_limits(home.journal, before, config)
         parent.reopen()
-        with _closing(client, found, config) as publish:
-            if not begun:
-                _describe(client, parent, before, corpus_facts(corpus, before.data.source))
-            _drive(
-                resolved,
-                client,
-                parent,
-                home,
-                corpus,
-                listener,
-                trainer,
-                environment,
-                publish,
-                agreed,
-            )
-    return results.find_search(client, found.run_id)
+        return _drive(
+            resolved, client, parent, home, corpus, listener, trainer, environment, agreed
+        )
 
 
 def _set_environment(cache: Path | None) -> dict[str, str]:
@@ -209,107 +204,113 @@ def _set_environment(cache: Path | None) -> dict[str, str]:
     return environment
 
 
-def _searches(folder: Path | None) -> Path:
+def _base(folder: Path | None) -> Path:
     """The folder with a folder for each search."""
     return (folder or Path(".imdbtune")).absolute()
 
 
-def _home(here: Path, run_id: str) -> Path:
-    if not run_id.isalnum():  # a server gives the ids
-        raise UserError(f"run id {shown(run_id)} is none of MLflow's; use another tracking store.")
-    return here / run_id
+def _place(base: Path) -> str:
+    return f"{socket.gethostname()}:{base}"
 
 
-def _place(here: Path) -> str:
-    return f"{socket.gethostname()}:{here}"
-
-
-def _check_cut_off(client: MlflowClient, found: Search, here: Path) -> None:
-    """Raise UserError unless it is this folder's, and was cut off before its first note."""
-    place = found.tags.get(tracking.FOLDER, "")
-    if place == _place(here) and not results.read_trials(client, found):
+def _check_is_here(client: MlflowClient, found: Search, home: Home) -> None:
+    """Raise UserError if the search was begun elsewhere, or its journal is gone."""
+    if home.journal.path.exists():
         return
-    where = "the folder in which it was begun" if place in ("", _place(here)) else place
+    if home.folder.exists() and not results.read_trials(client, found):
+        return
+    place, here = found.tags.get(tracking.FOLDER, ""), _place(home.folder.parent)
+    where = "the folder in which it was begun" if place in ("", here) else place
     raise UserError(
-        f"search {found.name!r} cannot go on here: its journal {here / found.run_id} is missing; "
+        f"search {found.name!r} cannot go on here: its journal {home.journal.path} is missing; "
         f"run this in {where}, or begin a new one."
     )
 
 
-@contextmanager
-def _only_driver(home: Path) -> Iterator[None]:
-    """A lock on the search's folder, which a dead process does not hold."""
-    home.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(home / "driver.lock", is_singleton=True)
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        raise SearchAborted(
-            f"another process is working on this search ({home}); wait for it, or stop it first."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+def _teller(listener: Listener) -> Callable[[str], None]:
+    return lambda text: listener("notice", {"text": text})
+
+
+def _with_run_ids(listener: Listener, spool: Spool) -> Listener:
+    """Tell MLflow's run id of a trial that has ended, if MLflow has the run already."""
+
+    def tell(kind: str, facts: dict[str, Any]) -> None:
+        if kind in ("ended", "retried"):
+            facts = {**facts, "run_id": spool.delivered(facts["run_id"]).run_id}
+        listener(kind, facts)
+
+    return tell
 
 
 def _drive(
     resolved: Plan,
     client: MlflowClient,
     parent: tracking.SearchRun,
-    home: Path,
+    home: Home,
     corpus: Corpus,
     listener: Listener,
     trainer: Trainer | None,
     environment: Mapping[str, str],
-    publish: Callable[[], None],
     agreed: Agreement | None = None,
-) -> None:
-    """Run the trials that are left, on workers; ``agreed``: of a search that goes on."""
+) -> Search:
+    """Run the trials that are left, and end the search; ``agreed``: of one that goes on."""
     from imdbtune.oracles import make_oracle
     from imdbtune.tuner import Tuner
 
     config = resolved.config
     found = results.find_search(client, parent.run_id)
-    listener("opened", {"search": found, "plan": resolved, "corpus": corpus, "folder": home})
-    tuner = Tuner(
-        config=config,
-        oracle=make_oracle(config),
-        search=parent,
-        journal=Journal(home / "journal.jsonl"),
-        corpus=corpus.folder,
-        facts=corpus_facts(corpus, config.data.source),
-        folder=home,
-        store=resolved.store,
-        listener=listener,
-        clock=time.monotonic,
-        trainer=trainer,
-    )
-    if agreed is not None:
-        for text in agreed.notices():
-            listener("notice", {"text": text})
-        tuner.restore(agreed.events, agreed.trained, agreed.lost)
-        listener("resumed", tuner.standing())
+    varied = [d.name for d in config.space.searched] or ["rnn"]
+    report = config.tracking.report
+    courier = Courier(client, home.spool, parent.run_id, varied, _teller(listener), report)
+    listener = _with_run_ids(listener, home.spool)
+    with delivering(courier, found.metrics.get("search_seconds", 0.0)):
+        facts = {"search": found, "plan": resolved, "corpus": corpus, "folder": home.folder}
+        listener("opened", facts)
+        tuner = Tuner(
+            config=config,
+            oracle=make_oracle(config),
+            search=replace(parent, client=home.spool),
+            journal=home.journal,
+            corpus=corpus.folder,
+            facts=corpus_facts(corpus, config.data.source),
+            folder=home.folder,
+            listener=listener,
+            clock=time.monotonic,
+            trainer=trainer,
+        )
+        if agreed is not None:
+            for text in agreed.notices():
+                listener("notice", {"text": text})
+            tuner.restore(agreed.events, agreed.trained, agreed.lost)
+            listener("resumed", tuner.standing())
+        _run(tuner, resolved, environment)
+        if agreed is not None and not tuner.begun:
+            listener("notice", {"text": tuner.why_nothing_was_left()})
+    return results.find_search(client, parent.run_id)
+
+
+def _run(tuner: Tuner, resolved: Plan, environment: Mapping[str, str]) -> None:
+    """Run the trials on workers; however that ends, no run is left open, and the best models."""
     try:
         with open_cluster(
-            resolved.workers, home, lambda event: listener("epoch", event), environment
+            resolved.workers,
+            tuner.folder,
+            lambda event: tuner.listener("epoch", event),
+            environment,
         ) as executor:
-            tuner.run(executor, publish)
+            tuner.run(executor)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
-        tuner.stop("interrupted" if interrupted else f"search aborted: {error}")
         with suppress(Exception):  # the first error counts
+            tuner.stop("interrupted" if interrupted else f"search aborted: {error}")
             tuner.log_kept_models()
         raise
     tuner.log_kept_models()
-    if agreed is not None and not tuner.begun:
-        listener("notice", {"text": tuner.why_nothing_was_left()})
 
 
 def _open_search(
-    client: MlflowClient, config: SearchConfig, facts: tracking.CorpusFacts, here: Path
+    client: MlflowClient, config: SearchConfig, facts: tracking.CorpusFacts, key: str, place: str
 ) -> tracking.SearchRun:
-    """Make the parent run; what it is about is written by :func:`_describe`."""
     settings = {
         **_training_settings(config),
         "tuner": config.tuner.kind,
@@ -318,19 +319,15 @@ def _open_search(
         "about": config.about,
     }
     tags = tracking.common_tags(facts, settings)
-    experiment = config.tracking.experiment
-    return tracking.SearchRun.open(client, config.name, experiment, tags, "search", _place(here))
+    name, experiment = config.name, config.tracking.experiment
+    return tracking.SearchRun.open(client, name, experiment, tags, "search", key, place)
 
 
-def _describe(
-    client: MlflowClient,
-    run: tracking.SearchRun,
-    config: SearchConfig,
-    facts: tracking.CorpusFacts,
-) -> None:
-    logged = config.as_dict()
-    logged["tracking"]["uri"] = ""  # it may hold a password, and is where this is kept
-    client.log_text(run.run_id, tomli_w.dumps(logged), "config.toml")
+def _describe(run: tracking.Run, config: SearchConfig, facts: tracking.CorpusFacts) -> None:
+    """Say in full what a search is about, in its spool: before its run is made."""
+    told = config.as_dict()
+    told["tracking"]["uri"] = ""  # it may hold a password, and is where this is kept
+    run.client.log_text(run.run_id, tomli_w.dumps(told), "config.toml")
     run.log_corpus(facts)
     flat = {
         f"{section}.{key}": value
@@ -339,6 +336,7 @@ def _describe(
     }
     space = {f"space.{d.name}": d.in_words() for d in config.space.dimensions}
     run.log(params={**flat, **space})
+    run.client.sync(run.run_id)
 
 
 def _training_settings(config: SearchConfig) -> dict[str, object]:
@@ -359,43 +357,6 @@ def _validation_reviews(facts: tracking.CorpusFacts, config: SearchConfig) -> in
 
     rows = min(facts.train_rows, config.data.reviews or facts.train_rows)
     return len(validation_split(rows)[1])
-
-
-@contextmanager
-def _closing(
-    client: MlflowClient, search: Search, config: SearchConfig
-) -> Iterator[Callable[[], None]]:
-    """Publishes the leaderboard now and then, and ends the parent run however the search ends."""
-    from imdbtune.leaderboard import publish
-
-    varied = [d.name for d in config.space.searched] or ["rnn"]
-    run = tracking.Run(client, search.run_id)
-    began = time.monotonic() - search.metrics.get("search_seconds", 0.0)
-    due = [time.monotonic() + PUBLISH_EVERY_S]
-
-    def now_and_then() -> None:
-        started = time.monotonic()
-        if started >= due[0]:
-            publish(client, search, varied, final=False)
-            took = time.monotonic() - started
-            due[0] = time.monotonic() + max(PUBLISH_EVERY_S, 20 * took)
-
-    status, reason = "FINISHED", ""
-    try:
-        yield now_and_then
-    except KeyboardInterrupt:
-        status, reason = "KILLED", "interrupted"
-        raise
-    except BaseException as error:
-        status, reason = "FAILED", str(error) or type(error).__name__
-        raise
-    finally:
-        try:
-            report = config.tracking.report and status == "FINISHED"
-            publish(client, search, varied, final=True, report=report)
-            run.log({"search_seconds": time.monotonic() - began})
-        finally:
-            run.end(status, reason)
 
 
 def train(
@@ -421,21 +382,36 @@ def train(
         cache or default_cache(),
         lambda text: listener("notice", {"text": text}),
     )
-    client = connect(store)
+    client = connect(store, _teller(listener))
     facts = corpus_facts(corpus, config.data.source)
     settings = {**_training_settings(config), "epochs": config.training.epochs}
     tags = tracking.common_tags(facts, settings)
-    run = tracking.SearchRun.open(client, config.name, config.tracking.experiment, tags, "train")
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    name, experiment = config.name, config.tracking.experiment
+    with _new_training(client, name, experiment, tags, folder) as (run, home):
         # The settings have the names of the fields that they fill.
-        spec = TrialSpec(params, corpus.folder, Path(scratch), **settings)  # type: ignore[arg-type]
+        spec = TrialSpec(params, corpus.folder, home.folder / "trial", **settings)  # type: ignore[arg-type]
         _set_environment(cache)
-        return _train_tracked(run, store, spec, corpus, facts, listener)
+        return _train_tracked(run, home, spec, corpus, facts, listener)
+
+
+@contextmanager
+def _new_training(
+    client: MlflowClient, name: str, experiment: str, tags: dict[str, str], folder: Path | None
+) -> Iterator[tuple[tracking.SearchRun, Home]]:
+    """A run for one training, and its folder, which goes away once MLflow has all."""
+    with new_home(_base(folder), name, str(client.tracking_uri)) as (begun, key):
+        run = tracking.SearchRun.open(client, name, experiment, tags, "train", key)
+        home = begun.renamed(run.run_id)
+        try:
+            yield run, home
+        finally:
+            if home.spool.is_delivered():
+                home.discard()
 
 
 def _train_tracked(
     run: tracking.SearchRun,
-    store: str,
+    home: Home,
     spec: TrialSpec,
     corpus: Corpus,
     facts: tracking.CorpusFacts,
@@ -443,18 +419,17 @@ def _train_tracked(
     trainer: Trainer | None = None,
 ) -> Trial:
     """Train in this process, as a run that has been opened; it is closed however that ends."""
-    run.log_corpus(facts)
-    run.log(params={**spec.params.as_dict(), "seed": spec.seed})
-    told = {"run_id": run.run_id, "params": spec.params, "epochs": spec.epochs}
-    listener("opened", {**told, "corpus": corpus})
-    job = TrialJob("", spec, store, run.run_id, trainer=trainer)
-    try:
+    courier = Courier(run.client, home.spool, run.run_id, None, _teller(listener))
+    with delivering(courier):
+        spooled = replace(run, client=home.spool)
+        spooled.log_corpus(facts)
+        spooled.log(params={**spec.params.as_dict(), "seed": spec.seed})
+        told = {"run_id": run.run_id, "params": spec.params, "epochs": spec.epochs}
+        listener("opened", {**told, "corpus": corpus})
+        job = TrialJob("", spec, home.spool, run.run_id, trainer=trainer)
         outcome = run_trial(job, lambda event: listener("epoch", event))
-    except KeyboardInterrupt:
-        run.end("KILLED", "interrupted")
-        raise
-    if isinstance(outcome, TrialFailure):
-        raise SearchAborted(f"the training failed: {outcome.reason}")
+        if isinstance(outcome, TrialFailure):
+            raise SearchAborted(f"the training failed: {outcome.reason}")
     return results.read_run(run.client, run.run_id)
 
 
@@ -498,16 +473,60 @@ def reproduce(
     tags = tracking.common_tags(facts, {**settings, "reproduces": run_id})
     experiment = client.get_experiment(client.get_run(run_id).info.experiment_id).name
     name = f"reproduce-{original.name}"[:250]
-    run = tracking.SearchRun.open(client, name, experiment, tags, "train")
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        *before, spec = reproduction.make_specs(stages, corpus.folder, Path(scratch))
+    with _new_training(client, name, experiment, tags, folder) as (run, home):
+        *before, spec = reproduction.make_specs(stages, corpus.folder, home.folder / "trial")
         chained = reproduction.Chained(before, trainer)
         _set_environment(cache)
-        again = _train_tracked(run, resolve_uri(uri), spec, corpus, facts, listener, chained)
+        again = _train_tracked(run, home, spec, corpus, facts, listener, chained)
     compared = reproduction.compare_runs(client, original, again, spec.executions)
     run.log(tags={"imdbtune.agrees": compared.verdict})
     client.log_dict(run.run_id, compared.as_dict(), "reproduction.json")
     return compared
+
+
+def sync(
+    search_ref: str | None = None,
+    *,
+    uri: str = "",
+    folder: Path | None = None,
+    listener: Listener = _ignore,
+) -> list[Synced]:
+    """Bring into MLflow what it lacks of searches whose tracking store was away.
+
+    Args:
+        search_ref: run id or name; ``None``: all searches of this folder.
+        uri: the tracking store; by default the one with which the search was begun.
+        folder: the ``folder`` of :func:`search`.
+        listener: called with ``notice``.
+
+    Raises:
+        UserError: no such search here, or its store cannot be used or does not know it.
+        SearchAborted: a search is still running.
+        NotDelivered: the store has gone away again.
+    """
+    known = homes(_base(folder))
+    chosen = [h for h in known if search_ref in (None, h.run_id, h.about.get("name"))]
+    if not chosen:
+        what = f"no search {shown(search_ref)}" if search_ref else "no search"
+        raise UserError(f"{what} in {_base(folder)}; run this in the folder in which it was begun.")
+    return [_sync(home, uri, listener) for home in chosen]
+
+
+def _sync(home: Home, uri: str, listener: Listener) -> Synced:
+    name = home.about["name"]
+    with home.locked():
+        if home.spool.is_delivered():
+            return Synced(name, home.run_id, 0)
+        client = connect_existing(uri or home.about["store"], _teller(listener))
+        if not results.run_exists(client, home.run_id):
+            raise UserError(
+                f"search {name!r} (run {home.run_id}) is not in "
+                f"{hide_secrets(str(client.tracking_uri))}; name its store with --tracking-uri."
+            )
+        courier = Courier(client, home.spool, home.run_id, None, _teller(listener))
+        with impatient(retries=1, timeout_s=REQUEST_S):
+            courier.finish()
+        return Synced(name, home.run_id, courier.made)
 
 
 def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial]:

@@ -121,6 +121,8 @@ class OnDask:
         except queue.Empty:
             return []
         job = self._jobs.pop(key)
+        if isinstance(outcome, SearchAborted):  # such as a full disk
+            raise outcome
         killed = self._killed.pop(key, None)
         self._short |= bool(killed) or isinstance(outcome, WorkerLost)
         if isinstance(outcome, WorkerLost):
@@ -187,6 +189,8 @@ def _outcome(future: Future) -> Any:
             return future.result()
         except Exception as unread:
             error, trace = unread, unread.__traceback__
+    if isinstance(error, SearchAborted):
+        return error
     if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
         return WorkerLost("the worker process died")
     told = traceback.format_exception(type(error), error, trace)

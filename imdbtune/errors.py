@@ -7,6 +7,8 @@ class               what the caller does                 exit code
 ``TrialFailed``     note it and go on with the search    -
 ``SearchAborted``   stop; what was finished is kept      1
 ``ExportFailed``    ask for another format               1
+``DiskFull``        make room, then go on                1
+``NotDelivered``    bring the results in later           1
 =================== ==================================== =========
 """
 
@@ -34,6 +36,14 @@ class SearchAborted(ImdbtuneError):
 
 class ExportFailed(ImdbtuneError):
     """A model cannot be had in a format, or answers otherwise in it; nothing was written."""
+
+
+class DiskFull(SearchAborted):
+    """There is no room left on the disk; what was written before is whole."""
+
+
+class NotDelivered(SearchAborted):
+    """The work is done, but MLflow has not got all of it; the rest is on disk."""
 
 
 def shown(value: object, limit: int = 80) -> str:

@@ -6,12 +6,11 @@ deterministic: a new one that is asked and told the same is in the same state.
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imdbtune.durable import append_line, read_lines
 from imdbtune.errors import SearchAborted
 
 Event = dict[str, Any]
@@ -27,63 +26,15 @@ class Journal:
 
     def append(self, event: Event) -> None:
         """Write one event through to the disk."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        begins = not self.path.exists()
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if begins:
-            _sync_folder(self.path.parent)
+        append_line(self.path, event)
 
     def read(self) -> list[Event]:
-        """All events; a last line that a crash has cut or emptied is taken away.
-
-        Only the last line can be so: each was on the disk before the next was begun.
+        """All events; a last line that a crash has cut or emptied is none.
 
         Raises:
             SearchAborted: a line before the last cannot be read.
         """
-        if not self.path.exists():
-            return []
-        written = self.path.read_bytes()
-        events: list[Event] = []
-        whole = 0  # bytes
-        for number, line in enumerate(written.splitlines(keepends=True), start=1):
-            event = _parse(line)
-            if event is None:
-                if written[whole + len(line) :].strip(b"\0\r\n"):
-                    raise SearchAborted(
-                        f"line {number} of {self.path} is damaged, and others follow it: the disk "
-                        "or an editor did that. Put the file back as it was, or begin a new search."
-                    )
-                break
-            events.append(event)
-            whole += len(line)
-        if whole < len(written):
-            with self.path.open("r+b") as file:
-                file.truncate(whole)
-                os.fsync(file.fileno())
-        return events
-
-
-def _parse(line: bytes) -> Event | None:
-    """The event in a line; None if it is not one, or not to its end."""
-    try:
-        event = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) else None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Write a new file's name through to the disk, where a folder can be opened for that."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        return [event for event, _ in read_lines(self.path, strict=True)]
 
 
 def replay(oracle: Any, events: list[Event]) -> list[Event]:

@@ -43,6 +43,11 @@ class Trial:
         return self.tags.get(tracking.TRIAL, "")
 
     @property
+    def key(self) -> str:
+        """What journal and spool call its run."""
+        return self.tags.get(tracking.KEY) or self.run_id
+
+    @property
     def objective(self) -> str:
         """What is optimised."""
         return self.tags.get(tracking.OBJECTIVE, "val_accuracy")
@@ -177,15 +182,28 @@ def read_run(client: MlflowClient, run_id: str) -> Trial:
     raise UserError(f"no trial with run id {shown(run_id)} in {_where(client)}.")
 
 
-def is_deleted(client: MlflowClient, run_id: str) -> bool:
-    """Whether the run is in MLflow's bin."""
-    return any(run.info.lifecycle_stage == "deleted" for run in _get_run(client, run_id))
+def deleted_keys(client: MlflowClient, search: Search) -> set[str]:
+    """The keys of a search's trials that are in MLflow's bin."""
+    condition = f"tags.`{tracking.SEARCH_ID}` = '{search.run_id}'"
+    runs = _search_runs(client, condition, 100_000, [search.experiment_id], deleted=True)
+    return {run.data.tags.get(tracking.KEY, run.info.run_id) for run in runs}
+
+
+def find_run(client: MlflowClient, key: str) -> str | None:
+    """The id of the run that had this key before it had an id, if it has been made."""
+    found = _search_runs(client, f"tags.`{tracking.KEY}` = '{key}'", 1)
+    return str(found[0].info.run_id) if found else None
 
 
 def read_extra_params(client: MlflowClient, run_id: str) -> dict[str, str]:
     """What is logged among a run's parameters and is no hyperparameter, such as its epochs."""
     params = client.get_run(run_id).data.params
     return {name: value for name, value in params.items() if name not in PARAMETERS}
+
+
+def run_exists(client: MlflowClient, run_id: str) -> bool:
+    """Whether the store has a run of this id."""
+    return bool(_get_run(client, run_id))
 
 
 def read_history(
@@ -252,8 +270,14 @@ def _remedy(client: MlflowClient, trial: Trial) -> str:
 
 
 def _search_runs(
-    client: MlflowClient, condition: str, limit: int, experiments: list[str] | None = None
+    client: MlflowClient,
+    condition: str,
+    limit: int,
+    experiments: list[str] | None = None,
+    deleted: bool = False,
 ) -> list[Any]:
+    from mlflow.entities import ViewType
+
     if experiments is None:
         experiments = [e.experiment_id for e in _all(client.search_experiments, 100_000)]
     return _all(
@@ -261,6 +285,7 @@ def _search_runs(
         limit,
         experiment_ids=experiments,
         filter_string=condition,
+        run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
         order_by=["attributes.start_time DESC"],
     )
 

@@ -6,7 +6,6 @@ import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 LIMITS = ("tuner.max_trials", "tuner.max_minutes", "tuner.trial_timeout", "tuner.retries")
 MAY_CHANGE = (*LIMITS, "tracking.uri", "tracking.report")
-CONFIG_DIGEST = "imdbtune.config_digest"
 CUT_OFF = "the search was cut off"
 
 
@@ -42,23 +40,6 @@ def stored_config(client: MlflowClient, search: Search) -> SearchConfig:
         raise UserError(
             f"the configuration of search {search.name!r} cannot be read: {error}"
         ) from error
-
-
-def config_of_unbegun(client: MlflowClient, search: Search) -> SearchConfig:
-    """The configuration of a search that was cut off before the first note in its journal.
-
-    Raises:
-        UserError: it was cut off even before it had noted this down whole. Its run is closed.
-    """
-    with suppress(UserError):
-        config = stored_config(client, search)
-        if config.digest.startswith(search.tags.get(CONFIG_DIGEST, "-")):
-            return config
-    tracking.Run(client, search.run_id).kill(CUT_OFF)
-    raise UserError(
-        f"search {search.name!r} was cut off before it had noted down what to search; it is closed "
-        "now. Begin it again."
-    )
 
 
 def changed_config(
@@ -159,17 +140,21 @@ def reconcile(
             tracking.Run(client, trial.run_id).end("KILLED", CUT_OFF)
         elif trial.status == "FINISHED" and trial.score is not None:
             finished.add(trial.trial_id)
-        if trial.trial_id in ended or trial.run_id in noted:
+        if trial.trial_id in ended or trial.key in noted:
             continue
         if trial.status == "FAILED" and failures[trial.trial_id] < retries:
             failures[trial.trial_id] += 1
-            facts = {"trial_id": trial.trial_id, "run_id": trial.run_id, "reason": trial.reason}
+            facts = {"trial_id": trial.trial_id, "run_id": trial.key, "reason": trial.reason}
             agreed.events.append({"event": "failed", **facts})
             journal.append(agreed.events[-1])
         elif trial.status in ("FINISHED", "FAILED"):
             agreed.trained[trial.trial_id] = trial
-    for trial_id, event in ended.items():
-        if event["score"] is not None and trial_id not in finished:
-            deleted = results.is_deleted(client, event["run_id"])
-            (agreed.deleted if deleted else agreed.lost).append(trial_id)
+    gone = {
+        trial_id: event["run_id"]
+        for trial_id, event in ended.items()
+        if event["score"] is not None and trial_id not in finished
+    }
+    deleted = results.deleted_keys(client, search) if gone else set()
+    for trial_id, key in gone.items():
+        (agreed.deleted if key in deleted else agreed.lost).append(trial_id)
     return agreed

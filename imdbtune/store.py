@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -17,8 +18,15 @@ from imdbtune.errors import UserError, shown
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+Say = Callable[[str], None]
 DEFAULT_URI = "sqlite:///mlflow.db"
+# A store that has not answered after so long is told of.
+SLOW_S = 3.0
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "file")
+
+
+def _silent(line: str) -> None:
+    """For those who do not listen."""
 
 
 def resolve_uri(uri: str = "") -> str:
@@ -81,7 +89,7 @@ def _userinfo(uri: str) -> str:
     return (rest if slashes else scheme).rpartition("@")[0]
 
 
-def _without_secrets(text: str, uri: str) -> str:
+def without_secrets(text: str, uri: str) -> str:
     """``text`` of an error about ``uri``, one line of it, with no password of the URI in it."""
     line = " ".join((text.splitlines() or [""])[0].split()).replace(uri, hide_secrets(uri))
     userinfo = _userinfo(uri)
@@ -112,7 +120,7 @@ def is_local(uri: str) -> bool:
     return uri.startswith(("sqlite:", "file:"))
 
 
-def connect_existing(uri: str = "") -> MlflowClient:
+def connect_existing(uri: str = "", say: Say = _silent) -> MlflowClient:
     """A client for reading the store that is meant; where there is none, none is made.
 
     Raises:
@@ -125,7 +133,7 @@ def connect_existing(uri: str = "") -> MlflowClient:
             f"no tracking store at {shown(str(path), limit=300)}; run this where the search was "
             "begun, name the store with --tracking-uri, or start with imdbtune search."
         )
-    return connect(resolved)
+    return connect(resolved, say)
 
 
 def _has_tables(path: Path) -> bool:
@@ -140,12 +148,12 @@ def _has_tables(path: Path) -> bool:
         return True  # connect() says what is wrong with it
 
 
-def connect(uri: str, patient: bool = False) -> MlflowClient:
+def connect(uri: str, say: Say = _silent) -> MlflowClient:
     """A client for a store named by :func:`resolve_uri`; an SQLite store is made if need be.
 
     Args:
         uri: the store.
-        patient: ask a server that does not answer as often as MLflow does, for minutes.
+        say: called with a line if the store takes its time to answer.
 
     Raises:
         UserError: the store cannot be opened, or does not answer.
@@ -156,13 +164,13 @@ def connect(uri: str, patient: bool = False) -> MlflowClient:
     if path is not None:
         _check_sqlite(path)
     try:
-        if path is not None and not path.exists():
-            _make_sqlite(path)
-        with nullcontext() if patient else _impatient():
+        with impatient(retries=1, timeout_s=10), _said_if_slow(uri, say):
+            if path is not None and not path.exists():
+                _make_sqlite(path)
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
     except Exception as error:  # SQLAlchemy and the drivers below MLflow have errors of their own
-        reason = _without_secrets(str(error), uri) or type(error).__name__
+        reason = without_secrets(str(error), uri) or type(error).__name__
         raise UserError(
             f"the tracking store {hide_secrets(uri)} cannot be used: {reason[:300]}; "
             "start or mend it, or name another one."
@@ -171,9 +179,15 @@ def connect(uri: str, patient: bool = False) -> MlflowClient:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    """MLflow's first question to a server: it retries for minutes otherwise."""
-    own = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+def impatient(retries: int, timeout_s: int) -> Iterator[None]:
+    """Let MLflow's requests give up soon: it retries each for minutes otherwise.
+
+    What the environment says stands over it.
+    """
+    own = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s),
+    }
     added = {name: value for name, value in own.items() if not os.environ.get(name)}
     os.environ.update(added)
     try:
@@ -181,6 +195,18 @@ def _impatient() -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def _said_if_slow(uri: str, say: Say) -> Iterator[None]:
+    line = f"waiting for the tracking store {hide_secrets(uri)} to answer ..."
+    timer = threading.Timer(SLOW_S, say, [line])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _make_sqlite(path: Path) -> None:

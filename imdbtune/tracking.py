@@ -11,6 +11,7 @@ import importlib.metadata
 import io
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Param
 
-    from imdbtune.trial import Epoch, TrialResult
+    from imdbtune.trial import Epoch, TrialResult, TrialSpec
 
 KIND = "imdbtune.kind"  # search, trial or train
 SEARCH = "imdbtune.search"
@@ -42,6 +43,7 @@ DIGEST = "imdbtune.data_digest"
 CORPUS = "imdbtune.corpus"
 BATCHING = "imdbtune.batching"
 FOLDER = "imdbtune.folder"  # on a search: host and folder of its journal
+KEY = "imdbtune.key"  # names a run before MLflow does
 MODEL_PATH = "imdbtune.model"
 REASON = "imdbtune.reason"
 VALIDATION_REVIEWS = "imdbtune.validation_reviews"
@@ -52,6 +54,7 @@ EXPERIMENT_KIND = "mlflow.experimentKind"
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "mlflow", "numpy")
 OPEN = ("RUNNING", "SCHEDULED")
 CURVES = ("accuracy", "loss", "val_accuracy", "val_loss")
+EPOCH_METRICS = (*CURVES, "seconds")
 
 
 @dataclass(frozen=True)
@@ -143,9 +146,9 @@ def _now_ms() -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """One MLflow run that is being written."""
+    """One MLflow run that is being written: at once, or by way of a spool."""
 
-    client: MlflowClient
+    client: Any  # MlflowClient, or the Spool that stands in for it
     run_id: str
 
     def log(
@@ -187,11 +190,6 @@ class Run:
             self.client.delete_tag(self.run_id, REASON)
         self.client.update_run(self.run_id, status="RUNNING")
 
-    def kill(self, reason: str) -> None:
-        """Close the run as KILLED, unless it has ended."""
-        if self.client.get_run(self.run_id).info.status in OPEN:
-            self.end("KILLED", reason)
-
     def end(self, status: str, reason: str = "") -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
         if reason:
@@ -208,16 +206,17 @@ class TrialRun(Run):
         values = {prefix + name: value for name, value in epoch.items() if name != "epoch"}
         self.log(values, step=int(epoch["epoch"]))
 
-    def log_result(self, result: TrialResult, objective: str, folder: Path) -> None:
+    def log_result(self, result: TrialResult, spec: TrialSpec) -> None:
         """Final metrics, the history as CSV and JSON, and the two plots of Listing 6.24."""
         from imdbtune import plots
 
-        best = result.best
+        best, scores = result.best, result.scores
+        spread = {f"best_{spec.objective}_std": _spread(scores)} if scores[1:] else {}
         self.log(
             {
                 **{f"best_{name}": best[name] for name in CURVES},
-                f"best_{objective}": result.score,
-                **({f"best_{objective}_std": _spread(result.scores)} if result.scores[1:] else {}),
+                f"best_{spec.objective}": result.score,
+                **spread,
                 "best_epoch": result.best_epoch,
                 "epochs_run": len(result.history),
                 "train_seconds": result.seconds,
@@ -225,51 +224,85 @@ class TrialRun(Run):
             },
             tags={**machine_tags(), "imdbtune.compiled": _text(result.compiled)},
         )
-        history = folder / "history"
+        history = spec.folder / "history"
         history.mkdir(parents=True, exist_ok=True)
         (history / "history.csv").write_text(_as_csv(result.history), encoding="utf-8")
         (history / "history.json").write_text(
             json.dumps(result.history, indent=1), encoding="utf-8"
         )
-        name = self.client.get_run(self.run_id).info.run_name
         for metric in ("accuracy", "loss"):
-            figure = plots.draw_curves(plots.curves_data(result.history, metric), name)
+            figure = plots.draw_curves(plots.curves_data(result.history, metric), spec.params.label)
             plots.save_png(figure, history / f"{metric}.png")
         self.client.log_artifacts(self.run_id, str(history))
 
     def log_model(self, path: Path) -> None:
         """A ``.keras`` file as an MLflow Keras model with its signature."""
-        import mlflow
-        import numpy as np
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types import Schema, TensorSpec
-
-        ids = TensorSpec(np.dtype("int32"), (-1, -1), name="ids")
-        out = TensorSpec(np.dtype("float32"), (-1, 1), name="probability")
-        versions = [
-            f"{p}=={importlib.metadata.version(p)}" for p in ("tensorflow", "keras", "numpy")
-        ]
-        mlflow.set_tracking_uri(self.client.tracking_uri)
-        run = self.client.get_run(self.run_id)
-        # Model.log would make it in the active experiment, which is not the run's.
-        made = self.client.create_logged_model(
-            run.info.experiment_id, name="model", source_run_id=self.run_id, params=run.data.params
-        )
-        Model.log(
-            None,
-            mlflow.keras,
-            name="model",
-            run_id=self.run_id,
-            model_id=made.model_id,
-            model=load_keras(path),
-            signature=ModelSignature(inputs=Schema([ids]), outputs=Schema([out])),
-            pip_requirements=versions,
-        )
+        folder = path.with_name("mlflow_model")
+        shutil.rmtree(folder, ignore_errors=True)
+        save_model(path, folder)
+        self.client.log_model(self.run_id, folder)
 
     def fail(self, reason: str, traceback: str) -> None:
         """Close the run as FAILED, with the reason as a tag and the traceback as an artifact."""
         self.client.log_text(self.run_id, scrubbed(traceback), "traceback.txt")
         self.end("FAILED", reason)
+
+
+def save_model(path: Path, folder: Path) -> None:
+    """Write a ``.keras`` file to a folder in MLflow's form, with its signature."""
+    import mlflow
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    ids = TensorSpec(np.dtype("int32"), (-1, -1), name="ids")
+    out = TensorSpec(np.dtype("float32"), (-1, 1), name="probability")
+    mlflow.keras.save_model(
+        load_keras(path),
+        str(folder),
+        signature=ModelSignature(inputs=Schema([ids]), outputs=Schema([out])),
+        pip_requirements=[
+            f"{p}=={importlib.metadata.version(p)}" for p in ("tensorflow", "keras", "numpy")
+        ],
+    )
+
+
+def send_model(client: MlflowClient, run_id: str, folder: Path) -> None:
+    """Make a folder of :func:`save_model` the run's model; once, however often it is called.
+
+    ``Model.log`` does the same for a model in memory, and makes another one each time.
+    """
+    from mlflow.entities import LoggedModelOutput, Metric
+    from mlflow.models import Model
+
+    run = client.get_run(run_id)
+    experiment = run.info.experiment_id
+    query = f"source_run_id = '{run_id}'"
+    found = client.search_logged_models([experiment], query, max_results=1)
+    model = found[0] if found else None
+    if model is None:
+        model = client.create_logged_model(
+            experiment, name="model", source_run_id=run_id, params=run.data.params
+        )
+    if model.status == "READY":
+        return
+    described = Model.load(str(folder))
+    described.run_id, described.model_id = run_id, model.model_id
+    described.model_uuid, described.artifact_path = model.model_id, model.artifact_location
+    described.save(str(folder / "MLmodel"))
+    client.log_model_artifacts(model.model_id, str(folder))
+    figures = (name for name in run.data.metrics if name not in EPOCH_METRICS and "/" not in name)
+    last = [client.get_metric_history(run_id, name)[-1] for name in figures]
+    client.log_batch(
+        run_id,
+        metrics=[
+            Metric(m.key, m.value, m.timestamp, m.step, model_id=model.model_id, run_id=run_id)
+            for m in last
+        ],
+    )
+    if not (run.outputs and run.outputs.model_outputs):
+        client.log_outputs(run_id, models=[LoggedModelOutput(model.model_id, step=0)])
+    client.finalize_logged_model(model.model_id, "READY")
 
 
 def _spread(scores: Sequence[float]) -> float:
@@ -300,24 +333,26 @@ class SearchRun(Run):
         experiment: str,
         tags: dict[str, str],
         kind: str,
+        key: str = "",
         folder: str = "",
     ) -> SearchRun:
         """Start a run, or adopt the one that ``mlflow run`` has started.
 
         Args:
             tags: those that the trials share.
+            key: names the run before it has an id.
             folder: host and folder in which a search can go on.
         """
         adopted = adopted_run(client)
         own = {KIND: kind, SEARCH: name, **tags}
-        place = {FOLDER: folder} if folder else {}
+        unshared = {KEY: key, **({FOLDER: folder} if folder else {})}
         if adopted is not None:
             run = cls(client, adopted.info.run_id, adopted.info.experiment_id, own)
-            run.log(tags={**own, **place, "mlflow.runName": name})
+            run.log(tags={**own, **unshared, "mlflow.runName": name})
             return run
         experiment_id = get_experiment(client, experiment)
         source = {"mlflow.source.name": "imdbtune", "mlflow.source.type": "LOCAL"}
-        made = client.create_run(experiment_id, tags={**source, **own, **place}, run_name=name)
+        made = client.create_run(experiment_id, tags={**source, **own, **unshared}, run_name=name)
         return cls(client, made.info.run_id, experiment_id, own)
 
     @classmethod
@@ -326,7 +361,7 @@ class SearchRun(Run):
     ) -> SearchRun:
         """A search's run that exists, with the tags that its trials share."""
         shared = {k: v for k, v in tags.items() if k.startswith(("imdbtune.", "version."))}
-        for own in (KIND, REASON, FOLDER, "imdbtune.best", "imdbtune.best_run_id"):
+        for own in (KIND, KEY, REASON, FOLDER, "imdbtune.best", "imdbtune.best_run_id"):
             shared.pop(own, None)
         commit = _git_commit()
         now = {GIT_COMMIT: commit} if commit else {}
@@ -350,7 +385,10 @@ class SearchRun(Run):
         return str(made.info.run_id)
 
     def stop_trials(self, reason: str) -> None:
-        """Close as KILLED whatever child is under way, also one that nobody has noted yet."""
-        condition = f"tags.`{SEARCH_ID}` = '{self.run_id}' and attributes.status = 'RUNNING'"
-        for run in self.client.search_runs([self.experiment_id], condition):
-            Run(self.client, run.info.run_id).end("KILLED", reason)
+        """Close as KILLED whatever child is under way, also one that nobody has noted yet.
+
+        The spool says which, so that this works while the store is away.
+        """
+        for key in self.client.open_runs():
+            if key != self.run_id:
+                Run(self.client, key).end("KILLED", reason)

@@ -1,14 +1,13 @@
 """The driver of a search: asks the oracle, keeps the workers busy, tells the oracle.
 
-The oracle and MLflow's parent run are written here, and only here; trials are trained and logged
-by the workers (:mod:`imdbtune.worker`).
+The oracle is told here, and only here; trials are trained and logged by the workers
+(:mod:`imdbtune.worker`). What is to be in MLflow goes to a spool (:mod:`imdbtune.spool`).
 """
 
 from __future__ import annotations
 
 import math
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -52,7 +51,6 @@ class Tuner:
     corpus: Path
     facts: CorpusFacts
     folder: Path
-    store: str
     listener: Listener
     clock: Callable[[], float]
     trainer: Trainer | None = None
@@ -110,8 +108,8 @@ class Tuner:
             )
         return f"nothing is left to train: the {self.config.tuner.kind} search is through."
 
-    def run(self, executor: Executor, on_idle: Callable[[], None] = lambda: None) -> None:
-        """Until the budget is spent or the space is; ``on_idle`` is called about once a second.
+    def run(self, executor: Executor) -> None:
+        """Until the budget is spent or the space is.
 
         Raises:
             SearchAborted: so many trials fail that the set-up must be wrong.
@@ -131,7 +129,6 @@ class Tuner:
                 return
             for job, outcome in self.executor.done(WAIT_S):
                 self._end(job, outcome)
-            on_idle()
 
     def _next(self) -> Event | None:
         """The next trial: one to be run again, or a new one from the oracle, if there is any."""
@@ -163,7 +160,7 @@ class Tuner:
         known = self.trained.pop(trial_id, None)
         if known is not None and known.params == params:
             score = known.score if known.status == "FINISHED" else None
-            self._note(trial_id, params, known.run_id, score, known.reason)
+            self._note(trial_id, params, known.key, score, known.reason)
             return
         self.begun += 1
         spec = self._spec(trial_id, params, values)
@@ -175,7 +172,7 @@ class Tuner:
         job = TrialJob(
             trial_id=trial_id,
             spec=spec,
-            store=self.store,
+            spool=self.search.client,
             run_id=run_id,
             corpus=self.facts,
             log_model=self.config.tracking.keep_models == "all",
@@ -277,7 +274,6 @@ class Tuner:
         self.kept.sort(key=lambda t: (sign * self.scores[t], t))
         for dropped in self.kept[limit:]:
             folder = trial_folder(self.folder, dropped)
-            shutil.rmtree(folder / "history", ignore_errors=True)
             (folder / "model.keras").unlink(missing_ok=True)
         del self.kept[limit:]
 

@@ -1,4 +1,4 @@
-"""What a worker process does with one trial: train it and write it to MLflow.
+"""What a worker process does with one trial: train it and write it to the spool.
 
 Failures come back as values, with their traceback, so that every executor tells them alike.
 """
@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune.errors import TrialFailed
+from imdbtune.durable import is_full
+from imdbtune.errors import DiskFull, TrialFailed
 
 if TYPE_CHECKING:
+    from imdbtune.spool import Spool
     from imdbtune.tracking import CorpusFacts
     from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
 
@@ -26,11 +28,11 @@ Clock = Callable[[], float]  # seconds that only go forward
 
 @dataclass(frozen=True)
 class TrialJob:
-    """A trial on its way to a worker: what to train, and which MLflow run is its own."""
+    """A trial on its way to a worker: what to train, and which run of a spool is its own."""
 
     trial_id: str
     spec: TrialSpec
-    store: str
+    spool: Spool
     run_id: str
     corpus: CorpusFacts | None = None
     log_model: bool = True
@@ -62,12 +64,14 @@ def run_trial(
 
     A trial that takes too long is ended after an epoch; one that hangs within an epoch can only
     be ended from outside, with its process.
+
+    Raises:
+        DiskFull: nothing can be written here any more, which is no fault of the trial.
     """
-    from imdbtune.store import connect
     from imdbtune.tracking import TrialRun
 
     began = clock()
-    run = TrialRun(connect(job.store, patient=True), job.run_id)
+    run = TrialRun(job.spool, job.run_id)
 
     def on_epoch(execution: int, epoch: dict[str, float]) -> None:
         run.log_epoch(execution, epoch)
@@ -81,12 +85,14 @@ def run_trial(
         result = (job.trainer or _train())(job.spec, on_epoch)
         if not math.isfinite(result.score):
             raise TrialFailed(f"{job.spec.objective} came out as {result.score}.")
-        run.log_result(result, job.spec.objective, job.spec.folder)
+        run.log_result(result, job.spec)
         if job.log_model:
             run.log_model(result.model)
         run.end("FINISHED")
     except Exception as error:
         failure = failure_of(error, traceback.format_exc())
+        if is_full(error):
+            raise DiskFull(f"no room is left on the disk ({failure.reason})") from error
         run.fail(failure.reason, failure.traceback)
         return failure
     return result
@@ -100,9 +106,8 @@ def _train() -> Trainer:
 
 def warm_up(job: TrialJob) -> None:
     """Import what a trial needs: seconds in a new process, which are not the trial's own."""
-    from imdbtune.store import connect
+    import mlflow.entities  # noqa: F401 - what is logged
 
-    connect(job.store, patient=True)  # MLflow keeps what it has opened
     if job.trainer is None:
         _train()
 

@@ -155,7 +155,6 @@ def make_driven(
         corpus=folder,
         facts=CorpusFacts("tiny", "a tiny corpus", "0123", "tiny", 10, 5),
         folder=folder,
-        store="",
         listener=lambda kind, facts: told.append((kind, facts)),
         clock=clock,
     )

@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from imdbtune import api, forking, plots, results
+from imdbtune import api, forking, journal, plots, results, spool
 from imdbtune.config import SearchConfig
 from imdbtune.errors import UserError
 from imdbtune.journal import Event, Journal
@@ -59,9 +60,9 @@ EPOCHS = {"random": 2, "grid": 2, "bayesian": 2, "hyperband": 4}
 
 @dataclass(frozen=True)
 class AtWrite:
-    """Dies at the ``number``-th write (from 1) to the journal or to MLflow.
+    """Dies at the ``number``-th write (from 1) to journal, spool or MLflow.
 
-    ``how``: ``before`` it, ``after`` it, or in the middle of it where it is the journal's:
+    ``how``: ``before`` it, ``after`` it, or in the middle of it where it is to a file:
     ``half`` of the line is written, or all of it as the ``zeros`` of a block that was allocated
     when the power went.
     """
@@ -73,28 +74,29 @@ class AtWrite:
         from mlflow import MlflowClient
 
         writes = itertools.count(1)
-        for owner, names in ((Journal, ("append",)), (MlflowClient, MLFLOW_WRITES)):
-            for name in names:
-                setattr(owner, name, self._deadly(getattr(owner, name), writes))
+        for module in (journal, spool):
+            module.append_line = self._deadly(module.append_line, writes)
+        for name in MLFLOW_WRITES:
+            setattr(MlflowClient, name, self._deadly(getattr(MlflowClient, name), writes))
 
     def _deadly(self, write: Callable[..., Any], writes: Iterator[int]) -> Callable[..., Any]:
         @functools.wraps(write)
-        def deadly(owner: Any, *arguments: Any, **named: Any) -> Any:
+        def deadly(to: Any, *arguments: Any, **named: Any) -> Any:
             if next(writes) == self.number:
                 if self.how == "after":
-                    write(owner, *arguments, **named)
-                elif isinstance(owner, Journal) and self.how != "before":
-                    _tear(owner, arguments[0], self.how)
+                    write(to, *arguments, **named)
+                elif isinstance(to, Path) and self.how != "before":
+                    _tear(to, arguments[0], self.how)
                 kill_self()
-            return write(owner, *arguments, **named)
+            return write(to, *arguments, **named)
 
         return deadly
 
 
-def _tear(journal: Journal, event: Event, how: str) -> None:
-    line = json.dumps(event).encode() + b"\n"
-    journal.path.parent.mkdir(parents=True, exist_ok=True)
-    with journal.path.open("ab") as file:
+def _tear(path: Path, record: Any, how: str) -> None:
+    line = json.dumps(record).encode() + b"\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
         file.write(line[: len(line) // 2] if how == "half" else bytes(len(line)))
 
 
@@ -141,7 +143,7 @@ def random_death(rng: random.Random) -> Death:
     """Of ten, nine at a write and one at a moment."""
     if rng.random() < 0.1:
         return After(round(rng.uniform(0.1, 1.0), 3))
-    return AtWrite(rng.randint(1, 20), rng.choice(["before", "after", "half", "zeros"]))
+    return AtWrite(rng.randint(1, 50), rng.choice(["before", "after", "half", "zeros"]))
 
 
 def nap(spec: TrialSpec) -> None:
@@ -197,7 +199,7 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
         isolate(patch, folder)
         draw_nothing(patch)
         if kind not in REAL:  # its workers need no TensorFlow
-            patch.setattr(forking, "PRELOADED", "mlflow.store.tracking.sqlalchemy_store")
+            patch.setattr(forking, "PRELOADED", "mlflow.entities")
         config = config_of(kind, folder)
         if death:
             death.arm()
@@ -211,7 +213,7 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
         try:
             api.resume(uri=config.tracking.uri, **common)
         except UserError as error:
-            if "no search yet" not in str(error) and "Begin it again" not in str(error):
+            if "no search yet" not in str(error):
                 raise
             api.search(config, **common)
 
@@ -225,14 +227,20 @@ def run_driver(folder: Path, kind: str, workers: int, death: Death | None) -> in
 
 def run_forked(target: Callable[..., None], *arguments: object) -> int | None:
     """Exit status of a process in which the libraries are there already."""
+    process = start_forked(target, *arguments)
+    process.join()
+    return process.exitcode
+
+
+def start_forked(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    """A process in which the libraries are there already."""
     server = forkserver._forkserver  # the one of this process, which others use as well
     if server._preload_modules != WARMED:
         server._stop()
         FORKS.set_forkserver_preload(WARMED)
     process = FORKS.Process(target=target, args=arguments)
     process.start()
-    process.join()
-    return process.exitcode
+    return process
 
 
 @dataclass
@@ -267,10 +275,10 @@ class Outcome:
 def read_outcome(folder: Path) -> Outcome:
     client = connect(f"sqlite:///{folder / 'mlflow.db'}")
     searches = results.read_searches(client)
-    journal = Journal(folder / "runs" / searches[0].run_id / "journal.jsonl")
+    events = Journal(folder / "runs" / searches[0].run_id / "journal.jsonl").read()
     runs = client.search_runs([searches[0].experiment_id], max_results=10_000)
     statuses = [run.info.status for run in runs]
-    return Outcome(searches, results.read_trials(client, searches[0]), journal.read(), statuses)
+    return Outcome(searches, results.read_trials(client, searches[0]), events, statuses)
 
 
 def outcome_of(folder: Path, kind: str, workers: int, deaths: list[Death]) -> Outcome:

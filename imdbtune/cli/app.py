@@ -20,6 +20,7 @@ from imdbtune.cli import (
     reproduce,
     search,
     summary,
+    sync,
     train,
     ui,
 )
@@ -37,7 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "IMDBTUNE"},
 )
-for command in (search, train, reproduce, best, compare, report, ui, predict, data, summary):
+COMMANDS = (search, train, reproduce, best, compare, report, ui, predict, data, summary, sync)
+for command in COMMANDS:
     command.register(app)
 
 

@@ -12,7 +12,7 @@ import typer
 from imdbtune.cli import options as opt
 from imdbtune.cli.tables import counted, leaderboard
 from imdbtune.config import SearchConfig, load_config
-from imdbtune.errors import SearchAborted, UserError
+from imdbtune.errors import NotDelivered, SearchAborted, UserError
 
 if TYPE_CHECKING:
     from imdbtune.api import Plan
@@ -132,7 +132,7 @@ def search(
 
             run(workers=count, cache=opt.optional_path(cache), listener=listen)
     except (KeyboardInterrupt, SearchAborted) as error:
-        if not opened:
+        if not opened or isinstance(error, NotDelivered):
             raise
         said = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
         run_id = opened["search"].run_id

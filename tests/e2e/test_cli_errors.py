@@ -32,7 +32,7 @@ from tests.support import Stub, isolate, make_config, run_search, untried_export
 HUGE = "99999999999999999999"
 COMMANDS = (
     *("search", "train", "reproduce", "best", "compare", "report", "ui", "predict", "data"),
-    "summary",
+    *("summary", "sync"),
 )
 
 
@@ -265,6 +265,8 @@ STORES = [
 ]
 
 IDS = [
+    Case("sync", ("no search in", ".imdbtune", "run this in the folder")),
+    Case(("sync", "a\x1b[31m\nb"), ("no search 'a\\x1b[31m\\nb'", ".imdbtune")),
     *(
         Case((*f"{command} {STORE}".split(), *before, name), ("no search", shown))
         for command, before in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import pytest
 from imdbtune import api, results, tracking
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.results import Search, Trial
+from imdbtune.spool import Spool
 from imdbtune.store import connect
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
 from imdbtune.worker import Trainer
@@ -144,8 +146,10 @@ def test_what_mlflow_has_lost_is_trained_again_under_the_old_number(bench: Bench
     store, backup = bench.folder / "mlflow.db", bench.folder / "backup.db"
 
     def keep(trial_id: str) -> None:
-        if trial_id == "0000":
-            shutil.copy(store, backup)
+        while trial_id == "0000" and not backup.exists():
+            time.sleep(0.01)
+            if list(bench.finished()) == ["0000"]:
+                shutil.copy(store, backup)
 
     bench.on_ended = keep
     bench.begin()
@@ -261,33 +265,33 @@ def test_a_search_is_gone_on_with_by_one_process_at_a_time(bench: Bench) -> None
     assert bench.search.status == "FINISHED"
 
 
-@pytest.mark.parametrize(("writes", "closed"), [(2, 1), (4, 0)])
+@pytest.mark.parametrize(("writes", "known"), [(3, []), (5, ["RUNNING"]), (8, ["RUNNING"])])
 def test_a_search_that_was_cut_off_before_its_first_trial(
-    tmp_path: Path, writes: int, closed: int
+    tmp_path: Path, writes: int, known: list[str]
 ) -> None:
-    """After its run was made, when it is closed; after its configuration is there: it goes on."""
+    """Before its run was made; right after; and when MLflow was told of it."""
     prepare(tmp_path)
     assert run_driver(tmp_path, "grid", 0, AtWrite(writes, "after")) == -9
-    assert read_outcome(tmp_path).statuses == ["RUNNING"]
+    runs = connect(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0", "1"])
+    assert [run.info.status for run in runs] == known
     assert run_driver(tmp_path, "grid", 0, None) == 0
-    statuses = Counter(search.status for search in read_outcome(tmp_path).searches)
-    assert statuses == {"FINISHED": 1, **({"KILLED": closed} if closed else {})}
-    assert "RUNNING" not in read_outcome(tmp_path).statuses
+    outcome = read_outcome(tmp_path)
+    assert [search.status for search in outcome.searches] == ["FINISHED"]
+    assert "RUNNING" not in outcome.statuses
 
 
-def test_a_search_that_cannot_be_described_is_closed(
+def test_a_search_that_cannot_be_described_is_not_begun(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlflow import MlflowClient
-
     def refuse(*arguments: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(MlflowClient, "log_text", refuse)
+    monkeypatch.setattr(Spool, "log_text", refuse)
     with pytest.raises(OSError, match="no space left"):
         bench.begin()
-    assert bench.search.status == "FAILED"
-    assert bench.search.tags[tracking.REASON] == "no space left on device"
+    with pytest.raises(UserError, match="no search yet"):
+        results.find_search(bench.client)
+    assert not (bench.folder / "runs").exists()
 
 
 def test_a_damaged_journal_is_not_gone_on_with(bench: Bench) -> None:

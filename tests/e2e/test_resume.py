@@ -70,7 +70,7 @@ def searches(
     while sum(outcome.killed for outcome in case.killed) < kills:
         deaths = [random_death(rng) for _ in range(kills - sum(o.killed for o in case.killed))]
         if workers:
-            deaths = [AtWrite(rng.randint(12, 18), "after"), WorkerDies(rng.randint(2, 4))]
+            deaths = [AtWrite(rng.randint(14, 24), "after"), WorkerDies(rng.randint(2, 4))]
         case.deaths.append(deaths)
         case.log()
         folder = tmp_path_factory.mktemp("killed")
@@ -97,9 +97,7 @@ def test_no_run_is_left_open(case: Case) -> None:
         assert set(killed.statuses) <= {"FINISHED", "KILLED"}
         assert killed.search.status == "FINISHED"
         assert tracking.REASON not in killed.search.tags
-        for search in killed.searches[1:]:  # cut off before it had noted down what to search
-            assert search.status == "KILLED"
-            assert search.tags[tracking.REASON] == "the search was cut off"
+        assert len(killed.searches) == 1
         for trial in killed.trials:
             assert trial.ended_ms is not None
             assert trial.status == "FINISHED" or trial.reason in REASONS

@@ -24,7 +24,7 @@ FLOORS = {
         "__init__ cli.__init__ data.__init__ export.__init__ report.__init__ errors",
     ],
     "1 values": [
-        "params machine forking query ui",
+        "params machine forking query ui durable",
         "space trial",
         "space_parser",
         "config",
@@ -37,7 +37,7 @@ FLOORS = {
         "data.sources",
     ],
     "3 training, writing and reading MLflow": [
-        "training evaluation tracking",
+        "training evaluation tracking spool",
         "results",
     ],
     "4 searching and exporting": [
@@ -47,8 +47,8 @@ FLOORS = {
         "report.page",
         "worker oracles journal registry preloaded leaderboard",
         "export.readme export.encode export.mlflow_code",
-        "cluster resuming reproduction export.folder",
-        "tuner export.format",
+        "cluster resuming reproduction export.folder delivery home",
+        "tuner export.format courier",
         "export.keras_format export.savedmodel_format export.litert_format export.onnx_format "
         "export.numpy_format export.verify",
         "export.mlflow_format",
@@ -62,7 +62,7 @@ FLOORS = {
         "cli.chatter cli.options cli.quick cli.tables",
         "cli.progress",
         "cli.search cli.train cli.reproduce cli.best cli.compare cli.report cli.ui cli.predict "
-        "cli.data cli.summary",
+        "cli.data cli.summary cli.sync",
         "cli.app",
         "__main__",
     ],

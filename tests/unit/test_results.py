@@ -246,7 +246,8 @@ def test_a_model_whose_file_is_gone(store: Store) -> None:
 
     run_id = store.trial(store.search(), 0.5)
     write_tiny_model(TrialSpec(TrialParams(), corpus=store.folder, folder=store.folder))
-    TrialRun(store.client, run_id).log_model(store.folder / "model.keras")
+    tracking.save_model(store.folder / "model.keras", store.folder / "model")
+    tracking.send_model(store.client, run_id, store.folder / "model")
     trial = results.read_run(store.client, run_id)
     there = results.fetch_model(store.client, trial, store.folder / "fetched")
     assert there.stat().st_size > 0

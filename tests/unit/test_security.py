@@ -16,6 +16,7 @@ from imdbtune.cli.tables import details
 from imdbtune.cli.tables import leaderboard as table
 from imdbtune.data.download import _not_through_links
 from imdbtune.errors import SearchAborted, UserError, harmless
+from imdbtune.home import home_of
 from imdbtune.keras_file import check_archive, load_keras
 from imdbtune.store import connect, scrubbed
 from imdbtune.worker import TrialFailure
@@ -205,4 +206,4 @@ def test_names_in_the_store_steer_no_terminal_and_make_no_page(
 def test_a_run_id_that_climbs_makes_no_folder(tmp_path: Path) -> None:
     for run_id in ("../out", "a/b", "", "a\0b"):
         with pytest.raises(UserError, match="is none of MLflow's"):
-            api._home(tmp_path, run_id)
+            home_of(tmp_path, run_id)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from imdbtune import api, results, tracking
-from imdbtune.errors import SearchAborted, TrialFailed, UserError
+from imdbtune.errors import NotDelivered, SearchAborted, TrialFailed, UserError
 from imdbtune.results import Search
 from imdbtune.store import connect
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
@@ -341,7 +341,7 @@ def test_the_search_is_closed_even_if_its_page_cannot_be_written(
 
     monkeypatch.setattr("imdbtune.leaderboard.publish", no_room)
     config = make_config(here, space={"units": [4]})
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(NotDelivered, match=r"no space left.*imdbtune sync"):
         run_search(config, here)
     assert "RUNNING" not in statuses(connect(config.tracking.uri))["search"]
 
@@ -434,7 +434,7 @@ def test_trials_of_a_resumed_search_carry_the_tags_of_the_others(here: Path) -> 
         trainer=stub_trainer,
     )
     assert longer.run_id == search.run_id
-    own = (tracking.TRIAL, "mlflow.runName")
+    own = (tracking.TRIAL, tracking.KEY, "mlflow.runName")
     first, second = (
         {k: v for k, v in trial.tags.items() if k not in own}
         for trial in results.read_trials(client, longer)

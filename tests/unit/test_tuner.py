@@ -294,12 +294,11 @@ def test_a_journal_gives_back_what_it_was_given(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("torn", [b'{"event": "ask', b"{", b'{"event": "asked"}', b"\xc3"])
-def test_a_torn_last_line_is_taken_away(torn: bytes, tmp_path: Path) -> None:
+def test_the_next_event_takes_the_place_of_a_torn_line(torn: bytes, tmp_path: Path) -> None:
     journal = written(tmp_path)
     whole = journal.path.read_bytes()
     journal.path.write_bytes(whole + torn)
     assert journal.read() == EVENTS
-    assert journal.path.read_bytes() == whole
     journal.append(EVENTS[0])
     assert journal.read() == [*EVENTS, EVENTS[0]]
     assert [path.name for path in journal.path.parent.iterdir()] == ["journal.jsonl"]

@@ -1,0 +1,48 @@
+"""``imdbtune sync``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from imdbtune.cli import options as opt
+
+HELP = """Bring into MLflow what it lacks of a search whose tracking store was away.
+
+SEARCH is a name or run id; without it, all searches of this folder are looked at. What MLflow has
+already is not written again, so the command can be repeated.
+
+Examples:
+
+  imdbtune sync
+
+  imdbtune sync rnn_types --tracking-uri http://127.0.0.1:5000
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(help=HELP)(sync)
+
+
+def sync(
+    search: Annotated[str, typer.Argument(metavar="[SEARCH]", help="Name or run id.")] = "",
+    tracking_uri: opt.Uri = "",
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """See HELP."""
+    from imdbtune import api
+    from imdbtune.cli.progress import make_progress
+
+    with make_progress(as_json=as_json, quiet=quiet) as progress:
+        done = api.sync(search or None, uri=tracking_uri, listener=progress)
+    if as_json:
+        typer.echo(json.dumps({"event": "finished", "searches": [asdict(one) for one in done]}))
+        return
+    for one in done:
+        told = f"{one.calls} writes brought in" if one.calls else "nothing was missing"
+        typer.echo(f"search {one.name} (run {one.run_id}): {told}")

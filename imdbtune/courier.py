@@ -1,0 +1,178 @@
+"""Delivers in the background of a search, so that nobody there waits for the tracking store."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from imdbtune.delivery import deliver, is_away, is_refusal, publish_page
+from imdbtune.durable import is_full
+from imdbtune.errors import DiskFull, NotDelivered
+from imdbtune.spool import Spool
+from imdbtune.store import hide_secrets, impatient, without_secrets
+from imdbtune.tracking import Run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LOOK_EVERY_S = 0.3
+RETRY_EVERY_S = 10.0
+PUBLISH_EVERY_S = 15.0
+# How long a search that is through waits for a store that is away, from when it went.
+PATIENCE_S = 120.0
+# How long one request may take; a server that takes a model needs some time.
+REQUEST_S = 30
+
+
+@dataclass
+class Courier:
+    """Delivers while a search runs, and what is left at its end.
+
+    Args:
+        client: of the store.
+        spool: where the calls are.
+        parent: run id of the search.
+        varied: columns of the page that is kept up to date; ``None``: there is no page.
+        say: called with a line when the store goes away, and when it is back.
+        report: whether a search that ends well gets one.
+    """
+
+    client: MlflowClient
+    spool: Spool
+    parent: str
+    varied: list[str] | None
+    say: Callable[[str], None]
+    report: bool = False
+    made: int = 0
+    _seen: dict[str, int] = field(default_factory=dict)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+    _away_since: float | None = None
+    _publish_at: float = 0.0
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._publish_at = time.monotonic() + PUBLISH_EVERY_S
+        self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        wait = LOOK_EVERY_S
+        while not self._stopped.wait(wait):
+            try:
+                self._go()
+                self._publish_now_and_then()
+                wait = LOOK_EVERY_S
+            except Exception as error:
+                self._note_trouble(error)
+                wait = min(2 * wait, RETRY_EVERY_S)
+
+    def _go(self) -> None:
+        self.made += deliver(self.client, self.spool, self.parent, self._seen)
+        if self._away_since is not None:
+            self._away_since = None
+            self.say("the tracking store has all that was kept for it.")
+
+    def _publish_now_and_then(self) -> None:
+        started = time.monotonic()
+        if self.varied is None or started < self._publish_at:
+            return
+        publish_page(self.client, self.parent, self.varied, final=False)
+        took = time.monotonic() - started
+        self._publish_at = time.monotonic() + max(PUBLISH_EVERY_S, 20 * took)
+
+    def _note_trouble(self, error: Exception) -> float:
+        """Say that there is trouble, once; returns for how many seconds there has been."""
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            self.say(f"{self._told(error)}; what is to be written there is kept, and tried again.")
+        return time.monotonic() - self._away_since
+
+    def _told(self, error: Exception) -> str:
+        uri = str(self.client.tracking_uri)
+        reason = without_secrets(str(error), uri) or type(error).__name__
+        trouble = "refuses something" if is_refusal(error) else "cannot be written"
+        return f"the tracking store {hide_secrets(uri)} {trouble} ({reason[:200]})"
+
+    def finish(self, patience_s: float = 0.0) -> None:
+        """Stop the background, and deliver what is left.
+
+        Args:
+            patience_s: how long to wait for a store that is away, from when it went.
+
+        Raises:
+            NotDelivered: something is left.
+        """
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+        wait = LOOK_EVERY_S
+        while True:
+            try:
+                return self._go()
+            except Exception as error:
+                hopeless = not patience_s or not is_away(error)
+                if hopeless or self._note_trouble(error) + wait > patience_s:
+                    raise NotDelivered(
+                        f"{self._told(error)}; what it lacks is kept in {self.spool.folder}. "
+                        f"Bring it in with: imdbtune sync {self.parent}"
+                    ) from error
+            time.sleep(wait)
+            wait = min(2 * wait, RETRY_EVERY_S)
+
+
+@contextmanager
+def delivering(courier: Courier, before_s: float = 0.0) -> Iterator[None]:
+    """Deliver while the block runs; however it ends, end the parent run and deliver the rest.
+
+    Args:
+        courier: of the search.
+        before_s: what the search had taken until now.
+
+    Raises:
+        NotDelivered: the block went well, but the store has not got all.
+        DiskFull: there was no room to write.
+    """
+    began = time.monotonic() - before_s
+    status, reason = "FINISHED", ""
+    with impatient(retries=0, timeout_s=REQUEST_S):
+        courier.start()
+        try:
+            yield
+        except KeyboardInterrupt:
+            status, reason = "KILLED", "interrupted"
+            raise
+        except BaseException as error:
+            status, reason = "FAILED", str(error) or type(error).__name__
+            if is_full(error) and not isinstance(error, DiskFull):
+                raise DiskFull(f"no room is left on the disk ({error})") from error
+            raise
+        finally:
+            with _quiet(status != "FINISHED"):
+                try:
+                    _end(courier, status, reason, time.monotonic() - began)
+                finally:  # it must not go on by itself
+                    courier.finish(PATIENCE_S if status == "FINISHED" else 0.0)
+
+
+def _end(courier: Courier, status: str, reason: str, seconds: float) -> None:
+    run = Run(courier.spool, courier.parent)
+    try:
+        run.log({"search_seconds": seconds})
+        run.end(status, reason)
+    except OSError:  # no room here; the store may have some
+        Run(courier.client, courier.parent).end(status, reason)
+        raise
+    if courier.varied is not None:
+        report = courier.report and status == "FINISHED"
+        courier.spool.publish(courier.parent, courier.varied, report)
+
+
+def _quiet(really: bool) -> contextlib.AbstractContextManager[None]:
+    """Where there is an error already, one of closing has nothing to add."""
+    return contextlib.suppress(Exception) if really else contextlib.nullcontext()

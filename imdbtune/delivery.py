@@ -1,0 +1,156 @@
+"""Brings what lies in a spool to MLflow.
+
+Each call may be made twice, after a crash or where an answer was lost, and comes out as if it had
+been made once: runs are found by their key, models by their run, and MLflow itself keeps a metric
+with the same time, step and value once.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imdbtune import results, tracking
+from imdbtune.spool import Call, Delivered, Spool
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def deliver(client: MlflowClient, spool: Spool, parent: str, seen: dict[str, int]) -> int:
+    """Make all calls that have not been made, those of ``parent`` last; returns how many.
+
+    Args:
+        client: of the store.
+        spool: where the calls are.
+        parent: run id of the search.
+        seen: sizes of the files that were read before, to be kept from call to call.
+    """
+    made = 0
+    refused: Exception | None = None
+    # What the parent has been told by now waits for all that its trials were told before.
+    until = spool.size(parent)
+    for key in [*(key for key in spool.runs() if key != parent), parent]:
+        size = until if key == parent else spool.size(key)
+        if seen.get(key) == size or (key == parent and refused):
+            continue
+        try:
+            made += _deliver_run(client, spool, key, size)
+            seen[key] = size
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            refused = refused or error
+    if refused:
+        raise refused
+    return made
+
+
+def _deliver_run(client: MlflowClient, spool: Spool, key: str, size: int) -> int:
+    state = spool.delivered(key)
+    made = 0
+    for call, offset in [(call, end) for call, end in spool.left(key) if end <= size]:
+        if not state.killed:
+            state = _make(client, spool, key, state, call)
+        state = replace(state, offset=offset)
+        spool.note(key, state)
+        if "folder" in call:
+            shutil.rmtree(spool.folder / key / call["folder"], ignore_errors=True)
+        made += 1
+    return made
+
+
+def _make(client: MlflowClient, spool: Spool, key: str, state: Delivered, call: Call) -> Delivered:
+    if call["call"] == "create_run":
+        return replace(state, run_id=_create_run(client, key, call))
+    run_id = state.run_id or key
+    arguments = {name: value for name, value in call.items() if name != "call"}
+    if "folder" in arguments:
+        arguments["folder"] = spool.folder / key / call["folder"]
+    _CALLS[call["call"]](client, run_id, **arguments)
+    ended = call["call"] == "set_terminated" and call["status"] == "KILLED"
+    return replace(state, killed=ended and bool(state.run_id))
+
+
+def _create_run(client: MlflowClient, key: str, call: Call) -> str:
+    """The run with this key, which is made if there is none."""
+    experiment = call["experiment_id"]
+    found = client.search_runs([experiment], f"tags.`{tracking.KEY}` = '{key}'", max_results=1)
+    if found:
+        return str(found[0].info.run_id)
+    about = {name: call[name] for name in ("start_time", "run_name")}
+    made = client.create_run(experiment, tags={**call["tags"], tracking.KEY: key}, **about)
+    return str(made.info.run_id)
+
+
+def _log_batch(client: MlflowClient, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
+    from mlflow.entities import Metric, Param, RunTag
+
+    client.log_batch(
+        run_id,
+        metrics=[Metric(*metric) for metric in metrics],
+        params=[Param(*param) for param in params],
+        tags=[RunTag(*tag) for tag in tags],
+    )
+
+
+def _log_inputs(client: MlflowClient, run_id: str, datasets: Any) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = [
+        DatasetInput(Dataset(**facts), [InputTag(*tag) for tag in tags.items()])
+        for facts, tags in datasets
+    ]
+    client.log_inputs(run_id, inputs)
+
+
+def _log_text(client: MlflowClient, run_id: str, text: str, artifact_file: str) -> None:
+    client.log_text(run_id, text, artifact_file)
+
+
+def _log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
+    client.log_artifacts(run_id, str(folder))
+
+
+def _set_terminated(client: MlflowClient, run_id: str, status: str, end_time: int) -> None:
+    client.set_terminated(run_id, status, end_time)
+
+
+def publish_page(
+    client: MlflowClient, run_id: str, varied: list[str], report: bool = False, final: bool = True
+) -> None:
+    """The page of a search, from what MLflow has of its trials."""
+    from imdbtune.leaderboard import publish
+
+    publish(client, results.find_search(client, run_id), varied, final, report)
+
+
+_CALLS: dict[str, Callable[..., None]] = {
+    "log_batch": _log_batch,
+    "log_inputs": _log_inputs,
+    "log_text": _log_text,
+    "log_artifacts": _log_artifacts,
+    "log_model": tracking.send_model,
+    "set_terminated": _set_terminated,
+    "publish": publish_page,
+}
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the store has answered that it will never do so, as of a run that was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.get_http_status_code() in (400, 404, 409)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether it may go better later: no answer, an answer that says so, or a locked database."""
+    from mlflow.exceptions import MlflowException
+
+    expected = (MlflowException, ConnectionError, TimeoutError)
+    # requests has errors of its own, which MLflow passes on from artifacts.
+    from_requests = type(error).__module__.startswith(("requests.", "urllib3."))
+    return (isinstance(error, expected) or from_requests) and not is_refusal(error)

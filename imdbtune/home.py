@@ -1,0 +1,136 @@
+"""The folder in which a search keeps what it needs to go on: its journal and its spool."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from imdbtune import results
+from imdbtune.durable import read_lines, replace_file
+from imdbtune.errors import SearchAborted, UserError, shown
+from imdbtune.journal import Journal
+from imdbtune.spool import Spool, new_key
+from imdbtune.store import hide_secrets
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# In front of the key of a search whose run may not have been made yet.
+NEW = "new-"
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder of one search, named by its run id."""
+
+    folder: Path
+
+    @property
+    def run_id(self) -> str:
+        """The search's run, if the folder has its final name."""
+        return self.folder.name
+
+    @property
+    def journal(self) -> Journal:
+        """What the oracle was asked and told."""
+        return Journal(self.folder / "journal.jsonl")
+
+    @property
+    def spool(self) -> Spool:
+        """What MLflow is to be told."""
+        return Spool(self.folder / "spool")
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """``name`` and ``store`` of the search; empty where nothing is noted."""
+        noted = next(read_lines(self.folder / "about.json"), None)
+        return dict(noted[0]) if noted else {}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time; a dead one holds no lock.
+
+        Raises:
+            SearchAborted: another process is at work here.
+        """
+        lock = filelock.FileLock(self.folder / "driver.lock")
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise SearchAborted(
+                f"another process is working on this search ({self.folder}); wait for it, or stop "
+                "it first."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def renamed(self, run_id: str) -> Home:
+        """A new home under its final name, and in its spool what was said of the run before."""
+        final = home_of(self.folder.parent, run_id)
+        self.spool.rename(self.folder.name.removeprefix(NEW), run_id)
+        self.folder.rename(final.folder)
+        return final
+
+    def discard(self) -> None:
+        """Take the folder away, and the one around it if nothing else is in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.folder.parent.rmdir()
+
+
+def home_of(base: Path, run_id: str) -> Home:
+    """The folder of a search in ``base``.
+
+    Raises:
+        UserError: the run id, which a server gives, is none.
+    """
+    if not run_id.isalnum():
+        raise UserError(f"run id {shown(run_id)} is none of MLflow's; use another tracking store.")
+    return Home(base / run_id)
+
+
+def homes(base: Path) -> list[Home]:
+    """The folders of searches in ``base``, the newest first."""
+    found = [path.parent for path in base.glob("*/about.json")]
+    found.sort(key=lambda path: (path / "about.json").stat().st_mtime, reverse=True)
+    return [Home(path) for path in found if not path.name.startswith(NEW)]
+
+
+@contextmanager
+def new_home(base: Path, name: str, store: str) -> Iterator[tuple[Home, str]]:
+    """A locked folder that is there before its search's run is, and the run's key.
+
+    It goes away if it has not been renamed. The store is not noted if its address has a secret.
+    """
+    key = new_key()
+    home = Home(base.absolute() / f"{NEW}{key}")
+    home.folder.mkdir(parents=True)
+    try:
+        with home.locked():
+            where = store if hide_secrets(store) == store else ""
+            replace_file(home.folder / "about.json", {"name": name, "store": where})
+            yield home, key
+    finally:
+        if home.folder.exists():
+            home.discard()
+
+
+def take_up_cut_off(client: MlflowClient, base: Path) -> None:
+    """Give their final names to the homes of searches that have died while their run was made."""
+    for folder in base.glob(f"{NEW}*"):
+        home = Home(folder)
+        with contextlib.suppress(SearchAborted), home.locked():
+            run_id = results.find_run(client, folder.name.removeprefix(NEW))
+            if run_id:
+                home.renamed(run_id)
+            elif home.about.get("store", client.tracking_uri) == client.tracking_uri:
+                home.discard()

@@ -1,0 +1,222 @@
+"""A real tracking server that is killed in the middle of a search, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imdbtune import api, courier, results, tracking
+from imdbtune.cli.app import main
+from imdbtune.errors import NotDelivered
+from imdbtune.spool import Spool
+from imdbtune.store import connect
+from imdbtune.trial import TrialSpec
+from tests.support import Stub, isolate, make_config, prepare, write_tiny_model
+
+ROOT = Path(__file__).parents[2]
+SECRET = "s3cr3t"
+UNITS = [4, 5, 6, 7]
+
+
+@dataclass
+class Server:
+    """MLflow's server on this machine alone, over an SQLite store in ``folder``."""
+
+    folder: Path
+    port: int
+    starter: subprocess.Popen[str]
+    running: int = 0  # its process id
+
+    @property
+    def uri(self) -> str:
+        return f"http://me:{SECRET}@127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        assert self.starter.stdin
+        assert self.starter.stdout
+        self.starter.stdin.write("start\n")
+        self.starter.stdin.flush()
+        self.running = int(self.starter.stdout.readline())
+
+    def kill(self) -> None:
+        """As a power cut does."""
+        if self.running:
+            os.kill(self.running, signal.SIGKILL)
+            self.running = 0
+
+    def wait(self) -> None:
+        for _ in range(1200):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        pytest.fail((self.folder / "server.log").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    prepare(folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store, artifacts = f"sqlite:///{folder / 'mlflow.db'}", str(folder / "artifacts")
+    command = [sys.executable, "-m", "tests.tracking_server", store, artifacts, str(port)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT}
+    with (
+        (folder / "server.log").open("wb") as log,
+        subprocess.Popen(command, stderr=log, text=True, **pipes) as starter,
+    ):
+        made = Server(folder, port, starter)
+        made.start()
+        made.wait()
+        yield made
+        made.kill()
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is away is asked again at once."""
+    monkeypatch.setattr(courier, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(courier, "RETRY_EVERY_S", 0.1)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    prepare(tmp_path)
+    return isolate(monkeypatch, tmp_path)
+
+
+@dataclass
+class During:
+    """What happens to the server before which trial, by its units."""
+
+    happens: dict[int, Callable[[], None]]
+    trained: list[int] = field(default_factory=list)
+
+    def __call__(self, spec: TrialSpec) -> None:
+        self.happens.get(spec.params.units, lambda: None)()
+        write_tiny_model(spec)
+        self.trained.append(spec.params.units)
+
+
+def begin(folder: Path, server: Server, name: str, during: During, told: list[str]) -> Any:
+    config = make_config(
+        folder,
+        name=name,
+        space={"units": UNITS},
+        tracking={"uri": server.uri, "keep_models": "all"},
+    )
+
+    def listen(kind: str, facts: dict[str, Any]) -> None:
+        if kind == "notice":
+            told.append(facts["text"])
+
+    return api.search(
+        config, workers=0, cache=folder / "cache", listener=listen, trainer=Stub(during)
+    )
+
+
+def check_whole(server: Server, name: str) -> None:
+    """All that a search and its trials ought to have, once."""
+    client = connect(server.uri)
+    search = results.find_search(client, name)
+    trials = results.read_trials(client, search)
+    assert (search.status, search.metrics["trials_finished"]) == ("FINISHED", len(UNITS))
+    assert Counter(t.params.units for t in trials) == Counter(UNITS)
+    assert {t.status for t in trials} == {"FINISHED"}
+    for trial in trials:
+        for curve in tracking.CURVES:
+            history = client.get_metric_history(trial.run_id, curve)
+            assert [metric.step for metric in history] == [1, 2, 3]
+        assert len(client.get_metric_history(trial.run_id, "best_val_accuracy")) == 1
+        files = {artifact.path for artifact in client.list_artifacts(trial.run_id)}
+        assert files == {"history.csv", "history.json", "accuracy.png", "loss.png"}
+        run = client.get_run(trial.run_id)
+        assert len(run.inputs.dataset_inputs) == 1
+        (output,) = run.outputs.model_outputs
+        assert client.get_logged_model(output.model_id).status == "READY"
+    models = client.search_logged_models([search.experiment_id])
+    assert len({m.source_run_id for m in models}) == len(models)
+    table = Path(client.download_artifacts(search.run_id, "leaderboard.json")).read_text("utf-8")
+    assert len(json.loads(table)["data"]) == len(UNITS)
+    assert f"{len(UNITS)} finished" in search.tags[tracking.NOTE]
+    assert {a.path for a in client.list_artifacts(search.run_id)} >= {"all_val_accuracy.png"}
+
+
+def test_an_outage_in_the_middle_of_a_search_loses_nothing(server: Server, here: Path) -> None:
+    told: list[str] = []
+
+    def wait_until_missed() -> None:
+        while not told:
+            time.sleep(0.05)
+        server.start()
+
+    during = During({5: server.kill, 7: wait_until_missed})
+    search = begin(here, server, "outage", during, told)
+    assert search.status == "FINISHED"
+    assert during.trained == UNITS
+    check_whole(server, "outage")
+    assert "cannot be written" in told[0]
+    assert told[-1] == "the tracking store has all that was kept for it."
+    assert SECRET not in "".join(told)
+
+
+class Dies(BaseException):
+    """The end of a process."""
+
+
+def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
+    server: Server,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(courier, "PATIENCE_S", 0.5)
+    told: list[str] = []
+    during = During({5: server.kill})
+    with pytest.raises(NotDelivered) as hit:
+        begin(here, server, "away", during, told)
+    assert during.trained == UNITS
+    line = str(hit.value)
+    (home,) = (here / ".imdbtune").iterdir()
+    assert f"imdbtune sync {home.name}" in line
+    assert len(line.splitlines()) == 1
+    assert SECRET not in line + (home / "about.json").read_text()
+    server.start()
+    server.wait()
+    note, count = Spool.note, Counter[str]()
+
+    def deadly(spool: Spool, key: str, delivered: Any) -> None:
+        """Dies after each third call that was made, before it is noted."""
+        count["calls"] += 1
+        if count["calls"] % 3 == 0:
+            raise Dies
+        note(spool, key, delivered)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "note", deadly)
+        for _ in range(6):
+            with pytest.raises(Dies):
+                api.sync(uri=server.uri)
+    for told_of in ("writes brought in", "nothing was missing"):
+        monkeypatch.setattr(sys, "argv", ["imdbtune", "sync", "--tracking-uri", server.uri])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        assert told_of in capsys.readouterr().out
+    check_whole(server, "away")

@@ -1,0 +1,272 @@
+"""Writes on their way to MLflow: on a full disk, from searches at once, made twice, cut off."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imdbtune import api, durable, results, tracking
+from imdbtune.config import SearchConfig
+from imdbtune.courier import Courier, delivering
+from imdbtune.delivery import deliver
+from imdbtune.durable import append_line, read_lines
+from imdbtune.errors import DiskFull
+from imdbtune.home import Home
+from imdbtune.params import TrialParams
+from imdbtune.results import Search
+from imdbtune.spool import Spool
+from imdbtune.store import connect
+from imdbtune.tracking import SearchRun, TrialRun
+from imdbtune.trial import TrialSpec
+from tests.killing import start_forked
+from tests.support import (
+    Stub,
+    isolate,
+    make_config,
+    new_store,
+    run_search,
+    stub_metrics,
+    stub_trainer,
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return isolate(monkeypatch, tmp_path)
+
+
+def go_on(here: Path, config: SearchConfig) -> Search:
+    where: dict[str, Any] = {"cache": here / "cache", "folder": here / "runs"}
+    return api.resume(uri=config.tracking.uri, workers=0, trainer=stub_trainer, **where)
+
+
+@contextmanager
+def no_room_beyond(size: int) -> Iterator[None]:
+    """No file can grow beyond so many bytes; what is written up to there stays, as on a disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("room", range(0, 40, 7))
+def test_of_a_line_without_room_nothing_stays(room: int, tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    append_line(path, {"first": 1})
+    size = path.stat().st_size
+    with no_room_beyond(size + room), pytest.raises(OSError, match=r"File too large.*lines") as hit:
+        append_line(path, {"second": "x" * 100})
+    assert durable.is_full(hit.value)
+    assert path.stat().st_size == size
+    append_line(path, {"third": 3})
+    assert [record for record, _ in read_lines(path)] == [{"first": 1}, {"third": 3}]
+
+
+def test_a_search_on_a_full_disk_ends_in_a_line_and_goes_on_when_there_is_room(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full for the spool and the journal from the second trial on."""
+    real = durable.append_line
+    limit = [10**9]
+
+    def append(path: Path, record: Any, sync: bool = True) -> None:
+        with no_room_beyond(limit[0]):
+            real(path, record, sync)
+
+    def fill(spec: TrialSpec) -> None:
+        limit[0] = 20 if spec.params.units == 5 else limit[0]
+
+    monkeypatch.setattr("imdbtune.spool.append_line", append)
+    monkeypatch.setattr("imdbtune.journal.append_line", append)
+    config = make_config(here, space={"units": [4, 5, 6]})
+    with pytest.raises(DiskFull, match="File too large") as hit:
+        run_search(config, here, trainer=Stub(fill))
+    assert len(str(hit.value).splitlines()) == 1
+    limit[0] = 10**9
+    found = go_on(here, config)
+    client = connect(config.tracking.uri)
+    trials = results.read_trials(client, found)
+    assert (found.status, found.metrics["trials_finished"]) == ("FINISHED", 3)
+    assert [(t.params.units, t.status) for t in trials[:3]] == [
+        (units, "FINISHED") for units in (6, 5, 4)
+    ]
+    assert {t.status for t in trials[3:]} <= {"KILLED"}
+
+
+def search_in(folder: Path, name: str, store: str) -> None:
+    """What a search writes, in a process of its own."""
+    client, spool = connect(store), Spool(folder / name)
+    parent = SearchRun.open(client, name, "imdbtune", {}, "search")
+    with delivering(Courier(client, spool, parent.run_id, None, print)):
+        search = replace(parent, client=spool)
+        for number in range(8):
+            params = TrialParams(units=4 + number)
+            trial = TrialRun(spool, search.start_trial(f"{number:04}", params, {}))
+            for epoch in (1, 2, 3):
+                trial.log_epoch(0, stub_metrics(TrialSpec(params, folder, folder), epoch))
+            trial.end("FINISHED")
+
+
+def test_two_searches_write_to_one_new_store_at_once(here: Path) -> None:
+    store = f"sqlite:///{here / 'shared.db'}"
+    names = ("one", "other")
+    processes = [start_forked(search_in, here, name, store) for name in names]
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    client = connect(store)
+    for name in names:
+        search = results.find_search(client, name)
+        trials = results.read_trials(client, search)
+        assert (search.status, [t.status for t in trials]) == ("FINISHED", ["FINISHED"] * 8)
+        for trial in trials:
+            assert len(results.read_history(client, trial.run_id)) == 3
+
+
+def begun_trial(here: Path) -> tuple[Any, Spool, SearchRun, TrialRun]:
+    client, spool = connect(new_store(here)), Spool(here / "spool")
+    parent = SearchRun.open(client, "tiny", "imdbtune", {}, "search")
+    search = SearchRun(spool, parent.run_id, parent.experiment_id, parent.tags)
+    trial = TrialRun(spool, search.start_trial("0000", TrialParams(), {}))
+    return client, spool, parent, trial
+
+
+def test_calls_that_are_made_twice_come_out_as_made_once(here: Path) -> None:
+    client, spool, parent, trial = begun_trial(here)
+    trial.log({"loss": float("nan"), "accuracy": 0.5}, step=1)
+    trial.end("FINISHED")
+    for _ in range(2):
+        assert deliver(client, spool, parent.run_id, {}) == 4
+        (spool.folder / trial.run_id / "delivered.json").unlink()
+    (run,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
+    assert run.info.status == "FINISHED"
+    for name in ("loss", "accuracy"):
+        assert len(client.get_metric_history(run.info.run_id, name)) == 1
+
+
+def test_the_end_of_a_search_waits_for_what_its_trials_were_told(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial and the search end while the trial's calls are being made."""
+    client, spool, parent, trial = begun_trial(here)
+    search = replace(parent, client=spool)
+    sizes = Spool.size
+
+    def end_both(spool: Spool, key: str) -> int:
+        size = sizes(spool, key)
+        if key == trial.run_id:
+            trial.end("FINISHED")
+            search.end("FINISHED")
+        return size
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "size", end_both)
+        deliver(client, spool, parent.run_id, {})
+    assert client.get_run(parent.run_id).info.status == "RUNNING"
+    deliver(client, spool, parent.run_id, {})
+    (ended,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
+    statuses = {run.info.status for run in (ended, client.get_run(parent.run_id))}
+    assert statuses == {"FINISHED"}
+
+
+def test_what_a_killed_trial_still_says_is_not_passed_on(here: Path) -> None:
+    client, spool, parent, trial = begun_trial(here)
+    trial.end("KILLED", "the search was cut off")
+    trial.log({"loss": 0.5}, step=2)
+    trial.end("FINISHED")
+    deliver(client, spool, parent.run_id, {})
+    run = client.get_run(spool.delivered(trial.run_id).run_id)
+    assert (run.info.status, dict(run.data.metrics)) == ("KILLED", {})
+    assert spool.is_delivered()
+
+
+def test_a_run_that_was_deleted_holds_up_no_other(here: Path) -> None:
+    client, spool, parent, trial = begun_trial(here)
+    deliver(client, spool, parent.run_id, {})
+    client.delete_run(spool.delivered(trial.run_id).run_id)
+    search = SearchRun(spool, parent.run_id, parent.experiment_id, parent.tags)
+    other = TrialRun(spool, search.start_trial("0001", TrialParams(), {}))
+    for run in (trial, other):
+        run.log({"loss": 0.5}, step=1)
+    with pytest.raises(Exception, match="must be in the 'active' state"):
+        deliver(client, spool, parent.run_id, {})
+    assert client.get_run(spool.delivered(other.run_id).run_id).data.metrics == {"loss": 0.5}
+
+
+class Dies(BaseException):
+    """The end of a process."""
+
+
+def die(home: Home, run_id: str) -> Home:
+    raise Dies
+
+
+def test_a_search_that_died_as_its_run_was_made_is_gone_on_with(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(here, space={"units": [4, 5]})
+    with monkeypatch.context() as patch:
+        patch.setattr(Home, "renamed", die)
+        patch.setattr(Home, "discard", lambda home: None)
+        with pytest.raises(Dies):
+            run_search(config, here)
+    client = connect(config.tracking.uri)
+    dead = results.find_search(client)
+    assert (dead.status, client.get_run(dead.run_id).data.params) == ("RUNNING", {})
+    found = go_on(here, config)
+    assert (found.run_id, found.status) == (dead.run_id, "FINISHED")
+    assert len(results.read_trials(client, found)) == 2
+    assert client.get_run(found.run_id).data.params["tuner.kind"] == "grid"
+    assert [path.name for path in (here / "runs").iterdir()] == [dead.run_id]
+
+
+def test_a_home_whose_run_was_never_made_goes_away(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(here, space={"units": [4]})
+    with monkeypatch.context() as patch:
+        patch.setattr(SearchRun, "open", lambda *arguments: die(*arguments[:2]))
+        patch.setattr(Home, "discard", lambda home: None)
+        with pytest.raises(Dies):
+            run_search(config, here)
+    assert len(list((here / "runs").iterdir())) == 1
+    _, search = run_search(config, here)
+    assert [path.name for path in (here / "runs").iterdir()] == [search.run_id]
+
+
+def test_runs_that_have_not_ended_are_open(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    search = SearchRun(spool, "parent", "0", {})
+    keys = [search.start_trial(f"{number:04}", TrialParams(), {}) for number in range(3)]
+    TrialRun(spool, keys[0]).end("FINISHED")
+    TrialRun(spool, keys[0]).log({"test_loss": 0.5})
+    search.log(tags={"about": "films"})
+    assert spool.open_runs() == sorted([*keys[1:], "parent"])
+    search.stop_trials("interrupted")
+    assert spool.open_runs() == ["parent"]
+
+
+@pytest.mark.parametrize("torn", [b'{"call": "log_ba', bytes(40), b'{"call":' + bytes(40) + b"\n"])
+def test_what_a_power_failure_has_torn_is_none(torn: bytes, tmp_path: Path) -> None:
+    """Of a trial that was under way, whose calls had not been written through."""
+    spool = Spool(tmp_path)
+    run = TrialRun(spool, "run")
+    run.log({"loss": 0.5})
+    whole = spool.size("run")
+    with (tmp_path / "run" / "calls.jsonl").open("ab") as file:
+        file.write(torn)
+    assert len(list(spool.left("run"))) == 1
+    run.end("KILLED")
+    assert [call["call"] for call, _ in spool.left("run")] == ["log_batch", "set_terminated"]
+    assert spool.size("run") > whole
+    with (tmp_path / "run" / "calls.jsonl").open("ab") as file:
+        file.write(torn.strip() + b"\n")
+    assert spool.open_runs() == []
