@@ -25,8 +25,8 @@ class Journal:
     path: Path
 
     def append(self, event: Event) -> None:
-        """Write one event through to the disk."""
-        append_line(self.path, event)
+        """Write one event through to the disk; ``asked`` with ``started``, which follows it."""
+        append_line(self.path, event, sync=event.get("event") != "asked")
 
     def read(self) -> list[Event]:
         """All events; a last line that a crash has cut or emptied is none.

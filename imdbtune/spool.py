@@ -148,10 +148,12 @@ class Spool:
 
     def open_runs(self) -> list[str]:
         """The runs that have not ended, as far as the spool knows."""
-        return [key for key in self.runs() if not self._has_ended(key)]
+        return [key for key in self.runs() if self._is_open(key)]
 
-    def _has_ended(self, key: str) -> bool:
-        return any(call["call"] == "set_terminated" for call, _ in read_lines(self._calls(key)))
+    def _is_open(self, key: str) -> bool:
+        """Of a run whose first call a crash has torn, MLflow will never hear."""
+        calls = [call["call"] for call, _ in read_lines(self._calls(key))]
+        return bool(calls) and "set_terminated" not in calls
 
     def rename(self, key: str, run_id: str) -> None:
         """Call a run by its id, of which something was said before it had one."""

@@ -249,6 +249,9 @@ def test_runs_that_have_not_ended_are_open(tmp_path: Path) -> None:
     TrialRun(spool, keys[0]).end("FINISHED")
     TrialRun(spool, keys[0]).log({"test_loss": 0.5})
     search.log(tags={"about": "films"})
+    torn = tmp_path / "torn" / "calls.jsonl"
+    torn.parent.mkdir()
+    torn.write_bytes(b'{"call": "create_r')
     assert spool.open_runs() == sorted([*keys[1:], "parent"])
     search.stop_trials("interrupted")
     assert spool.open_runs() == ["parent"]
