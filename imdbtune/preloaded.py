@@ -8,13 +8,15 @@ import gc
 
 import distributed
 import keras
+import matplotlib.backends.backend_agg
 import mlflow.keras
 import mlflow.models
+import mlflow.pyfunc
 import tensorflow as tf
 
 from imdbtune import plots, tracking, training
 
-__all__ = ["distributed", "keras", "mlflow", "plots", "tf", "tracking", "training"]
+__all__ = ["distributed", "keras", "matplotlib", "mlflow", "plots", "tf", "tracking", "training"]
 
 # What is there now stays: collecting garbage would write to, and so copy, the shared memory.
 gc.collect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,13 @@ import pytest
 
 from imdbtune import forking
 from imdbtune.cluster import open_cluster, thread_environment
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_fork_server() -> None:
+    """This process has one; another test may have had other modules imported in it."""
+    forkserver._forkserver._stop()
+
 
 pytestmark = pytest.mark.skipif(forking.method() != "forkserver", reason="no fork server here")
 

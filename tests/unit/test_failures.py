@@ -455,9 +455,16 @@ def test_in_this_process_a_time_limit_ends_a_trial_after_an_epoch(here: Path) ->
     executor = InProcess(told.append, clock=lambda: 60.0 * len(told))  # a minute an epoch
     for trial_id, minutes in (("0000", 1.5), ("0001", 4.0), ("0002", 0.0)):
         run_id = search.start_trial(trial_id, TrialParams(), {})
-        uri = str(search.client.tracking_uri)
-        job = TrialJob(trial_id, _spec(here), uri, run_id, log_model=False, trainer=stub_trainer)
-        executor.submit(replace(job, timeout_minutes=minutes))
+        job = TrialJob(
+            trial_id,
+            _spec(here),
+            search.client,  # what stands in for a spool here
+            run_id,
+            log_model=False,
+            trainer=stub_trainer,
+            timeout_minutes=minutes,
+        )
+        executor.submit(job)
     outcomes = {job.trial_id: outcome for job, outcome in executor.done(0)}
     assert isinstance(outcomes["0000"], TrialFailure)
     assert outcomes["0000"].reason == "took longer than 1.5 minutes"
