@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +98,24 @@ def is_uri(model: str) -> bool:
     return model.startswith(URIS)
 
 
+def _location(client: MlflowClient, uri: str) -> str:
+    """Where the files of a ``models:/`` URI are; MLflow itself would ask its default store."""
+    if not uri.startswith("models:"):
+        return uri
+    named = uri.removeprefix("models:").strip("/")
+    name, at, alias = named.partition("@")
+    if at:
+        version = client.get_model_version_by_alias(name, alias).version
+    else:
+        name, slash, version = named.rpartition("/")
+        if not slash:
+            return str(client.get_logged_model(named).artifact_location)
+        if version == "latest":
+            known = client.get_registered_model(name).latest_versions
+            version = max(int(latest.version) for latest in known)
+    return _location(client, str(client.get_model_version_download_uri(name, str(version))))
+
+
 def fetch(client: MlflowClient, uri: str, folder: Path) -> Path:
     """Download the model that ``models:/`` or ``runs:/`` names into ``folder``.
 
@@ -107,10 +124,9 @@ def fetch(client: MlflowClient, uri: str, folder: Path) -> Path:
     """
     from mlflow.artifacts import download_artifacts
 
-    registry = os.environ.get("MLFLOW_REGISTRY_URI") or client.tracking_uri
-    where = {"dst_path": str(folder), "tracking_uri": client.tracking_uri, "registry_uri": registry}
+    where = {"dst_path": str(folder), "tracking_uri": client.tracking_uri}
     try:
-        return Path(download_artifacts(artifact_uri=uri, **where))
+        return Path(download_artifacts(artifact_uri=_location(client, uri), **where))
     except Exception as error:  # MLflow's errors, and those of what it asks
         raise UserError(
             f"no model {shown(uri)} in {hide_secrets(str(client.tracking_uri))} "
