@@ -99,7 +99,9 @@ def is_uri(model: str) -> bool:
 
 
 def _location(client: MlflowClient, uri: str) -> str:
-    """Where the files of a ``models:/`` URI are; MLflow itself would ask its default store."""
+    """Where the files of a URI are; MLflow itself would ask its default store."""
+    if uri.startswith("runs:"):
+        return _location_in_run(client, *uri.removeprefix("runs:").strip("/").partition("/")[::2])
     if not uri.startswith("models:"):
         return uri
     named = uri.removeprefix("models:").strip("/")
@@ -114,6 +116,16 @@ def _location(client: MlflowClient, uri: str) -> str:
             known = client.get_registered_model(name).latest_versions
             version = max(int(latest.version) for latest in known)
     return _location(client, str(client.get_model_version_download_uri(name, str(version))))
+
+
+def _location_in_run(client: MlflowClient, run_id: str, path: str) -> str:
+    """A model that was logged by this name, else an artifact of the run."""
+    run = client.get_run(run_id)
+    for output in run.outputs.model_outputs if run.outputs else []:
+        model = client.get_logged_model(output.model_id)
+        if model.name == path:
+            return str(model.artifact_location)
+    return f"{run.info.artifact_uri}/{path}"
 
 
 def fetch(client: MlflowClient, uri: str, folder: Path) -> Path:
