@@ -182,7 +182,12 @@ def as_dataset(
     made = tf.data.Dataset.from_generator(
         lambda: batches.epoch(rng and rng.spawn(1)[0], word_dropout), output_signature=signature
     )
-    return made.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)
+    made = made.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)
+    options = tf.data.Options()
+    # Nothing here is to be tuned, and the end of a training waits for the tuner's thread, which
+    # sleeps for up to a minute.
+    options.autotune.enabled = False
+    return made.with_options(options)
 
 
 class Recorder(keras.callbacks.Callback):
