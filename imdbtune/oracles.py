@@ -7,10 +7,10 @@ disk here; :mod:`imdbtune.journal` does.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from imdbtune.config import SearchConfig
+from imdbtune.tuner_library import keras_tuner
 
 # Keras Tuner takes seed 0 for "no seed" and draws one.
 SEED_OFFSET = 1
@@ -18,11 +18,8 @@ SEED_OFFSET = 1
 
 def make_oracle(config: SearchConfig) -> Any:
     """The oracle of a search, knowing its space, budget and seed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import keras_tuner
-        from keras_tuner import oracles
-
+    library = keras_tuner()
+    oracles = library.oracles
     kinds = {
         "random": oracles.RandomSearchOracle,
         "grid": oracles.GridSearchOracle,
@@ -31,7 +28,7 @@ def make_oracle(config: SearchConfig) -> Any:
     }
     direction = "max" if config.tuner.objective == "val_accuracy" else "min"
     arguments: dict[str, Any] = {
-        "objective": keras_tuner.Objective(config.tuner.objective, direction),
+        "objective": library.Objective(config.tuner.objective, direction),
         "hyperparameters": config.space.hyperparameters(),
         "tune_new_entries": False,
         "allow_new_entries": False,
@@ -48,21 +45,21 @@ def make_oracle(config: SearchConfig) -> Any:
 
 
 def _in_memory(kind: type[Any]) -> type[Any]:
-    import keras_tuner
+    oracles = keras_tuner().oracles
 
     class InMemory(kind):
         """An oracle that writes no files; whether failures end a search is not its to say."""
 
         def populate_space(self, trial_id: str) -> Any:
             """The next values; a grid's do not wait for the trial before them to end."""
-            if isinstance(self, keras_tuner.oracles.HyperbandOracle):
+            if isinstance(self, oracles.HyperbandOracle):
                 answer = _promoted(self, trial_id) or super().populate_space(trial_id)
                 if answer["status"] == "RUNNING":
                     return answer
                 _leave_empty(self)
                 return _promoted(self, trial_id) or answer
             answer = super().populate_space(trial_id)
-            if isinstance(self, keras_tuner.oracles.GridSearchOracle) and answer["values"]:
+            if isinstance(self, oracles.GridSearchOracle) and answer["values"]:
                 self._populate_next.append(trial_id)
             return answer
 

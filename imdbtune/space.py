@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.params import PARAMETERS, Scalar, TrialParams
+from imdbtune.tuner_library import keras_tuner
 
 if TYPE_CHECKING:
-    import keras_tuner
+    from keras_tuner import HyperParameters
 
 
 @dataclass(frozen=True)
@@ -175,16 +176,15 @@ class SearchSpace:
             kinds.setdefault(tuple(value in values for values in asked), []).append(value)
         return ((values[0], len(values)) for values in kinds.values())
 
-    def hyperparameters(self) -> keras_tuner.HyperParameters:
+    def hyperparameters(self) -> HyperParameters:
         """The searched dimensions as Keras Tuner's entries, each inside its conditions."""
-        import keras_tuner
-        from keras_tuner.src.engine.conditions import Parent
-
-        hp = keras_tuner.HyperParameters()
+        library = keras_tuner()
+        parent_is = library.src.engine.conditions.Parent
+        hp = library.HyperParameters()
         for dimension in self.searched:
             # conditional_scope() nests only where each parent hangs on all those before it.
             hp._conditions = [
-                Parent(parent, list(values))
+                parent_is(parent, list(values))
                 for parent, values in dimension.when
                 if parent not in self.constants
             ]
@@ -201,7 +201,7 @@ def _is_active(dimension: Dimension, chosen: Mapping[str, Scalar]) -> bool:
     return all(chosen.get(parent) in values for parent, values in dimension.when)
 
 
-def _register(hp: keras_tuner.HyperParameters, dimension: Dimension) -> None:
+def _register(hp: HyperParameters, dimension: Dimension) -> None:
     steps = dimension.grid() if dimension.step and not dimension.is_int else None
     if dimension.values or steps:  # Keras Tuner loses count where steps of floats are inexact
         hp.Choice(dimension.name, list(dimension.values or steps or ()))

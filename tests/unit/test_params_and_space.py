@@ -10,6 +10,7 @@ from imdbtune.errors import UserError
 from imdbtune.params import PARAMETERS, TrialParams, check_value
 from imdbtune.space import Dimension, SearchSpace
 from imdbtune.space_parser import parse_flag, parse_space
+from imdbtune.tuner_library import keras_tuner
 
 CELLS = ("simple_rnn", "lstm", "gru")
 
@@ -103,11 +104,9 @@ SIZES = (1, 1, 4, 8, 24, 4, 4, 2, 4, 14, 5, 6)
 
 def searched_exhaustively(space: SearchSpace, folder: Path) -> list[TrialParams]:
     """All that Keras Tuner's grid search tries."""
-    import keras_tuner
-    from keras_tuner.oracles import GridSearchOracle
-
-    oracle = GridSearchOracle(
-        objective=keras_tuner.Objective("score", "max"),
+    library = keras_tuner()
+    oracle = library.oracles.GridSearchOracle(
+        objective=library.Objective("score", "max"),
         max_trials=1000,
         hyperparameters=space.hyperparameters(),
         tune_new_entries=False,
