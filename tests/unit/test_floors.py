@@ -59,8 +59,8 @@ FLOORS = {
         "api",
     ],
     "6 command line": [
-        "cli.chatter cli.options cli.quick cli.tables",
-        "cli.progress",
+        "cli.chatter cli.options cli.output cli.completion cli.quick cli.tables",
+        "cli.progress cli.command",
         "cli.search cli.train cli.reproduce cli.best cli.compare cli.report cli.ui cli.predict "
         "cli.data cli.summary cli.sync",
         "cli.app",
