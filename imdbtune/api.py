@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from imdbtune.data.corpus import Corpus
+    from imdbtune.doctor import Check
     from imdbtune.predict import Prediction, Predictor
     from imdbtune.registry import Version
     from imdbtune.reproduction import Reproduction
@@ -771,3 +772,13 @@ def _predictor(model: str, model_format: str, uri: str, cache: Path | None) -> P
         words = open_trial_corpus(trial, cache).word_index()
         padded = trial.tags.get(tracking.BATCHING) == "padded"
         return Predictor.of_file(folder / "data", trial.params, words, padded)
+
+
+def doctor(*, uri: str = "", cache: Path | None = None) -> Iterator[Check]:
+    """Checks of this machine, one after the other: versions, cores, disk, store, data, tools.
+
+    Each has a ``state``: ``ok``, ``warning``, or ``problem`` where imdbtune cannot be used.
+    """
+    from imdbtune.doctor import examine
+
+    return examine(uri, cache or default_cache())

@@ -15,6 +15,7 @@ from imdbtune.cli import (
     best,
     compare,
     data,
+    doctor,
     predict,
     report,
     reproduce,
@@ -31,13 +32,16 @@ from imdbtune.store import scrubbed
 app = Commands(
     name="imdbtune",
     help="Tracked hyperparameter search for recurrent text models on the IMDB reviews.",
-    epilog=f"{EXIT_CODES} See docs/ or a command's --help for more.",
+    epilog=f"{EXIT_CODES} Each command has --help with examples.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (search, train, reproduce, best, compare, report, ui, predict, data, summary, sync)
+COMMANDS = (
+    *(search, train, reproduce, best, compare, report),
+    *(ui, predict, data, summary, sync, doctor),
+)
 for command in COMMANDS:
     command.register(app)
 

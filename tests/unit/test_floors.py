@@ -53,7 +53,7 @@ FLOORS = {
         "export.numpy_format export.verify",
         "export.mlflow_format",
         "export.formats",
-        "predict",
+        "predict doctor",
     ],
     "5 Python API": [
         "api",
@@ -62,7 +62,7 @@ FLOORS = {
         "cli.chatter cli.options cli.output cli.completion cli.quick cli.tables",
         "cli.progress cli.command",
         "cli.search cli.train cli.reproduce cli.best cli.compare cli.report cli.ui cli.predict "
-        "cli.data cli.summary cli.sync",
+        "cli.data cli.summary cli.sync cli.doctor",
         "cli.app",
         "__main__",
     ],
