@@ -23,12 +23,13 @@ from packaging.requirements import Requirement
 
 from imdbtune.data.imdb import KERAS_FILES, imdb_folder
 from imdbtune.errors import UserError
-from imdbtune.store import connect, hide_secrets, resolve_uri
+from imdbtune.store import connect_existing, hide_secrets, resolve_uri
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 GIB = 2**30
 LITTLE_DISK, LITTLE_MEMORY = 2 * GIB, 2 * GIB
 PATIENCE_S = 60
+LOCK_S = 5.0
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -207,16 +208,18 @@ def store(uri: str) -> Check:
 
 
 def _probe(resolved: str) -> None:
-    """Make a run and delete it; of an SQLite file only the lock is taken."""
+    """Make a run and delete it into the bin; of an SQLite file only the lock is taken."""
     if resolved.startswith("sqlite:"):
         import sqlite3
 
-        connect(resolved)
-        with closing(sqlite3.connect(resolved.removeprefix("sqlite:///"), timeout=5)) as database:
+        connect_existing(resolved)
+        with closing(
+            sqlite3.connect(resolved.removeprefix("sqlite:///"), timeout=LOCK_S)
+        ) as database:
             database.execute("BEGIN IMMEDIATE")
             database.rollback()
         return
-    client = connect(resolved)
+    client = connect_existing(resolved)
     experiment = client.search_experiments(max_results=1)[0]
     run = client.create_run(experiment.experiment_id, run_name="imdbtune doctor")
     client.set_terminated(run.info.run_id)

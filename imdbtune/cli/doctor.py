@@ -12,8 +12,9 @@ from imdbtune.errors import harmless
 
 HELP = """Check that this machine is fit, and say what to do if not.
 
-Versions, cores, memory, disk, tracking store, reviews and tools are looked at. Each check is ok, a warning, or a problem, then with what to do. The exit code is 1 if there is a
-problem. Nothing is left behind in the tracking store.
+Versions, cores, memory, disk, tracking store, reviews and tools are looked at. The exit code is 1
+if there is a problem, 0 if all is well or there are warnings. An SQLite store is left as it is; on
+a server a run is made, and deleted into its bin.
 
 Examples:
 

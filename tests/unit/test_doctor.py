@@ -86,7 +86,27 @@ def test_a_store_that_is_missing_will_be_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_that_is_locked_or_none_is_a_problem(tmp_path: Path) -> None:
+def test_another_sqlite_file_is_a_problem_and_gets_no_tables(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "films.db") as database:
+        database.execute("CREATE TABLE films (title TEXT)")
+    before = (tmp_path / "films.db").read_bytes()
+    assert doctor.store(f"sqlite:///{tmp_path}/films.db").state == PROBLEM
+    assert (tmp_path / "films.db").read_bytes() == before
+    database.close()
+
+
+def test_a_locked_store_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = new_store(tmp_path)
+    monkeypatch.setattr(doctor, "LOCK_S", 0.1)
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("BEGIN IMMEDIATE")
+        check = doctor.store(uri)
+    database.close()
+    assert check.state == PROBLEM
+    assert "locked" in check.found
+
+
+def test_what_is_no_store_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("these are no tables")
     assert doctor.store(f"sqlite:///{tmp_path}/text.db").state == PROBLEM
     assert doctor.store("nonsense").state == PROBLEM
