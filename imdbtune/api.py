@@ -19,6 +19,7 @@ from imdbtune.cluster import await_workers, cpu_count, open_cluster, training_en
 from imdbtune.comparison import Comparison, compare_searches
 from imdbtune.config import SearchConfig
 from imdbtune.courier import REQUEST_S, Courier, delivering
+from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus
 from imdbtune.errors import SearchAborted, UserError, shown
 from imdbtune.home import Home, home_of, homes, new_home, take_up_cut_off
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from imdbtune.data.corpus import Corpus
+    from imdbtune.doctor import Check
     from imdbtune.predict import Prediction, Predictor
     from imdbtune.registry import Version
     from imdbtune.reproduction import Reproduction
@@ -103,8 +105,9 @@ def search(
         workers: processes, each with one thread; ``None``: one a core; 0: in this process.
         cache: folder of the converted corpora.
         folder: folder for what a search needs while it runs; default ``.imdbtune`` here.
-        listener: called with what happens: ``notice``, ``opened``, ``started``, ``epoch``,
-            ``retried``, ``ended``, ``exhausted``; of a search that goes on also ``resumed``.
+        listener: called with what happens: ``download``, ``notice``, ``opened``, ``started``,
+            ``epoch``, ``retried``, ``ended``, ``exhausted``; of a search that goes on also
+            ``resumed``.
         trainer: instead of :func:`imdbtune.training.train_trial`.
 
     Raises:
@@ -114,11 +117,7 @@ def search(
     """
     resolved = plan(config, workers)
     environment = _begin_workers(resolved, cache)
-    corpus = open_corpus(
-        config.data.source,
-        cache or default_cache(),
-        lambda text: listener("notice", {"text": text}),
-    )
+    corpus = _open_corpus(config.data.source, cache, listener)
     client = connect(resolved.store, _teller(listener))
     facts = corpus_facts(corpus, config.data.source)
     base = _base(folder)
@@ -183,11 +182,7 @@ def resume(
         config = changed_config(before, home.journal, {**overrides, **where})
         resolved = plan(config, workers)
         environment = _begin_workers(resolved, cache)
-        corpus = open_corpus(
-            config.data.source,
-            cache or default_cache(),
-            lambda text: listener("notice", {"text": text}),
-        )
+        corpus = _open_corpus(config.data.source, cache, listener)
         check_corpus(corpus, found.tags, found.name)
         agreed = reconcile(client, found, home.journal, config.tuner.retries)
         note_limits(home.journal, before, config)
@@ -195,6 +190,15 @@ def resume(
         return _drive(
             resolved, client, parent, home, corpus, listener, trainer, environment, agreed
         )
+
+
+def _open_corpus(source: str, cache: Path | None, listener: Listener) -> Corpus:
+    """The corpus; the listener is told what is used instead of it, and how far a download is."""
+
+    def progress(name: str, done: int, total: int) -> None:
+        listener("download", {"name": name, "done": done, "total": total})
+
+    return open_corpus(source, cache or default_cache(), _teller(listener), progress)
 
 
 def _set_environment(cache: Path | None) -> dict[str, str]:
@@ -377,11 +381,7 @@ def train(
         names = ", ".join(d.name for d in config.space.searched)
         raise UserError(f"{config.name} leaves {names} open; fix them, or run imdbtune search.")
     store = resolve_uri(config.tracking.uri)
-    corpus = open_corpus(
-        config.data.source,
-        cache or default_cache(),
-        lambda text: listener("notice", {"text": text}),
-    )
+    corpus = _open_corpus(config.data.source, cache, listener)
     client = connect(store, _teller(listener))
     facts = corpus_facts(corpus, config.data.source)
     settings = {**_training_settings(config), "epochs": config.training.epochs}
@@ -465,9 +465,7 @@ def reproduce(
     original, settings = stages[-1].trial, stages[-1].settings
     source = data or original.tags.get(tracking.CORPUS, "")
     check_source(source)
-    corpus = open_corpus(
-        source, cache or default_cache(), lambda text: listener("notice", {"text": text})
-    )
+    corpus = _open_corpus(source, cache, listener)
     check_corpus(corpus, original.tags, original.name)
     facts = corpus_facts(corpus, source)
     tags = tracking.common_tags(facts, {**settings, "reproduces": run_id})
@@ -637,10 +635,12 @@ def check_corpus(corpus: Corpus, tags: Mapping[str, str], name: str) -> None:
         )
 
 
-def evaluate(trial: Trial, *, uri: str = "", cache: Path | None = None) -> dict[str, float]:
+def evaluate(
+    trial: Trial, *, uri: str = "", cache: Path | None = None, progress: Progress | None = None
+) -> dict[str, float]:
     """Loss and accuracy on the corpus's test reviews, logged on the trial's run, once.
 
-    A later call returns what is logged.
+    A later call returns what is logged. ``progress`` is told how many reviews are done.
     """
     logged = {k: v for k, v in trial.metrics.items() if k in ("test_accuracy", "test_loss")}
     if len(logged) == 2:
@@ -652,7 +652,7 @@ def evaluate(trial: Trial, *, uri: str = "", cache: Path | None = None) -> dict[
     with tempfile.TemporaryDirectory() as folder:
         model = results.fetch_model(client, trial, Path(folder))
         padded = trial.tags.get(tracking.BATCHING) == "padded"
-        metrics = evaluate_model(model, corpus.test, trial.params, padded)
+        metrics = evaluate_model(model, corpus.test, trial.params, padded, progress)
     tracking.Run(client, trial.run_id).log(metrics)
     return metrics
 
@@ -666,11 +666,12 @@ def export(
     overwrite: bool = False,
     extra: Mapping[str, float] | None = None,
     formats: Sequence[str] = ("keras",),
+    progress: Progress | None = None,
 ) -> Path:
     """Write a trial's model with its vocabulary, metadata and README to ``folder``.
 
     Each of the ``formats`` is opened again in a fresh process without this package, and has to
-    answer to real reviews as Keras does.
+    answer to real reviews as Keras does. ``progress`` is told how many steps are done.
 
     Raises:
         UserError: the model or the corpus is not to be had, the folder cannot be written, or the
@@ -700,10 +701,17 @@ def export(
         model = results.fetch_model(client, trial, Path(scratch))
         trained = Trained(model, trial.params, masked=batching != "padded")
         texts = sample_texts(corpus.train, words)
-        return export_model(trained, formats, words, texts, metadata, folder, overwrite)
+        return export_model(trained, formats, words, texts, metadata, folder, overwrite, progress)
 
 
-def register(trial: Trial, name: str, *, uri: str = "", cache: Path | None = None) -> Version:
+def register(
+    trial: Trial,
+    name: str,
+    *,
+    uri: str = "",
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Version:
     """Register a trial's model in MLflow, as one that takes raw text, and make it the champion.
 
     Raises:
@@ -718,7 +726,8 @@ def register(trial: Trial, name: str, *, uri: str = "", cache: Path | None = Non
     trial = results.read_run(client, trial.run_id)  # with what was logged since, as test figures
     with tempfile.TemporaryDirectory() as scratch:
         target, formats = Path(scratch, "export"), (MLFLOW.name,)
-        folder = export(trial, target, uri=uri, cache=cache, formats=formats)
+        told: dict[str, Any] = {"uri": uri, "cache": cache, "progress": progress}
+        folder = export(trial, target, formats=formats, **told)
         return registry.register(client, trial, name, folder / MODEL)
 
 
@@ -763,3 +772,13 @@ def _predictor(model: str, model_format: str, uri: str, cache: Path | None) -> P
         words = open_trial_corpus(trial, cache).word_index()
         padded = trial.tags.get(tracking.BATCHING) == "padded"
         return Predictor.of_file(folder / "data", trial.params, words, padded)
+
+
+def doctor(*, uri: str = "", cache: Path | None = None) -> Iterator[Check]:
+    """Checks of this machine, one after the other: versions, cores, disk, store, data, tools.
+
+    Each has a ``state``: ``ok``, ``warning``, or ``problem`` where imdbtune cannot be used.
+    """
+    from imdbtune.doctor import examine
+
+    return examine(uri, cache or default_cache())

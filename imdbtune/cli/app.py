@@ -15,6 +15,7 @@ from imdbtune.cli import (
     best,
     compare,
     data,
+    doctor,
     predict,
     report,
     reproduce,
@@ -24,21 +25,23 @@ from imdbtune.cli import (
     train,
     ui,
 )
+from imdbtune.cli.command import EXIT_CODES, Commands
 from imdbtune.errors import ImdbtuneError, UserError, harmless, shown
 from imdbtune.store import scrubbed
 
-EPILOG = "Exit codes: 0 done, 1 ended without success, 2 wrong input, 130 interrupted."
-
-app = typer.Typer(
+app = Commands(
     name="imdbtune",
     help="Tracked hyperparameter search for recurrent text models on the IMDB reviews.",
-    epilog=EPILOG,
+    epilog=f"{EXIT_CODES} Each command has --help with examples.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "IMDBTUNE"},
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (search, train, reproduce, best, compare, report, ui, predict, data, summary, sync)
+COMMANDS = (
+    *(search, train, reproduce, best, compare, report),
+    *(ui, predict, data, summary, sync, doctor),
+)
 for command in COMMANDS:
     command.register(app)
 
@@ -60,18 +63,16 @@ def options(
 
 def main() -> None:
     """Run the command line and exit with the code that the outcome calls for."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="imdbtune")
         if sys.stdout is not None:  # it is None where it was closed
             sys.stdout.flush()
     except TyperException as error:
         if len(sys.argv) == 1:  # the message is the help
             typer.echo(error.format_message(), err=True)
             sys.exit(error.exit_code)
-        said = error.format_message().rstrip(".")
-        sys.exit(_say(f"{said}. See imdbtune --help.", error.exit_code))
+        sys.exit(_say(_usage_message(error), error.exit_code))
     except UserError as error:
         sys.exit(_say(str(error), 2))
     except ImdbtuneError as error:
@@ -89,6 +90,16 @@ def main() -> None:
         typer.echo(scrubbed(traceback.format_exc()), err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_message(error: TyperException) -> str:
+    """What typer found wrong, and where to read on."""
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    path = context.command_path if context is not None else "imdbtune"
+    name = getattr(parameter, "envvar", None)
+    if name and os.environ.get(name):  # typer reads nothing else but flags that are on or off
+        return f"{name} = {shown(os.environ[name])} is not allowed; it is 1 or 0."
+    return f"{error.format_message().rstrip('.')}. See {path} --help."
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imdbtune.cli import options as opt
-from imdbtune.cli.tables import details
+from imdbtune.cli.output import print_json
+from imdbtune.cli.tables import details, in_a_line
 from imdbtune.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,25 +67,24 @@ def best(
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
     as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """See HELP."""
     from imdbtune import api, results
     from imdbtune.cli.chatter import chatter_to_log
+    from imdbtune.cli.progress import stages
 
     found, trial = api.best(search or None, uri=tracking_uri)
     names = _checked(export, formats, overwrite, register)
     if not as_json:
-        typer.echo(details(trial, found))
+        typer.echo(in_a_line(trial) if quiet else details(trial, found))
     uri, kept = tracking_uri, opt.optional_path(cache)
     facts: dict[str, Any] = {"search": found.name, "search_id": found.run_id}
     if export:
         metrics: dict[str, float] = {}
-        with chatter_to_log() as err:
+        with chatter_to_log() as err, stages(err, quiet) as progress:
             if test:
-                if "test_accuracy" not in trial.metrics:
-                    err.write("evaluating on the test reviews ...\n")
-                metrics = api.evaluate(trial, uri=uri, cache=kept)
-            err.write(f"exporting as {', '.join(names)}, and trying each ...\n")
+                metrics = api.evaluate(trial, uri=uri, cache=kept, progress=progress)
             folder = api.export(
                 trial,
                 Path(export),
@@ -95,21 +93,20 @@ def best(
                 overwrite=overwrite,
                 extra=metrics,
                 formats=names,
+                progress=progress,
             )
         checked = _checks(folder)
         facts |= {"export": str(folder), "formats": checked, **metrics}
-        if not as_json:
+        if not (as_json or quiet):
             _tell_export(folder, metrics, checked)
     if register:
-        with chatter_to_log() as err:
-            err.write("registering, and trying it ...\n")
-            version = api.register(trial, register, uri=uri, cache=kept)
+        with chatter_to_log() as err, stages(err, quiet) as progress:
+            version = api.register(trial, register, uri=uri, cache=kept, progress=progress)
         facts |= {"registered": version.uri, "version": version.number}
-        if not as_json:
+        if not (as_json or quiet):
             _tell_registered(version)
     if as_json:
-        json.dump({**facts, **results.as_row(trial), **facts}, sys.stdout)
-        typer.echo()
+        print_json({**facts, **results.as_row(trial), **facts})
 
 
 def _checked(export: str, formats: str, overwrite: bool, register: str) -> tuple[str, ...]:

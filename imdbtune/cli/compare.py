@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imdbtune.cli import options as opt
+from imdbtune.cli.output import print_json
 from imdbtune.cli.quick import uncollected
 from imdbtune.errors import UserError
 
@@ -27,7 +27,7 @@ Examples:
 
   imdbtune compare --where "rnn=gru and maxlen>=200" --sort train_seconds:asc
 
-  imdbtune compare --where "depth in (2,3) or status=failed" --columns name,rnn,depth,reason
+  imdbtune compare --where "status=failed" --columns name,rnn,units,reason
 
   imdbtune compare rnn_types maxlen --csv > trials.csv
 """
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 def compare(
     searches: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SEARCH]...", help="Names or run ids; default the last."),
+        typer.Argument(metavar="SEARCH", help="Names or run ids; default the last."),
     ] = None,
     where: Annotated[
         str, typer.Option("--where", metavar="CONDITION", help="Only trials that meet it.")
@@ -57,6 +57,7 @@ def compare(
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """See HELP."""
     if as_json and as_csv:
@@ -72,7 +73,7 @@ def compare(
         )
     if as_json:
         rows = [{name: row.get(name) for name in compared.columns} for row in compared.rows]
-        typer.echo(json.dumps(rows, indent=1))
+        print_json(rows, indent=1)
     elif as_csv:
         writer = csv.DictWriter(
             sys.stdout, compared.columns, restval="", extrasaction="ignore", lineterminator="\n"
@@ -80,18 +81,18 @@ def compare(
         writer.writeheader()
         writer.writerows(compared.rows)
     else:
-        _tell(compared, bool(columns))
+        _tell(compared, bool(columns), quiet)
 
 
-def _tell(compared: Comparison, chosen: bool) -> None:
-    """A line for each search, and one table of all trials."""
+def _tell(compared: Comparison, chosen: bool, quiet: bool) -> None:
+    """A line for each search, unless quiet, and one table of all trials."""
     from imdbtune.cli import tables
 
-    for search, _ in compared.searches:
+    for search, _ in [] if quiet else compared.searches:
         typer.echo(tables.title(search))
     names = ["search"] if len(compared.searches) > 1 else []
     columns = [*names, *tables.default_columns(compared.varied, compared.objectives)]
     typer.echo(tables.table(compared.rows, compared.columns if chosen else columns))
     trials = sum(len(trials) for _, trials in compared.searches)
-    if len(compared.rows) < trials:
+    if len(compared.rows) < trials and not quiet:
         typer.echo(f"{len(compared.rows):,} of {trials:,} trials")

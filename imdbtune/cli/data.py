@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import typer
 
 from imdbtune.cli import options as opt
+from imdbtune.cli.output import print_json
 
-HELP = """Show which reviews there are: rows, lengths, labels, and where they are cached.
+HELP = """Show which reviews there are, and where they are cached.
 
 Examples:
 
@@ -23,12 +22,17 @@ def register(app: typer.Typer) -> None:
     app.command(help=HELP)(data)
 
 
-def data(source: opt.Data = "auto", cache: opt.Cache = "", as_json: opt.Json = False) -> None:
+def data(
+    source: opt.Data = "auto",
+    cache: opt.Cache = "",
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
     """See HELP."""
-    from imdbtune.cli.progress import download_bar
+    from imdbtune.cli.progress import stages
     from imdbtune.data.sources import default_cache, describe, open_corpus
 
-    with download_bar() as progress:
+    with stages(quiet=quiet) as progress:
         corpus = open_corpus(
             source or "auto",
             opt.optional_path(cache) or default_cache(),
@@ -37,7 +41,10 @@ def data(source: opt.Data = "auto", cache: opt.Cache = "", as_json: opt.Json = F
         )
     facts = describe(corpus)
     if as_json:
-        typer.echo(json.dumps(facts))
+        print_json(facts)
+        return
+    if quiet:
+        typer.echo(facts["title"])
         return
     for key in ("name", "title", "folder", "digest"):
         typer.echo(f"{key:<12}{facts[key]}")

@@ -10,7 +10,6 @@ import typer
 from imdbtune.config import SearchConfig, load_config
 from imdbtune.errors import UserError, shown
 
-Text = Annotated[str, typer.Option()]
 Data = Annotated[
     str, typer.Option("--data", metavar="SOURCE", help="auto, imdb, demo, or PATH/imdb.npz.")
 ]
@@ -45,7 +44,10 @@ Settings = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON for machines on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, without progress.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also where it works, and what libraries say.")
+]
 
 
 def overrides(flags: dict[str, str], settings: list[str] | None) -> dict[str, object]:

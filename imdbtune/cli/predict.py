@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imdbtune.cli import options as opt
+from imdbtune.cli.output import print_json
 from imdbtune.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def predict(
     texts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TEXT...", help="Reviews; - reads one a line from standard input."),
+        typer.Argument(metavar="TEXT", help="Reviews; - reads one a line from standard input."),
     ] = None,
     model: Annotated[
         str,
@@ -76,12 +76,15 @@ def predict(
             uri=tracking_uri,
             cache=opt.optional_path(cache),
         ):
-            typer.echo(_as_json(prediction) if as_json else _as_line(prediction))
+            if as_json:
+                print_json(_as_dict(prediction))
+            else:
+                typer.echo(_as_line(prediction))
 
 
-def _as_json(prediction: Prediction) -> str:
+def _as_dict(prediction: Prediction) -> dict[str, object]:
     facts = {"label": prediction.label, "probability": prediction.probability}
-    return json.dumps({**facts, "text": prediction.text})
+    return {**facts, "text": prediction.text}
 
 
 def _as_line(prediction: Prediction) -> str:

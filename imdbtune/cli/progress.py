@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TextIO
 
 import typer
@@ -14,10 +15,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from imdbtune.cli.chatter import chatter_to_log
+from imdbtune.cli.chatter import chatter_to_log, is_aloud
+from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import counted
 
 Facts = dict[str, Any]
+Done = Callable[[str, int, int], None]  # name, how much is done, how much there is
+EVERY_S = 5.0
 
 
 @contextmanager
@@ -26,14 +30,14 @@ def make_progress(
 ) -> Iterator[Callable[[str, Facts], None]]:
     """A listener for :mod:`imdbtune.api`; while it is open, libraries talk to a log file."""
     with chatter_to_log() as err:
-        if as_json:
-            yield _json_lines
-        elif quiet:
+        if quiet:
             yield lambda kind, facts: _notices_only(err, kind, facts)
+        elif as_json:
+            yield _json_lines
         else:
             console = Console(file=err, highlight=False)
             state = Progress(err)
-            if not console.is_terminal:
+            if not can_be_redrawn(console):
                 yield state
                 return
             with Live(console=console, get_renderable=state.table, refresh_per_second=2) as live:
@@ -41,7 +45,14 @@ def make_progress(
                 yield state
 
 
+def can_be_redrawn(console: Console) -> bool:
+    """Whether it is a terminal that can go back, which nothing else is to write to."""
+    return console.is_terminal and not console.is_dumb_terminal and not is_aloud()
+
+
 def _json_lines(kind: str, facts: Facts) -> None:
+    if kind == "download":
+        return
     plain: Facts = {"event": kind}
     for key, value in facts.items():
         if key == "params":
@@ -50,12 +61,16 @@ def _json_lines(kind: str, facts: Facts) -> None:
             plain["search"] = value.run_id
         elif isinstance(value, (str, int, float, bool)) or value is None:
             plain[key] = value
-    typer.echo(json.dumps(plain))
+    print_json(plain)
 
 
 def _notices_only(err: TextIO, kind: str, facts: Facts) -> None:
     if kind == "notice":
         err.write(facts["text"] + "\n")
+
+
+def _unheard(name: str, done: int, total: int) -> None:
+    """Says nothing."""
 
 
 @dataclass
@@ -74,6 +89,11 @@ class Progress:
     best: tuple[float, str] | None = None
     sign: float = 1.0
     say: Callable[[str], None] | None = None
+    stages: Lines = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Stages are told as everything else is."""
+        self.stages = Lines(self._line)
 
     def __call__(self, kind: str, facts: Facts) -> None:
         """Take note of an event, and say it."""
@@ -87,6 +107,9 @@ class Progress:
 
     def _on_notice(self, facts: Facts) -> None:
         self._line(facts["text"])
+
+    def _on_download(self, facts: Facts) -> None:
+        self.stages(facts["name"], facts["done"], facts["total"])
 
     def _on_opened(self, facts: Facts) -> None:
         self._line(f"data: {facts['corpus'].title}")
@@ -127,7 +150,9 @@ class Progress:
         trial = facts["trial_id"]
         self.last[trial] = facts
         if self.say is None:
-            self._line(f"{self._number(trial)} {self.names.get(trial, trial)} {self._epoch(trial)}")
+            left = "" if trial else self._training_left(facts["epoch"])
+            name = self.names.get(trial, trial)
+            self._line(f"{self._number(trial)} {name} {self._epoch(trial)}{left}")
 
     def _on_retried(self, facts: Facts) -> None:
         trial = facts["trial_id"]
@@ -174,7 +199,13 @@ class Progress:
         if not self.took or to_come <= 0:
             return ""
         left = sum(self.took) / len(self.took) * to_come / self.slots
-        return f"; about {left / 60:.0f} min left" if left >= 90 else f"; about {left:.0f} s left"
+        return f"; about {in_words(left)} left"
+
+    def _training_left(self, epoch: float) -> str:
+        """How long a training by itself will take, if it does not stop early."""
+        to_come = self.limits[""] - epoch
+        left = (time.monotonic() - self.began[""]) / epoch * to_come
+        return f"; about {in_words(left)} left" if to_come > 0 else ""
 
     def table(self) -> Table:
         """The running trials, for a terminal."""
@@ -186,18 +217,47 @@ class Progress:
 
 
 @contextmanager
-def download_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar for downloads, on standard error; nothing where that is no terminal."""
-    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+def stages(err: TextIO | None = None, quiet: bool = False) -> Iterator[Done]:
+    """Follows work whose length is known, by name, done and total: bars, or a line at times."""
+    from rich.progress import Progress as Bars
 
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    console = Console(file=err, stderr=True)
+    if quiet or not can_be_redrawn(console):
+        yield _unheard if quiet else Lines(partial(typer.echo, file=err or sys.stderr))
+        return
+    with Bars(console=console, transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def advance(name: str, done: int, total: int) -> None:
             if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total)
-            bar.update(tasks[name], completed=done)
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
 
         yield advance
+
+
+@dataclass
+class Lines:
+    """Says how far each stage is, and how long it will take; not more often than anyone reads."""
+
+    say: Callable[[str], None]
+    began: dict[str, float] = field(default_factory=dict)
+    said: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        """Take note of where a stage is."""
+        now = time.monotonic()
+        began = self.began.setdefault(name, now)
+        if name not in self.said:
+            self.said[name] = now
+            self.say(f"{name} ...")
+        if now - self.said[name] < EVERY_S or not 0 < done < total:
+            return
+        self.said[name] = now
+        left = in_words((now - began) / done * (total - done))
+        self.say(f"{name}: {done / total:.0%}; about {left} left")
+
+
+def in_words(seconds: float) -> str:
+    """``40 s``, ``3 min``."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

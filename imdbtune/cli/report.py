@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from imdbtune.cli import options as opt
+from imdbtune.cli.output import print_json
 from imdbtune.cli.quick import uncollected
 
-HELP = """Write one page about a search: the answer, how sure it is, figures, failures, all trials.
+HELP = """Write one page about a search: answer, figures, all trials.
 
-The page needs no network and no other file; it can be read on a phone and printed.
+It also says how sure the answer is, what has failed, and how to do it again. It needs no network
+and no other file, and can be read on a phone and printed.
 
 Examples:
 
@@ -30,11 +31,12 @@ def register(app: typer.Typer) -> None:
 
 def report(
     search: Annotated[
-        str, typer.Argument(metavar="[SEARCH]", help="Name or run id; default the last.")
+        str, typer.Argument(metavar="SEARCH", help="Name or run id; default the last.")
     ] = "",
     out: Annotated[str, typer.Option("--out", metavar="FILE", help="The page.")] = "report.html",
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """See HELP."""
     with uncollected():
@@ -42,6 +44,8 @@ def report(
 
         found = api.report(search or None, Path(out), uri=tracking_uri)
     if as_json:
-        typer.echo(json.dumps({"search": found.name, "search_id": found.run_id, "report": out}))
+        print_json({"search": found.name, "search_id": found.run_id, "report": out})
+    elif quiet:
+        typer.echo(out)
     else:
         typer.echo(f"wrote {out}: search {found.name} ({found.run_id})")

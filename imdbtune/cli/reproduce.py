@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imdbtune.cli import options as opt
+from imdbtune.cli.output import print_json
 
 if TYPE_CHECKING:
     from imdbtune.reproduction import Reproduction
 
-HELP = """Train a finished run again from what MLflow holds of it, and compare the two.
+HELP = """Train a finished run again from MLflow's record, and compare.
 
 The exit code is 0 if the metrics of all epochs agree (up to 1e-6), and 1 if they do not; then
 it is said what else is not as it was: versions, threads, processor.
@@ -51,9 +51,9 @@ def reproduce(
     with make_progress(as_json=as_json, quiet=quiet) as progress:
         compared = api.reproduce(run_id, uri=tracking_uri, data=data, cache=kept, listener=progress)
     if as_json:
-        typer.echo(json.dumps({"event": "finished", **compared.as_dict()}))
+        print_json({"event": "finished", **compared.as_dict()})
     else:
-        typer.echo(table(compared))
+        typer.echo(verdict(compared) if quiet else table(compared))
     if not compared.agrees:
         raise typer.Exit(1)
 
@@ -68,14 +68,17 @@ def table(compared: Reproduction) -> str:
         number = f"{pair.execution}/{pair.epoch}" if several else str(pair.epoch)
         then, now = (_cell(epoch.get(objective)) for epoch in (pair.then, pair.now))
         lines.append(f"{number:<8}{then:>10}{now:>10}{_difference(pair.difference):>12}")
-    lines.append(
-        f"run {compared.original.run_id} and run {compared.again.run_id} "
-        + (f"agree {compared.verdict}." if compared.agrees else "do not agree.")
-    )
+    lines.append(verdict(compared))
     lines += [f"  {name}: {then}, now {now}" for name, (then, now) in compared.differs.items()]
     if not compared.differs:
         lines.append("  versions, data, threads, compiling and processor are the same.")
     return "\n".join(lines)
+
+
+def verdict(compared: Reproduction) -> str:
+    """Whether the two agree, in a line."""
+    agree = f"agree {compared.verdict}." if compared.agrees else "do not agree."
+    return f"run {compared.original.run_id} and run {compared.again.run_id} {agree}"
 
 
 def _cell(value: float | None) -> str:

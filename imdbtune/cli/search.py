@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imdbtune.cli import options as opt
-from imdbtune.cli.tables import counted, leaderboard
+from imdbtune.cli.output import print_json
+from imdbtune.cli.tables import counted, in_a_line, leaderboard
 from imdbtune.config import SearchConfig, load_config
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 
@@ -29,7 +29,7 @@ Examples:
 
   imdbtune search rnn_types --data imdb.npz --max-trials 20
 
-  imdbtune search --rnn lstm,gru --depth 1-3 --units 16-64:x2 --maxlen 100,200,500 --dry-run
+  imdbtune search --rnn lstm,gru --depth 1-3 --units 16-64:x2 --dry-run
 
   imdbtune search --resume --max-trials 30
 """
@@ -45,7 +45,7 @@ def _flag(name: str, metavar: str, text: str) -> Any:
 
 
 def search(
-    space: Annotated[str, typer.Argument(metavar="[SPACE]", help="TOML file or workflow.")] = "",
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="TOML file or workflow.")] = "",
     data: opt.Data = "",
     rnn: Annotated[str, _flag("--rnn", "VALUES", "simple_rnn, lstm, gru.")] = "",
     depth: Annotated[str, _flag("--depth", "VALUES", "Recurrent layers.")] = "",
@@ -138,11 +138,11 @@ def search(
         run_id = opened["search"].run_id
         typer.echo(f"imdbtune: {said}; go on with: imdbtune search --resume {run_id}", err=True)
         raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 1) from error
-    _tell(opened["plan"], opened["search"].run_id, as_json)
+    _tell(opened["plan"], opened["search"].run_id, as_json, quiet)
 
 
-def _tell(plan: Plan, run_id: str, as_json: bool) -> None:
-    """The leaderboard, and what one would do next."""
+def _tell(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
+    """The leaderboard, and what one would do next; if quiet, the winner in a line."""
     from imdbtune import results
     from imdbtune.store import connect
 
@@ -151,7 +151,11 @@ def _tell(plan: Plan, run_id: str, as_json: bool) -> None:
     trials = results.read_trials(client, found)
     if as_json:
         rows = [results.as_row(trial) for trial in trials]
-        typer.echo(json.dumps({"event": "finished", "search": found.run_id, "trials": rows}))
+        print_json({"event": "finished", "search": found.run_id, "trials": rows})
+        return
+    if quiet:
+        for trial in trials[:1]:
+            typer.echo(in_a_line(trial))
         return
     varied = [d.name for d in plan.config.space.searched]
     typer.echo(leaderboard(found, trials[:10], varied))
@@ -169,7 +173,7 @@ def _dry_run(config: SearchConfig, workers: int | None, as_json: bool) -> None:
     told["tracking"]["uri"] = hide_secrets(config.tracking.uri)
     if as_json:
         facts = {"config": told, "configurations": resolved.size}
-        typer.echo(json.dumps({**facts, "workers": resolved.workers, "trials": _trials(resolved)}))
+        print_json({**facts, "workers": resolved.workers, "trials": _trials(resolved)})
         return
     import tomli_w
 

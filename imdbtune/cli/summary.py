@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imdbtune.cli import options as opt
+from imdbtune.cli.output import print_json
 from imdbtune.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+    from imdbtune.config import SearchConfig
 
 HELP = """Print models layer by layer with their numbers of parameters.
 
@@ -18,6 +24,8 @@ Examples:
   imdbtune summary
 
   imdbtune summary listing_6_27
+
+  imdbtune summary --set space.rnn=gru --set space.depth=2 --json
 """
 
 
@@ -27,31 +35,46 @@ def register(app: typer.Typer) -> None:
 
 
 def summary(
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="TOML file or workflow.")] = "",
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="TOML file or workflow.")] = "",
     settings: opt.Settings = None,
+    as_json: opt.Json = False,
 ) -> None:
     """See HELP."""
     from imdbtune.cli.chatter import chatter_to_log
 
-    if not (model or settings):
-        with chatter_to_log():
-            _listing_models()
-        return
-    config = opt.configuration(model, {}, settings)
+    config = opt.configuration(model, {}, settings) if model or settings else None
+    with chatter_to_log():
+        shown = _model_of(config) if config else _listing_models()
+        if as_json:
+            print_json([{"about": about, **_facts(network)} for about, network in shown])
+            return
+        for about, network in shown:
+            if len(shown) > 1:
+                typer.echo(about)
+            network.summary(print_fn=typer.echo)
+
+
+def _listing_models() -> list[tuple[str, keras.Model]]:
+    from imdbtune.model import listing_models
+
+    return listing_models()
+
+
+def _model_of(config: SearchConfig) -> list[tuple[str, keras.Model]]:
     params = config.space.single()
     if params is None:
         names = ", ".join(d.name for d in config.space.searched)
         raise UserError(f"{config.name} leaves {names} open; fix them with --set space.NAME=VALUE.")
-    with chatter_to_log():
-        from imdbtune.model import plain_model
+    from imdbtune.model import plain_model
 
-        masked = config.training.batching == "buckets"
-        plain_model(params, masked).summary(print_fn=typer.echo)
+    masked = config.training.batching == "buckets"
+    return [(params.label, plain_model(params, masked))]
 
 
-def _listing_models() -> None:
-    from imdbtune.model import listing_models
-
-    for about, shown in listing_models():
-        typer.echo(about)
-        shown.summary(print_fn=typer.echo)
+def _facts(network: keras.Model) -> dict[str, object]:
+    """A model's layers with their numbers of parameters."""
+    layers = [
+        {"name": part.name, "type": type(part).__name__, "parameters": part.count_params()}
+        for part in network.layers
+    ]
+    return {"parameters": network.count_params(), "layers": layers}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from imdbtune.cli import options as opt
+from imdbtune.cli.output import print_json
 
-HELP = """Bring into MLflow what it lacks of a search whose tracking store was away.
+HELP = """Bring into MLflow what it lacks of a search.
 
+That is so where the tracking store was away while it ran.
 SEARCH is a name or run id; without it, all searches of this folder are looked at. What MLflow has
 already is not written again, so the command can be repeated.
 
@@ -29,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def sync(
-    search: Annotated[str, typer.Argument(metavar="[SEARCH]", help="Name or run id.")] = "",
+    search: Annotated[str, typer.Argument(metavar="SEARCH", help="Name or run id.")] = "",
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -41,7 +42,7 @@ def sync(
     with make_progress(as_json=as_json, quiet=quiet) as progress:
         done = api.sync(search or None, uri=tracking_uri, listener=progress)
     if as_json:
-        typer.echo(json.dumps({"event": "finished", "searches": [asdict(one) for one in done]}))
+        print_json({"event": "finished", "searches": [asdict(one) for one in done]})
         return
     for one in done:
         told = f"{one.calls} writes brought in" if one.calls else "nothing was missing"

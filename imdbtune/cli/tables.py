@@ -107,6 +107,12 @@ def details(trial: Trial, search: Search | None = None) -> str:
     return "\n".join(lines)
 
 
+def in_a_line(trial: Trial) -> str:
+    """A trial's name, what it has reached, and its run."""
+    score = "-" if trial.score is None else f"{trial.score:.4f}"
+    return f"{trial.name}  {trial.objective} {score}  run {trial.run_id}"
+
+
 def how_sure(trial: Trial, search: Search) -> str:
     """The validation accuracy with the 95 % interval of its sampling error."""
     accuracy = trial.metrics.get("best_val_accuracy")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from imdbtune.cli import options as opt
-from imdbtune.cli.tables import details
+from imdbtune.cli.output import print_json
+from imdbtune.cli.tables import details, in_a_line
 
-HELP = """Train the one model that a file describes, tracked like a trial.
+HELP = """Train the one model that a file describes, as a tracked run.
 
 Examples:
 
@@ -58,6 +58,6 @@ def train(
     with make_progress(as_json=as_json, quiet=quiet) as progress:
         trial = api.train(config, cache=opt.optional_path(cache), listener=progress)
     if as_json:
-        typer.echo(json.dumps({"event": "finished", **results.as_row(trial)}))
+        print_json({"event": "finished", **results.as_row(trial)})
     else:
-        typer.echo(details(trial))
+        typer.echo(in_a_line(trial) if quiet else details(trial))

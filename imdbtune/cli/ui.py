@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import webbrowser
@@ -12,10 +11,11 @@ from typing import Annotated
 import typer
 
 from imdbtune.cli import options as opt
+from imdbtune.cli.output import print_json
 
-HELP = """Open MLflow's pages on the store of a search, on this machine only, until Ctrl-C.
+HELP = """Open MLflow's pages on the store of a search, until Ctrl-C.
 
-Where the store is a server, its address is shown and opened.
+They are served on this machine alone. Where the store is a server, its address is shown and opened.
 
 Examples:
 
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def ui(
     search: Annotated[
-        str, typer.Argument(metavar="[SEARCH]", help="Name or run id; default the last.")
+        str, typer.Argument(metavar="SEARCH", help="Name or run id; default the last.")
     ] = "",
     port: Annotated[
         str, typer.Option("--port", metavar="N", help="Port; the next free one if it is in use.")
@@ -42,6 +42,7 @@ def ui(
     ] = True,
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """See HELP."""
     number = opt.whole_number("--port", port or "5000", 1, 65_535)
@@ -51,7 +52,9 @@ def ui(
     with api.ui(search or None, port=number, uri=tracking_uri) as pages:
         shown = {"address": hide_secrets(pages.address), "search": hide_secrets(pages.page)}
         if as_json:
-            typer.echo(json.dumps({**shown, "served": pages.process is not None}))
+            print_json({**shown, "served": pages.process is not None})
+        elif quiet:
+            typer.echo(shown["search"] or shown["address"])
         else:
             for name, address in shown.items():
                 typer.echo(f"{name}: {address or 'none yet'}")

@@ -23,7 +23,7 @@ from filelock import FileLock
 from imdbtune.data.corpus import not_writable
 from imdbtune.errors import UserError
 
-Progress = Callable[[str, int, int], None]  # file name, bytes done, bytes in all
+Progress = Callable[[str, int, int], None]  # of what, how much is done, how much there is
 
 _ATTEMPTS = 3
 _CHUNK = 2**16

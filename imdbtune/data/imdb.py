@@ -56,6 +56,11 @@ def imdb_corpus(
     return _convert(folder, npz, words)
 
 
+def imdb_folder(cache: Path) -> Path:
+    """Where the converted IMDB reviews are, or would be."""
+    return _folder(cache, KERAS_FILES[0].sha256, KERAS_FILES[1].sha256)
+
+
 def npz_corpus(path: Path, cache: Path) -> Corpus:
     """The corpus in a file like Keras's ``imdb.npz``: converted once, then memory-mapped.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from imdbtune.data.download import Progress
 from imdbtune.errors import ExportFailed, ImdbtuneError, not_one_of
 from imdbtune.export.folder import write_export
 from imdbtune.export.format import Format, Trained
@@ -49,6 +50,7 @@ def export_model(
     metadata: Mapping[str, Any],
     folder: Path,
     overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Path:
     """Write an export folder with a model in the formats ``names``.
 
@@ -62,6 +64,7 @@ def export_model(
         metadata: see :func:`imdbtune.export.folder.write_export`.
         folder: where to.
         overwrite: replace the files of an export that is there.
+        progress: told before each format is written, and before it is tried.
 
     Returns:
         The absolute path of the folder.
@@ -77,8 +80,8 @@ def export_model(
     return write_export(
         folder,
         names,
-        lambda new: write_models(formats, trained, new),
-        lambda new: check_answers(formats, trained, word_index, texts, new),
+        lambda new: write_models(_told(formats, progress, 0), trained, new),
+        lambda new: check_answers(_told(formats, progress, 1), trained, word_index, texts, new),
         word_index,
         metadata,
         usage(formats),
@@ -86,7 +89,16 @@ def export_model(
     )
 
 
-def write_models(formats: Sequence[Format], trained: Trained, folder: Path) -> None:
+def _told(formats: Sequence[Format], progress: Progress | None, halves: int) -> Iterator[Format]:
+    """The formats one by one; how far the export is, is told before each."""
+    for number, made in enumerate(formats):
+        if progress is not None:
+            done = number + halves * len(formats)
+            progress("exporting, and trying each format", done, 2 * len(formats))
+        yield made
+
+
+def write_models(formats: Iterable[Format], trained: Trained, folder: Path) -> None:
     """Add the model's files in each of the formats.
 
     Raises:

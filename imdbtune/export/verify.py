@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def sample_texts(split: Split, word_index: dict[str, int], count: int = REVIEWS)
 
 
 def check_answers(
-    formats: Sequence[Format],
+    formats: Iterable[Format],
     trained: Trained,
     word_index: Mapping[str, int],
     texts: Sequence[str],

@@ -32,7 +32,7 @@ from tests.support import Stub, isolate, make_config, run_search, untried_export
 HUGE = "99999999999999999999"
 COMMANDS = (
     *("search", "train", "reproduce", "best", "compare", "report", "ui", "predict", "data"),
-    *("summary", "sync"),
+    *("summary", "sync", "doctor"),
 )
 
 

@@ -53,16 +53,16 @@ FLOORS = {
         "export.numpy_format export.verify",
         "export.mlflow_format",
         "export.formats",
-        "predict",
+        "predict doctor",
     ],
     "5 Python API": [
         "api",
     ],
     "6 command line": [
-        "cli.chatter cli.options cli.quick cli.tables",
-        "cli.progress",
+        "cli.chatter cli.options cli.output cli.completion cli.quick cli.tables",
+        "cli.progress cli.command",
         "cli.search cli.train cli.reproduce cli.best cli.compare cli.report cli.ui cli.predict "
-        "cli.data cli.summary cli.sync",
+        "cli.data cli.summary cli.sync cli.doctor",
         "cli.app",
         "__main__",
     ],

@@ -50,7 +50,7 @@ def test_entry_points_use_all_their_parameters_and_only_known_flags(name: str) -
     point: dict[str, Any] = ENTRY_POINTS[name]
     fields = [field for _, field, _, _ in string.Formatter().parse(point["command"]) if field]
     assert fields == list(point["parameters"])
-    command = typer.main.get_command(app).commands["search" if name == "main" else name]
+    command = typer.main.get_command(app).commands[point["command"].split()[3]]
     known = {flag for parameter in command.params for flag in parameter.opts}
     assert set(re.findall(r"--[a-z-]+", point["command"])) <= known
 

@@ -1,0 +1,22 @@
+"""Results for machines, on standard output."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import typer
+
+
+def print_json(facts: Any, indent: int | None = None) -> None:
+    """A value as JSON, which knows no NaN and no infinity: they are ``null``."""
+    typer.echo(json.dumps(_finite(facts), indent=indent, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

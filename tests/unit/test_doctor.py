@@ -1,0 +1,153 @@
+"""Each check of `imdbtune doctor` on a fit machine and on an unfit one."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from imdbtune import doctor
+from imdbtune.cli.app import app
+from imdbtune.data.imdb import imdb_folder
+from imdbtune.doctor import OK, PROBLEM, WARNING, Check
+from tests.support import isolate, new_store
+
+
+def test_the_packages_that_are_here_fit() -> None:
+    asked = [f"numpy=={importlib.metadata.version('numpy')}", "none-such; extra == 'dev'"]
+    assert doctor.packages(asked).state == OK
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [("numpy>=999", ">=999"), ("numpy<1", "<1"), ("none-such-package>=1", "is missing")],
+)
+def test_packages_that_are_missing_or_do_not_fit_are_named(asked: str, says: str) -> None:
+    check = doctor.packages([asked])
+    assert (check.state, bool(check.remedy)) == (PROBLEM, True)
+    assert says in check.found
+
+
+def test_versions_that_were_not_tested_together_are_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "constraints.txt").write_text("numpy==0.1\n")
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    check = doctor.packages(["numpy"])
+    assert check.state == WARNING
+    assert "(0.1)" in check.found
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"), [("150000 100000", 1.5), ("max 100000", None), ("", None), ("a b", None)]
+)
+def test_a_limit_of_a_container_is_read(text: str, cores: float | None, tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    assert doctor._quota(tmp_path / "cpu.max") == cores
+
+
+def test_a_library_that_hangs_or_breaks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('no libfoo')")
+    check = doctor.tensorflow()
+    assert check.state == PROBLEM
+    assert "no libfoo" in check.found
+    (tmp_path / "tensorflow.py").write_text("import time; time.sleep(60)")
+    assert doctor.tensorflow(patience_s=0.5).state == WARNING
+
+
+def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert doctor.disk("cache", tmp_path / "not" / "there").state == OK
+    assert not (tmp_path / "not").exists()
+    assert doctor.disk("cache", tmp_path / "file").state == PROBLEM
+
+
+def test_a_store_is_looked_at_and_left_as_it_is(tmp_path: Path) -> None:
+    uri = new_store(tmp_path)
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        before = list(database.iterdump())
+    assert doctor.store(uri).state == OK
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        assert list(database.iterdump()) == before
+    database.close()
+
+
+def test_a_store_that_is_missing_will_be_made(tmp_path: Path) -> None:
+    check = doctor.store(f"sqlite:///{tmp_path}/new.db")
+    assert check.state == OK
+    assert "will be made" in check.found
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_sqlite_file_is_a_problem_and_gets_no_tables(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "films.db") as database:
+        database.execute("CREATE TABLE films (title TEXT)")
+    before = (tmp_path / "films.db").read_bytes()
+    assert doctor.store(f"sqlite:///{tmp_path}/films.db").state == PROBLEM
+    assert (tmp_path / "films.db").read_bytes() == before
+    database.close()
+
+
+def test_a_locked_store_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = new_store(tmp_path)
+    monkeypatch.setattr(doctor, "LOCK_S", 0.1)
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("BEGIN IMMEDIATE")
+        check = doctor.store(uri)
+    database.close()
+    assert check.state == PROBLEM
+    assert "locked" in check.found
+
+
+def test_what_is_no_store_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("these are no tables")
+    assert doctor.store(f"sqlite:///{tmp_path}/text.db").state == PROBLEM
+    assert doctor.store("nonsense").state == PROBLEM
+
+
+def test_damaged_reviews_are_a_problem(tmp_path: Path) -> None:
+    imdb_folder(tmp_path).mkdir(parents=True)
+    assert doctor.reviews(tmp_path).state == PROBLEM
+
+
+def test_programs_that_are_missing_are_told() -> None:
+    assert doctor.program("git", "x", which=lambda name: None).state == WARNING
+    assert "--env-manager local" in doctor.environments(which=lambda name: None).found
+    assert doctor.environments(which=lambda name: name).found == "conda and uv found"
+
+
+def test_a_broken_project_file_is_a_problem(tmp_path: Path) -> None:
+    assert doctor.project(tmp_path).state == OK
+    (tmp_path / "MLproject").write_text("entry_points: [")
+    assert doctor.project(tmp_path).state == PROBLEM
+    assert doctor.project(Path(__file__).resolve().parents[2]).found.startswith("entry points")
+
+
+@pytest.mark.parametrize(("state", "code"), [(OK, 0), (WARNING, 0), (PROBLEM, 1)])
+def test_the_exit_code_says_whether_it_can_be_used(
+    state: str,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    checks = [Check("a", OK, "fine"), Check("b", state, "found\x1b[31m", "do it.")]
+    monkeypatch.setattr("imdbtune.api.doctor", lambda **where: iter(checks))
+    assert (app(["doctor"], standalone_mode=False) or 0) == code
+    assert "b: found\\x1b[31m; do it." in capsys.readouterr().out
+    assert (app(["doctor", "--json"], standalone_mode=False) or 0) == code
+    told = json.loads(capsys.readouterr().out)
+    assert told["usable"] is (code == 0)
+    assert [check["state"] for check in told["checks"]] == [OK, state]
+
+
+def test_this_python_is_one_of_those_that_are_meant() -> None:
+    assert (doctor.python().state == OK) is ((3, 11) <= sys.version_info[:2] <= (3, 13))
