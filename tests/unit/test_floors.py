@@ -30,10 +30,12 @@ FLOORS = {
         "config",
     ],
     "2 data, models, figures, stores": [
-        "data.corpus data.safe_pickle data.demo_phrases "
+        "data.corpus data.safe_pickle data.demo_phrases data.labels data.parts "
         "recurrence reference plots store keras_file compiled",
         "data.batches data.download data.npz data.text data.demo_reviews model",
-        "data.imdb data.demo",
+        "data.imdb data.demo data.tables data.gathering",
+        "data.columns data.review_folder",
+        "data.own",
         "data.sources",
     ],
     "3 training, writing and reading MLflow": [
