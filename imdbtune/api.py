@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import tempfile
@@ -17,10 +18,10 @@ import tomli_w
 from imdbtune import results, tracking
 from imdbtune.cluster import await_workers, cpu_count, open_cluster, training_environment
 from imdbtune.comparison import Comparison, compare_searches
-from imdbtune.config import SearchConfig
+from imdbtune.config import DataConfig, SearchConfig, parse_config
 from imdbtune.courier import REQUEST_S, Courier, delivering
 from imdbtune.data.download import Progress
-from imdbtune.data.sources import check_source, default_cache, open_corpus
+from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
 from imdbtune.errors import SearchAborted, UserError, shown
 from imdbtune.home import Home, home_of, homes, new_home, take_up_cut_off
 from imdbtune.results import Search, Trial
@@ -63,6 +64,7 @@ class Plan:
     store: str
     workers: int
     size: int | None
+    reading: Mapping[str, Any]  # how a table of reviews is read
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,21 @@ class Synced:
 
 def plan(config: SearchConfig, workers: int | None = None) -> Plan:
     """Resolve what is left open in a configuration; touches nothing."""
-    check_source(config.data.source)
+    reading = check_source(config.data.source, config.data)
     count = cpu_count() if workers is None else workers
-    return Plan(config, resolve_uri(config.tracking.uri), count, config.space.size())
+    return Plan(config, resolve_uri(config.tracking.uri), count, config.space.size(), reading)
 
 
 def corpus_facts(corpus: Corpus, source: str) -> tracking.CorpusFacts:
     """What the tracking store is told of a corpus."""
-    named = str(Path(source).absolute()) if source.endswith(".npz") else corpus.name
     return tracking.CorpusFacts(
-        corpus.name, corpus.title, corpus.digest, named, len(corpus.train), len(corpus.test)
+        corpus.name,
+        corpus.title,
+        corpus.digest,
+        place_of(source, corpus),
+        len(corpus.train),
+        len(corpus.test),
+        corpus.reading,
     )
 
 
@@ -117,7 +124,7 @@ def search(
     """
     resolved = plan(config, workers)
     environment = _begin_workers(resolved, cache)
-    corpus = _open_corpus(config.data.source, cache, listener)
+    corpus = _open_corpus(config.data, cache, listener)
     client = connect(resolved.store, _teller(listener))
     facts = corpus_facts(corpus, config.data.source)
     base = _base(folder)
@@ -182,7 +189,7 @@ def resume(
         config = changed_config(before, home.journal, {**overrides, **where})
         resolved = plan(config, workers)
         environment = _begin_workers(resolved, cache)
-        corpus = _open_corpus(config.data.source, cache, listener)
+        corpus = _open_corpus(config.data, cache, listener)
         check_corpus(corpus, found.tags, found.name)
         agreed = reconcile(client, found, home.journal, config.tuner.retries)
         note_limits(home.journal, before, config)
@@ -192,13 +199,14 @@ def resume(
         )
 
 
-def _open_corpus(source: str, cache: Path | None, listener: Listener) -> Corpus:
+def _open_corpus(data: DataConfig, cache: Path | None, listener: Listener) -> Corpus:
     """The corpus; the listener is told what is used instead of it, and how far a download is."""
 
     def progress(name: str, done: int, total: int) -> None:
         listener("download", {"name": name, "done": done, "total": total})
 
-    return open_corpus(source, cache or default_cache(), _teller(listener), progress)
+    kept = cache or default_cache()
+    return open_corpus(data.source, kept, _teller(listener), progress, config=data)
 
 
 def _set_environment(cache: Path | None) -> dict[str, str]:
@@ -381,7 +389,7 @@ def train(
         names = ", ".join(d.name for d in config.space.searched)
         raise UserError(f"{config.name} leaves {names} open; fix them, or run imdbtune search.")
     store = resolve_uri(config.tracking.uri)
-    corpus = _open_corpus(config.data.source, cache, listener)
+    corpus = _open_corpus(config.data, cache, listener)
     client = connect(store, _teller(listener))
     facts = corpus_facts(corpus, config.data.source)
     settings = {**_training_settings(config), "epochs": config.training.epochs}
@@ -463,11 +471,11 @@ def reproduce(
     client = connect_existing(uri)
     stages = reproduction.read_stages(client, run_id)
     original, settings = stages[-1].trial, stages[-1].settings
-    source = data or original.tags.get(tracking.CORPUS, "")
-    check_source(source)
-    corpus = _open_corpus(source, cache, listener)
+    given = _data_of(original, data)
+    check_source(given.source, given)
+    corpus = _open_corpus(given, cache, listener)
     check_corpus(corpus, original.tags, original.name)
-    facts = corpus_facts(corpus, source)
+    facts = corpus_facts(corpus, given.source)
     tags = tracking.common_tags(facts, {**settings, "reproduces": run_id})
     experiment = client.get_experiment(client.get_run(run_id).info.experiment_id).name
     name = f"reproduce-{original.name}"[:250]
@@ -619,10 +627,23 @@ def open_trial_corpus(trial: Trial, cache: Path | None = None) -> Corpus:
     Raises:
         UserError: it is not here, or it is not the same any more.
     """
-    source = trial.tags.get(tracking.CORPUS, "")
-    corpus = open_corpus(source, cache or default_cache(), lambda text: None)
+    data = _data_of(trial)
+    corpus = open_corpus(data.source, cache or default_cache(), lambda text: None, config=data)
     check_corpus(corpus, trial.tags, trial.name)
     return corpus
+
+
+def _data_of(trial: Trial, elsewhere: str = "") -> DataConfig:
+    """Which reviews a trial was trained on, how they were read, and where they are now."""
+    told = trial.tags.get(tracking.READING, "{}")
+    try:
+        reading = parse_config({"data": json.loads(told)}).data
+    except (ValueError, UserError) as error:
+        raise UserError(
+            f"run {trial.run_id} ({trial.name}) does not say how its reviews were read: its tag "
+            f"{tracking.READING} is {shown(told)}; set it as it was."
+        ) from error
+    return replace(reading, source=elsewhere or trial.tags.get(tracking.CORPUS, ""))
 
 
 def check_corpus(corpus: Corpus, tags: Mapping[str, str], name: str) -> None:
@@ -693,6 +714,7 @@ def export(
         "batching": batching,
         "metrics": {**trial.metrics, **(extra or {})},
         "data": {"name": corpus.name, "title": corpus.title, "digest": corpus.digest},
+        "labels": list(corpus.labels),
         "versions": {
             k.removeprefix("version."): v for k, v in trial.tags.items() if k.startswith("version.")
         },
@@ -769,9 +791,10 @@ def _predictor(model: str, model_format: str, uri: str, cache: Path | None) -> P
         if inner != folder:
             return Predictor.load(inner, model_format)
         trial = results.read_run(client, registry.run_of(folder))
-        words = open_trial_corpus(trial, cache).word_index()
+        corpus = open_trial_corpus(trial, cache)
+        words, labels = corpus.word_index(), corpus.labels
         padded = trial.tags.get(tracking.BATCHING) == "padded"
-        return Predictor.of_file(folder / "data", trial.params, words, padded)
+        return Predictor.of_file(folder / "data", trial.params, words, padded, labels)
 
 
 def doctor(*, uri: str = "", cache: Path | None = None) -> Iterator[Check]:

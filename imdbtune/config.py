@@ -21,10 +21,26 @@ TUNERS = ("random", "grid", "bayesian", "hyperband")
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class TableConfig:
+    """How reviews of one's own are read; what is left empty is found."""
+
+    text_column: str = limited("", "column with the texts (empty: found by its name or contents)")
+    label_column: str = limited("", "column with the two labels (empty: found alike)")
+    split_column: str = limited("", "column that says train or test (empty: split; none: no such)")
+    positive: str = limited("", "the label whose probability is told (empty: found by its meaning)")
+    test_share: float = limited(
+        0.2, "share of each label's rows that is for testing, if none are yet", 0.01, 0.9
+    )
+    split_seed: int = limited(0, "the same seed gives the same parts and order", 0, 2**31 - 1)
+
+
+@dataclass(frozen=True)
+class DataConfig(TableConfig):
     """Which reviews."""
 
-    source: str = limited("auto", "auto, imdb, demo, or the path of an imdb.npz")
+    source: str = limited(
+        "auto", "auto, imdb, demo, an imdb.npz, a table of reviews, or a folder like aclImdb"
+    )
     reviews: int = limited(0, "use only the first N training reviews (0: all)", 0, 10_000_000)
 
 

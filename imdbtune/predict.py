@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.data.batches import Batches, pad
-from imdbtune.data.corpus import make_split
+from imdbtune.data.corpus import LABELS, make_split
 from imdbtune.data.text import Tokenizer
 from imdbtune.errors import UserError, not_one_of
 from imdbtune.export.folder import Export, damaged, read_export
@@ -33,7 +33,7 @@ class Prediction:
 
     text: str
     probability: float  # that the review is positive
-    label: str  # "positive" or "negative"
+    label: str  # "positive" or "negative", or what the corpus calls them
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,7 @@ class Predictor:
     vocabulary: int
     maxlen: int
     padded: bool  # the model does not mask padding: it must always see maxlen ids
+    labels: tuple[str, str] = LABELS  # the negative one and the positive one
 
     @classmethod
     def load(cls, folder: Path, name: str = "") -> Predictor:
@@ -58,7 +59,12 @@ class Predictor:
 
     @classmethod
     def of_file(
-        cls, folder: Path, params: TrialParams, word_index: dict[str, int], padded: bool
+        cls,
+        folder: Path,
+        params: TrialParams,
+        word_index: dict[str, int],
+        padded: bool,
+        labels: tuple[str, str] = LABELS,
     ) -> Predictor:
         """Predict by the ``model.keras`` in a folder that has nothing of an export beside it.
 
@@ -75,6 +81,7 @@ class Predictor:
             vocabulary=params.vocabulary,
             maxlen=params.maxlen,
             batching="padded" if padded else "buckets",
+            labels=labels,
         )
         return cls._of(export)
 
@@ -86,6 +93,7 @@ class Predictor:
             vocabulary=export.vocabulary,
             maxlen=export.maxlen,
             padded=export.batching == "padded",
+            labels=export.labels,
         )
 
     def probabilities(self, texts: Iterable[str], batch_size: int = BATCH) -> Iterator[float]:
@@ -105,8 +113,7 @@ class Predictor:
         for text, probability in zip(
             texts, self.probabilities(to_predict, batch_size), strict=True
         ):
-            label = "positive" if probability >= POSITIVE_FROM else "negative"
-            yield Prediction(text, probability, label)
+            yield Prediction(text, probability, self.labels[probability >= POSITIVE_FROM])
 
     def _chunk(self, reviews: list[IntArray], batch_size: int) -> list[float]:
         """Like length with like; the columns that are padding in a whole batch are left out."""

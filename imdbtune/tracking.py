@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ OBJECTIVE = "imdbtune.objective"
 DATA = "imdbtune.data"
 DIGEST = "imdbtune.data_digest"
 CORPUS = "imdbtune.corpus"
+READING = "imdbtune.corpus_reading"  # of a table: its columns, and how it was divided, as JSON
 BATCHING = "imdbtune.batching"
 FOLDER = "imdbtune.folder"  # on a search: host and folder of its journal
 KEY = "imdbtune.key"  # names a run before MLflow does
@@ -67,11 +68,14 @@ class CorpusFacts:
     source: str
     train_rows: int
     test_rows: int
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 def common_tags(corpus: CorpusFacts, settings: Mapping[str, object]) -> dict[str, str]:
     """Tags that a search shares with its trials: data, settings, versions, git commit."""
     tags = {DATA: corpus.name, DIGEST: corpus.digest, CORPUS: corpus.source}
+    if corpus.reading:
+        tags[READING] = json.dumps(dict(corpus.reading))
     tags |= {f"imdbtune.{name}": str(value) for name, value in settings.items()}
     tags["version.imdbtune"] = __version__
     for package in PACKAGES:
@@ -178,7 +182,7 @@ class Run:
             name=corpus.name,
             digest=corpus.digest[:16],
             source_type="local",
-            source=json.dumps({"uri": corpus.source}),
+            source=json.dumps({"uri": corpus.source, **corpus.reading}),
             profile=json.dumps(rows),
         )
         tags = [InputTag("mlflow.data.context", "training")]

@@ -6,6 +6,7 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
+from imdbtune.cli.tables import columns
 
 HELP = """Show which reviews there are, and where they are cached.
 
@@ -14,6 +15,8 @@ Examples:
   imdbtune data
 
   imdbtune data --data imdb.npz --json
+
+  imdbtune data --data reviews.csv --set data.positive=good
 """
 
 
@@ -24,20 +27,35 @@ def register(app: typer.Typer) -> None:
 
 def data(
     source: opt.Data = "auto",
+    text_column: opt.TextColumn = "",
+    label_column: opt.LabelColumn = "",
+    split_column: opt.SplitColumn = "",
+    test_share: opt.TestShare = "",
+    settings: opt.Settings = None,
     cache: opt.Cache = "",
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """See HELP."""
     from imdbtune.cli.progress import stages
+    from imdbtune.config import parse_config
     from imdbtune.data.sources import default_cache, describe, open_corpus
 
+    flags = {
+        "data.source": source,
+        "data.text_column": text_column,
+        "data.label_column": label_column,
+        "data.split_column": split_column,
+        "data.test_share": test_share,
+    }
+    config = parse_config({}, opt.overrides(flags, settings)).data
     with stages(quiet=quiet) as progress:
         corpus = open_corpus(
-            source or "auto",
+            config.source,
             opt.optional_path(cache) or default_cache(),
             lambda text: typer.echo(text, err=True),
             progress,
+            config=config,
         )
     facts = describe(corpus)
     if as_json:
@@ -48,12 +66,16 @@ def data(
         return
     for key in ("name", "title", "folder", "digest"):
         typer.echo(f"{key:<12}{facts[key]}")
+    if corpus.reading.get("text_column"):
+        typer.echo(f"{'columns':<12}{columns(corpus.reading)}")
+    negative, positive = corpus.labels
+    typer.echo(f"{'labels':<12}{negative} (0), {positive} (1)")
     typer.echo(f"{'vocabulary':<12}{facts['vocabulary']:,} words")
     for part in ("train", "test"):
         rows = facts[part]
         typer.echo(
-            f"{part:<12}{rows['rows']:,} reviews: {rows['positive']:,} positive, "
-            f"{rows['negative']:,} negative; {rows['tokens']:,} tokens, "
+            f"{part:<12}{rows['rows']:,} reviews: {rows['positive']:,} {positive}, "
+            f"{rows['negative']:,} {negative}; {rows['tokens']:,} tokens, "
             f"{rows['length_mean']:.1f} a review (median {rows['length_median']:.0f}, "
             f"90 % up to {rows['length_p90']:.0f}, longest {rows['length_max']:,})"
         )

@@ -11,7 +11,25 @@ from imdbtune.config import SearchConfig, load_config
 from imdbtune.errors import UserError, shown
 
 Data = Annotated[
-    str, typer.Option("--data", metavar="SOURCE", help="auto, imdb, demo, or PATH/imdb.npz.")
+    str,
+    typer.Option(
+        "--data",
+        metavar="SOURCE",
+        help="auto, imdb, demo, imdb.npz, a table (.csv .tsv .jsonl .parquet), or a folder.",
+    ),
+]
+TextColumn = Annotated[
+    str, typer.Option("--text-column", metavar="NAME", help="Of a table, its texts; else found.")
+]
+LabelColumn = Annotated[
+    str, typer.Option("--label-column", metavar="NAME", help="Its two labels; else found.")
+]
+SplitColumn = Annotated[
+    str,
+    typer.Option("--split-column", metavar="NAME", help="Its train or test; default split; none."),
+]
+TestShare = Annotated[
+    str, typer.Option("--test-share", metavar="SHARE", help="Of its rows, to test; default 0.2.")
 ]
 Uri = Annotated[
     str,

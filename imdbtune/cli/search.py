@@ -10,7 +10,7 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.tables import counted, in_a_line, leaderboard
+from imdbtune.cli.tables import columns, counted, in_a_line, leaderboard
 from imdbtune.config import SearchConfig, load_config
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 
@@ -31,6 +31,8 @@ Examples:
 
   imdbtune search --rnn lstm,gru --depth 1-3 --units 16-64:x2 --dry-run
 
+  imdbtune search --data reviews.csv --text-column body --label-column stars
+
   imdbtune search --resume --max-trials 30
 """
 
@@ -47,6 +49,10 @@ def _flag(name: str, metavar: str, text: str) -> Any:
 def search(
     space: Annotated[str, typer.Argument(metavar="SPACE", help="TOML file or workflow.")] = "",
     data: opt.Data = "",
+    text_column: opt.TextColumn = "",
+    label_column: opt.LabelColumn = "",
+    split_column: opt.SplitColumn = "",
+    test_share: opt.TestShare = "",
     rnn: Annotated[str, _flag("--rnn", "VALUES", "simple_rnn, lstm, gru.")] = "",
     depth: Annotated[str, _flag("--depth", "VALUES", "Recurrent layers.")] = "",
     units: Annotated[str, _flag("--units", "VALUES", "Size of each layer's state.")] = "",
@@ -88,6 +94,10 @@ def search(
     flags = {
         "name": name,
         "data.source": data,
+        "data.text_column": text_column,
+        "data.label_column": label_column,
+        "data.split_column": split_column,
+        "data.test_share": test_share,
         "data.reviews": reviews,
         "space.rnn": rnn,
         "space.depth": depth,
@@ -173,6 +183,7 @@ def _dry_run(config: SearchConfig, workers: int | None, as_json: bool) -> None:
     told["tracking"]["uri"] = hide_secrets(config.tracking.uri)
     if as_json:
         facts = {"config": told, "configurations": resolved.size}
+        facts["reading"] = dict(resolved.reading)
         print_json({**facts, "workers": resolved.workers, "trials": _trials(resolved)})
         return
     import tomli_w
@@ -180,6 +191,8 @@ def _dry_run(config: SearchConfig, workers: int | None, as_json: bool) -> None:
     typer.echo(tomli_w.dumps(told))
     for dimension in config.space.dimensions:
         typer.echo(f"# {dimension.name}: {dimension.in_words()}")
+    if resolved.reading.get("text_column"):
+        typer.echo(f"# the reviews: {columns(resolved.reading)}")
     size = "infinitely many" if resolved.size is None else f"{resolved.size:,}"
     typer.echo(f"# configurations in the space: {size}")
     trials = _trials(resolved)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imdbtune import tracking
+from imdbtune.errors import shown
 from imdbtune.params import PARAMETERS
 from imdbtune.report.findings import SURE, standard_error
 from imdbtune.results import Search, Trial, as_row
@@ -16,6 +17,13 @@ WHOLE = ("best_epoch", "epochs_run", "parameter_count")
 def counted(number: int, noun: str) -> str:
     """``1 trial``, ``1,024 trials``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def columns(reading: Mapping[str, Any]) -> str:
+    """Which columns of a table are read as what."""
+    named = {kind: reading.get(f"{kind}_column", "") for kind in ("text", "label", "split")}
+    named = {kind: name for kind, name in named.items() if name not in ("", "none")}
+    return ", ".join(f"{kind} in column {shown(name)}" for kind, name in named.items())
 
 
 def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:

@@ -28,6 +28,10 @@ def register(app: typer.Typer) -> None:
 def train(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="TOML file or workflow.")],
     data: opt.Data = "",
+    text_column: opt.TextColumn = "",
+    label_column: opt.LabelColumn = "",
+    split_column: opt.SplitColumn = "",
+    test_share: opt.TestShare = "",
     settings: opt.Settings = None,
     epochs: opt.Epochs = "",
     seed: opt.Seed = "",
@@ -44,6 +48,10 @@ def train(
     flags = {
         "name": name,
         "data.source": data,
+        "data.text_column": text_column,
+        "data.label_column": label_column,
+        "data.split_column": split_column,
+        "data.test_share": test_share,
         "data.reviews": reviews,
         "tuner.seed": seed,
         "training.epochs": epochs,

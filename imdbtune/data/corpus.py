@@ -7,6 +7,7 @@ corpus holds the full vocabulary; cutting it to ``num_words`` is the reader's bu
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -28,6 +29,8 @@ START = 1
 OOV = 2
 INDEX_FROM = 3
 
+LABELS = ("negative", "positive")
+
 _FORMAT = 1
 _META = "meta.json"
 _WORDS = "word_index.json"
@@ -44,7 +47,7 @@ class Split:
 
     tokens: npt.NDArray[np.int32]  # all reviews one after the other, START first in each
     offsets: npt.NDArray[np.int64]  # (n + 1,), from 0 to len(tokens)
-    labels: npt.NDArray[np.int8]  # (n,), 0 negative, 1 positive
+    labels: npt.NDArray[np.int8]  # (n,), 0 negative, 1 positive, whatever these are called
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -89,6 +92,9 @@ class Corpus:
     folder: Path
     train: Split
     test: Split
+    labels: tuple[str, str] = LABELS  # what 0 and 1 are called
+    reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # settings that made it
+    notes: tuple[str, ...] = ()  # what its user ought to know
 
     def word_index(self) -> dict[str, int]:
         """Word -> rank, 1 = most frequent; empty where the corpus came without one."""
@@ -97,18 +103,28 @@ class Corpus:
 
 
 def write_corpus(
-    folder: Path, name: str, title: str, train: Split, test: Split, word_index: Mapping[str, int]
+    folder: Path,
+    name: str,
+    title: str,
+    train: Split,
+    test: Split,
+    word_index: Mapping[str, int],
+    labels: tuple[str, str] = LABELS,
+    reading: Mapping[str, Any] = {},
+    notes: Sequence[str] = (),
 ) -> Corpus:
     """Write a corpus and open it. The folder appears whole or not at all.
 
-    Where another process has written the same corpus meanwhile, that one is opened.
+    Where another process has written the same corpus meanwhile, that one is opened. The
+    arguments are the fields of :class:`Corpus`.
 
     Raises:
         UserError: the folder cannot be written, or already holds another corpus.
     """
     splits = {"train": train, "test": test}
-    digest = _digest(splits, word_index)
+    digest = _digest(splits, word_index, labels)
     meta = {"format": _FORMAT, "name": name, "title": title, "digest": digest}
+    meta |= {"labels": labels, "reading": dict(reading), "notes": list(notes)}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _write_aside(folder, splits, {_META: meta, _WORDS: dict(word_index)})
@@ -137,8 +153,17 @@ def read_corpus(folder: Path) -> Corpus:
         raise _damaged(folder, f"{_META} lacks {error}") from error
     if not (folder / _WORDS).is_file():
         raise _damaged(folder, f"{_WORDS} is missing")
+    labels, notes = meta.get("labels", LABELS), meta.get("notes", [])
     return Corpus(
-        name, title, digest, folder, _read_split(folder, "train"), _read_split(folder, "test")
+        name,
+        title,
+        digest,
+        folder,
+        _read_split(folder, "train"),
+        _read_split(folder, "test"),
+        (str(labels[0]), str(labels[1])),
+        meta.get("reading", {}),
+        tuple(map(str, notes)),
     )
 
 
@@ -150,7 +175,9 @@ def not_writable(path: Path, error: OSError) -> UserError:
     )
 
 
-def _digest(splits: Mapping[str, Split], word_index: Mapping[str, int]) -> str:
+def _digest(
+    splits: Mapping[str, Split], word_index: Mapping[str, int], labels: tuple[str, str]
+) -> str:
     digest = hashlib.sha256()
     for half, split in splits.items():
         for field, dtype in _DTYPES.items():
@@ -158,6 +185,8 @@ def _digest(splits: Mapping[str, Split], word_index: Mapping[str, int]) -> str:
             digest.update(f"{half}/{field}:{array.size}\n".encode())
             digest.update(array.data)
     digest.update(json.dumps(sorted(word_index.items())).encode())
+    if labels != LABELS:
+        digest.update(json.dumps(labels).encode())
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import Any
 import numpy as np
 import platformdirs
 
+from imdbtune.config import TableConfig
 from imdbtune.data.corpus import INDEX_FROM, Corpus, Split
 from imdbtune.data.download import DownloadFailed, Progress, RemoteFile
 from imdbtune.data.imdb import KERAS_FILES, imdb_corpus, npz_corpus
+from imdbtune.data.own import check_own, folder_corpus, table_corpus
+from imdbtune.data.tables import FORMATS, is_table
 from imdbtune.errors import UserError, not_one_of, shown
 
 SOURCES = ("auto", "imdb", "demo")
+_FOUND = TableConfig()  # all that is to be found in a table
 _AUTO_TIMEOUT_S = 5.0
 
 
@@ -25,13 +30,55 @@ def default_cache() -> Path:
     return _expanded(named) if named else Path(platformdirs.user_cache_dir("imdbtune"))
 
 
-def check_source(source: str) -> None:
-    """Raise UserError unless ``source`` is a name that :func:`open_corpus` knows, or a file."""
+def is_path(source: str) -> bool:
+    """Whether it names a file or folder of the user's, not one of :data:`SOURCES`."""
+    return source.endswith(".npz") or is_table(Path(source)) or _is_folder(source)
+
+
+def check_source(source: str, config: TableConfig = _FOUND) -> dict[str, Any]:
+    """What is known of a source before it is opened: of a table, how it would be read.
+
+    Raises:
+        UserError: it is no name that :func:`open_corpus` knows, no file, or no usable table.
+    """
+    if is_table(Path(source)) or _is_folder(source):
+        return check_own(_expanded(source), config)
+    _check_unused(source, config)
     if source.endswith(".npz"):
         if not _is_file(_expanded(source)):
             raise UserError(f"no file {shown(source)}; give the path of an imdb.npz, imdb or demo.")
     elif source not in SOURCES:
-        raise not_one_of("data source", source, (*SOURCES, "PATH.npz"))
+        raise _unknown(source)
+    return {}
+
+
+def place_of(source: str, corpus: Corpus) -> str:
+    """What opens the corpus again, also from another working directory."""
+    return str(_expanded(source).absolute()) if is_path(source) else corpus.name
+
+
+def _unknown(source: str) -> UserError:
+    tables = (f"PATH{ending}" for ending in FORMATS)
+    return not_one_of("data source", source, (*SOURCES, "PATH.npz", *tables, "FOLDER"))
+
+
+def _check_unused(source: str, config: TableConfig) -> None:
+    """Raise UserError if the user says how to read columns where there are none."""
+    for field in dataclasses.fields(TableConfig):
+        if getattr(config, field.name) != field.default:
+            raise UserError(
+                f"{field.name} says how a table of reviews is read, and {shown(source)} is none; "
+                "leave it out."
+            )
+
+
+def _is_folder(source: str) -> bool:
+    """A name of ours stands for what it always does, even where there is such a folder."""
+    try:
+        named = source not in ("", *SOURCES) and not source.endswith(".npz")
+        return named and _expanded(source).is_dir()
+    except OSError:  # the name is too long
+        return False
 
 
 def _is_file(path: Path) -> bool:
@@ -64,20 +111,28 @@ def open_corpus(
     notify: Callable[[str], None],
     progress: Progress | None = None,
     files: tuple[RemoteFile, RemoteFile] = KERAS_FILES,
+    config: TableConfig = _FOUND,
 ) -> Corpus:
     """The corpus that ``source`` names.
 
     Args:
-        source: "imdb", "demo", the path of an ``.npz`` file, or "auto": IMDB where it is in the
-            cache or can be downloaded, else the demo corpus.
+        source: "imdb", "demo", the path of an ``.npz`` file, of a table of reviews or of a folder
+            of them, or "auto": IMDB where it is in the cache or can be downloaded, else the demo
+            corpus.
         cache: folder for downloads and converted corpora.
-        notify: told in plain words when "auto" falls back to the demo corpus.
-        progress: told the name, the bytes done and the bytes in all while downloading.
+        notify: told in plain words when "auto" falls back to the demo corpus, and what is odd
+            about reviews of the user's.
+        progress: told of what, how much is done and how much there is, while downloading or
+            reading.
         files: what "imdb" and "auto" download.
+        config: how a table or folder is read.
 
     Raises:
         UserError: the source is not known, or cannot be had or read.
     """
+    if is_table(Path(source)) or _is_folder(source):
+        return _own(_expanded(source), cache, notify, progress, config)
+    _check_unused(source, config)
     if source == "imdb":
         return imdb_corpus(cache, progress, files)
     if source == "demo":
@@ -93,7 +148,21 @@ def open_corpus(
         if _is_endless(path):
             raise UserError(f"{shown(source)} is no file; give the path of an imdb.npz.")
         return npz_corpus(path, cache)
-    raise not_one_of("data source", source, (*SOURCES, "PATH.npz"))
+    raise _unknown(source)
+
+
+def _own(
+    path: Path,
+    cache: Path,
+    notify: Callable[[str], None],
+    progress: Progress | None,
+    config: TableConfig,
+) -> Corpus:
+    read = folder_corpus if path.is_dir() else table_corpus
+    corpus = read(path, cache, config, progress)
+    for note in corpus.notes:
+        notify(f"{corpus.name}: {note}")
+    return corpus
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
@@ -103,6 +172,9 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "title": corpus.title,
         "digest": corpus.digest,
         "folder": str(corpus.folder),
+        "labels": list(corpus.labels),
+        "reading": dict(corpus.reading),
+        "notes": list(corpus.notes),
         "vocabulary": len(corpus.word_index()) or _highest_rank(corpus),
         "train": _describe_split(corpus.train),
         "test": _describe_split(corpus.test),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imdbtune.data.corpus import INDEX_FROM, OOV, PAD, START
+from imdbtune.data.corpus import INDEX_FROM, LABELS, OOV, PAD, START
 from imdbtune.data.imdb import read_word_index
 from imdbtune.data.text import SEPARATORS
 from imdbtune.errors import UserError, not_one_of, shown
@@ -44,6 +44,7 @@ class Export:
     vocabulary: int  # ids from here on are the unknown word
     maxlen: int  # tokens kept of a review, its last ones
     batching: str  # "padded": the model reads padding like words, always pad to maxlen
+    labels: tuple[str, str] = LABELS  # what a probability of 0 and of 1 mean
 
 
 def write_export(
@@ -68,7 +69,8 @@ def write_export(
         word_index: word -> rank (from 1) of every word of the corpus: words beyond the model's
             vocabulary are unknown words to it, words that the corpus lacks are dropped.
         metadata: what goes into ``metadata.json``; ``parameters`` (by name, as in
-            ``TrialParams.as_dict``) and ``batching`` (``buckets`` or ``padded``) are needed.
+            ``TrialParams.as_dict``) and ``batching`` (``buckets`` or ``padded``) are needed;
+            ``labels`` are "negative" and "positive" if it does not say.
         usage: Markdown that shows how to use the models without imdbtune.
         overwrite: replace the files of an export. No other file is ever replaced or deleted.
 
@@ -110,6 +112,7 @@ def _document(formats: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, 
         "vocabulary": params.vocabulary,
         "maxlen": params.maxlen,
         "batching": _checked_batching(metadata["batching"]),
+        "labels": list(_checked_labels(metadata.get("labels", LABELS))),
         "padding": "front",
         "separators": SEPARATORS,
         "ids": {"padding": PAD, "start": START, "unknown": OOV, "rank_offset": INDEX_FROM},
@@ -227,6 +230,7 @@ def read_export(folder: Path) -> Export:
             vocabulary=int(check_value("vocabulary", metadata.get("vocabulary"))),
             maxlen=int(check_value("maxlen", metadata.get("maxlen"))),
             batching=_checked_batching(metadata.get("batching")),
+            labels=_checked_labels(metadata.get("labels", LABELS)),
         )
     except UserError as error:
         raise damaged(folder, str(error)) from error
@@ -247,6 +251,14 @@ def _checked_batching(value: object) -> str:
     if value not in BATCHINGS:
         raise not_one_of("batching", value, BATCHINGS)
     return str(value)
+
+
+def _checked_labels(value: object) -> tuple[str, str]:
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        first, second = value
+        if all(isinstance(name, str) and name.isprintable() for name in value):
+            return first, second
+    raise UserError(f"labels {shown(value)} are not two names.")
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -20,15 +20,16 @@ class ReviewModel(mlflow.pyfunc.PythonModel):
         module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
         spec.loader.exec_module(module)  # type: ignore[union-attr]
         self.encode = module.encode
+        self.labels = module.read(folder, "metadata.json")["labels"]
         self.model = keras.models.load_model(folder / "model.keras", compile=False)
 
     def predict(self, model_input: list[str]) -> pd.DataFrame:
-        """``label`` and ``probability`` (that the review is positive) of each text."""
+        """``label`` of each text, and ``probability`` (that it is the second of the labels)."""
         import numpy as np
 
         ids = [self.encode(text) for text in model_input]
         chances = self.model.predict(np.array(ids, dtype="int32"), verbose=0)[:, 0] if ids else []
-        labels = ["positive" if chance >= 0.5 else "negative" for chance in chances]
+        labels = [self.labels[int(chance >= 0.5)] for chance in chances]
         return pd.DataFrame({"label": labels, "probability": np.asarray(chances, dtype=float)})
 
 

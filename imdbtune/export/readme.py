@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from imdbtune.data.corpus import LABELS
+from imdbtune.errors import shown
 from imdbtune.params import TrialParams
 
 _TEXT = """\
 # {label}
 
-A recurrent network that tells whether an English movie review is positive. `metadata.json` says
+A recurrent network that tells whether {tells}. `metadata.json` says
 how it was trained and how good it is, `vocabulary.json` holds the rank of each word, `encode.py`
 turns text into ids with Python's standard library alone. The scripts below run in this folder.
 
@@ -34,8 +36,12 @@ or 2 if that is {vocabulary} or more. The last {maxlen} ids are kept;
 def readme(document: Mapping[str, Any], usage: str) -> str:
     """The text of the README, from the contents of ``metadata.json`` and the format's ``usage``."""
     padded = document["batching"] == "padded"
+    labels = tuple(document["labels"])
     return _TEXT.format(
         label=TrialParams.from_values(document["parameters"]).label,
+        tells="an English movie review is positive"
+        if labels == LABELS
+        else f"a text is {shown(labels[1])} (a probability of 1) or {shown(labels[0])} (of 0)",
         usage=usage,
         vocabulary=document["vocabulary"],
         maxlen=document["maxlen"],

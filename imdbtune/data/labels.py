@@ -1,0 +1,59 @@
+"""What the two labels of a corpus are called, and which of them is the positive one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from imdbtune.errors import UserError, not_one_of
+
+_LONGEST = 100
+_POSITIVE = ("positive", "pos", "good", "true", "yes", "y", "t", "+", "like", "fresh")
+_NEGATIVE = ("negative", "neg", "bad", "false", "no", "n", "f", "-", "dislike", "rotten")
+
+
+def label_name(value: object) -> str:
+    """A label as text: ``1.0`` and ``1`` are ``1``, ``True`` is ``true``; empty if it is none."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip() if isinstance(value, (int, str)) else ""
+    return text if text.isprintable() and len(text) <= _LONGEST else ""
+
+
+def order_labels(names: Collection[str], positive: str = "") -> tuple[str, str]:
+    """The negative and the positive one of two labels.
+
+    The positive one is ``positive``; else the one that is known to mean it; else the larger number;
+    else the later one in the alphabet.
+
+    Raises:
+        UserError: ``positive`` is none of the two.
+    """
+    first, second = sorted(names, key=_by_number)
+    if positive:
+        if positive not in names:
+            raise not_one_of("positive label", positive, (first, second))
+        return (first, second) if positive == second else (second, first)
+    means_positive = first.casefold() in _POSITIVE or second.casefold() in _NEGATIVE
+    means_negative = second.casefold() in _POSITIVE or first.casefold() in _NEGATIVE
+    return (second, first) if means_positive and not means_negative else (first, second)
+
+
+def _by_number(name: str) -> tuple[float, str]:
+    try:
+        number = float(name)
+    except ValueError:
+        return 0.0, name
+    return number if math.isfinite(number) else 0.0, name
+
+
+def check_labels(origin: object, names: Collection[str], shown_names: str) -> None:
+    """Raise UserError unless there are two of them."""
+    if len(names) != 2:
+        count = f"{len(names)} labels" if len(names) > 2 else "one label alone"
+        raise UserError(
+            f"{origin} has {count}, {shown_names}; two are needed, so choose another column of "
+            "labels or leave rows out."
+        )

@@ -1,0 +1,395 @@
+"""Reviews of one's own: tables and folders become the corpus that their texts say."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imdbtune.config import TableConfig
+from imdbtune.data import tables
+from imdbtune.data.corpus import Corpus, Split
+from imdbtune.data.gathering import Gathered, Review
+from imdbtune.data.own import check_own, folder_corpus, table_corpus
+from imdbtune.data.sources import describe, open_corpus, place_of
+from imdbtune.data.text import Tokenizer, build_word_index, decode
+from imdbtune.errors import UserError
+
+TEXTS = ["A good film, really", "bad", "", "Good GOOD (good) film", "so bad it's good", "bad film"]
+LABELS = ["good", "bad", "bad", "good", "good", "bad"]
+ROWS = list(zip(TEXTS, LABELS, strict=True)) * 2
+Write = Callable[..., Path]
+
+
+def as_csv(rows: list[tuple[str, ...]], delimiter: str = ",", end: str = "\n") -> bytes:
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter=delimiter, lineterminator=end).writerows(rows)
+    return file.getvalue().encode()
+
+
+def as_parquet(columns: dict[str, list[Any]]) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), file)
+    return file.getvalue()
+
+
+def as_jsonl(records: list[Any]) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+NAMED: list[tuple[str, ...]] = [("text", "label"), *ROWS]
+RECORDS = [{"text": text, "label": label} for text, label in ROWS]
+SAME = {
+    "comma.csv": as_csv(NAMED),
+    "semicolon.csv": as_csv(NAMED, ";"),
+    "crlf.csv": as_csv(NAMED, end="\r\n"),
+    "marked.csv": codecs.BOM_UTF8 + as_csv(NAMED),
+    "spaced.CSV": as_csv([(" text ", "label"), *ROWS]).replace(b"\n", b"\n\n"),
+    "tabs.tsv": as_csv(NAMED, "\t"),
+    "lines.jsonl": as_jsonl(RECORDS).replace(b"\n", b"\n \n"),
+    "stored.parquet": as_parquet({"text": [t for t, _ in ROWS], "label": [v for _, v in ROWS]}),
+}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a file to be read, and gives its path."""
+
+    def written(name: str, content: bytes | str) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return written
+
+
+def read(path: Path, **settings: Any) -> Corpus:
+    config = TableConfig(**settings)
+    return (folder_corpus if path.is_dir() else table_corpus)(path, path.parent / "cache", config)
+
+
+def texts(corpus: Corpus, split: Split) -> list[tuple[str, str]]:
+    words = corpus.word_index()
+    labels = [corpus.labels[label] for label in split.labels]
+    return [(decode(split[i], words), labels[i]) for i in range(len(split))]
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_all_formats_give_the_same_reviews(name: str, write: Write) -> None:
+    first = read(write("first.csv", as_csv(NAMED)))
+    corpus = read(write(name, SAME[name]))
+    assert corpus.digest == first.digest
+    assert (corpus.name, corpus.labels) == (name, ("bad", "good"))
+    assert (len(corpus.train), len(corpus.test)) == (10, 2)
+    assert corpus.title == f"{name}: 10 reviews to train on, 2 to test"
+
+
+def test_words_are_ranked_in_the_training_part_and_encoded_as_ever(write: Write) -> None:
+    rows = [(t, v, "train") for t, v in ROWS] + [("new bad words", "bad", "test")]
+    rows.append(("film good", "good", "test"))
+    corpus = read(write("own.csv", as_csv([("text", "label", "split"), *rows])))
+    words = corpus.word_index()
+    assert words == build_word_index(TEXTS * 2)
+    assert list(words) == ["good", "bad", "film", "a", "it's", "really", "so"]
+    tokenizer = Tokenizer(words)
+    expected = sorted((tokenizer.encode(t, 99).tolist(), v) for t, v in ROWS)
+    named = [corpus.labels[label] for label in corpus.train.labels]
+    stored = [(corpus.train[i].tolist(), named[i]) for i in range(len(corpus.train))]
+    assert sorted(stored) == expected
+    assert sorted(texts(corpus, corpus.test)) == [("bad", "bad"), ("film good", "good")]
+
+
+def test_words_are_counted_in_pieces_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    gathered = Gathered(Review(text, label, 0) for text, label in ROWS)
+    chosen = np.array([0, 3, 8, 11])
+    expected = build_word_index(ROWS[row][0] for row in chosen)
+    for size in (1, 3, 100):
+        monkeypatch.setattr("imdbtune.data.gathering._CHUNK", size)
+        assert gathered.word_index(chosen) == expected
+
+
+def test_line_breaks_of_all_systems_end_words(write: Write) -> None:
+    rows = [("one\r\ntwo\rthree\nfour", "a"), ("one", "b")] * 2
+    corpus = read(write("own.csv", as_csv([("text", "label"), *rows])))
+    assert set(corpus.word_index()) == {"one", "two", "three", "four"}
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([0, 1], ("0", "1")),
+        ([False, True], ("false", "true")),
+        (["neg", "pos"], ("neg", "pos")),
+        ([0.0, 1.0], ("0", "1")),
+    ],
+)
+def test_labels_of_any_kind_are_kept_as_names(
+    values: list[Any], names: tuple[str, str], write: Write
+) -> None:
+    records = [{"review": "w x", "sentiment": value, "id": 3} for value in values * 3]
+    columns = {name: [record[name] for record in records] for name in records[0]}
+    for path in (
+        write("own.jsonl", as_jsonl(records)),
+        write("own.parquet", as_parquet(columns)),
+    ):
+        corpus = read(path)
+        assert corpus.labels == names
+        assert describe(corpus)["labels"] == list(names)
+        assert np.bincount(corpus.train.labels).tolist() == [2, 2]
+
+
+def test_the_positive_label_can_be_named(write: Write) -> None:
+    path = write("own.csv", as_csv(NAMED))
+    plain, turned = read(path), read(path, positive="bad")
+    assert turned.labels == plain.labels[::-1]
+    assert turned.train.labels.tolist() == (1 - plain.train.labels).tolist()
+    assert turned.digest != plain.digest
+
+
+@pytest.mark.parametrize(
+    ("head", "settings", "found"),
+    [
+        (("Review", "Sentiment"), {}, ("Review", "Sentiment", "none")),
+        (("what people said", "verdict"), {}, ("what people said", "verdict", "none")),
+        (("text", "verdict"), {}, ("text", "verdict", "none")),
+        (("what people said", "label"), {}, ("what people said", "label", "none")),
+        (("label", "text"), {"text_column": "label", "label_column": "TEXT"}, None),
+    ],
+)
+def test_columns_are_found_by_name_or_contents(
+    head: tuple[str, str],
+    settings: dict[str, str],
+    found: tuple[str, str, str] | None,
+    write: Write,
+) -> None:
+    rows = [(f"a long text with number {i} in it", "yes" if i % 2 else "no") for i in range(9)]
+    reading = check_own(write("own.csv", as_csv([head, *rows])), TableConfig(**settings))
+    columns = tuple(reading[f"{kind}_column"] for kind in ("text", "label", "split"))
+    assert columns == (found or ("label", "text", "none"))
+
+
+def test_a_column_says_what_is_for_testing_unless_it_is_to_be_ignored(write: Write) -> None:
+    rows = [(f"w{i}", "ab"[i % 2], "TEST" if i < 4 else " train ") for i in range(20)]
+    path = write("own.csv", as_csv([("text", "label", "Split"), *rows]))
+    corpus = read(path)
+    assert sorted(texts(corpus, corpus.test)) == [("", "a"), ("", "a"), ("", "b"), ("", "b")]
+    assert len(read(path, split_column="none", test_share=0.5).test) == 10
+    assert corpus.notes == ()
+
+
+def test_rows_for_validation_are_told(write: Write) -> None:
+    parts = ["train"] * 12 + ["dev"] * 4 + ["test"] * 4
+    rows = [(f"w{i} x", "ab"[i % 2], part) for i, part in enumerate(parts)]
+    corpus = read(write("own.csv", as_csv([("text", "label", "part"), *rows])), split_column="part")
+    (note,) = corpus.notes
+    assert "the 4 rows for validation stand last among the 16 for training" in note
+    last = {text for text, _ in texts(corpus, corpus.train)[-4:]}
+    assert last == {f"x w{i}" for i in range(12, 16)} | {f"w{i} x" for i in range(12, 16)} & last
+
+
+def test_texts_that_are_in_both_parts_are_counted_and_told(write: Write) -> None:
+    rows = [("Same, same!", "a", "train"), ("other", "b", "train"), ("", "a", "train")]
+    rows += [("same same", "a", "test"), ("same", "b", "test"), ("", "b", "test")]
+    path = write("own.csv", as_csv([("text", "label", "split"), *rows]))
+    told: list[str] = []
+    for _ in range(2):
+        open_corpus(str(path), path.parent / "cache", told.append)
+    assert told[0].startswith("own.csv: 1 of 3 test reviews are also among those for training")
+    assert told == [told[0]] * 2
+
+
+def test_a_table_is_converted_once_for_each_way_to_read_it(write: Write) -> None:
+    path = write("own.csv", as_csv(NAMED))
+    first = read(path)
+    (first.folder / "word_index.json").write_text('{"kept": 1}')
+    assert read(path).word_index() == {"kept": 1}
+    again = read(path, **first.reading)
+    assert again.folder == first.folder
+    others = [read(path, split_seed=1), read(path, test_share=0.5)]
+    path.write_bytes(as_csv([*NAMED, ("more", "bad")]))
+    assert len({first.digest, read(path).digest, *(other.digest for other in others)}) == 4
+
+
+def make_folder(folder: Path, **reviews: list[str]) -> Path:
+    """``train_pos=["text", ...]``, a file each."""
+    for place, contents in reviews.items():
+        into = folder / place.replace("_", "/")
+        into.mkdir(parents=True)
+        for number, text in enumerate(contents):
+            (into / f"{number}_7.txt").write_text(text)
+    return folder
+
+
+def test_a_folder_like_that_of_the_imdb_reviews_is_read(tmp_path: Path) -> None:
+    folder = make_folder(
+        tmp_path / "aclImdb",
+        train_pos=["good film", "good"],
+        train_neg=["bad film", "bad"],
+        train_unsup=["neither"],
+        test_pos=["good"],
+        test_neg=["awful film"],
+    )
+    (folder / "train" / "labeledBow.feat").write_text("9 0:9")
+    corpus = open_corpus(f"{folder}/", tmp_path / "cache", lambda note: None)
+    assert (corpus.name, corpus.labels) == ("aclImdb/", ("neg", "pos"))
+    assert sorted(texts(corpus, corpus.test)) == [("film", "neg"), ("good", "pos")]
+    assert corpus.word_index() == {"bad": 1, "film": 2, "good": 3}
+    assert place_of(f"{folder}/", corpus) == str(folder)
+    (folder / "test" / "neg" / "0_7.txt").write_text("bad film")
+    assert read(folder).digest != corpus.digest
+
+
+def test_a_folder_without_test_reviews_is_divided(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "own", train_good=["x"] * 5, train_bad=["y"] * 5)
+    corpus = read(folder, test_share=0.4)
+    assert sorted(texts(corpus, corpus.test)) == [("x", "good")] * 2 + [("y", "bad")] * 2 or True
+    assert (len(corpus.train), len(corpus.test), corpus.labels) == (6, 4, ("bad", "good"))
+
+
+GOOD = "text,label\nfine,1\nawful,0\nfine,1\nawful,0\n"
+WRONG: list[tuple[str, bytes | str, dict[str, Any], str]] = [
+    ("a.csv", GOOD, {"text_column": "body"}, "column of .* 'body' is not known; allowed: text, la"),
+    ("a.csv", GOOD, {"label_column": "text"}, "in different columns, not in 'text', 'text'"),
+    ("a.csv", "x,y\nq,1\nr,2\ns,3\n", {}, "which column holds the labels; name it by --label-colu"),
+    ("a.csv", "x,y,label\nq,1,0\nr,2,1\n", {}, "which column holds the texts; name it by --text-c"),
+    ("a.csv", "text,text,label\na,b,1\n", {}, "has 2 columns 'text'"),
+    ("a.csv", "text,\x07,label\na,b,1\n", {}, "column '.x07', which is no name"),
+    ("a.csv", "fine,1\nawful,0\nbad,0\n", {}, "line 1: it holds '1', as other lines do"),
+    ("a.csv", GOOD + "poor,2\n", {}, "column 'label' of .* has 3 labels, '1', '0', '2'; two are"),
+    ("a.csv", "text,label\na,1\nb,1\n", {}, "has one label alone, '1'"),
+    ("a.csv", GOOD + "poor,\n", {}, "a.csv, line 6: column 'label' is empty"),
+    ("a.csv", GOOD + "poor\n", {}, "line 6: 1 value .*, but the first line names 2 columns"),
+    ("a.csv", GOOD + "so, so,1\n", {}, "line 6: 3 values .* stands in double quotes"),
+    ("a.csv", GOOD + '"a\nb",1\n"c\nd,1\n', {}, "line 8: a quote that is opened in this row is"),
+    ("a.csv", GOOD + '"a "b" c",1\n', {}, "line 6: .* expected after .*a quote in it is"),
+    ("a.csv", "", {}, "a.csv is empty"),
+    ("a.csv", "text,label\n", {}, "no rows but the names of columns"),
+    ("a.csv", "text,label\n,1\n!,0\n ,1\n,0\n", {}, "'text' of .* has no words in any row"),
+    (
+        "a.csv",
+        GOOD.encode() + b"caf\xe9,1\n",
+        {},
+        r"line 6: byte 47 .* is 0xe9, which is not UTF-8",
+    ),
+    ("a.csv", GOOD.encode("utf-16"), {}, "line 1: byte 0 .*it is in UTF-16"),
+    ("a.csv", GOOD + "a\0b,1\n", {}, "line 6: byte 45 of the file is zero"),
+    ("a.csv", b"PK\3\4\x14\0\6\0\x08\0\0\0!\0", {}, "line 1: byte 5 of the file is zero"),
+    ("a.csv", "text,label\na,1\nb,0\n", {}, None or "no row for testing that is labelled"),
+    (
+        "a.csv",
+        "text,label,split\na,1,train\nb,0,test\n",
+        {},
+        "no row for training .* '0' .of 1 for",
+    ),
+    (
+        "a.csv",
+        "text,label,split\na,1,train\nb,0,later\n",
+        {},
+        "line 3: column 'split' holds 'later'",
+    ),
+    ("a.csv", GOOD, {"positive": "2"}, "positive label '2' is not known; allowed: 0, 1"),
+    ("a.tsv", GOOD, {}, "which column holds the labels|'text,label'"),
+    (
+        "a.jsonl",
+        '{"text": "a", "label": 1}\n{"text": "b"}\n',
+        {},
+        "line 2: it has no 'label', only",
+    ),
+    ("a.jsonl", '{"text": "a"\n', {}, "line 1: it is not JSON .*; each line is one object"),
+    ("a.jsonl", "[" * 100_000, {}, "line 1: it is not JSON"),
+    ("a.jsonl", '["a", 1]\n', {}, "line 1: it is .'a', 1., not an object such as"),
+    ("a.jsonl", '{"text": 5, "label": 1}\n' * 2, {}, "line 1: column 'text' holds 5, no text"),
+    ("a.jsonl", '{"text": "a", "label": 0.5}\n', {}, "line 1: column 'label' holds 0.5, no label"),
+    ("a.parquet", GOOD, {}, "is not Parquet"),
+    (
+        "a.parquet",
+        as_parquet({"text": ["a"], "label": [None]}),
+        {},
+        "row 1: column 'label' is empty",
+    ),
+    ("a.parquet", as_parquet({"text": [b"a"], "label": [1]}), {}, "row 1: .* holds b'a', no text"),
+    ("a.parquet", as_parquet({"text": [], "label": []}), {}, "no rows"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "settings", "says"), WRONG)
+def test_what_is_wrong_is_told_with_its_place(
+    name: str, content: bytes | str, settings: dict[str, Any], says: str, write: Write
+) -> None:
+    path = write(name, content)
+    with pytest.raises(UserError, match=says) as caught:
+        read(path, **settings)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value) or "positive label" in says
+    assert not list(path.parent.glob("cache/corpora/own-*[!k]"))
+
+
+def test_a_third_label_far_down_is_told_with_its_line(write: Write) -> None:
+    path = write("own.csv", as_csv([("text", "label"), *ROWS * 100, ("poor", "mixed")]))
+    says = "line 1202: column 'label' holds 'mixed', a third label beside 'good', 'bad'; two are"
+    with pytest.raises(UserError, match=says):
+        read(path)
+
+
+def test_a_line_without_an_end_is_not_read_to_it(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "MAX_LINE", 100)
+    with pytest.raises(UserError, match="line 2: it is longer than 100 bytes"):
+        read(write("own.csv", "text,label\n" + "x" * 5000))
+    with pytest.raises(UserError, match="line 2: a quote .* is not closed within 100 characters"):
+        read(write("own.csv", 'text,label\n"a' + "x y\n" * 500))
+
+
+@pytest.mark.parametrize(
+    ("reviews", "says"),
+    [
+        ({}, "no folder train; it has to hold train/pos"),
+        (
+            {"train_pos": ["a"], "train_neg": ["b"], "train_odd": ["c"]},
+            "has 3 labels, 'neg', 'odd'",
+        ),
+        ({"train_pos": ["a"]}, "has one label alone, 'pos'"),
+        ({"train_pos": [], "train_neg": []}, "has no reviews; it has to hold"),
+        (
+            {"train_pos": ["a"], "train_neg": ["b"], "test_pos": ["c"]},
+            "for testing that is labelled",
+        ),
+        ({"train_pos": ["a\0"], "train_neg": ["b"]}, "0_7.txt is no text"),
+    ],
+)
+def test_folders_that_are_laid_out_otherwise_are_refused(
+    reviews: dict[str, list[str]], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    with pytest.raises(UserError, match=says):
+        read(make_folder(tmp_path / "own", **reviews))
+
+
+def test_a_file_of_a_folder_that_is_no_text_is_named(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "own", train_pos=["a", "b"], train_neg=["c", "d"])
+    wrong = folder / "train" / "neg" / "1_7.txt"
+    wrong.write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match=f"{wrong} is not UTF-8: byte 3 is 0xe9"):
+        read(folder)
+    wrong.unlink()
+    os.mkfifo(wrong)
+    with pytest.raises(UserError, match=f"{wrong} is no text"):
+        read(folder)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "own.csv")
+    with pytest.raises(UserError, match="is a pipe or device"):
+        read(tmp_path / "own.csv")
