@@ -35,7 +35,7 @@ _MODULES = {  # module -> its classes that a file may name; all of them: they co
     "keras.src.ops.numpy": None,
     "keras.initializers": None,
     "keras.optimizers": None,
-    None: ("__keras_tensor__",),
+    None: ("__keras_tensor__", "__slice__"),
 }
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from imdbtune.data.corpus import PAD
+from imdbtune.bigrams import bigram_ids
 from imdbtune.params import TrialParams
+from imdbtune.pooling import pool
 from imdbtune.recurrence import DenseEmbedding, Recurrence
+from imdbtune.schedule import Schedule
 
 LAYERS = {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
 CELLS = {"simple_rnn": layers.SimpleRNNCell, "lstm": layers.LSTMCell, "gru": layers.GRUCell}
@@ -37,7 +39,14 @@ def fused_model(params: TrialParams, seed: int = 0) -> keras.Model:
     ways = 2 if params.bidirectional else 1
     cells = [CELLS[params.rnn](params.units) for _ in range(params.depth * ways)]
     recurrence = Recurrence(
-        params.vocabulary, params.embedding, cells, params.bidirectional, params.pooling
+        params.vocabulary,
+        params.embedding,
+        cells,
+        params.bidirectional,
+        params.pooling,
+        params.bigrams,
+        params.spatial_dropout,
+        seed,
     )
     return keras.Model(ids, _head(params, recurrence(ids), seed), name=params.rnn)
 
@@ -54,6 +63,11 @@ def plain_model(
     embedding = DenseEmbedding if for_training else layers.Embedding
     embed = embedding(params.vocabulary, params.embedding, mask_zero=masked, name="embedding")
     sequence = embed(ids)
+    if params.bigrams:
+        pairs = embedding(params.bigrams, params.embedding, mask_zero=masked, name="bigrams")
+        sequence = layers.Add()([sequence, pairs(bigram_ids(ids, params.bigrams))])
+    if params.spatial_dropout:
+        sequence = layers.SpatialDropout1D(params.spatial_dropout, seed=seed)(sequence)
     # cuDNN takes no padding at the front.
     options = {"use_cudnn": False} if masked and params.rnn != "simple_rnn" else {}
     for level in range(1, params.depth + 1):
@@ -64,28 +78,19 @@ def plain_model(
         if params.bidirectional:
             layer = layers.Bidirectional(layer, name=f"bidirectional_{level}")
         sequence = layer(sequence)
-    features = sequence if params.pooling == "last" else _pool(params.pooling, ids, sequence)
+    features = sequence
+    if params.pooling != "last":
+        attention = layers.Dense(1, use_bias=False, name="attention")
+        features = pool(params.pooling, ids, sequence, attention)
     return keras.Model(ids, _head(params, features, seed), name=params.rnn)
 
 
 def _head(params: TrialParams, features: Any, seed: int) -> Any:
+    if params.layer_norm:
+        features = layers.LayerNormalization(name="norm")(features)
     if params.dropout:
         features = layers.Dropout(params.dropout, seed=seed, name="dropout")(features)
     return layers.Dense(1, activation="sigmoid", name="probability")(features)
-
-
-def _pool(pooling: str, ids: Any, sequence: Any) -> Any:
-    """Max and/or mean over the words of (batch, time, units), padding left out."""
-    is_word = ops.expand_dims(ops.not_equal(ids, PAD), -1)
-    pooled = []
-    if pooling in ("max", "max_mean"):
-        # Every output lies between -1 and 1, so -1 never wins against a word.
-        pooled.append(ops.max(ops.where(is_word, sequence, -1.0), axis=1))
-    if pooling in ("mean", "max_mean"):
-        words = ops.cast(is_word, "float32")
-        total = ops.sum(sequence * words, axis=1)
-        pooled.append(total / ops.maximum(ops.sum(words, axis=1), 1.0))
-    return pooled[0] if len(pooled) == 1 else ops.concatenate(pooled, axis=-1)
 
 
 def initialize(model: keras.Model, seed: int) -> None:
@@ -100,9 +105,25 @@ def initialize(model: keras.Model, seed: int) -> None:
             weight.assign(initializer(seed=1000 * seed + number)(weight.shape))
 
 
-def compile_model(model: keras.Model, params: TrialParams, jit: bool) -> keras.Model:
-    """Give a model its optimizer, loss and metrics; ``jit``: its steps are compiled by XLA."""
-    optimizer = OPTIMIZERS[params.optimizer](learning_rate=params.learning_rate)
+def compile_model(
+    model: keras.Model, params: TrialParams, jit: bool, steps: int = 0
+) -> keras.Model:
+    """Give a model its optimizer, loss and metrics; ``jit``: its steps are compiled by XLA.
+
+    ``steps`` is how many the whole training takes, for the schedule of the learning rate;
+    without it the rate stays what it is, as it does in a model that is saved.
+    """
+    rate: Any = params.learning_rate
+    if steps and (params.schedule != "constant" or params.warmup):
+        rate = Schedule(rate, params.schedule, steps, round(params.warmup * steps))
+    options: dict[str, Any] = {}
+    if params.weight_decay:  # without it, AdamW has one of its own
+        options["weight_decay"] = params.weight_decay
+    if params.clip_norm:
+        options["global_clipnorm"] = params.clip_norm
+    if params.ema:
+        options |= {"use_ema": True, "ema_momentum": params.ema}
+    optimizer = OPTIMIZERS[params.optimizer](learning_rate=rate, **options)
     model.compile(
         optimizer=optimizer,
         loss="binary_crossentropy",
@@ -134,12 +155,16 @@ def named_weights(model: keras.Model, params: TrialParams) -> dict[str, Any]:
     """The weights of a plain model as arrays, by the names that :mod:`imdbtune.reference` reads:
 
     ``embedding``, for each level from 1 on ``forward_1.kernel``, ``.recurrent_kernel`` and
-    ``.bias`` (``backward_1`` too where it reads both ways), ``output.kernel`` and ``output.bias``.
+    ``.bias`` (``backward_1`` too where it reads both ways), ``output.kernel`` and ``output.bias``;
+    where the model has them, ``bigrams``, ``attention``, ``norm.gamma`` and ``norm.beta``.
     """
     ways = ("forward", "backward") if params.bidirectional else ("forward",)
     cells = [f"{way}_{level}" for level in range(1, params.depth + 1) for way in ways]
     names = [f"{cell}.{part}" for cell in cells for part in ("kernel", "recurrent_kernel", "bias")]
-    names = ["embedding", *names, "output.kernel", "output.bias"]
+    names = ["embedding", *(["bigrams"] if params.bigrams else []), *names]
+    names += ["attention"] if "attention" in params.pooling else []
+    names += ["norm.gamma", "norm.beta"] if params.layer_norm else []
+    names += ["output.kernel", "output.bias"]
     return {n: w.numpy() for n, w in zip(names, _without_seeds(model), strict=True)}
 
 

@@ -18,8 +18,9 @@ from imdbtune.errors import UserError, not_one_of, shown
 Scalar = str | int | float | bool
 
 RNN_TYPES = ("simple_rnn", "lstm", "gru")
-POOLINGS = ("last", "max", "mean", "max_mean")
+POOLINGS = ("last", "max", "mean", "max_mean", "attention", "max_mean_attention")
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
+SCHEDULES = ("constant", "cosine", "linear")
 
 
 def limited(
@@ -51,6 +52,14 @@ class TrialParams:
     batch_size: int = limited(128, "reviews in a training step", 1, 8192)
     optimizer: str = limited("rmsprop", "Keras optimizer", choices=OPTIMIZERS)
     learning_rate: float = limited(0.001, "step size of the optimizer", 1e-7, 10.0)
+    bigrams: int = limited(0, "vectors shared by all pairs of neighbouring words", 0, 2**20)
+    spatial_dropout: float = limited(0.0, "share of a vector dropped in all its words", 0.0, 0.95)
+    layer_norm: bool = limited(False, "normalise what the output layer sees")
+    weight_decay: float = limited(0.0, "share of each weight lost in a step, x rate", 0.0, 1.0)
+    ema: float = limited(0.0, "share that averaged weights keep in a step, 0 without", 0.0, 0.9999)
+    schedule: str = limited("constant", "how the rate goes down to 0", choices=SCHEDULES)
+    warmup: float = limited(0.0, "share of the steps in which the rate grows", 0.0, 0.9)
+    clip_norm: float = limited(0.0, "longest gradient, longer ones are cut", 0.0, 1e6)
 
     def as_dict(self) -> dict[str, Scalar]:
         """All hyperparameters by name, in the order of declaration."""
@@ -58,12 +67,14 @@ class TrialParams:
 
     @property
     def label(self) -> str:
-        """A run name that can be read, such as ``gru-d2-u64-L200`` (``-bi``, pooling if any)."""
+        """A run name that can be read, such as ``gru-d2-u64-L200-bi-max-bigrams``."""
         parts = [self.rnn, f"d{self.depth}", f"u{self.units}", f"L{self.maxlen}"]
         if self.bidirectional:
             parts.append("bi")
         if self.pooling != "last":
             parts.append(self.pooling)
+        if self.bigrams:
+            parts.append("bigrams")
         return "-".join(parts)
 
     @classmethod

@@ -28,6 +28,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from imdbtune.bigrams import bigram_ids
+from imdbtune.pooling import pool
+
 Tensor = Any
 Results = tuple[Tensor, ...]
 Step = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
@@ -300,7 +303,8 @@ class Recurrence(keras.layers.Layer):
 
     ``cells`` are the layers from bottom to top; with ``bidirectional`` each layer is a pair of
     cells, forwards and backwards, whose outputs are joined. ``pooling`` is that of
-    :class:`imdbtune.params.TrialParams`. Id 0 is padding, and masked.
+    :class:`imdbtune.params.TrialParams`, and so are ``bigrams`` and ``spatial_dropout``. Id 0 is
+    padding, and masked.
     """
 
     def __init__(
@@ -310,24 +314,34 @@ class Recurrence(keras.layers.Layer):
         cells: Sequence[Any],
         bidirectional: bool = False,
         pooling: str = "last",
+        bigrams: int = 0,
+        spatial_dropout: float = 0.0,
+        seed: int = 0,
     ) -> None:
         super().__init__(name="recurrence")
-        self.embedding = keras.layers.Embedding(vocabulary, embedding, name="embedding")
+        self.embedding = DenseEmbedding(vocabulary, embedding, name="embedding")
+        self.bigrams = DenseEmbedding(bigrams, embedding, name="bigrams") if bigrams else None
+        self.dropout = keras.layers.SpatialDropout1D(spatial_dropout, seed=seed)
         self.cells = list(cells)
+        self.attention = keras.layers.Dense(1, use_bias=False, name="attention")
         self.ways = 2 if bidirectional else 1
         self.pooling = pooling
 
     def build(self, input_shape: Any) -> None:
         """Create the weights, in the order in which Keras's own layers would."""
         self.embedding.build(input_shape)
+        if self.bigrams is not None:
+            self.bigrams.build(input_shape)
         features = self.embedding.output_dim
         for first in range(0, len(self.cells), self.ways):
             for cell in self.cells[first : first + self.ways]:
                 cell.build((None, features))
             features = self.cells[first].units * self.ways
+        if "attention" in self.pooling:
+            self.attention.build((None, features))
         self.built = True
 
-    def call(self, ids: Tensor) -> Tensor:
+    def call(self, ids: Tensor, training: bool = False) -> Tensor:
         """See the class."""
         by_time = tf.transpose(ids)
         mask = tf.not_equal(by_time, 0)
@@ -336,7 +350,7 @@ class Recurrence(keras.layers.Layer):
             Walk(mask, tf.argmax(used, output_type=tf.int32), backwards=way == 1)
             for way in range(self.ways)
         ]
-        inputs: Words | Features = Words(tf.convert_to_tensor(self.embedding.embeddings), by_time)
+        inputs = self._inputs(ids, by_time, training)
         layers = [self.cells]  # in one direction all layers are one loop
         if self.ways == 2:
             layers = [self.cells[first : first + 2] for first in range(0, len(self.cells), 2)]
@@ -344,16 +358,28 @@ class Recurrence(keras.layers.Layer):
             both = [_run([c], inputs, w, Whole())[0] for c, w in zip(pair, walks, strict=True)]
             inputs = Features(tf.concat(both, -1))
         stacks = [layers[-1]] if self.ways == 1 else [[cell] for cell in layers[-1]]
-        readout = Last() if self.pooling == "last" else Pooled()
+        readout: Last | Whole | Pooled = Last() if self.pooling == "last" else Pooled()
+        if "attention" in self.pooling:
+            readout = Whole()
         results = [_run(s, inputs, w, readout) for s, w in zip(stacks, walks, strict=True)]
-        return self._features([tf.concat(r, -1) for r in zip(*results, strict=True)], mask)
+        joined = [tf.concat(r, -1) for r in zip(*results, strict=True)]
+        if isinstance(readout, Last):
+            return joined[0]
+        if isinstance(readout, Pooled):
+            words = tf.maximum(tf.reduce_sum(tf.cast(mask, tf.float32), axis=0), 1.0)
+            found = {"max": joined[0], "mean": joined[2] / words[:, None]}
+            return tf.concat([found[name] for name in self.pooling.split("_")], -1)
+        outputs = tf.transpose(joined[0], [1, 0, 2])
+        return pool(self.pooling, ids, outputs, self.attention)
 
-    def _features(self, results: list[Tensor], mask: Tensor) -> Tensor:
-        if self.pooling == "last":
-            return results[0]
-        words = tf.maximum(tf.reduce_sum(tf.cast(mask, results[0].dtype), axis=0), 1.0)
-        found = {"max": results[0], "mean": results[2] / words[:, None]}
-        return tf.concat([found[name] for name in self.pooling.split("_")], -1)
+    def _inputs(self, ids: Tensor, by_time: Tensor, training: bool) -> Words | Features:
+        dropped = training and self.dropout.rate > 0
+        if self.bigrams is None and not dropped:
+            return Words(tf.convert_to_tensor(self.embedding.embeddings), by_time)
+        vectors = self.embedding(ids)
+        if self.bigrams is not None:
+            vectors += self.bigrams(bigram_ids(ids, self.bigrams.input_dim))
+        return Features(tf.transpose(self.dropout(vectors, training=training), [1, 0, 2]))
 
 
 def _run(

@@ -157,19 +157,27 @@ def network(
     Args:
         weights: ``embedding``, for each level from 1 on ``forward_1.kernel``,
             ``forward_1.recurrent_kernel`` and ``forward_1.bias`` (``backward_1`` too where it reads
-            both ways), ``output.kernel`` and ``output.bias``.
+            both ways), ``output.kernel`` and ``output.bias``. Optional: ``bigrams``, vectors of
+            pairs of words; ``attention``; ``norm.gamma`` and ``norm.beta``, a normalisation.
         ids: 0 is padding.
         rnn: ``simple_rnn``, ``lstm`` or ``gru``.
-        pooling: ``last``, ``max``, ``mean`` or ``max_mean``: what the output layer sees.
+        pooling: what the output layer sees: ``last``, or ``max``, ``mean`` and ``attention``, or
+            several with ``_`` between them.
         masked: whether the recurrent layers pass padding over, or read it like a word.
     """
     is_word = ids != 0
     mask = is_word if masked else None
     depth = sum(name.startswith("forward_") and name.endswith(".bias") for name in weights)
     sequence = weights["embedding"][ids]
+    if "bigrams" in weights:
+        sequence = sequence + weights["bigrams"][bigram_ids(ids, len(weights["bigrams"]))]
     for level in range(1, depth + 1):
         sequence, last = _level(weights, level, LAYERS[rnn], sequence, mask)
-    features = last if pooling == "last" else _pooled(pooling, sequence, is_word)
+    features = last
+    if pooling != "last":
+        features = _pooled(pooling, sequence, is_word, weights)
+    if "norm.gamma" in weights:
+        features = _normalised(features) * weights["norm.gamma"] + weights["norm.beta"]
     return _sigmoid(features @ weights["output.kernel"] + weights["output.bias"])
 
 
@@ -194,14 +202,32 @@ def _level(
     return np.concatenate([forward, backward[:, ::-1]], axis=-1), last
 
 
-def _pooled(pooling: str, sequence: Array, is_word: Mask) -> Array:
-    """Max and/or mean over the words of ``(batch, time, features)``, padding left out."""
+def bigram_ids(ids: NDArray[np.integer], buckets: int) -> NDArray[np.integer]:
+    """For each word an id of it and the next one, from 1 to ``buckets - 1``; 0 for padding."""
+    following = np.pad(ids[:, 1:], [(0, 0), (0, 1)])
+    return np.where(ids == 0, 0, (ids * 7919 + following * 9973) % (buckets - 1) + 1)
+
+
+def _normalised(features: Array) -> Array:
+    """Each row with mean 0 and variance 1, as ``keras.layers.LayerNormalization`` makes it."""
+    centred = features - features.mean(axis=-1, keepdims=True)
+    made: Array = centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + 1e-3)
+    return made
+
+
+def _pooled(pooling: str, sequence: Array, is_word: Mask, weights: Mapping[str, Array]) -> Array:
+    """Max, mean and attention over the words of ``(batch, time, features)``, without padding."""
     words = is_word[:, :, None]
     pooled = []
-    if pooling in ("max", "max_mean"):
-        pooled.append(np.where(words, sequence, -1).max(axis=1))  # no output is below -1
-    if pooling in ("mean", "max_mean"):
-        pooled.append((sequence * words).sum(axis=1) / np.maximum(words.sum(axis=1), 1))
+    for name in pooling.split("_"):
+        if name == "max":
+            pooled.append(np.where(words, sequence, -1).max(axis=1))  # no output is below -1
+        elif name == "mean":
+            pooled.append((sequence * words).sum(axis=1) / np.maximum(words.sum(axis=1), 1))
+        else:
+            scores = np.where(words, sequence @ weights["attention"], -1e9)
+            shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+            pooled.append((sequence * shares).sum(axis=1) / shares.sum(axis=1))
     return np.concatenate(pooled, axis=-1).astype(sequence.dtype)
 
 

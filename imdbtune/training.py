@@ -97,19 +97,22 @@ def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
         model = plain_model(spec.params, seed=seed, for_training=True)
         data = _bucketed_data(spec, seed)
     initialize(model, seed)
-    compile_model(model, spec.params, jit=compiled)
+    compile_model(model, spec.params, compiled, steps=_steps_an_epoch(spec) * spec.epochs)
     make_variables(model)
     if spec.state is not None:
         load_state(model, spec.state)
     recorder = Recorder(lambda epoch: on_epoch(execution, epoch))
-    keeper = KeepState(_state_path(spec)) if spec.keep_state and execution == 0 else None
     stopper = keras.callbacks.EarlyStopping(
         monitor=spec.objective,
         mode="max" if spec.larger_is_better else "min",
         patience=spec.patience or spec.epochs + 1,
         restore_best_weights=True,
     )
-    callbacks = [recorder, *([keeper] if keeper else []), stopper]
+    callbacks = [recorder, stopper]
+    if spec.params.ema:
+        callbacks.append(Averages())  # after those that are to see the averaged weights
+    if spec.keep_state and execution == 0:
+        callbacks.append(KeepState(_state_path(spec)))
     model.fit(
         **data,
         initial_epoch=spec.initial_epoch,
@@ -134,9 +137,12 @@ def wants_compiling(spec: TrialSpec) -> bool:
         return spec.compile == "on"
     if spec.batching == "padded" and tf.config.list_physical_devices("GPU"):
         return False
-    rows = len(validation_split(_rows(spec))[0])
-    steps = math.ceil(rows / spec.params.batch_size) * (spec.epochs - spec.initial_epoch)
+    steps = _steps_an_epoch(spec) * (spec.epochs - spec.initial_epoch)
     return steps * spec.params.maxlen * spec.params.depth >= COMPILE_FROM
+
+
+def _steps_an_epoch(spec: TrialSpec) -> int:
+    return math.ceil(len(validation_split(_rows(spec))[0]) / spec.params.batch_size)
 
 
 def _rows(spec: TrialSpec) -> int:
@@ -214,6 +220,21 @@ class Recorder(keras.callbacks.Callback):
             raise TrialFailed(f"{lost[0]} became {metrics[lost[0]]} in epoch {epoch + 1}.")
 
 
+class Averages(keras.callbacks.SwapEMAWeights):
+    """Puts the averaged weights in the model's place from the validation to the epoch's end.
+
+    So the weights that are measured are those that early stopping keeps; Keras's own callback
+    takes them out in between. The training goes on from the others.
+    """
+
+    def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Leave them there."""
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Swap back."""
+        super().on_test_end(logs)
+
+
 class KeepState(keras.callbacks.Callback):
     """Saves weights and optimizer as the last epoch left them, to go on from later."""
 
@@ -221,9 +242,10 @@ class KeepState(keras.callbacks.Callback):
         super().__init__()
         self.path = path
 
-    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Runs before early stopping puts the best weights back."""
-        save_state(self.model, self.path)
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Save after the last epoch, before Keras or early stopping put other weights in place."""
+        if self.model.stop_training or epoch + 1 == self.params["epochs"]:
+            save_state(self.model, self.path)
 
 
 def _state_path(spec: TrialSpec) -> Path:

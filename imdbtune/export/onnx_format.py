@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imdbtune.bigrams import FIRST, SECOND
 from imdbtune.export.folder import Export
 from imdbtune.export.format import Format, Run, Trained
 
@@ -109,18 +110,39 @@ def _network(graph: _Graph, trained: Trained) -> None:
         ids, is_word, lengths = _to_the_front(graph, is_word)
     embedding = graph.constant(weights["embedding"], "embedding")
     vectors = graph.add("Gather", embedding, ids)
+    if "bigrams" in weights:
+        pairs = _bigram_ids(graph, ids, len(weights["bigrams"]))
+        bigrams = graph.constant(weights["bigrams"], "bigrams")
+        vectors = graph.add("Add", vectors, graph.add("Gather", bigrams, pairs))
     sequence = graph.add("Transpose", vectors, perm=[1, 0, 2])
     for level in range(1, params.depth + 1):
         sequence, last = _level(graph, params.rnn, weights, level, sequence, lengths)
-    if params.pooling == "last":
-        features = last
-    else:
-        features = _pooled(graph, params.pooling, sequence, is_word)
+    features = last
+    if params.pooling != "last":
+        features = _pooled(graph, params.pooling, sequence, is_word, weights)
+    if "norm.gamma" in weights:
+        norm = (graph.constant(weights[f"norm.{part}"]) for part in ("gamma", "beta"))
+        features = graph.add("LayerNormalization", features, *norm, epsilon=1e-3)
     kernel, bias = (graph.constant(weights[f"output.{part}"]) for part in ("kernel", "bias"))
     graph.add("Sigmoid", graph.add("Gemm", features, kernel, bias), output="probability")
 
 
 _FLOAT, _INT32, _INT64, _BOOL = 1, 6, 7, 9  # onnx.TensorProto's numbers of types
+
+
+def _bigram_ids(graph: _Graph, ids: str, buckets: int) -> str:
+    """Ids (batch, time) of each word and the next one; see :mod:`imdbtune.bigrams`."""
+
+    def number(value: int) -> str:
+        return graph.constant(np.array(value, np.int32))
+
+    longer = graph.add("Pad", ids, graph.numbers(0, 0, 0, 1))
+    end = graph.numbers(np.iinfo(np.int32).max)
+    following = graph.add("Slice", longer, graph.numbers(1), end, graph.numbers(1))
+    first = graph.add("Mul", ids, number(FIRST))
+    mixed = graph.add("Add", first, graph.add("Mul", following, number(SECOND)))
+    mixed = graph.add("Add", graph.add("Mod", mixed, number(buckets - 1)), number(1))
+    return graph.add("Where", graph.add("Cast", ids, to=_BOOL), mixed, number(0))
 
 
 def _to_the_front(graph: _Graph, is_word: str) -> tuple[str, str, str]:
@@ -178,21 +200,37 @@ def _for_onnx(rnn: str, weights: dict[str, Any], cell: str) -> list[npt.NDArray[
     return [*kernels, gates(two).reshape(-1)]
 
 
-def _pooled(graph: _Graph, pooling: str, sequence: str, is_word: str) -> str:
-    """Max and/or mean over the words of (time, batch, features), as the Keras model has them."""
+def _pooled(
+    graph: _Graph,
+    pooling: str,
+    sequence: str,
+    is_word: str,
+    weights: dict[str, Any],
+) -> str:
+    """What is pooled over the words of (time, batch, features), as the Keras model has it."""
     words = graph.add("Unsqueeze", graph.add("Transpose", is_word, perm=[1, 0]), graph.numbers(2))
-    pooled = []
-    if pooling in ("max", "max_mean"):
-        lowest = graph.constant(np.array(-1, np.float32))
-        kept = graph.add("Where", graph.add("Cast", words, to=_BOOL), sequence, lowest)
-        pooled.append(graph.add("ReduceMax", kept, axes=[0], keepdims=0))
-    if pooling in ("mean", "max_mean"):
-        axis = graph.numbers(0)
-        total = graph.add("ReduceSum", graph.add("Mul", sequence, words), axis, keepdims=0)
-        count = graph.add("ReduceSum", words, axis, keepdims=0)
-        count = graph.add("Max", count, graph.constant(np.array(1, np.float32)))
-        pooled.append(graph.add("Div", total, count))
+    axis, pooled = graph.numbers(0), []
+    for name in pooling.split("_"):
+        if name == "max":
+            kept = _where(graph, words, sequence, -1)
+            pooled.append(graph.add("ReduceMax", kept, axes=[0], keepdims=0))
+            continue
+        shares = words
+        if name == "attention":
+            scores = graph.add("MatMul", sequence, graph.constant(weights["attention"]))
+            shares = graph.add("Softmax", _where(graph, words, scores, -1e9), axis=0)
+        total = graph.add("ReduceSum", graph.add("Mul", sequence, shares), axis, keepdims=0)
+        if name == "mean":
+            count = graph.add("ReduceSum", words, axis, keepdims=0)
+            count = graph.add("Max", count, graph.constant(np.array(1, np.float32)))
+            total = graph.add("Div", total, count)
+        pooled.append(total)
     return pooled[0] if len(pooled) == 1 else graph.add("Concat", *pooled, axis=1)
+
+
+def _where(graph: _Graph, words: str, values: str, otherwise: float) -> str:
+    other = graph.constant(np.array(otherwise, np.float32))
+    return graph.add("Where", graph.add("Cast", words, to=_BOOL), values, other)
 
 
 def _load(export: Export) -> Run:

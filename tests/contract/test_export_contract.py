@@ -39,6 +39,22 @@ MODELS = {
     ),
     "two gru both ways": (TrialParams(rnn="gru", depth=2, bidirectional=True, **SMALL), "buckets"),
     "two gru, max": (TrialParams(rnn="gru", depth=2, pooling="max", **SMALL), "buckets"),
+    "gru, bigrams, attention": (
+        TrialParams(
+            rnn="gru",
+            bidirectional=True,
+            pooling="max_mean_attention",
+            bigrams=50,
+            layer_norm=True,
+            spatial_dropout=0.2,
+            **SMALL,
+        ),
+        "buckets",
+    ),
+    "simple_rnn, bigrams, padded": (
+        TrialParams(rnn="simple_rnn", pooling="attention", bigrams=50, **SMALL),
+        "padded",
+    ),
     "lstm as in the book": (TrialParams(rnn="lstm", **SMALL), "padded"),
     "simple_rnn, mean, padded": (TrialParams(rnn="simple_rnn", pooling="mean", **SMALL), "padded"),
 }
@@ -56,7 +72,7 @@ TEXTS = [
 
 # NumPy and ONNX have equations of their own, for every model. The others save what Keras does,
 # which takes seconds, and need not be shown each of its layers.
-HARD, GRUS, BOOK = "lstm both ways, max and mean", "two gru, max", "lstm as in the book"
+HARD, GRUS, BOOK = "gru, bigrams, attention", "two gru, max", "lstm as in the book"
 SOME = {
     "keras": (HARD, BOOK),
     "savedmodel": (HARD, BOOK),

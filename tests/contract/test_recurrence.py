@@ -19,23 +19,28 @@ from imdbtune.params import TrialParams
 MAXLEN, VOCABULARY = 9, 11
 LENGTHS = (MAXLEN, 4, 1, 6, 0)
 
-# Cell, layers, both directions?, pooling
-CASES = [
-    ("simple_rnn", 1, False, "last"),
-    ("simple_rnn", 2, True, "max_mean"),
-    ("lstm", 1, True, "last"),
-    ("lstm", 2, False, "max"),
-    ("gru", 1, False, "mean"),
-    ("lstm", 1, True, "max"),
-    ("gru", 2, False, "last"),
-    ("gru", 2, True, "last"),
+# Cell, layers, both directions?, pooling; more of the model
+CASES: list[tuple[str, int, bool, str, dict[str, Any]]] = [
+    ("simple_rnn", 1, False, "last", {}),
+    ("simple_rnn", 2, True, "max_mean", {}),
+    ("lstm", 1, True, "last", {}),
+    ("lstm", 2, False, "max", {}),
+    ("gru", 1, False, "mean", {}),
+    ("lstm", 1, True, "max", {}),
+    ("gru", 2, False, "last", {}),
+    ("gru", 2, True, "last", {}),
+    ("gru", 1, True, "max_mean", {"bigrams": 20}),
+    ("lstm", 2, True, "attention", {"layer_norm": True}),
+    ("gru", 1, False, "max_mean_attention", {"bigrams": 20, "layer_norm": True}),
 ]
-STACKED_LSTM, GRU_BOTH_WAYS = CASES[3], CASES[6]
+STACKED_LSTM, GRU, EVERYTHING = CASES[3], CASES[6], CASES[10]
 
 
-def params(rnn: str, depth: int, bidirectional: bool, pooling: str) -> TrialParams:
+def params(
+    rnn: str, depth: int, bidirectional: bool, pooling: str, more: dict[str, Any]
+) -> TrialParams:
     return TrialParams(
-        rnn, depth, 4, MAXLEN, bidirectional, pooling, VOCABULARY, embedding=3, batch_size=5
+        rnn, depth, 4, MAXLEN, bidirectional, pooling, VOCABULARY, embedding=3, batch_size=5, **more
     )
 
 
@@ -85,18 +90,18 @@ def assert_same(chosen: TrialParams, jit: bool) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_outputs_and_gradients_are_those_of_the_keras_layers(
-    case: tuple[str, int, bool, str],
+    case: Any,
 ) -> None:
     assert_same(params(*case), jit=False)
 
 
-@pytest.mark.parametrize("case", [STACKED_LSTM, GRU_BOTH_WAYS], ids=str)
-def test_they_are_when_compiled_too(case: tuple[str, int, bool, str]) -> None:
+@pytest.mark.parametrize("case", [STACKED_LSTM, GRU, EVERYTHING], ids=str)
+def test_they_are_when_compiled_too(case: Any) -> None:
     assert_same(params(*case), jit=True)
 
 
-@pytest.mark.parametrize("case", [CASES[1], STACKED_LSTM, GRU_BOTH_WAYS], ids=str)
-def test_company_does_not_change_a_prediction(case: tuple[str, int, bool, str]) -> None:
+@pytest.mark.parametrize("case", [CASES[1], STACKED_LSTM, GRU, EVERYTHING], ids=str)
+def test_company_does_not_change_a_prediction(case: Any) -> None:
     fused, plain = both_models(params(*case))
     review = reviews((3,), seed=2)
     short, long = reviews((1, 2), seed=3), reviews((MAXLEN, 5), seed=4)

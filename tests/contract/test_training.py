@@ -107,6 +107,25 @@ def test_an_epoch_is_the_same_however_much_was_read_of_the_one_before(easy: Corp
     assert second_epoch(1) == second_epoch(len(batches)) == second_epoch(10)
 
 
+def test_averaged_weights_are_those_that_are_measured_and_saved(
+    hopeless: Corpus, tmp_path: Path
+) -> None:
+    plain = small_spec(hopeless, tmp_path, epochs=2, objective="val_loss", learning_rate=0.1)
+    with_averages = replace(plain, params=replace(plain.params, ema=0.95))
+    without, averaged = train_trial(plain), train_trial(with_averages)
+    for epoch, same in zip(without.history, averaged.history, strict=True):
+        assert epoch["loss"] == pytest.approx(same["loss"])  # the training is the same
+    assert abs(averaged.score - without.score) > 0.01
+    assert saved_loss(averaged, hopeless) == pytest.approx(averaged.score, abs=1e-6)
+
+
+def saved_loss(result: TrialResult, corpus: Corpus) -> float:
+    _, held_out = validation_split(REVIEWS)
+    ids = pad(corpus.train, held_out, MAXLEN, WORDS)
+    saved = keras.models.load_model(result.model)
+    return float(saved.evaluate(ids, corpus.train.labels[held_out], verbose=0)[0])
+
+
 def state(path: Path) -> list[npt.NDArray[Any]]:
     with np.load(path) as arrays:
         return [arrays[name] for name in arrays.files]
@@ -163,9 +182,14 @@ def one_step_an_epoch(corpus: Corpus, folder: Path, **changed: Any) -> TrialSpec
     return small_spec(corpus, folder, batch_size=192, keep_state=True, **changed)
 
 
+# Averaged weights are a state of their own.
+WITH_STATE = {"ema": 0.5, "bigrams": 30, "weight_decay": 0.01, "clip_norm": 1.0}
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(easy: Corpus, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
-    return train_trial(one_step_an_epoch(easy, tmp_path_factory.mktemp("uninterrupted")))
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return train_trial(one_step_an_epoch(easy, folder, **WITH_STATE))
 
 
 @pytest.mark.parametrize("compile", ["on", "off"])
@@ -173,8 +197,10 @@ def test_a_training_goes_on_where_it_was_left(
     compile: str, easy: Corpus, uninterrupted: TrialResult, tmp_path: Path
 ) -> None:
     """Also in the compiled form where it began in the other."""
-    begun = train_trial(one_step_an_epoch(easy, tmp_path / "begun", epochs=2))
-    rest = one_step_an_epoch(easy, tmp_path / "rest", compile=compile, initial_epoch=2)
+    begun = train_trial(one_step_an_epoch(easy, tmp_path / "begun", epochs=2, **WITH_STATE))
+    rest = one_step_an_epoch(
+        easy, tmp_path / "rest", compile=compile, initial_epoch=2, **WITH_STATE
+    )
     resumed = train_trial(replace(rest, state=begun.state))
 
     assert uninterrupted.state

@@ -31,9 +31,10 @@ FLOORS = {
     ],
     "2 data, models, figures, stores": [
         "data.corpus data.safe_pickle data.demo_phrases "
-        "recurrence reference plots store keras_file compiled",
-        "data.batches data.download data.npz data.text data.demo_reviews model",
-        "data.imdb data.demo",
+        "reference plots schedule store keras_file compiled",
+        "bigrams pooling data.batches data.download data.npz data.text data.demo_reviews",
+        "recurrence data.imdb data.demo",
+        "model",
         "data.sources",
     ],
     "3 training, writing and reading MLflow": [
