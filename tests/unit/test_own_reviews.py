@@ -153,7 +153,7 @@ def test_the_positive_label_can_be_named(write: Write) -> None:
     path = write("own.csv", as_csv(NAMED))
     plain, turned = read(path), read(path, positive="bad")
     assert turned.labels == plain.labels[::-1]
-    assert turned.train.labels.tolist() == (1 - plain.train.labels).tolist()
+    assert {("bad", "bad")} == {named for named in texts(turned, turned.train) if named[0] == "bad"}
     assert turned.digest != plain.digest
 
 
@@ -195,7 +195,7 @@ def test_rows_for_validation_are_told(write: Write) -> None:
     (note,) = corpus.notes
     assert "the 4 rows for validation stand last among the 16 for training" in note
     last = {text for text, _ in texts(corpus, corpus.train)[-4:]}
-    assert last == {f"x w{i}" for i in range(12, 16)} | {f"w{i} x" for i in range(12, 16)} & last
+    assert last == {f"w{i} x" for i in range(12, 16)}
 
 
 def test_texts_that_are_in_both_parts_are_counted_and_told(write: Write) -> None:
@@ -253,19 +253,24 @@ def test_a_folder_like_that_of_the_imdb_reviews_is_read(tmp_path: Path) -> None:
 def test_a_folder_without_test_reviews_is_divided(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "own", train_good=["x"] * 5, train_bad=["y"] * 5)
     corpus = read(folder, test_share=0.4)
-    assert sorted(texts(corpus, corpus.test)) == [("x", "good")] * 2 + [("y", "bad")] * 2 or True
+    assert sorted(texts(corpus, corpus.test)) == [("x", "good")] * 2 + [("y", "bad")] * 2
     assert (len(corpus.train), len(corpus.test), corpus.labels) == (6, 4, ("bad", "good"))
 
 
 GOOD = "text,label\nfine,1\nawful,0\nfine,1\nawful,0\n"
 WRONG: list[tuple[str, bytes | str, dict[str, Any], str]] = [
     ("a.csv", GOOD, {"text_column": "body"}, "column of .* 'body' is not known; allowed: text, la"),
-    ("a.csv", GOOD, {"label_column": "text"}, "in different columns, not in 'text', 'text'"),
-    ("a.csv", "x,y\nq,1\nr,2\ns,3\n", {}, "which column holds the labels; name it by --label-colu"),
+    (
+        "a.csv",
+        GOOD,
+        {"label_column": "text", "text_column": "text"},
+        "in different columns, not in 'text', 'text'",
+    ),
+    ("a.csv", "x,z\nq,1\nr,2\ns,3\n", {}, "which column holds the labels; name it by --label-colu"),
     ("a.csv", "x,y,label\nq,1,0\nr,2,1\n", {}, "which column holds the texts; name it by --text-c"),
     ("a.csv", "text,text,label\na,b,1\n", {}, "has 2 columns 'text'"),
     ("a.csv", "text,\x07,label\na,b,1\n", {}, "column '.x07', which is no name"),
-    ("a.csv", "fine,1\nawful,0\nbad,0\n", {}, "line 1: it holds '1', as other lines do"),
+    ("a.csv", "fine,1\nawful,0\nbad,0\ngood,1\n", {}, "line 1: it holds '1', as other lines do"),
     ("a.csv", GOOD + "poor,2\n", {}, "column 'label' of .* has 3 labels, '1', '0', '2'; two are"),
     ("a.csv", "text,label\na,1\nb,1\n", {}, "has one label alone, '1'"),
     ("a.csv", GOOD + "poor,\n", {}, "a.csv, line 6: column 'label' is empty"),
@@ -280,12 +285,12 @@ WRONG: list[tuple[str, bytes | str, dict[str, Any], str]] = [
         "a.csv",
         GOOD.encode() + b"caf\xe9,1\n",
         {},
-        r"line 6: byte 47 .* is 0xe9, which is not UTF-8",
+        r"line 6: byte 44 .* is 0xe9, which is not UTF-8",
     ),
     ("a.csv", GOOD.encode("utf-16"), {}, "line 1: byte 0 .*it is in UTF-16"),
-    ("a.csv", GOOD + "a\0b,1\n", {}, "line 6: byte 45 of the file is zero"),
+    ("a.csv", GOOD + "a\0b,1\n", {}, "line 6: byte 42 of the file is zero"),
     ("a.csv", b"PK\3\4\x14\0\6\0\x08\0\0\0!\0", {}, "line 1: byte 5 of the file is zero"),
-    ("a.csv", "text,label\na,1\nb,0\n", {}, None or "no row for testing that is labelled"),
+    ("a.csv", "text,label\na,1\nb,0\n", {}, "no row for testing that is labelled"),
     (
         "a.csv",
         "text,label,split\na,1,train\nb,0,test\n",
@@ -348,7 +353,7 @@ def test_a_line_without_an_end_is_not_read_to_it(
     monkeypatch.setattr(tables, "MAX_LINE", 100)
     with pytest.raises(UserError, match="line 2: it is longer than 100 bytes"):
         read(write("own.csv", "text,label\n" + "x" * 5000))
-    with pytest.raises(UserError, match="line 2: a quote .* is not closed within 100 characters"):
+    with pytest.raises(UserError, match=r"line 2: a quote .* is not closed within 100 characters"):
         read(write("own.csv", 'text,label\n"a' + "x y\n" * 500))
 
 

@@ -88,7 +88,7 @@ def test_demo_needs_no_network(tmp_path: Path) -> None:
     assert open_corpus("demo", tmp_path, silent).name == "demo"
 
 
-@pytest.mark.parametrize("source", ["", "imbd", "IMDB", "reviews.csv", "/tmp"])
+@pytest.mark.parametrize("source", ["", "imbd", "IMDB", "reviews.xlsx", "/no/such"])
 def test_an_unknown_source_lists_what_is_allowed(tmp_path: Path, source: str) -> None:
     with pytest.raises(UserError, match=r"allowed: auto, imdb, demo, PATH\.npz"):
         open_corpus(source, tmp_path, silent)
@@ -163,6 +163,9 @@ def test_describe_counts(tmp_path: Path) -> None:
         "title": "Tiny",
         "digest": corpus.digest,
         "folder": str(tmp_path / "c"),
+        "labels": ["negative", "positive"],
+        "reading": {},
+        "notes": [],
         "vocabulary": 2,
         "train": {
             "rows": 11,
