@@ -338,7 +338,9 @@ IDS = [
 
 CORPORA = [
     Case("data --data nonsense", ("'nonsense'", "auto, imdb, demo, PATH.npz")),
-    Case("data --data {m}", ("auto, imdb, demo, PATH.npz")),
+    Case("data --data {m}", ("no folder train", "train/pos")),
+    Case("data --data {m}/missing.csv", "No such file"),
+    Case("data --data {m}/missing.parquet", "No such file"),
     Case("data --data {m}/missing.npz", "No such file"),
     Case("data --data ~no.body/imdb.npz", "~no.body/imdb.npz'"),
     Case(("data", "--data", "a\x1b[31m.npz"), "a\\x1b[31m.npz"),
