@@ -777,6 +777,13 @@ def predict(
     return predictor.predictions([texts] if isinstance(texts, str) else texts)
 
 
+def read_texts(path: Path, column: str = "", progress: Progress | None = None) -> Iterator[str]:
+    """The texts in a file for :func:`predict`; see :func:`imdbtune.data.columns.read_texts`."""
+    from imdbtune.data import columns
+
+    return columns.read_texts(path, column, progress)
+
+
 def _predictor(model: str, model_format: str, uri: str, cache: Path | None) -> Predictor:
     from imdbtune import registry
     from imdbtune.export.mlflow_format import export_in

@@ -56,7 +56,7 @@ def compare(
     limit: Annotated[str, typer.Option("--limit", metavar="N", help="Trials at most.")] = "",
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
+    as_csv: opt.Csv = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """See HELP."""

@@ -18,6 +18,7 @@ Data = Annotated[
         help="auto, imdb, demo, imdb.npz, a table (.csv .tsv .jsonl .parquet), or a folder.",
     ),
 ]
+Csv = Annotated[bool, typer.Option("--csv", help="CSV on standard output.")]
 TextColumn = Annotated[
     str, typer.Option("--text-column", metavar="NAME", help="Of a table, its texts; else found.")
 ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from imdbtune.config import TableConfig
+from imdbtune.data.download import Progress
 from imdbtune.data.gathering import Review
 from imdbtune.data.labels import check_labels, label_name
 from imdbtune.data.parts import NAMES, TRAIN
-from imdbtune.data.tables import Csv, Table, Values, listed
+from imdbtune.data.tables import FORMATS, Csv, Table, Values, is_table, listed, open_table
 from imdbtune.errors import UserError, not_one_of, shown
 
 TEXT_NAMES = (
@@ -76,6 +78,51 @@ def read_reviews(table: Table, columns: Columns) -> Iterator[Review]:
                 raise table.wrong(place, f"column {shown(columns.label)} {third}; two are allowed")
         part = _part(table, place, columns.split, values[2]) if columns.split else TRAIN
         yield Review(text, label, part)
+
+
+def read_texts(path: Path, column: str = "", progress: Progress | None = None) -> Iterator[str]:
+    """The texts in a file, one by one: of a table those of a column, else a line each.
+
+    A table's empty values are empty texts, its numbers are as they are written.
+
+    Args:
+        path: the file.
+        column: of a table; empty: found by its name, or by what is in it.
+        progress: told how far the file is read.
+
+    Raises:
+        UserError: the file cannot be read, or has no such column.
+    """
+    if not is_table(path):
+        if column:
+            raise UserError(
+                f"column {shown(column)} is asked for, but {path} is no table "
+                f"({', '.join(FORMATS)}); leave it out, or give a table."
+            )
+        return _lines(path)
+    table = open_table(path, progress)
+    _check_names(table)
+    found = _named(table, column) or _known(table, TEXT_NAMES, ())
+    if not found:
+        sample = dict(zip(table.columns, zip(*table.sample(), strict=True), strict=True))
+        found = _text_column(table, sample, ())
+    return ("" if v is None else str(v) for _, (v,) in table.rows([found]))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file; give one with a review a line, or a table.")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+    def lines() -> Iterator[str]:
+        with file:
+            for line in file:
+                yield line.rstrip(b"\r\n").decode("utf-8", errors="replace")
+
+    return lines()
 
 
 def _no_label(value: object) -> str:

@@ -160,6 +160,8 @@ FLAGS = [
     ),
     Case("predict good", ("no --model", "imdbtune best --export")),
     Case("predict --model {m}/export", ("no text", "standard input")),
+    Case("predict --model {m}/export good --json --csv", "one of the two"),
+    Case("predict --model {m}/export good --text-column body", ("'body'", "--file")),
 ]
 
 TOMLS = [
@@ -386,6 +388,11 @@ EXPORTS = [
     Case("predict --model {m}/not_keras good", ("is damaged", "model.keras")),
     Case("predict --model {m}/export --format onnx good", ("'onnx'", "allowed: keras")),
     Case("predict --model {m}/no_formats good", ("is damaged", "formats")),
+    Case("predict --model {m}/export --file {m}/missing.csv", "No such file"),
+    Case("predict --model {m}/export --file {m}/missing.txt", "No such file"),
+    Case("predict --model {m}/export --file {m}", "is no file"),
+    Case("predict --model {m}/export --file /dev/zero", "is no file"),
+    Case("predict --model {m}/export --file {m}/imdb.npz --text-column x", "is no table"),
 ]
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from imdbtune.config import TableConfig
 from imdbtune.data import tables
+from imdbtune.data.columns import read_texts
 from imdbtune.data.corpus import Corpus, Split
 from imdbtune.data.gathering import Gathered, Review
 from imdbtune.data.own import check_own, folder_corpus, table_corpus
@@ -398,3 +399,20 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "own.csv")
     with pytest.raises(UserError, match="is a pipe or device"):
         read(tmp_path / "own.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column", "found"),
+    [
+        ("a.csv", 'id,review\n1,"so, so"\n2,\n', "", ["so, so", ""]),
+        ("a.csv", "id,review\n1,x\n2,y\n", "ID", ["1", "2"]),
+        ("a.csv", "only\nx\ny\n", "", ["x", "y"]),
+        ("a.tsv", "id\twords\n1\ta long text, really\n", "", ["a long text, really"]),
+        ("a.jsonl", '{"text": null}\n{"text": 5}\n', "", ["", "5"]),
+        ("a.txt", b"one\r\n\ncaf\xe9", "", ["one", "", "caf\ufffd"]),
+    ],
+)
+def test_texts_to_predict_are_taken_out_of_files(
+    name: str, content: bytes | str, column: str, found: list[str], write: Write
+) -> None:
+    assert list(read_texts(write(name, content), column)) == found
