@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from imdbtune.data.corpus import Corpus
     from imdbtune.doctor import Check
+    from imdbtune.explain import Explanation
     from imdbtune.predict import Prediction, Predictor
     from imdbtune.registry import Version
     from imdbtune.reproduction import Reproduction
@@ -775,6 +776,22 @@ def predict(
     """
     predictor = _predictor(str(model), model_format, uri, cache)
     return predictor.predictions([texts] if isinstance(texts, str) else texts)
+
+
+def explain(
+    model: str | Path,
+    texts: Iterable[str],
+    *,
+    model_format: str = "",
+    uri: str = "",
+    cache: Path | None = None,
+) -> Iterator[Explanation]:
+    """As :func:`predict`, with the effect of each word; one more prediction for each word."""
+    from imdbtune import explain as explaining
+
+    predictor = _predictor(str(model), model_format, uri, cache)
+    for text in [texts] if isinstance(texts, str) else texts:
+        yield explaining.explain(predictor, text)
 
 
 def read_texts(path: Path, column: str = "", progress: Progress | None = None) -> Iterator[str]:

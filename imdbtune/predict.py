@@ -113,7 +113,16 @@ class Predictor:
         for text, probability in zip(
             texts, self.probabilities(to_predict, batch_size), strict=True
         ):
-            yield Prediction(text, probability, self.labels[probability >= POSITIVE_FROM])
+            yield self.prediction(text, probability)
+
+    def prediction(self, text: str, probability: float) -> Prediction:
+        """A probability with its label."""
+        return Prediction(text, probability, self.labels[probability >= POSITIVE_FROM])
+
+    def of_ids(self, reviews: list[IntArray]) -> list[float]:
+        """The probability of each review given as ids, at most ``maxlen`` each."""
+        chunks = (reviews[i : i + CHUNK] for i in range(0, len(reviews), CHUNK))
+        return [chance for chunk in chunks for chance in self._chunk(chunk, BATCH)]
 
     def _chunk(self, reviews: list[IntArray], batch_size: int) -> list[float]:
         """Like length with like; the columns that are padding in a whole batch are left out."""

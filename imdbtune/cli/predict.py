@@ -8,17 +8,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.errors import UserError, shown
+from imdbtune.errors import UserError, harmless, shown
 
 if TYPE_CHECKING:
+    from imdbtune.explain import Explanation
     from imdbtune.predict import Prediction
 
+SHOWN = 10  # words with their effects in numbers
+FAINT = 0.1  # of the largest effect: less gets no colour
 HELP = """Label review texts with an exported model, or one in MLflow.
 
 Examples:
@@ -28,6 +31,8 @@ Examples:
   imdbtune predict --model winner - < reviews.txt
 
   imdbtune predict --model winner --file reviews.csv --text-column body --csv
+
+  imdbtune predict --model winner --explain "not good at all"
 
   imdbtune predict --model models:/reviews@champion "a wonderful film"
 """
@@ -70,6 +75,12 @@ def predict(
     cache: opt.Cache = "",
     as_json: opt.Json = False,
     as_csv: opt.Csv = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show which words moved the score.")
+    ] = False,
+    explain_html: Annotated[
+        str, typer.Option("--explain-html", metavar="FILE", help="The same as a page.")
+    ] = "",
 ) -> None:
     """See HELP."""
     if not model:
@@ -85,23 +96,87 @@ def predict(
         raise UserError("--json and --csv both came; give one of the two.")
     if text_column and not file:
         raise UserError(f"--text-column {shown(text_column)} is of a table; give one by --file.")
+    if explain_html:
+        _check_new(Path(explain_html))
     from imdbtune import api
     from imdbtune.cli.chatter import chatter_to_log
     from imdbtune.cli.progress import stages
 
-    say = _print_json if as_json else _csv_printer() if as_csv else _print_line
     # Bars and results would get into each other's way on a terminal.
     watched = stages() if file and not sys.stdout.isatty() else nullcontext(None)
     with chatter_to_log(), watched as progress:
         from_file = api.read_texts(Path(file), text_column, progress) if file else ()
-        for prediction in api.predict(
-            model,
-            itertools.chain(_lines(texts or []), from_file),
-            model_format=model_format,
-            uri=tracking_uri,
-            cache=opt.optional_path(cache),
-        ):
+        given = itertools.chain(_lines(texts or []), from_file)
+        where: Where = {
+            "model_format": model_format,
+            "uri": tracking_uri,
+            "cache": opt.optional_path(cache),
+        }
+        if explain or explain_html:
+            _explain(api.explain(model, given, **where), explain_html, as_json)
+            return
+        say = _print_json if as_json else _csv_printer() if as_csv else _print_line
+        for prediction in api.predict(model, given, **where):
             say(prediction)
+
+
+def _check_new(path: Path) -> None:
+    try:
+        if not path.parent.is_dir():
+            raise UserError(f"no folder {shown(str(path.parent))} for the page; make it first.")
+        if path.exists():
+            raise UserError(f"{shown(str(path))} is there already; name a new file.")
+    except OSError as error:
+        raise UserError(f"{shown(str(path))} cannot be used: {error.strerror}.") from error
+
+
+class Where(TypedDict):
+    """Which model is meant."""
+
+    model_format: str
+    uri: str
+    cache: Path | None
+
+
+def _explain(explanations: Iterator[Explanation], out: str, as_json: bool) -> None:
+    kept: list[Explanation] = []
+    for explanation in explanations:
+        if out:
+            kept.append(explanation)
+        if as_json:
+            words = [[word.word, word.effect] for word in explanation.words]
+            print_json({**_as_dict(explanation.prediction), "words": words})
+        else:
+            _print_line(explanation.prediction)
+            _print_words(explanation)
+    if out and kept:
+        from imdbtune.explain import page
+
+        Path(out).write_text(page(kept, kept[0].labels), encoding="utf-8", errors="replace")
+
+
+def _print_words(explanation: Explanation) -> None:
+    """The words, in colour where there is any; and in numbers those with the largest effect."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.no_color and console.is_terminal:
+        text = Text()
+        for word in explanation.words:
+            text.append(word.word, style=_style(word.effect, explanation.largest))
+            text.append(" ")
+        console.print(text)
+    for word in explanation.strongest(SHOWN):
+        typer.echo(f"  {word.effect:+8.3f}  {harmless(word.word)}")
+
+
+def _style(effect: float | None, largest: float) -> str:
+    if effect is None:
+        return "dim"
+    if abs(effect) < FAINT * largest:
+        return ""
+    return "white on blue" if effect > 0 else "black on dark_orange"
 
 
 def _print_json(prediction: Prediction) -> None:

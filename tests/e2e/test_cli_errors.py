@@ -161,6 +161,8 @@ FLAGS = [
     Case("predict good", ("no --model", "imdbtune best --export")),
     Case("predict --model {m}/export", ("no text", "standard input")),
     Case("predict --model {m}/export good --json --csv", "one of the two"),
+    Case("predict --model {m}/export good --explain-html {m}/imdb.npz", "is there already"),
+    Case("predict --model {m}/export good --explain-html {m}/no/x.html", "no folder"),
     Case("predict --model {m}/export good --text-column body", ("'body'", "--file")),
 ]
 

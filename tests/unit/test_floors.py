@@ -56,6 +56,7 @@ FLOORS = {
         "export.mlflow_format",
         "export.formats",
         "predict doctor",
+        "explain",
     ],
     "5 Python API": [
         "api",

@@ -1,0 +1,61 @@
+"""Occlusion: the effect of each word, against a network whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from imdbtune.data.corpus import INDEX_FROM, OOV
+from imdbtune.data.text import Tokenizer
+from imdbtune.explain import Explanation, explain, page
+from imdbtune.predict import Predictor
+
+WORDS = {"good": 1, "bad": 2, "film": 3, "rare": 8}
+WEIGHTS = {1 + INDEX_FROM: 2.0, 2 + INDEX_FROM: -3.0, 3 + INDEX_FROM: 0.0, OOV: 0.0}
+
+
+def linear(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """Adds up a weight for each id."""
+    logits = [sum(WEIGHTS.get(int(i), 0.0) for i in row) for row in ids]
+    return 1 / (1 + np.exp(-np.array(logits, np.float32)))[:, None]
+
+
+def explained(text: str, maxlen: int = 10) -> Explanation:
+    return explain(Predictor(linear, Tokenizer(WORDS), 10, maxlen, False), text)
+
+
+def effects(explanation: Explanation) -> dict[str, float | None]:
+    return {w.word: None if w.effect is None else round(w.effect, 3) for w in explanation.words}
+
+
+def test_each_word_has_the_effect_that_it_has() -> None:
+    told = explained("A GOOD film, not bad; rare!")
+    assert effects(told) == {
+        **{"a": None, "good": 2.0, "film": 0.0},
+        **{"not": None, "bad": -3.0, "rare": None},  # beyond the vocabulary
+    }
+    assert told.prediction.label == "negative"
+    assert [w.word for w in told.strongest(5)] == ["bad", "good"]
+    assert told.largest == pytest.approx(3.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("maxlen", [1, 2, 3, 4, 5])
+def test_words_that_are_cut_off_have_no_effect(maxlen: int) -> None:
+    told = explained("bad odd good film good", maxlen)
+    read = [w.effect is not None for w in told.words if w.word != "odd"]
+    assert read == [place >= 4 - maxlen for place in range(4)]
+
+
+@pytest.mark.parametrize("text", ["", "odd", "!", "good " * 5000])
+def test_no_text_is_an_error(text: str) -> None:
+    assert len(explained(text).words) == len(text.replace("!", "").split())
+
+
+def test_the_page_shows_words_and_runs_nothing() -> None:
+    told = explained("good <script>alert(1)</script> bad&film")
+    text = page([told], ("<b>", "good"))
+    assert "<script" not in text
+    assert "&lt;b&gt;" in text
+    assert text.count("rgba(0, 114, 178") == 1  # good
+    assert text.count("rgba(230, 159, 0") == 2  # bad, and film without effect
