@@ -23,7 +23,7 @@ from imdbtune.courier import REQUEST_S, Courier, delivering
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
 from imdbtune.errors import SearchAborted, UserError, shown
-from imdbtune.home import Home, home_of, homes, new_home, take_up_cut_off
+from imdbtune.home import Home, home_of, homes, known_home, new_home, take_up_cut_off
 from imdbtune.results import Search, Trial
 from imdbtune.resuming import (
     CUT_OFF,
@@ -41,6 +41,8 @@ from imdbtune.worker import Trainer, TrialFailure, TrialJob, run_trial
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from imdbtune.confirmation import Confirmation
+    from imdbtune.confirming import Trainings, Wanted
     from imdbtune.data.corpus import Corpus
     from imdbtune.doctor import Check
     from imdbtune.explain import Explanation
@@ -124,7 +126,7 @@ def search(
         KeyboardInterrupt: after the runs were closed as KILLED.
     """
     resolved = plan(config, workers)
-    environment = _begin_workers(resolved, cache)
+    environment = _begin_environment(resolved.workers, cache)
     corpus = _open_corpus(config.data, cache, listener)
     client = connect(resolved.store, _teller(listener))
     facts = corpus_facts(corpus, config.data.source)
@@ -137,12 +139,12 @@ def search(
         return _drive(resolved, client, parent, home, corpus, listener, trainer, environment)
 
 
-def _begin_workers(resolved: Plan, cache: Path | None) -> dict[str, str]:
+def _begin_environment(workers: int, cache: Path | None) -> dict[str, str]:
     """The environment of what trains; worker processes begin to import what they need."""
     from imdbtune import forking
 
     environment = _set_environment(cache)
-    if resolved.workers:
+    if workers:
         forking.begin(environment)
     return environment
 
@@ -189,7 +191,7 @@ def resume(
         where = {"tracking.uri": str(client.tracking_uri)}
         config = changed_config(before, home.journal, {**overrides, **where})
         resolved = plan(config, workers)
-        environment = _begin_workers(resolved, cache)
+        environment = _begin_environment(resolved.workers, cache)
         corpus = _open_corpus(config.data, cache, listener)
         check_corpus(corpus, found.tags, found.name)
         agreed = reconcile(client, found, home.journal, config.tuner.retries)
@@ -432,7 +434,9 @@ def _train_tracked(
     with delivering(courier):
         spooled = replace(run, client=home.spool)
         spooled.log_corpus(facts)
-        spooled.log(params={**spec.params.as_dict(), "seed": spec.seed})
+        extra = {"seed": spec.seed, "epochs": spec.epochs}
+        extra |= {"schedule_epochs": spec.schedule_epochs} if spec.schedule_epochs else {}
+        spooled.log(params={**spec.params.as_dict(), **extra})
         told = {"run_id": run.run_id, "params": spec.params, "epochs": spec.epochs}
         listener("opened", {**told, "corpus": corpus})
         job = TrialJob("", spec, home.spool, run.run_id, trainer=trainer)
@@ -491,6 +495,199 @@ def reproduce(
     return compared
 
 
+def confirm(
+    search_ref: str | None = None,
+    *,
+    top: int = 5,
+    seeds: int = 5,
+    test: bool = False,
+    uri: str = "",
+    data: str = "",
+    workers: int | None = None,
+    cache: Path | None = None,
+    folder: Path | None = None,
+    listener: Listener = _ignore,
+    trainer: Trainer | None = None,
+) -> Confirmation:
+    """Train the leading configurations of a search again with new seeds, and say which are better.
+
+    The trainings are tracked as children of a run of their own. Called again, it trains only what
+    is missing: after a crash, or with more seeds or configurations.
+
+    Args:
+        search_ref: run id or name; ``None``: the last search.
+        top: how many configurations.
+        seeds: how many trainings of each.
+        test: evaluate the trainings of the recommended configuration on the test reviews.
+        data: where the reviews are on this machine; default: where they were.
+        trainer: in the place of :class:`imdbtune.confirming.WithAnswers`, whose file it has to
+            write too. For the other arguments see :func:`search`.
+
+    Raises:
+        UserError: no such search, nothing in it has finished, or its reviews are not here.
+        SearchAborted: every training failed.
+    """
+    from imdbtune import confirmation, confirming
+    from imdbtune.reproduction import read_stage
+
+    client = connect_existing(uri, _teller(listener))
+    base = _base(folder)
+    take_up_cut_off(client, base)
+    found = results.find_search(client, search_ref)
+    best_ones = confirming.leading(found, results.read_trials(client, found), top)
+    stages = [read_stage(client, trial) for trial in best_ones]
+    given = _data_of(best_ones[0], data)
+    check_source(given.source, given)
+    count = cpu_count() if workers is None else workers
+    environment = _begin_environment(count, cache)
+    corpus = _open_corpus(given, cache, listener)
+    check_corpus(corpus, found.tags, found.name)
+    facts = corpus_facts(corpus, given.source)
+    with _confirming(client, found, facts, stages[0].settings, base, listener) as (run, home):
+        parent = results.find_confirmation(client, found)
+        done = confirmation.finished(client, parent) if parent else {}
+        todo = confirming.wanted(stages, seeds, done)
+        listener = _with_run_ids(listener, home.spool)
+        told = {"search": found, "run_id": run.run_id, "corpus": corpus, "folder": home.folder}
+        listener("confirming", {**told, "trainings": len(todo), "workers": count})
+        trainings = confirming.Trainings(
+            run=replace(run, client=home.spool),
+            corpus=corpus.folder,
+            facts=facts,
+            folder=home.folder,
+            trainer=trainer or confirming.WithAnswers(),
+            listener=listener,
+        )
+        with delivering(Courier(client, home.spool, run.run_id, None, _teller(listener))):
+            if todo:
+                _train_all(trainings, todo, count, environment)
+        if home.spool.is_delivered():
+            home.discard()
+    confirmed = results.find_confirmation(client, found)
+    assert confirmed is not None
+    concluded = confirmation.conclude(client, found, confirmed)
+    if test:
+        for run_id in concluded.winner.run_ids:
+            evaluate(results.read_run(client, run_id), uri=uri, cache=cache)
+        concluded = confirmation.conclude(client, found, confirmed)
+    return concluded
+
+
+def refit(
+    trial: Trial,
+    *,
+    seed: int | None = None,
+    uri: str = "",
+    data: str = "",
+    cache: Path | None = None,
+    folder: Path | None = None,
+    listener: Listener = _ignore,
+    trainer: Trainer | None = None,
+) -> Trial:
+    """Train a trial's configuration on all training reviews, for as many epochs as were best.
+
+    Nothing is held out, so that there is no validation accuracy; the test reviews measure it. A
+    training with the same seed that is in MLflow already is returned as it is.
+
+    Args:
+        trial: from :func:`best`; where it confirms a search, the epochs are the mean over seeds.
+        seed: default: the trial's.
+        trainer: instead of :func:`imdbtune.training.train_trial`; for the others see
+            :func:`confirm`.
+
+    Raises:
+        UserError: the trial has not finished, or its reviews are not here.
+        SearchAborted: the training failed.
+    """
+    from imdbtune import confirmation
+    from imdbtune.reproduction import read_stage
+
+    client = connect_existing(uri, _teller(listener))
+    settings = read_stage(client, trial).settings
+    chosen = settings["seed"] if seed is None else seed
+    known = results.find_refit(client, trial, chosen)
+    if known is not None:
+        return known
+    given = _data_of(trial, data)
+    check_source(given.source, given)
+    corpus = _open_corpus(given, cache, listener)
+    check_corpus(corpus, trial.tags, trial.name)
+    planned = settings.pop("epochs")
+    epochs = confirmation.best_epochs(client, trial)
+    own = {"executions": 1, "seed": chosen, "hold_out": False, "initial_epoch": 0}
+    settings |= {**own, "patience": 0, "schedule_epochs": planned}
+    facts = corpus_facts(corpus, given.source)
+    told = {k: v for k, v in settings.items() if k not in ("seed", "schedule_epochs")}
+    tags = tracking.common_tags(facts, told) | {tracking.REFITS: trial.run_id}
+    tags |= {tracking.OF_SEARCH: results.search_of(client, trial)}
+    experiment = client.get_experiment(client.get_run(trial.run_id).info.experiment_id).name
+    name = f"refit-{trial.name}"[:250]
+    with _new_training(client, name, experiment, tags, folder) as (run, home):
+        where = home.folder / "trial"
+        spec = TrialSpec(trial.params, corpus.folder, where, epochs=epochs, **settings)
+        _set_environment(cache)
+        return _train_tracked(run, home, spec, corpus, facts, listener, trainer)
+
+
+@contextmanager
+def _confirming(
+    client: MlflowClient,
+    found: Search,
+    facts: tracking.CorpusFacts,
+    settings: Mapping[str, object],
+    base: Path,
+    listener: Listener,
+) -> Iterator[tuple[tracking.SearchRun, Home]]:
+    """The run whose children confirm a search, made or taken up, and its folder, locked."""
+    one = {k: v for k, v in settings.items() if k not in ("seed", "epochs", "initial_epoch")}
+    tags = tracking.common_tags(facts, {**one, "executions": 1})
+    tags[tracking.CONFIRMS] = found.run_id
+    reviews = found.tags.get(tracking.VALIDATION_REVIEWS, "")
+    tags |= {tracking.VALIDATION_REVIEWS: reviews} if reviews else {}
+    name = f"confirm-{found.name}"[:250]
+    store = str(client.tracking_uri)
+    existing = results.find_confirmation(client, found)
+    if existing is None:
+        experiment = client.get_experiment(found.experiment_id).name
+        with new_home(base, name, store) as (begun, key):
+            run = tracking.SearchRun.open(client, name, experiment, tags, "confirm", key)
+            yield run, begun.renamed(run.run_id)
+        return
+    with known_home(base, existing.run_id, name, store) as home:
+        await_workers(home.folder)
+        run = tracking.SearchRun.adopt(client, existing.run_id, existing.experiment_id, tags)
+        replace(run, client=home.spool).stop_trials(CUT_OFF)
+        Courier(client, home.spool, existing.run_id, None, _teller(listener)).finish()
+        for trial in results.read_trials(client, existing):
+            if trial.status in tracking.OPEN:
+                tracking.Run(client, trial.run_id).end("KILLED", CUT_OFF)
+        run.reopen()
+        yield run, home
+
+
+def _train_all(
+    trainings: Trainings, todo: Sequence[Wanted], workers: int, environment: Mapping[str, str]
+) -> None:
+    """Run trainings on workers; however that ends, no run is left open.
+
+    Raises:
+        SearchAborted: all have failed.
+    """
+    listener = trainings.listener
+    try:
+        with open_cluster(
+            workers, trainings.folder, lambda event: listener("epoch", event), environment
+        ) as executor:
+            trainings.all(executor, todo)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        with suppress(Exception):  # the first error counts
+            trainings.run.stop_trials("interrupted" if interrupted else f"aborted: {error}")
+        raise
+    if len(trainings.failed) == len(todo):
+        raise SearchAborted(f"all trainings have failed, the last one with: {trainings.failed[-1]}")
+
+
 def sync(
     search_ref: str | None = None,
     *,
@@ -539,12 +736,25 @@ def _sync(home: Home, uri: str, listener: Listener) -> Synced:
 def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial]:
     """The winner of a search (the last one, or by run id or name), read from MLflow alone.
 
+    Where the search has been confirmed, it is the best training of the recommended configuration.
+
     Raises:
         UserError: no such search, or none of its trials has finished.
     """
     client = connect_existing(uri)
     found = results.find_search(client, search_ref)
+    confirmed = read_confirmation(found, uri=uri)
+    if confirmed is not None:
+        with suppress(UserError):  # deleted meanwhile
+            return found, results.read_run(client, confirmed.winner.run_ids[0])
     return found, results.read_best(client, found)
+
+
+def read_confirmation(search: Search, *, uri: str = "") -> Confirmation | None:
+    """What :func:`confirm` has found out about a search, if it has been confirmed."""
+    from imdbtune import confirmation
+
+    return confirmation.read(connect_existing(uri), search)
 
 
 def compare(
@@ -676,6 +886,7 @@ def evaluate(
         padded = trial.tags.get(tracking.BATCHING) == "padded"
         metrics = evaluate_model(model, corpus.test, trial.params, padded, progress)
     tracking.Run(client, trial.run_id).log(metrics)
+    results.count_test_look(client, trial)
     return metrics
 
 

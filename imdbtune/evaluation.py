@@ -1,16 +1,53 @@
-"""Loss and accuracy of a saved model on a split."""
+"""What a saved model says to the reviews of a split: probabilities, loss and accuracy."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from imdbtune.data.batches import Batches
+from imdbtune.data.batches import Batches, Index, validation_split
 from imdbtune.data.corpus import Split
 from imdbtune.data.download import Progress
 from imdbtune.keras_file import load_keras
 from imdbtune.params import TrialParams
+
+Probabilities = npt.NDArray[np.float64]
+
+
+def probabilities(
+    model: Path,
+    split: Split,
+    rows: Index,
+    params: TrialParams,
+    padded: bool,
+    progress: Progress | None = None,
+) -> Probabilities:
+    """The probability of label 1 for each of the reviews ``rows``, in their order.
+
+    Args:
+        model: a ``.keras`` file of plain layers.
+        padded: the model was trained without a mask, on reviews padded to maxlen.
+        progress: told before each batch how many reviews are done.
+
+    Raises:
+        UserError: the file is unsafe or damaged.
+    """
+    import tensorflow as tf
+
+    loaded = load_keras(model)
+    run = tf.function(lambda ids: loaded(ids, training=False), reduce_retracing=True)
+    batches = Batches(split, rows, 256, params.maxlen, params.vocabulary)
+    found = np.zeros(len(split))
+    done = 0
+    for chosen, (ids, _, weights) in zip(batches.plan(), batches.epoch(), strict=True):
+        if progress is not None:
+            progress("evaluating", done, len(rows))
+        used = ids if padded else ids[:, int(np.argmax((ids != 0).any(axis=0))) :]
+        found[chosen] = run(tf.constant(used)).numpy()[weights > 0, 0]
+        done += len(chosen)
+    return found[rows]
 
 
 def evaluate_model(
@@ -22,29 +59,29 @@ def evaluate_model(
 ) -> dict[str, float]:
     """``test_accuracy`` and ``test_loss`` as means over all reviews of ``split``.
 
-    Args:
-        model: a ``.keras`` file of plain layers.
-        padded: the model was trained without a mask, on reviews padded to maxlen.
-        progress: told after each batch how many reviews are done.
-
-    Raises:
-        UserError: the file is unsafe or damaged.
+    The arguments, and what is raised, are those of :func:`probabilities`.
     """
-    import tensorflow as tf
-
-    loaded = load_keras(model)
-    run = tf.function(lambda ids: loaded(ids, training=False), reduce_retracing=True)
     rows = np.arange(len(split))
-    batches = Batches(split, rows, 256, params.maxlen, params.vocabulary)
-    right = loss = 0.0
-    done = 0
-    for ids, labels, weights in batches.epoch():
-        if progress is not None:
-            progress("evaluating on the test reviews", done, len(split))
-        used = ids if padded else ids[:, int(np.argmax((ids != 0).any(axis=0))) :]
-        chance = np.clip(run(tf.constant(used)).numpy(), 1e-7, 1 - 1e-7)
-        real = weights > 0
-        done += int(real.sum())
-        right += float(((chance > 0.5) == (labels > 0.5))[real].sum())
-        loss -= float(np.log(np.where(labels > 0.5, chance, 1 - chance))[real].sum())
-    return {"test_accuracy": right / len(split), "test_loss": loss / len(split)}
+    return scores(probabilities(model, split, rows, params, padded, progress), split)
+
+
+def scores(chances: Probabilities, split: Split) -> dict[str, float]:
+    """``test_accuracy`` and ``test_loss`` of probabilities for all reviews of ``split``."""
+    positive = split.labels > 0
+    certain = np.clip(chances, 1e-7, 1 - 1e-7)
+    loss = -np.log(np.where(positive, certain, 1 - certain))
+    right = (chances > 0.5) == positive
+    return {"test_accuracy": float(right.mean()), "test_loss": float(loss.mean())}
+
+
+def validation_right(
+    model: Path, train: Split, reviews: int, params: TrialParams, padded: bool
+) -> npt.NDArray[np.bool_]:
+    """Whether a model is right about each of the validation reviews, in their order.
+
+    ``train`` is the corpus's training split, of which the first ``reviews`` were used (0: all).
+    """
+    rows = validation_split(min(len(train), reviews or len(train)))[1]
+    positive = train.labels[rows] > 0
+    right = (probabilities(model, train, rows, params, padded) > 0.5) == positive
+    return np.asarray(right, np.bool_)

@@ -53,6 +53,11 @@ class Home:
         noted = next(read_lines(self.folder / "about.json"), None)
         return dict(noted[0]) if noted else {}
 
+    def describe(self, name: str, store: str) -> None:
+        """Note what it is of; not the store if its address has a secret."""
+        where = store if hide_secrets(store) == store else ""
+        replace_file(self.folder / "about.json", {"name": name, "store": where})
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One process at a time; a dead one holds no lock.
@@ -109,19 +114,29 @@ def homes(base: Path) -> list[Home]:
 def new_home(base: Path, name: str, store: str) -> Iterator[tuple[Home, str]]:
     """A locked folder that is there before its search's run is, and the run's key.
 
-    It goes away if it has not been renamed. The store is not noted if its address has a secret.
+    It goes away if it has not been renamed.
     """
     key = new_key()
     home = Home(base.absolute() / f"{NEW}{key}")
     home.folder.mkdir(parents=True)
     try:
         with home.locked():
-            where = store if hide_secrets(store) == store else ""
-            replace_file(home.folder / "about.json", {"name": name, "store": where})
+            home.describe(name, store)
             yield home, key
     finally:
         if home.folder.exists():
             home.discard()
+
+
+@contextmanager
+def known_home(base: Path, run_id: str, name: str, store: str) -> Iterator[Home]:
+    """The locked folder of a run that is there; made again if it has been taken away."""
+    home = home_of(base, run_id)
+    home.folder.mkdir(parents=True, exist_ok=True)
+    with home.locked():
+        if not home.about:
+            home.describe(name, store)
+        yield home
 
 
 def take_up_cut_off(client: MlflowClient, base: Path) -> None:

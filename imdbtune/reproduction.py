@@ -49,7 +49,7 @@ def read_stages(client: MlflowClient, run_id: str) -> list[Stage]:
     Raises:
         UserError: it has not finished, or MLflow does not hold all that decided its outcome.
     """
-    stages = [_read_stage(client, results.read_run(client, run_id))]
+    stages = [read_stage(client, results.read_run(client, run_id))]
     while before := stages[0].continues:
         search = results.find_search(client, stages[0].trial.tags[tracking.SEARCH_ID])
         known = {stage.trial.run_id for stage in stages}
@@ -60,11 +60,16 @@ def read_stages(client: MlflowClient, run_id: str) -> list[Stage]:
                 f"run {run_id} goes on from trial {before} of its search, which is gone; "
                 "reproduce another run."
             )
-        stages.insert(0, _read_stage(client, ended[0]))
+        stages.insert(0, read_stage(client, ended[0]))
     return stages
 
 
-def _read_stage(client: MlflowClient, trial: Trial) -> Stage:
+def read_stage(client: MlflowClient, trial: Trial) -> Stage:
+    """A trial with all that decided its outcome.
+
+    Raises:
+        UserError: it has not finished, or MLflow does not hold all of that.
+    """
     if trial.status != "FINISHED":
         raise UserError(
             f"run {trial.run_id} ({trial.name}) is {trial.status}; give one that has finished, "
@@ -86,6 +91,8 @@ def _read_stage(client: MlflowClient, trial: Trial) -> Stage:
         )
     settings = {name: check_field(_FIELDS[name], value) for name, value in logged.items()}
     settings["initial_epoch"] = convert("int", extra.get("initial_epoch")) or 0
+    settings["hold_out"] = trial.tags.get("imdbtune.hold_out", "True") != "False"
+    settings["schedule_epochs"] = convert("int", extra.get("schedule_epochs")) or 0
     return Stage(trial, settings, extra.get("continues", ""))
 
 
@@ -136,10 +143,11 @@ class EpochPair:
 
     @property
     def difference(self) -> float:
-        """The largest of its metrics; infinite where one run lacks them."""
-        pairs = [(self.then.get(m, math.nan), self.now.get(m, math.nan)) for m in tracking.CURVES]
+        """The largest of its metrics; infinite where one run lacks one that the other has."""
+        known = [m for m in tracking.CURVES if m in self.then or m in self.now]
+        pairs = [(self.then.get(m, math.nan), self.now.get(m, math.nan)) for m in known]
         differences = [abs(then - now) for then, now in pairs]
-        return max(d if math.isfinite(d) else math.inf for d in differences)
+        return max((d if math.isfinite(d) else math.inf for d in differences), default=math.inf)
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,14 @@ def read_searches(client: MlflowClient, limit: int = 10_000) -> list[Search]:
     return [_as_search(run) for run in runs]
 
 
+def find_confirmation(client: MlflowClient, search: Search) -> Search | None:
+    """The run whose trials are trainings that confirm a search, if there is one."""
+    condition = f"tags.`{tracking.CONFIRMS}` = '{search.run_id}'"
+    kind = f"tags.`{tracking.KIND}` = 'confirm' and "
+    found = _search_runs(client, kind + condition, 1, [search.experiment_id])
+    return _as_search(found[0]) if found else None
+
+
 def read_trials(client: MlflowClient, search: Search) -> list[Trial]:
     """The trials of a search: finished ones by score, then the others in order of start."""
     condition = f"tags.`{tracking.SEARCH_ID}` = '{search.run_id}'"
@@ -359,6 +367,45 @@ def _as_trial(run: Any) -> Trial:
         ended_ms=run.info.end_time,
         model_id=outputs[0].model_id if outputs else None,
     )
+
+
+def read_seeds(client: MlflowClient, trial: Trial) -> list[Trial]:
+    """A training and those that confirmed the same configuration with other seeds."""
+    confirms = trial.tags.get(tracking.CONFIRMS, "")
+    parent = trial.tags.get(tracking.SEARCH_ID, "")
+    if not (confirms.isalnum() and parent.isalnum()):
+        return [trial]
+    same = f"tags.`{tracking.CONFIRMS}` = '{confirms}' and tags.`{tracking.SEARCH_ID}` = '{parent}'"
+    runs = _search_runs(client, f"{same} and attributes.status = 'FINISHED'", 10_000)
+    return [_as_trial(run) for run in runs] or [trial]
+
+
+def find_refit(client: MlflowClient, trial: Trial, seed: int) -> Trial | None:
+    """The finished training of a trial's configuration on all reviews with this seed, if any."""
+    condition = f"tags.`{tracking.REFITS}` = '{trial.run_id}' and attributes.status = 'FINISHED'"
+    for run in _search_runs(client, condition, 100):
+        if run.data.params.get("seed") == str(seed):
+            return _as_trial(run)
+    return None
+
+
+def search_of(client: MlflowClient, trial: Trial) -> str:
+    """The run id of the search that a trial belongs to; empty where there is none.
+
+    A training that confirms a search, or was made out of one, belongs to it too.
+    """
+    parent = trial.tags.get(tracking.OF_SEARCH) or trial.tags.get(tracking.SEARCH_ID, "")
+    for run in _get_run(client, parent) if parent.isalnum() else []:
+        return str(run.data.tags.get(tracking.CONFIRMS, parent))
+    return ""
+
+
+def count_test_look(client: MlflowClient, trial: Trial) -> None:
+    """Note on its search that a trial's model has been evaluated on the test reviews."""
+    search_id = search_of(client, trial)
+    if search_id:
+        looks = _get_run(client, search_id)[0].data.metrics.get(tracking.TEST_LOOKS, 0) + 1
+        tracking.Run(client, search_id).log({tracking.TEST_LOOKS: looks}, step=int(looks))
 
 
 def as_row(trial: Trial) -> dict[str, Any]:

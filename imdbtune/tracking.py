@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from imdbtune.trial import Epoch, TrialResult, TrialSpec
 
-KIND = "imdbtune.kind"  # search, trial or train
+KIND = "imdbtune.kind"  # search, trial, train or confirm
 SEARCH = "imdbtune.search"
 SEARCH_ID = "imdbtune.search_id"
 TRIAL = "imdbtune.trial"
@@ -44,6 +44,11 @@ CORPUS = "imdbtune.corpus"
 READING = "imdbtune.corpus_reading"  # of a table: its columns, and how it was divided, as JSON
 BATCHING = "imdbtune.batching"
 FOLDER = "imdbtune.folder"  # on a search: host and folder of its journal
+CONFIRMS = "imdbtune.confirms"  # the run of the search, or of the trial, that is trained again
+CONFIRMED_BY = "imdbtune.confirmed_by"  # on a search: the run that holds the confirmation
+REFITS = "imdbtune.refits"  # the run whose configuration was trained on all reviews
+OF_SEARCH = "imdbtune.of_search"  # the search out of which a model was made
+TEST_LOOKS = "test_looks"  # on a search: how many models were evaluated on the test reviews
 KEY = "imdbtune.key"  # names a run before MLflow does
 MODEL_PATH = "imdbtune.model"
 REASON = "imdbtune.reason"
@@ -215,11 +220,11 @@ class TrialRun(Run):
         from imdbtune import plots
 
         best, scores = result.best, result.scores
-        spread = {f"best_{spec.objective}_std": _spread(scores)} if scores[1:] else {}
+        spread = {f"best_{spec.measure}_std": _spread(scores)} if scores[1:] else {}
         self.log(
             {
-                **{f"best_{name}": best[name] for name in CURVES},
-                f"best_{spec.objective}": result.score,
+                **{f"best_{name}": best[name] for name in CURVES if name in best},
+                f"best_{spec.measure}": result.score,
                 **spread,
                 "best_epoch": result.best_epoch,
                 "epochs_run": len(result.history),

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from imdbtune.data.batches import Batches, pad, validation_split
+from imdbtune.data.batches import VALIDATION_SHARE, Batches, Index, pad, validation_split
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import TrialFailed
 from imdbtune.machine import keep_freed_memory
@@ -97,7 +97,8 @@ def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
         model = plain_model(spec.params, seed=seed, for_training=True)
         data = _bucketed_data(spec, seed)
     initialize(model, seed)
-    compile_model(model, spec.params, compiled, steps=_steps_an_epoch(spec) * spec.epochs)
+    planned = spec.schedule_epochs or spec.epochs
+    compile_model(model, spec.params, compiled, steps=_steps_an_epoch(spec) * planned)
     make_variables(model)
     if spec.state is not None:
         load_state(model, spec.state)
@@ -108,7 +109,7 @@ def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
         patience=spec.patience or spec.epochs + 1,
         restore_best_weights=True,
     )
-    callbacks = [recorder, stopper]
+    callbacks = [recorder, stopper] if spec.hold_out else [recorder]
     if spec.params.ema:
         callbacks.append(Averages())  # after those that are to see the averaged weights
     if spec.keep_state and execution == 0:
@@ -125,7 +126,12 @@ def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
 
 
 def best_of(history: list[Epoch], spec: TrialSpec) -> tuple[int, float]:
-    """Number and objective of the best epoch; the first of equals."""
+    """Number and objective of the best epoch, the first of equals; the last one without validation.
+
+    The metrics of what was trained on say nothing about which epoch is best.
+    """
+    if not spec.hold_out:
+        return int(history[-1]["epoch"]), history[-1][spec.measure]
     sign = 1.0 if spec.larger_is_better else -1.0
     best = max(history, key=lambda epoch: (sign * epoch[spec.objective], -epoch["epoch"]))
     return int(best["epoch"]), best[spec.objective]
@@ -142,7 +148,13 @@ def wants_compiling(spec: TrialSpec) -> bool:
 
 
 def _steps_an_epoch(spec: TrialSpec) -> int:
-    return math.ceil(len(validation_split(_rows(spec))[0]) / spec.params.batch_size)
+    return math.ceil(len(_parts(spec)[0]) / spec.params.batch_size)
+
+
+def _parts(spec: TrialSpec) -> tuple[Index, Index]:
+    """Row numbers of the reviews to train on, and of those that are held out."""
+    rows = _rows(spec)
+    return validation_split(rows) if spec.hold_out else (np.arange(rows), np.arange(0))
 
 
 def _rows(spec: TrialSpec) -> int:
@@ -156,20 +168,20 @@ def _padded_data(spec: TrialSpec) -> dict[str, Any]:
     rows = np.arange(_rows(spec))
     ids = pad(train, rows, spec.params.maxlen, spec.params.vocabulary)
     labels = train.labels[rows].astype(np.float32)
-    return {"x": ids, "y": labels, "batch_size": spec.params.batch_size, "validation_split": 0.2}
+    held_out = {"validation_split": VALIDATION_SHARE} if spec.hold_out else {}
+    return {"x": ids, "y": labels, "batch_size": spec.params.batch_size, **held_out}
 
 
 def _bucketed_data(spec: TrialSpec, seed: int) -> dict[str, Any]:
     train = read_corpus(spec.corpus).train
     params = spec.params
-    part, held_out = validation_split(_rows(spec))
+    part, held_out = _parts(spec)
     shape = (params.batch_size, params.maxlen, params.vocabulary)
     rng = np.random.default_rng([seed, spec.initial_epoch])
-    return {
-        "x": as_dataset(Batches(train, part, *shape), rng, params.word_dropout),
-        "validation_data": as_dataset(Batches(train, held_out, *shape)),
-        "shuffle": False,
-    }
+    data = {"x": as_dataset(Batches(train, part, *shape), rng, params.word_dropout)}
+    if spec.hold_out:
+        data["validation_data"] = as_dataset(Batches(train, held_out, *shape))
+    return {**data, "shuffle": False}
 
 
 def as_dataset(

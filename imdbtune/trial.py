@@ -32,11 +32,18 @@ class TrialSpec:
     compile: str = "auto"
     state: Path | None = None
     keep_state: bool = False
+    hold_out: bool = True  # a fifth of the reviews, for validation; else all are trained on
+    schedule_epochs: int = 0  # over which the learning rate goes down; 0: epochs
 
     @property
     def larger_is_better(self) -> bool:
         """Direction of the objective."""
         return self.objective == "val_accuracy"
+
+    @property
+    def measure(self) -> str:
+        """What the score is: the objective, or without validation the same of what is trained."""
+        return self.objective if self.hold_out else self.objective.removeprefix("val_")
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,8 @@ class TrialResult:
     """What came out of a trial.
 
     ``history`` holds one dict an epoch: ``epoch`` (from 1), ``accuracy``, ``loss``,
-    ``val_accuracy``, ``val_loss`` (all of them means over reviews), ``seconds``. With several
+    ``val_accuracy``, ``val_loss`` (all of them means over reviews; the last two only where reviews
+    were held out), ``seconds``. With several
     executions it is the history of the one with the best objective, whose model is kept;
     ``scores`` has the best objective of each.
     """

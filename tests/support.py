@@ -34,12 +34,12 @@ def stub_metrics(spec: TrialSpec, epoch: int, execution: int = 0) -> Epoch:
     params = spec.params
     value = 0.5 + params.units / 1000 + 0.1 * (params.rnn == "lstm") + 0.001 * execution
     value += {1: 0.0, 2: 0.02}.get(epoch, 0.01)
+    validation = {"val_accuracy": value, "val_loss": 1.0 - value} if spec.hold_out else {}
     return {
         "epoch": float(epoch),
         "accuracy": value + 0.05,
         "loss": 0.9 - value,
-        "val_accuracy": value,
-        "val_loss": 1.0 - value,
+        **validation,
         "seconds": 0.25,
     }
 
@@ -53,9 +53,10 @@ def stub_trainer(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
         for epoch in history:
             on_epoch(execution, epoch)
         histories.append(history)
-    best = max(histories[-1], key=lambda epoch: epoch["val_accuracy"])
-    scores = tuple(max(e["val_accuracy"] for e in history) for history in histories)
-    if not spec.larger_is_better:
+    accuracy = "val_accuracy" if spec.hold_out else "accuracy"
+    best = max(histories[-1], key=lambda epoch: epoch[accuracy])
+    scores = tuple(max(e[accuracy] for e in history) for history in histories)
+    if spec.hold_out and not spec.larger_is_better:
         scores = tuple(min(e["val_loss"] for e in history) for history in histories)
     return TrialResult(
         history=histories[-1],

@@ -14,6 +14,7 @@ from imdbtune import __version__
 from imdbtune.cli import (
     best,
     compare,
+    confirm,
     data,
     doctor,
     predict,
@@ -39,7 +40,7 @@ app = Commands(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    *(search, train, reproduce, best, compare, report),
+    *(search, train, reproduce, confirm, best, compare, report),
     *(ui, predict, data, summary, sync, doctor),
 )
 for command in COMMANDS:

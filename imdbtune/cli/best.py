@@ -14,6 +14,7 @@ from imdbtune.errors import UserError
 
 if TYPE_CHECKING:
     from imdbtune.registry import Version
+    from imdbtune.results import Trial
 
 HELP = """Show the winner of a search, and take it out of MLflow.
 
@@ -27,6 +28,8 @@ Examples:
   imdbtune best --search rnn_types --export winner
 
   imdbtune best --export winner --format keras,onnx --overwrite
+
+  imdbtune best --refit --export winner
 
   imdbtune best --register reviews
 """
@@ -55,6 +58,13 @@ def best(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier export in DIR.")
     ] = False,
+    refit: Annotated[
+        bool,
+        typer.Option("--refit", help="Train it on all training reviews, for the epochs found."),
+    ] = False,
+    seed: Annotated[
+        str, typer.Option("--seed", metavar="N", help="With --refit: another seed.")
+    ] = "",
     test: Annotated[
         bool, typer.Option("--test/--no-test", help="With --export: evaluate on the test reviews.")
     ] = True,
@@ -72,14 +82,24 @@ def best(
     """See HELP."""
     from imdbtune import api, results
     from imdbtune.cli.chatter import chatter_to_log
-    from imdbtune.cli.progress import stages
+    from imdbtune.cli.progress import make_progress, stages
 
     found, trial = api.best(search or None, uri=tracking_uri)
     names = _checked(export, formats, overwrite, register)
-    if not as_json:
-        typer.echo(in_a_line(trial) if quiet else details(trial, found))
+    if seed and not refit:
+        raise UserError("--seed goes with --refit; add that, or leave --seed out.")
     uri, kept = tracking_uri, opt.optional_path(cache)
+    confirmed = api.read_confirmation(found, uri=uri)
+    if not as_json:
+        typer.echo(in_a_line(trial) if quiet else details(trial, found, confirmed))
     facts: dict[str, Any] = {"search": found.name, "search_id": found.run_id}
+    facts["confirmed"] = confirmed.as_dict() if confirmed else None
+    if refit:
+        chosen = opt.whole_number("--seed", seed, 0, 2**31 - 1) if seed else None
+        with make_progress(as_json=as_json, quiet=quiet) as listener:
+            trial = api.refit(trial, seed=chosen, uri=uri, cache=kept, listener=listener)
+        if not as_json:
+            typer.echo(_in_words(trial))
     if export:
         metrics: dict[str, float] = {}
         with chatter_to_log() as err, stages(err, quiet) as progress:
@@ -107,6 +127,15 @@ def best(
             _tell_registered(version)
     if as_json:
         print_json({**facts, **results.as_row(trial), **facts})
+
+
+def _in_words(refitted: Trial) -> str:
+    """A training on all reviews, which has no validation accuracy."""
+    epochs, seconds = (refitted.metrics.get(n, 0) for n in ("epochs_run", "train_seconds"))
+    return (
+        f"{refitted.name}  (run {refitted.run_id})\n"
+        f"  trained on all training reviews for {epochs:.0f} epochs in {seconds:.0f} s"
+    )
 
 
 def _checked(export: str, formats: str, overwrite: bool, register: str) -> tuple[str, ...]:

@@ -54,6 +54,12 @@ Name = Annotated[str, typer.Option("--name", metavar="NAME", help="The run's nam
 Compile = Annotated[
     str, typer.Option("--compile", metavar="auto|on|off", help="Compile training with XLA.")
 ]
+Workers = Annotated[
+    str,
+    typer.Option(
+        "--workers", metavar="N|auto", help="Processes; auto: one a core; 0: none, for debugging."
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -99,6 +105,11 @@ def configuration(file: str, flags: dict[str, str], settings: list[str] | None) 
 def optional_path(text: str) -> Path | None:
     """A path flag, if it was given."""
     return Path(text) if text else None
+
+
+def worker_count(text: str) -> int | None:
+    """How many worker processes are asked for; ``None``: one a core."""
+    return None if text in ("", "auto") else whole_number("--workers", text, 0, 1024)
 
 
 def whole_number(flag: str, text: str, low: int, high: int) -> int:

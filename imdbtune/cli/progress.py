@@ -131,6 +131,18 @@ class Progress:
             f"on {workers}; log {facts['folder'] / 'workers.log'}"
         )
 
+    def _on_confirming(self, facts: Facts) -> None:
+        search, self.slots = facts["search"], max(1, facts["workers"])
+        self.sign = 1.0 if search.larger_is_better else -1.0
+        self.total = facts["trainings"]
+        workers = counted(facts["workers"], "worker") if facts["workers"] else "this process"
+        self._line(f"data: {facts['corpus'].title}")
+        self._line(
+            f"confirming search {search.name} (run {facts['run_id']}): "
+            f"{counted(self.total or 0, 'training')} on {workers}; "
+            f"log {facts['folder'] / 'workers.log'}"
+        )
+
     def _on_resumed(self, facts: Facts) -> None:
         self.before = facts["ended"]
         best = "" if facts["best"] is None else f", the best with {facts['best']:.4f}"

@@ -71,9 +71,7 @@ def search(
     ] = "",
     seed: opt.Seed = "",
     reviews: opt.Reviews = "",
-    workers: Annotated[
-        str, _flag("--workers", "N|auto", "Processes; auto: one a core; 0: none, for debugging.")
-    ] = "auto",
+    workers: opt.Workers = "auto",
     compile: opt.Compile = "",
     keep_models: Annotated[str, _flag("--keep-models", "all|best|N", "Models kept.")] = "",
     name: opt.Name = "",
@@ -116,7 +114,7 @@ def search(
         "tracking.uri": tracking_uri,
         "tracking.keep_models": keep_models,
     }
-    count = None if workers in ("", "auto") else opt.whole_number("--workers", workers, 0, 1024)
+    count = opt.worker_count(workers)
     overrides = opt.overrides(flags, settings)
     from imdbtune import api
     from imdbtune.cli.progress import make_progress

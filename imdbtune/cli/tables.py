@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imdbtune import tracking
+from imdbtune.confirmation import Confirmation, in_words
 from imdbtune.errors import shown
 from imdbtune.params import PARAMETERS
 from imdbtune.report.findings import SURE, standard_error
@@ -89,12 +90,14 @@ def _cell(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
-def details(trial: Trial, search: Search | None = None) -> str:
+def details(
+    trial: Trial, search: Search | None = None, confirmed: Confirmation | None = None
+) -> str:
     """One trial in full: parameters, the key numbers of its curves, how sure they are."""
     lines = [f"{trial.name}  (run {trial.run_id})"]
     if search is not None:
         lines.append(f"the best of search {search.name} (run {search.run_id})")
-        lines.append(f"  {how_sure(trial, search)}")
+        lines.append(f"  {in_words(confirmed) if confirmed else how_sure(trial, search)}")
     lines += [f"  {name:<20}{_cell(value)}" for name, value in trial.params.as_dict().items()]
     for name in (
         "best_val_accuracy",

@@ -43,14 +43,14 @@ FLOORS = {
         "results",
     ],
     "4 searching and exporting": [
-        "report.findings report.published comparison view",
+        "report.findings report.published comparison view confidence",
         "report.effects",
         "report.figures",
         "report.page",
-        "worker oracles journal registry preloaded leaderboard",
+        "worker oracles journal registry preloaded leaderboard confirmation",
         "export.readme export.encode export.mlflow_code",
         "cluster resuming reproduction export.folder delivery home",
-        "tuner export.format courier",
+        "tuner export.format courier confirming",
         "export.keras_format export.savedmodel_format export.litert_format export.onnx_format "
         "export.numpy_format export.verify",
         "export.mlflow_format",
@@ -64,8 +64,8 @@ FLOORS = {
     "6 command line": [
         "cli.chatter cli.options cli.output cli.completion cli.quick cli.tables",
         "cli.progress cli.command",
-        "cli.search cli.train cli.reproduce cli.best cli.compare cli.report cli.ui cli.predict "
-        "cli.data cli.summary cli.sync cli.doctor",
+        "cli.search cli.train cli.reproduce cli.confirm cli.best cli.compare cli.report cli.ui "
+        "cli.predict cli.data cli.summary cli.sync cli.doctor",
         "cli.app",
         "__main__",
     ],

@@ -1,0 +1,80 @@
+"""The test between configurations, against scipy's own and against simulated trainings."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from imdbtune.confidence import Repeats, compare, holm, interval, judge
+
+
+def make(name: str, shares: np.ndarray, rng: np.random.Generator, cost: float = 1.0) -> Repeats:
+    """Trainings that are right about each review with the probability of their row."""
+    return Repeats(name, rng.random(shares.shape) < shares, cost)
+
+
+def alike(name: str, seeds: int, rng: np.random.Generator, shift: float = 0.0) -> Repeats:
+    """Trainings with a spread of a point between seeds, on reviews of different difficulty."""
+    hard = np.random.default_rng(0).beta(4, 0.6, size=2000)
+    level = rng.normal(shift, 0.01, size=(seeds, 1))
+    return make(name, np.clip(hard + level, 0, 1), rng)
+
+
+def test_mean_spread_and_interval_over_seeds_are_students() -> None:
+    right = np.zeros((4, 100), bool)
+    for seed, count in enumerate([80, 84, 88, 92]):
+        right[seed, :count] = True
+    repeats = Repeats("a", right, 1.0)
+    assert repeats.mean == pytest.approx(0.86)
+    assert repeats.spread == pytest.approx(np.std([0.80, 0.84, 0.88, 0.92], ddof=1))
+    low, high = stats.t.interval(0.95, 3, 0.86, repeats.spread / 2)
+    assert interval(repeats).seeds == pytest.approx((high - low) / 2)
+
+
+def test_one_seed_tells_nothing_of_the_spread() -> None:
+    one = Repeats("a", np.ones((1, 10), bool), 1.0)
+    other = Repeats("b", np.zeros((1, 10), bool), 1.0)
+    assert math.isnan(interval(one).seeds)
+    assert set(judge([one, other]).alike) == {"a", "b"}
+
+
+def test_without_reviews_noise_it_is_welchs_test() -> None:
+    """Where each training is right about as many reviews but the paired parts are small."""
+    rng = np.random.default_rng(1)
+    seeds_a, seeds_b = 0.9 + 0.01 * rng.normal(size=6), 0.87 + 0.02 * rng.normal(size=9)
+
+    def rows(levels: np.ndarray) -> np.ndarray:
+        order = np.arange(200_000) / 200_000
+        return order[None, :] < levels[:, None]
+
+    found = compare(Repeats("a", rows(seeds_a), 1.0), Repeats("b", rows(seeds_b), 1.0))
+    welch = stats.ttest_ind(seeds_a, seeds_b, equal_var=False)
+    assert found.p == pytest.approx(float(welch.pvalue), rel=0.05)
+
+
+def test_holm_is_that_of_the_paper() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+
+
+def test_equal_configurations_are_seldom_told_apart_and_different_ones_mostly() -> None:
+    rng = np.random.default_rng(2)
+    wrong = sum(not compare(alike("a", 5, rng), alike("b", 5, rng)).alike for _ in range(200))
+    assert wrong <= 20  # 5 % of 200, and the chance of more than 20 is below 1 in 1000
+    found = sum(not compare(alike("a", 5, rng, 0.04), alike("b", 5, rng)).alike for _ in range(50))
+    assert found > 40
+
+
+def test_the_cheapest_of_equals_is_recommended() -> None:
+    rng = np.random.default_rng(3)
+    shares = np.full((5, 3000), 0.9)
+    best, cheap = make("best", shares + 0.002, rng, cost=60), make("cheap", shares, rng, cost=10)
+    bad = make("bad", shares - 0.1, rng, cost=1)
+    verdict = judge([bad, cheap, best])
+    assert verdict.order[-1].name == "bad"
+    assert set(verdict.alike) == {"best", "cheap"}
+    assert verdict.recommended == "cheap"

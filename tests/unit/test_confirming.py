@@ -1,0 +1,206 @@
+"""The leading configurations of a search are trained again, and `best` believes the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imdbtune import api, confirmation, results, tracking
+from imdbtune.cli.confirm import table
+from imdbtune.cli.tables import details
+from imdbtune.confirming import FIRST_SEED, write_answers
+from imdbtune.errors import SearchAborted, TrialFailed, UserError
+from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from tests.support import isolate, make_config, run_search, stub_trainer, write_tiny_model
+
+REVIEWS = 400
+RATES = {"gru": 0.9, "lstm": 0.895, "simple_rnn": 0.6}
+
+
+@dataclass
+class Answering:
+    """The stub, with answers to 400 reviews that depend on the seed; fails or stops if told to."""
+
+    specs: list[TrialSpec] = field(default_factory=list)
+    fails: bool = False
+    stops_after: int = 10**6
+
+    def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+        if len(self.specs) >= self.stops_after:
+            raise KeyboardInterrupt
+        if self.fails:
+            raise TrialFailed("the loss became nan in epoch 1.")
+        self.specs.append(spec)
+        write_tiny_model(spec)
+        rate = RATES[spec.params.rnn] + spec.params.units / 10_000
+        rng = np.random.default_rng([spec.seed, spec.params.units, len(spec.params.rnn)])
+        write_answers(spec, rng.random(REVIEWS) < rate)
+        return stub_trainer(spec, on_epoch)
+
+
+@dataclass
+class Done:
+    client: Any
+    search: results.Search
+    uri: str
+    folder: Path
+
+    def confirm(self, trainer: Answering, **arguments: Any) -> confirmation.Confirmation:
+        where = {"uri": self.uri, "cache": self.folder / "cache", "folder": self.folder / "runs"}
+        return api.confirm(trainer=trainer, workers=0, **{**where, **arguments})
+
+    def confirming(self) -> list[results.Trial]:
+        run = results.find_confirmation(self.client, self.search)
+        return results.read_trials(self.client, run) if run else []
+
+
+@pytest.fixture
+def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Done]:
+    folder = isolate(monkeypatch, tmp_path)
+    space = {"rnn": ["simple_rnn", "lstm", "gru"], "units": [4, 8]}
+    config = make_config(folder, space=space, tuner={"seed": 7}, training={"epochs": 3})
+    client, search = run_search(config, folder)
+    yield Done(client, search, config.tracking.uri, folder)
+
+
+def test_the_leading_configurations_are_trained_as_in_the_search_with_new_seeds(
+    done: Done,
+) -> None:
+    trainer = Answering()
+    made = done.confirm(trainer, top=3, seeds=2)
+    leading = results.read_trials(done.client, done.search)[:3]
+    assert {spec.params for spec in trainer.specs} == {trial.params for trial in leading}
+    assert sorted({spec.seed for spec in trainer.specs}) == [7 + FIRST_SEED, 8 + FIRST_SEED]
+    assert {(s.epochs, s.patience, s.executions) for s in trainer.specs} == {(3, 2, 1)}
+    assert {row.trial_run_id for row in made.rows} == {trial.run_id for trial in leading}
+    assert [row.mean for row in made.rows] == sorted((r.mean for r in made.rows), reverse=True)
+    assert made.reviews == REVIEWS and made.seeds == 2
+
+
+def test_trainings_are_runs_of_their_own_and_no_trials_of_the_search(done: Done) -> None:
+    before = {trial.run_id for trial in results.read_trials(done.client, done.search)}
+    made = done.confirm(Answering(), top=2, seeds=2)
+    assert {t.run_id for t in results.read_trials(done.client, done.search)} == before
+    runs = done.confirming()
+    assert [run.status for run in runs] == ["FINISHED"] * 4
+    assert {run.tags["mlflow.parentRunId"] for run in runs} == {made.run_id}
+    assert {run.tags[tracking.CONFIRMS] for run in runs} == {r.trial_run_id for r in made.rows}
+    assert all(run.model_id for run in runs)
+    assert results.find_search(done.client).run_id == done.search.run_id
+    assert not (done.folder / "runs" / made.run_id).exists()
+
+
+def test_best_gives_out_a_training_of_the_recommended_configuration(done: Done) -> None:
+    assert api.read_confirmation(done.search, uri=done.uri) is None
+    made = done.confirm(Answering(), top=4, seeds=3)
+    search, trial = api.best(uri=done.uri)
+    assert api.read_confirmation(search, uri=done.uri) == made
+    assert trial.run_id == made.winner.run_ids[0]
+    assert trial.tags[tracking.CONFIRMS] == made.recommended
+    text = details(trial, search, made)
+    assert "the mean of 3 seeds" in text and "not confirmed" not in text
+    marked = [line for line in table(made).splitlines() if "*" in line]
+    assert len(marked) == 1 and made.winner.name in marked[0]
+
+
+def test_called_again_it_trains_only_what_is_missing(done: Done) -> None:
+    done.confirm(Answering(), top=2, seeds=2)
+    nothing, more = Answering(), Answering()
+    done.confirm(nothing, top=2, seeds=2)
+    assert not nothing.specs
+    made = done.confirm(more, top=3, seeds=3)
+    assert len(more.specs) == 2 + 3
+    assert len({run.tags["mlflow.parentRunId"] for run in done.confirming()}) == 1
+    assert [len(row.run_ids) for row in made.rows] == [3, 3, 3]
+
+
+def test_interrupted_it_leaves_nothing_open_and_goes_on(done: Done) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        done.confirm(Answering(stops_after=3), top=2, seeds=3)
+    states = [run.status for run in done.confirming()]
+    assert sorted(states) == ["FINISHED"] * 3 + ["KILLED"]
+    rest = Answering()
+    made = done.confirm(rest, top=2, seeds=3)
+    assert len(rest.specs) == 3
+    assert [len(row.run_ids) for row in made.rows] == [3, 3]
+
+
+def test_what_another_process_left_running_is_closed(done: Done) -> None:
+    done.confirm(Answering(), top=1, seeds=1)
+    left = done.confirming()[0]
+    done.client.update_run(left.run_id, status="RUNNING")
+    again = Answering()
+    done.confirm(again, top=1, seeds=1)
+    assert len(again.specs) == 1
+    assert sorted(run.status for run in done.confirming()) == ["FINISHED", "KILLED"]
+
+
+def test_where_every_training_fails_the_reason_is_told(done: Done) -> None:
+    with pytest.raises(SearchAborted, match="the loss became nan"):
+        done.confirm(Answering(fails=True), top=2, seeds=1)
+    assert [run.status for run in done.confirming()] == ["FAILED", "FAILED"]
+    assert api.read_confirmation(done.search, uri=done.uri) is None
+
+
+def test_damaged_answers_are_named(done: Done) -> None:
+    done.confirm(Answering(), top=1, seeds=1)
+    run = done.confirming()[0]
+    bad = done.folder / confirmation.ANSWERS
+    bad.write_bytes(b"\x93NUMPY nonsense")
+    done.client.log_artifact(run.run_id, str(bad))
+    with pytest.raises(UserError, match=f"{confirmation.ANSWERS} of run {run.run_id}"):
+        done.confirm(Answering(), top=1, seeds=1)
+
+
+def test_a_confirmation_that_cannot_be_read_counts_as_none(done: Done) -> None:
+    made = done.confirm(Answering(), top=1, seeds=1)
+    done.client.log_dict(made.run_id, {"rows": [{"name": 1}]}, confirmation.FILE)
+    search, trial = api.best(uri=done.uri)
+    assert api.read_confirmation(search, uri=done.uri) is None
+    assert tracking.CONFIRMS not in trial.tags
+
+
+def test_looks_at_the_test_reviews_are_counted_on_the_search(done: Done) -> None:
+    done.confirm(Answering(), top=1, seeds=1)
+    for trial in (results.read_trials(done.client, done.search)[0], done.confirming()[0]):
+        results.count_test_look(done.client, trial)
+    found = results.find_search(done.client)
+    assert found.metrics[tracking.TEST_LOOKS] == 2
+    history = done.client.get_metric_history(found.run_id, tracking.TEST_LOOKS)
+    assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 2.0)]
+
+
+def test_refit_trains_on_all_reviews_for_the_epochs_found_and_once(done: Done) -> None:
+    done.confirm(Answering(), top=1, seeds=2)
+    _, trial = api.best(uri=done.uri)
+    trainer = Answering()
+    where = {"uri": done.uri, "cache": done.folder / "cache", "folder": done.folder / "runs"}
+    made = api.refit(trial, trainer=trainer, **where)
+    (spec,) = trainer.specs
+    assert not spec.hold_out and spec.params == trial.params
+    assert (spec.epochs, spec.schedule_epochs, spec.patience) == (2, 3, 0)  # the stub's best is 2
+    assert made.tags[tracking.REFITS] == trial.run_id and made.score is None
+    assert results.search_of(done.client, made) == done.search.run_id
+    assert api.refit(trial, trainer=trainer, **where).run_id == made.run_id
+    other = api.refit(trial, seed=3, trainer=trainer, **where)
+    assert other.run_id != made.run_id and trainer.specs[-1].seed == 3
+
+
+def test_a_refit_is_reproduced_as_it_was_trained(done: Done) -> None:
+    _, trial = api.best(uri=done.uri)
+    where = {"uri": done.uri, "cache": done.folder / "cache", "folder": done.folder / "runs"}
+    made = api.refit(trial, trainer=Answering(), **where)
+    again = Answering()
+    compared = api.reproduce(made.run_id, trainer=again, **where)
+    assert (again.specs[0].hold_out, again.specs[0].schedule_epochs) == (False, 3)
+    assert compared.agrees
+
+
+def test_nothing_to_confirm(done: Done, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no search 'other'"):
+        done.confirm(Answering(), search_ref="other")
