@@ -629,6 +629,82 @@ def refit(
         return _train_tracked(run, home, spec, corpus, facts, listener, trainer)
 
 
+def ensemble(
+    search_ref: str | None = None,
+    count: int = 3,
+    *,
+    refitted: bool = False,
+    uri: str = "",
+    data: str = "",
+    cache: Path | None = None,
+    folder: Path | None = None,
+    listener: Listener = _ignore,
+) -> tuple[Trial, list[Trial]]:
+    """Average the models of the best ``count`` different configurations, as a run of its own.
+
+    Args:
+        search_ref: run id or name; ``None``: the last search. Where it was confirmed, the order is
+            that of the confirmed means.
+        refitted: take each configuration trained on all training reviews (:func:`refit`).
+        data: where the reviews are on this machine; for the others see :func:`search`.
+
+    Returns:
+        The average, and the runs that it is made of. The same average is made once.
+
+    Raises:
+        UserError: there are fewer than two such models.
+    """
+    from imdbtune import averaging, confirming
+
+    client = connect_existing(uri, _teller(listener))
+    found = results.find_search(client, search_ref)
+    confirmed = read_confirmation(found, uri=uri)
+    members = confirming.leading(found, results.read_trials(client, found), count)
+    if confirmed is not None:
+        members = [results.read_run(client, row.run_ids[0]) for row in confirmed.rows[:count]]
+    averaging.check_members(members)
+    if refitted:
+        place: dict[str, Any] = {"uri": uri, "data": data, "cache": cache, "folder": folder}
+        members = [refit(member, listener=listener, **place) for member in members]
+    known = results.find_ensemble(client, members)
+    if known is not None:
+        return known, members
+    given = _data_of(members[0], data)
+    check_source(given.source, given)
+    corpus = _open_corpus(given, cache, listener)
+    check_corpus(corpus, found.tags, found.name)
+    facts = corpus_facts(corpus, given.source)
+    reviews = int(members[0].tags.get("imdbtune.reviews", 0))
+    tags = tracking.common_tags(facts, {"batching": "buckets", "reviews": reviews})
+    tags[tracking.OBJECTIVE] = "val_accuracy"
+    tags[tracking.ENSEMBLE_OF] = ",".join(member.run_id for member in members)
+    tags[tracking.OF_SEARCH] = found.run_id
+    experiment = client.get_experiment(found.experiment_id).name
+    name = f"ensemble-of-{len(members)}-{found.name}"[:250]
+    params = tuple(member.params for member in members)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        _new_training(client, name, experiment, tags, folder) as (run, home),
+    ):
+        files = []
+        for number, member in enumerate(members):
+            place_of_one = Path(scratch, str(number))
+            place_of_one.mkdir()
+            files.append(results.fetch_model(client, member, place_of_one))
+        spec = TrialSpec(
+            averaging.common_params(params),
+            corpus.folder,
+            home.folder / "trial",
+            reviews=reviews,
+            epochs=1,
+            hold_out=not refitted,
+        )
+        _set_environment(cache)
+        trainer = averaging.Averaging(tuple(files), params)
+        made = _train_tracked(run, home, spec, corpus, facts, listener, trainer)
+    return made, members
+
+
 @contextmanager
 def _confirming(
     client: MlflowClient,

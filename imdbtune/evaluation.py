@@ -62,16 +62,16 @@ def evaluate_model(
     The arguments, and what is raised, are those of :func:`probabilities`.
     """
     rows = np.arange(len(split))
-    return scores(probabilities(model, split, rows, params, padded, progress), split)
+    found = scores_of(probabilities(model, split, rows, params, padded, progress), split.labels > 0)
+    return {f"test_{name}": value for name, value in found.items()}
 
 
-def scores(chances: Probabilities, split: Split) -> dict[str, float]:
-    """``test_accuracy`` and ``test_loss`` of probabilities for all reviews of ``split``."""
-    positive = split.labels > 0
+def scores_of(chances: Probabilities, positive: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """``accuracy`` and ``loss`` of probabilities for reviews whose labels are known."""
     certain = np.clip(chances, 1e-7, 1 - 1e-7)
     loss = -np.log(np.where(positive, certain, 1 - certain))
     right = (chances > 0.5) == positive
-    return {"test_accuracy": float(right.mean()), "test_loss": float(loss.mean())}
+    return {"accuracy": float(right.mean()), "loss": float(loss.mean())}
 
 
 def validation_right(

@@ -7,12 +7,14 @@ nothing but Keras's own layers, which is what is saved, logged and exported.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import layers, ops
 
 from imdbtune.bigrams import bigram_ids
+from imdbtune.data.corpus import OOV
 from imdbtune.params import TrialParams
 from imdbtune.pooling import pool
 from imdbtune.recurrence import DenseEmbedding, Recurrence
@@ -149,6 +151,31 @@ def as_plain(model: keras.Model, params: TrialParams, masked: bool = True) -> ke
     plain = compile_model(plain_model(params, masked), params, jit=False)
     plain.set_weights([weight.numpy() for weight in _without_seeds(model)])
     return plain
+
+
+def averaged_model(members: Sequence[tuple[keras.Model, TrialParams]]) -> keras.Model:
+    """The mean of the probabilities of plain, masked models, as one model of plain layers.
+
+    It reads the ids that the model with the longest ``maxlen`` and the largest ``vocabulary``
+    would; each member sees what it was trained on of them.
+    """
+    maxlen = max(params.maxlen for _, params in members)
+    vocabulary = max(params.vocabulary for _, params in members)
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    chances = []
+    for number, (model, params) in enumerate(members, start=1):
+        seen = ids if params.maxlen == maxlen else ids[:, -params.maxlen :]
+        if params.vocabulary < vocabulary:
+            seen = ops.where(ops.less(seen, params.vocabulary), seen, OOV)
+        member = keras.Model(model.input, model.output, name=f"member_{number}")
+        chances.append(member(seen))
+    mean = ops.mean(ops.concatenate(chances, axis=-1), axis=-1, keepdims=True)
+    return keras.Model(ids, mean, name="ensemble")
+
+
+def is_average(model: keras.Model) -> bool:
+    """Whether it is one of :func:`averaged_model`."""
+    return any(isinstance(layer, keras.Model) for layer in model.layers)
 
 
 def named_weights(model: keras.Model, params: TrialParams) -> dict[str, Any]:

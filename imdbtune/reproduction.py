@@ -81,6 +81,11 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
             f"run {trial.run_id} ({trial.name}) is itself a reproduction; reproduce the run that "
             f"it was made from, {shown(reproduced)}."
         )
+    if tracking.ENSEMBLE_OF in trial.tags:
+        raise UserError(
+            f"run {trial.run_id} ({trial.name}) is an average of models; reproduce one of those, "
+            f"{shown(trial.tags[tracking.ENSEMBLE_OF], 200)}."
+        )
     extra = results.read_extra_params(client, trial.run_id)
     logged = {name: trial.tags.get(f"imdbtune.{name}", extra.get(name)) for name in SETTINGS}
     missing = [name for name, value in logged.items() if value is None]

@@ -369,6 +369,14 @@ def _as_trial(run: Any) -> Trial:
     )
 
 
+def find_ensemble(client: MlflowClient, members: Sequence[Trial]) -> Trial | None:
+    """The finished average of exactly these models, if there is one."""
+    tag = ",".join(member.run_id for member in members)
+    condition = f"tags.`{tracking.ENSEMBLE_OF}` = '{tag}' and attributes.status = 'FINISHED'"
+    found = _search_runs(client, condition, 1)
+    return _as_trial(found[0]) if found else None
+
+
 def read_seeds(client: MlflowClient, trial: Trial) -> list[Trial]:
     """A training and those that confirmed the same configuration with other seeds."""
     confirms = trial.tags.get(tracking.CONFIRMS, "")

@@ -46,6 +46,7 @@ BATCHING = "imdbtune.batching"
 FOLDER = "imdbtune.folder"  # on a search: host and folder of its journal
 CONFIRMS = "imdbtune.confirms"  # the run of the search, or of the trial, that is trained again
 CONFIRMED_BY = "imdbtune.confirmed_by"  # on a search: the run that holds the confirmation
+ENSEMBLE_OF = "imdbtune.ensemble_of"  # the runs whose models are averaged
 REFITS = "imdbtune.refits"  # the run whose configuration was trained on all reviews
 OF_SEARCH = "imdbtune.of_search"  # the search out of which a model was made
 TEST_LOOKS = "test_looks"  # on a search: how many models were evaluated on the test reviews

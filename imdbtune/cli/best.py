@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,8 @@ from imdbtune.errors import UserError
 if TYPE_CHECKING:
     from imdbtune.registry import Version
     from imdbtune.results import Trial
+
+MOST_MEMBERS = 50  # models in an average
 
 HELP = """Show the winner of a search, and take it out of MLflow.
 
@@ -30,6 +33,8 @@ Examples:
   imdbtune best --export winner --format keras,onnx --overwrite
 
   imdbtune best --refit --export winner
+
+  imdbtune best --ensemble 3 --export winner --format keras,mlflow
 
   imdbtune best --register reviews
 """
@@ -62,6 +67,12 @@ def best(
         bool,
         typer.Option("--refit", help="Train it on all training reviews, for the epochs found."),
     ] = False,
+    ensemble: Annotated[
+        str,
+        typer.Option(
+            "--ensemble", metavar="K", help="The mean of the K best different models instead."
+        ),
+    ] = "",
     seed: Annotated[
         str, typer.Option("--seed", metavar="N", help="With --refit: another seed.")
     ] = "",
@@ -86,15 +97,24 @@ def best(
 
     found, trial = api.best(search or None, uri=tracking_uri)
     names = _checked(export, formats, overwrite, register)
-    if seed and not refit:
-        raise UserError("--seed goes with --refit; add that, or leave --seed out.")
+    if seed and (ensemble or not refit):
+        raise UserError("--seed goes with --refit alone; add that, or leave --seed out.")
+    several = opt.whole_number("--ensemble", ensemble, 2, MOST_MEMBERS) if ensemble else 0
     uri, kept = tracking_uri, opt.optional_path(cache)
     confirmed = api.read_confirmation(found, uri=uri)
     if not as_json:
         typer.echo(in_a_line(trial) if quiet else details(trial, found, confirmed))
     facts: dict[str, Any] = {"search": found.name, "search_id": found.run_id}
     facts["confirmed"] = confirmed.as_dict() if confirmed else None
-    if refit:
+    if several:
+        with make_progress(as_json=as_json, quiet=quiet) as listener:
+            trial, members = api.ensemble(
+                found.run_id, several, refitted=refit, uri=uri, cache=kept, listener=listener
+            )
+        facts["members"] = [member.run_id for member in members]
+        if not as_json:
+            typer.echo(_gain(trial, members))
+    elif refit:
         chosen = opt.whole_number("--seed", seed, 0, 2**31 - 1) if seed else None
         with make_progress(as_json=as_json, quiet=quiet) as listener:
             trial = api.refit(trial, seed=chosen, uri=uri, cache=kept, listener=listener)
@@ -136,6 +156,17 @@ def _in_words(refitted: Trial) -> str:
         f"{refitted.name}  (run {refitted.run_id})\n"
         f"  trained on all training reviews for {epochs:.0f} epochs in {seconds:.0f} s"
     )
+
+
+def _gain(trial: Trial, members: Sequence[Trial]) -> str:
+    """An average, what it is made of, and what it is better by than the best of that."""
+    lines = [f"{trial.name}  (run {trial.run_id}): the mean of"]
+    lines += [f"  {in_a_line(member)}" for member in members]
+    alone = [member.score for member in members if member.score is not None]
+    if trial.score is not None and alone:
+        gain = (trial.score - max(alone)) * 100
+        lines.append(f"  {trial.objective} {trial.score:.4f}: {gain:+.2f} points on the best alone")
+    return "\n".join(lines)
 
 
 def _checked(export: str, formats: str, overwrite: bool, register: str) -> tuple[str, ...]:

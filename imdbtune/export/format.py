@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from imdbtune.errors import UserError
+from imdbtune.errors import ExportFailed, UserError
 from imdbtune.export.folder import Export
 from imdbtune.keras_file import load_keras
 from imdbtune.params import TrialParams
@@ -37,8 +37,18 @@ class Trained:
         return load_keras(self.path)
 
     def weights(self) -> dict[str, Any]:
-        """Its weights by the names that :func:`imdbtune.reference.network` reads."""
-        from imdbtune.model import named_weights
+        """Its weights by the names that :func:`imdbtune.reference.network` reads.
+
+        Raises:
+            ExportFailed: it is the mean of several models, which has no such names.
+        """
+        from imdbtune.model import is_average, named_weights
+
+        if is_average(self.model):
+            raise ExportFailed(
+                "the mean of several models cannot be had as onnx or numpy; take keras, "
+                "savedmodel, litert or mlflow, or export a single model."
+            )
 
         return named_weights(self.model, self.params)
 

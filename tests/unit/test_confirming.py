@@ -65,7 +65,7 @@ def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Done]:
     space = {"rnn": ["simple_rnn", "lstm", "gru"], "units": [4, 8]}
     config = make_config(folder, space=space, tuner={"seed": 7}, training={"epochs": 3})
     client, search = run_search(config, folder)
-    yield Done(client, search, config.tracking.uri, folder)
+    return Done(client, search, config.tracking.uri, folder)
 
 
 def test_the_leading_configurations_are_trained_as_in_the_search_with_new_seeds(
@@ -79,7 +79,8 @@ def test_the_leading_configurations_are_trained_as_in_the_search_with_new_seeds(
     assert {(s.epochs, s.patience, s.executions) for s in trainer.specs} == {(3, 2, 1)}
     assert {row.trial_run_id for row in made.rows} == {trial.run_id for trial in leading}
     assert [row.mean for row in made.rows] == sorted((r.mean for r in made.rows), reverse=True)
-    assert made.reviews == REVIEWS and made.seeds == 2
+    assert made.reviews == REVIEWS
+    assert made.seeds == 2
 
 
 def test_trainings_are_runs_of_their_own_and_no_trials_of_the_search(done: Done) -> None:
@@ -103,9 +104,11 @@ def test_best_gives_out_a_training_of_the_recommended_configuration(done: Done) 
     assert trial.run_id == made.winner.run_ids[0]
     assert trial.tags[tracking.CONFIRMS] == made.recommended
     text = details(trial, search, made)
-    assert "the mean of 3 seeds" in text and "not confirmed" not in text
+    assert "the mean of 3 seeds" in text
+    assert "not confirmed" not in text
     marked = [line for line in table(made).splitlines() if "*" in line]
-    assert len(marked) == 1 and made.winner.name in marked[0]
+    assert len(marked) == 1
+    assert made.winner.name in marked[0]
 
 
 def test_called_again_it_trains_only_what_is_missing(done: Done) -> None:
@@ -182,13 +185,16 @@ def test_refit_trains_on_all_reviews_for_the_epochs_found_and_once(done: Done) -
     where = {"uri": done.uri, "cache": done.folder / "cache", "folder": done.folder / "runs"}
     made = api.refit(trial, trainer=trainer, **where)
     (spec,) = trainer.specs
-    assert not spec.hold_out and spec.params == trial.params
+    assert not spec.hold_out
+    assert spec.params == trial.params
     assert (spec.epochs, spec.schedule_epochs, spec.patience) == (2, 3, 0)  # the stub's best is 2
-    assert made.tags[tracking.REFITS] == trial.run_id and made.score is None
+    assert made.tags[tracking.REFITS] == trial.run_id
+    assert made.score is None
     assert results.search_of(done.client, made) == done.search.run_id
     assert api.refit(trial, trainer=trainer, **where).run_id == made.run_id
     other = api.refit(trial, seed=3, trainer=trainer, **where)
-    assert other.run_id != made.run_id and trainer.specs[-1].seed == 3
+    assert other.run_id != made.run_id
+    assert trainer.specs[-1].seed == 3
 
 
 def test_a_refit_is_reproduced_as_it_was_trained(done: Done) -> None:

@@ -47,7 +47,7 @@ FLOORS = {
         "report.effects",
         "report.figures",
         "report.page",
-        "worker oracles journal registry preloaded leaderboard confirmation",
+        "worker oracles journal registry preloaded leaderboard confirmation averaging",
         "export.readme export.encode export.mlflow_code",
         "cluster resuming reproduction export.folder delivery home",
         "tuner export.format courier confirming",

@@ -1,0 +1,81 @@
+"""The mean of several trained models, as a model: a trainer that trains nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from imdbtune.data.batches import validation_split
+from imdbtune.data.corpus import read_corpus
+from imdbtune.errors import UserError
+from imdbtune.evaluation import probabilities, scores_of
+from imdbtune.keras_file import load_keras
+from imdbtune.params import TrialParams
+from imdbtune.results import Trial
+from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+
+
+def check_members(members: Sequence[Trial]) -> None:
+    """Raise UserError unless the models of these runs can be averaged."""
+    for member in members:
+        if member.tags.get("imdbtune.batching") == "padded":
+            raise UserError(
+                f"{member.name} (run {member.run_id}) was trained on padded reviews, as in the "
+                "book, and cannot be averaged with others; search with training.batching=buckets."
+            )
+    if len(members) < 2:
+        raise UserError(
+            "an ensemble needs two different configurations that have finished; there is one."
+        )
+
+
+def common_params(members: Sequence[TrialParams]) -> TrialParams:
+    """What stands for all: the longest maxlen, the largest vocabulary, else the first one's."""
+    values = members[0].as_dict()
+    values["maxlen"] = max(params.maxlen for params in members)
+    values["vocabulary"] = max(params.vocabulary for params in members)
+    return TrialParams.from_values(values)
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """Averages the models in ``files`` instead of training one.
+
+    The history has one "epoch": the mean's figures on the held-out reviews, or on all of them if
+    none were held out.
+    """
+
+    files: tuple[Path, ...]
+    params: tuple[TrialParams, ...]
+
+    def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+        """As any trainer."""
+        from imdbtune.model import averaged_model
+
+        began = time.monotonic()
+        members = [(load_keras(f), p) for f, p in zip(self.files, self.params, strict=True)]
+        model = averaged_model(members)
+        spec.folder.mkdir(parents=True, exist_ok=True)
+        path = spec.folder / "model.keras"
+        model.save(path)
+        train = read_corpus(spec.corpus).train
+        count = min(len(train), spec.reviews or len(train))
+        rows = validation_split(count)[1] if spec.hold_out else np.arange(count)
+        chances = probabilities(path, train, rows, spec.params, padded=False)
+        prefix = "val_" if spec.hold_out else ""
+        found = scores_of(chances, train.labels[rows] > 0)
+        seconds = time.monotonic() - began
+        epoch = {"epoch": 1.0, **{prefix + k: v for k, v in found.items()}, "seconds": seconds}
+        on_epoch(0, epoch)
+        return TrialResult(
+            history=(epoch,),
+            best_epoch=1,
+            scores=(epoch[spec.measure],),
+            seconds=seconds,
+            parameter_count=int(model.count_params()),
+            model=path,
+        )
