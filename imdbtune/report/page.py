@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune import plots, tracking
+from imdbtune import confirmation, plots, tracking
+from imdbtune.confirmation import Confirmation
 from imdbtune.errors import UserError, shown
 from imdbtune.report import effects, figures, findings
 from imdbtune.report.published import PUBLISHED
@@ -43,6 +44,7 @@ class Material:
     trials: list[Trial]  # ranked
     histories: list[tuple[str, list[Epoch]]]  # of finished trials, the best first
     config: str  # TOML; empty where it cannot be read
+    confirmed: Confirmation | None = None  # of the best configurations, by other seeds
 
     @property
     def done(self) -> list[Trial]:
@@ -56,7 +58,7 @@ def read_material(client: MlflowClient, search: Search, trials: list[Trial]) -> 
     others = [(t.name, read_history(client, t.run_id, ("val_accuracy",))) for t in done[1:]]
     best = [(t.name, read_history(client, t.run_id)) for t in done[:1]]
     config = read_text(client, search.run_id, "config.toml")
-    return Material(search, trials, best + others, config)
+    return Material(search, trials, best + others, config, confirmation.read(client, search))
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,10 @@ def render(material: Material, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> s
             effects=[effects.effect_data(name, done) for name in ordered],
             names=names,
             failures=findings.failures_data(material.trials),
+            confirmed=material.confirmed,
+            how_sure=confirmation.in_words,
+            method=confirmation.METHOD,
+            looks=int(material.search.metrics.get(tracking.TEST_LOOKS, 0)),
             fronts=_fronts(done),
             config=material.config,
             published=_published(material),

@@ -44,10 +44,10 @@ FLOORS = {
     ],
     "4 searching and exporting": [
         "report.findings report.published comparison view confidence",
-        "report.effects",
+        "report.effects confirmation",
         "report.figures",
         "report.page",
-        "worker oracles journal registry preloaded leaderboard confirmation averaging",
+        "worker oracles journal registry preloaded leaderboard averaging",
         "export.readme export.encode export.mlflow_code",
         "cluster resuming reproduction export.folder delivery home",
         "tuner export.format courier confirming",
