@@ -16,7 +16,7 @@ from keras import layers, ops
 from imdbtune.bigrams import bigram_ids
 from imdbtune.data.corpus import OOV
 from imdbtune.params import TrialParams
-from imdbtune.pooling import pool
+from imdbtune.pooling import bag, pool
 from imdbtune.recurrence import DenseEmbedding, Recurrence
 from imdbtune.schedule import Schedule
 
@@ -48,6 +48,7 @@ def fused_model(params: TrialParams, seed: int = 0) -> keras.Model:
         params.pooling,
         params.bigrams,
         params.spatial_dropout,
+        params.skip,
         seed,
     )
     return keras.Model(ids, _head(params, recurrence(ids), seed), name=params.rnn)
@@ -70,6 +71,7 @@ def plain_model(
         sequence = layers.Add()([sequence, pairs(bigram_ids(ids, params.bigrams))])
     if params.spatial_dropout:
         sequence = layers.SpatialDropout1D(params.spatial_dropout, seed=seed)(sequence)
+    vectors = sequence
     # cuDNN takes no padding at the front.
     options = {"use_cudnn": False} if masked and params.rnn != "simple_rnn" else {}
     for level in range(1, params.depth + 1):
@@ -84,6 +86,8 @@ def plain_model(
     if params.pooling != "last":
         attention = layers.Dense(1, use_bias=False, name="attention")
         features = pool(params.pooling, ids, sequence, attention)
+    if params.skip:
+        features = layers.Concatenate(name="skip")([features, bag(ids, vectors)])
     return keras.Model(ids, _head(params, features, seed), name=params.rnn)
 
 

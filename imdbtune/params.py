@@ -54,6 +54,7 @@ class TrialParams:
     learning_rate: float = limited(0.001, "step size of the optimizer", 1e-7, 10.0)
     bigrams: int = limited(0, "vectors shared by all pairs of neighbouring words", 0, 2**20)
     spatial_dropout: float = limited(0.0, "share of a vector dropped in all its words", 0.0, 0.95)
+    skip: bool = limited(False, "the output layer sees the words' vectors too, past the recurrence")
     layer_norm: bool = limited(False, "normalise what the output layer sees")
     weight_decay: float = limited(0.0, "share of each weight lost in a step, x rate", 0.0, 1.0)
     ema: float = limited(0.0, "share that averaged weights keep in a step, 0 without", 0.0, 0.9999)
@@ -75,6 +76,8 @@ class TrialParams:
             parts.append(self.pooling)
         if self.bigrams:
             parts.append("bigrams")
+        if self.skip:
+            parts.append("skip")
         return "-".join(parts)
 
     @classmethod

@@ -31,6 +31,16 @@ def pool(pooling: str, ids: Any, sequence: Any, score: Callable[[Any], Any]) -> 
     return pooled[0] if len(pooled) == 1 else ops.concatenate(pooled, axis=-1)
 
 
+def bag(ids: Any, vectors: Any) -> Any:
+    """The sum of the words' vectors, (batch, time, features), over the root of their number.
+
+    What a skip connection hands to the output layer: as large for long reviews as for short ones.
+    """
+    words = ops.cast(ops.expand_dims(ops.not_equal(ids, PAD), -1), "float32")
+    count = ops.maximum(ops.sum(words, axis=1), 1.0)
+    return ops.sum(vectors * words, axis=1) / ops.sqrt(count)
+
+
 def _attended(sequence: Any, scores: Any) -> Any:
     weights = ops.exp(scores - ops.max(scores, axis=1, keepdims=True))
     return ops.sum(sequence * weights, axis=1) / ops.sum(weights, axis=1)

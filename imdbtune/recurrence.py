@@ -29,7 +29,7 @@ import keras
 import tensorflow as tf
 
 from imdbtune.bigrams import bigram_ids
-from imdbtune.pooling import pool
+from imdbtune.pooling import bag, pool
 
 Tensor = Any
 Results = tuple[Tensor, ...]
@@ -303,8 +303,8 @@ class Recurrence(keras.layers.Layer):
 
     ``cells`` are the layers from bottom to top; with ``bidirectional`` each layer is a pair of
     cells, forwards and backwards, whose outputs are joined. ``pooling`` is that of
-    :class:`imdbtune.params.TrialParams`, and so are ``bigrams`` and ``spatial_dropout``. Id 0 is
-    padding, and masked.
+    :class:`imdbtune.params.TrialParams`, and so are ``bigrams``, ``spatial_dropout`` and ``skip``.
+    Id 0 is padding, and masked.
     """
 
     def __init__(
@@ -316,11 +316,13 @@ class Recurrence(keras.layers.Layer):
         pooling: str = "last",
         bigrams: int = 0,
         spatial_dropout: float = 0.0,
+        skip: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(name="recurrence")
         self.embedding = DenseEmbedding(vocabulary, embedding, name="embedding")
         self.bigrams = DenseEmbedding(bigrams, embedding, name="bigrams") if bigrams else None
+        self.skip = skip
         self.dropout = keras.layers.SpatialDropout1D(spatial_dropout, seed=seed)
         self.cells = list(cells)
         self.attention = keras.layers.Dense(1, use_bias=False, name="attention")
@@ -351,6 +353,15 @@ class Recurrence(keras.layers.Layer):
             for way in range(self.ways)
         ]
         inputs = self._inputs(ids, by_time, training)
+        features = self._recur(ids, mask, walks, inputs)
+        if not isinstance(inputs, Features) or not self.skip:
+            return features
+        return tf.concat([features, bag(ids, tf.transpose(inputs.values, [1, 0, 2]))], -1)
+
+    def _recur(
+        self, ids: Tensor, mask: Tensor, walks: Sequence[Walk], inputs: Words | Features
+    ) -> Tensor:
+        """What is read out of the recurrence, (batch, features)."""
         layers = [self.cells]  # in one direction all layers are one loop
         if self.ways == 2:
             layers = [self.cells[first : first + 2] for first in range(0, len(self.cells), 2)]
@@ -374,7 +385,7 @@ class Recurrence(keras.layers.Layer):
 
     def _inputs(self, ids: Tensor, by_time: Tensor, training: bool) -> Words | Features:
         dropped = training and self.dropout.rate > 0
-        if self.bigrams is None and not dropped:
+        if self.bigrams is None and not dropped and not self.skip:
             return Words(tf.convert_to_tensor(self.embedding.embeddings), by_time)
         vectors = self.embedding(ids)
         if self.bigrams is not None:

@@ -150,7 +150,12 @@ def _gru(recurrent_kernel: Array) -> Step:
 
 
 def network(
-    weights: Mapping[str, Array], ids: NDArray[np.integer], rnn: str, pooling: str, masked: bool
+    weights: Mapping[str, Array],
+    ids: NDArray[np.integer],
+    rnn: str,
+    pooling: str,
+    masked: bool,
+    skip: bool = False,
 ) -> Array:
     """A whole model: word ids ``(batch, time)`` to probabilities ``(batch, 1)``.
 
@@ -164,6 +169,7 @@ def network(
         pooling: what the output layer sees: ``last``, or ``max``, ``mean`` and ``attention``, or
             several with ``_`` between them.
         masked: whether the recurrent layers pass padding over, or read it like a word.
+        skip: whether the output layer sees the sum of the words' vectors as well.
     """
     is_word = ids != 0
     mask = is_word if masked else None
@@ -171,11 +177,14 @@ def network(
     sequence = weights["embedding"][ids]
     if "bigrams" in weights:
         sequence = sequence + weights["bigrams"][bigram_ids(ids, len(weights["bigrams"]))]
+    vectors = sequence
     for level in range(1, depth + 1):
         sequence, last = _level(weights, level, LAYERS[rnn], sequence, mask)
     features = last
     if pooling != "last":
         features = _pooled(pooling, sequence, is_word, weights)
+    if skip:
+        features = np.concatenate([features, _bag(vectors, is_word)], axis=-1)
     if "norm.gamma" in weights:
         features = _normalised(features) * weights["norm.gamma"] + weights["norm.beta"]
     return _sigmoid(features @ weights["output.kernel"] + weights["output.bias"])
@@ -229,6 +238,13 @@ def _pooled(pooling: str, sequence: Array, is_word: Mask, weights: Mapping[str, 
             shares = np.exp(scores - scores.max(axis=1, keepdims=True))
             pooled.append((sequence * shares).sum(axis=1) / shares.sum(axis=1))
     return np.concatenate(pooled, axis=-1).astype(sequence.dtype)
+
+
+def _bag(vectors: Array, is_word: Mask) -> Array:
+    """The sum of the words' vectors over the root of their number, (batch, features)."""
+    count = np.maximum(is_word.sum(axis=1), 1)[:, None]
+    total = (vectors * is_word[:, :, None]).sum(axis=1) / np.sqrt(count)
+    return np.asarray(total, vectors.dtype)
 
 
 def _projected(x: Array, kernel: Array, bias: Array) -> Array:

@@ -35,8 +35,9 @@ with np.load(HERE / "model.npz", allow_pickle=False) as arrays:
 def probabilities(texts):
     """One number for each text, from 0 to 1."""
     ids = np.array([encode(text) for text in texts], dtype="int32")
-    rnn, pooling = about["parameters"]["rnn"], about["parameters"]["pooling"]
-    return network(weights, ids, rnn, pooling, masked=about["batching"] != "padded")[:, 0]
+    rnn, pooling, skip = (about["parameters"][name] for name in ("rnn", "pooling", "skip"))
+    masked = about["batching"] != "padded"
+    return network(weights, ids, rnn, pooling, masked, skip)[:, 0]
 
 
 if __name__ == "__main__":
@@ -75,7 +76,7 @@ def _load(export: Export) -> Run:
     masked = export.batching != "padded"
 
     def run(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        chances = reference.network(weights, ids, params.rnn, params.pooling, masked)
+        chances = reference.network(weights, ids, params.rnn, params.pooling, masked, params.skip)
         return chances.astype(np.float32)
 
     return run

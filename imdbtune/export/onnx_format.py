@@ -120,6 +120,8 @@ def _network(graph: _Graph, trained: Trained) -> None:
     features = last
     if params.pooling != "last":
         features = _pooled(graph, params.pooling, sequence, is_word, weights)
+    if params.skip:
+        features = graph.add("Concat", features, _bag(graph, vectors, is_word), axis=1)
     if "norm.gamma" in weights:
         norm = (graph.constant(weights[f"norm.{part}"]) for part in ("gamma", "beta"))
         features = graph.add("LayerNormalization", features, *norm, epsilon=1e-3)
@@ -226,6 +228,16 @@ def _pooled(
             total = graph.add("Div", total, count)
         pooled.append(total)
     return pooled[0] if len(pooled) == 1 else graph.add("Concat", *pooled, axis=1)
+
+
+def _bag(graph: _Graph, vectors: str, is_word: str) -> str:
+    """The sum of the words' vectors (batch, time, features) over the root of their number."""
+    axis = graph.numbers(1)
+    words = graph.add("Unsqueeze", is_word, graph.numbers(2))
+    total = graph.add("ReduceSum", graph.add("Mul", vectors, words), axis, keepdims=0)
+    count = graph.add("ReduceSum", words, axis, keepdims=0)
+    count = graph.add("Max", count, graph.constant(np.array(1, np.float32)))
+    return graph.add("Div", total, graph.add("Sqrt", count))
 
 
 def _where(graph: _Graph, words: str, values: str, otherwise: float) -> str:

@@ -47,6 +47,7 @@ MODELS = {
             bigrams=50,
             layer_norm=True,
             spatial_dropout=0.2,
+            skip=True,
             **SMALL,
         ),
         "buckets",

@@ -29,11 +29,12 @@ CASES: list[tuple[str, int, bool, str, dict[str, Any]]] = [
     ("lstm", 1, True, "max", {}),
     ("gru", 2, False, "last", {}),
     ("gru", 2, True, "last", {}),
-    ("gru", 1, True, "max_mean", {"bigrams": 20}),
+    ("gru", 1, True, "max_mean", {"bigrams": 20, "skip": True}),
+    ("lstm", 1, False, "last", {"skip": True}),
     ("lstm", 2, True, "attention", {"layer_norm": True}),
     ("gru", 1, False, "max_mean_attention", {"bigrams": 20, "layer_norm": True}),
 ]
-STACKED_LSTM, GRU, EVERYTHING = CASES[3], CASES[6], CASES[10]
+STACKED_LSTM, GRU, EVERYTHING = CASES[3], CASES[6], CASES[-1]
 
 
 def params(
