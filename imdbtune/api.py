@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from imdbtune.confirming import Trainings, Wanted
     from imdbtune.data.corpus import Corpus
     from imdbtune.doctor import Check
+    from imdbtune.estimate import Estimate
     from imdbtune.explain import Explanation
     from imdbtune.predict import Prediction, Predictor
     from imdbtune.registry import Version
@@ -99,6 +100,33 @@ def corpus_facts(corpus: Corpus, source: str) -> tracking.CorpusFacts:
     )
 
 
+def estimate(
+    config: SearchConfig,
+    *,
+    workers: int | None = None,
+    cache: Path | None = None,
+    listener: Listener = _ignore,
+) -> Estimate:
+    """How long a search would take on this machine, by timing a few steps; nothing is tracked.
+
+    Raises:
+        UserError: the data cannot be used.
+        SearchAborted: the steps cannot be made.
+    """
+    resolved = plan(config, workers)
+    _set_environment(cache)
+    return _estimate(resolved, _open_corpus(config.data, cache, listener), listener)
+
+
+def _estimate(resolved: Plan, corpus: Corpus, listener: Listener) -> Estimate:
+    from imdbtune import estimate
+
+    listener("notice", {"text": "timing some steps of the cheapest and the dearest trial ..."})
+    made = estimate.estimate(resolved.config, corpus, resolved.workers)
+    listener("notice", {"text": f"estimated: {estimate.in_words(made)}"})
+    return made
+
+
 def search(
     config: SearchConfig,
     *,
@@ -107,6 +135,7 @@ def search(
     folder: Path | None = None,
     listener: Listener = _ignore,
     trainer: Trainer | None = None,
+    estimated: bool = False,
 ) -> Search:
     """Run a search to its end and return it as MLflow has it.
 
@@ -119,6 +148,7 @@ def search(
             ``epoch``, ``retried``, ``ended``, ``exhausted``; of a search that goes on also
             ``resumed``.
         trainer: instead of :func:`imdbtune.training.train_trial`.
+        estimated: say before it begins how long it will take, and log that.
 
     Raises:
         UserError: the data or the tracking store cannot be used.
@@ -130,10 +160,13 @@ def search(
     corpus = _open_corpus(config.data, cache, listener)
     client = connect(resolved.store, _teller(listener))
     facts = corpus_facts(corpus, config.data.source)
+    seconds = _estimate(resolved, corpus, listener).seconds if estimated else 0.0
     base = _base(folder)
     take_up_cut_off(client, base)
     with new_home(base, config.name, resolved.store) as (begun, key):
         _describe(tracking.Run(begun.spool, key), config, facts)
+        if seconds:
+            tracking.Run(begun.spool, key).log({tracking.ESTIMATED: seconds})
         parent = _open_search(client, config, facts, key, _place(base))
         home = begun.renamed(parent.run_id)
         return _drive(resolved, client, parent, home, corpus, listener, trainer, environment)

@@ -49,6 +49,7 @@ CONFIRMED_BY = "imdbtune.confirmed_by"  # on a search: the run that holds the co
 ENSEMBLE_OF = "imdbtune.ensemble_of"  # the runs whose models are averaged
 REFITS = "imdbtune.refits"  # the run whose configuration was trained on all reviews
 OF_SEARCH = "imdbtune.of_search"  # the search out of which a model was made
+ESTIMATED = "estimated_seconds"  # on a search, beside search_seconds: what was foreseen
 TEST_LOOKS = "test_looks"  # on a search: how many models were evaluated on the test reviews
 KEY = "imdbtune.key"  # names a run before MLflow does
 MODEL_PATH = "imdbtune.model"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from imdbtune.model import (
     make_variables,
     plain_model,
 )
-from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
+from imdbtune.trial import Epoch, OnEpoch, StepTimes, TrialResult, TrialSpec
 
 # Below this many time steps in all (steps an epoch x epochs x maxlen) compiling costs more
 # than it saves; measured by benchmarks/steps.py.
@@ -84,8 +84,8 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
     )
 
 
-def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
-    seed = spec.seed + execution
+def _prepared(spec: TrialSpec, seed: int) -> tuple[Any, dict[str, Any], bool]:
+    """A model that is ready to be fitted, the arguments of ``fit``, and if it is compiled."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     compiled = wants_compiling(spec)
@@ -100,6 +100,11 @@ def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
     planned = spec.schedule_epochs or spec.epochs
     compile_model(model, spec.params, compiled, steps=_steps_an_epoch(spec) * planned)
     make_variables(model)
+    return model, data, compiled
+
+
+def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
+    model, data, compiled = _prepared(spec, spec.seed + execution)
     if spec.state is not None:
         load_state(model, spec.state)
     recorder = Recorder(lambda epoch: on_epoch(execution, epoch))
@@ -123,6 +128,36 @@ def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
     )
     best_epoch, score = best_of(recorder.history, spec)
     return Training(model, recorder.history, best_epoch, score, compiled)
+
+
+def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
+    """Make the first training steps of a trial, for about so many seconds after the first one."""
+    began = time.monotonic()
+    keep_freed_memory()
+    model, data, _ = _prepared(spec, spec.seed)
+    positions, started = 0, 0.0
+    for step, (x, y, *weights) in enumerate(_endless(data, spec.params.batch_size)):
+        model.train_on_batch(x, y, *weights)
+        if step == 0:  # tracing and compiling
+            started = time.monotonic()
+            continue
+        words = np.asarray(x)
+        used = (words != 0).any(axis=0).sum() if spec.batching == "buckets" else words.shape[1]
+        positions += int(used) * len(words)
+        if step > 2 and time.monotonic() - started > seconds:
+            break
+    return StepTimes(started - began, time.monotonic() - started, positions)
+
+
+def _endless(data: dict[str, Any], batch_size: int) -> Iterator[tuple[Any, ...]]:
+    """Training batches over and over."""
+    while True:
+        if not isinstance(data["x"], np.ndarray):
+            yield from data["x"]
+            continue
+        for first in range(0, len(data["x"]), batch_size):
+            part = slice(first, first + batch_size)
+            yield data["x"][part], data["y"][part]
 
 
 def best_of(history: list[Epoch], spec: TrialSpec) -> tuple[int, float]:

@@ -47,6 +47,15 @@ class TrialSpec:
 
 
 @dataclass(frozen=True)
+class StepTimes:
+    """What the first steps of a training took."""
+
+    start_s: float  # until the end of the first step: making the model, tracing, compiling
+    seconds: float  # of the steps after it
+    positions: int  # rows x time steps that those went through
+
+
+@dataclass(frozen=True)
 class TrialResult:
     """What came out of a trial.
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from imdbtune.cli.chatter import chatter_to_log, is_aloud
 from imdbtune.cli.output import print_json
-from imdbtune.cli.tables import counted
+from imdbtune.cli.tables import counted, in_words
 
 Facts = dict[str, Any]
 Done = Callable[[str, int, int], None]  # name, how much is done, how much there is
@@ -268,8 +268,3 @@ class Lines:
         self.said[name] = now
         left = in_words((now - began) / done * (total - done))
         self.say(f"{name}: {done / total:.0%}; about {left} left")
-
-
-def in_words(seconds: float) -> str:
-    """``40 s``, ``3 min``."""
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imdbtune import tracking
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.tables import columns, counted, in_a_line, leaderboard
+from imdbtune.cli.tables import columns, counted, in_a_line, in_words, leaderboard
 from imdbtune.config import SearchConfig, load_config
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 
 if TYPE_CHECKING:
     from imdbtune.api import Plan
-    from imdbtune.results import Search
+    from imdbtune.estimate import Estimate
+    from imdbtune.results import Search, Trial
 
 HELP = """Search a space of models; every trial is tracked in MLflow.
 
@@ -29,7 +31,7 @@ Examples:
 
   imdbtune search rnn_types --data imdb.npz --max-trials 20
 
-  imdbtune search --rnn lstm,gru --depth 1-3 --units 16-64:x2 --dry-run
+  imdbtune search --rnn lstm,gru --depth 1-3 --units 16-64:x2 --dry-run --estimate
 
   imdbtune search --data reviews.csv --text-column body --label-column stars
 
@@ -85,6 +87,10 @@ def search(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run, and create nothing.")
     ] = False,
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Time some steps first, and say how long it will take."),
+    ] = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -123,13 +129,16 @@ def search(
     if resume:
         if dry_run:
             raise UserError("--resume with --dry-run is not known; leave one of them out.")
+        if estimate:
+            raise UserError("--resume with --estimate is not known; leave one of them out.")
         run = partial(api.resume, space or None, overrides, uri=tracking_uri)
     else:
         config = load_config(space or None, overrides)
         if dry_run:
-            _dry_run(config, count, as_json)
+            made = _estimate(config, count, cache, quiet or as_json) if estimate else None
+            _dry_run(config, count, as_json, made)
             return
-        run = partial(api.search, config)
+        run = partial(api.search, config, estimated=estimate)
     opened: dict[str, Any] = {}
     try:
         with make_progress(as_json=as_json, quiet=quiet) as progress:
@@ -166,13 +175,38 @@ def _tell(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
             typer.echo(in_a_line(trial))
         return
     varied = [d.name for d in plan.config.space.searched]
+    foreseen = found.metrics.get(tracking.ESTIMATED)
+    if foreseen:
+        typer.echo(_how_right(foreseen, found, trials, plan))
     typer.echo(leaderboard(found, trials[:10], varied))
     if len(trials) > 10:
         typer.echo(f"... and {len(trials) - 10} more: imdbtune compare")
     typer.echo("\nnext: imdbtune best --export winner; imdbtune report; imdbtune ui")
 
 
-def _dry_run(config: SearchConfig, workers: int | None, as_json: bool) -> None:
+def _how_right(foreseen: float, found: Search, trials: list[Trial], plan: Plan) -> str:
+    """What was estimated beside what it has taken."""
+    took = found.metrics.get("search_seconds", 0.0)
+    epochs = sum(trial.metrics.get("epochs_run", 0) for trial in trials)
+    return (
+        f"estimated {in_words(foreseen)} for all epochs, took {in_words(took)} "
+        f"({took / foreseen:.0%}) for {epochs:.0f} epochs of at most "
+        f"{plan.config.training.epochs} in each of {counted(len(trials), 'trial')}"
+    )
+
+
+def _estimate(config: SearchConfig, workers: int | None, cache: str, quiet: bool) -> Estimate:
+    from imdbtune import api
+    from imdbtune.cli.progress import make_progress
+
+    kept = opt.optional_path(cache)
+    with make_progress(quiet=quiet) as progress:
+        return api.estimate(config, workers=workers, cache=kept, listener=progress)
+
+
+def _dry_run(
+    config: SearchConfig, workers: int | None, as_json: bool, estimated: Estimate | None
+) -> None:
     from imdbtune import api
     from imdbtune.store import hide_secrets
 
@@ -182,6 +216,7 @@ def _dry_run(config: SearchConfig, workers: int | None, as_json: bool) -> None:
     if as_json:
         facts = {"config": told, "configurations": resolved.size}
         facts["reading"] = dict(resolved.reading)
+        facts |= {"estimate": estimated.as_dict()} if estimated else {}
         print_json({**facts, "workers": resolved.workers, "trials": _trials(resolved)})
         return
     import tomli_w
@@ -200,6 +235,10 @@ def _dry_run(config: SearchConfig, workers: int | None, as_json: bool) -> None:
     typer.echo(f"# would run: {count} of at most {epochs} on {where}")
     minutes = f"{config.tuner.trial_timeout:g} minutes" if config.tuner.trial_timeout else "none"
     typer.echo(f"# time limit of a trial: {minutes}; retries: {config.tuner.retries}")
+    if estimated:
+        from imdbtune import estimate
+
+        typer.echo(f"# estimated: {estimate.in_words(estimated)}")
 
 
 def _trials(resolved: Plan) -> int | None:

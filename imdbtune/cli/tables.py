@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imdbtune import tracking
-from imdbtune.confirmation import Confirmation, in_words
+from imdbtune import confirmation, tracking
+from imdbtune.confirmation import Confirmation
 from imdbtune.errors import shown
 from imdbtune.params import PARAMETERS
 from imdbtune.report.findings import SURE, standard_error
@@ -18,6 +18,11 @@ WHOLE = ("best_epoch", "epochs_run", "parameter_count")
 def counted(number: int, noun: str) -> str:
     """``1 trial``, ``1,024 trials``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def in_words(seconds: float) -> str:
+    """``40 s``, ``3 min``."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def columns(reading: Mapping[str, Any]) -> str:
@@ -97,7 +102,8 @@ def details(
     lines = [f"{trial.name}  (run {trial.run_id})"]
     if search is not None:
         lines.append(f"the best of search {search.name} (run {search.run_id})")
-        lines.append(f"  {in_words(confirmed) if confirmed else how_sure(trial, search)}")
+        sure = confirmation.in_words(confirmed) if confirmed else how_sure(trial, search)
+        lines.append(f"  {sure}")
     lines += [f"  {name:<20}{_cell(value)}" for name, value in trial.params.as_dict().items()]
     for name in (
         "best_val_accuracy",

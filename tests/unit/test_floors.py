@@ -50,7 +50,7 @@ FLOORS = {
         "worker oracles journal registry preloaded leaderboard averaging",
         "export.readme export.encode export.mlflow_code",
         "cluster resuming reproduction export.folder delivery home",
-        "tuner export.format courier confirming",
+        "tuner export.format courier confirming estimate",
         "export.keras_format export.savedmodel_format export.litert_format export.onnx_format "
         "export.numpy_format export.verify",
         "export.mlflow_format",
