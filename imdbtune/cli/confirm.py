@@ -13,7 +13,7 @@ from imdbtune.cli.output import print_json
 if TYPE_CHECKING:
     from imdbtune.confirmation import Confirmation, Confirmed
 
-HELP = """Train the best configurations of a search again with new seeds: which is really better?
+HELP = """Train the best trials again with other seeds, and compare.
 
 A search picks the luckiest of many. Here each of the leading configurations is trained with seeds
 that the search has not used; the table has the means with their 95 % intervals, and says which of

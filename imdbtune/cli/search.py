@@ -31,7 +31,7 @@ Examples:
 
   imdbtune search rnn_types --data imdb.npz --max-trials 20
 
-  imdbtune search --rnn lstm,gru --depth 1-3 --units 16-64:x2 --dry-run --estimate
+  imdbtune search --rnn lstm,gru --units 16-64:x2 --dry-run --estimate
 
   imdbtune search --data reviews.csv --text-column body --label-column stars
 
