@@ -53,8 +53,13 @@ class LinearModel:
 
     def save(self, path: Path) -> None:
         """Write it as an ``.npz``."""
-        facts = {"bias": np.float64(self.bias), "vocabulary": np.int64(self.vocabulary)}
-        np.savez_compressed(path, keys=self.keys, weights=self.weights, **facts)
+        np.savez_compressed(
+            path,
+            keys=self.keys,
+            weights=self.weights,
+            bias=np.float64(self.bias),
+            vocabulary=np.int64(self.vocabulary),
+        )
 
     @classmethod
     def load(cls, path: Path) -> LinearModel:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +102,7 @@ class _Maker:
         self._thread = threading.Thread(target=self._collect, args=[run], name=LINEAR, daemon=True)
         self._thread.start()
 
-    def _begin(self, which: str, settings: Any = {}) -> Run:
+    def _begin(self, which: str, settings: Mapping[str, object] = {}) -> Run:
         run = Run(self.search.client, self.search.start_baseline(which, settings))
         run.log_corpus(self.facts)
         return run

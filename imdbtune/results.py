@@ -107,6 +107,12 @@ class Search:
         """Direction of the objective."""
         return self.objective == "val_accuracy"
 
+    @property
+    def validation_reviews(self) -> int:
+        """On how many reviews its trials are measured; 0 where that is not known."""
+        told = self.tags.get(tracking.VALIDATION_REVIEWS, "")
+        return int(told) if told.isdecimal() else 0
+
 
 def find_search(client: MlflowClient, reference: str | None = None) -> Search:
     """The search with this run id or name (the newest of the name); without one, the last.
@@ -315,9 +321,7 @@ def _search_runs(
     )
 
 
-def _children(
-    client: MlflowClient, search: Search, kind: str, deleted: bool = False
-) -> list[Any]:
+def _children(client: MlflowClient, search: Search, kind: str, deleted: bool = False) -> list[Any]:
     """The runs of a kind that belong to a search, the newest first."""
     condition = (
         f"tags.`{tracking.SEARCH_ID}` = '{search.run_id}' and tags.`{tracking.KIND}` = '{kind}'"

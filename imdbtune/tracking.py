@@ -385,9 +385,7 @@ class SearchRun(Run):
         own = {KIND: "baseline", BASELINE: which}
         return self._start_child(f"baseline-{which}", own, settings)
 
-    def _start_child(
-        self, name: str, own: Mapping[str, str], params: Mapping[str, object]
-    ) -> str:
+    def _start_child(self, name: str, own: Mapping[str, str], params: Mapping[str, object]) -> str:
         above = {SEARCH_ID: self.run_id, PARENT: self.run_id, "mlflow.source.name": "imdbtune"}
         tags = {**self.tags, **own, **above}
         made = self.client.create_run(self.experiment_id, tags=tags, run_name=name)

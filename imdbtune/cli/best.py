@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imdbtune import tracking
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import details, in_a_line
@@ -14,6 +16,7 @@ from imdbtune.errors import UserError
 
 if TYPE_CHECKING:
     from imdbtune.registry import Version
+    from imdbtune.results import Baseline
 
 HELP = """Show the winner of a search, and take it out of MLflow.
 
@@ -75,11 +78,13 @@ def best(
     from imdbtune.cli.progress import stages
 
     found, trial = api.best(search or None, uri=tracking_uri)
+    baselines = api.baselines(found.run_id, uri=tracking_uri)
     names = _checked(export, formats, overwrite, register)
     if not as_json:
-        typer.echo(in_a_line(trial) if quiet else details(trial, found))
+        typer.echo(in_a_line(trial) if quiet else details(trial, found, baselines))
     uri, kept = tracking_uri, opt.optional_path(cache)
     facts: dict[str, Any] = {"search": found.name, "search_id": found.run_id}
+    facts |= _beaten(baselines)
     if export:
         metrics: dict[str, float] = {}
         with chatter_to_log() as err, stages(err, quiet) as progress:
@@ -107,6 +112,18 @@ def best(
             _tell_registered(version)
     if as_json:
         print_json({**facts, **results.as_row(trial), **facts})
+
+
+def _beaten(baselines: Sequence[Baseline]) -> dict[str, float | None]:
+    """What the winner has to beat, by the names of the fields; null where there is none."""
+    found = {b.which: b.metrics for b in baselines if b.accuracy is not None}
+    linear, majority = found.get(tracking.LINEAR, {}), found.get(tracking.MAJORITY, {})
+    return {
+        "baseline_val_accuracy": linear.get("best_val_accuracy"),
+        "baseline_val_loss": linear.get("best_val_loss"),
+        "baseline_seconds": linear.get("train_seconds"),
+        "majority_val_accuracy": majority.get("best_val_accuracy"),
+    }
 
 
 def _checked(export: str, formats: str, overwrite: bool, register: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.tables import columns, counted, in_a_line, leaderboard
+from imdbtune.cli.tables import beside, columns, counted, in_a_line, leaderboard
 from imdbtune.config import SearchConfig, load_config
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 
@@ -76,6 +76,10 @@ def search(
     ] = "auto",
     compile: opt.Compile = "",
     keep_models: Annotated[str, _flag("--keep-models", "all|best|N", "Models kept.")] = "",
+    baseline: Annotated[
+        bool | None,
+        typer.Option("--baseline/--no-baseline", help="Train a linear model to compare with."),
+    ] = None,
     name: opt.Name = "",
     experiment: opt.Experiment = "",
     tracking_uri: opt.Uri = "",
@@ -115,6 +119,7 @@ def search(
         "tracking.experiment": experiment,
         "tracking.uri": tracking_uri,
         "tracking.keep_models": keep_models,
+        "tracking.baseline": "" if baseline is None else str(baseline),
     }
     count = None if workers in ("", "auto") else opt.whole_number("--workers", workers, 0, 1024)
     overrides = opt.overrides(flags, settings)
@@ -171,6 +176,8 @@ def _tell(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
     typer.echo(leaderboard(found, trials[:10], varied))
     if len(trials) > 10:
         typer.echo(f"... and {len(trials) - 10} more: imdbtune compare")
+    if told := beside(found, trials, results.read_baselines(client, found)):
+        typer.echo(told)
     typer.echo("\nnext: imdbtune best --export winner; imdbtune report; imdbtune ui")
 
 

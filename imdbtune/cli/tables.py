@@ -8,8 +8,8 @@ from typing import Any
 from imdbtune import tracking
 from imdbtune.errors import shown
 from imdbtune.params import PARAMETERS
-from imdbtune.report.findings import SURE, standard_error
-from imdbtune.results import Search, Trial, as_row
+from imdbtune.report.findings import SURE, standard_error, yardstick
+from imdbtune.results import Baseline, Search, Trial, as_row
 
 WHOLE = ("best_epoch", "epochs_run", "parameter_count")
 
@@ -30,6 +30,12 @@ def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) 
     """The title of a search, and its trials: what was varied, the objective, epoch, seconds."""
     columns = default_columns(varied, [f"best_{search.objective}"])
     return "\n".join([title(search), table([as_row(trial) for trial in trials], columns)])
+
+
+def beside(search: Search, trials: Sequence[Trial], baselines: Sequence[Baseline]) -> str:
+    """How the first trial of a search stands to its linear model; empty where there is none."""
+    found = yardstick(baselines, trials, search.validation_reviews)
+    return str(found) if found else ""
 
 
 def title(search: Search) -> str:
@@ -89,12 +95,13 @@ def _cell(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
-def details(trial: Trial, search: Search | None = None) -> str:
+def details(trial: Trial, search: Search | None = None, baselines: Sequence[Baseline] = ()) -> str:
     """One trial in full: parameters, the key numbers of its curves, how sure they are."""
     lines = [f"{trial.name}  (run {trial.run_id})"]
     if search is not None:
         lines.append(f"the best of search {search.name} (run {search.run_id})")
-        lines.append(f"  {how_sure(trial, search)}")
+        told = (how_sure(trial, search), beside(search, [trial], baselines))
+        lines += [f"  {line}" for line in told if line]
     lines += [f"  {name:<20}{_cell(value)}" for name, value in trial.params.as_dict().items()]
     for name in (
         "best_val_accuracy",
@@ -124,12 +131,12 @@ def in_a_line(trial: Trial) -> str:
 def how_sure(trial: Trial, search: Search) -> str:
     """The validation accuracy with the 95 % interval of its sampling error."""
     accuracy = trial.metrics.get("best_val_accuracy")
-    rows = float(search.tags.get(tracking.VALIDATION_REVIEWS, 0))
+    rows = search.validation_reviews
     if accuracy is None or not rows:
         return ""
-    half = SURE * standard_error(accuracy, int(rows))
+    half = SURE * standard_error(accuracy, rows)
     count = search.metrics.get("trials_finished", 0)
     return (
-        f"validation accuracy {accuracy:.1%} ±{half * 100:.1f} points on {rows:,.0f} reviews, "
+        f"validation accuracy {accuracy:.1%} ±{half * 100:.1f} points on {rows:,} reviews, "
         f"the best of {count:.0f}: not confirmed with other seeds"
     )

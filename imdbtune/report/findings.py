@@ -87,6 +87,13 @@ class Yardstick:
     within_chance: bool  # less than 1.96 standard errors of a difference apart
 
     @property
+    def stands(self) -> str:
+        """The verb between the winner and it."""
+        if self.within_chance:
+            return "cannot be told from"
+        return "beats" if (self.ahead or 0.0) > 0 else "is beaten by"
+
+    @property
     def verdict(self) -> str:
         """How the winner stands to it, in words; empty without a winner."""
         if self.ahead is None:
@@ -97,7 +104,9 @@ class Yardstick:
         return f"the winner is {apart}{', which may be chance' if self.within_chance else ''}"
 
     def __str__(self) -> str:
-        reached = f"a linear model on word pairs reaches {self.accuracy:.4f} in {self.seconds:.0f} s"
+        reached = (
+            f"a linear model on word pairs reaches {self.accuracy:.4f} in {self.seconds:.0f} s"
+        )
         return f"{reached}: {self.verdict}" if self.verdict else reached
 
 

@@ -33,7 +33,7 @@ FLOORS = {
         "data.corpus data.safe_pickle data.demo_phrases data.labels data.parts "
         "reference plots schedule store keras_file compiled",
         "bigrams pooling data.batches data.download data.npz data.text data.demo_reviews",
-        "recurrence data.imdb data.demo data.tables data.gathering",
+        "recurrence baseline data.imdb data.demo data.tables data.gathering",
         "model data.columns data.review_folder",
         "data.own",
         "data.sources",
@@ -47,7 +47,7 @@ FLOORS = {
         "report.effects",
         "report.figures",
         "report.page",
-        "worker oracles journal registry preloaded leaderboard",
+        "worker oracles journal registry preloaded leaderboard beside",
         "export.readme export.encode export.mlflow_code",
         "cluster resuming reproduction export.folder delivery home",
         "tuner export.format courier",
