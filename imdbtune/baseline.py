@@ -83,11 +83,13 @@ def fit(split: Split) -> LinearModel:
     """Train on all reviews of ``split``.
 
     Raises:
-        ValueError: they have one label only, or no word occurs in ``MIN_DF`` of them.
+        ValueError: they have the same label, or no word occurs in ``MIN_DF`` of them.
     """
     from scipy.sparse import csr_array
     from sklearn.linear_model import LogisticRegression
 
+    if len(np.unique(split.labels)) < 2:
+        raise ValueError("all reviews to train on have the same label")
     vocabulary = int(split.tokens.max(initial=0)) + 1
     rows, keys = terms(split, vocabulary)
     keys, columns = np.unique(keys, return_inverse=True)
@@ -96,6 +98,8 @@ def fit(split: Split) -> LinearModel:
     chosen = kept[columns]
     rows, columns = rows[chosen], (np.cumsum(kept) - 1)[columns[chosen]]
     keys = keys[kept]
+    if not len(keys):
+        raise ValueError(f"no word occurs in {MIN_DF} of the reviews to train on")
     ratios = log_count_ratios(columns, split.labels[rows], len(keys))
     ends = np.cumsum(np.bincount(rows, minlength=len(split)))
     shape = (len(split), len(keys))

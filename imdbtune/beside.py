@@ -95,10 +95,14 @@ class _Maker:
         run = self._begin(LINEAR, baseline.SETTINGS)
         given = {"corpus": str(self.corpus.folder), "reviews": self.reviews, "out": str(out)}
         command = [sys.executable, "-c", CODE, json.dumps(sys.path), json.dumps(given)]
-        with (self.folder / "log.txt").open("wb") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT
-            )
+        try:
+            with (self.folder / "log.txt").open("wb") as log:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT
+                )
+        except OSError as error:
+            run.end("FAILED", str(error))
+            raise
         self._thread = threading.Thread(target=self._collect, args=[run], name=LINEAR, daemon=True)
         self._thread.start()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ VOCABULARY = 10
 
 def bag(review: list[int]) -> set[tuple[int, ...]]:
     """The words and pairs of a review, straightforwardly."""
-    return {(a,) for a in review} | set(zip(review, review[1:], strict=False))
+    return {(a,) for a in review} | set(pairwise(review))
 
 
 def key(term: tuple[int, ...], vocabulary: int = VOCABULARY) -> int:
@@ -46,8 +47,12 @@ def ratios() -> dict[tuple[int, ...], float]:
     """Wang & Manning's formula as it is written."""
     df = Counter(term for review in REVIEWS for term in bag(review))
     kept = [term for term, count in df.items() if count >= 2]
-    count = {y: Counter(t for r, label in zip(REVIEWS, LABELS, strict=True) if label == y
-                        for t in bag(r)) for y in (0, 1)}
+    count = {
+        y: Counter(
+            t for r, label in zip(REVIEWS, LABELS, strict=True) if label == y for t in bag(r)
+        )
+        for y in (0, 1)
+    }
     p, q = ({t: 1 + count[y][t] for t in kept} for y in (1, 0))
     return {t: math.log((p[t] / sum(p.values())) / (q[t] / sum(q.values()))) for t in kept}
 
@@ -86,9 +91,7 @@ def test_the_ratios_and_features_are_those_of_the_paper() -> None:
     bags = [bag(review) for review in REVIEWS]
     columns = [sorted(expected, key=key).index(t) for b in bags for t in b if t in expected]
     labels = [y for b, y in zip(bags, LABELS, strict=True) for t in b if t in expected]
-    found = baseline.log_count_ratios(
-        np.array(columns), np.array(labels, np.int8), len(expected)
-    )
+    found = baseline.log_count_ratios(np.array(columns), np.array(labels, np.int8), len(expected))
     assert found == pytest.approx([expected[t] for t in sorted(expected, key=key)])
 
 
@@ -152,6 +155,19 @@ def test_the_larger_class() -> None:
     assert metrics["best_accuracy"] == 0.75
     assert metrics["best_val_accuracy"] == 0.5
     assert metrics["best_val_loss"] == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("reviews", "labels", "told"),
+    [
+        ([[1, 4], [1, 4]], [1, 1], "the same label"),
+        ([[4], [5]], [0, 1], "no word occurs in 2"),
+        ([[], []], [0, 1], "no word occurs in 2"),
+    ],
+)
+def test_what_cannot_be_learned(reviews: Any, labels: list[int], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        baseline.fit(make_split(reviews, labels))
 
 
 # What is said of it.

@@ -15,7 +15,10 @@ from tests.support import new_store
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "imdbtune"
-TRAINING = ("matplotlib", "tensorflow", "keras", "keras_tuner", "dask", "distributed")
+TRAINING = (
+    *("matplotlib", "tensorflow", "keras", "keras_tuner", "dask", "distributed"),
+    *("scipy", "sklearn"),
+)
 HEAVY = ("numpy", "mlflow", "rich", *TRAINING)
 
 # From the ground up; the modules of one line do not know each other.
