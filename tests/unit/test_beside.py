@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from imdbtune import api, baseline, beside, results, tracking
+from imdbtune.cli.app import app
 from imdbtune.config import SearchConfig
 from imdbtune.data.imdb import npz_corpus
 from imdbtune.results import Baseline, Search
@@ -44,7 +46,9 @@ def statuses(config: SearchConfig) -> list[tuple[str, str]]:
     return sorted((which, status) for which, status in tags if which)
 
 
-def test_the_runs_stand_beside_the_trials_and_are_none(here: Path) -> None:
+def test_the_runs_stand_beside_the_trials_and_are_none(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     heard: list[dict[str, Any]] = []
 
     def listen(kind: str, facts: dict[str, Any]) -> None:
@@ -66,6 +70,7 @@ def test_the_runs_stand_beside_the_trials_and_are_none(here: Path) -> None:
     note = client.get_run(search.run_id).data.tags[tracking.NOTE]
     assert "A linear model on word pairs [reaches](" in note
     _predicts_again(client, linear, here)
+    _is_told(linear, capsys, config_in(here).tracking.uri)
     again = go_on(here, config_in(here))
     assert again.run_id == search.run_id
     assert statuses(config_in(here)) == [("majority", "FINISHED"), ("nb-linear", "FINISHED")]
@@ -78,6 +83,19 @@ def _predicts_again(client: Any, linear: Baseline, here: Path) -> None:
     _, validation = baseline.halves(npz_corpus(here / "imdb.npz", here / "cache").train)
     measured = baseline.measure(baseline.predict(model, validation), validation.labels)
     assert measured["loss"] == pytest.approx(linear.metrics["best_val_loss"])
+
+
+def _is_told(linear: Baseline, capsys: pytest.CaptureFixture[str], uri: str) -> None:
+    reached = linear.metrics["best_val_accuracy"]
+    for command in ("compare", "best"):
+        app([command, "--tracking-uri", uri], standalone_mode=False)
+        told = capsys.readouterr().out
+        assert f"a linear model on word pairs reaches {reached:.4f} in " in told
+        assert " s: the winner is " in told
+        app([command, "--tracking-uri", uri, "--quiet"], standalone_mode=False)
+        assert "linear" not in capsys.readouterr().out
+    app(["best", "--tracking-uri", uri, "--json"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["baseline_val_accuracy"] == reached
 
 
 def test_a_search_without_has_none(here: Path) -> None:

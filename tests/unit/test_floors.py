@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "imdbtune"
 TRAINING = (
     *("matplotlib", "tensorflow", "keras", "keras_tuner", "dask", "distributed"),
-    *("scipy", "sklearn"),
+    "sklearn",
 )
 HEAVY = ("numpy", "mlflow", "rich", *TRAINING)
 
