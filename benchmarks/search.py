@@ -2,7 +2,8 @@
 
 Both train the same configurations on the same reviews with the same batch size, optimizer and
 number of epochs, without early stopping, and track every trial with its model in an SQLite store.
-The linear model that this project trains besides is left out. They take turns. What is measured is a process from start to end.
+The linear model that this project trains besides is left out. They take turns. What is measured is
+a process from start to end.
 """
 
 from __future__ import annotations

@@ -119,11 +119,28 @@ def test_reviews_are_predicted_alike_in_parts(monkeypatch: pytest.MonkeyPatch) -
     assert baseline.predict(model, SPLIT.head(0)).shape == (0,)
 
 
+class Touches:
+    """Leaves a file when its pickle is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
+    keys = np.array([Touches(tmp_path / "run")], object)
+    np.savez(tmp_path / "linear.npz", keys=keys, weights=np.zeros(1), bias=0.0, vocabulary=9)
+    with pytest.raises(UserError, match="is no linear model of imdbtune"):
+        baseline.LinearModel.load(tmp_path / "linear.npz")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "linear.npz"
     good = {"keys": np.arange(3), "weights": np.zeros(3), "bias": 0.0, "vocabulary": 9}
     wrong: list[dict[str, Any]] = [
-        {"keys": np.array([object()])},
         {"keys": np.arange(4)},
         {"keys": np.array([2, 1, 3])},
         {"bias": np.zeros(2)},
@@ -141,11 +158,12 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 def test_it_is_trained_and_measured_on_the_parts_of_a_trial() -> None:
     """The last fifth, in which the labels are the other way round, is for validation only."""
-    reviews = [[START, 4 + i % 2, 4 + i % 2] for i in range(50)]
+    reviews = [[START, 4 + i % 2, 4 + i % 2, *([8] * (i >= 40))] for i in range(50)]
     labels = [i % 2 if i < 40 else 1 - i % 2 for i in range(50)]
     model, metrics = baseline.train_linear(make_split(reviews, labels))
     assert (metrics["best_accuracy"], metrics["best_val_accuracy"]) == (1.0, 0.0)
     assert metrics["best_loss"] < math.log(2) < metrics["best_val_loss"]
+    assert model.vocabulary == 6
     assert metrics["parameter_count"] == metrics["features"] + 1 == len(model.keys) + 1
 
 

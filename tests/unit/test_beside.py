@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from imdbtune import api, baseline, beside, results, tracking
@@ -119,6 +120,7 @@ def test_what_was_cut_off_is_made_again_and_once(
         with pytest.raises(KeyboardInterrupt):
             run_search(config, here, trainer=Stub(interrupt_at_second))
         assert time.monotonic() - began < 30
+    assert not [p for p in psutil.Process().children() if SLEEPS in p.cmdline()]
     assert statuses(config) == [("majority", "FINISHED"), ("nb-linear", "KILLED")]
     found = go_on(here, config)
     assert found.status == "FINISHED"
