@@ -114,8 +114,8 @@ def search(
         cache: folder of the converted corpora.
         folder: folder for what a search needs while it runs; default ``.imdbtune`` here.
         listener: called with what happens: ``download``, ``notice``, ``opened``, ``started``,
-            ``epoch``, ``retried``, ``ended``, ``exhausted``, ``baseline``; of a search that goes
-            on also ``resumed``.
+            ``epoch``, ``retried``, ``ended``, ``exhausted``, ``baseline``, ``waiting``; of a
+            search that goes on also ``resumed``.
         trainer: instead of :func:`imdbtune.training.train_trial`.
 
     Raises:

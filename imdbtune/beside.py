@@ -6,6 +6,7 @@ fails, or the machine has no room for it, the search goes on without.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -50,7 +51,8 @@ def baselines_beside(
         search: writes to a spool.
         reviews: how many of the training reviews the search uses; 0: all.
         folder: the search's, for what the process leaves.
-        listener: called with ``baseline`` when one is done, or with ``notice``.
+        listener: called with ``baseline`` when one is done, with ``waiting`` when only the linear
+            model is left, and with ``notice``.
         made: those that there are already.
     """
     maker = _Maker(search, corpus, facts, reviews, folder / "baseline", listener)
@@ -126,9 +128,13 @@ class _Maker:
             out = self.folder / "model"
             reached = json.loads((out / baseline.RESULT).read_text(encoding="utf-8"))
             self.search.client.log_artifacts(run.run_id, str(out))
+            run.log(tags={"version.scikit-learn": importlib.metadata.version("scikit-learn")})
             self._log(run, LINEAR, reached)
         except Exception as error:
-            self._tell(f"{type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+            with suppress(OSError):  # where there is no room, the search will say so
+                run.end("FAILED", reason)
+            self._tell(reason)
 
     def _log(self, run: Run, which: str, reached: dict[str, float]) -> None:
         run.log(reached, tags=machine_tags())
@@ -154,6 +160,8 @@ class _Maker:
         """Wait for what is under way."""
         if self._thread is None or self._process is None:
             return
+        if self._thread.is_alive():
+            self.listener("waiting", {"name": LINEAR})
         self._thread.join(WAIT_S)
         if self._thread.is_alive():
             self._late = True

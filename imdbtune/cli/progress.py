@@ -182,6 +182,9 @@ class Progress:
             reached = f"{facts['score']:.4f} in {facts['seconds']:.0f} s"
             self._line(f"a linear model on word pairs reaches {reached}")
 
+    def _on_waiting(self, facts: Facts) -> None:
+        self._line("all trials have ended; the linear model to compare them with has not yet")
+
     def _on_exhausted(self, facts: Facts) -> None:
         trials = counted(facts["trials"], "trial")
         self._line(f"the space is exhausted after {trials}; nothing new to try.")

@@ -156,6 +156,7 @@ def failing(here: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> tuple[str
     ("code", "reason"),
     [
         ("raise ValueError('no such luck')", "ValueError: no such luck"),
+        ("print('nothing is left')", "FileNotFoundError: "),
         ("import os; os.kill(os.getpid(), 9)", "signal 9 has ended its process (out of memory?)"),
     ],
 )
@@ -163,8 +164,8 @@ def test_its_failure_is_a_notice(
     code: str, reason: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notice, tag = failing(here, monkeypatch, code)
-    assert notice == f"no linear model to compare the trials with: {reason}"
-    assert tag == reason
+    assert notice.startswith(f"no linear model to compare the trials with: {reason}")
+    assert tag.startswith(reason)
 
 
 def test_it_is_not_waited_for_without_end(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
