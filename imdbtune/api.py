@@ -8,7 +8,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,10 @@ from imdbtune.config import DataConfig, SearchConfig, parse_config
 from imdbtune.courier import REQUEST_S, Courier, delivering
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
+from imdbtune.delivery import publish_page
 from imdbtune.errors import SearchAborted, UserError, shown
 from imdbtune.home import Home, home_of, homes, known_home, new_home, take_up_cut_off
-from imdbtune.results import Search, Trial
+from imdbtune.results import Baseline, Search, Trial
 from imdbtune.resuming import (
     CUT_OFF,
     Agreement,
@@ -145,8 +146,8 @@ def search(
         cache: folder of the converted corpora.
         folder: folder for what a search needs while it runs; default ``.imdbtune`` here.
         listener: called with what happens: ``download``, ``notice``, ``opened``, ``started``,
-            ``epoch``, ``retried``, ``ended``, ``exhausted``; of a search that goes on also
-            ``resumed``.
+            ``epoch``, ``retried``, ``ended``, ``exhausted``, ``baseline``, ``waiting``; of a
+            search that goes on also ``resumed``.
         trainer: instead of :func:`imdbtune.training.train_trial`.
         estimated: say before it begins how long it will take, and log that.
 
@@ -331,21 +332,50 @@ def _drive(
                 listener("notice", {"text": text})
             tuner.restore(agreed.events, agreed.trained, agreed.lost)
             listener("resumed", tuner.standing())
-        _run(tuner, resolved, environment)
+        known = results.read_baselines(client, found) if agreed is not None else []
+        made = [baseline.which for baseline in known if baseline.status == "FINISHED"]
+        _run(tuner, resolved, environment, _beside(config, tuner, corpus, made))
         if agreed is not None and not tuner.begun:
             listener("notice", {"text": tuner.why_nothing_was_left()})
     return results.find_search(client, parent.run_id)
 
 
-def _run(tuner: Tuner, resolved: Plan, environment: Mapping[str, str]) -> None:
+def _beside(
+    config: SearchConfig, tuner: Tuner, corpus: Corpus, made: Sequence[str]
+) -> AbstractContextManager[None]:
+    """Makes what the trials have to beat, beside them, unless that is not wanted or there is it."""
+    from imdbtune.beside import baselines_beside
+
+    if not config.tracking.baseline:
+        return nullcontext()
+    return baselines_beside(
+        tuner.search,
+        corpus,
+        tuner.facts,
+        config.data.reviews,
+        tuner.folder,
+        tuner.listener,
+        made,
+    )
+
+
+def _run(
+    tuner: Tuner,
+    resolved: Plan,
+    environment: Mapping[str, str],
+    beside: AbstractContextManager[None],
+) -> None:
     """Run the trials on workers; however that ends, no run is left open, and the best models."""
     try:
-        with open_cluster(
-            resolved.workers,
-            tuner.folder,
-            lambda event: tuner.listener("epoch", event),
-            environment,
-        ) as executor:
+        with (
+            beside,
+            open_cluster(
+                resolved.workers,
+                tuner.folder,
+                lambda event: tuner.listener("epoch", event),
+                environment,
+            ) as executor,
+        ):
             tuner.run(executor)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -603,6 +633,10 @@ def confirm(
         for run_id in concluded.winner.run_ids:
             evaluate(results.read_run(client, run_id), uri=uri, cache=cache)
         concluded = confirmation.conclude(client, found, confirmed)
+    with suppress(UserError):  # of a search that an early version has logged
+        config = stored_config(client, found)
+        varied = [d.name for d in config.space.searched] or ["rnn"]
+        publish_page(client, found.run_id, varied, config.tracking.report)
     return concluded
 
 
@@ -866,6 +900,16 @@ def read_confirmation(search: Search, *, uri: str = "") -> Confirmation | None:
     return confirmation.read(connect_existing(uri), search)
 
 
+def baselines(search_ref: str | None = None, *, uri: str = "") -> list[Baseline]:
+    """What the trials of a search have to beat: a linear model, and the larger class.
+
+    Raises:
+        UserError: no such search.
+    """
+    client = connect_existing(uri)
+    return results.read_baselines(client, results.find_search(client, search_ref))
+
+
 def compare(
     search_refs: Iterable[str] = (),
     *,
@@ -892,7 +936,8 @@ def compare(
     refs: list[str | None] = list(search_refs) or [None]
     found = [results.find_search(client, ref) for ref in refs]
     read = [(search, results.read_trials(client, search)) for search in found]
-    return compare_searches(read, where, sort, columns, limit)
+    beaten = {search.run_id: results.read_baselines(client, search) for search in found}
+    return replace(compare_searches(read, where, sort, columns, limit), baselines=beaten)
 
 
 def report(

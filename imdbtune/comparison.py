@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.errors import UserError, not_one_of, shown
 from imdbtune.params import PARAMETERS
 from imdbtune.query import parse_condition
-from imdbtune.results import Search, Trial, as_row
+from imdbtune.results import Baseline, Search, Trial, as_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,7 @@ class Comparison:
     searches: list[tuple[Search, list[Trial]]]
     rows: list[Row]
     columns: list[str]  # of the rows, in order
+    baselines: Mapping[str, Sequence[Baseline]] = field(default_factory=dict)  # by a search's run
 
     @property
     def frame(self) -> pd.DataFrame:

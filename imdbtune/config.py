@@ -91,6 +91,7 @@ class TrackingConfig:
     uri: str = limited("", "tracking store (empty: MLFLOW_TRACKING_URI or sqlite:///mlflow.db)")
     keep_models: str = limited("all", "all, best, or the number of best models to keep")
     report: bool = limited(True, "log a report of the search at its end, which takes seconds")
+    baseline: bool = limited(True, "train a linear model beside the trials, to compare with")
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune import plots, tracking, view
+from imdbtune import confirmation, plots, tracking, view
+from imdbtune.confirmation import Confirmation
 from imdbtune.report.effects import short
+from imdbtune.report.findings import reached, yardstick
 from imdbtune.report.page import log_report, read_material
-from imdbtune.results import Search, Trial, as_row, failed_trials, read_history, read_trials
+from imdbtune.results import (
+    Baseline,
+    Search,
+    Trial,
+    as_row,
+    failed_trials,
+    read_baselines,
+    read_history,
+    read_trials,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,7 +53,8 @@ def publish(
     }
     metrics = {name: float(value) for name, value in counts.items()}
     report = report and bool(done)
-    tags = {tracking.NOTE: markdown(search, trials, varied, report)}
+    baselines, confirmed = read_baselines(client, search), confirmation.read(client, search)
+    tags = {tracking.NOTE: markdown(search, trials, varied, report, baselines, confirmed)}
     if done:
         metrics |= {k: v for k, v in done[0].metrics.items() if k.startswith("best_")}
         tags |= {"imdbtune.best": done[0].name, "imdbtune.best_run_id": done[0].run_id}
@@ -51,14 +63,19 @@ def publish(
     client.set_experiment_tag(search.experiment_id, view_tag, view.shared_view(search, varied))
     if final and done:
         _log_table(client, search.run_id, trials)
-        _log_curves(client, search, done[:CURVES_SHOWN])
+        _log_curves(client, search, done[:CURVES_SHOWN], reached(baselines, tracking.LINEAR))
     if report:
         ended = dataclasses.replace(search, status="FINISHED")  # its run is closed after this
         log_report(client, read_material(client, ended, trials))
 
 
 def markdown(
-    search: Search, trials: Sequence[Trial], varied: Sequence[str], report: bool = False
+    search: Search,
+    trials: Sequence[Trial],
+    varied: Sequence[str],
+    report: bool = False,
+    baselines: Sequence[Baseline] = (),
+    confirmed: Confirmation | None = None,
 ) -> str:
     """The leaderboard as MLflow's description shows it, each name a link to its run."""
     done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
@@ -69,7 +86,12 @@ def markdown(
     if not done:
         return "\n".join([*lines, facts, ""])
     # The first lines are seen before the rest is unfolded.
-    lines += [f"{_answer(search, done[0])} {facts} {_links(search, report)}", ""]
+    answer = _answer(search, done[0]) + _beside(search, done, baselines)
+    if confirmed is not None:
+        link = view.run_link(search, confirmed.run_id)
+        name = _as_text(confirmed.winner.name)
+        answer += f" **[Confirmed]({link}): {name}, {confirmation.in_words(confirmed)}.**"
+    lines += [f"{answer} {facts} {_links(search, report)}", ""]
     columns = ["trial", *varied, search.objective, "epoch", "seconds"]
     lines += ["| # | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
     for place, trial in enumerate(done[:ROWS_SHOWN], start=1):
@@ -92,6 +114,15 @@ def _answer(search: Search, best: Trial) -> str:
     link = f"[{_as_text(best.name)}]({view.run_link(search, best.run_id)})"
     epoch = f" at epoch {best.metrics['best_epoch']:.0f}" if "best_epoch" in best.metrics else ""
     return f"**Best: {link}, {search.objective} {best.score:.4f}{epoch}.**"
+
+
+def _beside(search: Search, done: Sequence[Trial], baselines: Sequence[Baseline]) -> str:
+    """How the best trial stands to the linear model, whose run is a click away."""
+    found = yardstick(baselines, done, search.validation_reviews)
+    if found is None:
+        return ""
+    name, _, rest = str(found).partition(" reaches")
+    return f" {name.capitalize()} [reaches]({view.run_link(search, found.run_id)}){rest}."
 
 
 def _links(search: Search, report: bool) -> str:
@@ -124,11 +155,15 @@ def _log_table(client: MlflowClient, run_id: str, trials: Sequence[Trial]) -> No
     client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(logged))
 
 
-def _log_curves(client: MlflowClient, search: Search, trials: Sequence[Trial]) -> None:
+def _log_curves(
+    client: MlflowClient, search: Search, trials: Sequence[Trial], linear: Baseline | None
+) -> None:
     wanted = (search.objective,)
     histories = [(trial.name, read_history(client, trial.run_id, wanted)) for trial in trials]
     metric = search.objective.removeprefix("val_")
-    figure = plots.draw_all_curves(plots.leaderboard_curves_data(histories, metric), search.name)
+    level = linear.metrics.get(f"best_{search.objective}") if linear else None
+    curves = plots.leaderboard_curves_data(histories, metric)
+    figure = plots.draw_all_curves(curves, search.name, linear=level)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"all_{search.objective}.png"
         plots.save_png(figure, path)

@@ -91,10 +91,13 @@ def draw_curves(curves: Curves, subtitle: str = "", width: float = 6.4) -> Figur
     return figure
 
 
-def draw_all_curves(all_curves: AllCurves, subtitle: str = "", narrow: bool = False) -> Figure:
+def draw_all_curves(
+    all_curves: AllCurves, subtitle: str = "", narrow: bool = False, linear: float | None = None
+) -> Figure:
     """The validation curves of a search's trials: the best five in colour, the others in grey.
 
-    The legend is at the side, or below where the figure is to be ``narrow``.
+    The legend is at the side, or below where the figure is to be ``narrow``; ``linear`` is what a
+    linear model reaches, dashed.
     """
     figure, axes = _figure(5.4 if narrow else 9.0, 6.6 if narrow else 4.8, all_curves.metric)
     if narrow:
@@ -112,11 +115,19 @@ def draw_all_curves(all_curves: AllCurves, subtitle: str = "", narrow: bool = Fa
         axes.plot([], [], " ", label=f"without a finite value: {unseen}")
     epochs = [epoch for _, curves in drawn for epoch in curves.epochs]
     values = [value for _, curves in drawn for value in curves.validation]
+    if linear is not None:
+        values.append(linear)
+        draw_level(axes, linear)
     _scale(axes, epochs, values, all_curves.metric)
     if all_curves.trials:
         place = (0.0, -0.15) if narrow else (1.01, 1.0)
         axes.legend(loc="upper left", bbox_to_anchor=place, frameon=False, fontsize=9)
     return figure
+
+
+def draw_level(axes: Axes, value: float) -> None:
+    """What a linear model reaches, as a dashed line across."""
+    axes.axhline(value, color="#404040", linestyle="--", linewidth=1.2, label="linear model")
 
 
 def save_png(figure: Figure, path: Path, dpi: int = 100) -> None:

@@ -70,6 +70,22 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """What a model without a recurrence reaches on the reviews of a search, as MLflow has it."""
+
+    run_id: str
+    which: str  # tracking.LINEAR or tracking.MAJORITY
+    status: str
+    metrics: dict[str, float]
+
+    @property
+    def accuracy(self) -> float | None:
+        """On the validation reviews, if it has finished."""
+        value = self.metrics.get("best_val_accuracy")
+        return value if self.status == "FINISHED" else None
+
+
+@dataclass(frozen=True)
 class Search:
     """One search as MLflow has it."""
 
@@ -90,6 +106,12 @@ class Search:
     def larger_is_better(self) -> bool:
         """Direction of the objective."""
         return self.objective == "val_accuracy"
+
+    @property
+    def validation_reviews(self) -> int:
+        """On how many reviews its trials are measured; 0 where that is not known."""
+        told = self.tags.get(tracking.VALIDATION_REVIEWS, "")
+        return int(told) if told.isdecimal() else 0
 
 
 def find_search(client: MlflowClient, reference: str | None = None) -> Search:
@@ -130,9 +152,19 @@ def find_confirmation(client: MlflowClient, search: Search) -> Search | None:
 
 def read_trials(client: MlflowClient, search: Search) -> list[Trial]:
     """The trials of a search: finished ones by score, then the others in order of start."""
-    condition = f"tags.`{tracking.SEARCH_ID}` = '{search.run_id}'"
-    runs = _search_runs(client, condition, 100_000, [search.experiment_id])
+    runs = _children(client, search, "trial")
     return rank([_as_trial(run) for run in runs], search.larger_is_better)
+
+
+def read_baselines(client: MlflowClient, search: Search) -> list[Baseline]:
+    """What the trials of a search have to beat: each once, a finished run rather than another."""
+    found: dict[str, Baseline] = {}
+    for run in _children(client, search, "baseline"):
+        which, status = run.data.tags.get(tracking.BASELINE, ""), run.info.status
+        if which not in found or (status == "FINISHED" != found[which].status):
+            metrics = dict(run.data.metrics)
+            found[which] = Baseline(run.info.run_id, which, status, metrics)
+    return sorted(found.values(), key=lambda baseline: baseline.which)
 
 
 def rank(trials: list[Trial], larger_is_better: bool) -> list[Trial]:
@@ -192,8 +224,7 @@ def read_run(client: MlflowClient, run_id: str) -> Trial:
 
 def deleted_keys(client: MlflowClient, search: Search) -> set[str]:
     """The keys of a search's trials that are in MLflow's bin."""
-    condition = f"tags.`{tracking.SEARCH_ID}` = '{search.run_id}'"
-    runs = _search_runs(client, condition, 100_000, [search.experiment_id], deleted=True)
+    runs = _children(client, search, "trial", deleted=True)
     return {run.data.tags.get(tracking.KEY, run.info.run_id) for run in runs}
 
 
@@ -296,6 +327,14 @@ def _search_runs(
         run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
         order_by=["attributes.start_time DESC"],
     )
+
+
+def _children(client: MlflowClient, search: Search, kind: str, deleted: bool = False) -> list[Any]:
+    """The runs of a kind that belong to a search, the newest first."""
+    condition = (
+        f"tags.`{tracking.SEARCH_ID}` = '{search.run_id}' and tags.`{tracking.KIND}` = '{kind}'"
+    )
+    return _search_runs(client, condition, 100_000, [search.experiment_id], deleted)
 
 
 def _all(fetch: Any, limit: int, **query: Any) -> list[Any]:

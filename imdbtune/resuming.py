@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 LIMITS = ("tuner.max_trials", "tuner.max_minutes", "tuner.trial_timeout", "tuner.retries")
-MAY_CHANGE = (*LIMITS, "tracking.uri", "tracking.report")
+MAY_CHANGE = (*LIMITS, "tracking.uri", "tracking.report", "tracking.baseline")
 CUT_OFF = "the search was cut off"
 
 

@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 
     from imdbtune.trial import Epoch, TrialResult, TrialSpec
 
-KIND = "imdbtune.kind"  # search, trial, train or confirm
+KIND = "imdbtune.kind"  # search, trial, baseline, train or confirm
 SEARCH = "imdbtune.search"
 SEARCH_ID = "imdbtune.search_id"
 TRIAL = "imdbtune.trial"
 ATTEMPT = "imdbtune.attempt"  # from 1
+BASELINE = "imdbtune.baseline"  # which one
+LINEAR, MAJORITY = "nb-linear", "majority"
 OBJECTIVE = "imdbtune.objective"
 DATA = "imdbtune.data"
 DIGEST = "imdbtune.data_digest"
@@ -382,17 +384,19 @@ class SearchRun(Run):
         self, trial_id: str, params: TrialParams, extra: Mapping[str, object], attempt: int = 1
     ) -> str:
         """A child run for an attempt at a trial, with its parameters; returns its run id."""
-        tags = {
-            **self.tags,
-            KIND: "trial",
-            TRIAL: trial_id,
-            ATTEMPT: str(attempt),
-            SEARCH_ID: self.run_id,
-            PARENT: self.run_id,
-            "mlflow.source.name": "imdbtune",
-        }
-        made = self.client.create_run(self.experiment_id, tags=tags, run_name=params.label)
-        TrialRun(self.client, made.info.run_id).log(params={**params.as_dict(), **extra})
+        own = {KIND: "trial", TRIAL: trial_id, ATTEMPT: str(attempt)}
+        return self._start_child(params.label, own, {**params.as_dict(), **extra})
+
+    def start_baseline(self, which: str, settings: Mapping[str, object]) -> str:
+        """A child run for what the trials have to beat, beside them; returns its run id."""
+        own = {KIND: "baseline", BASELINE: which}
+        return self._start_child(f"baseline-{which}", own, settings)
+
+    def _start_child(self, name: str, own: Mapping[str, str], params: Mapping[str, object]) -> str:
+        above = {SEARCH_ID: self.run_id, PARENT: self.run_id, "mlflow.source.name": "imdbtune"}
+        tags = {**self.tags, **own, **above}
+        made = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
+        Run(self.client, made.info.run_id).log(params=params)
         return str(made.info.run_id)
 
     def stop_trials(self, reason: str) -> None:

@@ -139,6 +139,7 @@ def make_config(
             "uri": f"sqlite:///{folder / 'mlflow.db'}",
             "keep_models": "0",
             "report": False,
+            "baseline": False,
         },
     }
     for section, values in sections.items():

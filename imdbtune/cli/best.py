@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imdbtune import tracking
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import details, in_a_line
@@ -15,7 +16,7 @@ from imdbtune.errors import UserError
 
 if TYPE_CHECKING:
     from imdbtune.registry import Version
-    from imdbtune.results import Trial
+    from imdbtune.results import Baseline, Trial
 
 MOST_MEMBERS = 50  # models in an average
 
@@ -96,6 +97,7 @@ def best(
     from imdbtune.cli.progress import make_progress, stages
 
     found, trial = api.best(search or None, uri=tracking_uri)
+    baselines = api.baselines(found.run_id, uri=tracking_uri)
     names = _checked(export, formats, overwrite, register)
     if seed and (ensemble or not refit):
         raise UserError("--seed goes with --refit alone; add that, or leave --seed out.")
@@ -103,9 +105,10 @@ def best(
     uri, kept = tracking_uri, opt.optional_path(cache)
     confirmed = api.read_confirmation(found, uri=uri)
     if not as_json:
-        typer.echo(in_a_line(trial) if quiet else details(trial, found, confirmed))
+        typer.echo(in_a_line(trial) if quiet else details(trial, found, baselines, confirmed))
     facts: dict[str, Any] = {"search": found.name, "search_id": found.run_id}
     facts["confirmed"] = confirmed.as_dict() if confirmed else None
+    facts |= _beaten(baselines)
     if several:
         with make_progress(as_json=as_json, quiet=quiet) as listener:
             trial, members = api.ensemble(
@@ -167,6 +170,18 @@ def _gain(trial: Trial, members: Sequence[Trial]) -> str:
         gain = (trial.score - max(alone)) * 100
         lines.append(f"  {trial.objective} {trial.score:.4f}: {gain:+.2f} points on the best alone")
     return "\n".join(lines)
+
+
+def _beaten(baselines: Sequence[Baseline]) -> dict[str, float | None]:
+    """What the winner has to beat, by the names of the fields; null where there is none."""
+    found = {b.which: b.metrics for b in baselines if b.accuracy is not None}
+    linear, majority = found.get(tracking.LINEAR, {}), found.get(tracking.MAJORITY, {})
+    return {
+        "baseline_val_accuracy": linear.get("best_val_accuracy"),
+        "baseline_val_loss": linear.get("best_val_loss"),
+        "baseline_seconds": linear.get("train_seconds"),
+        "majority_val_accuracy": majority.get("best_val_accuracy"),
+    }
 
 
 def _checked(export: str, formats: str, overwrite: bool, register: str) -> tuple[str, ...]:

@@ -93,6 +93,10 @@ def _tell(compared: Comparison, chosen: bool, quiet: bool) -> None:
     names = ["search"] if len(compared.searches) > 1 else []
     columns = [*names, *tables.default_columns(compared.varied, compared.objectives)]
     typer.echo(tables.table(compared.rows, compared.columns if chosen else columns))
+    for search, ranked in [] if quiet else compared.searches:
+        found = tables.beside(search, ranked, compared.baselines.get(search.run_id, ()))
+        if found:
+            typer.echo(f"{search.name}: {found}" if names else found)
     trials = sum(len(trials) for _, trials in compared.searches)
     if len(compared.rows) < trials and not quiet:
         typer.echo(f"{len(compared.rows):,} of {trials:,} trials")

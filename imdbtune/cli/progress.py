@@ -18,6 +18,7 @@ from rich.table import Table
 from imdbtune.cli.chatter import chatter_to_log, is_aloud
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import counted, in_words
+from imdbtune.tracking import LINEAR
 
 Facts = dict[str, Any]
 Done = Callable[[str, int, int], None]  # name, how much is done, how much there is
@@ -187,6 +188,14 @@ class Progress:
             )
         for known in (self.last, self.began, self.limits):
             known.pop(trial, None)
+
+    def _on_baseline(self, facts: Facts) -> None:
+        if facts["name"] == LINEAR:
+            reached = f"{facts['score']:.4f} in {facts['seconds']:.0f} s"
+            self._line(f"a linear model on word pairs reaches {reached}")
+
+    def _on_waiting(self, facts: Facts) -> None:
+        self._line("all trials have ended; the linear model to compare them with has not yet")
 
     def _on_exhausted(self, facts: Facts) -> None:
         trials = counted(facts["trials"], "trial")

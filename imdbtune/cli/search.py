@@ -11,7 +11,7 @@ import typer
 from imdbtune import tracking
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.tables import columns, counted, in_a_line, in_words, leaderboard
+from imdbtune.cli.tables import beside, columns, counted, in_a_line, in_words, leaderboard
 from imdbtune.config import SearchConfig, load_config
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 
@@ -76,6 +76,10 @@ def search(
     workers: opt.Workers = "auto",
     compile: opt.Compile = "",
     keep_models: Annotated[str, _flag("--keep-models", "all|best|N", "Models kept.")] = "",
+    baseline: Annotated[
+        bool | None,
+        typer.Option("--baseline/--no-baseline", help="Train a linear model to compare with."),
+    ] = None,
     name: opt.Name = "",
     experiment: opt.Experiment = "",
     tracking_uri: opt.Uri = "",
@@ -119,6 +123,7 @@ def search(
         "tracking.experiment": experiment,
         "tracking.uri": tracking_uri,
         "tracking.keep_models": keep_models,
+        "tracking.baseline": "" if baseline is None else str(baseline),
     }
     count = opt.worker_count(workers)
     overrides = opt.overrides(flags, settings)
@@ -181,6 +186,8 @@ def _tell(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
     typer.echo(leaderboard(found, trials[:10], varied))
     if len(trials) > 10:
         typer.echo(f"... and {len(trials) - 10} more: imdbtune compare")
+    if told := beside(found, trials, results.read_baselines(client, found)):
+        typer.echo(told)
     typer.echo("\nnext: imdbtune best --export winner; imdbtune report; imdbtune ui")
 
 

@@ -9,8 +9,8 @@ from imdbtune import confirmation, tracking
 from imdbtune.confirmation import Confirmation
 from imdbtune.errors import shown
 from imdbtune.params import PARAMETERS
-from imdbtune.report.findings import SURE, standard_error
-from imdbtune.results import Search, Trial, as_row
+from imdbtune.report.findings import SURE, standard_error, yardstick
+from imdbtune.results import Baseline, Search, Trial, as_row
 
 WHOLE = ("best_epoch", "epochs_run", "parameter_count")
 
@@ -36,6 +36,12 @@ def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) 
     """The title of a search, and its trials: what was varied, the objective, epoch, seconds."""
     columns = default_columns(varied, [f"best_{search.objective}"])
     return "\n".join([title(search), table([as_row(trial) for trial in trials], columns)])
+
+
+def beside(search: Search, trials: Sequence[Trial], baselines: Sequence[Baseline]) -> str:
+    """How the first trial of a search stands to its linear model; empty where there is none."""
+    found = yardstick(baselines, trials, search.validation_reviews)
+    return str(found) if found else ""
 
 
 def title(search: Search) -> str:
@@ -96,14 +102,18 @@ def _cell(value: object) -> str:
 
 
 def details(
-    trial: Trial, search: Search | None = None, confirmed: Confirmation | None = None
+    trial: Trial,
+    search: Search | None = None,
+    baselines: Sequence[Baseline] = (),
+    confirmed: Confirmation | None = None,
 ) -> str:
     """One trial in full: parameters, the key numbers of its curves, how sure they are."""
     lines = [f"{trial.name}  (run {trial.run_id})"]
     if search is not None:
         lines.append(f"the best of search {search.name} (run {search.run_id})")
         sure = confirmation.in_words(confirmed) if confirmed else how_sure(trial, search)
-        lines.append(f"  {sure}")
+        told = (sure, beside(search, [trial], baselines))
+        lines += [f"  {line}" for line in told if line]
     lines += [f"  {name:<20}{_cell(value)}" for name, value in trial.params.as_dict().items()]
     for name in (
         "best_val_accuracy",
@@ -133,12 +143,12 @@ def in_a_line(trial: Trial) -> str:
 def how_sure(trial: Trial, search: Search) -> str:
     """The validation accuracy with the 95 % interval of its sampling error."""
     accuracy = trial.metrics.get("best_val_accuracy")
-    rows = float(search.tags.get(tracking.VALIDATION_REVIEWS, 0))
+    rows = search.validation_reviews
     if accuracy is None or not rows:
         return ""
-    half = SURE * standard_error(accuracy, int(rows))
+    half = SURE * standard_error(accuracy, rows)
     count = search.metrics.get("trials_finished", 0)
     return (
-        f"validation accuracy {accuracy:.1%} ±{half * 100:.1f} points on {rows:,.0f} reviews, "
+        f"validation accuracy {accuracy:.1%} ±{half * 100:.1f} points on {rows:,} reviews, "
         f"the best of {count:.0f}: not confirmed with other seeds"
     )

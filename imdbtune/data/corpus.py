@@ -63,8 +63,14 @@ class Split:
 
     def head(self, n: int) -> Split:
         """The first n reviews, or all where there are fewer; views, nothing is copied."""
-        n = min(n, len(self))
-        return Split(self.tokens[: self.offsets[n]], self.offsets[: n + 1], self.labels[:n])
+        return self.part(0, n)
+
+    def part(self, first: int, last: int) -> Split:
+        """Reviews ``first`` to before ``last``, or to the end; tokens and labels are views."""
+        first, last, _ = slice(first, last).indices(len(self))
+        starts = self.offsets[first : last + 1]
+        tokens = self.tokens[starts[0] : starts[-1]]
+        return Split(tokens, starts - starts[0] if first else starts, self.labels[first:last])
 
 
 def make_split(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imdbtune.plots import BLUE, GREY, VERMILLION, new_figure
+from imdbtune.plots import BLUE, GREY, VERMILLION, draw_level, new_figure
 from imdbtune.report.effects import Effect, Importance, Parallel, is_wide
 from imdbtune.report.findings import Certainty, Cost, Progress
 
@@ -163,19 +163,21 @@ def _apart(front: np.ndarray, indices: Sequence[int], axes: Axes) -> list[tuple[
     return chosen
 
 
-def draw_progress(progress: Progress) -> Figure:
-    """Each trial when it ended, and the best so far as steps."""
+def draw_progress(progress: Progress, linear: float | None = None) -> Figure:
+    """Each trial when it ended, the best so far as steps, a linear model's accuracy dashed."""
     figure, axes = _figure(3.3)
     unit, divisor = ("hours", 60.0) if max(progress.minutes) > 180 else ("minutes", 1.0)
     times = np.array(progress.minutes) / divisor
     _dots(axes, times, np.array(progress.accuracies) * 100, color=GREY, label="a trial")
     best = np.array(progress.best) * 100
     axes.step(times, best, where="post", color=BLUE, linewidth=2, label="best so far")
+    if linear is not None:
+        draw_level(axes, linear * 100)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"{unit} since the search began")
     axes.set_ylabel(VALIDATION)
     axes.set_title("Best so far", fontsize=11)
-    _legend(figure)
+    _legend(figure, columns=2 if linear is None else 3)
     return figure
 
 
@@ -257,8 +259,8 @@ def _draw_axes(axes: Axes, parallel: Parallel) -> None:
             )
 
 
-def _legend(figure: Figure) -> None:
-    figure.legend(loc="outside lower right", ncols=2, frameon=False, fontsize=9)
+def _legend(figure: Figure, columns: int = 2) -> None:
+    figure.legend(loc="outside lower right", ncols=columns, frameon=False, fontsize=9)
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from imdbtune.results import Trial
+from imdbtune import tracking
+from imdbtune.results import Baseline, Trial
 
 ACCURACY = "best_val_accuracy"
 SURE = NormalDist().inv_cdf(0.975)  # standard errors on each side of a 95 % interval
@@ -73,6 +74,67 @@ def certainty_data(accuracies: Sequence[float], chosen: float, reviews: int) -> 
 def expected_maximum(count: int) -> float:
     """About the mean of the largest of ``count`` standard normal numbers (Blom 1958)."""
     return NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) if count > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What a linear model reaches on the validation reviews, and the winner beside it."""
+
+    run_id: str  # of the linear model
+    accuracy: float
+    seconds: float  # of its training
+    ahead: float | None  # how much higher the winner's accuracy is; None without a winner
+    within_chance: bool  # less than 1.96 standard errors of a difference apart
+
+    @property
+    def stands(self) -> str:
+        """The verb between the winner and it."""
+        if self.within_chance:
+            return "cannot be told from"
+        return "beats" if (self.ahead or 0.0) > 0 else "is beaten by"
+
+    @property
+    def verdict(self) -> str:
+        """How the winner stands to it, in words; empty without a winner."""
+        if self.ahead is None:
+            return ""
+        points = abs(self.ahead) * 100
+        where = "above" if self.ahead > 0 else "below"
+        apart = "level with it" if points < 0.05 else f"{points:.1f} points {where} it"
+        return f"the winner is {apart}{', which may be chance' if self.within_chance else ''}"
+
+    def __str__(self) -> str:
+        reached = (
+            f"a linear model on word pairs reaches {self.accuracy:.4f} in {self.seconds:.0f} s"
+        )
+        return f"{reached}: {self.verdict}" if self.verdict else reached
+
+
+def yardstick(
+    baselines: Sequence[Baseline], trials: Sequence[Trial], reviews: int
+) -> Yardstick | None:
+    """The linear model of a search, if it has one that has finished, beside its first trial.
+
+    Args:
+        trials: ranked; only the first one counts.
+        reviews: on which both are measured.
+    """
+    linear = reached(baselines, tracking.LINEAR)
+    if linear is None:
+        return None
+    value = linear.metrics["best_val_accuracy"]
+    best = accuracy(trials[0]) if trials else None
+    ahead = None if best is None else best - value
+    spread = [standard_error(share, reviews) for share in (value, best or 0.0)]
+    within = ahead is not None and abs(ahead) <= SURE * math.hypot(*spread)
+    seconds = linear.metrics.get("train_seconds", 0.0)
+    return Yardstick(linear.run_id, value, seconds, ahead, within)
+
+
+def reached(baselines: Sequence[Baseline], which: str) -> Baseline | None:
+    """The baseline of this kind, if it has finished."""
+    done = (b for b in baselines if b.which == which and b.accuracy is not None)
+    return next(done, None)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import functools
 import io
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from imdbtune.confirmation import Confirmation
 from imdbtune.errors import UserError, shown
 from imdbtune.report import effects, figures, findings
 from imdbtune.report.published import PUBLISHED
-from imdbtune.results import Search, Trial, read_history, read_text
+from imdbtune.results import Baseline, Search, Trial, read_baselines, read_history, read_text
 from imdbtune.space import word
 from imdbtune.store import hide_secrets
 from imdbtune.ui import HOST, PORT, run_page
@@ -45,6 +45,7 @@ class Material:
     histories: list[tuple[str, list[Epoch]]]  # of finished trials, the best first
     config: str  # TOML; empty where it cannot be read
     confirmed: Confirmation | None = None  # of the best configurations, by other seeds
+    baselines: list[Baseline] = field(default_factory=list)
 
     @property
     def done(self) -> list[Trial]:
@@ -58,7 +59,14 @@ def read_material(client: MlflowClient, search: Search, trials: list[Trial]) -> 
     others = [(t.name, read_history(client, t.run_id, ("val_accuracy",))) for t in done[1:]]
     best = [(t.name, read_history(client, t.run_id)) for t in done[:1]]
     config = read_text(client, search.run_id, "config.toml")
-    return Material(search, trials, best + others, config, confirmation.read(client, search))
+    return Material(
+        search,
+        trials,
+        best + others,
+        config,
+        confirmation.read(client, search),
+        read_baselines(client, search),
+    )
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def draw_all(material: Material) -> dict[str, Drawn]:
     drawn += _costs(done)
     progress = findings.progress_data(done, material.search.started_ms)
     if progress.minutes:
-        figure = figures.draw_progress(progress)
+        figure = figures.draw_progress(progress, linear_of(material))
         drawn.append(Drawn("progress", figure, "Best accuracy so far over the time of the search."))
     if len(done) > 1:
         drawn += _effects(done, accuracies)
@@ -111,7 +119,8 @@ def _curves(material: Material) -> list[Drawn]:
         figure = plots.draw_curves(plots.curves_data(history, metric), name, width=figures.WIDTH)
         found.append(Drawn(f"best_{metric}", figure, f"{metric} of the best trial by epoch."))
     every = plots.leaderboard_curves_data(material.histories, "accuracy")
-    figure = plots.draw_all_curves(every, material.search.name, narrow=True)
+    linear = linear_of(material)
+    figure = plots.draw_all_curves(every, material.search.name, narrow=True, linear=linear)
     return [*found, Drawn("curves", figure, "Validation accuracy of all trials by epoch.")]
 
 
@@ -148,8 +157,20 @@ def _effects(done: Sequence[Trial], accuracies: Sequence[float]) -> list[Drawn]:
 def certainty_of(material: Material) -> findings.Certainty:
     """How sure the best trial's accuracy is."""
     accuracies = [value for _, value in findings.measured(material.done)]
-    reviews = int(material.search.tags.get(tracking.VALIDATION_REVIEWS, 0))
+    reviews = material.search.validation_reviews
     return findings.certainty_data(accuracies, accuracies[0], reviews)
+
+
+def yardstick_of(material: Material) -> findings.Yardstick | None:
+    """The linear model beside the best trial, if the search has one."""
+    reviews = material.search.validation_reviews
+    return findings.yardstick(material.baselines, material.done, reviews)
+
+
+def linear_of(material: Material) -> float | None:
+    """The linear model's accuracy."""
+    found = yardstick_of(material)
+    return found.accuracy if found else None
 
 
 def render(material: Material, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> str:
@@ -167,6 +188,8 @@ def render(material: Material, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> s
             done=done,
             best=done[0] if done else None,
             certainty=certainty_of(material) if done else None,
+            linear=yardstick_of(material),
+            majority=findings.reached(material.baselines, tracking.MAJORITY),
             shares=effects.importance_data(done),
             effects=[effects.effect_data(name, done) for name in ordered],
             names=names,

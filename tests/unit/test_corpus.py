@@ -36,6 +36,15 @@ def test_head_is_a_view_of_the_first_reviews() -> None:
     assert len(TRAIN.head(99)) == 3
 
 
+def test_a_part_is_a_split_of_its_own() -> None:
+    for first, last in ((0, 1), (1, 3), (1, 99), (2, 2)):
+        part = TRAIN.part(first, last)
+        assert [r.tolist() for r in part] == [r.tolist() for r in TRAIN][first:last]
+        assert part.labels.tolist() == TRAIN.labels[first:last].tolist()
+        assert (part.offsets[0], part.offsets[-1]) == (0, len(part.tokens))
+        assert np.shares_memory(part.tokens, TRAIN.tokens) == bool(len(part))
+
+
 def test_a_split_needs_a_label_for_each_review() -> None:
     with pytest.raises(ValueError, match="2 reviews but 1 labels"):
         make_split([[1], [1]], [0])

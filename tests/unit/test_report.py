@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -17,7 +18,7 @@ from imdbtune.params import TrialParams
 from imdbtune.report import figures, page
 from imdbtune.report.effects import effect_data
 from imdbtune.report.findings import cost_data
-from imdbtune.results import Search, Trial
+from imdbtune.results import Baseline, Search, Trial
 from imdbtune.trial import TrialSpec
 from tests.support import (
     Stub,
@@ -111,6 +112,38 @@ def test_every_figure_fits(trials: list[Trial]) -> None:
     for each in drawn.values():
         assert_legible(each.figure)
         assert each.alt.endswith(".")
+
+
+def with_linear(trials: Sequence[Trial], accuracy: float) -> page.Material:
+    metrics = {"best_val_accuracy": accuracy, "train_seconds": 21.0}
+    linear = Baseline("a", tracking.LINEAR, "FINISHED", metrics)
+    majority = Baseline("b", tracking.MAJORITY, "FINISHED", {"best_val_accuracy": 0.505})
+    return dataclasses.replace(made_material(trials), baselines=[linear, majority])
+
+
+@pytest.mark.parametrize("trials", CASES.values(), ids=CASES)
+def test_the_linear_model_is_a_dashed_line(trials: list[Trial]) -> None:
+    for accuracy in (0.2, 0.99):
+        drawn = page.draw_all(with_linear(trials, accuracy))
+        for name, scale in (("curves", 1), ("progress", 100)):
+            (axes,) = drawn[name].figure.axes
+            (line,) = (line for line in axes.get_lines() if line.get_linestyle() == "--")
+            assert set(line.get_ydata()) == {accuracy * scale}
+            assert axes.get_ylim()[0] < accuracy * scale < axes.get_ylim()[1]
+            assert_legible(drawn[name].figure)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "said"),
+    [(0.95, "It is beaten by"), (0.5, "It beats"), (0.876, "It cannot be told from")],
+)
+def test_the_answer_begins_with_the_linear_model(accuracy: float, said: str) -> None:
+    text = page.render(with_linear(ONE, accuracy), {})
+    answer = text.partition('<p class="what">')[2]
+    assert answer.index(said) < answer.index("How sure:")
+    assert f"which reaches {accuracy * 100:.1f} % after 21 s of training: the winner is" in answer
+    assert "The larger class alone is 50.5 %." in answer
+    assert "linear model" not in page.render(made_material(ONE), {})
 
 
 def test_the_figures_of_a_search_over_a_space() -> None:

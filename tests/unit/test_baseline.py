@@ -1,0 +1,243 @@
+"""The linear model beside a search: its mathematics, its runs, and what is said of it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+from sklearn.linear_model import LogisticRegression
+
+from imdbtune import baseline, leaderboard, results, tracking
+from imdbtune.cli.best import _beaten
+from imdbtune.data.corpus import START, Split, make_split
+from imdbtune.errors import UserError
+from imdbtune.report.findings import yardstick
+from imdbtune.results import Baseline, Search, Trial
+from tests.unit.test_report import made_trial
+
+REVIEWS = [
+    [START, 4, 5, 6],
+    [START, 4, 5, 4, 5],
+    [START, 6, 7],
+    [START, 7, 7, 8, 9],
+    [],
+    [START, 5, 8, 9],
+]
+LABELS = [1, 1, 0, 0, 1, 0]
+SPLIT = make_split(REVIEWS, LABELS)
+VOCABULARY = 10
+
+
+def bag(review: list[int]) -> set[tuple[int, ...]]:
+    """The words and pairs of a review, straightforwardly."""
+    return {(a,) for a in review} | set(pairwise(review))
+
+
+def key(term: tuple[int, ...], vocabulary: int = VOCABULARY) -> int:
+    return term[0] if len(term) == 1 else term[0] * vocabulary + term[1]
+
+
+def ratios() -> dict[tuple[int, ...], float]:
+    """Wang & Manning's formula as it is written."""
+    df = Counter(term for review in REVIEWS for term in bag(review))
+    kept = [term for term, count in df.items() if count >= 2]
+    count = {
+        y: Counter(
+            t for r, label in zip(REVIEWS, LABELS, strict=True) if label == y for t in bag(r)
+        )
+        for y in (0, 1)
+    }
+    p, q = ({t: 1 + count[y][t] for t in kept} for y in (1, 0))
+    return {t: math.log((p[t] / sum(p.values())) / (q[t] / sum(q.values()))) for t in kept}
+
+
+def test_pairs_do_not_reach_into_the_next_review() -> None:
+    rows, keys = baseline.terms(SPLIT, VOCABULARY)
+    found: list[set[int]] = [set(keys[rows == row].tolist()) for row in range(len(REVIEWS))]
+    assert found == [{key(term) for term in bag(review)} for review in REVIEWS]
+    assert len(keys) == sum(2 * len(review) - 1 for review in REVIEWS if review)
+
+
+def test_words_that_were_not_seen_make_no_terms() -> None:
+    rows, keys = baseline.terms(make_split([[1, 4, 12, 5, 4]], [1]), VOCABULARY)
+    assert sorted(keys.tolist()) == sorted([1, 4, 5, 4, 14, 54])
+    assert set(rows.tolist()) == {0}
+
+
+def sklearns_logits(split: Split, bags: list[set[tuple[int, ...]]]) -> np.ndarray:
+    """scikit-learn's own answer, from a matrix that is built term by term."""
+    known = ratios()
+    terms = sorted(known, key=key)
+
+    def matrix(bags: list[set[tuple[int, ...]]]) -> Any:
+        return csr_array([[known[t] * (t in bag) for t in terms] for bag in bags])
+
+    classifier = LogisticRegression(solver="liblinear", C=baseline.C)
+    classifier.fit(matrix([bag(r) for r in REVIEWS]), LABELS)
+    return np.asarray(classifier.predict_proba(matrix(bags))[:, 1])
+
+
+def test_the_ratios_and_features_are_those_of_the_paper() -> None:
+    model = baseline.fit(SPLIT)
+    expected = ratios()
+    assert model.keys.tolist() == sorted(key(term) for term in expected)
+    assert model.vocabulary == VOCABULARY
+    bags = [bag(review) for review in REVIEWS]
+    columns = [sorted(expected, key=key).index(t) for b in bags for t in b if t in expected]
+    labels = [y for b, y in zip(bags, LABELS, strict=True) for t in b if t in expected]
+    found = baseline.log_count_ratios(np.array(columns), np.array(labels, np.int8), len(expected))
+    assert found == pytest.approx([expected[t] for t in sorted(expected, key=key)])
+
+
+NEW = [[START, 4, 5], [START, 9, 8, 7, 99], [], [START, 50, 4]]
+
+
+def test_it_predicts_as_scikit_learn_does_also_after_it_was_saved(tmp_path: Path) -> None:
+    model = baseline.fit(SPLIT)
+    model.save(tmp_path / "linear.npz")
+    again = baseline.LinearModel.load(tmp_path / "linear.npz")
+    for reviews in (REVIEWS, NEW):
+        split = make_split(reviews, [0] * len(reviews))
+        expected = sklearns_logits(split, [bag(review) for review in reviews])
+        for each in (model, again):
+            found = baseline.predict(each, split)
+            assert found == pytest.approx(expected, abs=1e-6)
+    assert np.ptp(expected) > 0.01
+
+
+def test_reviews_are_predicted_alike_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = baseline.fit(SPLIT)
+    whole = baseline.predict(model, SPLIT)
+    monkeypatch.setattr(baseline, "CHUNK", 2)
+    assert baseline.predict(model, SPLIT).tolist() == whole.tolist()
+    assert baseline.predict(model, SPLIT.head(0)).shape == (0,)
+
+
+class Touches:
+    """Leaves a file when its pickle is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
+    keys = np.array([Touches(tmp_path / "run")], object)
+    np.savez(tmp_path / "linear.npz", keys=keys, weights=np.zeros(1), bias=0.0, vocabulary=9)
+    with pytest.raises(UserError, match="is no linear model of imdbtune"):
+        baseline.LinearModel.load(tmp_path / "linear.npz")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "linear.npz"
+    good = {"keys": np.arange(3), "weights": np.zeros(3), "bias": 0.0, "vocabulary": 9}
+    wrong: list[dict[str, Any]] = [
+        {"keys": np.arange(4)},
+        {"keys": np.array([2, 1, 3])},
+        {"bias": np.zeros(2)},
+    ]
+    for change in wrong:
+        np.savez(path, **(good | change))
+        with pytest.raises(UserError, match="is no linear model of imdbtune"):
+            baseline.LinearModel.load(path)
+    path.write_bytes(b"PK\3\4 and no more")
+    with pytest.raises(UserError, match="is no linear model of imdbtune"):
+        baseline.LinearModel.load(path)
+    np.savez(path, **good)
+    assert baseline.LinearModel.load(path).vocabulary == 9
+
+
+def test_it_is_trained_and_measured_on_the_parts_of_a_trial() -> None:
+    """The last fifth, in which the labels are the other way round, is for validation only."""
+    reviews = [[START, 4 + i % 2, 4 + i % 2, *([8] * (i >= 40))] for i in range(50)]
+    labels = [i % 2 if i < 40 else 1 - i % 2 for i in range(50)]
+    model, metrics = baseline.train_linear(make_split(reviews, labels))
+    assert (metrics["best_accuracy"], metrics["best_val_accuracy"]) == (1.0, 0.0)
+    assert metrics["best_loss"] < math.log(2) < metrics["best_val_loss"]
+    assert model.vocabulary == 6
+    assert metrics["parameter_count"] == metrics["features"] + 1 == len(model.keys) + 1
+
+
+def test_the_larger_class() -> None:
+    labels = [1] * 6 + [0] * 2 + [1, 0]
+    metrics = baseline.measure_majority(make_split([[START]] * 10, labels))
+    assert metrics["best_accuracy"] == 0.75
+    assert metrics["best_val_accuracy"] == 0.5
+    assert metrics["best_val_loss"] == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("reviews", "labels", "told"),
+    [
+        ([[1, 4], [1, 4]], [1, 1], "the same label"),
+        ([[4], [5]], [0, 1], "no word occurs in 2"),
+        ([[], []], [0, 1], "no word occurs in 2"),
+    ],
+)
+def test_what_cannot_be_learned(reviews: Any, labels: list[int], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        baseline.fit(make_split(reviews, labels))
+
+
+# What is said of it.
+
+
+def made_baselines(accuracy: float, status: str = "FINISHED") -> list[Baseline]:
+    metrics = {"best_val_accuracy": accuracy, "best_val_loss": 0.25, "train_seconds": 21.4}
+    majority = Baseline("b", tracking.MAJORITY, "FINISHED", {"best_val_accuracy": 0.505})
+    return [majority, Baseline("a", tracking.LINEAR, status, metrics)]
+
+
+def best_of(accuracy: float) -> Trial:
+    return made_trial(1, accuracy, results.TrialParams())
+
+
+@pytest.mark.parametrize(
+    ("winner", "said", "verb"),
+    [
+        (0.8952, "the winner is 2.1 points below it", "is beaten by"),
+        (0.9362, "the winner is 2.0 points above it", "beats"),
+        (0.9182, "the winner is 0.2 points above it, which may be chance", "cannot be told from"),
+        (0.9162, "the winner is level with it, which may be chance", "cannot be told from"),
+    ],
+)
+def test_the_winner_beside_it(winner: float, said: str, verb: str) -> None:
+    found = yardstick(made_baselines(0.9162), [best_of(winner)], 5000)
+    assert found is not None
+    assert str(found) == f"a linear model on word pairs reaches 0.9162 in 21 s: {said}"
+    assert found.stands == verb
+
+
+def test_nothing_is_said_where_there_is_none() -> None:
+    assert yardstick([], [best_of(0.9)], 5000) is None
+    assert yardstick(made_baselines(0.9, "FAILED"), [best_of(0.9)], 5000) is None
+    alone = yardstick(made_baselines(0.9), [], 5000)
+    assert str(alone) == "a linear model on word pairs reaches 0.9000 in 21 s"
+    assert set(_beaten([]).values()) == {None}
+
+
+def test_json_has_its_figures() -> None:
+    assert _beaten(made_baselines(0.9)) == {
+        "baseline_val_accuracy": 0.9,
+        "baseline_val_loss": 0.25,
+        "baseline_seconds": 21.4,
+        "majority_val_accuracy": 0.505,
+    }
+
+
+def test_the_description_says_it_after_the_answer() -> None:
+    tags = {tracking.DATA: "demo", tracking.VALIDATION_REVIEWS: "5000"}
+    search = Search("id", "mine", "RUNNING", "7", tags, {}, 0)
+    text = leaderboard.markdown(search, [best_of(0.95)], ["units"], False, made_baselines(0.9))
+    first = text.splitlines()[0]
+    assert "at epoch 2.** A linear model on word pairs [reaches](#/experiments/7/runs/a?" in first
+    assert ") 0.9000 in 21 s: the winner is 5.0 points above it. Data: demo." in first

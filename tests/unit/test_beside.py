@@ -1,0 +1,206 @@
+"""The linear model's runs in a search: made beside the trials, once, and never in their way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from imdbtune import api, baseline, beside, results, tracking
+from imdbtune.cli.app import app
+from imdbtune.config import SearchConfig
+from imdbtune.data.imdb import npz_corpus
+from imdbtune.results import Baseline, Search
+from imdbtune.store import connect
+from imdbtune.trial import TrialSpec
+from tests.support import Stub, isolate, make_config, prepare, run_search, stub_trainer
+
+# What the process does instead of training.
+SLEEPS = "import time; time.sleep(60)"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return isolate(monkeypatch, tmp_path)
+
+
+def config_in(here: Path, **tracked: Any) -> SearchConfig:
+    return make_config(here, space={"units": [4, 8]}, tracking={"baseline": True, **tracked})
+
+
+def go_on(here: Path, config: SearchConfig, **more: Any) -> Search:
+    where: dict[str, Any] = {"cache": here / "cache", "folder": here / "runs", **more}
+    return api.resume(uri=config.tracking.uri, workers=0, trainer=stub_trainer, **where)
+
+
+def statuses(config: SearchConfig) -> list[tuple[str, str]]:
+    """Every run that is neither search nor trial, with its status."""
+    client = connect(config.tracking.uri)
+    runs = client.search_runs([results.find_search(client).experiment_id])
+    tags = [(run.data.tags.get(tracking.BASELINE), run.info.status) for run in runs]
+    return sorted((which, status) for which, status in tags if which)
+
+
+def test_the_runs_stand_beside_the_trials_and_are_none(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[dict[str, Any]] = []
+
+    def listen(kind: str, facts: dict[str, Any]) -> None:
+        heard.extend([facts] if kind == "baseline" else [])
+
+    client, search = run_search(config_in(here), here, listener=listen)
+    assert [trial.params.units for trial in results.read_trials(client, search)] == [8, 4]
+    majority, linear = results.read_baselines(client, search)
+    assert (linear.status, majority.status) == ("FINISHED", "FINISHED")
+    common = {"best_accuracy", "best_loss", "best_val_accuracy", "best_val_loss"}
+    assert common | {"train_seconds", "parameter_count"} == set(majority.metrics)
+    assert set(linear.metrics) == {*majority.metrics, "features"}
+    run = client.get_run(linear.run_id)
+    assert run.info.run_name == "baseline-nb-linear"
+    assert run.data.tags[tracking.PARENT] == search.run_id
+    assert run.data.tags[tracking.KIND] == "baseline"
+    assert run.data.params == {"ngrams": "1,2", "alpha": "1.0", "C": "0.1", "min_df": "2"}
+    assert [facts["name"] for facts in heard] == [tracking.MAJORITY, tracking.LINEAR]
+    note = client.get_run(search.run_id).data.tags[tracking.NOTE]
+    assert "A linear model on word pairs [reaches](" in note
+    _predicts_again(client, linear, here)
+    _is_told(linear, capsys, config_in(here).tracking.uri)
+    again = go_on(here, config_in(here))
+    assert again.run_id == search.run_id
+    assert statuses(config_in(here)) == [("majority", "FINISHED"), ("nb-linear", "FINISHED")]
+
+
+def _predicts_again(client: Any, linear: Baseline, here: Path) -> None:
+    """The model in MLflow reaches what its run says."""
+    path = Path(client.download_artifacts(linear.run_id, baseline.MODEL, str(here)))
+    model = baseline.LinearModel.load(path)
+    _, validation = baseline.halves(npz_corpus(here / "imdb.npz", here / "cache").train)
+    measured = baseline.measure(baseline.predict(model, validation), validation.labels)
+    assert measured["loss"] == pytest.approx(linear.metrics["best_val_loss"])
+
+
+def _is_told(linear: Baseline, capsys: pytest.CaptureFixture[str], uri: str) -> None:
+    reached = linear.metrics["best_val_accuracy"]
+    for command in ("compare", "best"):
+        app([command, "--tracking-uri", uri], standalone_mode=False)
+        told = capsys.readouterr().out
+        assert f"a linear model on word pairs reaches {reached:.4f} in " in told
+        assert " s: the winner is " in told
+        app([command, "--tracking-uri", uri, "--quiet"], standalone_mode=False)
+        assert "linear" not in capsys.readouterr().out
+    app(["best", "--tracking-uri", uri, "--json"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["baseline_val_accuracy"] == reached
+
+
+def test_a_search_without_has_none(here: Path) -> None:
+    config = make_config(here, space={"units": [4]})
+    client, search = run_search(config, here)
+    assert results.read_baselines(client, search) == []
+
+
+def interrupt_at_second(spec: TrialSpec) -> None:
+    if spec.params.units == 8:
+        raise KeyboardInterrupt
+
+
+def test_what_was_cut_off_is_made_again_and_once(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_in(here)
+    with monkeypatch.context() as patch:
+        patch.setattr(beside, "CODE", SLEEPS)
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            run_search(config, here, trainer=Stub(interrupt_at_second))
+        assert time.monotonic() - began < 30
+    assert not [p for p in psutil.Process().children() if SLEEPS in p.cmdline()]
+    assert statuses(config) == [("majority", "FINISHED"), ("nb-linear", "KILLED")]
+    found = go_on(here, config)
+    assert found.status == "FINISHED"
+    assert statuses(config) == [
+        ("majority", "FINISHED"),
+        ("nb-linear", "FINISHED"),
+        ("nb-linear", "KILLED"),
+    ]
+    known = results.read_baselines(connect(config.tracking.uri), found)
+    assert [b.status for b in known] == ["FINISHED", "FINISHED"]
+
+
+def failing(here: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> tuple[str, str]:
+    """The notice of a search whose linear model fails, and the reason on its run."""
+    monkeypatch.setattr(beside, "CODE", code)
+    notices: list[str] = []
+
+    def listen(kind: str, facts: dict[str, Any]) -> None:
+        notices.extend([facts["text"]] if kind == "notice" else [])
+
+    config = config_in(here)
+    client, search = run_search(config, here, listener=listen)
+    assert search.status == "FINISHED"
+    assert len(results.read_trials(client, search)) == 2
+    assert statuses(config) == [("majority", "FINISHED"), ("nb-linear", "FAILED")]
+    (linear,) = (b for b in results.read_baselines(client, search) if b.which == tracking.LINEAR)
+    assert linear.accuracy is None
+    (notice,) = notices
+    return notice, client.get_run(linear.run_id).data.tags[tracking.REASON]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise ValueError('no such luck')", "ValueError: no such luck"),
+        ("print('nothing is left')", "FileNotFoundError: "),
+        ("import os; os.kill(os.getpid(), 9)", "signal 9 has ended its process (out of memory?)"),
+    ],
+)
+def test_its_failure_is_a_notice(
+    code: str, reason: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notice, tag = failing(here, monkeypatch, code)
+    assert notice.startswith(f"no linear model to compare the trials with: {reason}")
+    assert tag.startswith(reason)
+
+
+def test_it_is_not_waited_for_without_end(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "WAIT_S", 0.1)
+    assert failing(here, monkeypatch, SLEEPS)[1] == "it took 0.1 s more than the trials"
+
+
+def test_a_process_that_cannot_be_started_is_a_notice(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(here)
+    monkeypatch.setattr(sys, "executable", str(here / "no such python"))
+    notices: list[str] = []
+    config = config_in(here)
+    _, search = run_search(
+        config,
+        here,
+        listener=lambda kind, facts: notices.extend([facts["text"]] if kind == "notice" else []),
+    )
+    assert search.status == "FINISHED"
+    assert statuses(config) == [("majority", "FINISHED"), ("nb-linear", "FAILED")]
+    assert "No such file" in notices[0]
+
+
+def test_the_process_ends_with_the_one_that_started_it() -> None:
+    code = "import time; from imdbtune.baseline import _come_second; _come_second(); "
+    made = subprocess.Popen(
+        [sys.executable, "-c", f"{code}print(flush=True); time.sleep(60)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert made.stdin
+    assert made.stdout
+    assert made.stdout.readline() == b"\n"
+    assert made.poll() is None
+    made.stdin.close()
+    assert made.wait(timeout=30) == 1
+    made.stdout.close()
