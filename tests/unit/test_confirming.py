@@ -103,7 +103,7 @@ def test_best_gives_out_a_training_of_the_recommended_configuration(done: Done) 
     assert api.read_confirmation(search, uri=done.uri) == made
     assert trial.run_id == made.winner.run_ids[0]
     assert trial.tags[tracking.CONFIRMS] == made.recommended
-    text = details(trial, search, made)
+    text = details(trial, search, confirmed=made)
     assert "the mean of 3 seeds" in text
     assert "not confirmed" not in text
     marked = [line for line in table(made).splitlines() if "*" in line]
