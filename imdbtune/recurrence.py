@@ -29,6 +29,7 @@ import keras
 import tensorflow as tf
 
 from imdbtune.bigrams import bigram_ids
+from imdbtune.cells import CELLS
 from imdbtune.pooling import pool
 
 Tensor = Any
@@ -186,116 +187,128 @@ class Pooled:
         return tf.where(step.live, d_total + share, 0.0)
 
 
+def _write(buffer: Tensor, t: Tensor, value: Tensor) -> Tensor:
+    return tf.tensor_scatter_nd_update(buffer, [[t]], value[None])
+
+
+def _buffer(length: Tensor, batch: Tensor, features: int) -> Tensor:
+    return tf.zeros((length, batch, features))
+
+
 def scan(
-    step: Step,
+    stack: StackedCells,
     inputs: Words | Features,
     walk: Walk,
-    weights: Sequence[Tensor],
-    zeros: Sequence[Tensor],
-    output: int,
     readout: Last | Whole | Pooled,
 ) -> Results:
-    """Run ``step`` over time, from states ``zeros``, each (batch, units).
-
-    Args:
-        step: ``step(x, states, weights) -> states`` for one time step.
-        inputs: where ``x`` comes from.
-        walk: the order of the time steps, and the mask; a masked row keeps its states.
-        weights: every tensor that ``step`` uses and that is to get a gradient.
-        zeros: the states at the start.
-        output: which of the states is the output.
-        readout: what is made of the outputs.
-
-    Returns:
-        What ``readout`` gives.
-    """
+    length, batch = tf.unstack(tf.shape(walk.mask))
+    zeros = tuple(tf.zeros((batch, size)) for size in stack.state_sizes)
+    output = stack.output
 
     @tf.custom_gradient
     def run(source: Tensor, *weights: Tensor) -> Any:
-        def forward(t: Tensor, states: Any, kept: Any, read: Any) -> Any:
-            live = walk.live(t)
-            new = step(inputs.read(source, t), states, weights)
-            states = tuple(tf.where(live, a, b) for a, b in zip(new, states, strict=True))
-            kept = tuple(
-                tf.tensor_scatter_nd_update(buffer, [[t]], state[None])
-                for buffer, state in zip(kept, states, strict=True)
-            )
-            return t + walk.by, states, kept, readout.add(read, t, states[output], live)
+        packed = stack.pack(weights)
 
-        length = tf.shape(walk.mask)[0]
-        empty = tuple(tf.zeros((length, *tf.unstack(tf.shape(z))), z.dtype) for z in zeros)
-        start = (walk.begin, tuple(zeros), empty, readout.begin(zeros[output], length))
-        _, _, kept, results = tf.while_loop(lambda t, *_: walk.goes_on(t), forward, start)
+        def forward(t: Tensor, states: Any, buffers: Any, read: Any) -> Any:
+            live = walk.live(t)
+            new, kept = stack.forward(packed, inputs.read(source, t), states)
+            states = tuple(tf.where(live, a, b) for a, b in zip(new, states, strict=True))
+            buffers = tuple(
+                _write(buffer, t, a) for buffer, a in zip(buffers, (*states, *kept), strict=True)
+            )
+            return t + walk.by, states, buffers, readout.add(read, t, states[output], live)
+
+        buffers = tuple(_buffer(length, batch, n) for n in (*stack.state_sizes, *stack.kept_sizes))
+        start = (walk.begin, zeros, buffers, readout.begin(zeros[output], length))
+        _, _, buffers, results = tf.while_loop(lambda t, *_: walk.goes_on(t), forward, start)
 
         def gradient(*upstream: Tensor, variables: Any = None) -> Any:
-            def backward(t: Tensor, d_states: Any, d_source: Tensor, d_weights: Any) -> Any:
+            def backward(t: Tensor, d_states: Any, d_source: Tensor, d_packed: Any) -> Any:
                 live = walk.live(t)
                 is_first = tf.equal(t, walk.begin)
                 before = tf.where(is_first, t, t - walk.by)
                 states = [
-                    tf.where(is_first, zero, tf.gather(buffer, before))
-                    for buffer, zero in zip(kept, zeros, strict=True)
+                    tf.where(is_first, 0.0, tf.gather(buffer, before))
+                    for buffer in buffers[: len(zeros)]
                 ]
-                x = inputs.read(source, t)
-                into = [x, *states, *weights]
-                with tf.GradientTape() as tape:
-                    tape.watch(into)
-                    new = step(x, states, weights)
-                visited = Visited(t, live, tf.gather(kept[output], t), tf.equal(t, walk.end))
+                now = [tf.gather(buffer, t) for buffer in buffers]
+                visited = Visited(t, live, now[output], tf.equal(t, walk.end))
                 d_states = list(d_states)
                 d_states[output] += readout.gradient(upstream, results, visited)
                 d_new = [tf.where(live, d, 0.0) for d in d_states]
-                d_into = tape.gradient(new, into, d_new, unconnected_gradients="zero")
+                x = inputs.read(source, t)
+                dx, d_through, d_step = stack.backward(
+                    packed, x, states, now[: len(zeros)], now[len(zeros) :], d_new
+                )
                 d_states = tuple(
                     through + tf.where(live, 0.0, past)
-                    for through, past in zip(d_into[1 : 1 + len(zeros)], d_states, strict=True)
+                    for through, past in zip(d_through, d_states, strict=True)
                 )
-                d_weights = tuple(
-                    total + d for total, d in zip(d_weights, d_into[1 + len(zeros) :], strict=True)
-                )
-                return t - walk.by, d_states, inputs.add(d_source, t, d_into[0]), d_weights
+                d_packed = tuple(total + d for total, d in zip(d_packed, d_step, strict=True))
+                return t - walk.by, d_states, inputs.add(d_source, t, dx), d_packed
 
-            nothing = tuple(tf.zeros_like(w) for w in weights)
-            start = (walk.end, tuple(zeros), tf.zeros_like(source), nothing)
-            _, _, d_source, d_weights = tf.while_loop(
+            nothing = tuple(tf.zeros_like(w) for w in packed)
+            start = (walk.end, zeros, tf.zeros_like(source), nothing)
+            _, _, d_source, d_packed = tf.while_loop(
                 lambda t, *_: walk.goes_back(t), backward, start
             )
-            return (d_source, *d_weights)
+            return (d_source, *stack.unpack(d_packed))
 
         return results, gradient
 
-    return tuple(run(inputs.source, *weights))
+    return tuple(run(inputs.source, *stack.weights()))
 
 
 class StackedCells:
     """Keras cells on top of each other as one ``step`` over a flat list of states and weights."""
 
     def __init__(self, cells: Sequence[Any]) -> None:
-        self.cells = list(cells)
-        sizes = [tf.nest.flatten(cell.state_size) for cell in self.cells]
-        self.state_sizes = [size for cell_sizes in sizes for size in cell_sizes]
-        self._states = [len(cell_sizes) for cell_sizes in sizes]
-        # A cell's first state is its output h; that of the last cell is the stack's output.
-        self.output = len(self.state_sizes) - self._states[-1]
+        self.keras = list(cells)
+        self.cells = [CELLS[type(c).__name__](c.kernel.shape[0]) for c in cells]
+        self.state_sizes = [c.units for c, own in zip(cells, self.cells) for _ in range(own.states)]
+        self.kept_sizes = [n * c.units for c, own in zip(cells, self.cells) for n in own.kept]
+        self.output = len(self.state_sizes) - self.cells[-1].states
 
     def weights(self) -> list[Tensor]:
         """The cells' weights as tensors, in order."""
-        return [tf.convert_to_tensor(v.value) for c in self.cells for v in c.trainable_variables]
+        return [tf.convert_to_tensor(v.value) for c in self.keras for v in c.trainable_variables]
 
-    def zeros(self, batch: Tensor) -> list[Tensor]:
-        """The states at the start."""
-        return [tf.zeros((batch, size)) for size in self.state_sizes]
+    def pack(self, weights):
+        weights = list(weights)
+        packed = [c.pack([weights.pop(0) for _ in range(3)]) for c in self.cells]
+        self.counts = [len(p) for p in packed]
+        return tuple(w for p in packed for w in p)
 
-    def step(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-        """One time step through all cells: the new states."""
-        states, weights, new = list(states), list(weights), []
-        for cell, count in zip(self.cells, self._states, strict=True):
-            own = [weights.pop(0) for _ in cell.trainable_variables]
-            fixed = [v.value for v in cell.non_trainable_variables]
-            mine = [states.pop(0) for _ in range(count)]
-            (x, after), _ = cell.stateless_call(own, fixed, x, mine)
-            new += tf.nest.flatten(after)
-        return new
+    def unpack(self, d):
+        d = list(d)
+        return [w for c, n in zip(self.cells, self.counts) for w in c.unpack([d.pop(0) for _ in range(n)])]
+
+    def forward(self, weights, x, states):
+        weights, states, new, kept = list(weights), list(states), [], []
+        for cell, n in zip(self.cells, self.counts):
+            after, k = cell.forward([weights.pop(0) for _ in range(n)], x, [states.pop(0) for _ in range(cell.states)])
+            x = after[0]
+            new += after
+            kept += k
+        return new, kept
+
+    def backward(self, weights, x, states, new, kept, d_new):
+        weights, states, new, kept, d_new = map(list, (weights, states, new, kept, d_new))
+        take = lambda l, n: [l.pop(0) for _ in range(n)]
+        per = []
+        for cell, n in zip(self.cells, self.counts):
+            own = (take(weights, n), x, take(states, cell.states), take(new, cell.states), take(kept, len(cell.kept)), take(d_new, cell.states))
+            x = own[3][0]
+            per.append((cell, own))
+        d_states, d_weights = [], []
+        dx = None
+        for cell, own in reversed(per):
+            if dx is not None:
+                own[5][0] = own[5][0] + dx
+            dx, ds, dw = cell.backward(*own)
+            d_states = [*ds, *d_states]
+            d_weights = [*dw, *d_weights]
+        return dx, d_states, d_weights
 
 
 class Recurrence(keras.layers.Layer):
@@ -385,9 +398,7 @@ class Recurrence(keras.layers.Layer):
 def _run(
     cells: Sequence[Any], inputs: Words | Features, walk: Walk, readout: Last | Whole | Pooled
 ) -> Results:
-    stack = StackedCells(cells)
-    zeros = stack.zeros(tf.shape(walk.mask)[1])
-    return scan(stack.step, inputs, walk, stack.weights(), zeros, stack.output, readout)
+    return scan(StackedCells(cells), inputs, walk, readout)
 
 
 class DenseEmbedding(keras.layers.Embedding):
