@@ -1,16 +1,17 @@
-"""One time step of SimpleRNN, LSTM and GRU, and its gradient, as plain equations.
+"""The recurrent part of SimpleRNN, LSTM and GRU: one time step and its gradient, by hand.
 
-The weights are those of the Keras cells, with Keras's default activations, gates side by side in
-Keras's order. ``x`` is (batch, features), each state and output (batch, units).
-:mod:`imdbtune.reference` has the same forward passes in NumPy, beside the book's listings; the
-gradients are those of backpropagation through time (Werbos 1990) for one step: the chain rule,
-where s' = s(1 - s) for a sigmoid s and t' = 1 - t^2 for a tanh t.
+A step is given ``projected``, the input's share ``x·W + b`` of what goes into the gates, (batch,
+gates * units). Gates lie side by side in Keras's order, activations are Keras's defaults; the same
+forward passes, beside the book's listings, are in :mod:`imdbtune.reference`. The gradients are
+the chain rule for one step of backpropagation through time (Werbos 1990): a sigmoid s has the
+slope s(1 - s), a tanh t the slope 1 - t^2. ``d_a`` is the gradient of the loss to ``a``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -18,122 +19,78 @@ Tensor = Any
 Tensors = tuple[Tensor, ...]
 
 
-class Cell(Protocol):
-    """What one layer does in one time step.
+def sigmoid(x: Tensor) -> Tensor:
+    """By its definition: XLA has it vectorised, as it has the exponential function."""
+    return 1.0 / (1.0 + tf.exp(-x))
 
-    ``forward`` also gives what ``backward`` is to be given again, beside inputs and states.
-    """
 
-    states: int
-    kept: Sequence[int]
-
-    def pack(self, weights: Sequence[Tensor]) -> Tensors: ...
-
-    def unpack(self, d_weights: Sequence[Tensor]) -> list[Tensor]: ...
-
-    def forward(
-        self, weights: Sequence[Tensor], x: Tensor, states: Sequence[Tensor]
-    ) -> tuple[Tensors, Tensors]: ...
-
-    def backward(
-        self,
-        weights: Sequence[Tensor],
-        x: Tensor,
-        states: Sequence[Tensor],
-        new: Sequence[Tensor],
-        kept: Sequence[Tensor],
-        d_new: Sequence[Tensor],
-    ) -> tuple[Tensor, Tensors, Tensors]: ...
+def tanh(x: Tensor) -> Tensor:
+    """As a sigmoid, for the same reason; exact to 1e-7."""
+    return 2.0 / (1.0 + tf.exp(-2.0 * x)) - 1.0
 
 
 class SimpleRNN:
-    states, kept = 1, ()
+    """``h' = tanh(p + h·R)``; Listing 6.21."""
 
-    def __init__(self, features):
-        self.features = features
+    states = 1
+    kept = 0
 
-    def pack(self, weights):
-        w, r, b = weights
-        return tf.concat([w, r], 0), b
+    def forward(self, weights, projected, states):
+        (r,) = weights
+        return (tanh(projected + tf.matmul(states[0], r)),), ()
 
-    def unpack(self, d):
-        return [d[0][: self.features], d[0][self.features :], d[1]]
-
-    def forward(self, weights, x, states):
-        wr, b = weights
-        return (tf.tanh(tf.matmul(tf.concat([x, states[0]], 1), wr) + b),), ()
-
-    def backward(self, weights, x, states, new, kept, d_new):
-        wr, _ = weights
-        dz = d_new[0] * (1.0 - new[0] * new[0])
-        dxh = tf.matmul(dz, wr, transpose_b=True)
-        d_wr = tf.matmul(tf.concat([x, states[0]], 1), dz, transpose_a=True)
-        return dxh[:, : self.features], (dxh[:, self.features :],), (d_wr, tf.reduce_sum(dz, 0))
+    def backward(self, weights, states, new, kept, d_new):
+        (r,) = weights
+        d_sum = d_new[0] * (1.0 - new[0] * new[0])
+        return d_sum, (tf.matmul(d_sum, r, transpose_b=True),), (tf.matmul(states[0], d_sum, transpose_a=True),)
 
 
 class LSTM:
-    states, kept = 2, (4,)
+    states = 2
+    kept = 4
 
-    def __init__(self, features):
-        self.features = features
-
-    pack, unpack = SimpleRNN.pack, SimpleRNN.unpack
-
-    def forward(self, weights, x, states):
-        wr, b = weights
+    def forward(self, weights, projected, states):
+        (r,) = weights
         h, c = states
-        z = tf.matmul(tf.concat([x, h], 1), wr) + b
+        sums = projected + tf.matmul(h, r)
         u = c.shape[-1]
-        i_f, g, o = tf.sigmoid(z[:, : 2 * u]), tf.tanh(z[:, 2 * u : 3 * u]), tf.sigmoid(z[:, 3 * u :])
-        i, f = i_f[:, :u], i_f[:, u:]
+        col = tf.concat([tf.ones(2 * u), tf.fill([u], 2.0), tf.ones(u)], 0)
+        off = tf.concat([tf.zeros(2 * u), tf.fill([u], 1.0), tf.zeros(u)], 0)
+        gates = col / (1.0 + tf.exp(-col * sums)) - off
+        i, f, g, o = tf.split(gates, 4, 1)
         c = f * c + i * g
-        return (o * tf.tanh(c), c), (tf.concat([i_f, g, o], 1),)
+        return (o * tanh(c), c), (gates,)
 
-    def backward(self, weights, x, states, new, kept, d_new):
-        wr, _ = weights
+    def backward(self, weights, states, new, kept, d_new):
+        (r,) = weights
         i, f, g, o = tf.split(kept[0], 4, 1)
         h, c = states
-        t = tf.tanh(new[1])
+        t = tanh(new[1])
         dh, dc = d_new
         dc = dc + dh * o * (1.0 - t * t)
         dz = tf.concat(
             [dc * g * i * (1.0 - i), dc * c * f * (1.0 - f), dc * i * (1.0 - g * g), dh * t * o * (1.0 - o)],
             1,
         )
-        dxh = tf.matmul(dz, wr, transpose_b=True)
-        d_wr = tf.matmul(tf.concat([x, h], 1), dz, transpose_a=True)
-        return (
-            dxh[:, : self.features],
-            (dxh[:, self.features :], dc * f),
-            (d_wr, tf.reduce_sum(dz, 0)),
-        )
+        return dz, (tf.matmul(dz, r, transpose_b=True), dc * f), (tf.matmul(h, dz, transpose_a=True),)
 
 
 class GRU:
-    states, kept = 1, (4,)
+    states = 1
+    kept = 4
 
-    def __init__(self, features):
-        self.features = features
-
-    def pack(self, weights):
-        return tuple(weights)
-
-    def unpack(self, d):
-        return list(d)
-
-    def forward(self, weights, x, states):
-        w, r, b = weights
+    def forward(self, weights, projected, states):
+        r, b = weights
         h = states[0]
         u = h.shape[-1]
-        xz = tf.matmul(x, w) + b[0]
-        hz = tf.matmul(h, r) + b[1]
-        zr = tf.sigmoid(xz[:, : 2 * u] + hz[:, : 2 * u])
+        hz = tf.matmul(h, r) + b
+        zr = sigmoid(projected[:, : 2 * u] + hz[:, : 2 * u])
         z = zr[:, :u]
-        k = tf.tanh(xz[:, 2 * u :] + zr[:, u:] * hz[:, 2 * u :])
+        k = tanh(projected[:, 2 * u :] + zr[:, u:] * hz[:, 2 * u :])
         return (z * h + (1.0 - z) * k,), (tf.concat([zr, k, hz[:, 2 * u :]], 1),)
 
-    def backward(self, weights, x, states, new, kept, d_new):
-        w, rk, _ = weights
+    def backward(self, weights, states, new, kept, d_new):
+        rk, _ = weights
         z, r, k, hk = tf.split(kept[0], 4, 1)
         h, dh = states[0], d_new[0]
         dz = dh * (h - k) * z * (1.0 - z)
@@ -141,11 +98,8 @@ class GRU:
         dr = dk * hk * r * (1.0 - r)
         dxz = tf.concat([dz, dr, dk], 1)
         dhz = tf.concat([dz, dr, dk * r], 1)
-        dx = tf.matmul(dxz, w, transpose_b=True)
         dhp = tf.matmul(dhz, rk, transpose_b=True) + dh * z
-        dw = tf.matmul(x, dxz, transpose_a=True)
-        drk = tf.matmul(h, dhz, transpose_a=True)
-        return dx, (dhp,), (dw, drk, tf.stack([tf.reduce_sum(dxz, 0), tf.reduce_sum(dhz, 0)]))
+        return dxz, (dhp,), (tf.matmul(h, dhz, transpose_a=True), tf.reduce_sum(dhz, 0))
 
 
 CELLS = {"SimpleRNNCell": SimpleRNN, "LSTMCell": LSTM, "GRUCell": GRU}

@@ -82,7 +82,7 @@ class Features:
 class Walk:
     """Which time steps a loop visits: from ``first`` to the last one, or the other way round.
 
-    ``mask`` is (time, batch); every column before ``first`` is padding in all rows.
+    ``mask`` is (time, batch), 1 or 0; every column before ``first`` is padding in all rows.
     """
 
     mask: Tensor
@@ -111,15 +111,18 @@ class Walk:
         """Which rows have a word at ``t``, (batch, 1)."""
         return tf.gather(self.mask, t)[:, None]
 
+    def before(self, t):
+        return t + 1 if self.backwards else t
+
+    def after(self, t):
+        return t if self.backwards else t + 1
+
 
 @dataclass(frozen=True)
 class Visited:
-    """A time step on the way back: which rows are words, what came out, if it was the last one."""
-
     t: Tensor
     live: Tensor
     output: Tensor
-    is_end: Tensor
 
 
 @dataclass(frozen=True)
@@ -127,16 +130,16 @@ class Last:
     """Reads out the last output, (batch, units)."""
 
     def begin(self, zero: Tensor, length: Tensor) -> Results:
-        """What is known before the first step."""
         return (zero,)
 
     def add(self, so_far: Results, t: Tensor, output: Tensor, live: Tensor) -> Results:
-        """What is known after step ``t``; where not ``live`` (batch, 1) it is the old output."""
         return (output,)
 
-    def gradient(self, upstream: Results, results: Results, step: Visited) -> Tensor:
-        """What a loss over the results asks of the output of one step, seen directly."""
-        return tf.where(step.is_end, upstream[0], 0.0)
+    def at_end(self, upstream, zero):
+        return upstream[0]
+
+    def gradient(self, d, upstream: Results, results: Results, step: Visited) -> Tensor:
+        return d
 
 
 @dataclass(frozen=True)
@@ -151,9 +154,12 @@ class Whole:
         """See :class:`Last`."""
         return (tf.tensor_scatter_nd_update(so_far[0], [[t]], output[None]),)
 
-    def gradient(self, upstream: Results, results: Results, step: Visited) -> Tensor:
+    def at_end(self, upstream, zero):
+        return zero
+
+    def gradient(self, d, upstream: Results, results: Results, step: Visited) -> Tensor:
         """See :class:`Last`."""
-        return tf.gather(upstream[0], step.t)
+        return d + tf.gather(upstream[0], step.t)
 
 
 @dataclass(frozen=True)
@@ -171,20 +177,24 @@ class Pooled:
     def add(self, so_far: Results, t: Tensor, output: Tensor, live: Tensor) -> Results:
         """See :class:`Last`."""
         largest, times, total = so_far
-        higher = tf.logical_and(live, output > largest)
-        equal = tf.cast(tf.logical_and(live, tf.equal(output, largest)), output.dtype)
+        lives = live > 0.5
+        higher = tf.logical_and(lives, output > largest)
+        equal = tf.cast(tf.logical_and(lives, tf.equal(output, largest)), output.dtype)
         return (
             tf.where(higher, output, largest),
             tf.where(higher, 1.0, times + equal),
-            total + tf.where(live, output, 0.0),
+            total + live * output,
         )
 
-    def gradient(self, upstream: Results, results: Results, step: Visited) -> Tensor:
+    def at_end(self, upstream, zero):
+        return zero
+
+    def gradient(self, d, upstream: Results, results: Results, step: Visited) -> Tensor:
         """See :class:`Last`."""
         largest, times, _ = results
         d_largest, _, d_total = upstream
         share = tf.where(tf.equal(step.output, largest), d_largest / times, 0.0)
-        return tf.where(step.live, d_total + share, 0.0)
+        return d + step.live * (d_total + share)
 
 
 def _write(buffer: Tensor, t: Tensor, value: Tensor) -> Tensor:
@@ -207,107 +217,124 @@ def scan(
 
     @tf.custom_gradient
     def run(source: Tensor, *weights: Tensor) -> Any:
-        packed = stack.pack(weights)
-
-        def forward(t: Tensor, states: Any, buffers: Any, read: Any) -> Any:
+        def forward(t: Tensor, states: Any, states_kept: Any, gates_kept: Any, read: Any) -> Any:
             live = walk.live(t)
-            new, kept = stack.forward(packed, inputs.read(source, t), states)
-            states = tuple(tf.where(live, a, b) for a, b in zip(new, states, strict=True))
-            buffers = tuple(
-                _write(buffer, t, a) for buffer, a in zip(buffers, (*states, *kept), strict=True)
+            dead = 1.0 - live
+            new, gates = stack.forward(weights, inputs.read(source, t), states)
+            states = tuple(live * a + dead * b for a, b in zip(new, states, strict=True))
+            states_kept = tuple(
+                _write(buffer, walk.after(t), a) for buffer, a in zip(states_kept, states, strict=True)
             )
-            return t + walk.by, states, buffers, readout.add(read, t, states[output], live)
+            gates_kept = tuple(
+                _write(buffer, t, a) for buffer, a in zip(gates_kept, gates, strict=True)
+            )
+            return t + walk.by, states, states_kept, gates_kept, readout.add(read, t, states[output], live)
 
-        buffers = tuple(_buffer(length, batch, n) for n in (*stack.state_sizes, *stack.kept_sizes))
-        start = (walk.begin, zeros, buffers, readout.begin(zeros[output], length))
-        _, _, buffers, results = tf.while_loop(lambda t, *_: walk.goes_on(t), forward, start)
+        start = (
+            walk.begin,
+            zeros,
+            tuple(_buffer(length + 1, batch, n) for n in stack.state_sizes),
+            tuple(_buffer(length, batch, n) for n in stack.kept_sizes),
+            readout.begin(zeros[output], length),
+        )
+        _, _, states_kept, gates_kept, results = tf.while_loop(
+            lambda t, *_: walk.goes_on(t), forward, start
+        )
 
         def gradient(*upstream: Tensor, variables: Any = None) -> Any:
-            def backward(t: Tensor, d_states: Any, d_source: Tensor, d_packed: Any) -> Any:
+            def backward(t: Tensor, d_states: Any, d_source: Tensor, d_weights: Any) -> Any:
                 live = walk.live(t)
-                is_first = tf.equal(t, walk.begin)
-                before = tf.where(is_first, t, t - walk.by)
-                states = [
-                    tf.where(is_first, 0.0, tf.gather(buffer, before))
-                    for buffer in buffers[: len(zeros)]
-                ]
-                now = [tf.gather(buffer, t) for buffer in buffers]
-                visited = Visited(t, live, now[output], tf.equal(t, walk.end))
+                states = [tf.gather(buffer, walk.before(t)) for buffer in states_kept]
+                new = [tf.gather(buffer, walk.after(t)) for buffer in states_kept]
+                gates = [tf.gather(buffer, t) for buffer in gates_kept]
+                visited = Visited(t, live, new[output])
                 d_states = list(d_states)
-                d_states[output] += readout.gradient(upstream, results, visited)
-                d_new = [tf.where(live, d, 0.0) for d in d_states]
+                d_states[output] = readout.gradient(d_states[output], upstream, results, visited)
+                d_new = [live * d for d in d_states]
                 x = inputs.read(source, t)
-                dx, d_through, d_step = stack.backward(
-                    packed, x, states, now[: len(zeros)], now[len(zeros) :], d_new
-                )
+                dx, d_through, d_step = stack.backward(weights, x, states, new, gates, d_new)
                 d_states = tuple(
-                    through + tf.where(live, 0.0, past)
+                    through + (1.0 - live) * past
                     for through, past in zip(d_through, d_states, strict=True)
                 )
-                d_packed = tuple(total + d for total, d in zip(d_packed, d_step, strict=True))
-                return t - walk.by, d_states, inputs.add(d_source, t, dx), d_packed
+                d_weights = tuple(total + d for total, d in zip(d_weights, d_step, strict=True))
+                return t - walk.by, d_states, inputs.add(d_source, t, dx), d_weights
 
-            nothing = tuple(tf.zeros_like(w) for w in packed)
-            start = (walk.end, zeros, tf.zeros_like(source), nothing)
-            _, _, d_source, d_packed = tf.while_loop(
+            at_end = list(zeros)
+            at_end[output] = readout.at_end(upstream, zeros[output])
+            start = (
+                walk.end,
+                tuple(at_end),
+                tf.zeros_like(source),
+                tuple(tf.zeros_like(w) for w in weights),
+            )
+            _, _, d_source, d_weights = tf.while_loop(
                 lambda t, *_: walk.goes_back(t), backward, start
             )
-            return (d_source, *stack.unpack(d_packed))
+            return (d_source, *d_weights)
 
         return results, gradient
 
     return tuple(run(inputs.source, *stack.weights()))
 
 
+def _write(buffer: Tensor, t: Tensor, value: Tensor) -> Tensor:
+    return tf.tensor_scatter_nd_update(buffer, [[t]], value[None])
+
+
+def _buffer(length: Tensor, batch: Tensor, features: int) -> Tensor:
+    return tf.zeros((length, batch, features))
+
+
 class StackedCells:
-    """Keras cells on top of each other as one ``step`` over a flat list of states and weights."""
+    """Cells on top of each other, each with its projection."""
 
     def __init__(self, cells: Sequence[Any]) -> None:
         self.keras = list(cells)
-        self.cells = [CELLS[type(c).__name__](c.kernel.shape[0]) for c in cells]
+        self.cells = [CELLS[type(c).__name__]() for c in cells]
         self.state_sizes = [c.units for c, own in zip(cells, self.cells) for _ in range(own.states)]
-        self.kept_sizes = [n * c.units for c, own in zip(cells, self.cells) for n in own.kept]
+        self.kept_sizes = [own.kept * c.units for c, own in zip(cells, self.cells) if own.kept]
         self.output = len(self.state_sizes) - self.cells[-1].states
 
     def weights(self) -> list[Tensor]:
         """The cells' weights as tensors, in order."""
         return [tf.convert_to_tensor(v.value) for c in self.keras for v in c.trainable_variables]
 
-    def pack(self, weights):
-        weights = list(weights)
-        packed = [c.pack([weights.pop(0) for _ in range(3)]) for c in self.cells]
-        self.counts = [len(p) for p in packed]
-        return tuple(w for p in packed for w in p)
-
-    def unpack(self, d):
-        d = list(d)
-        return [w for c, n in zip(self.cells, self.counts) for w in c.unpack([d.pop(0) for _ in range(n)])]
-
     def forward(self, weights, x, states):
-        weights, states, new, kept = list(weights), list(states), [], []
-        for cell, n in zip(self.cells, self.counts):
-            after, k = cell.forward([weights.pop(0) for _ in range(n)], x, [states.pop(0) for _ in range(cell.states)])
+        new, kept = [], []
+        states = list(states)
+        for n, cell in enumerate(self.cells):
+            w, r, b = weights[3 * n : 3 * n + 3]
+            rec = (r, b[1]) if len(b.shape) == 2 else (r,)
+            bias = b[0] if len(b.shape) == 2 else b
+            after, k = cell.forward(rec, tf.matmul(x, w) + bias, [states.pop(0) for _ in range(cell.states)])
             x = after[0]
             new += after
             kept += k
         return new, kept
 
     def backward(self, weights, x, states, new, kept, d_new):
-        weights, states, new, kept, d_new = map(list, (weights, states, new, kept, d_new))
+        states, new, kept, d_new = map(list, (states, new, kept, d_new))
         take = lambda l, n: [l.pop(0) for _ in range(n)]
         per = []
-        for cell, n in zip(self.cells, self.counts):
-            own = (take(weights, n), x, take(states, cell.states), take(new, cell.states), take(kept, len(cell.kept)), take(d_new, cell.states))
+        for n, cell in enumerate(self.cells):
+            own = [weights[3 * n : 3 * n + 3], x, take(states, cell.states), take(new, cell.states), take(kept, bool(cell.kept)), take(d_new, cell.states)]
             x = own[3][0]
             per.append((cell, own))
         d_states, d_weights = [], []
         dx = None
-        for cell, own in reversed(per):
+        for cell, ((w, r, b), x, st, nw, kp, dn) in reversed(per):
             if dx is not None:
-                own[5][0] = own[5][0] + dx
-            dx, ds, dw = cell.backward(*own)
+                dn[0] = dn[0] + dx
+            rec = (r, b[1]) if len(b.shape) == 2 else (r,)
+            dp, ds, dr = cell.backward(rec, st, nw, kp, dn)
+            dx = tf.matmul(dp, w, transpose_b=True)
+            dw = tf.matmul(x, dp, transpose_a=True)
+            db = tf.reduce_sum(dp, 0)
+            if len(b.shape) == 2:
+                db = tf.stack([db, dr[1]])
             d_states = [*ds, *d_states]
-            d_weights = [*dw, *d_weights]
+            d_weights = [dw, dr[0], db, *d_weights]
         return dx, d_states, d_weights
 
 
@@ -360,7 +387,7 @@ class Recurrence(keras.layers.Layer):
         mask = tf.not_equal(by_time, 0)
         used = tf.cast(tf.reduce_any(mask, axis=1), tf.int32)
         walks = [
-            Walk(mask, tf.argmax(used, output_type=tf.int32), backwards=way == 1)
+            Walk(tf.cast(mask, tf.float32), tf.argmax(used, output_type=tf.int32), backwards=way == 1)
             for way in range(self.ways)
         ]
         inputs = self._inputs(ids, by_time, training)
