@@ -47,25 +47,22 @@ class SimpleRNN:
 
 class LSTM:
     states = 2
-    kept = 4
+    kept = 5
 
     def forward(self, weights, projected, states):
         (r,) = weights
         h, c = states
         sums = projected + tf.matmul(h, r)
-        u = c.shape[-1]
-        col = tf.concat([tf.ones(2 * u), tf.fill([u], 2.0), tf.ones(u)], 0)
-        off = tf.concat([tf.zeros(2 * u), tf.fill([u], 1.0), tf.zeros(u)], 0)
-        gates = col / (1.0 + tf.exp(-col * sums)) - off
-        i, f, g, o = tf.split(gates, 4, 1)
+        i, f, g, o = tf.split(sums, 4, 1)
+        i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
         c = f * c + i * g
-        return (o * tanh(c), c), (gates,)
+        t = tanh(c)
+        return (o * t, c), (i, f, g, o, t)
 
     def backward(self, weights, states, new, kept, d_new):
         (r,) = weights
-        i, f, g, o = tf.split(kept[0], 4, 1)
+        i, f, g, o, t = kept
         h, c = states
-        t = tanh(new[1])
         dh, dc = d_new
         dc = dc + dh * o * (1.0 - t * t)
         dz = tf.concat(
@@ -82,16 +79,15 @@ class GRU:
     def forward(self, weights, projected, states):
         r, b = weights
         h = states[0]
-        u = h.shape[-1]
-        hz = tf.matmul(h, r) + b
-        zr = sigmoid(projected[:, : 2 * u] + hz[:, : 2 * u])
-        z = zr[:, :u]
-        k = tanh(projected[:, 2 * u :] + zr[:, u:] * hz[:, 2 * u :])
-        return (z * h + (1.0 - z) * k,), (tf.concat([zr, k, hz[:, 2 * u :]], 1),)
+        hz, hr, hk = tf.split(tf.matmul(h, r) + b, 3, 1)
+        xz, xr, xk = tf.split(projected, 3, 1)
+        z, r = sigmoid(xz + hz), sigmoid(xr + hr)
+        k = tanh(xk + r * hk)
+        return (z * h + (1.0 - z) * k,), (z, r, k, hk)
 
     def backward(self, weights, states, new, kept, d_new):
         rk, _ = weights
-        z, r, k, hk = tf.split(kept[0], 4, 1)
+        z, r, k, hk = kept
         h, dh = states[0], d_new[0]
         dz = dh * (h - k) * z * (1.0 - z)
         dk = dh * (1.0 - z) * (1.0 - k * k)

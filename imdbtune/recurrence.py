@@ -197,14 +197,6 @@ class Pooled:
         return d + step.live * (d_total + share)
 
 
-def _write(buffer: Tensor, t: Tensor, value: Tensor) -> Tensor:
-    return tf.tensor_scatter_nd_update(buffer, [[t]], value[None])
-
-
-def _buffer(length: Tensor, batch: Tensor, features: int) -> Tensor:
-    return tf.zeros((length, batch, features))
-
-
 def scan(
     stack: StackedCells,
     inputs: Words | Features,
@@ -223,23 +215,25 @@ def scan(
             new, gates = stack.forward(weights, inputs.read(source, t), states)
             states = tuple(live * a + dead * b for a, b in zip(new, states, strict=True))
             states_kept = tuple(
-                _write(buffer, walk.after(t), a) for buffer, a in zip(states_kept, states, strict=True)
+                buffer.write(walk.after(t), a) for buffer, a in zip(states_kept, states, strict=True)
             )
             gates_kept = tuple(
-                _write(buffer, t, a) for buffer, a in zip(gates_kept, gates, strict=True)
+                buffer.write(t, a) for buffer, a in zip(gates_kept, gates, strict=True)
             )
             return t + walk.by, states, states_kept, gates_kept, readout.add(read, t, states[output], live)
 
         start = (
             walk.begin,
             zeros,
-            tuple(_buffer(length + 1, batch, n) for n in stack.state_sizes),
-            tuple(_buffer(length, batch, n) for n in stack.kept_sizes),
+            tuple(_buffer(length + 1, zero) for zero in zeros),
+            tuple(_buffer(length, zeros[n]) for n in stack.kept_like),
             readout.begin(zeros[output], length),
         )
         _, _, states_kept, gates_kept, results = tf.while_loop(
             lambda t, *_: walk.goes_on(t), forward, start
         )
+        states_kept = [b.stack() for b in states_kept]
+        gates_kept = [b.stack() for b in gates_kept]
 
         def gradient(*upstream: Tensor, variables: Any = None) -> Any:
             def backward(t: Tensor, d_states: Any, d_source: Tensor, d_weights: Any) -> Any:
@@ -278,12 +272,8 @@ def scan(
     return tuple(run(inputs.source, *stack.weights()))
 
 
-def _write(buffer: Tensor, t: Tensor, value: Tensor) -> Tensor:
-    return tf.tensor_scatter_nd_update(buffer, [[t]], value[None])
-
-
-def _buffer(length: Tensor, batch: Tensor, features: int) -> Tensor:
-    return tf.zeros((length, batch, features))
+def _buffer(length: Tensor, like: Tensor) -> tf.TensorArray:
+    return tf.TensorArray(like.dtype, length, element_shape=like.shape)
 
 
 class StackedCells:
@@ -293,7 +283,8 @@ class StackedCells:
         self.keras = list(cells)
         self.cells = [CELLS[type(c).__name__]() for c in cells]
         self.state_sizes = [c.units for c, own in zip(cells, self.cells) for _ in range(own.states)]
-        self.kept_sizes = [own.kept * c.units for c, own in zip(cells, self.cells) if own.kept]
+        firsts = [sum(c.states for c in self.cells[:n]) for n in range(len(cells))]
+        self.kept_like = [first for first, own in zip(firsts, self.cells) for _ in range(own.kept)]
         self.output = len(self.state_sizes) - self.cells[-1].states
 
     def weights(self) -> list[Tensor]:
@@ -318,7 +309,7 @@ class StackedCells:
         take = lambda l, n: [l.pop(0) for _ in range(n)]
         per = []
         for n, cell in enumerate(self.cells):
-            own = [weights[3 * n : 3 * n + 3], x, take(states, cell.states), take(new, cell.states), take(kept, bool(cell.kept)), take(d_new, cell.states)]
+            own = [weights[3 * n : 3 * n + 3], x, take(states, cell.states), take(new, cell.states), take(kept, cell.kept), take(d_new, cell.states)]
             x = own[3][0]
             per.append((cell, own))
         d_states, d_weights = [], []
