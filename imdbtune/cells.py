@@ -1,17 +1,19 @@
 """The recurrent part of SimpleRNN, LSTM and GRU: one time step and its gradient, by hand.
 
-A step is given ``projected``, the input's share ``x·W + b`` of what goes into the gates, (batch,
+A step is given ``projected``, what the input ``x`` contributes to the gates: ``x·W + b``, (batch,
 gates * units). Gates lie side by side in Keras's order, activations are Keras's defaults; the same
 forward passes, beside the book's listings, are in :mod:`imdbtune.reference`. The gradients are
 the chain rule for one step of backpropagation through time (Werbos 1990): a sigmoid s has the
 slope s(1 - s), a tanh t the slope 1 - t^2. ``d_a`` is the gradient of the loss to ``a``.
+
+Each gate is a tensor of its own. XLA makes one vectorised loop of the formula of each, as long as
+it reads no more than one slice of any other tensor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -19,83 +21,153 @@ Tensor = Any
 Tensors = tuple[Tensor, ...]
 
 
-def sigmoid(x: Tensor) -> Tensor:
-    """By its definition: XLA has it vectorised, as it has the exponential function."""
-    return 1.0 / (1.0 + tf.exp(-x))
+class Cell(Protocol):
+    """One layer's step. States and gates are (batch, units); the first state is the output."""
 
+    states: int  # how many
+    gates: int  # that ``forward`` hands over to ``backward``
 
-def tanh(x: Tensor) -> Tensor:
-    """As a sigmoid, for the same reason; exact to 1e-7."""
-    return 2.0 / (1.0 + tf.exp(-2.0 * x)) - 1.0
+    def split(self, bias: Tensor) -> tuple[Tensor, Tensors]:
+        """Keras's bias as that of the input's projection, and what of it is the state's."""
+
+    def forward(
+        self, projected: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+    ) -> tuple[Tensors, Tensors]:
+        """New states, and gates; ``weights`` are R and the state's part of the bias."""
+
+    def backward(
+        self,
+        d_new: Sequence[Tensor],
+        states: Sequence[Tensor],
+        new: Sequence[Tensor],
+        gates: Sequence[Tensor],
+        weights: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensors, Tensors]:
+        """Gradients to what ``forward`` was given, from those to the ``new`` states."""
 
 
 class SimpleRNN:
-    """``h' = tanh(p + h·R)``; Listing 6.21."""
+    """Listing 6.21: ``h' = tanh(p + h·R)``."""
 
-    states = 1
-    kept = 0
+    states, gates = 1, 0
 
-    def forward(self, weights, projected, states):
-        (r,) = weights
-        return (tanh(projected + tf.matmul(states[0], r)),), ()
+    def split(self, bias: Tensor) -> tuple[Tensor, Tensors]:
+        """See :class:`Cell`; all of it is the input's."""
+        return bias, ()
 
-    def backward(self, weights, states, new, kept, d_new):
-        (r,) = weights
+    def forward(
+        self, projected: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+    ) -> tuple[Tensors, Tensors]:
+        """See :class:`Cell`."""
+        return (tf.tanh(projected + tf.matmul(states[0], weights[0])),), ()
+
+    def backward(
+        self,
+        d_new: Sequence[Tensor],
+        states: Sequence[Tensor],
+        new: Sequence[Tensor],
+        gates: Sequence[Tensor],
+        weights: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensors, Tensors]:
+        """See :class:`Cell`."""
         d_sum = d_new[0] * (1.0 - new[0] * new[0])
-        return d_sum, (tf.matmul(d_sum, r, transpose_b=True),), (tf.matmul(states[0], d_sum, transpose_a=True),)
+        d_h, d_kernel = product_gradients(states[0], weights[0], d_sum)
+        return d_sum, (d_h,), (d_kernel,)
 
 
 class LSTM:
-    states = 2
-    kept = 5
+    """Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000.
 
-    def forward(self, weights, projected, states):
-        (r,) = weights
+    ::
+
+        i, f, o = sigmoid(p + h·R)    g = tanh(p + h·R)     each with its own columns of p and R
+        c' = f * c + i * g            h' = o * tanh(c')
+    """
+
+    states, gates = 2, 5
+
+    split = SimpleRNN.split
+
+    def forward(
+        self, projected: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+    ) -> tuple[Tensors, Tensors]:
+        """See :class:`Cell`."""
         h, c = states
-        sums = projected + tf.matmul(h, r)
-        i, f, g, o = tf.split(sums, 4, 1)
-        i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
+        i, f, g, o = tf.split(projected + tf.matmul(h, weights[0]), 4, axis=1)
+        i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
         c = f * c + i * g
-        t = tanh(c)
+        t = tf.tanh(c)
         return (o * t, c), (i, f, g, o, t)
 
-    def backward(self, weights, states, new, kept, d_new):
-        (r,) = weights
-        i, f, g, o, t = kept
-        h, c = states
-        dh, dc = d_new
-        dc = dc + dh * o * (1.0 - t * t)
-        dz = tf.concat(
-            [dc * g * i * (1.0 - i), dc * c * f * (1.0 - f), dc * i * (1.0 - g * g), dh * t * o * (1.0 - o)],
-            1,
-        )
-        return dz, (tf.matmul(dz, r, transpose_b=True), dc * f), (tf.matmul(h, dz, transpose_a=True),)
+    def backward(
+        self,
+        d_new: Sequence[Tensor],
+        states: Sequence[Tensor],
+        new: Sequence[Tensor],
+        gates: Sequence[Tensor],
+        weights: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensors, Tensors]:
+        """See :class:`Cell`."""
+        (d_h, d_c), (h, c), (i, f, g, o, t) = d_new, states, gates
+        d_c = d_c + d_h * o * (1.0 - t * t)
+        d_i = d_c * g * i * (1.0 - i)
+        d_f = d_c * c * f * (1.0 - f)
+        d_g = d_c * i * (1.0 - g * g)
+        d_o = d_h * t * o * (1.0 - o)
+        d_sum = tf.concat([d_i, d_f, d_g, d_o], axis=1)
+        d_h, d_kernel = product_gradients(h, weights[0], d_sum)
+        return d_sum, (d_h, d_c * f), (d_kernel,)
 
 
 class GRU:
-    states = 1
-    kept = 4
+    """Cho et al. 2014 as Keras has it (``reset_after=True``).
 
-    def forward(self, weights, projected, states):
-        r, b = weights
-        h = states[0]
-        hz, hr, hk = tf.split(tf.matmul(h, r) + b, 3, 1)
-        xz, xr, xk = tf.split(projected, 3, 1)
-        z, r = sigmoid(xz + hz), sigmoid(xr + hr)
-        k = tanh(xk + r * hk)
-        return (z * h + (1.0 - z) * k,), (z, r, k, hk)
+    ::
 
-    def backward(self, weights, states, new, kept, d_new):
-        rk, _ = weights
-        z, r, k, hk = kept
-        h, dh = states[0], d_new[0]
-        dz = dh * (h - k) * z * (1.0 - z)
-        dk = dh * (1.0 - z) * (1.0 - k * k)
-        dr = dk * hk * r * (1.0 - r)
-        dxz = tf.concat([dz, dr, dk], 1)
-        dhz = tf.concat([dz, dr, dk * r], 1)
-        dhp = tf.matmul(dhz, rk, transpose_b=True) + dh * z
-        return dxz, (dhp,), (tf.matmul(h, dhz, transpose_a=True), tf.reduce_sum(dhz, 0))
+        z, r = sigmoid(p + h·R + b)   s = h·R + b           each with its own columns of p, R and b
+        k = tanh(p + r * s)           h' = z * h + (1 - z) * k
+    """
+
+    states, gates = 1, 4
+
+    def split(self, bias: Tensor) -> tuple[Tensor, Tensors]:
+        """See :class:`Cell`; Keras has both in one tensor, (2, 3 * units)."""
+        return bias[0], (bias[1],)
+
+    def forward(
+        self, projected: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+    ) -> tuple[Tensors, Tensors]:
+        """See :class:`Cell`."""
+        (h,), (kernel, bias) = states, weights
+        z, r, s = tf.split(tf.matmul(h, kernel) + bias, 3, axis=1)
+        p_z, p_r, p_k = tf.split(projected, 3, axis=1)
+        z, r = tf.sigmoid(p_z + z), tf.sigmoid(p_r + r)
+        k = tf.tanh(p_k + r * s)
+        return (z * h + (1.0 - z) * k,), (z, r, k, s)
+
+    def backward(
+        self,
+        d_new: Sequence[Tensor],
+        states: Sequence[Tensor],
+        new: Sequence[Tensor],
+        gates: Sequence[Tensor],
+        weights: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensors, Tensors]:
+        """See :class:`Cell`."""
+        (d_h,), (h,), (z, r, k, s) = d_new, states, gates
+        d_z = d_h * (h - k) * z * (1.0 - z)
+        d_k = d_h * (1.0 - z) * (1.0 - k * k)
+        d_r = d_k * s * r * (1.0 - r)
+        d_sum = tf.concat([d_z, d_r, d_k * r], axis=1)
+        d_through, d_kernel = product_gradients(h, weights[0], d_sum)
+        d_projected = tf.concat([d_z, d_r, d_k], axis=1)
+        return d_projected, (d_through + d_h * z,), (d_kernel, tf.reduce_sum(d_sum, axis=0))
 
 
-CELLS = {"SimpleRNNCell": SimpleRNN, "LSTMCell": LSTM, "GRUCell": GRU}
+def product_gradients(x: Tensor, kernel: Tensor, d_product: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients to ``x`` and ``kernel`` from that to ``x·kernel``."""
+    d_x = tf.matmul(d_product, kernel, transpose_b=True)
+    return d_x, tf.matmul(x, d_product, transpose_a=True)
+
+
+CELLS: dict[str, Cell] = {"SimpleRNNCell": SimpleRNN(), "LSTMCell": LSTM(), "GRUCell": GRU()}
