@@ -87,101 +87,105 @@ def scan(layers: Sequence[Layer], inputs: Inputs, walk: Walk, readout: Readout) 
     Returns:
         What ``readout`` makes of the outputs of the last layer.
     """
+    cells = [layer.cell for layer in layers]
+    every_weight = [layer.weights for layer in layers]
     batch = tf.shape(walk.mask)[1]
     zeros = [tuple(tf.zeros((batch, a.units)) for _ in range(a.cell.states)) for a in layers]
-    every_weight = [layer.weights for layer in layers]
+    no_output = zeros[-1][0]
 
     @tf.custom_gradient
     def run(*flat: Tensor) -> Any:
         source, weights = tf.nest.pack_sequence_as((inputs.source, every_weight), flat)
         prepared = inputs.prepare(source, *weights[0][:2])
 
-        def forward(t: Tensor, states: Any, kept: Any, gates_kept: Any, read: Any) -> Any:
+        def forward(t: Tensor, states: Any, kept: Any, kept_gates: Any, read: Any) -> Any:
             live = walk.live(t)
-            x, after, gates = None, [], []
-            for layer, own, old in zip(layers, weights, states, strict=True):
-                kernel, bias, *recurrent = own
-                first = x is None
-                p = inputs.projected(prepared, t) if first else tf.matmul(x, kernel) + bias
-                new, made = layer.cell.forward(p, old, recurrent)
-                x = new[0]
-                after.append(_masked(live, new, old))
-                gates.append(made)
-            return (
-                t + walk.by,
-                after,
-                _write(kept, walk.after(t), after),
-                _write(gates_kept, t, gates),
-                readout.add(read, t, after[-1][0], live),
-            )
+            new, gates = _step(cells, inputs.projected(prepared, t), states, weights)
+            states = _map(lambda a, b: live * a + (1.0 - live) * b, new, states)
+            kept = _map(lambda k, value: k.write(walk.after(t), value), kept, states)
+            kept_gates = _map(lambda k, value: k.write(t, value), kept_gates, gates)
+            return t + walk.by, states, kept, kept_gates, readout.add(read, t, states[-1][0], live)
 
-        start = (
-            walk.begin,
-            zeros,
-            [tuple(_kept(walk.length + 1, z) for z in own) for own in zeros],
-            [
-                tuple(_kept(walk.length, own[0]) for _ in range(layer.cell.gates))
-                for layer, own in zip(layers, zeros, strict=True)
-            ],
-            readout.begin(zeros[-1][0], walk.length),
-        )
-        _, _, kept, gates_kept, results = tf.while_loop(
-            lambda t, *_: walk.goes_on(t), forward, start
-        )
-        kept, gates_kept = tf.nest.map_structure(lambda k: k.stack(), (kept, gates_kept))
+        places = [tuple(_places(walk.length + 1, z) for z in own) for own in zeros]
+        gates = [own[:1] * cell.gates for own, cell in zip(zeros, cells, strict=True)]
+        gate_places = _map(lambda z: _places(walk.length, z), gates)
+        begun = readout.begin(no_output, walk.length)
+        start = (walk.begin, zeros, places, gate_places, begun)
+        _, _, *kept, results = tf.while_loop(lambda t, *_: walk.goes_on(t), forward, start)
+        kept, kept_gates = _map(lambda k: k.stack(), kept)
 
         def gradient(*upstream: Tensor, variables: Any = None) -> Any:
             def backward(t: Tensor, d_states: Any, d_input: Any, d_weights: Any) -> Any:
                 live = walk.live(t)
-                states = tf.nest.map_structure(lambda k: tf.gather(k, walk.before(t)), kept)
-                new = tf.nest.map_structure(lambda k: tf.gather(k, walk.after(t)), kept)
-                gates = tf.nest.map_structure(lambda k: tf.gather(k, t), gates_kept)
-                d_x = readout.gradient(
-                    tf.zeros_like(zeros[-1][0]), upstream, results, Visited(t, live, new[-1][0])
+                old = _map(lambda k: tf.gather(k, walk.before(t)), kept)
+                new = _map(lambda k: tf.gather(k, walk.after(t)), kept)
+                gates = _map(lambda k: tf.gather(k, t), kept_gates)
+                d_output, *others = d_states[-1]
+                visited = Visited(t, live, new[-1][0])
+                d_output = readout.gradient(d_output, upstream, results, visited)
+                d_states = [*d_states[:-1], (d_output, *others)]
+                d_new = _map(lambda d: live * d, d_states)
+                d_projected, d_old, d_step = _step_back(cells, d_new, old, new, gates, weights)
+                d_states = _map(lambda a, b: a + (1.0 - live) * b, d_old, d_states)
+                d_weights = _map(tf.add, d_weights, d_step)
+                return (
+                    t - walk.by,
+                    d_states,
+                    inputs.add(prepared, d_input, t, d_projected),
+                    d_weights,
                 )
-                through, totals = [], []
-                for n in reversed(range(len(layers))):
-                    kernel, _, *recurrent = weights[n]
-                    d_new = list(d_states[n])
-                    d_new[0] += d_x
-                    d_projected, d_old, d_recurrent = layers[n].cell.backward(
-                        [live * d for d in d_new], states[n], new[n], gates[n], recurrent
-                    )
-                    through.insert(0, tuple(a + (1.0 - live) * b for a, b in zip(d_old, d_new, strict=True)))
-                    d_own = d_recurrent
-                    if n > 0:
-                        d_x, d_kernel = product_gradients(new[n - 1][0], kernel, d_projected)
-                        d_own = (d_kernel, tf.reduce_sum(d_projected, axis=0), *d_recurrent)
-                    totals.insert(0, tuple(a + b for a, b in zip(d_weights[n], d_own, strict=True)))
-                return t - walk.by, through, inputs.add(prepared, d_input, t, d_projected), totals
 
-            at_end = [list(own) for own in zeros]
-            at_end[-1][0] = readout.at_end(upstream, zeros[-1][0])
-            nothing = [tuple(tf.zeros_like(w) for w in own) for own in weights]
-            nothing[0] = nothing[0][2:]
-            start = (walk.end, [tuple(own) for own in at_end], inputs.nothing(prepared), nothing)
+            at_end = [*zeros[:-1], (readout.at_end(upstream, no_output), *zeros[-1][1:])]
+            nothing = _map(tf.zeros_like, [weights[0][2:], *weights[1:]])
+            start = (walk.end, at_end, inputs.nothing(prepared), nothing)
             _, _, d_input, d_weights = tf.while_loop(
                 lambda t, *_: walk.goes_back(t), backward, start
             )
-            d_source, *d_first = inputs.gradients(prepared, d_input)
-            d_weights[0] = (*d_first, *d_weights[0])
-            return tf.nest.flatten((d_source, d_weights))
+            d_source, *d_projection = inputs.gradients(prepared, d_input)
+            return tf.nest.flatten((d_source, d_projection, d_weights))
 
         return results, gradient
 
     return tuple(run(*tf.nest.flatten((inputs.source, every_weight))))
 
 
-def _masked(live: Tensor, new: Tensors, old: Tensors) -> Tensors:
-    return tuple(live * a + (1.0 - live) * b for a, b in zip(new, old, strict=True))
+def _step(cells: Sequence[Cell], projected: Tensor, states: Any, weights: Any) -> tuple[Any, Any]:
+    """One time step through all layers: for each its new states, and its gates."""
+    new: list[Tensors] = []
+    gates: list[Tensors] = []
+    for cell, old, (kernel, bias, *recurrent) in zip(cells, states, weights, strict=True):
+        if new:
+            projected = tf.matmul(new[-1][0], kernel) + bias
+        after, made = cell.forward(projected, old, recurrent)
+        new.append(after)
+        gates.append(made)
+    return new, gates
 
 
-def _kept(length: int, like: Tensor) -> tf.TensorArray:
+def _step_back(
+    cells: Sequence[Cell], d_new: Any, old: Any, new: Any, gates: Any, weights: Any
+) -> tuple[Tensor, Any, Any]:
+    """Its gradients to what it was given; of the first layer's weights only to the cell's own."""
+    d_old: list[Tensors] = []
+    d_weights: list[Tensors] = []
+    d_x = 0.0
+    for n in reversed(range(len(cells))):
+        kernel, _, *recurrent = weights[n]
+        d_output, *others = d_new[n]
+        d_projected, d_before, d_own = cells[n].backward(
+            (d_output + d_x, *others), old[n], new[n], gates[n], recurrent
+        )
+        if n > 0:
+            d_x, d_kernel = product_gradients(new[n - 1][0], kernel, d_projected)
+            d_own = (d_kernel, tf.reduce_sum(d_projected, axis=0), *d_own)
+        d_old.insert(0, d_before)
+        d_weights.insert(0, d_own)
+    return d_projected, d_old, d_weights
+
+
+def _places(length: int, like: Tensor) -> tf.TensorArray:
     return tf.TensorArray(like.dtype, length, element_shape=like.shape)
 
 
-def _write(kept: Any, t: Tensor, values: Any) -> Any:
-    return [
-        tuple(k.write(t, value) for k, value in zip(own, new, strict=True))
-        for own, new in zip(kept, values, strict=True)
-    ]
+def _map(function: Any, *structures: Any) -> Any:
+    return tf.nest.map_structure(function, *structures)

@@ -34,7 +34,7 @@ from imdbtune.cells import CELLS
 from imdbtune.loop import Layer, Walk, scan
 from imdbtune.pooling import pool
 from imdbtune.readouts import Last, Pooled, Readout, Whole
-from imdbtune.step_inputs import Inputs, Vectors, Words
+from imdbtune.step_inputs import Inputs, Vectors, words
 
 Tensor = Any
 Tensors = tuple[Tensor, ...]
@@ -89,7 +89,9 @@ class Recurrence(keras.layers.Layer):
         mask = tf.not_equal(by_time, 0)
         used = tf.cast(tf.reduce_any(mask, axis=1), tf.int32)
         walks = [
-            Walk(tf.cast(mask, tf.float32), tf.argmax(used, output_type=tf.int32), backwards=way == 1)
+            Walk(
+                tf.cast(mask, tf.float32), tf.argmax(used, output_type=tf.int32), backwards=way == 1
+            )
             for way in range(self.ways)
         ]
         inputs = self._inputs(ids, by_time, training)
@@ -117,7 +119,7 @@ class Recurrence(keras.layers.Layer):
     def _inputs(self, ids: Tensor, by_time: Tensor, training: bool) -> Inputs:
         dropped = training and self.dropout.rate > 0
         if self.bigrams is None and not dropped:
-            return Words(tf.convert_to_tensor(self.embedding.embeddings), by_time)
+            return words(tf.convert_to_tensor(self.embedding.embeddings), by_time)
         vectors = self.embedding(ids)
         if self.bigrams is not None:
             vectors += self.bigrams(bigram_ids(ids, self.bigrams.input_dim))

@@ -1,6 +1,6 @@
 """What the first recurrent layer is given at each time step, and how its gradient is collected.
 
-Both kinds give ``x·W + b`` for the ``x`` of a time step. ``prepare`` makes what they need of the
+Each kind gives ``x·W + b`` for the ``x`` of a time step. ``prepare`` makes what they need of the
 weights, before the first step; ``nothing`` is the gradient before the last step, to which ``add``
 adds that of one step after the other; ``gradients`` makes those to the weights of it.
 """
@@ -19,8 +19,8 @@ Tensors = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Words:
-    """Vectors of an embedding ``source`` (words, features), looked up by ids (time, batch).
+class Projected:
+    """Words by their ids (time, batch) in an embedding ``source`` (words, features).
 
     The whole table is projected once, so that a time step looks up what it needs, and adds its
     gradient to that of the projected table. That saves three products a step, and costs three of
@@ -63,9 +63,9 @@ class Vectors:
         return source, kernel, bias
 
     def projected(self, prepared: Tensors, t: Tensor) -> Tensor:
-        """See :class:`Words`."""
+        """See :class:`Projected`."""
         source, kernel, bias = prepared
-        return tf.matmul(tf.gather(source, t), kernel) + bias
+        return tf.matmul(self.read(source, t), kernel) + bias
 
     def nothing(self, prepared: Tensors) -> Tensors:
         """See the module."""
@@ -75,13 +75,44 @@ class Vectors:
         """See the module."""
         source, kernel, _ = prepared
         d_source, d_kernel, d_bias = so_far
-        d_x, more = product_gradients(tf.gather(source, t), kernel, d_projected)
-        d_source = tf.tensor_scatter_nd_update(d_source, [[t]], d_x[None])
+        d_x, more = product_gradients(self.read(source, t), kernel, d_projected)
+        d_source = self.collect(d_source, t, d_x)
         return d_source, d_kernel + more, d_bias + tf.reduce_sum(d_projected, axis=0)
 
     def gradients(self, prepared: Tensors, so_far: Tensors) -> Tensors:
         """To ``source``, W and b."""
         return so_far
 
+    def read(self, source: Tensor, t: Tensor) -> Tensor:
+        """``x``, (batch, features)."""
+        return tf.gather(source, t)
 
-Inputs = Words | Vectors
+    def collect(self, d_source: Tensor, t: Tensor, d_x: Tensor) -> Tensor:
+        """``d_source`` with the step's ``d_x`` in it."""
+        return tf.tensor_scatter_nd_update(d_source, [[t]], d_x[None])
+
+
+@dataclass(frozen=True)
+class LookedUp(Vectors):
+    """Words by their ids (time, batch) in an embedding ``source`` (words, features)."""
+
+    ids: Tensor
+
+    def read(self, source: Tensor, t: Tensor) -> Tensor:
+        """See :class:`Vectors`."""
+        return tf.gather(source, tf.gather(self.ids, t))
+
+    def collect(self, d_source: Tensor, t: Tensor, d_x: Tensor) -> Tensor:
+        """See :class:`Vectors`; a word may be there more than once."""
+        return tf.tensor_scatter_nd_add(d_source, tf.gather(self.ids, t)[:, None], d_x)
+
+
+Inputs = Projected | Vectors
+
+
+def words(table: Tensor, ids: Tensor) -> Inputs:
+    """Words by their ids (time, batch), the way that takes fewer operations."""
+    steps, batch = ids.shape
+    # Batches of like length leave about half of the columns empty.
+    many = batch is not None and 2 * table.shape[0] <= steps * batch
+    return Projected(table, ids) if many else LookedUp(table, ids)
