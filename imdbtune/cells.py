@@ -158,10 +158,21 @@ class GRU:
         d_z = d_h * (h - k) * z * (1.0 - z)
         d_k = d_h * (1.0 - z) * (1.0 - k * k)
         d_r = d_k * s * r * (1.0 - r)
-        d_sum = tf.concat([d_z, d_r, d_k * r], axis=1)
-        d_through, d_kernel = product_gradients(h, weights[0], d_sum)
-        d_projected = tf.concat([d_z, d_r, d_k], axis=1)
-        return d_projected, (d_through + d_h * z,), (d_kernel, tf.reduce_sum(d_sum, axis=0))
+        # p and h·R differ in the last third. XLA fuses a join of three tensors into slow code, one
+        # of four not: so both are parts of one, and R has zeros where p has its last third.
+        units = h.shape[-1]
+        d_all = tf.concat([d_z, d_r, d_k, d_k * r], axis=1)
+        kernel = weights[0]
+        gap = tf.zeros_like(kernel[:, :units])
+        kernel = tf.concat([kernel[:, : 2 * units], gap, kernel[:, 2 * units :]], axis=1)
+        d_through, d_kernel = product_gradients(h, kernel, d_all)
+        d_bias = tf.reduce_sum(d_all, axis=0)
+        d_recurrent = (without_third(d_kernel, units), without_third(d_bias, units))
+        return d_all[:, : 3 * units], (d_through + d_h * z,), d_recurrent
+
+
+def without_third(a: Tensor, units: int) -> Tensor:
+    return tf.concat([a[..., : 2 * units], a[..., 3 * units :]], axis=-1)
 
 
 def product_gradients(x: Tensor, kernel: Tensor, d_product: Tensor) -> tuple[Tensor, Tensor]:
