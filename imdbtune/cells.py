@@ -158,21 +158,19 @@ class GRU:
         d_z = d_h * (h - k) * z * (1.0 - z)
         d_k = d_h * (1.0 - z) * (1.0 - k * k)
         d_r = d_k * s * r * (1.0 - r)
-        # p and h·R differ in the last third. XLA fuses a join of three tensors into slow code, one
-        # of four not: so both are parts of one, and R has zeros where p has its last third.
-        units = h.shape[-1]
+        # The gradients to p and to h·R differ in the last third. XLA would make slow code of two
+        # joins of three tensors; so there is one of four, and R has a gap where it is p's alone.
         d_all = tf.concat([d_z, d_r, d_k, d_k * r], axis=1)
-        kernel = weights[0]
-        gap = tf.zeros_like(kernel[:, :units])
-        kernel = tf.concat([kernel[:, : 2 * units], gap, kernel[:, 2 * units :]], axis=1)
+        thirds = tf.split(weights[0], 3, axis=1)
+        kernel = tf.concat([*thirds[:2], tf.zeros_like(thirds[2]), thirds[2]], axis=1)
         d_through, d_kernel = product_gradients(h, kernel, d_all)
-        d_bias = tf.reduce_sum(d_all, axis=0)
-        d_recurrent = (without_third(d_kernel, units), without_third(d_bias, units))
-        return d_all[:, : 3 * units], (d_through + d_h * z,), d_recurrent
+        d_own = (_without_gap(d_kernel), _without_gap(tf.reduce_sum(d_all, axis=0)))
+        return d_all[:, : -h.shape[1]], (d_through + d_h * z,), d_own
 
 
-def without_third(a: Tensor, units: int) -> Tensor:
-    return tf.concat([a[..., : 2 * units], a[..., 3 * units :]], axis=-1)
+def _without_gap(joined: Tensor) -> Tensor:
+    z, r, _, k = tf.split(joined, 4, axis=-1)
+    return tf.concat([z, r, k], axis=-1)
 
 
 def product_gradients(x: Tensor, kernel: Tensor, d_product: Tensor) -> tuple[Tensor, Tensor]:
