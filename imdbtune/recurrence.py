@@ -6,296 +6,38 @@ keeps (and with ``return_sequences`` copies) far more than it needs. Here
 
 * the loop runs over the columns in which any review of the batch has a word: the shape that
   is compiled stays (batch, maxlen), the work follows the longest review of each batch;
-* the words' vectors are looked up inside the loop and their gradients added to the table there;
-* pooling over time is part of the loop, so that no sequence of outputs is put together;
-* going back, only the states are kept; each step is computed again and differentiated by itself
-  (checkpointing as in Chen et al. 2016, "Training deep nets with sublinear memory cost").
+* the words' vectors are looked up inside the loop and their gradients added to the table there
+  (:mod:`imdbtune.step_inputs`);
+* pooling over time is part of the loop, so that no sequence of outputs is put together
+  (:mod:`imdbtune.readouts`);
+* each step's gradient is that of :mod:`imdbtune.cells`, from the states and gates that were kept.
 
-Slices at a time step are written as ``tf.gather``: XLA takes the index of a ``[t]`` for a constant
-of the compilation, and would compile anew for each length of batch.
+Slices at a time step are written as ``tf.gather`` and kept in ``tf.TensorArray``: XLA takes the
+index of a ``[t]`` for a constant of the compilation, and would compile anew for each length of
+batch. Masks are factors of 1 and 0, which XLA vectorises; conditions often not.
 
 A masked step keeps its state, exactly as in ``keras.layers.RNN``. The mathematics is that of
-the Keras cells, whose ``call`` is what each step runs; :mod:`imdbtune.model` builds the same
-model out of plain Keras layers, with the same weights.
+the Keras cells, whose weights are used; :mod:`imdbtune.model` builds the same model out of plain
+Keras layers, with the same weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from imdbtune.bigrams import bigram_ids
+from imdbtune.cells import CELLS
+from imdbtune.loop import Layer, Walk, scan
 from imdbtune.pooling import bag, pool
+from imdbtune.readouts import Last, Pooled, Readout, Whole
+from imdbtune.step_inputs import Inputs, Vectors, words
 
 Tensor = Any
-Results = tuple[Tensor, ...]
-Step = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
-
-
-@dataclass(frozen=True)
-class Words:
-    """Inputs looked up in an embedding table (words, features) by ids of shape (time, batch)."""
-
-    table: Tensor
-    ids: Tensor
-
-    @property
-    def source(self) -> Tensor:
-        """What receives a gradient."""
-        return self.table
-
-    def read(self, source: Tensor, t: Tensor) -> Tensor:
-        """The vectors (batch, features) of time step ``t``."""
-        return tf.gather(source, tf.gather(self.ids, t))
-
-    def add(self, gradient: Tensor, t: Tensor, dx: Tensor) -> Tensor:
-        """``gradient`` (of the table) with the step's ``dx`` added."""
-        return tf.tensor_scatter_nd_add(gradient, tf.gather(self.ids, t)[:, None], dx)
-
-
-@dataclass(frozen=True)
-class Features:
-    """Inputs given as a sequence of shape (time, batch, features)."""
-
-    values: Tensor
-
-    @property
-    def source(self) -> Tensor:
-        """What receives a gradient."""
-        return self.values
-
-    def read(self, source: Tensor, t: Tensor) -> Tensor:
-        """The features (batch, features) of time step ``t``."""
-        return tf.gather(source, t)
-
-    def add(self, gradient: Tensor, t: Tensor, dx: Tensor) -> Tensor:
-        """``gradient`` (of the sequence) with the step's ``dx`` set."""
-        return tf.tensor_scatter_nd_update(gradient, [[t]], dx[None])
-
-
-@dataclass(frozen=True)
-class Walk:
-    """Which time steps a loop visits: from ``first`` to the last one, or the other way round.
-
-    ``mask`` is (time, batch); every column before ``first`` is padding in all rows.
-    """
-
-    mask: Tensor
-    first: Tensor
-    backwards: bool
-
-    def __post_init__(self) -> None:
-        last = tf.shape(self.mask)[0] - 1
-        begin, end = (last, self.first) if self.backwards else (self.first, last)
-        for name, value in {"begin": begin, "end": end, "by": -1 if self.backwards else 1}.items():
-            object.__setattr__(self, name, value)
-
-    begin: Tensor = field(init=False)
-    end: Tensor = field(init=False)
-    by: int = field(init=False)
-
-    def goes_on(self, t: Tensor) -> Tensor:
-        """Whether time step ``t`` is still to be visited."""
-        return t >= self.end if self.backwards else t <= self.end
-
-    def goes_back(self, t: Tensor) -> Tensor:
-        """The same on the way back to the beginning."""
-        return t <= self.begin if self.backwards else t >= self.begin
-
-    def live(self, t: Tensor) -> Tensor:
-        """Which rows have a word at ``t``, (batch, 1)."""
-        return tf.gather(self.mask, t)[:, None]
-
-
-@dataclass(frozen=True)
-class Visited:
-    """A time step on the way back: which rows are words, what came out, if it was the last one."""
-
-    t: Tensor
-    live: Tensor
-    output: Tensor
-    is_end: Tensor
-
-
-@dataclass(frozen=True)
-class Last:
-    """Reads out the last output, (batch, units)."""
-
-    def begin(self, zero: Tensor, length: Tensor) -> Results:
-        """What is known before the first step."""
-        return (zero,)
-
-    def add(self, so_far: Results, t: Tensor, output: Tensor, live: Tensor) -> Results:
-        """What is known after step ``t``; where not ``live`` (batch, 1) it is the old output."""
-        return (output,)
-
-    def gradient(self, upstream: Results, results: Results, step: Visited) -> Tensor:
-        """What a loss over the results asks of the output of one step, seen directly."""
-        return tf.where(step.is_end, upstream[0], 0.0)
-
-
-@dataclass(frozen=True)
-class Whole:
-    """Reads out all outputs, (time, batch, units); zero where no step was taken."""
-
-    def begin(self, zero: Tensor, length: Tensor) -> Results:
-        """See :class:`Last`."""
-        return (tf.zeros((length, *tf.unstack(tf.shape(zero))), zero.dtype),)
-
-    def add(self, so_far: Results, t: Tensor, output: Tensor, live: Tensor) -> Results:
-        """See :class:`Last`."""
-        return (tf.tensor_scatter_nd_update(so_far[0], [[t]], output[None]),)
-
-    def gradient(self, upstream: Results, results: Results, step: Visited) -> Tensor:
-        """See :class:`Last`."""
-        return tf.gather(upstream[0], step.t)
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """Reads out the largest output of the words, how often it occurs, and their sum.
-
-    Each is (batch, units). The sequence of outputs is nowhere put together: neither here nor,
-    as its gradient, on the way back. Equal largest outputs share the gradient, as in Keras.
-    """
-
-    def begin(self, zero: Tensor, length: Tensor) -> Results:
-        """See :class:`Last`; every output lies between -1 and 1, so -1 never wins."""
-        return (zero - 1.0, zero, zero)
-
-    def add(self, so_far: Results, t: Tensor, output: Tensor, live: Tensor) -> Results:
-        """See :class:`Last`."""
-        largest, times, total = so_far
-        higher = tf.logical_and(live, output > largest)
-        equal = tf.cast(tf.logical_and(live, tf.equal(output, largest)), output.dtype)
-        return (
-            tf.where(higher, output, largest),
-            tf.where(higher, 1.0, times + equal),
-            total + tf.where(live, output, 0.0),
-        )
-
-    def gradient(self, upstream: Results, results: Results, step: Visited) -> Tensor:
-        """See :class:`Last`."""
-        largest, times, _ = results
-        d_largest, _, d_total = upstream
-        share = tf.where(tf.equal(step.output, largest), d_largest / times, 0.0)
-        return tf.where(step.live, d_total + share, 0.0)
-
-
-def scan(
-    step: Step,
-    inputs: Words | Features,
-    walk: Walk,
-    weights: Sequence[Tensor],
-    zeros: Sequence[Tensor],
-    output: int,
-    readout: Last | Whole | Pooled,
-) -> Results:
-    """Run ``step`` over time, from states ``zeros``, each (batch, units).
-
-    Args:
-        step: ``step(x, states, weights) -> states`` for one time step.
-        inputs: where ``x`` comes from.
-        walk: the order of the time steps, and the mask; a masked row keeps its states.
-        weights: every tensor that ``step`` uses and that is to get a gradient.
-        zeros: the states at the start.
-        output: which of the states is the output.
-        readout: what is made of the outputs.
-
-    Returns:
-        What ``readout`` gives.
-    """
-
-    @tf.custom_gradient
-    def run(source: Tensor, *weights: Tensor) -> Any:
-        def forward(t: Tensor, states: Any, kept: Any, read: Any) -> Any:
-            live = walk.live(t)
-            new = step(inputs.read(source, t), states, weights)
-            states = tuple(tf.where(live, a, b) for a, b in zip(new, states, strict=True))
-            kept = tuple(
-                tf.tensor_scatter_nd_update(buffer, [[t]], state[None])
-                for buffer, state in zip(kept, states, strict=True)
-            )
-            return t + walk.by, states, kept, readout.add(read, t, states[output], live)
-
-        length = tf.shape(walk.mask)[0]
-        empty = tuple(tf.zeros((length, *tf.unstack(tf.shape(z))), z.dtype) for z in zeros)
-        start = (walk.begin, tuple(zeros), empty, readout.begin(zeros[output], length))
-        _, _, kept, results = tf.while_loop(lambda t, *_: walk.goes_on(t), forward, start)
-
-        def gradient(*upstream: Tensor, variables: Any = None) -> Any:
-            def backward(t: Tensor, d_states: Any, d_source: Tensor, d_weights: Any) -> Any:
-                live = walk.live(t)
-                is_first = tf.equal(t, walk.begin)
-                before = tf.where(is_first, t, t - walk.by)
-                states = [
-                    tf.where(is_first, zero, tf.gather(buffer, before))
-                    for buffer, zero in zip(kept, zeros, strict=True)
-                ]
-                x = inputs.read(source, t)
-                into = [x, *states, *weights]
-                with tf.GradientTape() as tape:
-                    tape.watch(into)
-                    new = step(x, states, weights)
-                visited = Visited(t, live, tf.gather(kept[output], t), tf.equal(t, walk.end))
-                d_states = list(d_states)
-                d_states[output] += readout.gradient(upstream, results, visited)
-                d_new = [tf.where(live, d, 0.0) for d in d_states]
-                d_into = tape.gradient(new, into, d_new, unconnected_gradients="zero")
-                d_states = tuple(
-                    through + tf.where(live, 0.0, past)
-                    for through, past in zip(d_into[1 : 1 + len(zeros)], d_states, strict=True)
-                )
-                d_weights = tuple(
-                    total + d for total, d in zip(d_weights, d_into[1 + len(zeros) :], strict=True)
-                )
-                return t - walk.by, d_states, inputs.add(d_source, t, d_into[0]), d_weights
-
-            nothing = tuple(tf.zeros_like(w) for w in weights)
-            start = (walk.end, tuple(zeros), tf.zeros_like(source), nothing)
-            _, _, d_source, d_weights = tf.while_loop(
-                lambda t, *_: walk.goes_back(t), backward, start
-            )
-            return (d_source, *d_weights)
-
-        return results, gradient
-
-    return tuple(run(inputs.source, *weights))
-
-
-class StackedCells:
-    """Keras cells on top of each other as one ``step`` over a flat list of states and weights."""
-
-    def __init__(self, cells: Sequence[Any]) -> None:
-        self.cells = list(cells)
-        sizes = [tf.nest.flatten(cell.state_size) for cell in self.cells]
-        self.state_sizes = [size for cell_sizes in sizes for size in cell_sizes]
-        self._states = [len(cell_sizes) for cell_sizes in sizes]
-        # A cell's first state is its output h; that of the last cell is the stack's output.
-        self.output = len(self.state_sizes) - self._states[-1]
-
-    def weights(self) -> list[Tensor]:
-        """The cells' weights as tensors, in order."""
-        return [tf.convert_to_tensor(v.value) for c in self.cells for v in c.trainable_variables]
-
-    def zeros(self, batch: Tensor) -> list[Tensor]:
-        """The states at the start."""
-        return [tf.zeros((batch, size)) for size in self.state_sizes]
-
-    def step(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-        """One time step through all cells: the new states."""
-        states, weights, new = list(states), list(weights), []
-        for cell, count in zip(self.cells, self._states, strict=True):
-            own = [weights.pop(0) for _ in cell.trainable_variables]
-            fixed = [v.value for v in cell.non_trainable_variables]
-            mine = [states.pop(0) for _ in range(count)]
-            (x, after), _ = cell.stateless_call(own, fixed, x, mine)
-            new += tf.nest.flatten(after)
-        return new
+Tensors = tuple[Tensor, ...]
 
 
 class Recurrence(keras.layers.Layer):
@@ -349,27 +91,27 @@ class Recurrence(keras.layers.Layer):
         mask = tf.not_equal(by_time, 0)
         used = tf.cast(tf.reduce_any(mask, axis=1), tf.int32)
         walks = [
-            Walk(mask, tf.argmax(used, output_type=tf.int32), backwards=way == 1)
+            Walk(
+                tf.cast(mask, tf.float32), tf.argmax(used, output_type=tf.int32), backwards=way == 1
+            )
             for way in range(self.ways)
         ]
         inputs = self._inputs(ids, by_time, training)
         features = self._recur(ids, mask, walks, inputs)
-        if not isinstance(inputs, Features) or not self.skip:
+        if not self.skip:
             return features
-        return tf.concat([features, bag(ids, tf.transpose(inputs.values, [1, 0, 2]))], -1)
+        return tf.concat([features, bag(ids, tf.transpose(inputs.source, [1, 0, 2]))], -1)
 
-    def _recur(
-        self, ids: Tensor, mask: Tensor, walks: Sequence[Walk], inputs: Words | Features
-    ) -> Tensor:
+    def _recur(self, ids: Tensor, mask: Tensor, walks: Sequence[Walk], inputs: Inputs) -> Tensor:
         """What is read out of the recurrence, (batch, features)."""
         layers = [self.cells]  # in one direction all layers are one loop
         if self.ways == 2:
             layers = [self.cells[first : first + 2] for first in range(0, len(self.cells), 2)]
         for pair in layers[:-1]:
             both = [_run([c], inputs, w, Whole())[0] for c, w in zip(pair, walks, strict=True)]
-            inputs = Features(tf.concat(both, -1))
+            inputs = Vectors(tf.concat(both, -1))
         stacks = [layers[-1]] if self.ways == 1 else [[cell] for cell in layers[-1]]
-        readout: Last | Whole | Pooled = Last() if self.pooling == "last" else Pooled()
+        readout: Readout = Last() if self.pooling == "last" else Pooled()
         if "attention" in self.pooling:
             readout = Whole()
         results = [_run(s, inputs, w, readout) for s, w in zip(stacks, walks, strict=True)]
@@ -383,22 +125,26 @@ class Recurrence(keras.layers.Layer):
         outputs = tf.transpose(joined[0], [1, 0, 2])
         return pool(self.pooling, ids, outputs, self.attention)
 
-    def _inputs(self, ids: Tensor, by_time: Tensor, training: bool) -> Words | Features:
+    def _inputs(self, ids: Tensor, by_time: Tensor, training: bool) -> Inputs:
         dropped = training and self.dropout.rate > 0
         if self.bigrams is None and not dropped and not self.skip:
-            return Words(tf.convert_to_tensor(self.embedding.embeddings), by_time)
+            return words(tf.convert_to_tensor(self.embedding.embeddings), by_time)
         vectors = self.embedding(ids)
         if self.bigrams is not None:
             vectors += self.bigrams(bigram_ids(ids, self.bigrams.input_dim))
-        return Features(tf.transpose(self.dropout(vectors, training=training), [1, 0, 2]))
+        return Vectors(tf.transpose(self.dropout(vectors, training=training), [1, 0, 2]))
 
 
-def _run(
-    cells: Sequence[Any], inputs: Words | Features, walk: Walk, readout: Last | Whole | Pooled
-) -> Results:
-    stack = StackedCells(cells)
-    zeros = stack.zeros(tf.shape(walk.mask)[1])
-    return scan(stack.step, inputs, walk, stack.weights(), zeros, stack.output, readout)
+def _run(cells: Sequence[Any], inputs: Inputs, walk: Walk, readout: Readout) -> Tensors:
+    return scan([_layer(cell) for cell in cells], inputs, walk, readout)
+
+
+def _layer(cell: Any) -> Layer:
+    """A Keras cell, with its default activations, as the loop knows it."""
+    own = CELLS[type(cell).__name__]
+    kernel, recurrent, bias = (tf.convert_to_tensor(v.value) for v in cell.trainable_variables)
+    bias, more = own.split(bias)
+    return Layer(own, cell.units, (kernel, bias, recurrent, *more))
 
 
 class DenseEmbedding(keras.layers.Embedding):

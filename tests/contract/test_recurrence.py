@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from imdbtune.model import as_plain, compile_model, fused_model, plain_model
 from imdbtune.params import TrialParams
+from imdbtune.step_inputs import LookedUp, Projected, words
 
 MAXLEN, VOCABULARY = 9, 11
 LENGTHS = (MAXLEN, 4, 1, 6, 0)
@@ -33,16 +34,17 @@ CASES: list[tuple[str, int, bool, str, dict[str, Any]]] = [
     ("lstm", 1, False, "last", {"skip": True}),
     ("lstm", 2, True, "attention", {"layer_norm": True}),
     ("gru", 1, False, "max_mean_attention", {"bigrams": 20, "layer_norm": True}),
+    ("lstm", 2, False, "last", {"vocabulary": 200}),  # too many words to project them all
+    ("simple_rnn", 1, True, "last", {"vocabulary": 200}),
 ]
-STACKED_LSTM, GRU, EVERYTHING = CASES[3], CASES[6], CASES[-1]
+STACKED_LSTM, GRU, EVERYTHING, LOOKED_UP = CASES[3], CASES[6], CASES[11], CASES[12]
 
 
 def params(
     rnn: str, depth: int, bidirectional: bool, pooling: str, more: dict[str, Any]
 ) -> TrialParams:
-    return TrialParams(
-        rnn, depth, 4, MAXLEN, bidirectional, pooling, VOCABULARY, embedding=3, batch_size=5, **more
-    )
+    sizes = {"vocabulary": VOCABULARY, "embedding": 3, "batch_size": 5}
+    return TrialParams(rnn, depth, 4, MAXLEN, bidirectional, pooling, **(sizes | more))
 
 
 def reviews(lengths: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.int32]:
@@ -96,9 +98,15 @@ def test_outputs_and_gradients_are_those_of_the_keras_layers(
     assert_same(params(*case), jit=False)
 
 
-@pytest.mark.parametrize("case", [STACKED_LSTM, GRU, EVERYTHING], ids=str)
+@pytest.mark.parametrize("case", [STACKED_LSTM, GRU, EVERYTHING, LOOKED_UP], ids=str)
 def test_they_are_when_compiled_too(case: Any) -> None:
     assert_same(params(*case), jit=True)
+
+
+@pytest.mark.parametrize(("vocabulary", "kind"), [(20, Projected), (24, LookedUp)])
+def test_a_large_vocabulary_is_not_projected_for_a_few_words(vocabulary: int, kind: type) -> None:
+    """Below half of the batch's 45 places."""
+    assert type(words(tf.zeros((vocabulary, 3)), tf.zeros((MAXLEN, 5), tf.int32))) is kind
 
 
 @pytest.mark.parametrize("case", [CASES[1], STACKED_LSTM, GRU, EVERYTHING], ids=str)

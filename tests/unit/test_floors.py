@@ -34,11 +34,12 @@ FLOORS = {
     ],
     "2 data, models, figures, stores": [
         "data.corpus data.safe_pickle data.demo_phrases data.labels data.parts "
-        "reference plots schedule store keras_file compiled",
-        "bigrams pooling data.batches data.download data.npz data.text data.demo_reviews",
-        "recurrence baseline data.imdb data.demo data.tables data.gathering",
-        "model data.columns data.review_folder",
-        "data.own",
+        "reference plots schedule store keras_file compiled cells readouts",
+        "bigrams pooling step_inputs data.batches data.download data.npz data.text "
+        "data.demo_reviews",
+        "loop baseline data.imdb data.demo data.tables data.gathering",
+        "recurrence data.columns data.review_folder",
+        "model data.own",
         "data.sources",
     ],
     "3 training, writing and reading MLflow": [
