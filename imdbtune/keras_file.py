@@ -15,6 +15,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from imdbtune.errors import UserError, shown
+from imdbtune.plainfile import plain
 
 # Keras stores without compressing. What is small is let pass, whatever its ratio.
 _MOST_EXPANSION = 10
@@ -56,7 +57,8 @@ def load_keras(path: Path) -> Any:
 
 def reason(error: Exception) -> str:
     """The first line of what went wrong; Keras puts that behind the whole configuration."""
-    text = str(error).rpartition("Exception encountered: ")[2].strip()
+    told = str(getattr(error, "strerror", None) or error)
+    text = told.rpartition("Exception encountered: ")[2].strip()
     return (text.splitlines() or [type(error).__name__])[0][:200].rstrip(". ")
 
 
@@ -69,9 +71,7 @@ def check_archive(path: Path) -> None:
     """
     name = _named(path)
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise UserError(f"{name} is not a readable .keras file (it is no file).")
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(plain(path)) as archive:
             _check_members(name, archive.infolist(), path.stat().st_size)
             broken = archive.testzip()  # Keras itself overlooks wrong checksums
             if broken is None and "config.json" in archive.namelist():

@@ -13,6 +13,7 @@ from imdbtune.data.labels import check_labels
 from imdbtune.data.parts import TEST, TRAIN
 from imdbtune.data.tables import MAX_LINE, listed
 from imdbtune.errors import UserError
+from imdbtune.plainfile import plain
 
 PARTS = {"train": TRAIN, "test": TEST}
 UNLABELLED = "unsup"
@@ -33,7 +34,7 @@ class ReviewFile:
         Raises:
             UserError: it is no text in UTF-8, or too long.
         """
-        raw = self.path.read_bytes() if self.path.is_file() else b"\0"
+        raw = plain(self.path).read_bytes()
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:

@@ -17,6 +17,7 @@ from typing import Any
 
 from imdbtune.data.download import Progress
 from imdbtune.errors import UserError, shown
+from imdbtune.plainfile import plain
 
 SAMPLE = 1000  # rows by which columns are found
 MAX_LINE = 2**24  # bytes of a line, characters of a field
@@ -243,9 +244,7 @@ def open_table(path: Path, progress: Progress | None = None) -> Table:
         UserError: it cannot be read, or holds no rows of the kind that its name says.
     """
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise UserError(f"{path} is a pipe or device, no file; write what it gives to a file.")
-        if path.is_file() and not path.stat().st_size:
+        if not plain(path).stat().st_size:
             raise UserError(f"{path} is empty; a table has a row for each review.")
         table = FORMATS[path.suffix.lower()](path, progress)
         if not table.columns or next(table.rows(table.columns[:1]), None) is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune import plots, tracking
 from imdbtune.errors import UserError, shown
+from imdbtune.plainfile import plain
 from imdbtune.report import effects, figures, findings
 from imdbtune.report.published import PUBLISHED
 from imdbtune.results import Search, Trial, read_history, read_text
@@ -239,7 +240,7 @@ def check_out(path: Path) -> None:
 
 
 def _is_report(path: Path) -> bool:
-    with path.open("rb") as file:
+    with plain(path).open("rb") as file:
         return MARK.encode() in file.read(200)
 
 

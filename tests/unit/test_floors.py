@@ -24,7 +24,7 @@ FLOORS = {
         "__init__ cli.__init__ data.__init__ export.__init__ report.__init__ errors",
     ],
     "1 values": [
-        "params machine forking query ui durable tuner_library",
+        "params machine forking query ui durable plainfile tuner_library",
         "space trial",
         "space_parser",
         "config",
