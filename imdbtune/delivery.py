@@ -119,6 +119,10 @@ def _set_terminated(client: MlflowClient, run_id: str, status: str, end_time: in
     client.set_terminated(run_id, status, end_time)
 
 
+def _reopen(client: MlflowClient, run_id: str) -> None:
+    tracking.Run(client, run_id).reopen()
+
+
 def publish_page(
     client: MlflowClient, run_id: str, varied: list[str], report: bool = False, final: bool = True
 ) -> None:
@@ -135,6 +139,7 @@ _CALLS: dict[str, Callable[..., None]] = {
     "log_artifacts": _log_artifacts,
     "log_model": tracking.send_model,
     "set_terminated": _set_terminated,
+    "reopen": _reopen,
     "publish": publish_page,
 }
 

@@ -51,6 +51,7 @@ FLOORS = {
         "export.readme export.encode export.mlflow_code",
         "cluster resuming reproduction export.folder delivery home",
         "tuner export.format courier",
+        "cutoff",
         "export.keras_format export.savedmodel_format export.litert_format export.onnx_format "
         "export.numpy_format export.verify",
         "export.mlflow_format",
