@@ -23,6 +23,18 @@ def plain(path: Path) -> Path:
     raise OSError(errno.EINVAL, f"it is {kind}, no file", str(path))
 
 
+def read_document(path: Path, most: int = 2**24) -> str:
+    """The text of a file in UTF-8 that is small by its nature.
+
+    Raises:
+        OSError: as :func:`plain`, or it has more than ``most`` bytes.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    if plain(path).stat().st_size > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+    return path.read_text(encoding="utf-8-sig")  # Windows puts a mark first
+
+
 def check_plain_inside(path: Path) -> None:
     """Raise OSError unless a path is a regular file, or a folder of such, however deep."""
     if not path.is_dir():

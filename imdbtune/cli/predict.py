@@ -164,7 +164,7 @@ def _print_words(explanation: Explanation) -> None:
     if not console.no_color and console.is_terminal:
         text = Text()
         for word in explanation.words:
-            text.append(word.word, style=_style(word.effect, explanation.largest))
+            text.append(harmless(word.word), style=_style(word.effect, explanation.largest))
             text.append(" ")
         console.print(text)
     for word in explanation.strongest(SHOWN):

@@ -34,14 +34,16 @@ class ReviewFile:
         Raises:
             UserError: it is no text in UTF-8, or too long.
         """
-        raw = plain(self.path).read_bytes()
+        if plain(self.path).stat().st_size > MAX_LINE:
+            raise UserError(f"{self.path} is no text of at most {MAX_LINE:,} bytes; take it away.")
+        raw = self.path.read_bytes()
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             byte = f"byte {error.start:,} is 0x{raw[error.start]:02x}"
             raise UserError(f"{self.path} is not UTF-8: {byte}; save it as UTF-8.") from error
-        if "\0" in text or len(raw) > MAX_LINE:
-            raise UserError(f"{self.path} is no text of at most {MAX_LINE:,} bytes; take it away.")
+        if "\0" in text:
+            raise UserError(f"{self.path} is no text: a byte of it is zero; take it away.")
         return text
 
 

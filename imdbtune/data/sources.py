@@ -133,7 +133,7 @@ def open_corpus(
         try:
             return imdb_corpus(cache, progress, files, timeout_s=_AUTO_TIMEOUT_S)
         except DownloadFailed as error:
-            notify(f"The built-in demo corpus is used, not IMDB.\n{error}")
+            notify(f"The built-in demo corpus is used, not IMDB: {error}")
             return _demo(cache)
     if source.endswith(".npz"):
         return npz_corpus(_expanded(source), cache)

@@ -78,9 +78,33 @@ def test_plain_layers_pass_and_a_deep_description_is_no_trouble(tmp_path: Path) 
         check_archive(deep)
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("Embedding", {"input_dim": 10**6, "output_dim": 10**4}),
+        ("Dense", {"units": 10**12}),
+        ("LSTM", {"units": 10**5, "recurrent_initializer": "orthogonal"}),
+    ],
+)
+def test_weights_that_are_described_but_not_there_are_not_made(
+    kind: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    path = archive(tmp_path / "huge.keras", layer("keras.layers", kind, **settings))
+    with pytest.raises(UserError, match=f"describes a {kind} whose weights are not in it"):
+        check_archive(path)
+
+
+def test_a_description_without_end_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("config.json", "[" + "{}," * 2_000_000 + "{}]")
+    with pytest.raises(UserError, match="its description has 6,000,004 bytes"):
+        check_archive(path)
+
+
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.keras")
-    with pytest.raises(UserError, match="it is no file"):
+    with pytest.raises(UserError, match="it is a pipe, no file"):
         check_archive(tmp_path / "model.keras")
 
 
