@@ -91,6 +91,12 @@ class Search:
         """Direction of the objective."""
         return self.objective == "val_accuracy"
 
+    @property
+    def validation_reviews(self) -> int:
+        """How many reviews validated each epoch; 0 where it is not known."""
+        told = self.tags.get(tracking.VALIDATION_REVIEWS, "")
+        return int(told) if told.isascii() and told.isdigit() and len(told) < 12 else 0
+
 
 def find_search(client: MlflowClient, reference: str | None = None) -> Search:
     """The search with this run id or name (the newest of the name); without one, the last.

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from imdbtune.data.download import Progress
 from imdbtune.data.gathering import Review
-from imdbtune.data.labels import check_labels
+from imdbtune.data.labels import check_labels, label_name
 from imdbtune.data.parts import TEST, TRAIN
 from imdbtune.data.tables import MAX_LINE, listed
-from imdbtune.errors import UserError
+from imdbtune.errors import UserError, shown
 from imdbtune.plainfile import plain
 
 PARTS = {"train": TRAIN, "test": TEST}
@@ -68,6 +68,9 @@ def review_files(folder: Path) -> list[ReviewFile]:
     if not labels:
         raise UserError(f"{folder} has no reviews; it has to hold {LAYOUT}.")
     check_labels(folder, labels, listed(labels, 5))
+    odd = [label for label in labels if not label_name(label)]
+    if odd:
+        raise UserError(f"{folder} has a folder {shown(odd[0])}, which is no name of a label.")
     return found
 
 

@@ -147,7 +147,7 @@ def _effects(done: Sequence[Trial], accuracies: Sequence[float]) -> list[Drawn]:
 def certainty_of(material: Material) -> findings.Certainty:
     """How sure the best trial's accuracy is."""
     accuracies = [value for _, value in findings.measured(material.done)]
-    reviews = int(material.search.tags.get(tracking.VALIDATION_REVIEWS, 0))
+    reviews = material.search.validation_reviews
     return findings.certainty_data(accuracies, accuracies[0], reviews)
 
 

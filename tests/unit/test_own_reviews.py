@@ -384,6 +384,13 @@ def test_folders_that_are_laid_out_otherwise_are_refused(
         read(make_folder(tmp_path / "own", **reviews))
 
 
+def test_a_label_of_a_folder_is_a_name(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "own", train_pos=["a", "b"], train_neg=["c", "d"])
+    (folder / "train" / "neg").rename(folder / "train" / "neg\x1b[31m")
+    with pytest.raises(UserError, match=r"a folder 'neg\\x1b\[31m', which is no name"):
+        read(folder)
+
+
 def test_a_file_of_a_folder_that_is_no_text_is_named(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "own", train_pos=["a", "b"], train_neg=["c", "d"])
     wrong = folder / "train" / "neg" / "1_7.txt"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +227,33 @@ def test_names_in_the_store_steer_no_terminal_and_make_no_page(
     assert "<script" not in page
     assert "![x]" not in page.replace("\\[", "").replace("\\!", "")
     assert page.count("[x") == page.count("\\[x") == 4
+
+
+@pytest.mark.parametrize(
+    "told", ["many", "nan", "1e999", "-1", "", "\u0663", "9" * 400, "<b>", "\0"]
+)
+def test_what_is_no_number_of_reviews_is_not_counted_with(
+    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    client, search = run_search(make_config(tmp_path, space={"units": [4]}), tmp_path)
+    (trial,) = results.read_trials(client, search)
+    odd = replace(search, tags={**search.tags, "imdbtune.validation_reviews": told})
+    assert (search.validation_reviews, odd.validation_reviews) == (2, 0)
+    assert "validation accuracy" in details(trial, search)
+    assert "validation accuracy" not in details(trial, odd)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1e308, 7.5])
+def test_figures_that_cannot_be_are_no_trouble(
+    value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    client, search = run_search(make_config(tmp_path, space={"units": [4]}), tmp_path)
+    (trial,) = results.read_trials(client, search)
+    told = details(replace(trial, metrics=dict.fromkeys(trial.metrics, value)), search)
+    assert "validation accuracy" not in told
+    assert told.count("best loss") == 1
 
 
 def test_a_run_id_that_climbs_makes_no_folder(tmp_path: Path) -> None:
