@@ -23,6 +23,7 @@ from imdbtune.courier import Courier, delivering
 from imdbtune.cutoff import settle, take_up_cut_off
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
+from imdbtune.durable import is_full
 from imdbtune.errors import Busy, SearchAborted, UserError, shown
 from imdbtune.home import NEW, TRAINING, Home, home_of, homes, new_home
 from imdbtune.results import Search, Trial
@@ -618,7 +619,15 @@ def report(
     material = read_material(client, found, results.read_trials(client, found))
     address = str(client.tracking_uri)
     place = {"ui": address.rstrip("/")} if address.startswith("http") else {}
-    out.write_text(render(material, draw_all(material), **place), encoding="utf-8")
+    page = render(material, draw_all(material), **place)
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        if is_full(error):
+            raise
+        raise UserError(
+            f"{shown(str(out))} cannot be written: {error.strerror}; name another file with --out."
+        ) from error
     return found
 
 

@@ -186,9 +186,11 @@ def _print_json(prediction: Prediction) -> None:
 def _csv_printer() -> Callable[[Prediction], None]:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["label", "probability", "text"])
+    watched = sys.stdout.isatty()  # in a file, texts are as they came
 
     def print_row(prediction: Prediction) -> None:
         text = prediction.text.encode("utf-8", errors="replace").decode()
+        text = harmless(text) if watched else text
         writer.writerow([prediction.label, f"{prediction.probability:.6f}", text])
 
     return print_row

@@ -316,6 +316,7 @@ IDS = [
     Case(f"report {STORE} --out {{m}}/imdb.npz", ("is no report", "--out")),
     Case(f"report {STORE} --out {{m}}/imdb.npz/x.html", "no folder"),
     Case(f"report {STORE} --out {'x' * 5000}", "File name too long"),
+    Case(f"report {STORE} --out /proc/report.html", "cannot be written"),
     *(
         Case(f"{command} --tracking-uri sqlite:///{{m}}/odd.db", ("units = '9999999'", "run "))
         for command in ("best", "compare")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -14,12 +15,14 @@ import pytest
 
 from imdbtune import api, leaderboard, results
 from imdbtune.cli.app import main
+from imdbtune.cli.predict import _csv_printer
 from imdbtune.cli.tables import details
 from imdbtune.cli.tables import leaderboard as table
 from imdbtune.data.download import _not_through_links
 from imdbtune.errors import SearchAborted, UserError, harmless
 from imdbtune.home import home_of
 from imdbtune.keras_file import check_archive, load_keras
+from imdbtune.predict import Prediction
 from imdbtune.store import connect, scrubbed
 from imdbtune.worker import TrialFailure
 from tests.support import Stub, isolate, make_config, run_search
@@ -254,6 +257,24 @@ def test_figures_that_cannot_be_are_no_trouble(
     told = details(replace(trial, metrics=dict.fromkeys(trial.metrics, value)), search)
     assert "validation accuracy" not in told
     assert told.count("best loss") == 1
+
+
+class Terminal(io.StringIO):
+    """A screen."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("screen", "shown"), [(Terminal(), r"\x1b[2J"), (io.StringIO(), "\x1b[2J")]
+)
+def test_csv_steers_no_terminal_and_leaves_files_as_they_are(
+    screen: io.StringIO, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", screen)
+    _csv_printer()(Prediction("\x1b[2J", 0.5, "good"))
+    assert screen.getvalue().splitlines()[1:] == [f"good,0.500000,{shown}"]
 
 
 def test_a_run_id_that_climbs_makes_no_folder(tmp_path: Path) -> None:
