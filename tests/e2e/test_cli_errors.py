@@ -31,6 +31,7 @@ from imdbtune.cli.app import main
 from tests.support import Stub, isolate, make_config, run_search, untried_exports, write_tiny_model
 
 HUGE = "99999999999999999999"
+AT_MOST_S = 60
 COMMANDS = (
     *("search", "train", "reproduce", "best", "compare", "report", "ui", "predict", "data"),
     *("summary", "sync", "doctor"),
@@ -604,17 +605,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "here"
 
 
+def hang_no_longer(number: int, frame: object) -> None:
+    raise RuntimeError(f"no answer within {AT_MOST_S} seconds")
+
+
 @pytest.fixture
 def run(
     here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Run]:
     """Calls the command line in this process, as the console script does."""
     terminate = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGALRM, hang_no_longer)
 
     def call(*arguments: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["imdbtune", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
+        signal.alarm(AT_MOST_S)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            signal.alarm(0)
         told = capfd.readouterr()
         return Answer(ended.value.code, told.out, told.err)
 
