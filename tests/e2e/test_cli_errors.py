@@ -433,7 +433,7 @@ NO_FILES = [
         Case(f"data --data {{m}}/{kind}_words/imdb.npz", ("imdb_word_index.json", called))
         for kind, called in KINDS.items()
     ),
-    Case("data --data {m}/pipe_review", ("pos/1.txt", "it is a pipe, no file")),
+    Case("data --data {m}/pipe_review", ("neg/1.txt", "it is a pipe, no file")),
     Case("data --data {m}/folder.csv", "no folder train"),
     Case("data --data {m}/device_words", "no folder train"),
     Case("search --dry-run --data {m}/folder.npz", "no file"),
