@@ -28,7 +28,7 @@ from tests.killing import (
 from tests.support import Stub, isolate, kill_self, make_config, prepare, run_search, stub_trainer
 
 ONE = {"rnn": "lstm", "units": 4}
-WRITES = range(1, 15)
+WRITES = range(1, 15, 2)
 
 
 def one_config(folder: Path) -> SearchConfig:
@@ -74,10 +74,10 @@ def sync(folder: Path, search: str | None = None, **arguments: Any) -> list[api.
 def test_a_killed_training_is_closed_by_the_next_one(folder: Path) -> None:
     """Wherever it died, nothing is left of it but a run that has ended."""
     killed = 0
-    for number in WRITES:
+    for turn, number in enumerate(WRITES):
         how = "half" if number % 3 == 0 else "after"
         killed += run_forked(train_one, folder, AtWrite(number, how)) == -9
-        if number % 2:
+        if turn % 2:
             train_one(folder)
         else:
             with suppress(UserError):  # it died before there was a run
@@ -85,9 +85,9 @@ def test_a_killed_training_is_closed_by_the_next_one(folder: Path) -> None:
         assert not (folder / "runs").exists()
         statuses = Counter(run.info.status for run in runs_of(folder))
         assert set(statuses) <= {"FAILED", "KILLED"}
-    assert killed >= 10
+    assert killed >= 5
     ended = [run for run in runs_of(folder) if run.info.status == "KILLED"]
-    assert len(ended) >= 5
+    assert len(ended) >= 3
     assert {run.data.tags[tracking.REASON] for run in ended} == {CUT_OFF}
 
 
