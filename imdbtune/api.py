@@ -19,12 +19,14 @@ from imdbtune import results, tracking
 from imdbtune.cluster import await_workers, cpu_count, open_cluster, training_environment
 from imdbtune.comparison import Comparison, compare_searches
 from imdbtune.config import DataConfig, SearchConfig, parse_config
-from imdbtune.courier import REQUEST_S, Courier, delivering
+from imdbtune.courier import Courier, delivering
+from imdbtune.cutoff import settle, take_up_cut_off
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
 from imdbtune.delivery import publish_page
-from imdbtune.errors import SearchAborted, UserError, shown
-from imdbtune.home import Home, home_of, homes, known_home, new_home, take_up_cut_off
+from imdbtune.durable import is_full
+from imdbtune.errors import Busy, SearchAborted, UserError, shown
+from imdbtune.home import NEW, TRAINING, Home, home_of, homes, known_home, new_home
 from imdbtune.results import Baseline, Search, Trial
 from imdbtune.resuming import (
     CUT_OFF,
@@ -34,7 +36,7 @@ from imdbtune.resuming import (
     reconcile,
     stored_config,
 )
-from imdbtune.store import connect, connect_existing, hide_secrets, impatient, resolve_uri
+from imdbtune.store import connect, connect_existing, hide_secrets, resolve_uri
 from imdbtune.trial import TrialSpec
 from imdbtune.ui import PORT, Pages, run_page, serve
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, run_trial
@@ -74,11 +76,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Synced:
-    """What :func:`sync` has done for a search: how many calls it has made."""
+    """What :func:`sync` has done for a search or training: how many calls it has made."""
 
     name: str
     run_id: str
     calls: int
+    kind: str = "search"
 
 
 def plan(config: SearchConfig, workers: int | None = None) -> Plan:
@@ -163,7 +166,7 @@ def search(
     facts = corpus_facts(corpus, config.data.source)
     seconds = _estimate(resolved, corpus, listener).seconds if estimated else 0.0
     base = _base(folder)
-    take_up_cut_off(client, base)
+    take_up_cut_off(client, base, _teller(listener))
     with new_home(base, config.name, resolved.store) as (begun, key):
         _describe(tracking.Run(begun.spool, key), config, facts)
         if seconds:
@@ -212,7 +215,7 @@ def resume(
     """
     client = connect_existing(uri, _teller(listener))
     base = _base(folder)
-    take_up_cut_off(client, base)
+    take_up_cut_off(client, base, _teller(listener))
     found = results.find_search(client, search_ref)
     home = home_of(base, found.run_id)
     _check_is_here(client, found, home)
@@ -230,7 +233,7 @@ def resume(
         check_corpus(corpus, found.tags, found.name)
         agreed = reconcile(client, found, home.journal, config.tuner.retries)
         note_limits(home.journal, before, config)
-        parent.reopen()
+        home.spool.reopen(parent.run_id)
         return _drive(
             resolved, client, parent, home, corpus, listener, trainer, environment, agreed
         )
@@ -443,8 +446,11 @@ def train(
     cache: Path | None = None,
     folder: Path | None = None,
     listener: Listener = _ignore,
+    trainer: Trainer | None = None,
 ) -> Trial:
     """Train the one configuration of a file whose space has nothing to choose, tracked as a trial.
+
+    The arguments are those of :func:`search`.
 
     Raises:
         UserError: the space has something to choose, or data or store cannot be used.
@@ -461,19 +467,27 @@ def train(
     settings = {**_training_settings(config), "epochs": config.training.epochs}
     tags = tracking.common_tags(facts, settings)
     name, experiment = config.name, config.tracking.experiment
-    with _new_training(client, name, experiment, tags, folder) as (run, home):
+    take_up_cut_off(client, _base(folder), _teller(listener))
+    with _new_training(client, name, experiment, tags, facts, folder) as (run, home):
         # The settings have the names of the fields that they fill.
         spec = TrialSpec(params, corpus.folder, home.folder / "trial", **settings)  # type: ignore[arg-type]
         _set_environment(cache)
-        return _train_tracked(run, home, spec, corpus, facts, listener)
+        return _train_tracked(run, home, spec, corpus, listener, trainer)
 
 
 @contextmanager
 def _new_training(
-    client: MlflowClient, name: str, experiment: str, tags: dict[str, str], folder: Path | None
+    client: MlflowClient,
+    name: str,
+    experiment: str,
+    tags: dict[str, str],
+    facts: tracking.CorpusFacts,
+    folder: Path | None,
 ) -> Iterator[tuple[tracking.SearchRun, Home]]:
     """A run for one training, and its folder, which goes away once MLflow has all."""
-    with new_home(_base(folder), name, str(client.tracking_uri)) as (begun, key):
+    with new_home(_base(folder), name, str(client.tracking_uri), TRAINING) as (begun, key):
+        tracking.Run(begun.spool, key).log_corpus(facts)  # before the run is made: it is open
+        begun.spool.sync(key)
         run = tracking.SearchRun.open(client, name, experiment, tags, "train", key)
         home = begun.renamed(run.run_id)
         try:
@@ -488,7 +502,6 @@ def _train_tracked(
     home: Home,
     spec: TrialSpec,
     corpus: Corpus,
-    facts: tracking.CorpusFacts,
     listener: Listener,
     trainer: Trainer | None = None,
 ) -> Trial:
@@ -496,7 +509,6 @@ def _train_tracked(
     courier = Courier(run.client, home.spool, run.run_id, None, _teller(listener))
     with delivering(courier):
         spooled = replace(run, client=home.spool)
-        spooled.log_corpus(facts)
         extra = {"seed": spec.seed, "epochs": spec.epochs}
         extra |= {"schedule_epochs": spec.schedule_epochs} if spec.schedule_epochs else {}
         spooled.log(params={**spec.params.as_dict(), **extra})
@@ -547,11 +559,12 @@ def reproduce(
     tags = tracking.common_tags(facts, {**settings, "reproduces": run_id})
     experiment = client.get_experiment(client.get_run(run_id).info.experiment_id).name
     name = f"reproduce-{original.name}"[:250]
-    with _new_training(client, name, experiment, tags, folder) as (run, home):
+    take_up_cut_off(client, _base(folder), _teller(listener))
+    with _new_training(client, name, experiment, tags, facts, folder) as (run, home):
         *before, spec = reproduction.make_specs(stages, corpus.folder, home.folder / "trial")
         chained = reproduction.Chained(before, trainer)
         _set_environment(cache)
-        again = _train_tracked(run, home, spec, corpus, facts, listener, chained)
+        again = _train_tracked(run, home, spec, corpus, listener, chained)
     compared = reproduction.compare_runs(client, original, again, spec.executions)
     run.log(tags={"imdbtune.agrees": compared.verdict})
     client.log_dict(run.run_id, compared.as_dict(), "reproduction.json")
@@ -595,7 +608,7 @@ def confirm(
 
     client = connect_existing(uri, _teller(listener))
     base = _base(folder)
-    take_up_cut_off(client, base)
+    take_up_cut_off(client, base, _teller(listener))
     found = results.find_search(client, search_ref)
     best_ones = confirming.leading(found, results.read_trials(client, found), top)
     stages = [read_stage(client, trial) for trial in best_ones]
@@ -689,11 +702,11 @@ def refit(
     tags |= {tracking.OF_SEARCH: results.search_of(client, trial)}
     experiment = client.get_experiment(client.get_run(trial.run_id).info.experiment_id).name
     name = f"refit-{trial.name}"[:250]
-    with _new_training(client, name, experiment, tags, folder) as (run, home):
+    with _new_training(client, name, experiment, tags, facts, folder) as (run, home):
         where = home.folder / "trial"
         spec = TrialSpec(trial.params, corpus.folder, where, epochs=epochs, **settings)
         _set_environment(cache)
-        return _train_tracked(run, home, spec, corpus, facts, listener, trainer)
+        return _train_tracked(run, home, spec, corpus, listener, trainer)
 
 
 def ensemble(
@@ -751,7 +764,7 @@ def ensemble(
     params = tuple(member.params for member in members)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        _new_training(client, name, experiment, tags, folder) as (run, home),
+        _new_training(client, name, experiment, tags, facts, folder) as (run, home),
     ):
         files = []
         for number, member in enumerate(members):
@@ -768,7 +781,7 @@ def ensemble(
         )
         _set_environment(cache)
         trainer = averaging.Averaging(tuple(files), params)
-        made = _train_tracked(run, home, spec, corpus, facts, listener, trainer)
+        made = _train_tracked(run, home, spec, corpus, listener, trainer)
     return made, members
 
 
@@ -792,11 +805,13 @@ def _confirming(
     existing = results.find_confirmation(client, found)
     if existing is None:
         experiment = client.get_experiment(found.experiment_id).name
-        with new_home(base, name, store) as (begun, key):
+        with new_home(base, name, store, TRAINING) as (begun, key):
+            tracking.Run(begun.spool, key).log_corpus(facts)  # before the run is made: it is open
+            begun.spool.sync(key)
             run = tracking.SearchRun.open(client, name, experiment, tags, "confirm", key)
             yield run, begun.renamed(run.run_id)
         return
-    with known_home(base, existing.run_id, name, store) as home:
+    with known_home(base, existing.run_id, name, store, TRAINING) as home:
         await_workers(home.folder)
         run = tracking.SearchRun.adopt(client, existing.run_id, existing.experiment_id, tags)
         replace(run, client=home.spool).stop_trials(CUT_OFF)
@@ -804,7 +819,7 @@ def _confirming(
         for trial in results.read_trials(client, existing):
             if trial.status in tracking.OPEN:
                 tracking.Run(client, trial.run_id).end("KILLED", CUT_OFF)
-        run.reopen()
+        home.spool.reopen(run.run_id)
         yield run, home
 
 
@@ -840,6 +855,9 @@ def sync(
 ) -> list[Synced]:
     """Bring into MLflow what it lacks of searches whose tracking store was away.
 
+    Searches and trainings whose process has died are closed as KILLED; searches can still go on.
+    A search that is running is left alone, and told of, unless it is asked for.
+
     Args:
         search_ref: run id or name; ``None``: all searches of this folder.
         uri: the tracking store; by default the one with which the search was begun.
@@ -851,29 +869,40 @@ def sync(
         SearchAborted: a search is still running.
         NotDelivered: the store has gone away again.
     """
-    known = homes(_base(folder))
+    base = _base(folder)
+    for home in [Home(path) for path in base.glob(f"{NEW}*")]:
+        with suppress(UserError):  # without a store there is no run either
+            store = uri or home.about.get("store", "")
+            take_up_cut_off(connect_existing(store, _teller(listener)), base, _teller(listener))
+    known = homes(base)
     chosen = [h for h in known if search_ref in (None, h.run_id, h.about.get("name"))]
     if not chosen:
         what = f"no search {shown(search_ref)}" if search_ref else "no search"
-        raise UserError(f"{what} in {_base(folder)}; run this in the folder in which it was begun.")
-    return [_sync(home, uri, listener) for home in chosen]
+        raise UserError(f"{what} in {base}; run this in the folder in which it was begun.")
+    done = []
+    for home in chosen:
+        try:
+            done.append(_sync(home, uri, listener))
+        except Busy as error:
+            if search_ref is not None:
+                raise
+            listener("notice", {"text": str(error)})
+    return done
 
 
 def _sync(home: Home, uri: str, listener: Listener) -> Synced:
-    name = home.about["name"]
+    name, kind = home.about["name"], home.kind
     with home.locked():
-        if home.spool.is_delivered():
-            return Synced(name, home.run_id, 0)
+        if home.spool.is_delivered() and not home.spool.is_open(home.run_id):
+            return Synced(name, home.run_id, 0, kind)
         client = connect_existing(uri or home.about["store"], _teller(listener))
         if not results.run_exists(client, home.run_id):
             raise UserError(
-                f"search {name!r} (run {home.run_id}) is not in "
+                f"{kind} {name!r} (run {home.run_id}) is not in "
                 f"{hide_secrets(str(client.tracking_uri))}; name its store with --tracking-uri."
             )
-        courier = Courier(client, home.spool, home.run_id, None, _teller(listener))
-        with impatient(retries=1, timeout_s=REQUEST_S):
-            courier.finish()
-        return Synced(name, home.run_id, courier.made)
+        calls = settle(client, home, _teller(listener))
+        return Synced(name, home.run_id, calls, kind)
 
 
 def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial]:
@@ -956,7 +985,15 @@ def report(
     material = read_material(client, found, results.read_trials(client, found))
     address = str(client.tracking_uri)
     place = {"ui": address.rstrip("/")} if address.startswith("http") else {}
-    out.write_text(render(material, draw_all(material), **place), encoding="utf-8")
+    page = render(material, draw_all(material), **place)
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        if is_full(error):
+            raise
+        raise UserError(
+            f"{shown(str(out))} cannot be written: {error.strerror}; name another file with --out."
+        ) from error
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from imdbtune.errors import UserError, not_one_of, shown
 from imdbtune.params import check_field, limited
+from imdbtune.plainfile import read_document
 from imdbtune.space import SearchSpace
 from imdbtune.space_parser import parse_space
 
@@ -219,8 +220,8 @@ def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> Searc
 
 def _read(path: str) -> tuple[str, str]:
     try:
-        if Path(path).is_file():
-            return Path(path).read_text(encoding="utf-8-sig"), path  # Windows puts a mark first
+        if not Path(path).is_dir() and Path(path).exists():
+            return read_document(Path(path)), path
         known = bundled_workflows()
         if path in known:
             return known[path].read_text(encoding="utf-8"), path

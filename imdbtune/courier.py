@@ -96,6 +96,8 @@ class Courier:
     def _told(self, error: Exception) -> str:
         uri = str(self.client.tracking_uri)
         reason = without_secrets(str(error), uri) or type(error).__name__
+        if is_full(error):
+            return f"no room is left on the disk ({reason[:200]})"
         trouble = "refuses something" if is_refusal(error) else "cannot be written"
         return f"the tracking store {hide_secrets(uri)} {trouble} ({reason[:200]})"
 

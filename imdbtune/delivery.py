@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune import results, tracking
+from imdbtune.durable import is_full
 from imdbtune.spool import Call, Delivered, Spool
 
 if TYPE_CHECKING:
@@ -56,11 +57,21 @@ def _deliver_run(client: MlflowClient, spool: Spool, key: str, size: int) -> int
         if not state.killed:
             state = _make(client, spool, key, state, call)
         state = replace(state, offset=offset)
-        spool.note(key, state)
-        if "folder" in call:
+        if _noted(spool, key, state) and "folder" in call:
             shutil.rmtree(spool.folder / key / call["folder"], ignore_errors=True)
         made += 1
     return made
+
+
+def _noted(spool: Spool, key: str, state: Delivered) -> bool:
+    """Note how far it is, where there is room for that; else the calls are made again later."""
+    try:
+        spool.note(key, state)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        return False
+    return True
 
 
 def _make(client: MlflowClient, spool: Spool, key: str, state: Delivered, call: Call) -> Delivered:
@@ -119,6 +130,10 @@ def _set_terminated(client: MlflowClient, run_id: str, status: str, end_time: in
     client.set_terminated(run_id, status, end_time)
 
 
+def _reopen(client: MlflowClient, run_id: str) -> None:
+    tracking.Run(client, run_id).reopen()
+
+
 def publish_page(
     client: MlflowClient, run_id: str, varied: list[str], report: bool = False, final: bool = True
 ) -> None:
@@ -135,6 +150,7 @@ _CALLS: dict[str, Callable[..., None]] = {
     "log_artifacts": _log_artifacts,
     "log_model": tracking.send_model,
     "set_terminated": _set_terminated,
+    "reopen": _reopen,
     "publish": publish_page,
 }
 

@@ -7,6 +7,7 @@ class               what the caller does                 exit code
 ``TrialFailed``     note it and go on with the search    -
 ``SearchAborted``   stop; what was finished is kept      1
 ``ExportFailed``    ask for another format               1
+``Busy``            wait for the other process           1
 ``DiskFull``        make room, then go on                1
 ``NotDelivered``    bring the results in later           1
 =================== ==================================== =========
@@ -36,6 +37,10 @@ class SearchAborted(ImdbtuneError):
 
 class ExportFailed(ImdbtuneError):
     """A model cannot be had in a format, or answers otherwise in it; nothing was written."""
+
+
+class Busy(SearchAborted):
+    """Another process is at work on the search."""
 
 
 class DiskFull(SearchAborted):

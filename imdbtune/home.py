@@ -1,4 +1,4 @@
-"""The folder in which a search keeps what it needs to go on: its journal and its spool."""
+"""The folder in which a search or training keeps what it needs: its journal and its spool."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import filelock
 
-from imdbtune import results
 from imdbtune.durable import read_lines, replace_file
-from imdbtune.errors import SearchAborted, UserError, shown
+from imdbtune.errors import Busy, UserError, shown
 from imdbtune.journal import Journal
 from imdbtune.spool import Spool, new_key
 from imdbtune.store import hide_secrets
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
 # In front of the key of a search whose run may not have been made yet.
 NEW = "new-"
+SEARCH, TRAINING = "search", "training"
 
 
 @dataclass(frozen=True)
@@ -49,29 +46,34 @@ class Home:
 
     @property
     def about(self) -> dict[str, Any]:
-        """``name`` and ``store`` of the search; empty where nothing is noted."""
+        """``name``, ``store`` and ``kind``; empty where nothing is noted."""
         noted = next(read_lines(self.folder / "about.json"), None)
         return dict(noted[0]) if noted else {}
 
-    def describe(self, name: str, store: str) -> None:
+    @property
+    def kind(self) -> str:
+        """Of a search, which can go on, or of a training, which cannot."""
+        return str(self.about.get("kind", SEARCH))
+
+    def describe(self, name: str, store: str, kind: str) -> None:
         """Note what it is of; not the store if its address has a secret."""
         where = store if hide_secrets(store) == store else ""
-        replace_file(self.folder / "about.json", {"name": name, "store": where})
+        replace_file(self.folder / "about.json", {"name": name, "store": where, "kind": kind})
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One process at a time; a dead one holds no lock.
 
         Raises:
-            SearchAborted: another process is at work here.
+            Busy: another process is at work here.
         """
         lock = filelock.FileLock(self.folder / "driver.lock")
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
-            raise SearchAborted(
-                f"another process is working on this search ({self.folder}); wait for it, or stop "
-                "it first."
+            raise Busy(
+                f"another process is working on this {self.kind} ({self.folder}); wait for it, or "
+                "stop it first."
             ) from None
         try:
             yield
@@ -105,13 +107,15 @@ def home_of(base: Path, run_id: str) -> Home:
 
 def homes(base: Path) -> list[Home]:
     """The folders of searches in ``base``, the newest first."""
-    found = [path.parent for path in base.glob("*/about.json")]
-    found.sort(key=lambda path: (path / "about.json").stat().st_mtime, reverse=True)
-    return [Home(path) for path in found if not path.name.startswith(NEW)]
+    found = []
+    for path in base.glob("*/about.json"):
+        with contextlib.suppress(OSError):  # it has just gone away
+            found.append((path.stat().st_mtime, path.parent))
+    return [Home(path) for _, path in sorted(found, reverse=True) if not path.name.startswith(NEW)]
 
 
 @contextmanager
-def new_home(base: Path, name: str, store: str) -> Iterator[tuple[Home, str]]:
+def new_home(base: Path, name: str, store: str, kind: str = SEARCH) -> Iterator[tuple[Home, str]]:
     """A locked folder that is there before its search's run is, and the run's key.
 
     It goes away if it has not been renamed.
@@ -121,7 +125,7 @@ def new_home(base: Path, name: str, store: str) -> Iterator[tuple[Home, str]]:
     home.folder.mkdir(parents=True)
     try:
         with home.locked():
-            home.describe(name, store)
+            home.describe(name, store, kind)
             yield home, key
     finally:
         if home.folder.exists():
@@ -129,23 +133,11 @@ def new_home(base: Path, name: str, store: str) -> Iterator[tuple[Home, str]]:
 
 
 @contextmanager
-def known_home(base: Path, run_id: str, name: str, store: str) -> Iterator[Home]:
+def known_home(base: Path, run_id: str, name: str, store: str, kind: str) -> Iterator[Home]:
     """The locked folder of a run that is there; made again if it has been taken away."""
     home = home_of(base, run_id)
     home.folder.mkdir(parents=True, exist_ok=True)
     with home.locked():
         if not home.about:
-            home.describe(name, store)
+            home.describe(name, store, kind)
         yield home
-
-
-def take_up_cut_off(client: MlflowClient, base: Path) -> None:
-    """Give their final names to the homes of searches that have died while their run was made."""
-    for folder in base.glob(f"{NEW}*"):
-        home = Home(folder)
-        with contextlib.suppress(SearchAborted), home.locked():
-            run_id = results.find_run(client, folder.name.removeprefix(NEW))
-            if run_id:
-                home.renamed(run_id)
-            elif home.about.get("store", client.tracking_uri) == client.tracking_uri:
-                home.discard()

@@ -15,10 +15,13 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from imdbtune.errors import UserError, shown
+from imdbtune.plainfile import plain
 
 # Keras stores without compressing. What is small is let pass, whatever its ratio.
 _MOST_EXPANSION = 10
 _HARMLESS_BYTES = 64 * 2**20
+_MOST_DESCRIPTION = 4 * 2**20  # bytes of JSON; ours has a few thousand
+_LEAST_WEIGHT = 1  # bytes of a number among the weights
 
 _LAYERS = (
     *("InputLayer", "Embedding", "SimpleRNN", "LSTM", "GRU", "Bidirectional", "Dense", "Dropout"),
@@ -56,7 +59,8 @@ def load_keras(path: Path) -> Any:
 
 def reason(error: Exception) -> str:
     """The first line of what went wrong; Keras puts that behind the whole configuration."""
-    text = str(error).rpartition("Exception encountered: ")[2].strip()
+    told = str(getattr(error, "strerror", None) or error)
+    text = told.rpartition("Exception encountered: ")[2].strip()
     return (text.splitlines() or [type(error).__name__])[0][:200].rstrip(". ")
 
 
@@ -69,13 +73,13 @@ def check_archive(path: Path) -> None:
     """
     name = _named(path)
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise UserError(f"{name} is not a readable .keras file (it is no file).")
-        with zipfile.ZipFile(path) as archive:
-            _check_members(name, archive.infolist(), path.stat().st_size)
+        with zipfile.ZipFile(plain(path)) as archive:
+            check_members(name, archive.infolist(), path.stat().st_size)
             broken = archive.testzip()  # Keras itself overlooks wrong checksums
             if broken is None and "config.json" in archive.namelist():
-                _check_classes(name, json.loads(archive.read("config.json")))
+                config = json.loads(archive.read("config.json"))
+                _check_classes(name, config)
+                _check_sizes(name, config, archive.infolist())
     except UserError:
         raise
     except Exception as error:  # zipfile, the decompressors and JSON raise many kinds
@@ -89,12 +93,22 @@ def _named(path: Path) -> str:
     return shown(str(path), limit=300)
 
 
-def _check_members(name: str, members: list[zipfile.ZipInfo], packed: int) -> None:
+def check_members(name: str, members: list[zipfile.ZipInfo], packed: int) -> None:
+    """Raise UserError if a member of a zip archive leads out, or they unpack to far too much.
+
+    Args:
+        name: of the archive, for messages.
+        members: what is in it.
+        packed: its size in bytes.
+    """
     for member in members:
         if _leads_out(member.filename):
             raise UserError(
                 f"{name} is not safe to open: it would unpack to {shown(member.filename)}."
             )
+    described = sum(m.file_size for m in members if m.filename.endswith(".json"))
+    if described > _MOST_DESCRIPTION:
+        raise UserError(f"{name} is not safe to open: its description has {described:,} bytes.")
     unpacked = sum(member.file_size for member in members)
     if unpacked > max(_HARMLESS_BYTES, _MOST_EXPANSION * packed):
         raise UserError(
@@ -118,6 +132,27 @@ def _check_classes(name: str, config: Any) -> None:
                 f"{name} is not safe to open: it names {shown(kind)} of {shown(module)}, which "
                 "may run code or read files; models of imdbtune have plain layers only."
             )
+
+
+def _check_sizes(name: str, config: Any, members: list[zipfile.ZipInfo]) -> None:
+    """Keras makes the weights that are described before it looks for them in the file."""
+    there = sum(member.file_size for member in members)
+    for described in _objects(config):
+        settings = described.get("config")
+        if not isinstance(settings, dict):
+            continue
+        units = _number(settings.get("units"))
+        recurrent = units * units * ("recurrent_initializer" in settings)
+        embedded = _number(settings.get("input_dim")) * _number(settings.get("output_dim"))
+        if _LEAST_WEIGHT * max(units, recurrent, embedded) > there:
+            raise UserError(
+                f"{name} is not safe to open: it describes a {described['class_name']} whose "
+                "weights are not in it."
+            )
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:

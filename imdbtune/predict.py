@@ -19,6 +19,7 @@ from imdbtune.export.format import Format, Run
 from imdbtune.export.formats import FORMATS
 from imdbtune.keras_file import reason
 from imdbtune.params import TrialParams
+from imdbtune.plainfile import check_plain_inside
 
 IntArray = npt.NDArray[np.int32]
 
@@ -148,6 +149,7 @@ def _load(export: Export, chosen: Format) -> Run:
     """The model as one function, tried on one review."""
     chosen.check_installed()
     try:
+        check_plain_inside(export.folder / chosen.files[0])
         run = chosen.load(export)
         probe = run(np.full((1, export.maxlen), export.vocabulary - 1, np.int32))
     except UserError:

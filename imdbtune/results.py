@@ -109,9 +109,9 @@ class Search:
 
     @property
     def validation_reviews(self) -> int:
-        """On how many reviews its trials are measured; 0 where that is not known."""
+        """How many reviews validated each epoch; 0 where it is not known."""
         told = self.tags.get(tracking.VALIDATION_REVIEWS, "")
-        return int(told) if told.isdecimal() else 0
+        return int(told) if told.isascii() and told.isdigit() and len(told) < 12 else 0
 
 
 def find_search(client: MlflowClient, reference: str | None = None) -> Search:

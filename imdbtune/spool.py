@@ -110,6 +110,11 @@ class Spool:
         self._add_folder(run_id, "log_model", folder)
         self.sync(run_id)
 
+    def reopen(self, run_id: str) -> None:
+        """A run that had ended, or was left behind by a crash, goes on."""
+        self._add(run_id, "reopen")
+        self.sync(run_id)
+
     def publish(self, run_id: str, varied: Sequence[str], report: bool) -> None:
         """The final page of a search."""
         self._add(run_id, "publish", varied=list(varied), report=report)
@@ -148,12 +153,16 @@ class Spool:
 
     def open_runs(self) -> list[str]:
         """The runs that have not ended, as far as the spool knows."""
-        return [key for key in self.runs() if self._is_open(key)]
+        return [key for key in self.runs() if self.is_open(key)]
 
-    def _is_open(self, key: str) -> bool:
-        """Of a run whose first call a crash has torn, MLflow will never hear."""
+    def is_open(self, key: str) -> bool:
+        """Whether a run has not ended, or goes on.
+
+        Of a run whose first call a crash has torn, MLflow will never hear.
+        """
         calls = [call["call"] for call, _ in read_lines(self._calls(key))]
-        return bool(calls) and "set_terminated" not in calls
+        turns = [call for call in calls if call in ("set_terminated", "reopen")]
+        return bool(calls) and turns[-1:] != ["set_terminated"]
 
     def rename(self, key: str, run_id: str) -> None:
         """Call a run by its id, of which something was said before it had one."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from imdbtune.errors import UserError, shown
+from imdbtune.plainfile import plain
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -137,15 +138,20 @@ def connect_existing(uri: str = "", say: Say = _silent) -> MlflowClient:
 
 
 def _has_tables(path: Path) -> bool:
-    """Whether MLflow has been in this SQLite file; it would make its tables in any."""
+    """Whether MLflow has been in this SQLite file; it would make its tables in any.
+
+    Also where it cannot be told: connect() says what is wrong.
+    """
     if not path.exists():
         return False
+    if not path.is_file():  # SQLite would wait for a pipe
+        return True
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             tables = database.execute("SELECT name FROM sqlite_master WHERE name = 'experiments'")
             return tables.fetchone() is not None
     except sqlite3.Error:
-        return True  # connect() says what is wrong with it
+        return True
 
 
 def connect(uri: str, say: Say = _silent) -> MlflowClient:
@@ -229,8 +235,13 @@ def _check_sqlite(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"{shown(str(path))} is a folder, not an SQLite file; name a file in it.")
     if path.exists():
-        with path.open("rb") as file:
-            head = file.read(16)
+        try:
+            with plain(path).open("rb") as file:
+                head = file.read(16)
+        except OSError as error:
+            raise UserError(
+                f"{shown(str(path))} cannot be read: {error.strerror}; name another SQLite file."
+            ) from error
         if head and head != b"SQLite format 3\x00":
             raise UserError(f"{shown(str(path))} is not an SQLite file; name another one.")
     if not os.access(path if path.exists() else path.parent, os.W_OK):

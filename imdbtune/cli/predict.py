@@ -164,7 +164,7 @@ def _print_words(explanation: Explanation) -> None:
     if not console.no_color and console.is_terminal:
         text = Text()
         for word in explanation.words:
-            text.append(word.word, style=_style(word.effect, explanation.largest))
+            text.append(harmless(word.word), style=_style(word.effect, explanation.largest))
             text.append(" ")
         console.print(text)
     for word in explanation.strongest(SHOWN):
@@ -186,9 +186,11 @@ def _print_json(prediction: Prediction) -> None:
 def _csv_printer() -> Callable[[Prediction], None]:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["label", "probability", "text"])
+    watched = sys.stdout.isatty()  # in a file, texts are as they came
 
     def print_row(prediction: Prediction) -> None:
         text = prediction.text.encode("utf-8", errors="replace").decode()
+        text = harmless(text) if watched else text
         writer.writerow([prediction.label, f"{prediction.probability:.6f}", text])
 
     return print_row

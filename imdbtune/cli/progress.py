@@ -13,11 +13,14 @@ from typing import Any, TextIO
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from imdbtune.cli.chatter import chatter_to_log, is_aloud
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import counted, in_words
+from imdbtune.errors import harmless
 from imdbtune.tracking import LINEAR
 
 Facts = dict[str, Any]
@@ -42,7 +45,7 @@ def make_progress(
                 yield state
                 return
             with Live(console=console, get_renderable=state.table, refresh_per_second=2) as live:
-                state.say = live.console.print
+                state.say = partial(live.console.print, markup=False)
                 yield state
 
 
@@ -67,7 +70,7 @@ def _json_lines(kind: str, facts: Facts) -> None:
 
 def _notices_only(err: TextIO, kind: str, facts: Facts) -> None:
     if kind == "notice":
-        err.write(facts["text"] + "\n")
+        err.write("".join(f"{harmless(line)}\n" for line in facts["text"].splitlines()))
 
 
 def _unheard(name: str, done: int, total: int) -> None:
@@ -101,10 +104,12 @@ class Progress:
         getattr(self, f"_on_{kind}", lambda facts: None)(facts)
 
     def _line(self, text: str) -> None:
-        if self.say is not None:
-            self.say(text)
-        else:
-            self.err.write(text + "\n")
+        """What libraries and stores say may steer terminals."""
+        for line in text.splitlines():
+            if self.say is not None:
+                self.say(harmless(line))
+            else:
+                self.err.write(harmless(line) + "\n")
 
     def _on_notice(self, facts: Facts) -> None:
         self._line(facts["text"])
@@ -233,7 +238,8 @@ class Progress:
         table = Table.grid(padding=(0, 2))
         for trial, began in list(self.began.items()):
             seconds = f"{time.monotonic() - began:.0f} s"
-            table.add_row(self._number(trial), self.names[trial], self._epoch(trial), seconds)
+            cells = (self._number(trial), self.names[trial], self._epoch(trial), seconds)
+            table.add_row(*map(Text, cells))  # in plain strings, [train] would be a style
         return table
 
 
@@ -251,7 +257,7 @@ def stages(err: TextIO | None = None, quiet: bool = False) -> Iterator[Done]:
 
         def advance(name: str, done: int, total: int) -> None:
             if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
+                tasks[name] = bars.add_task(escape(harmless(name)), total=total)
             bars.update(tasks[name], completed=done)
 
         yield advance
@@ -271,9 +277,9 @@ class Lines:
         began = self.began.setdefault(name, now)
         if name not in self.said:
             self.said[name] = now
-            self.say(f"{name} ...")
+            self.say(f"{harmless(name)} ...")
         if now - self.said[name] < EVERY_S or not 0 < done < total:
             return
         self.said[name] = now
         left = in_words((now - began) / done * (total - done))
-        self.say(f"{name}: {done / total:.0%}; about {left} left")
+        self.say(f"{harmless(name)}: {done / total:.0%}; about {left} left")

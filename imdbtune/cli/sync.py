@@ -12,7 +12,8 @@ from imdbtune.cli.output import print_json
 
 HELP = """Bring into MLflow what it lacks of a search.
 
-That is so where the tracking store was away while it ran.
+That is so where the tracking store was away while it ran, or the search was killed: what has died
+is closed as KILLED; searches can go on all the same.
 SEARCH is a name or run id; without it, all searches of this folder are looked at. What MLflow has
 already is not written again, so the command can be repeated.
 
@@ -46,4 +47,4 @@ def sync(
         return
     for one in done:
         told = f"{one.calls} writes brought in" if one.calls else "nothing was missing"
-        typer.echo(f"search {one.name} (run {one.run_id}): {told}")
+        typer.echo(f"{one.kind} {one.name} (run {one.run_id}): {told}")

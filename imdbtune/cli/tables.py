@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -129,7 +130,8 @@ def details(
     ):
         if name in trial.metrics:
             value = trial.metrics[name]
-            shown = f"{value:,.0f}" if value == int(value) or value > 100 else f"{value:.4f}"
+            whole = value.is_integer() or abs(value) > 100
+            shown = f"{value:,.0f}" if whole else f"{value:.4f}"
             lines.append(f"  {name.replace('_', ' '):<20}{shown}")
     return "\n".join(lines)
 
@@ -144,9 +146,9 @@ def how_sure(trial: Trial, search: Search) -> str:
     """The validation accuracy with the 95 % interval of its sampling error."""
     accuracy = trial.metrics.get("best_val_accuracy")
     rows = search.validation_reviews
-    if accuracy is None or not rows:
+    half = SURE * standard_error(accuracy or 0.0, rows)
+    if accuracy is None or not math.isfinite(half):
         return ""
-    half = SURE * standard_error(accuracy, rows)
     count = search.metrics.get("trials_finished", 0)
     return (
         f"validation accuracy {accuracy:.1%} ±{half * 100:.1f} points on {rows:,} reviews, "

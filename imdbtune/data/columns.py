@@ -13,6 +13,7 @@ from imdbtune.data.labels import check_labels, label_name
 from imdbtune.data.parts import NAMES, TRAIN
 from imdbtune.data.tables import FORMATS, Csv, Table, Values, is_table, listed, open_table
 from imdbtune.errors import UserError, not_one_of, shown
+from imdbtune.plainfile import plain
 
 TEXT_NAMES = (
     *("text", "review", "reviews", "review_text", "sentence", "content", "comment"),
@@ -110,12 +111,13 @@ def read_texts(path: Path, column: str = "", progress: Progress | None = None) -
 
 
 def _lines(path: Path) -> Iterator[str]:
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file; give one with a review a line, or a table.")
     try:
-        file = path.open("rb")
+        file = plain(path).open("rb")
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise UserError(
+            f"{path} cannot be read: {error.strerror or error}; give a file with a review a line, "
+            "a table, or - for standard input."
+        ) from error
 
     def lines() -> Iterator[str]:
         with file:

@@ -16,10 +16,12 @@ import numpy.typing as npt
 from imdbtune.data.corpus import INDEX_FROM, START, Split
 from imdbtune.data.parts import Index
 from imdbtune.data.text import split_words
+from imdbtune.errors import UserError
 
 Ids = npt.NDArray[np.int32]
 
 _CHUNK = 2**22  # words that are counted at once
+_MOST = 2**28  # words and reviews; 40 times the words of the IMDB reviews
 
 
 class Review(NamedTuple):
@@ -39,7 +41,11 @@ class _Numbers(dict[str, int]):
 
 
 class Gathered:
-    """Reviews: all their words one after the other, labels and parts."""
+    """Reviews: all their words one after the other, labels and parts.
+
+    Raises:
+        UserError: there are more of them than memory may hold.
+    """
 
     def __init__(self, reviews: Iterable[Review]) -> None:
         self._numbers, self._names = _Numbers(), _Numbers()
@@ -48,6 +54,10 @@ class Gathered:
         self._hashes = array("q")
         for review in reviews:
             self._add(review)
+            if len(self._words) + len(self._labels) > _MOST:
+                raise UserError(
+                    f"there are more than {_MOST:,} words in the reviews; leave some of them out."
+                )
 
     def __len__(self) -> int:
         return len(self._labels)

@@ -12,6 +12,7 @@ from imdbtune.data.corpus import Corpus, Split, read_corpus, write_corpus
 from imdbtune.data.download import Progress, RemoteFile, fetch, locked, sha256
 from imdbtune.data.npz import read_npz
 from imdbtune.errors import UserError, shown
+from imdbtune.plainfile import read_document
 
 _BASE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 _WORDS = "imdb_word_index.json"
@@ -28,6 +29,7 @@ KERAS_FILES = (
     ),
 )
 _ROWS = 25_000
+_MOST_WORDS_BYTES = 2**28  # of a word index; that of the reviews has 1.6 MB
 _FIRST_REVIEW = [1, 14, 22, 16, 43, 530, 973, 1622, 1385, 65, 458, 4468]
 
 
@@ -70,7 +72,7 @@ def npz_corpus(path: Path, cache: Path) -> Corpus:
     Raises:
         UserError: a file is missing or malformed, or the cache cannot be written.
     """
-    words = next((file for file in _word_files(path, cache) if file.is_file()), None)
+    words = next((file for file in _word_files(path, cache) if file.exists()), None)
     try:
         folder = _folder(cache, sha256(path), sha256(words) if words else "none")
     except OSError as error:
@@ -118,9 +120,10 @@ def read_word_index(path: Path) -> dict[str, int]:
         UserError: the file is not one JSON object of words and ranks >= 1.
     """
     try:
-        words = json.loads(path.read_text(encoding="utf-8"))
+        words = json.loads(read_document(path, _MOST_WORDS_BYTES))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a word index: {error}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} is not a word index: {reason}.") from error
     if not isinstance(words, dict):
         raise UserError(f"{path} is not a word index: it must hold one JSON object, word: rank.")
     for word, rank in words.items():

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from imdbtune.data.download import Progress
 from imdbtune.data.gathering import Review
-from imdbtune.data.labels import check_labels
+from imdbtune.data.labels import check_labels, label_name
 from imdbtune.data.parts import TEST, TRAIN
 from imdbtune.data.tables import MAX_LINE, listed
-from imdbtune.errors import UserError
+from imdbtune.errors import UserError, shown
+from imdbtune.plainfile import plain
 
 PARTS = {"train": TRAIN, "test": TEST}
 UNLABELLED = "unsup"
@@ -33,14 +34,16 @@ class ReviewFile:
         Raises:
             UserError: it is no text in UTF-8, or too long.
         """
-        raw = self.path.read_bytes() if self.path.is_file() else b"\0"
+        if plain(self.path).stat().st_size > MAX_LINE:
+            raise UserError(f"{self.path} is no text of at most {MAX_LINE:,} bytes; take it away.")
+        raw = self.path.read_bytes()
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             byte = f"byte {error.start:,} is 0x{raw[error.start]:02x}"
             raise UserError(f"{self.path} is not UTF-8: {byte}; save it as UTF-8.") from error
-        if "\0" in text or len(raw) > MAX_LINE:
-            raise UserError(f"{self.path} is no text of at most {MAX_LINE:,} bytes; take it away.")
+        if "\0" in text:
+            raise UserError(f"{self.path} is no text: a byte of it is zero; take it away.")
         return text
 
 
@@ -65,6 +68,9 @@ def review_files(folder: Path) -> list[ReviewFile]:
     if not labels:
         raise UserError(f"{folder} has no reviews; it has to hold {LAYOUT}.")
     check_labels(folder, labels, listed(labels, 5))
+    odd = [label for label in labels if not label_name(label)]
+    if odd:
+        raise UserError(f"{folder} has a folder {shown(odd[0])}, which is no name of a label.")
     return found
 
 

@@ -88,14 +88,6 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _is_endless(path: Path) -> bool:
-    """Whether it is a pipe or a device, which one might read for ever."""
-    try:
-        return path.exists() and not (path.is_file() or path.is_dir())
-    except OSError:
-        return False  # the name is too long; opening it will say so
-
-
 def _expanded(source: str) -> Path:
     try:
         return Path(source).expanduser()
@@ -141,13 +133,10 @@ def open_corpus(
         try:
             return imdb_corpus(cache, progress, files, timeout_s=_AUTO_TIMEOUT_S)
         except DownloadFailed as error:
-            notify(f"The built-in demo corpus is used, not IMDB.\n{error}")
+            notify(f"The built-in demo corpus is used, not IMDB: {error}")
             return _demo(cache)
     if source.endswith(".npz"):
-        path = _expanded(source)
-        if _is_endless(path):
-            raise UserError(f"{shown(source)} is no file; give the path of an imdb.npz.")
-        return npz_corpus(path, cache)
+        return npz_corpus(_expanded(source), cache)
     raise _unknown(source)
 
 

@@ -17,10 +17,14 @@ from typing import Any
 
 from imdbtune.data.download import Progress
 from imdbtune.errors import UserError, shown
+from imdbtune.plainfile import plain
 
 SAMPLE = 1000  # rows by which columns are found
 MAX_LINE = 2**24  # bytes of a line, characters of a field
 _TOLD_EVERY = 2**22  # bytes
+# Of a column in a Parquet file: unpacked to packed, beyond what is small.
+_MAX_RATIO = 100
+_FREE_BYTES = 2**26
 _UTF16 = ("fffe", "feff")
 
 Values = tuple[object, ...]
@@ -188,12 +192,13 @@ class Parquet(Table):
         """See :class:`Table`."""
         import pyarrow
 
-        file, done = self._opened(), 0
+        file, done = self._opened(names), 0
+        self._check_packing(file.metadata, names)
         batches = file.iter_batches(batch_size=SAMPLE, columns=list(dict.fromkeys(names)))
         while True:
             try:
                 batch = next(batches)
-                columns = [batch.column(name).to_pylist() for name in names]
+                columns = [_values(batch.column(name)) for name in names]
             except StopIteration:
                 return
             except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -201,18 +206,43 @@ class Parquet(Table):
                 raise self.wrong(done + 1, reason) from error
             for values in zip(*columns, strict=True):
                 done += 1
+                if any(isinstance(value, str) and len(value) > MAX_LINE for value in values):
+                    raise self.wrong(done, f"a value has more than {MAX_LINE:,} characters")
                 yield done, values
             if self.progress is not None:
                 self.progress(f"reading {self.path.name}", done, file.metadata.num_rows)
 
-    def _opened(self) -> Any:
+    def _check_packing(self, metadata: Any, names: Sequence[str]) -> None:
+        """A few bytes may stand for a text that no memory holds."""
+        for group in range(metadata.num_row_groups):
+            for number in range(metadata.num_columns):
+                part = metadata.row_group(group).column(number)
+                packed, unpacked = part.total_compressed_size, part.total_uncompressed_size
+                wanted = part.path_in_schema.partition(".")[0] in names
+                if wanted and unpacked > max(_FREE_BYTES, _MAX_RATIO * packed):
+                    raise UserError(
+                        f"{self.path} is not safe to read: {packed:,} bytes of its column "
+                        f"{shown(part.path_in_schema)} would unpack to {unpacked:,}."
+                    )
+
+    def _opened(self, texts: Sequence[str] = ()) -> Any:
+        """Of the columns ``texts`` equal values are kept once: they may be many, and long."""
         import pyarrow
         import pyarrow.parquet
 
         try:
-            return pyarrow.parquet.ParquetFile(self.path)
+            return pyarrow.parquet.ParquetFile(self.path, read_dictionary=list(texts))
         except pyarrow.ArrowException as error:
             raise UserError(f"{self.path} is not Parquet: {_first_line(error)}.") from error
+
+
+def _values(column: Any) -> list[Any]:
+    import pyarrow
+
+    if not pyarrow.types.is_dictionary(column.type):
+        return list(column.to_pylist())
+    known = column.dictionary.to_pylist()
+    return [None if place is None else known[place] for place in column.indices.to_pylist()]
 
 
 def _first_line(error: Exception) -> str:
@@ -243,9 +273,7 @@ def open_table(path: Path, progress: Progress | None = None) -> Table:
         UserError: it cannot be read, or holds no rows of the kind that its name says.
     """
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise UserError(f"{path} is a pipe or device, no file; write what it gives to a file.")
-        if path.is_file() and not path.stat().st_size:
+        if not plain(path).stat().st_size:
             raise UserError(f"{path} is empty; a table has a row for each review.")
         table = FORMATS[path.suffix.lower()](path, progress)
         if not table.columns or next(table.rows(table.columns[:1]), None) is None:

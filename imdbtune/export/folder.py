@@ -23,6 +23,7 @@ from imdbtune.errors import UserError, not_one_of, shown
 from imdbtune.export import encode
 from imdbtune.export.readme import readme
 from imdbtune.params import TrialParams, check_value
+from imdbtune.plainfile import read_document
 
 FORMAT = "imdbtune-export"
 FORMAT_VERSION = 1
@@ -263,7 +264,7 @@ def _checked_labels(value: object) -> tuple[str, str]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_document(path))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise _no_export(path.parent, f"{path.name} cannot be read: {reason}") from error

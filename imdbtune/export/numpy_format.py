@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from imdbtune import reference
+from imdbtune.errors import shown
 from imdbtune.export.folder import Export
 from imdbtune.export.format import Format, Run, Trained
+from imdbtune.keras_file import check_members
 from imdbtune.params import TrialParams
 
 MODEL = "model.npz"
@@ -71,7 +74,10 @@ def _write(trained: Trained, folder: Path) -> None:
 def _load(export: Export) -> Run:
     """By this package's own code: none of the folder is run."""
     params = TrialParams.from_values(export.metadata["parameters"])
-    with np.load(export.folder / MODEL, allow_pickle=False) as arrays:
+    path = export.folder / MODEL
+    with zipfile.ZipFile(path) as archive:
+        check_members(shown(str(path), limit=300), archive.infolist(), path.stat().st_size)
+    with np.load(path, allow_pickle=False) as arrays:
         weights = dict(arrays)
     masked = export.batching != "padded"
 

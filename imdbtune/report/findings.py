@@ -53,8 +53,8 @@ class Certainty:
 
 
 def standard_error(share: float, count: int) -> float:
-    """The sampling error of a share of ``count`` reviews."""
-    return math.sqrt(share * (1 - share) / count) if count else math.nan
+    """The sampling error of a share of ``count`` reviews; none is known of what is no share."""
+    return math.sqrt(share * (1 - share) / count) if count and 0 <= share <= 1 else math.nan
 
 
 def certainty_data(accuracies: Sequence[float], chosen: float, reviews: int) -> Certainty:

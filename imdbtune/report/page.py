@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from imdbtune import confirmation, plots, tracking
 from imdbtune.confirmation import Confirmation
 from imdbtune.errors import UserError, shown
+from imdbtune.plainfile import plain
 from imdbtune.report import effects, figures, findings
 from imdbtune.report.published import PUBLISHED
 from imdbtune.results import Baseline, Search, Trial, read_baselines, read_history, read_text
@@ -268,7 +269,7 @@ def check_out(path: Path) -> None:
 
 
 def _is_report(path: Path) -> bool:
-    with path.open("rb") as file:
+    with plain(path).open("rb") as file:
         return MARK.encode() in file.read(200)
 
 

@@ -7,6 +7,7 @@ streams; a handful run as processes of their own. What the cases work on is made
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -30,6 +31,7 @@ from imdbtune.cli.app import main
 from tests.support import Stub, isolate, make_config, run_search, untried_exports, write_tiny_model
 
 HUGE = "99999999999999999999"
+AT_MOST_S = 60
 COMMANDS = (
     *("search", "train", "reproduce", "best", "compare", "report", "ui", "predict", "data"),
     *("summary", "sync", "doctor"),
@@ -315,6 +317,7 @@ IDS = [
     Case(f"report {STORE} --out {{m}}/imdb.npz", ("is no report", "--out")),
     Case(f"report {STORE} --out {{m}}/imdb.npz/x.html", "no folder"),
     Case(f"report {STORE} --out {'x' * 5000}", "File name too long"),
+    Case(f"report {STORE} --out /proc/report.html", "cannot be written"),
     *(
         Case(f"{command} --tracking-uri sqlite:///{{m}}/odd.db", ("units = '9999999'", "run "))
         for command in ("best", "compare")
@@ -392,9 +395,50 @@ EXPORTS = [
     Case("predict --model {m}/no_formats good", ("is damaged", "formats")),
     Case("predict --model {m}/export --file {m}/missing.csv", "No such file"),
     Case("predict --model {m}/export --file {m}/missing.txt", "No such file"),
-    Case("predict --model {m}/export --file {m}", "is no file"),
-    Case("predict --model {m}/export --file /dev/zero", "is no file"),
+    Case("predict --model {m}/export --file {m}", ("Is a directory", "standard input")),
     Case("predict --model {m}/export --file {m}/imdb.npz --text-column x", "is no table"),
+]
+
+
+KINDS = {"pipe": "a pipe", "device": "a device", "socket": "a socket"}
+TABLES = ("csv", "tsv", "jsonl", "parquet")
+WEIGHTS = {"savedmodel": "saved_model/saved_model.pb", "numpy": "model.npz"}
+# Pipes would be waited for, and devices be read without end.
+NO_FILES = [
+    *(
+        Case(f"{command} {{m}}/{kind}.{ending}", f"it is {called}, no file")
+        for kind, called in KINDS.items()
+        for command, ending in (
+            *(("data --data", ending) for ending in ("npz", *TABLES)),
+            ("search --dry-run --data", "csv"),
+            ("train listing_6_23 --data", "npz"),
+            ("search --dry-run", "toml"),
+            ("train", "toml"),
+            ("summary", "toml"),
+            ("report --out", "html"),
+            *(("predict --model {m}/export --file", ending) for ending in ("txt", *TABLES)),
+        )
+    ),
+    *(
+        Case(f"{command} --tracking-uri sqlite:///{{m}}/{kind}.db", f"it is {called}, no file")
+        for kind, called in KINDS.items()
+        for command in ("best", "search --data {m}/imdb.npz")
+    ),
+    *(
+        Case(f"predict --model {{m}}/{kind}_{name} good", (f"{name}", f"it is {called}, no file"))
+        for kind, called in KINDS.items()
+        for name in ("metadata", "vocabulary", "model", *WEIGHTS)
+    ),
+    *(
+        Case(f"data --data {{m}}/{kind}_words/imdb.npz", ("imdb_word_index.json", called))
+        for kind, called in KINDS.items()
+    ),
+    Case("data --data {m}/pipe_review", ("neg/1.txt", "it is a pipe, no file")),
+    Case("data --data {m}/folder.csv", "no folder train"),
+    Case("data --data {m}/device_words", "no folder train"),
+    Case("search --dry-run --data {m}/folder.npz", "no file"),
+    Case("predict --model {m}/metadata_pipe/metadata.json good", "is no export"),
+    Case(f"best {STORE} --export {{m}}/pipe.txt", "is a file"),
 ]
 
 
@@ -433,6 +477,7 @@ def materials(tmp_path_factory: pytest.TempPathFactory) -> Path:
     odd.close()
     break_corpora(folder)
     break_exports(folder)
+    add_no_files(folder)
     return folder
 
 
@@ -471,7 +516,6 @@ def break_corpora(folder: Path) -> None:
     whole = (folder / "imdb.npz").read_bytes()
     (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
     (folder / "folder.npz").mkdir()
-    os.mkfifo(folder / "pipe.npz")
 
 
 def break_exports(folder: Path) -> None:
@@ -510,6 +554,40 @@ def break_exports(folder: Path) -> None:
     export("not_keras", model=model("config.json", "metadata.json"))
 
 
+def add_no_files(folder: Path) -> None:
+    """What is no file, and exports, reviews and word indices with such in them."""
+
+    def put(kind: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "device":
+            path.symlink_to("/dev/zero")
+        else:
+            with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(path.parent):
+                bound.bind(path.name)  # whole paths may be too long
+
+    about = json.loads((folder / "export" / "metadata.json").read_text())
+    for kind in KINDS:
+        for ending in ("npz", *TABLES, "toml", "html", "db", "txt"):
+            put(kind, folder / f"{kind}.{ending}")
+        for name in ("metadata.json", "vocabulary.json", "model.keras"):
+            export = folder / f"{kind}_{Path(name).stem}"
+            shutil.copytree(folder / "export", export)
+            put(kind, export / name)
+        for name, weights in WEIGHTS.items():
+            export = folder / f"{kind}_{name}"
+            shutil.copytree(folder / "export", export)
+            (export / "metadata.json").write_text(json.dumps({**about, "formats": {name: {}}}))
+            put(kind, export / weights)
+        put(kind, folder / f"{kind}_words" / "imdb_word_index.json")
+        shutil.copyfile(folder / "imdb.npz", folder / f"{kind}_words" / "imdb.npz")
+    for label in ("pos", "neg"):
+        put("pipe", folder / "pipe_review" / "train" / label / "1.txt")
+    (folder / "folder.csv").mkdir()
+
+
 @pytest.fixture(scope="module")
 def dead_port() -> Iterator[int]:
     """A port of this machine where nobody listens."""
@@ -527,17 +605,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "here"
 
 
+def hang_no_longer(number: int, frame: object) -> None:
+    raise RuntimeError(f"no answer within {AT_MOST_S} seconds")
+
+
 @pytest.fixture
 def run(
     here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Run]:
     """Calls the command line in this process, as the console script does."""
     terminate = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGALRM, hang_no_longer)
 
     def call(*arguments: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["imdbtune", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
+        signal.alarm(AT_MOST_S)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            signal.alarm(0)
         told = capfd.readouterr()
         return Answer(ended.value.code, told.out, told.err)
 
@@ -551,7 +638,9 @@ def contents(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_size for path in found if path.is_file()}
 
 
-@pytest.mark.parametrize("case", [*FLAGS, *TOMLS, *STORES, *IDS, *CORPORA, *EXPORTS], ids=str)
+@pytest.mark.parametrize(
+    "case", [*FLAGS, *TOMLS, *STORES, *IDS, *CORPORA, *EXPORTS, *NO_FILES], ids=str
+)
 def test_wrong_input_gets_one_line_and_leaves_nothing(
     case: Case, run: Run, here: Path, materials: Path, dead_port: int, tmp_path: Path
 ) -> None:
@@ -578,7 +667,6 @@ PROCESSES = [
     Case("search --dry-run --units 64-16", "is an empty range"),
     Case("train nonsense", "'nonsense'"),
     Case("best", "no tracking store at"),
-    Case("data --data {m}/pipe.npz", "is no file"),
     Case("data --data {m}/code.npz", "code.npz is not an imdb.npz"),
     Case("predict --model {m}/climbing good", "is not safe to open"),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -11,14 +12,14 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from imdbtune import api, courier, results, tracking
+from imdbtune import api, courier, forking, results, tracking
 from imdbtune.cli.app import main
 from imdbtune.errors import NotDelivered
 from imdbtune.spool import Spool
@@ -131,13 +132,15 @@ def begin(folder: Path, server: Server, name: str, during: During, told: list[st
     )
 
 
-def check_whole(server: Server, name: str) -> None:
+def check_whole(
+    server: Server, name: str, units: Sequence[int] = UNITS, models: bool = True
+) -> None:
     """All that a search and its trials ought to have, once."""
     client = connect(server.uri)
     search = results.find_search(client, name)
     trials = results.read_trials(client, search)
-    assert (search.status, search.metrics["trials_finished"]) == ("FINISHED", len(UNITS))
-    assert Counter(t.params.units for t in trials) == Counter(UNITS)
+    assert (search.status, search.metrics["trials_finished"]) == ("FINISHED", len(units))
+    assert Counter(t.params.units for t in trials) == Counter(units)
     assert {t.status for t in trials} == {"FINISHED"}
     for trial in trials:
         for curve in tracking.CURVES:
@@ -148,13 +151,15 @@ def check_whole(server: Server, name: str) -> None:
         assert files == {"history.csv", "history.json", "accuracy.png", "loss.png"}
         run = client.get_run(trial.run_id)
         assert len(run.inputs.dataset_inputs) == 1
+        if not models:
+            continue
         (output,) = run.outputs.model_outputs
         assert client.get_logged_model(output.model_id).status == "READY"
     models = client.search_logged_models([search.experiment_id])
     assert len({m.source_run_id for m in models}) == len(models)
     table = Path(client.download_artifacts(search.run_id, "leaderboard.json")).read_text("utf-8")
-    assert len(json.loads(table)["data"]) == len(UNITS)
-    assert f"{len(UNITS)} finished" in search.tags[tracking.NOTE]
+    assert len(json.loads(table)["data"]) == len(units)
+    assert f"{len(units)} finished" in search.tags[tracking.NOTE]
     assert {a.path for a in client.list_artifacts(search.run_id)} >= {"all_val_accuracy.png"}
 
 
@@ -220,3 +225,86 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
         assert not ended.value.code
         assert told_of in capsys.readouterr().out
     check_whole(server, "away")
+
+
+# With worker processes: what they write goes by way of the disk, too.
+
+MANY = [4, 5, 6, 7, 8, 9, 10, 11]
+FIRST, DURING = 2, 6  # trials that end before the outage, and at least so many before its end
+
+
+def wait_for_turn(marks: Path, spec: TrialSpec) -> None:
+    """The first trials are trained at once, the next in the outage, the last when it is over."""
+    units = spec.params.units
+    mark = "down" if units >= MANY[FIRST] else ""
+    mark = "up" if units >= MANY[DURING] else mark
+    while mark and not (marks / mark).exists():
+        time.sleep(0.02)
+
+
+@dataclass
+class OnWorkers:
+    """A search of two workers; its server goes away after the first trials."""
+
+    server: Server
+    marks: Path
+    comes_back: bool
+    told: list[str] = field(default_factory=list)
+    ended: int = 0
+
+    def listen(self, kind: str, facts: dict[str, Any]) -> None:
+        if kind == "notice":
+            self.told.append(facts["text"])
+        if kind != "ended":
+            return
+        self.ended += 1
+        if self.ended == FIRST:
+            self.server.kill()
+            (self.marks / "down").touch()
+        if self.ended == DURING:
+            while not self.told:
+                time.sleep(0.05)
+            if self.comes_back:
+                self.server.start()
+            (self.marks / "up").touch()
+
+    def run(self, folder: Path, name: str) -> Any:
+        tracked = {"uri": self.server.uri}
+        config = make_config(folder, name=name, space={"units": MANY}, tracking=tracked)
+        trainer = Stub(functools.partial(wait_for_turn, self.marks))
+        where = {"cache": folder / "cache", "listener": self.listen, "trainer": trainer}
+        return api.search(config, workers=2, **where)
+
+
+@pytest.fixture
+def _light_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They need no TensorFlow."""
+    monkeypatch.setattr(forking, "PRELOADED", "mlflow.entities")
+
+
+@pytest.mark.usefixtures("_light_workers")
+def test_workers_train_on_while_the_server_is_away(server: Server, here: Path) -> None:
+    search = OnWorkers(server, here, comes_back=True)
+    assert search.run(here, "workers-outage").status == "FINISHED"
+    check_whole(server, "workers-outage", MANY, models=False)
+    assert "cannot be written" in search.told[0]
+    assert search.told[-1] == "the tracking store has all that was kept for it."
+    assert SECRET not in "".join(search.told)
+
+
+@pytest.mark.usefixtures("_light_workers")
+def test_what_workers_wrote_is_brought_in_later(
+    server: Server, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "PATIENCE_S", 0.5)
+    search = OnWorkers(server, here, comes_back=False)
+    with pytest.raises(NotDelivered):
+        search.run(here, "workers-away")
+    assert search.ended == len(MANY)
+    server.start()
+    server.wait()
+    (synced,) = api.sync(uri=server.uri)
+    assert synced.calls > len(MANY)
+    check_whole(server, "workers-away", MANY, models=False)
+    (again,) = api.sync(uri=server.uri)
+    assert again.calls == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -9,18 +10,20 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 
 from imdbtune.cli import chatter
 from imdbtune.cli.app import app
 from imdbtune.cli.command import blamed, laid_out, variable
 from imdbtune.cli.completion import completer
 from imdbtune.cli.output import print_json
-from imdbtune.cli.progress import Lines, in_words
+from imdbtune.cli.progress import Lines, Progress, in_words, stages
 from tests.support import isolate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -261,6 +264,33 @@ def test_stages_are_told_at_times(monkeypatch: pytest.MonkeyPatch) -> None:
     for done in (0, 5, 25, 30, 100):
         lines("reading", done, 100)
     assert told == ["reading ...", "reading: 25%; about 30 s left"]
+
+
+HOSTILE = "[/x] [red]\x1b[31m\bgone"
+
+
+def test_what_others_say_is_no_markup_and_steers_no_terminal() -> None:
+    """Of libraries, stores and file names."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    progress = Progress(screen, say=partial(console.print, markup=False))
+    progress("notice", {"text": HOSTILE})
+    progress.names[""], progress.limits[""], progress.began[""] = "lstm [/x]", 3, 0.0
+    console.print(progress.table())
+    told = screen.getvalue()
+    assert r"[/x] [red]\x1b[31m\x08gone" in told
+    assert "[train]" in told
+    assert "lstm [/x]" in told
+
+
+def test_bars_take_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr("imdbtune.cli.progress.can_be_redrawn", lambda console: True)
+    with stages(screen) as advance:
+        advance(HOSTILE, 1, 2)
+    lines: list[str] = []
+    Lines(lines.append)(HOSTILE, 0, 2)
+    assert lines == [r"[/x] [red]\x1b[31m\x08gone ..."]
 
 
 def test_times_are_rounded_to_what_people_say() -> None:

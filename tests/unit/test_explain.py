@@ -59,3 +59,5 @@ def test_the_page_shows_words_and_runs_nothing() -> None:
     assert "&lt;b&gt;" in text
     assert text.count("rgba(0, 114, 178") == 1  # good
     assert text.count("rgba(230, 159, 0") == 2  # bad, and film without effect
+    odd = page([explained("good \x1b[31m \u202e film")], ("bad", "good"))
+    assert all(character.isprintable() or character == "\n" for character in odd)

@@ -27,7 +27,7 @@ FLOORS = {
         "__init__ cli.__init__ data.__init__ export.__init__ report.__init__ errors",
     ],
     "1 values": [
-        "params machine forking query ui durable tuner_library",
+        "params machine forking query ui durable plainfile tuner_library",
         "space trial",
         "space_parser",
         "config",
@@ -55,6 +55,7 @@ FLOORS = {
         "export.readme export.encode export.mlflow_code",
         "cluster resuming reproduction export.folder delivery home",
         "tuner export.format courier confirming estimate",
+        "cutoff",
         "export.keras_format export.savedmodel_format export.litert_format export.onnx_format "
         "export.numpy_format export.verify",
         "export.mlflow_format",

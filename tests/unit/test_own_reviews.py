@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -383,6 +384,13 @@ def test_folders_that_are_laid_out_otherwise_are_refused(
         read(make_folder(tmp_path / "own", **reviews))
 
 
+def test_a_label_of_a_folder_is_a_name(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "own", train_pos=["a", "b"], train_neg=["c", "d"])
+    (folder / "train" / "neg").rename(folder / "train" / "neg\x1b[31m")
+    with pytest.raises(UserError, match=r"a folder 'neg\\x1b\[31m', which is no name"):
+        read(folder)
+
+
 def test_a_file_of_a_folder_that_is_no_text_is_named(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "own", train_pos=["a", "b"], train_neg=["c", "d"])
     wrong = folder / "train" / "neg" / "1_7.txt"
@@ -391,14 +399,55 @@ def test_a_file_of_a_folder_that_is_no_text_is_named(tmp_path: Path) -> None:
         read(folder)
     wrong.unlink()
     os.mkfifo(wrong)
-    with pytest.raises(UserError, match=f"{wrong} is no text"):
+    with pytest.raises(UserError, match=f"{wrong} cannot be read: it is a pipe, no file"):
+        read(folder)
+    wrong.unlink()
+    with wrong.open("wb") as file:
+        file.truncate(2**40)  # a hole, which takes no room
+    with pytest.raises(UserError, match=f"{wrong} is no text of at most"):
         read(folder)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "own.csv")
-    with pytest.raises(UserError, match="is a pipe or device"):
+    with pytest.raises(UserError, match="it is a pipe, no file"):
         read(tmp_path / "own.csv")
+
+
+def bomb(text: str, rows: int) -> bytes:
+    """A Parquet file in which a text stands once, and counts for many rows."""
+    import pyarrow
+    import pyarrow.parquet
+
+    def repeated(values: list[str]) -> Any:
+        places = pyarrow.array([i % len(values) for i in range(rows)], pyarrow.int32())
+        return pyarrow.DictionaryArray.from_arrays(places, pyarrow.array(values))
+
+    file = io.BytesIO()
+    table = pyarrow.table({"text": repeated([text]), "label": repeated(["bad", "good"])})
+    pyarrow.parquet.write_table(table, file, compression="zstd")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "says"),
+    [
+        ("good " * 2**18, 20_000, "more than 2,000,000 words"),
+        ("g" * (2**24 + 1), 4_000, "row 1: a value has more than"),
+        ("g" * (2**26 + 1), 4_000, "column 'text' would unpack to"),
+    ],
+)
+def test_a_small_file_does_not_fill_the_memory(
+    text: str, rows: int, says: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imdbtune.data.gathering._MOST", 2_000_000)
+    path = write("bomb.parquet", bomb(text, rows))
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    with pytest.raises(UserError, match=says):
+        read(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**29
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,14 @@ import pytest
 
 from imdbtune import api, leaderboard, results
 from imdbtune.cli.app import main
+from imdbtune.cli.predict import _csv_printer
 from imdbtune.cli.tables import details
 from imdbtune.cli.tables import leaderboard as table
 from imdbtune.data.download import _not_through_links
 from imdbtune.errors import SearchAborted, UserError, harmless
 from imdbtune.home import home_of
 from imdbtune.keras_file import check_archive, load_keras
+from imdbtune.predict import Prediction
 from imdbtune.store import connect, scrubbed
 from imdbtune.worker import TrialFailure
 from tests.support import Stub, isolate, make_config, run_search
@@ -78,9 +83,33 @@ def test_plain_layers_pass_and_a_deep_description_is_no_trouble(tmp_path: Path) 
         check_archive(deep)
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("Embedding", {"input_dim": 10**6, "output_dim": 10**4}),
+        ("Dense", {"units": 10**12}),
+        ("LSTM", {"units": 10**5, "recurrent_initializer": "orthogonal"}),
+    ],
+)
+def test_weights_that_are_described_but_not_there_are_not_made(
+    kind: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    path = archive(tmp_path / "huge.keras", layer("keras.layers", kind, **settings))
+    with pytest.raises(UserError, match=f"describes a {kind} whose weights are not in it"):
+        check_archive(path)
+
+
+def test_a_description_without_end_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("config.json", "[" + "{}," * 2_000_000 + "{}]")
+    with pytest.raises(UserError, match="its description has 6,000,004 bytes"):
+        check_archive(path)
+
+
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.keras")
-    with pytest.raises(UserError, match="it is no file"):
+    with pytest.raises(UserError, match="it is a pipe, no file"):
         check_archive(tmp_path / "model.keras")
 
 
@@ -201,6 +230,51 @@ def test_names_in_the_store_steer_no_terminal_and_make_no_page(
     assert "<script" not in page
     assert "![x]" not in page.replace("\\[", "").replace("\\!", "")
     assert page.count("[x") == page.count("\\[x") == 4
+
+
+@pytest.mark.parametrize(
+    "told", ["many", "nan", "1e999", "-1", "", "\u0663", "9" * 400, "<b>", "\0"]
+)
+def test_what_is_no_number_of_reviews_is_not_counted_with(
+    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    client, search = run_search(make_config(tmp_path, space={"units": [4]}), tmp_path)
+    (trial,) = results.read_trials(client, search)
+    odd = replace(search, tags={**search.tags, "imdbtune.validation_reviews": told})
+    assert (search.validation_reviews, odd.validation_reviews) == (2, 0)
+    assert "validation accuracy" in details(trial, search)
+    assert "validation accuracy" not in details(trial, odd)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1e308, 7.5])
+def test_figures_that_cannot_be_are_no_trouble(
+    value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    client, search = run_search(make_config(tmp_path, space={"units": [4]}), tmp_path)
+    (trial,) = results.read_trials(client, search)
+    told = details(replace(trial, metrics=dict.fromkeys(trial.metrics, value)), search)
+    assert "validation accuracy" not in told
+    assert told.count("best loss") == 1
+
+
+class Terminal(io.StringIO):
+    """A screen."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("screen", "shown"), [(Terminal(), r"\x1b[2J"), (io.StringIO(), "\x1b[2J")]
+)
+def test_csv_steers_no_terminal_and_leaves_files_as_they_are(
+    screen: io.StringIO, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", screen)
+    _csv_printer()(Prediction("\x1b[2J", 0.5, "good"))
+    assert screen.getvalue().splitlines()[1:] == [f"good,0.500000,{shown}"]
 
 
 def test_a_run_id_that_climbs_makes_no_folder(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -175,6 +176,32 @@ def test_the_end_of_a_search_waits_for_what_its_trials_were_told(
     (ended,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
     statuses = {run.info.status for run in (ended, client.get_run(parent.run_id))}
     assert statuses == {"FINISHED"}
+
+
+def test_what_cannot_be_noted_for_want_of_room_is_delivered_all_the_same(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is closed in the store; when there is room, nothing comes out twice."""
+    client, spool, parent, trial = begun_trial(here)
+    trial.log({"loss": 0.5}, step=1)
+    (here / "history").mkdir()
+    (here / "history" / "history.csv").write_text("epoch\n1\n")
+    spool.log_artifacts(trial.run_id, str(here / "history"))
+    trial.end("FINISHED")
+
+    def refuse(path: Path, record: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    for full in (True, False):
+        with monkeypatch.context() as patch:
+            if full:
+                patch.setattr("imdbtune.spool.replace_file", refuse)
+            assert deliver(client, spool, parent.run_id, {}) == 5
+        assert spool.is_delivered() is not full
+        (run,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
+        assert run.info.status == "FINISHED"
+        assert len(client.get_metric_history(run.info.run_id, "loss")) == 1
+        assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["history.csv"]
 
 
 def test_what_a_killed_trial_still_says_is_not_passed_on(here: Path) -> None:

@@ -1,0 +1,85 @@
+"""What processes that have died have left open in MLflow, and in their folders here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imdbtune import results
+from imdbtune.cluster import await_workers
+from imdbtune.courier import REQUEST_S, Courier
+from imdbtune.errors import SearchAborted, UserError
+from imdbtune.home import NEW, TRAINING, Home, homes
+from imdbtune.resuming import CUT_OFF, stored_config
+from imdbtune.store import impatient
+from imdbtune.tracking import OPEN, Run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Say = Callable[[str], None]
+
+
+def take_up_cut_off(client: MlflowClient, base: Path, say: Say) -> None:
+    """Settle what died here while it used this store, but for searches that can go on.
+
+    Those that died while their run was made get their final names. Trainings cannot go on: they
+    are closed as KILLED, and their folders go away.
+    """
+    _name_new(client, base)
+    for home in homes(base):
+        if home.kind != TRAINING or home.about.get("store") not in ("", client.tracking_uri):
+            continue
+        if results.run_exists(client, home.run_id):
+            with contextlib.suppress(SearchAborted), home.locked():
+                settle(client, home, say)
+
+
+def _name_new(client: MlflowClient, base: Path) -> None:
+    for folder in base.glob(f"{NEW}*"):
+        home = Home(folder)
+        with contextlib.suppress(SearchAborted), home.locked():
+            run_id = results.find_run(client, folder.name.removeprefix(NEW))
+            if run_id:
+                home.renamed(run_id)
+            elif home.about.get("store", client.tracking_uri) == client.tracking_uri:
+                home.discard()
+
+
+def settle(client: MlflowClient, home: Home, say: Say) -> int:
+    """Close what has no driver any more as KILLED, and deliver; returns how many calls were made.
+
+    For the holder of the home's lock: where it can be had, no driver lives.
+
+    Raises:
+        NotDelivered: the store has not got all.
+        SearchAborted: a worker lives on.
+    """
+    kind, name = home.kind, home.about.get("name")
+    courier = Courier(client, home.spool, home.run_id, None, say)
+    with impatient(retries=1, timeout_s=REQUEST_S):
+        if home.spool.is_open(home.run_id):
+            await_workers(home.folder)
+            for key in home.spool.open_runs():
+                if key != home.run_id:
+                    Run(home.spool, key).end("KILLED", CUT_OFF)
+            courier.finish()
+            # One that ended for want of room may have said so to the store alone.
+            if client.get_run(home.run_id).info.status in OPEN:
+                Run(home.spool, home.run_id).end("KILLED", CUT_OFF)
+                if kind != TRAINING:
+                    _publish(client, home)
+                say(f"{kind} {name} (run {home.run_id}) was cut off: closed as KILLED.")
+        courier.finish()
+    if kind == TRAINING:
+        home.discard()
+    return courier.made
+
+
+def _publish(client: MlflowClient, home: Home) -> None:
+    """Let the page of a search show its end, if it is known what to show."""
+    with contextlib.suppress(UserError):
+        config = stored_config(client, results.find_search(client, home.run_id))
+        home.spool.publish(home.run_id, [d.name for d in config.space.searched] or ["rnn"], False)
