@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 HELP = """Show the winner of a search, and take it out of MLflow.
 
 With --export the winner is evaluated on the test reviews, once; a search never touches them. Each
-format of it is opened again without imdbtune, and compared with the Keras model on real reviews.
+format of it is opened again without imdbtune, and compared with the Keras model on real reviews. An
+export of the same run keeps the formats that it has, unless --overwrite replaces it.
 
 Examples:
 
   imdbtune best
 
   imdbtune best --search rnn_types --export winner
+
+  imdbtune best --export winner --format numpy,onnx
 
   imdbtune best --export winner --format keras,onnx --overwrite
 
@@ -75,7 +78,7 @@ def best(
     from imdbtune.cli.progress import stages
 
     found, trial = api.best(search or None, uri=tracking_uri)
-    names = _checked(export, formats, overwrite, register)
+    names = _checked(export, formats, overwrite, register, trial.run_id)
     if not as_json:
         typer.echo(in_a_line(trial) if quiet else details(trial, found))
     uri, kept = tracking_uri, opt.optional_path(cache)
@@ -109,7 +112,9 @@ def best(
         print_json({**facts, **results.as_row(trial), **facts})
 
 
-def _checked(export: str, formats: str, overwrite: bool, register: str) -> tuple[str, ...]:
+def _checked(
+    export: str, formats: str, overwrite: bool, register: str, run_id: str
+) -> tuple[str, ...]:
     """The names of the formats, when nothing stands against what was asked for."""
     from imdbtune.registry import check_name
 
@@ -119,12 +124,12 @@ def _checked(export: str, formats: str, overwrite: bool, register: str) -> tuple
         if formats:
             raise UserError("--format goes with --export DIR; add that, or leave --format out.")
         return ()
-    from imdbtune.export.folder import check_target
     from imdbtune.export.formats import check_installed, parse_formats
+    from imdbtune.export.writing import formats_there
 
     names = parse_formats(formats or "keras")
-    check_installed(names)
-    check_target(Path(export), overwrite)
+    there = formats_there(Path(export), run_id, names, overwrite)
+    check_installed([name for name in names if name not in there])
     return names
 
 
