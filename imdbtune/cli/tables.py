@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from imdbtune import tracking
 from imdbtune.errors import shown
 from imdbtune.params import PARAMETERS
-from imdbtune.report.findings import SURE, standard_error
-from imdbtune.results import Search, Trial, as_row
+
+if TYPE_CHECKING:  # every command imports this module, few of them read MLflow
+    from imdbtune.results import Search, Trial
 
 WHOLE = ("best_epoch", "epochs_run", "parameter_count")
 
@@ -28,12 +28,16 @@ def columns(reading: Mapping[str, Any]) -> str:
 
 def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:
     """The title of a search, and its trials: what was varied, the objective, epoch, seconds."""
+    from imdbtune.results import as_row
+
     columns = default_columns(varied, [f"best_{search.objective}"])
     return "\n".join([title(search), table([as_row(trial) for trial in trials], columns)])
 
 
 def title(search: Search) -> str:
     """One line about a search."""
+    from imdbtune import tracking
+
     data = search.tags.get(tracking.DATA, "?")
     return f"search {search.name} ({search.run_id}) on {data}, {search.status.lower()}"
 
@@ -123,6 +127,9 @@ def in_a_line(trial: Trial) -> str:
 
 def how_sure(trial: Trial, search: Search) -> str:
     """The validation accuracy with the 95 % interval of its sampling error."""
+    from imdbtune import tracking
+    from imdbtune.report.findings import SURE, standard_error
+
     accuracy = trial.metrics.get("best_val_accuracy")
     rows = float(search.tags.get(tracking.VALIDATION_REVIEWS, 0))
     if accuracy is None or not rows:
