@@ -305,11 +305,12 @@ def send_model(client: MlflowClient, run_id: str, folder: Path) -> None:
     client.log_model_artifacts(model.model_id, str(folder))
     figures = (name for name in run.data.metrics if name not in EPOCH_METRICS and "/" not in name)
     last = [client.get_metric_history(run_id, name)[-1] for name in figures]
+    used = run.inputs.dataset_inputs if run.inputs else []
+    data = (used[0].dataset.name, used[0].dataset.digest) if used else (None, None)
     client.log_batch(
         run_id,
         metrics=[
-            Metric(m.key, m.value, m.timestamp, m.step, model_id=model.model_id, run_id=run_id)
-            for m in last
+            Metric(m.key, m.value, m.timestamp, m.step, model.model_id, *data, run_id) for m in last
         ],
     )
     if not (run.outputs and run.outputs.model_outputs):
