@@ -1095,7 +1095,8 @@ def export(
     """Write a trial's model with its vocabulary, metadata and README to ``folder``.
 
     Each of the ``formats`` is opened again in a fresh process without this package, and has to
-    answer to real reviews as Keras does. ``progress`` is told how many steps are done.
+    answer to real reviews as Keras does. An export of the same trial that is there keeps the
+    formats that it has, unless ``overwrite``. ``progress`` is told how many steps are done.
 
     Raises:
         UserError: the model or the corpus is not to be had, the folder cannot be written, or the

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib.resources
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +113,8 @@ class SearchConfig:
     @property
     def digest(self) -> str:
         """sha256 over what decides the trials: not over limits, names or where they are kept."""
+        import hashlib
+
         decides = {k: self.as_dict()[k] for k in ("data", "space", "tuner", "training")}
         for limit in ("max_trials", "max_minutes", "trial_timeout", "retries"):
             del decides["tuner"][limit]
@@ -206,6 +205,8 @@ def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> Searc
     """
     if path is None and any(key.startswith("space.") for key in overrides):
         return parse_config({}, overrides)
+    import tomllib  # here: a shell that completes a word waits for all that is imported above
+
     text, origin = _read(path or "default")
     try:
         table = tomllib.loads(text)
@@ -237,6 +238,8 @@ def _read(path: str) -> tuple[str, str]:
 
 def bundled_workflows() -> dict[str, Path]:
     """The workflows that come with the package, by name: in a wheel inside it, else beside it."""
+    import importlib.resources
+
     package = Path(str(importlib.resources.files("imdbtune")))
     for folder in (package / "workflows", package.parent / "workflows"):
         if folder.is_dir():

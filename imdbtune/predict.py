@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from imdbtune.params import TrialParams
 from imdbtune.plainfile import check_plain_inside
 
 IntArray = npt.NDArray[np.int32]
+Index = npt.NDArray[np.int64]
 
 CHUNK = 2048  # reviews that are sorted by length together
 BATCH = 256  # reviews that the model sees at once; the fastest of 128 to 1,024 on two cores
@@ -101,12 +103,18 @@ class Predictor:
         """The probability that each text is positive, in the order of the texts.
 
         The texts are read in chunks of ``CHUNK``, of which only the last ``maxlen`` ids are kept,
-        so any number takes the same memory. No text is an error, and none changes the
-        probability of another.
+        so any number takes the same memory. While the model works on a chunk, the next one is
+        read. No text is an error, and none changes the probability of another.
         """
         reviews = (self.tokenizer.encode(text, self.vocabulary)[-self.maxlen :] for text in texts)
-        while chunk := list(itertools.islice(reviews, CHUNK)):
-            yield from self._chunk(chunk, batch_size)
+        with ThreadPoolExecutor(1) as model:
+            under_way: list[Future[list[float]]] = []
+            while chunk := list(itertools.islice(reviews, CHUNK)):
+                under_way.append(model.submit(self._run_all, self._batches(chunk, batch_size)))
+                if under_way[1:]:
+                    yield from under_way.pop(0).result()
+            for last in under_way:
+                yield from last.result()
 
     def predictions(self, texts: Iterable[str], batch_size: int = BATCH) -> Iterator[Prediction]:
         """The texts with their probabilities and labels, as :meth:`probabilities`."""
@@ -123,16 +131,27 @@ class Predictor:
     def of_ids(self, reviews: list[IntArray]) -> list[float]:
         """The probability of each review given as ids, at most ``maxlen`` each."""
         chunks = (reviews[i : i + CHUNK] for i in range(0, len(reviews), CHUNK))
-        return [chance for chunk in chunks for chance in self._chunk(chunk, BATCH)]
+        return [chance for chunk in chunks for chance in self._run_all(self._batches(chunk, BATCH))]
 
-    def _chunk(self, reviews: list[IntArray], batch_size: int) -> list[float]:
-        """Like length with like; the columns that are padding in a whole batch are left out."""
+    def _batches(self, reviews: list[IntArray], batch_size: int) -> list[tuple[Index, IntArray]]:
+        """Like length with like; the columns that are padding in a whole batch are left out.
+
+        They are made before the model runs: whoever needs Python for each of them, beside a thread
+        that reads text, waits longer than the model takes.
+        """
         split = make_split(reviews, np.zeros(len(reviews)))
         rows = np.arange(len(split))
-        result = np.empty(len(split), np.float32)
+        batches = []
         for batch in Batches(split, rows, batch_size, self.maxlen, self.vocabulary).plan():
             longest = self.maxlen if self.padded else int(split.lengths[batch].max())
-            result[batch] = self.run(pad(split, batch, longest, self.vocabulary))[:, 0]
+            batches.append((batch, pad(split, batch, longest, self.vocabulary)))
+        return batches
+
+    def _run_all(self, batches: list[tuple[Index, IntArray]]) -> list[float]:
+        """The probability of each row."""
+        result = np.empty(sum(len(rows) for rows, _ in batches), np.float32)
+        for rows, ids in batches:
+            result[rows] = self.run(ids)[:, 0]
         return list(map(float, result))
 
 

@@ -64,6 +64,7 @@ EXPERIMENT_KIND = "mlflow.experimentKind"
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "mlflow", "numpy")
 OPEN = ("RUNNING", "SCHEDULED")
 CURVES = ("accuracy", "loss", "val_accuracy", "val_loss")
+EXAMPLE = (1, 14, 22, 16)  # "this film was" in IMDB's ids; the first one starts a review
 EPOCH_METRICS = (*CURVES, "seconds")
 
 
@@ -262,18 +263,25 @@ class TrialRun(Run):
 
 
 def save_model(path: Path, folder: Path) -> None:
-    """Write a ``.keras`` file to a folder in MLflow's form, with its signature."""
+    """Write a ``.keras`` file to a folder in MLflow's form: with its signature and an example."""
     import mlflow
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
+    from imdbtune.data.corpus import OOV
+
     ids = TensorSpec(np.dtype("int32"), (-1, -1), name="ids")
     out = TensorSpec(np.dtype("float32"), (-1, 1), name="probability")
+    model = load_keras(path)
+    known = next(layer.input_dim for layer in model.layers if hasattr(layer, "input_dim"))
+    example = np.array([EXAMPLE], np.int32)
+    folder.mkdir(parents=True)  # MLflow writes the example before it makes the folder
     mlflow.keras.save_model(
-        load_keras(path),
+        model,
         str(folder),
         signature=ModelSignature(inputs=Schema([ids]), outputs=Schema([out])),
+        input_example={"ids": np.where(example < known, example, OOV)},
         pip_requirements=[
             f"{p}=={importlib.metadata.version(p)}" for p in ("tensorflow", "keras", "numpy")
         ],
@@ -306,11 +314,12 @@ def send_model(client: MlflowClient, run_id: str, folder: Path) -> None:
     client.log_model_artifacts(model.model_id, str(folder))
     figures = (name for name in run.data.metrics if name not in EPOCH_METRICS and "/" not in name)
     last = [client.get_metric_history(run_id, name)[-1] for name in figures]
+    used = run.inputs.dataset_inputs if run.inputs else []
+    data = (used[0].dataset.name, used[0].dataset.digest) if used else (None, None)
     client.log_batch(
         run_id,
         metrics=[
-            Metric(m.key, m.value, m.timestamp, m.step, model_id=model.model_id, run_id=run_id)
-            for m in last
+            Metric(m.key, m.value, m.timestamp, m.step, model.model_id, *data, run_id) for m in last
         ],
     )
     if not (run.outputs and run.outputs.model_outputs):

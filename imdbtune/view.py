@@ -35,7 +35,8 @@ def shared_view(search: Search, varied: Sequence[str]) -> str:
         _lines("accuracy"),
         _lines("loss"),
     ]
-    section = {"uuid": SECTION, "name": "Trials", "display": True}
+    # Two charts side by side: of three, parallel coordinates are too narrow to be read.
+    section = {"uuid": SECTION, "name": "Trials", "display": True, "columns": 2}
     state = {
         "searchFilter": f"tags.`{SEARCH_ID}` = '{search.run_id}'",
         "orderByKey": f"metrics.`{best}`",

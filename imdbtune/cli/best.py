@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imdbtune import tracking
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import details, in_a_line
@@ -23,13 +22,16 @@ MOST_MEMBERS = 50  # models in an average
 HELP = """Show the winner of a search, and take it out of MLflow.
 
 With --export the winner is evaluated on the test reviews, once; a search never touches them. Each
-format of it is opened again without imdbtune, and compared with the Keras model on real reviews.
+format of it is opened again without imdbtune, and compared with the Keras model on real reviews. An
+export of the same run keeps the formats that it has, unless --overwrite replaces it.
 
 Examples:
 
   imdbtune best
 
   imdbtune best --search rnn_types --export winner
+
+  imdbtune best --export winner --format numpy,onnx
 
   imdbtune best --export winner --format keras,onnx --overwrite
 
@@ -98,7 +100,9 @@ def best(
 
     found, trial = api.best(search or None, uri=tracking_uri)
     baselines = api.baselines(found.run_id, uri=tracking_uri)
-    names = _checked(export, formats, overwrite, register)
+    # What is still to be trained has no run yet, and so no export that could be added to.
+    run_id = "" if refit or ensemble else trial.run_id
+    names = _checked(export, formats, overwrite, register, run_id)
     if seed and (ensemble or not refit):
         raise UserError("--seed goes with --refit alone; add that, or leave --seed out.")
     several = opt.whole_number("--ensemble", ensemble, 2, MOST_MEMBERS) if ensemble else 0
@@ -174,6 +178,8 @@ def _gain(trial: Trial, members: Sequence[Trial]) -> str:
 
 def _beaten(baselines: Sequence[Baseline]) -> dict[str, float | None]:
     """What the winner has to beat, by the names of the fields; null where there is none."""
+    from imdbtune import tracking
+
     found = {b.which: b.metrics for b in baselines if b.accuracy is not None}
     linear, majority = found.get(tracking.LINEAR, {}), found.get(tracking.MAJORITY, {})
     return {
@@ -184,7 +190,9 @@ def _beaten(baselines: Sequence[Baseline]) -> dict[str, float | None]:
     }
 
 
-def _checked(export: str, formats: str, overwrite: bool, register: str) -> tuple[str, ...]:
+def _checked(
+    export: str, formats: str, overwrite: bool, register: str, run_id: str
+) -> tuple[str, ...]:
     """The names of the formats, when nothing stands against what was asked for."""
     from imdbtune.registry import check_name
 
@@ -194,12 +202,12 @@ def _checked(export: str, formats: str, overwrite: bool, register: str) -> tuple
         if formats:
             raise UserError("--format goes with --export DIR; add that, or leave --format out.")
         return ()
-    from imdbtune.export.folder import check_target
     from imdbtune.export.formats import check_installed, parse_formats
+    from imdbtune.export.writing import formats_there
 
     names = parse_formats(formats or "keras")
-    check_installed(names)
-    check_target(Path(export), overwrite)
+    there = formats_there(Path(export), run_id, names, overwrite)
+    check_installed([name for name in names if name not in there])
     return names
 
 

@@ -13,8 +13,8 @@ from imdbtune.errors import harmless
 HELP = """Check that this machine is fit, and say what to do if not.
 
 Versions, cores, memory, disk, tracking store, reviews and tools are looked at. The exit code is 1
-if there is a problem, 0 if all is well or there are warnings. An SQLite store is left as it is; on
-a server a run is made, and deleted into its bin.
+if there is a problem, 0 if all is well or there are warnings. The store is left as it is: on a
+server, a tag of an experiment is set and deleted.
 
 Examples:
 

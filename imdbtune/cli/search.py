@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imdbtune import tracking
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import beside, columns, counted, in_a_line, in_words, leaderboard
@@ -165,7 +164,7 @@ def search(
 
 def _tell(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
     """The leaderboard, and what one would do next; if quiet, the winner in a line."""
-    from imdbtune import results
+    from imdbtune import results, tracking
     from imdbtune.store import connect
 
     client = connect(plan.store)

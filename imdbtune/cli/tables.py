@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from imdbtune import confirmation, tracking
-from imdbtune.confirmation import Confirmation
 from imdbtune.errors import shown
 from imdbtune.params import PARAMETERS
-from imdbtune.report.findings import SURE, standard_error, yardstick
-from imdbtune.results import Baseline, Search, Trial, as_row
+
+if TYPE_CHECKING:  # every command imports this module, few of them read MLflow
+    from imdbtune.confirmation import Confirmation
+    from imdbtune.results import Baseline, Search, Trial
 
 WHOLE = ("best_epoch", "epochs_run", "parameter_count")
 
@@ -35,18 +35,24 @@ def columns(reading: Mapping[str, Any]) -> str:
 
 def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:
     """The title of a search, and its trials: what was varied, the objective, epoch, seconds."""
+    from imdbtune.results import as_row
+
     columns = default_columns(varied, [f"best_{search.objective}"])
     return "\n".join([title(search), table([as_row(trial) for trial in trials], columns)])
 
 
 def beside(search: Search, trials: Sequence[Trial], baselines: Sequence[Baseline]) -> str:
     """How the first trial of a search stands to its linear model; empty where there is none."""
+    from imdbtune.report.findings import yardstick
+
     found = yardstick(baselines, trials, search.validation_reviews)
     return str(found) if found else ""
 
 
 def title(search: Search) -> str:
     """One line about a search."""
+    from imdbtune import tracking
+
     data = search.tags.get(tracking.DATA, "?")
     return f"search {search.name} ({search.run_id}) on {data}, {search.status.lower()}"
 
@@ -109,6 +115,8 @@ def details(
     confirmed: Confirmation | None = None,
 ) -> str:
     """One trial in full: parameters, the key numbers of its curves, how sure they are."""
+    from imdbtune import confirmation
+
     lines = [f"{trial.name}  (run {trial.run_id})"]
     if search is not None:
         lines.append(f"the best of search {search.name} (run {search.run_id})")
@@ -144,6 +152,8 @@ def in_a_line(trial: Trial) -> str:
 
 def how_sure(trial: Trial, search: Search) -> str:
     """The validation accuracy with the 95 % interval of its sampling error."""
+    from imdbtune.report.findings import SURE, standard_error
+
     accuracy = trial.metrics.get("best_val_accuracy")
     rows = search.validation_reviews
     half = SURE * standard_error(accuracy or 0.0, rows)

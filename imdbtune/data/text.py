@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ class Tokenizer:
     """Encodes text with ``word_index``: word -> rank, 1 for the most frequent word."""
 
     word_index: dict[str, int]
+    _ids: dict[int, dict[str, int]] = field(default_factory=dict, repr=False, compare=False)
 
     def encode(self, text: str, vocabulary: int) -> npt.NDArray[np.int32]:
         """The ids of ``text`` as ``keras.datasets.imdb`` gives them, int32, (1 + known words,).
@@ -36,9 +37,16 @@ class Tokenizer:
         ``OOV``; words that the word index lacks are dropped. No text is an error: an empty
         one encodes to ``START`` alone.
         """
-        ranks = (self.word_index.get(word) for word in split_words(text))
-        ids = [START, *(rank + INDEX_FROM for rank in ranks if rank is not None)]
-        return np.array([i if i < vocabulary else OOV for i in ids], dtype=np.int32)
+        ids = self._ids.get(vocabulary) or self._made_for(vocabulary)
+        known = filter(None, map(ids.get, text.translate(_TABLE).split(" ")))
+        return np.array([START, *known], np.int32)
+
+    def _made_for(self, vocabulary: int) -> dict[str, int]:
+        """Word -> id, so that a text takes one look at each of its words."""
+        ids = {word: rank + INDEX_FROM for word, rank in self.word_index.items() if word}
+        ids = {word: i if i < vocabulary else OOV for word, i in ids.items()}
+        self._ids[vocabulary] = ids
+        return ids
 
 
 def build_word_index(texts: Iterable[str]) -> dict[str, int]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from imdbtune.data.download import Progress
 from imdbtune.errors import ExportFailed, ImdbtuneError, not_one_of
-from imdbtune.export.folder import write_export
 from imdbtune.export.format import Format, Trained
 from imdbtune.export.keras_format import KERAS
 from imdbtune.export.litert_format import LITERT
@@ -17,6 +16,7 @@ from imdbtune.export.numpy_format import NUMPY
 from imdbtune.export.onnx_format import ONNX
 from imdbtune.export.savedmodel_format import SAVEDMODEL
 from imdbtune.export.verify import check_answers
+from imdbtune.export.writing import formats_there, write_export
 from imdbtune.keras_file import check_archive
 
 # imdbtune predicts with the first one that a folder has.
@@ -52,9 +52,10 @@ def export_model(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Write an export folder with a model in the formats ``names``.
+    """Write an export folder with a model in the formats ``names``, or add them to one.
 
-    Each is opened again in a process without imdbtune, and must answer to ``texts`` as Keras does.
+    An export of the same run keeps the formats that it has, unless it is to be replaced. Each is
+    opened again in a process without imdbtune, and must answer to ``texts`` as Keras does.
 
     Args:
         trained: the model.
@@ -75,16 +76,18 @@ def export_model(
         ExportFailed: a format cannot hold the model, or answers otherwise.
     """
     check_archive(trained.path)
-    check_installed(names)
-    formats = [FORMATS[name] for name in names]
+    there = formats_there(folder, metadata.get("run_id"), names, overwrite)
+    added = [name for name in names if name not in there]
+    check_installed(added)
+    formats = [FORMATS[name] for name in added]
     return write_export(
         folder,
-        names,
+        added,
         lambda new: write_models(_told(formats, progress, 0), trained, new),
         lambda new: check_answers(_told(formats, progress, 1), trained, word_index, texts, new),
         word_index,
         metadata,
-        usage(formats),
+        usage([made for name, made in FORMATS.items() if name in (*there, *added)]),
         overwrite,
     )
 

@@ -14,6 +14,7 @@ from imdbtune.export.keras_format import KERAS
 
 MODEL = "mlflow_model"
 CODE = Path(__file__).with_name("mlflow_code.py")  # not imported: it declares a model
+EXAMPLE = ["A wonderful film, and so well played.", "Two hours of boredom."]
 INNER = Path("artifacts", "export")  # an export in the format keras, which the model opens
 
 _USAGE = """\
@@ -56,6 +57,7 @@ def _write(trained: Trained, folder: Path) -> None:
             folder / MODEL,
             python_model=str(CODE),
             artifacts={"export": str(inner)},
+            input_example=EXAMPLE,
             pip_requirements=[f"{p}=={importlib.metadata.version(p)}" for p in packages],
         )
 

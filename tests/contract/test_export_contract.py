@@ -22,9 +22,10 @@ import pytest
 from imdbtune.cli.app import app
 from imdbtune.errors import ExportFailed, UserError
 from imdbtune.export import formats, verify
-from imdbtune.export.folder import read_export, write_export
+from imdbtune.export.folder import read_export
 from imdbtune.export.format import Format, Trained
 from imdbtune.export.formats import FORMATS
+from imdbtune.export.writing import write_export
 from imdbtune.model import plain_model
 from imdbtune.params import TrialParams
 from imdbtune.predict import Predictor
@@ -237,9 +238,9 @@ def test_the_commands_in_the_readme_run(
 def small(tmp_path: Path) -> Callable[..., Path]:
     """Exports a small model as a user does, tried and all."""
 
-    def call(folder: Path, names: tuple[str, ...] = ("numpy",)) -> Path:
+    def call(folder: Path, names: tuple[str, ...] = ("numpy",), run_id: str = "") -> Path:
         params = TrialParams(rnn="gru", **SMALL)
-        metadata = {"parameters": params.as_dict(), "batching": "buckets"}
+        metadata = {"parameters": params.as_dict(), "batching": "buckets", "run_id": run_id}
         model = trained(params, "buckets", tmp_path / "small.keras")
         return formats.export_model(model, names, WORD_INDEX, TEXTS[1:4], metadata, folder)
 
@@ -250,6 +251,25 @@ def test_the_difference_is_written_down(small: Callable[..., Path], tmp_path: Pa
     checked = read_export(small(tmp_path / "new")).formats
     assert checked["numpy"]["reviews"] == 3
     assert 0 <= checked["numpy"]["largest_difference"] < 1e-6
+
+
+def test_formats_are_added_to_an_export_of_the_same_run(
+    small: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Tried by the README of the whole; what was there is neither written nor tried again."""
+    folder = small(tmp_path / "new", run_id="a1")
+    old = (folder / "model.npz").stat()
+    small(folder, ("numpy", "keras"), run_id="a1")
+    assert (folder / "model.npz").stat() == old
+    assert sorted(read_export(folder).formats) == ["keras", "numpy"]
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert [made.name for made in FORMATS.values() if made.usage in readme] == ["keras", "numpy"]
+    by_both = [
+        list(Predictor.load(folder, name).probabilities(TEXTS)) for name in ("keras", "numpy")
+    ]
+    np.testing.assert_allclose(*by_both, rtol=0, atol=1e-5)
+    with pytest.raises(UserError, match="of the same run as keras"):
+        small(folder, ("keras",), run_id="a1")
 
 
 def other_weights(model: Trained, folder: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from imdbtune import results, tracking
+from imdbtune.home import home_of
 from imdbtune.store import connect
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +56,7 @@ def mlflow_run(project: Path, entry_point: str, **parameters: object) -> str:
 @pytest.fixture(scope="module")
 def search(project: Path) -> results.Search:
     """The search that ``mlflow run`` made, read back from MLflow."""
-    space = {"rnn": "gru,simple_rnn", "units": 4, "maxlen": 20}
+    space = {"rnn": "gru,simple_rnn,lstm", "units": 4, "maxlen": 20}
     limits = {"max_trials": 2, "workers": 1, "set": "training.patience=1"}
     run_id = mlflow_run(project, "search", name=NAME, **TINY, **space, **limits)
     found = results.find_search(connect(f"sqlite:///{project}/mlflow.db"))
@@ -79,7 +80,7 @@ def test_the_search_is_the_run_that_mlflow_started(project: Path, search: result
 
 
 def test_the_trials_are_its_children(search: results.Search, trials: list[results.Trial]) -> None:
-    assert {trial.params.rnn for trial in trials} == {"gru", "simple_rnn"}
+    assert len({trial.params.rnn for trial in trials}) == len(trials) == 2
     for trial in trials:
         assert trial.status == "FINISHED"
         assert trial.tags[tracking.PARENT] == search.run_id
@@ -128,3 +129,23 @@ def test_a_training_is_the_run_that_mlflow_started(project: Path) -> None:
     assert (trial.status, trial.params.rnn, trial.params.maxlen) == ("FINISHED", "simple_rnn", 20)
     assert trial.tags["imdbtune.seed"] == "3"
     assert trial.model_id
+
+
+def test_the_search_goes_on(project: Path, search: results.Search) -> None:
+    """After all that reads it; the run that MLflow made for it is no search."""
+    made = mlflow_run(project, "resume", search=search.run_id, max_trials=3, workers=1)
+    client = connect(f"sqlite:///{project}/mlflow.db")
+    trials = results.read_trials(client, search)
+    assert [trial.status for trial in trials] == ["FINISHED"] * 3
+    assert {trial.params.rnn for trial in trials} == {"gru", "simple_rnn", "lstm"}
+    assert results.find_search(client).run_id == search.run_id != made
+    assert client.get_run(search.run_id).data.metrics["trials_finished"] == 3
+
+
+def test_what_mlflow_lacks_is_brought_in(project: Path, search: results.Search) -> None:
+    """As if the store had gone away before the last word on a run."""
+    late = tracking.Run(home_of(project / ".imdbtune", search.run_id).spool, search.run_id)
+    late.log(tags={"late": "but not lost"})
+    mlflow_run(project, "sync", search=search.run_id)
+    tags = connect(f"sqlite:///{project}/mlflow.db").get_run(search.run_id).data.tags
+    assert tags["late"] == "but not lost"

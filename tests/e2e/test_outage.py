@@ -7,19 +7,22 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
-from imdbtune import api, courier, forking, results, tracking
+from imdbtune import api, courier, doctor, forking, results, tracking
 from imdbtune.cli.app import main
 from imdbtune.errors import NotDelivered
 from imdbtune.spool import Spool
@@ -161,6 +164,23 @@ def check_whole(
     assert len(json.loads(table)["data"]) == len(units)
     assert f"{len(units)} finished" in search.tags[tracking.NOTE]
     assert {a.path for a in client.list_artifacts(search.run_id)} >= {"all_val_accuracy.png"}
+
+
+def test_doctor_writes_and_leaves_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dump() -> list[str]:
+        with closing(sqlite3.connect(server.folder / "mlflow.db")) as database:
+            return list(database.iterdump())
+
+    set_tags: list[str] = []
+    kept = MlflowClient.set_experiment_tag
+    monkeypatch.setattr(
+        MlflowClient, "set_experiment_tag", lambda *a: set_tags.append(a[2]) or kept(*a)
+    )
+    connect(server.uri)
+    before = dump()
+    assert doctor.store(server.uri).state == doctor.OK
+    assert len(set_tags) == 1
+    assert dump() == before
 
 
 def test_an_outage_in_the_middle_of_a_search_loses_nothing(server: Server, here: Path) -> None:

@@ -1,110 +1,26 @@
-"""The README tells the truth: its commands and examples run, its files exist."""
+"""The README tells the truth: its examples run in their order, its files exist."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer
-import yaml
 
-from imdbtune.cli.app import app
-from imdbtune.config import load_config
-from tests.support import isolate
+from tests.pages import PAGES, ROOT, blocks, calls, lines
 
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = typer.main.get_command(app).commands
+README = PAGES["README.md"]
 SMALL = ["--reviews", "300", "--epochs", "1", "--max-trials", "2", "--workers", "0"]
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-LINES = [line for block in blocks("bash") for line in block.splitlines()]
-TOML = {text.splitlines()[0].removeprefix("# "): text for text in blocks("toml")}
-
-
-def calls(program: str) -> list[list[str]]:
-    """The words after ``program`` wherever the README calls it, in pipes and chains too."""
-    found = []
-    for line in LINES:
-        words = shlex.shlex(line, posix=True, punctuation_chars=True)
-        words.whitespace_split = True
-        for command in _split(words):
-            if command[0].rpartition("/")[2] == program:
-                found.append(command[1:])
-    return found
-
-
-def _split(words: Iterator[str]) -> list[list[str]]:
-    """Simple commands, without redirections."""
-    commands: list[list[str]] = [[]]
-    for word in words:
-        if word in ("|", "&&", ";"):
-            commands.append([])
-        elif word in (">", "<"):
-            next(words)
-        else:
-            commands[-1].append(word)
-    return commands
-
-
-@pytest.mark.parametrize("words", calls("imdbtune"), ids=" ".join)
-def test_every_command_and_flag_exists(words: list[str]) -> None:
-    context = COMMANDS[words[0]].make_context(words[0], words[1:])
-    assert context.params
-
-
-def test_every_command_is_shown() -> None:
-    assert {words[0] for words in calls("imdbtune")} == set(COMMANDS)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [w for w in calls("imdbtune") if w[0] == "search" and "--resume" not in w],
-    ids=" ".join,
-)
-def test_the_values_of_searches_are_allowed(
-    words: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    isolate(monkeypatch, tmp_path)
-    for name, text in TOML.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    app([*words, "--dry-run"], standalone_mode=False)
-    assert "# would run: " in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", TOML)
-def test_the_spaces_can_be_searched(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(TOML[name], encoding="utf-8")
-    assert len(load_config(str(tmp_path / name)).space.searched) > 1
-
-
-def test_mlflow_knows_the_entry_points_and_their_parameters() -> None:
-    project = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))
-    runs = [words for words in calls("mlflow") if words[0] == "run"]
-    assert runs
-    for words in runs:
-        options = list(zip(words[2::2], words[3::2], strict=True))
-        (point,) = [value for option, value in options if option == "-e"]
-        given = {value.partition("=")[0] for option, value in options if option == "-P"}
-        assert given <= set(project["entry_points"][point]["parameters"])
+PREDICT = ["predict", "--model", "winner"]
 
 
 def test_the_test_command_is_that_of_the_ci() -> None:
-    (documented,) = [line for line in LINES if line.endswith("/pytest")]
+    (documented,) = [line for line in lines(["README.md"]) if line.endswith("/pytest")]
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
     assert documented.replace(".venv", "$venv").replace('"', "") == ci.replace('"', "")
 
@@ -119,12 +35,6 @@ def test_every_module_is_listed_and_every_listed_one_exists() -> None:
             listed.add(str((folder if len(indent) == 4 else Path("imdbtune")) / name))
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "imdbtune").rglob("*.py")}
     assert listed == {name for name in modules if not name.endswith("__init__.py")}
-
-
-def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
 def test_the_workflows_are_those_in_the_folder() -> None:
@@ -181,12 +91,36 @@ def test_a_search_is_looked_at_gone_on_with_exported_and_used(folder: Path) -> N
     words = ("a wonderful film", "not good at all")
     assert imdbtune(folder, "predict", "--model", "winner", *words).count("\n") == 2
     assert imdbtune(folder, "predict", "--model", "winner", "-", text="so dull\n").count("\n") == 1
-    (code,) = [code for code in blocks("python") if "winner/model.keras" in code]
+    (code,) = [code for code in blocks("python", ["README.md"]) if "winner/model.keras" in code]
     assert "Total params" in python(folder, "-c", code)
 
 
+PREDICT_ALL = """
+import json, sys
+from imdbtune.cli.app import app
+for words in json.loads(sys.argv[1]):
+    app(words, standalone_mode=False)
+exec(sys.argv[2])
+"""
+
+
+def test_the_page_on_the_winner_predicts_and_explains(folder: Path) -> None:
+    """All its commands on one export; after the test above, which has made it."""
+    (folder / "reviews.csv").write_text("body,label\nso dull,bad\nso good,good\n")
+    page = ["docs/using_the_winner.md"]
+    commands = [words for words in calls("imdbtune", page) if words[:3] == PREDICT]
+    assert len(commands) == 5
+    (code,) = [code for code in blocks("python", page) if "api.explain" in code]
+    told = python(folder, "-c", PREDICT_ALL, json.dumps(commands), code, text="so dull\n")
+    probabilities = re.findall(r"\b0\.\d{4,}", told)
+    assert len(probabilities) >= 2 + 1 + 2 + 1 + 1 + 2
+    assert "label,probability,text" in told
+    assert "('good', " in told
+    assert "<html" in (folder / "words.html").read_text()
+
+
 def test_the_python_example_searches_and_predicts(folder: Path) -> None:
-    (code,) = [code for code in blocks("python") if "api.search" in code]
+    (code,) = [code for code in blocks("python", ["README.md"]) if "api.search" in code]
     labels = re.findall(r"^(?:positive|negative) 0\.\d+$", python(folder, "-c", code), re.MULTILINE)
     assert len(labels) == 2
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imdbtune import api
+from imdbtune import api, registry
 from imdbtune.cli.app import app
 from imdbtune.errors import UserError
 from imdbtune.model import plain_model
@@ -98,6 +98,22 @@ def test_every_uri_of_a_model_predicts_alike(winner: Trial) -> None:
     expected = probabilities("models:/film reviews/1")
     for uri in (f"runs:/{winner.run_id}/model", f"models:/{winner.model_id}"):
         np.testing.assert_allclose(probabilities(uri), expected, rtol=0, atol=1e-6)
+
+
+def test_both_models_have_an_example_which_they_take(winner: Trial, tmp_path: Path) -> None:
+    """The model's page shows it; its ids are those that the model knows."""
+    import mlflow
+    from mlflow.models import Model
+
+    client = connect(f"sqlite:///{Path('mlflow.db').absolute()}")
+    for uri, count in (("models:/film reviews@champion", 2), (f"runs:/{winner.run_id}/model", 1)):
+        folder = registry.fetch(client, uri, tmp_path / str(count))
+        described = Model.load(str(folder))
+        example = described.load_input_example(str(folder))
+        answers = mlflow.pyfunc.load_model(str(folder)).predict(example)
+        assert len(answers) == count
+        if count == 1:
+            assert example["ids"].tolist() == [[1, 14, 2, 16]]
 
 
 def test_the_trial_keeps_its_own_model(winner: Trial) -> None:

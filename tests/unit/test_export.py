@@ -16,8 +16,9 @@ import pytest
 from imdbtune.data.text import Tokenizer
 from imdbtune.errors import UserError
 from imdbtune.export.encode import encode
-from imdbtune.export.folder import read_export, write_export
+from imdbtune.export.folder import read_export
 from imdbtune.export.formats import FORMATS, parse_formats
+from imdbtune.export.writing import formats_there, write_export
 from imdbtune.keras_file import check_archive
 from imdbtune.params import TrialParams
 
@@ -118,8 +119,8 @@ def test_through_a_link(write: Write, tmp_path: Path) -> None:
 def test_an_export_is_replaced_only_if_told_so(write: Write, tmp_path: Path) -> None:
     folder = write(tmp_path / "new")
     before = contents(folder)
-    with pytest.raises(UserError, match="is an export already"):
-        write(folder, word_index={"other": 1})
+    with pytest.raises(UserError, match="is an export already, of another run"):
+        write(folder, word_index={"other": 1}, formats=["numpy"])  # neither says of which run
     assert contents(folder) == before
     write(folder, word_index={"other": 1}, overwrite=True)
     assert read_export(folder).word_index == {"other": 1}
@@ -140,6 +141,70 @@ def test_replacing_removes_the_old_model_and_keeps_what_is_not_ours(
     assert sorted(f.name for f in folder.iterdir()) == sorted([*FILES, "notes.txt"])
     assert (folder / "notes.txt").read_text() == "mine"
     assert (tmp_path / "trained.keras").is_file()
+
+
+def add_npz(new: Path) -> None:
+    (new / "model.npz").write_bytes(b"arrays")
+
+
+def test_a_format_is_added_to_an_export_of_the_same_run(write: Write, tmp_path: Path) -> None:
+    run = {**METADATA, "run_id": "a1"}
+    folder = write(tmp_path / "new", metadata=run)
+    (folder / "notes.txt").write_text("mine")
+    before = contents(folder)
+    more = {"formats": ["numpy"], "add_models": add_npz, "check": lambda new: {"numpy": {}}}
+    later = {**run, "metrics": {"test_accuracy": 0.8}}
+    write(folder, metadata=later, usage="## NumPy alone", **more)
+    export = read_export(folder)
+    assert export.formats == {"keras": {"reviews": 3}, "numpy": {}}
+    assert export.metadata["metrics"] == {"test_accuracy": 0.8}
+    assert export.metadata["files"] == sorted([*FILES, "model.npz"])
+    assert "NumPy alone" in (folder / "README.md").read_text()
+    after = contents(folder)
+    assert sorted(after) == sorted([*before, "model.npz"])
+    assert after["model.keras"] == before["model.keras"]
+
+
+@pytest.mark.parametrize(
+    ("run_id", "formats", "says"),
+    [
+        ("b2", ["numpy"], "of another run; choose a new folder or --overwrite"),
+        (None, ["numpy"], "of another run"),
+        ("a1", ["keras"], "of the same run as keras; name another format"),
+    ],
+)
+def test_no_format_is_added_to_another_export(
+    write: Write, tmp_path: Path, run_id: str | None, formats: list[str], says: str
+) -> None:
+    folder = write(tmp_path / "new", metadata={**METADATA, "run_id": "a1"})
+    before = contents(folder)
+    for call in (
+        lambda: write(folder, metadata={**METADATA, "run_id": run_id}, formats=formats),
+        lambda: formats_there(folder, run_id, formats, overwrite=False),
+    ):
+        with pytest.raises(UserError, match=says):
+            call()
+    assert contents(folder) == before
+    assert formats_there(folder, run_id, formats, overwrite=True) == {}
+
+
+@pytest.mark.parametrize("fails", ["add_models", "check"])
+def test_what_cannot_be_added_leaves_the_export_as_it_was(
+    write: Write, tmp_path: Path, fails: str
+) -> None:
+    def fail(new: Path) -> None:
+        (new / "model.npz").write_text("half")
+        raise UserError("no such operator")
+
+    run = {**METADATA, "run_id": "a1"}
+    folder = write(tmp_path / "new", metadata=run)
+    before = contents(folder)
+    with pytest.raises(UserError, match="no such operator"):
+        write(folder, metadata=run, formats=["numpy"], **{fails: fail})
+    (folder / "model.npz").write_text("mine")
+    with pytest.raises(UserError, match=r"has 'model\.npz', which is not of the export"):
+        write(folder, metadata=run, formats=["numpy"], add_models=add_npz)
+    assert contents(folder) == {**before, "model.npz": b"mine"}
 
 
 @pytest.mark.parametrize("metadata", [None, "{}", "[]", "not JSON", '{"format": "other"}'])

@@ -57,7 +57,7 @@ FLOORS = {
         "tuner export.format courier confirming estimate",
         "cutoff",
         "export.keras_format export.savedmodel_format export.litert_format export.onnx_format "
-        "export.numpy_format export.verify",
+        "export.numpy_format export.verify export.writing",
         "export.mlflow_format",
         "export.formats",
         "predict doctor",

@@ -125,9 +125,9 @@ def test_texts_are_read_as_they_are_needed() -> None:
             yield "w1 w2"
 
     assert len(list(itertools.islice(predictor.probabilities(endless()), 10))) == 10
-    assert read == CHUNK
+    assert read == 2 * CHUNK  # the next ones are read while the model works on the first
     assert len(list(itertools.islice(predictor.predictions(endless()), CHUNK + 1))) == CHUNK + 1
-    assert read == 2 * CHUNK
+    assert read == 3 * CHUNK
 
 
 def test_predictions_carry_their_text_and_label() -> None:

@@ -1,0 +1,193 @@
+"""Writes the pages that say what the code says: ``cli.md`` and ``hyperparameters.md``.
+
+``python -m docs.make`` in the folder of the project; a test says when it is to be run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from imdbtune.cli.app import app
+from imdbtune.cli.command import EXIT_CODES
+from imdbtune.config import SECTIONS
+from imdbtune.params import PARAMETERS, allowed
+from imdbtune.space import word
+
+HERE = Path(__file__).parent
+
+CLI = """\
+# Every command and flag
+
+`python -m docs.make` writes this page from the commands themselves; `imdbtune COMMAND --help` says
+the same in the terminal.
+
+A flag without a default leaves the choice to the configuration file, or to what its meaning says;
+see [hyperparameters.md](hyperparameters.md). Each flag can be set by its environment variable (`1`
+and `0` where it is on or off); what is typed comes before the variable, and the variable before the
+file.
+{codes}
+
+{contents}
+"""
+
+HYPERPARAMETERS = """\
+# Hyperparameters and settings
+
+`python -m docs.make` writes this page from the code that checks what comes. The defaults are those
+of Listing 6.27 of *Deep Learning with Python*; the bundled workflows choose others.
+
+A configuration file has a section for each heading below; `--set SECTION.KEY=VALUE` reaches any
+key, and some have flags of their own, see [cli.md](cli.md).
+
+```toml
+# small.toml
+name = "small"
+about = "One line for the search's page."
+
+[space]
+rnn = ["lstm", "gru"]
+units = {{ min = 16, max = 64, step = 16 }}
+
+[tuner]
+max_trials = 4
+
+[training]
+epochs = 2
+```
+
+```bash
+imdbtune search small.toml --set training.patience=1 --dry-run
+```
+
+## `[space]`: the hyperparameters of a trial
+
+{space}
+
+Each takes one of these forms, in a file or (with `--set`, and the four that have flags) on the
+command line:
+
+| form | in a file | as a flag |
+| --- | --- | --- |
+| a value | `units = 32` | `--units 32` |
+| a choice | `units = [16, 32]` | `--units 16,32` |
+| a range | `units = {{ min = 16, max = 128 }}` | `--units 16-128` |
+| a range in steps | `units = {{ min = 16, max = 128, step = 16 }}` | `--units 16-128:16` |
+| by magnitude | `units = {{ min = 16, max = 128, sampling = "log" }}` | `--units 16-128:log` |
+| doubling | `units = {{ min = 16, max = 128, step = 2, sampling = "log" }}` | `--units 16-128:x2` |
+| only where another has a value | `units = {{ values = [64], when = {{ rnn = ["gru"] }} }}` | |
+{sections}"""
+
+
+def main() -> None:
+    """Write both pages."""
+    for name, text in pages().items():
+        (HERE / name).write_text(text, encoding="utf-8")
+
+
+def pages() -> dict[str, str]:
+    """The pages by their names."""
+    return {"cli.md": cli(), "hyperparameters.md": hyperparameters()}
+
+
+def cli() -> str:
+    """Every command with its usage, flags, examples and exit codes."""
+    group: Any = typer.main.get_command(app)
+    whole = group.make_context("imdbtune", [], resilient_parsing=True)
+    links = [f"- [{name}](#imdbtune-{name}): {_about(c)[0]}" for name, c in group.commands.items()]
+    start = CLI.format(codes=EXIT_CODES, contents="\n".join(links))
+    parts = [start, "## imdbtune\n", _usage(group, whole), _flags(group.params)]
+    for name, command in group.commands.items():
+        context = command.make_context(name, [], parent=whole, resilient_parsing=True)
+        parts += [f"## imdbtune {name}\n", *_described(command, context)]
+    return "\n".join(parts)
+
+
+def _described(command: Any, context: Any) -> Iterable[str]:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    for paragraph in _about(command):
+        yield paragraph + "\n"
+    yield _usage(command, context)
+    if arguments:
+        rows = ((f"`{p.metavar}`", p.help) for p in arguments)
+        yield _table(("argument", "meaning"), rows)
+    yield _flags([p for p in command.params if p not in arguments])
+    examples = command.help.partition("Examples:\n")[2]
+    lines = [line.strip() for line in examples.splitlines()]
+    yield "\n".join(["```bash", *lines, "```", ""])
+
+
+def _about(command: Any) -> list[str]:
+    """The paragraphs of a command's help, without its examples."""
+    text = command.help.partition("\b")[0]
+    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
+
+
+def _usage(command: Any, context: Any) -> str:
+    usage = " ".join(command.get_usage(context).removeprefix("Usage: ").split())
+    return f"```text\n{usage}\n```\n"
+
+
+def _flags(options: Sequence[Any]) -> str:
+    rows = (
+        (_spelled(o), _default(o), _code(o.envvar or ""), o.help or "")
+        for o in options
+        if o.name != "help"
+    )
+    return _table(("flag", "default", "variable", "meaning"), rows)
+
+
+def _spelled(option: Any) -> str:
+    """``--json``, ``--test`` / ``--no-test``, ``--set KEY=VALUE``."""
+    names = [*sorted(option.opts, key=len, reverse=True), *option.secondary_opts]
+    value = "" if option.is_flag else f" {option.metavar}"
+    return ", ".join(_code(f"{name}{value}") for name in names)
+
+
+def _default(option: Any) -> str:
+    if option.is_flag:
+        return ("on" if option.default else "off") if option.envvar else ""
+    return _code(str(option.default or ""))
+
+
+def hyperparameters() -> str:
+    """Every key of a configuration file with its meaning, default and limits."""
+    sections = "".join(
+        f"\n## `[{name}]`: {_lower((made.__doc__ or '').rstrip('.'))}\n\n"
+        + _keys(dataclasses.fields(made))
+        for name, made in SECTIONS.items()
+    )
+    return HYPERPARAMETERS.format(space=_keys(PARAMETERS.values()).rstrip(), sections=sections)
+
+
+def _keys(fields: Iterable[dataclasses.Field[Any]]) -> str:
+    rows = (
+        (_code(f.name), f.metadata["about"], _code(_as_toml(f.default)), allowed(f)) for f in fields
+    )
+    return _table(("key", "meaning", "default", "allowed"), rows)
+
+
+def _as_toml(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else word(value)
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    cells = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    lines = [head, ["---"] * len(head), *cells]
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), ""])
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The README and docs/ tell the truth: what they show exists, and what is quick to run is run."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import runpy
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from imdbtune import api
+from imdbtune.cli.app import app
+from imdbtune.config import load_config
+from imdbtune.export.formats import FORMATS
+from imdbtune.space_parser import parse_flag, parse_space
+from imdbtune.store import connect
+from tests.pages import PAGES, README, ROOT, TOML, blocks, calls
+from tests.support import isolate, make_config, run_search
+
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+CALLS = calls("imdbtune")
+READING = ("compare", "best", "report", "data")
+NOT_HERE = ("--export", "--register", "demo", "imdb.npz")  # take seconds
+DATA = ["data"]  # may take a network
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with all files that the pages speak of."""
+    isolate(monkeypatch, tmp_path)
+    for name, text in TOML.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    write_reviews(tmp_path, "verdict")
+    for label in ("pos", "neg"):
+        folder = tmp_path / "my_reviews" / "train" / label
+        folder.mkdir(parents=True)
+        for number in range(4):
+            (folder / f"{number}.txt").write_text(f"a {label} film, {number}")
+    return tmp_path
+
+
+def write_reviews(folder: Path, label: str) -> None:
+    kinds = [("good", f"a wonderful film, and so well played {n}") for n in range(8)]
+    kinds += [("bad", f"two hours of boredom, if not more than that {n}") for n in range(8)]
+    rows = [f'"{text}",{kind}' for kind, text in kinds]
+    (folder / "reviews.csv").write_text("\n".join([f"body,{label}", *rows, ""]), encoding="utf-8")
+
+
+@pytest.mark.parametrize("words", CALLS, ids=" ".join)
+def test_every_command_and_flag_exists(words: list[str]) -> None:
+    context = COMMANDS[words[0]].make_context(words[0], words[1:])
+    assert context.params
+
+
+@pytest.mark.parametrize("page", [README, "docs/cli.md"])
+def test_every_command_is_shown(page: str) -> None:
+    assert {words[0] for words in calls("imdbtune", [page])} == set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "words", [w for w in CALLS if w[0] == "search" and "--resume" not in w], ids=" ".join
+)
+def test_the_values_of_searches_are_allowed(
+    words: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "imdb.npz").touch()
+    if "stars" in words:
+        write_reviews(here, "stars")
+    app([*words, "--dry-run"], standalone_mode=False)
+    assert "# would run: " in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with searches of the names that are spoken of."""
+    folder = tmp_path_factory.mktemp("stored")
+    for name in ("maxlen", "rnn_types"):
+        run_search(make_config(folder, name=name), folder)
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def searched(here: Path, stored: Path) -> Path:
+    shutil.copyfile(stored, here / "mlflow.db")
+    return here
+
+
+READ = [
+    words for words in CALLS if words[0] in READING and not {*words} & {*NOT_HERE} and words != DATA
+]
+
+
+@pytest.mark.parametrize("words", READ, ids=" ".join)
+def test_commands_that_read_do_it(
+    words: list[str], searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app(words, standalone_mode=False)
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", TOML)
+def test_the_spaces_can_be_searched(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(TOML[name], encoding="utf-8")
+    assert len(load_config(str(tmp_path / name)).space.searched) > 1
+
+
+def test_a_range_means_the_same_in_a_file_and_as_a_flag() -> None:
+    table = PAGES["docs/hyperparameters.md"].partition("| form |")[2]
+    rows = re.findall(r"^\|[^|]+\| `(units = .*)` \| `--units (\S+)` \|$", table, re.MULTILINE)
+    assert len(rows) == 6
+    for toml, flag in rows:
+        inner = tomllib.loads(toml)
+        assert parse_space(inner).dimensions == (parse_flag("units", flag),)
+
+
+def test_mlflow_knows_the_entry_points_and_their_parameters() -> None:
+    project = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))
+    runs = [words for words in calls("mlflow") if words[0] == "run"]
+    assert runs
+    for words in runs:
+        options = list(zip(words[2::2], words[3::2], strict=True))
+        (point,) = [value for option, value in options if option == "-e"]
+        given = {value.partition("=")[0] for option, value in options if option == "-P"}
+        assert given <= set(project["entry_points"][point]["parameters"])
+
+
+def test_what_mlflow_is_asked_for_is_found(searched: Path) -> None:
+    (query,) = re.findall(r"``(tags\..+?)``", PAGES["docs/reading_results.md"])
+    client = connect(f"sqlite:///{searched}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "imdbtune"]
+    found = client.search_runs([experiment.experiment_id], query.replace("0.85", "0.5"))
+    assert len(found) == 8
+    assert {run.data.tags["imdbtune.kind"] for run in found} == {"trial"}
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_the_python_code_calls_what_there_is(code: str) -> None:
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("imdbtune"):
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("api."):
+            function = getattr(api, ast.unparse(node.func).removeprefix("api."))
+            keywords = {keyword.arg: None for keyword in node.keywords if keyword.arg}
+            inspect.signature(function).bind(*node.args, **keywords)
+
+
+def test_tables_are_read_from_python(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = (c for c in blocks("python", ["docs/reading_results.md"]) if "compare" in c)
+    exec(compile(code, "reading_results.md", "exec"), {})
+    assert "lstm" in capsys.readouterr().out
+
+
+def test_the_scripts_of_the_formats_are_those_in_the_exports() -> None:
+    page = PAGES["docs/using_the_winner.md"].partition("## Formats")[2]
+    for name, made in FORMATS.items():
+        section = page.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
+        (script,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+        assert script in made.usage, name
+        assert f"`{made.files[0]}" in section
+
+
+@pytest.mark.parametrize("name", ["cli.md", "hyperparameters.md"])
+def test_the_generated_pages_are_those_of_today(name: str) -> None:
+    stale = f"docs/{name} is not what the code says; write it anew: python -m docs.make"
+    # Not imported: packages that install a folder docs/ beside themselves would be found first.
+    make = runpy.run_path(str(ROOT / "docs" / "make.py"))
+    assert PAGES[f"docs/{name}"] == make["pages"]()[name], stale
+
+
+def test_the_index_names_every_page() -> None:
+    named = set(re.findall(r"\]\((\w+\.md)\)", PAGES["docs/index.md"]))
+    assert named == {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+
+
+def anchors(text: str) -> set[str]:
+    """As hosting sites make them of headings."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    kept = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in kept}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[page])
+    assert targets
+    for target in targets:
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        assert path.exists(), target
+        if anchor:
+            assert anchor in anchors(path.read_text(encoding="utf-8")), target
