@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -274,7 +274,7 @@ def save_model(path: Path, folder: Path) -> None:
     ids = TensorSpec(np.dtype("int32"), (-1, -1), name="ids")
     out = TensorSpec(np.dtype("float32"), (-1, 1), name="probability")
     model = load_keras(path)
-    known = next(layer.input_dim for layer in model.layers if hasattr(layer, "input_dim"))
+    known = next(layer.input_dim for layer in _layers(model) if hasattr(layer, "input_dim"))
     example = np.array([EXAMPLE], np.int32)
     folder.mkdir(parents=True)  # MLflow writes the example before it makes the folder
     mlflow.keras.save_model(
@@ -286,6 +286,14 @@ def save_model(path: Path, folder: Path) -> None:
             f"{p}=={importlib.metadata.version(p)}" for p in ("tensorflow", "keras", "numpy")
         ],
     )
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """A model's layers, and those of the models that it is made of."""
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _layers(layer)
 
 
 def send_model(client: MlflowClient, run_id: str, folder: Path) -> None:

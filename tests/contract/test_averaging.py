@@ -16,6 +16,7 @@ from imdbtune.evaluation import probabilities, scores_of
 from imdbtune.export.format import Trained
 from imdbtune.model import initialize, is_average, plain_model
 from imdbtune.params import TrialParams
+from imdbtune.tracking import save_model
 from imdbtune.trial import TrialSpec
 
 PARAMS = (
@@ -76,6 +77,8 @@ def test_it_has_no_weights_for_the_formats_that_are_written_out_by_hand(
     result = Averaging(members, PARAMS)(spec, lambda execution, epoch: None)
     trained = Trained(result.model, spec.params, masked=True)
     assert is_average(trained.model)
+    save_model(result.model, tmp_path / "mlflow")  # with its example
+    assert (tmp_path / "mlflow" / "MLmodel").exists()
     assert not is_average(plain_model(PARAMS[0]))
     with pytest.raises(ExportFailed, match="mean of several models"):
         trained.weights()

@@ -28,7 +28,7 @@ from tests.support import isolate, make_config, run_search
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 CALLS = calls("imdbtune")
 READING = ("compare", "best", "report", "data")
-NOT_HERE = ("--export", "--register", "demo", "imdb.npz")  # take seconds
+NOT_HERE = ("--export", "--register", "--refit", "--ensemble", "demo", "imdb.npz")  # take seconds
 DATA = ["data"]  # may take a network
 
 
