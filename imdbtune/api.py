@@ -724,7 +724,7 @@ def ensemble(
 
     Args:
         search_ref: run id or name; ``None``: the last search. Where it was confirmed, the order is
-            that of the confirmed means.
+            that of the confirmed means, and others come after them.
         refitted: take each configuration trained on all training reviews (:func:`refit`).
         data: where the reviews are on this machine; for the others see :func:`search`.
 
@@ -739,9 +739,9 @@ def ensemble(
     client = connect_existing(uri, _teller(listener))
     found = results.find_search(client, search_ref)
     confirmed = read_confirmation(found, uri=uri)
-    members = confirming.leading(found, results.read_trials(client, found), count)
-    if confirmed is not None:
-        members = [results.read_run(client, row.run_ids[0]) for row in confirmed.rows[:count]]
+    trials = results.read_trials(client, found)
+    chosen = confirming.best_runs(found, trials, confirmed, count)
+    members = [results.read_run(client, run_id) for run_id in chosen]
     averaging.check_members(members)
     if refitted:
         place: dict[str, Any] = {"uri": uri, "data": data, "cache": cache, "folder": folder}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune import tracking
 from imdbtune.cluster import Executor, WorkerLost
-from imdbtune.confirmation import ANSWERS
+from imdbtune.confirmation import ANSWERS, Confirmation
 from imdbtune.errors import UserError
 from imdbtune.reproduction import Stage
 from imdbtune.results import Search, Trial
@@ -48,6 +48,22 @@ def leading(search: Search, trials: Sequence[Trial], top: int) -> list[Trial]:
     if not found:
         raise UserError(f"no trial of search {search.name!r} has finished; there is none to train.")
     return list(found.values())[:top]
+
+
+def best_runs(
+    search: Search, trials: Sequence[Trial], confirmed: Confirmation | None, count: int
+) -> list[str]:
+    """The runs with the best models of ``count`` different configurations at most.
+
+    Confirmed ones come first, in their order; then the others, by what the search has measured.
+
+    Raises:
+        UserError: nothing has finished.
+    """
+    rows = confirmed.rows if confirmed else ()
+    known = {row.trial_run_id for row in rows}
+    others = [t.run_id for t in leading(search, trials, len(trials)) if t.run_id not in known]
+    return [*(row.run_ids[0] for row in rows), *others][:count]
 
 
 def wanted(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ import pytest
 from imdbtune import api, confirmation, results, tracking
 from imdbtune.cli.confirm import table
 from imdbtune.cli.tables import details
-from imdbtune.confirming import FIRST_SEED, write_answers
+from imdbtune.confirming import FIRST_SEED, best_runs, write_answers
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
+from imdbtune.store import connect
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
 from tests.support import isolate, make_config, run_search, stub_trainer, write_tiny_model
 
 REVIEWS = 400
+LOG_MODEL = tracking.TrialRun.log_model
 RATES = {"gru": 0.9, "lstm": 0.895, "simple_rnn": 0.6}
 
 
@@ -27,6 +29,7 @@ class Answering:
     """The stub, with answers to 400 reviews that depend on the seed; fails or stops if told to."""
 
     specs: list[TrialSpec] = field(default_factory=list)
+    models: bool = False
     fails: bool = False
     stops_after: int = 10**6
 
@@ -36,7 +39,8 @@ class Answering:
         if self.fails:
             raise TrialFailed("the loss became nan in epoch 1.")
         self.specs.append(spec)
-        write_tiny_model(spec)
+        if self.models:
+            write_tiny_model(spec)
         rate = RATES[spec.params.rnn] + spec.params.units / 10_000
         rng = np.random.default_rng([spec.seed, spec.params.units, len(spec.params.rnn)])
         write_answers(spec, rng.random(REVIEWS) < rate)
@@ -59,13 +63,26 @@ class Done:
         return results.read_trials(self.client, run) if run else []
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a search of six trials; each test has a copy of its store."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = isolate(patch, tmp_path_factory.mktemp("searched"))
+        space = {"rnn": ["simple_rnn", "lstm", "gru"], "units": [4, 8]}
+        config = make_config(folder, space=space, tuner={"seed": 7}, training={"epochs": 3})
+        run_search(config, folder)
+        return folder
+
+
 @pytest.fixture
-def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Done]:
+def done(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Done:
     folder = isolate(monkeypatch, tmp_path)
-    space = {"rnn": ["simple_rnn", "lstm", "gru"], "units": [4, 8]}
-    config = make_config(folder, space=space, tuner={"seed": 7}, training={"epochs": 3})
-    client, search = run_search(config, folder)
-    return Done(client, search, config.tracking.uri, folder)
+    shutil.copyfile(searched / "mlflow.db", folder / "mlflow.db")
+    # Logging a model takes a second; one test does it.
+    monkeypatch.setattr(tracking.TrialRun, "log_model", lambda run, path: None)
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = connect(uri)
+    return Done(client, results.find_search(client), uri, folder)
 
 
 def test_the_leading_configurations_are_trained_as_in_the_search_with_new_seeds(
@@ -91,9 +108,14 @@ def test_trainings_are_runs_of_their_own_and_no_trials_of_the_search(done: Done)
     assert [run.status for run in runs] == ["FINISHED"] * 4
     assert {run.tags["mlflow.parentRunId"] for run in runs} == {made.run_id}
     assert {run.tags[tracking.CONFIRMS] for run in runs} == {r.trial_run_id for r in made.rows}
-    assert all(run.model_id for run in runs)
     assert results.find_search(done.client).run_id == done.search.run_id
     assert not (done.folder / "runs" / made.run_id).exists()
+
+
+def test_each_training_keeps_its_model(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking.TrialRun, "log_model", LOG_MODEL)
+    done.confirm(Answering(models=True), top=1, seeds=1)
+    assert [bool(run.model_id) for run in done.confirming()] == [True]
 
 
 def test_best_gives_out_a_training_of_the_recommended_configuration(done: Done) -> None:
@@ -109,6 +131,15 @@ def test_best_gives_out_a_training_of_the_recommended_configuration(done: Done) 
     marked = [line for line in table(made).splitlines() if "*" in line]
     assert len(marked) == 1
     assert made.winner.name in marked[0]
+
+
+def test_the_best_models_are_the_confirmed_ones_and_then_the_others(done: Done) -> None:
+    trials = results.read_trials(done.client, done.search)
+    assert best_runs(done.search, trials, None, 3) == [trial.run_id for trial in trials[:3]]
+    made = done.confirm(Answering(), top=2, seeds=2)
+    chosen = best_runs(done.search, trials, made, 3)
+    assert chosen == [*(row.run_ids[0] for row in made.rows), trials[2].run_id]
+    assert len(best_runs(done.search, trials, made, 99)) == len(trials)
 
 
 def test_called_again_it_trains_only_what_is_missing(done: Done) -> None:
