@@ -10,10 +10,14 @@ A word is named by its id, a pair of neighbours a, b by a * vocabulary + b. Ther
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import zipfile
@@ -27,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.data.batches import validation_split
-from imdbtune.data.corpus import Split, read_corpus
+from imdbtune.data.corpus import Corpus, Split, read_corpus
 from imdbtune.errors import UserError
 
 Integers = npt.NDArray[np.int64]
@@ -39,7 +43,7 @@ MIN_DF = 2  # reviews in which a word or pair must occur
 SETTINGS: Mapping[str, object] = {"ngrams": "1,2", "alpha": ALPHA, "C": C, "min_df": MIN_DF}
 MODEL, RESULT = "linear.npz", "result.json"
 CHUNK = 5000  # reviews that are predicted at a time, for memory
-NICE = 5  # the trials come first
+NICE = 19  # the trials come first
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +228,34 @@ def main(given: Mapping[str, Any]) -> None:
     out = Path(given["out"])
     model.save(out / MODEL)
     (out / RESULT).write_text(json.dumps(metrics), encoding="utf-8")
+
+
+def kept_folder(corpus: Corpus, reviews: int) -> Path:
+    """Where the linear model of these reviews is kept: the next search has no need to train it."""
+    version = importlib.metadata.version("scikit-learn")
+    decides = json.dumps([corpus.digest, reviews, dict(SETTINGS), version])
+    return corpus.folder.parent / f"linear-{hashlib.sha256(decides.encode()).hexdigest()[:16]}"
+
+
+def is_whole(kept: Path) -> bool:
+    """Whether a model and its metrics are kept there, and can be read."""
+    try:
+        LinearModel.load(kept / MODEL)
+        return isinstance(json.loads((kept / RESULT).read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError, UserError):
+        return False
+
+
+def keep(out: Path, kept: Path) -> None:
+    """Keep a model and its metrics, in the place of what cannot be read there."""
+    with suppress(OSError):  # it can be trained again
+        aside = Path(tempfile.mkdtemp(prefix=f"{kept.name}-", dir=kept.parent))
+        try:
+            shutil.copytree(out, aside, dirs_exist_ok=True)
+            shutil.rmtree(kept, ignore_errors=True)
+            aside.rename(kept)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _come_second() -> None:

@@ -93,8 +93,15 @@ class _Maker:
     def _start_linear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         out = self.folder / "model"
-        out.mkdir(parents=True)
+        out.parent.mkdir(parents=True)
         run = self._begin(LINEAR, baseline.SETTINGS)
+        kept = baseline.kept_folder(self.corpus, self.reviews)
+        if baseline.is_whole(kept):
+            shutil.copytree(kept, out)
+            self._log_linear(run, out)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        out.mkdir()
         given = {"corpus": str(self.corpus.folder), "reviews": self.reviews, "out": str(out)}
         command = [sys.executable, "-c", CODE, json.dumps(sys.path), json.dumps(given)]
         try:
@@ -126,15 +133,19 @@ class _Maker:
                 self._fail(run, status)
                 return
             out = self.folder / "model"
-            reached = json.loads((out / baseline.RESULT).read_text(encoding="utf-8"))
-            self.search.client.log_artifacts(run.run_id, str(out))
-            run.log(tags={"version.scikit-learn": importlib.metadata.version("scikit-learn")})
-            self._log(run, LINEAR, reached)
+            baseline.keep(out, baseline.kept_folder(self.corpus, self.reviews))
+            self._log_linear(run, out)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             with suppress(OSError):  # where there is no room, the search will say so
                 run.end("FAILED", reason)
             self._tell(reason)
+
+    def _log_linear(self, run: Run, out: Path) -> None:
+        reached = json.loads((out / baseline.RESULT).read_text(encoding="utf-8"))
+        self.search.client.log_artifacts(run.run_id, str(out))
+        run.log(tags={"version.scikit-learn": importlib.metadata.version("scikit-learn")})
+        self._log(run, LINEAR, reached)
 
     def _log(self, run: Run, which: str, reached: dict[str, float]) -> None:
         run.log(reached, tags=machine_tags())

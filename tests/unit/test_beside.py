@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -204,3 +205,34 @@ def test_the_process_ends_with_the_one_that_started_it() -> None:
     made.stdin.close()
     assert made.wait(timeout=30) == 1
     made.stdout.close()
+
+
+def test_the_next_search_over_the_same_reviews_has_no_need_to_train_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, first = run_search(config_in(here), here)
+    monkeypatch.setattr(beside, "CODE", "raise SystemExit(1)")
+    _, second = run_search(config_in(here), here)
+    (_, one), (_, two) = (results.read_baselines(client, s) for s in (first, second))
+    assert one.run_id != two.run_id
+    assert two.metrics == one.metrics
+    _predicts_again(client, two, here)
+    (kept,) = (here / "cache").rglob(f"linear-*/{baseline.MODEL}")
+    kept.write_bytes(b"nonsense")
+    _, third = run_search(config_in(here), here)
+    assert [b.status for b in results.read_baselines(client, third)] == ["FINISHED", "FAILED"]
+
+
+def test_what_cannot_be_read_is_replaced(tmp_path: Path) -> None:
+    out, kept = tmp_path / "out", tmp_path / "linear-x"
+    for folder in (out, kept):
+        folder.mkdir()
+        (folder / baseline.MODEL).write_bytes(b"nonsense")
+    assert not baseline.is_whole(kept)
+    baseline.LinearModel(np.array([5]), np.array([1], np.float32), bias=0.5, vocabulary=9).save(
+        out / baseline.MODEL
+    )
+    (out / baseline.RESULT).write_text("{}", encoding="utf-8")
+    baseline.keep(out, kept)
+    assert baseline.is_whole(kept)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["linear-x", "out"]
