@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
 from imdbtune import results, tracking
-from imdbtune.cluster import await_workers, cpu_count, open_cluster, training_environment
+from imdbtune.cluster import Executor, await_workers, cpu_count, open_cluster, training_environment
 from imdbtune.comparison import Comparison, compare_searches
 from imdbtune.config import DataConfig, SearchConfig, parse_config
 from imdbtune.courier import Courier, delivering
@@ -27,6 +28,7 @@ from imdbtune.delivery import publish_page
 from imdbtune.durable import is_full
 from imdbtune.errors import Busy, SearchAborted, UserError, shown
 from imdbtune.home import NEW, TRAINING, Home, home_of, homes, known_home, new_home
+from imdbtune.params import convert
 from imdbtune.results import Baseline, Search, Trial
 from imdbtune.resuming import (
     CUT_OFF,
@@ -369,24 +371,34 @@ def _run(
     beside: AbstractContextManager[None],
 ) -> None:
     """Run the trials on workers; however that ends, no run is left open, and the best models."""
+
+    def stop(reason: str) -> None:
+        tuner.stop(reason)
+        tuner.log_kept_models()
+
+    on_workers = _workers(resolved.workers, tuner.folder, tuner.listener, environment, stop)
+    with on_workers as executor, beside:
+        tuner.run(executor)
+    tuner.log_kept_models()
+
+
+@contextmanager
+def _workers(
+    count: int,
+    folder: Path,
+    listener: Listener,
+    environment: Mapping[str, str],
+    stop: Callable[[str], None],
+) -> Iterator[Executor]:
+    """What trials run on; once all processes have ended, ``stop`` is told why it went wrong."""
     try:
-        with (
-            beside,
-            open_cluster(
-                resolved.workers,
-                tuner.folder,
-                lambda event: tuner.listener("epoch", event),
-                environment,
-            ) as executor,
-        ):
-            tuner.run(executor)
+        with open_cluster(count, folder, partial(listener, "epoch"), environment) as executor:
+            yield executor
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         with suppress(Exception):  # the first error counts
-            tuner.stop("interrupted" if interrupted else f"search aborted: {error}")
-            tuner.log_kept_models()
+            stop("interrupted" if interrupted else f"search aborted: {error}")
         raise
-    tuner.log_kept_models()
 
 
 def _open_search(
@@ -434,10 +446,9 @@ def _training_settings(config: SearchConfig) -> dict[str, object]:
 
 
 def _validation_reviews(facts: tracking.CorpusFacts, config: SearchConfig) -> int:
-    from imdbtune.data.batches import validation_split
+    from imdbtune.data.batches import used, validation_split
 
-    rows = min(facts.train_rows, config.data.reviews or facts.train_rows)
-    return len(validation_split(rows)[1])
+    return len(validation_split(used(facts.train_rows, config.data.reviews))[1])
 
 
 def train(
@@ -467,8 +478,7 @@ def train(
     settings = {**_training_settings(config), "epochs": config.training.epochs}
     tags = tracking.common_tags(facts, settings)
     name, experiment = config.name, config.tracking.experiment
-    take_up_cut_off(client, _base(folder), _teller(listener))
-    with _new_training(client, name, experiment, tags, facts, folder) as (run, home):
+    with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home):
         # The settings have the names of the fields that they fill.
         spec = TrialSpec(params, corpus.folder, home.folder / "trial", **settings)  # type: ignore[arg-type]
         _set_environment(cache)
@@ -483,8 +493,10 @@ def _new_training(
     tags: dict[str, str],
     facts: tracking.CorpusFacts,
     folder: Path | None,
+    listener: Listener,
 ) -> Iterator[tuple[tracking.SearchRun, Home]]:
     """A run for one training, and its folder, which goes away once MLflow has all."""
+    take_up_cut_off(client, _base(folder), _teller(listener))
     with new_home(_base(folder), name, str(client.tracking_uri), TRAINING) as (begun, key):
         tracking.Run(begun.spool, key).log_corpus(facts)  # before the run is made: it is open
         begun.spool.sync(key)
@@ -551,16 +563,11 @@ def reproduce(
     client = connect_existing(uri)
     stages = reproduction.read_stages(client, run_id)
     original, settings = stages[-1].trial, stages[-1].settings
-    given = _data_of(original, data)
-    check_source(given.source, given)
-    corpus = _open_corpus(given, cache, listener)
-    check_corpus(corpus, original.tags, original.name)
-    facts = corpus_facts(corpus, given.source)
+    corpus, facts = _open_again(original, data, cache, listener)
     tags = tracking.common_tags(facts, {**settings, "reproduces": run_id})
-    experiment = client.get_experiment(client.get_run(run_id).info.experiment_id).name
+    experiment = _experiment_of(client, run_id)
     name = f"reproduce-{original.name}"[:250]
-    take_up_cut_off(client, _base(folder), _teller(listener))
-    with _new_training(client, name, experiment, tags, facts, folder) as (run, home):
+    with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home):
         *before, spec = reproduction.make_specs(stages, corpus.folder, home.folder / "trial")
         chained = reproduction.Chained(before, trainer)
         _set_environment(cache)
@@ -612,13 +619,9 @@ def confirm(
     found = results.find_search(client, search_ref)
     best_ones = confirming.leading(found, results.read_trials(client, found), top)
     stages = [read_stage(client, trial) for trial in best_ones]
-    given = _data_of(best_ones[0], data)
-    check_source(given.source, given)
     count = cpu_count() if workers is None else workers
     environment = _begin_environment(count, cache)
-    corpus = _open_corpus(given, cache, listener)
-    check_corpus(corpus, found.tags, found.name)
-    facts = corpus_facts(corpus, given.source)
+    corpus, facts = _open_again(best_ones[0], data, cache, listener)
     with _confirming(client, found, facts, stages[0].settings, base, listener) as (run, home):
         parent = results.find_confirmation(client, found)
         done = confirmation.finished(client, parent) if parent else {}
@@ -688,21 +691,17 @@ def refit(
     known = results.find_refit(client, trial, chosen)
     if known is not None:
         return known
-    given = _data_of(trial, data)
-    check_source(given.source, given)
-    corpus = _open_corpus(given, cache, listener)
-    check_corpus(corpus, trial.tags, trial.name)
+    corpus, facts = _open_again(trial, data, cache, listener)
     planned = settings.pop("epochs")
     epochs = confirmation.best_epochs(client, trial)
     own = {"executions": 1, "seed": chosen, "hold_out": False, "initial_epoch": 0}
     settings |= {**own, "patience": 0, "schedule_epochs": planned}
-    facts = corpus_facts(corpus, given.source)
     told = {k: v for k, v in settings.items() if k not in ("seed", "schedule_epochs")}
     tags = tracking.common_tags(facts, told) | {tracking.REFITS: trial.run_id}
     tags |= {tracking.OF_SEARCH: results.search_of(client, trial)}
-    experiment = client.get_experiment(client.get_run(trial.run_id).info.experiment_id).name
+    experiment = _experiment_of(client, trial.run_id)
     name = f"refit-{trial.name}"[:250]
-    with _new_training(client, name, experiment, tags, facts, folder) as (run, home):
+    with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home):
         where = home.folder / "trial"
         spec = TrialSpec(trial.params, corpus.folder, where, epochs=epochs, **settings)
         _set_environment(cache)
@@ -749,22 +748,18 @@ def ensemble(
     known = results.find_ensemble(client, members)
     if known is not None:
         return known, members
-    given = _data_of(members[0], data)
-    check_source(given.source, given)
-    corpus = _open_corpus(given, cache, listener)
-    check_corpus(corpus, found.tags, found.name)
-    facts = corpus_facts(corpus, given.source)
-    reviews = int(members[0].tags.get("imdbtune.reviews", 0))
+    corpus, facts = _open_again(members[0], data, cache, listener)
+    reviews = int(convert("int", members[0].tags.get("imdbtune.reviews")) or 0)
     tags = tracking.common_tags(facts, {"batching": "buckets", "reviews": reviews})
     tags[tracking.OBJECTIVE] = "val_accuracy"
     tags[tracking.ENSEMBLE_OF] = ",".join(member.run_id for member in members)
     tags[tracking.OF_SEARCH] = found.run_id
-    experiment = client.get_experiment(found.experiment_id).name
+    experiment = _experiment_of(client, found.run_id)
     name = f"ensemble-of-{len(members)}-{found.name}"[:250]
     params = tuple(member.params for member in members)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        _new_training(client, name, experiment, tags, facts, folder) as (run, home),
+        _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home),
     ):
         files = []
         for number, member in enumerate(members):
@@ -804,7 +799,7 @@ def _confirming(
     store = str(client.tracking_uri)
     existing = results.find_confirmation(client, found)
     if existing is None:
-        experiment = client.get_experiment(found.experiment_id).name
+        experiment = _experiment_of(client, found.run_id)
         with new_home(base, name, store, TRAINING) as (begun, key):
             tracking.Run(begun.spool, key).log_corpus(facts)  # before the run is made: it is open
             begun.spool.sync(key)
@@ -831,17 +826,9 @@ def _train_all(
     Raises:
         SearchAborted: all have failed.
     """
-    listener = trainings.listener
-    try:
-        with open_cluster(
-            workers, trainings.folder, lambda event: listener("epoch", event), environment
-        ) as executor:
-            trainings.all(executor, todo)
-    except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        with suppress(Exception):  # the first error counts
-            trainings.run.stop_trials("interrupted" if interrupted else f"aborted: {error}")
-        raise
+    where = (workers, trainings.folder, trainings.listener, environment)
+    with _workers(*where, trainings.run.stop_trials) as executor:
+        trainings.all(executor, todo)
     if len(trainings.failed) == len(todo):
         raise SearchAborted(f"all trainings have failed, the last one with: {trainings.failed[-1]}")
 
@@ -1021,6 +1008,26 @@ def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Ite
         return
     with serve(store, port) as (address, process):
         yield Pages(address, page(address), process)
+
+
+def _open_again(
+    trial: Trial, elsewhere: str, cache: Path | None, listener: Listener
+) -> tuple[Corpus, tracking.CorpusFacts]:
+    """The reviews that a trial was trained on, to train on them again.
+
+    Raises:
+        UserError: they are not here, or not the same any more.
+    """
+    given = _data_of(trial, elsewhere)
+    check_source(given.source, given)
+    corpus = _open_corpus(given, cache, listener)
+    check_corpus(corpus, trial.tags, trial.name)
+    return corpus, corpus_facts(corpus, given.source)
+
+
+def _experiment_of(client: MlflowClient, run_id: str) -> str:
+    """The name of a run's experiment."""
+    return str(client.get_experiment(client.get_run(run_id).info.experiment_id).name)
 
 
 def open_trial_corpus(trial: Trial, cache: Path | None = None) -> Corpus:

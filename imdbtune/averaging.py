@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from imdbtune.data.batches import validation_split
+from imdbtune.data.batches import used, validation_split
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import UserError
-from imdbtune.evaluation import probabilities, scores_of
+from imdbtune.evaluation import probabilities
 from imdbtune.keras_file import load_keras
 from imdbtune.params import TrialParams
 from imdbtune.results import Trial
+from imdbtune.scores import measure
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
 
 
@@ -63,11 +64,11 @@ class Averaging:
         path = spec.folder / "model.keras"
         model.save(path)
         train = read_corpus(spec.corpus).train
-        count = min(len(train), spec.reviews or len(train))
+        count = used(len(train), spec.reviews)
         rows = validation_split(count)[1] if spec.hold_out else np.arange(count)
         chances = probabilities(path, train, rows, spec.params, padded=False)
         prefix = "val_" if spec.hold_out else ""
-        found = scores_of(chances, train.labels[rows] > 0)
+        found = measure(chances, train.labels[rows])
         seconds = time.monotonic() - began
         epoch = {"epoch": 1.0, **{prefix + k: v for k, v in found.items()}, "seconds": seconds}
         on_epoch(0, epoch)

@@ -33,6 +33,7 @@ import numpy.typing as npt
 from imdbtune.data.batches import validation_split
 from imdbtune.data.corpus import Corpus, Split, read_corpus
 from imdbtune.errors import UserError
+from imdbtune.scores import measure
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -167,14 +168,6 @@ def _predict(model: LinearModel, split: Split) -> Floats:
     rows, columns = _once(rows[found], places[found], len(model.keys))
     sums = np.bincount(rows, weights=model.weights[columns], minlength=len(split))
     return np.asarray(1 / (1 + np.exp(-(model.bias + sums))), np.float64)
-
-
-def measure(chances: Floats, labels: npt.NDArray[np.int8]) -> dict[str, float]:
-    """``accuracy`` and ``loss`` of probabilities, as means over reviews."""
-    right = (chances > 0.5) == (labels == 1)
-    likely = np.where(labels == 1, chances, 1 - chances)
-    loss = -np.log(np.clip(likely, 1e-7, 1 - 1e-7))
-    return {"accuracy": float(right.mean()), "loss": float(loss.mean())}
 
 
 def halves(split: Split) -> tuple[Split, Split]:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 Outcome = "TrialResult | TrialFailure | WorkerLost"
 TOPIC = "imdbtune"
 BEGUN = "imdbtune-begun"
+WAIT_S = 1.0  # for a trial to end, between looks at the clock
+# A trial whose worker died is no worse for it: it is run this often, with the same seed.
+MAX_ATTEMPTS = 3
 # TensorFlow keeps what it has compiled: a worker that has grown to this many bytes is renewed.
 RENEW_ABOVE = 3 * 2**30
 # How long a new worker process may take to come up, an idle one to end, and a worker to say where

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune import results, tracking
+from imdbtune import results, tracking, view
 from imdbtune.errors import UserError, harmless
 from imdbtune.results import Search, Trial
 
@@ -259,13 +259,18 @@ def _log(client: MlflowClient, made: Confirmation) -> None:
 def markdown(rows: Sequence[Confirmed], made: Confirmation) -> str:
     """The table as MLflow's description of the run shows it."""
     lines = [
-        f"**Recommended: {made.winner.name}, {in_words(made)}.**",
+        f"**Recommended: {view.as_text(made.winner.name)}, {in_words(made)}.**",
         "",
         "| # | configuration | mean | std | 95 % | difference | p | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for place, row in enumerate(rows, start=1):
-        cells = [row.name, f"{row.mean:.4f}", f"{row.spread:.4f}", f"± {row.half_width:.4f}"]
+        cells = [
+            view.as_text(row.name),
+            f"{row.mean:.4f}",
+            f"{row.spread:.4f}",
+            f"± {row.half_width:.4f}",
+        ]
         cells += [f"{row.difference:.4f}", f"{row.p:.3f}", f"{row.seconds:.0f}"]
         lines.append(f"| {place} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", f"The test: {METHOD}."])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune import tracking
-from imdbtune.cluster import Executor, WorkerLost
+from imdbtune.cluster import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
 from imdbtune.confirmation import ANSWERS, Confirmation
 from imdbtune.errors import UserError
 from imdbtune.reproduction import Stage
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FIRST_SEED = 1000  # after that of the search: far from those of its executions and retries
-WAIT_S = 1.0
-MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)

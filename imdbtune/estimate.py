@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from imdbtune.config import SearchConfig
-from imdbtune.data.batches import VALIDATION_SHARE, Batches, validation_split
+from imdbtune.data.batches import VALIDATION_SHARE, Batches, used, validation_split
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import SearchAborted
 from imdbtune.journal import ask, tell
@@ -109,7 +109,7 @@ def multiplications(params: TrialParams) -> float:
 
 def cost_of(params: TrialParams, corpus: Corpus, config: SearchConfig) -> Cost:
     """Rows x time steps of an epoch, and the work of one."""
-    count = min(len(corpus.train), config.data.reviews or len(corpus.train))
+    count = used(len(corpus.train), config.data.reviews)
     part, held_out = validation_split(count)
     work = multiplications(params)
     if config.training.batching == "padded":

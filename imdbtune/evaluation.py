@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imdbtune.data.batches import Batches, Index, validation_split
+from imdbtune.data.batches import Batches, Index, used, validation_split
 from imdbtune.data.corpus import Split
 from imdbtune.data.download import Progress
 from imdbtune.keras_file import load_keras
 from imdbtune.params import TrialParams
+from imdbtune.scores import measure
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -44,8 +45,8 @@ def probabilities(
     for chosen, (ids, _, weights) in zip(batches.plan(), batches.epoch(), strict=True):
         if progress is not None:
             progress("evaluating", done, len(rows))
-        used = ids if padded else ids[:, int(np.argmax((ids != 0).any(axis=0))) :]
-        found[chosen] = run(tf.constant(used)).numpy()[weights > 0, 0]
+        seen = ids if padded else ids[:, int(np.argmax((ids != 0).any(axis=0))) :]
+        found[chosen] = run(tf.constant(seen)).numpy()[weights > 0, 0]
         done += len(chosen)
     return found[rows]
 
@@ -62,16 +63,9 @@ def evaluate_model(
     The arguments, and what is raised, are those of :func:`probabilities`.
     """
     rows = np.arange(len(split))
-    found = scores_of(probabilities(model, split, rows, params, padded, progress), split.labels > 0)
+    chances = probabilities(model, split, rows, params, padded, progress)
+    found = measure(chances, split.labels)
     return {f"test_{name}": value for name, value in found.items()}
-
-
-def scores_of(chances: Probabilities, positive: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """``accuracy`` and ``loss`` of probabilities for reviews whose labels are known."""
-    certain = np.clip(chances, 1e-7, 1 - 1e-7)
-    loss = -np.log(np.where(positive, certain, 1 - certain))
-    right = (chances > 0.5) == positive
-    return {"accuracy": float(right.mean()), "loss": float(loss.mean())}
 
 
 def validation_right(
@@ -81,7 +75,7 @@ def validation_right(
 
     ``train`` is the corpus's training split, of which the first ``reviews`` were used (0: all).
     """
-    rows = validation_split(min(len(train), reviews or len(train)))[1]
+    rows = validation_split(used(len(train), reviews))[1]
     positive = train.labels[rows] > 0
     right = (probabilities(model, train, rows, params, padded) > 0.5) == positive
     return np.asarray(right, np.bool_)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import json
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,9 +77,9 @@ def markdown(
 ) -> str:
     """The leaderboard as MLflow's description shows it, each name a link to its run."""
     done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
-    about = _as_text(search.tags.get("imdbtune.about", ""))
+    about = view.as_text(search.tags.get("imdbtune.about", ""))
     lines = [about, ""] if about else []
-    data = _as_text(search.tags.get(tracking.DATA, "?"))
+    data = view.as_text(search.tags.get(tracking.DATA, "?"))
     facts = f"Data: {data}. {_states(trials)}"
     if not done:
         return "\n".join([*lines, facts, ""])
@@ -89,13 +87,13 @@ def markdown(
     answer = _answer(search, done[0]) + _beside(search, done, baselines)
     if confirmed is not None:
         link = view.run_link(search, confirmed.run_id)
-        name = _as_text(confirmed.winner.name)
+        name = view.as_text(confirmed.winner.name)
         answer += f" **[Confirmed]({link}): {name}, {confirmation.in_words(confirmed)}.**"
     lines += [f"{answer} {facts} {_links(search, report)}", ""]
     columns = ["trial", *varied, search.objective, "epoch", "seconds"]
     lines += ["| # | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
     for place, trial in enumerate(done[:ROWS_SHOWN], start=1):
-        link = f"[{_as_text(trial.name)}]({view.run_link(search, trial.run_id)})"
+        link = f"[{view.as_text(trial.name)}]({view.run_link(search, trial.run_id)})"
         cells = [link, *(short(getattr(trial.params, name)) for name in varied)]
         cells += [f"{trial.score:.4f}", f"{trial.metrics.get('best_epoch', 0):.0f}"]
         cells += [f"{trial.metrics.get('train_seconds', 0):.0f}"]
@@ -105,13 +103,8 @@ def markdown(
     return "\n".join(lines)
 
 
-def _as_text(text: str) -> str:
-    """Text that Markdown makes no link, image, code, table or HTML of."""
-    return re.sub(r"[\\`\[\]|!]", r"\\\g<0>", html.escape(text, quote=False))
-
-
 def _answer(search: Search, best: Trial) -> str:
-    link = f"[{_as_text(best.name)}]({view.run_link(search, best.run_id)})"
+    link = f"[{view.as_text(best.name)}]({view.run_link(search, best.run_id)})"
     epoch = f" at epoch {best.metrics['best_epoch']:.0f}" if "best_epoch" in best.metrics else ""
     return f"**Best: {link}, {search.objective} {best.score:.4f}{epoch}.**"
 

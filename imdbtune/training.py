@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from imdbtune.data.batches import VALIDATION_SHARE, Batches, Index, pad, validation_split
+from imdbtune.data.batches import VALIDATION_SHARE, Batches, Index, pad, used, validation_split
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import TrialFailed
 from imdbtune.machine import keep_freed_memory
@@ -142,8 +142,8 @@ def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
             started = time.monotonic()
             continue
         words = np.asarray(x)
-        used = (words != 0).any(axis=0).sum() if spec.batching == "buckets" else words.shape[1]
-        positions += int(used) * len(words)
+        columns = (words != 0).any(axis=0).sum() if spec.batching == "buckets" else words.shape[1]
+        positions += int(columns) * len(words)
         if step > 2 and time.monotonic() - started > seconds:
             break
     return StepTimes(started - began, time.monotonic() - started, positions)
@@ -193,8 +193,7 @@ def _parts(spec: TrialSpec) -> tuple[Index, Index]:
 
 
 def _rows(spec: TrialSpec) -> int:
-    rows = len(read_corpus(spec.corpus).train)
-    return min(rows, spec.reviews) if spec.reviews else rows
+    return used(len(read_corpus(spec.corpus).train), spec.reviews)
 
 
 def _padded_data(spec: TrialSpec) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imdbtune.cluster import Executor, WorkerLost
+from imdbtune.cluster import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
 from imdbtune.config import SearchConfig
 from imdbtune.errors import SearchAborted
 from imdbtune.journal import Event, Journal, ask, asked, replay, tell
@@ -25,9 +25,6 @@ from imdbtune.trial import TrialSpec
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, trial_folder
 
 Listener = Callable[[str, dict[str, Any]], None]
-WAIT_S = 1.0
-# A trial whose worker died is no worse for it: it is run this often, with the same seed.
-MAX_ATTEMPTS = 3
 # A search stops when this many trials have failed (and one more for each that runs) and none has
 # finished, or when more than three in four of at least four times as many have.
 HOPELESS = 5

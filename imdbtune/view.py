@@ -7,7 +7,9 @@ is such a state; where a later MLflow does not know it, the page opens as it wou
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +21,11 @@ TAG = "mlflow.sharedViewState."
 FIGURES = ("best_epoch", "train_seconds", "parameter_count")
 TAG_LIMIT = 5000  # characters in a tag of an experiment
 SECTION = "trials"
+
+
+def as_text(text: str) -> str:
+    """Text that Markdown makes no link, image, code, table or HTML of."""
+    return re.sub(r"[\\`\[\]|!]", r"\\\g<0>", html.escape(text, quote=False))
 
 
 def shared_view(search: Search, varied: Sequence[str]) -> str:

@@ -36,9 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def confirm(
-    search: Annotated[
-        str, typer.Argument(metavar="SEARCH", help="Name or run id; default the last.")
-    ] = "",
+    search: opt.SearchName = "",
     top: Annotated[
         str, typer.Option("--top", metavar="N", help="How many of them; default 5.")
     ] = "",
@@ -49,9 +47,7 @@ def confirm(
         bool,
         typer.Option("--test", help="Evaluate the recommended one on the test reviews at the end."),
     ] = False,
-    data: Annotated[
-        str, typer.Option("--data", metavar="SOURCE", help="Where the reviews are; default as was.")
-    ] = "",
+    data: opt.DataNow = "",
     workers: opt.Workers = "auto",
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",

@@ -18,6 +18,12 @@ Data = Annotated[
         help="auto, imdb, demo, imdb.npz, a table (.csv .tsv .jsonl .parquet), or a folder.",
     ),
 ]
+DataNow = Annotated[
+    str, typer.Option("--data", metavar="SOURCE", help="Where the reviews are; default as was.")
+]
+SearchName = Annotated[
+    str, typer.Argument(metavar="SEARCH", help="Name or run id; default the last.")
+]
 Csv = Annotated[bool, typer.Option("--csv", help="CSV on standard output.")]
 TextColumn = Annotated[
     str, typer.Option("--text-column", metavar="NAME", help="Of a table, its texts; else found.")

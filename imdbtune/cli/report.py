@@ -30,9 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    search: Annotated[
-        str, typer.Argument(metavar="SEARCH", help="Name or run id; default the last.")
-    ] = "",
+    search: opt.SearchName = "",
     out: Annotated[str, typer.Option("--out", metavar="FILE", help="The page.")] = "report.html",
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,

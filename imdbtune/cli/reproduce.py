@@ -35,9 +35,7 @@ def reproduce(
     run_id: Annotated[
         str, typer.Argument(metavar="RUN_ID", help="Of a trial or training; see compare --csv.")
     ],
-    data: Annotated[
-        str, typer.Option("--data", metavar="SOURCE", help="Where the reviews are; default as was.")
-    ] = "",
+    data: opt.DataNow = "",
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
     as_json: opt.Json = False,

@@ -31,9 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ui(
-    search: Annotated[
-        str, typer.Argument(metavar="SEARCH", help="Name or run id; default the last.")
-    ] = "",
+    search: opt.SearchName = "",
     port: Annotated[
         str, typer.Option("--port", metavar="N", help="Port; the next free one if it is in use.")
     ] = "5000",

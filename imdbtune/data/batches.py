@@ -24,6 +24,11 @@ VALIDATION_SHARE = 0.2
 POOL = 24  # batches whose reviews are sorted together: less padding, yet well shuffled
 
 
+def used(available: int, reviews: int) -> int:
+    """How many of the training reviews a search uses that is told to take ``reviews`` (0: all)."""
+    return min(available, reviews or available)
+
+
 def validation_split(rows: int) -> tuple[Index, Index]:
     """Row numbers for training and validation: the last 20 %, as ``validation_split=0.2`` does."""
     first = int(rows * (1.0 - VALIDATION_SHARE))

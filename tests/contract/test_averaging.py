@@ -12,10 +12,11 @@ from imdbtune.data.batches import validation_split
 from imdbtune.data.corpus import Corpus
 from imdbtune.data.demo import demo_corpus
 from imdbtune.errors import ExportFailed
-from imdbtune.evaluation import probabilities, scores_of
+from imdbtune.evaluation import probabilities
 from imdbtune.export.format import Trained
 from imdbtune.model import initialize, is_average, plain_model
 from imdbtune.params import TrialParams
+from imdbtune.scores import measure
 from imdbtune.tracking import save_model
 from imdbtune.trial import TrialSpec
 
@@ -64,7 +65,7 @@ def test_the_average_answers_the_mean_of_what_its_members_answer(
     together = probabilities(result.model, corpus.train, rows, common, padded=False)
     assert np.ptp(together) > 0.01
     np.testing.assert_allclose(together, np.mean(alone, axis=0), atol=1e-6)
-    expected = scores_of(np.mean(alone, axis=0), corpus.train.labels[rows] > 0)
+    expected = measure(np.mean(alone, axis=0), corpus.train.labels[rows])
     prefix = "val_" if hold_out else ""
     assert result.score == expected["accuracy"] == result.best[f"{prefix}accuracy"]
     assert result.best[f"{prefix}loss"] == pytest.approx(expected["loss"], abs=1e-6)

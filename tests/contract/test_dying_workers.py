@@ -19,11 +19,10 @@ import pytest
 import tomli_w
 
 from imdbtune import api, results
-from imdbtune.cluster import OnDask
+from imdbtune.cluster import MAX_ATTEMPTS, OnDask
 from imdbtune.results import Search, Trial
 from imdbtune.store import connect
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
-from imdbtune.tuner import MAX_ATTEMPTS
 from imdbtune.worker import TrialJob
 from tests.support import isolate, kill_self, make_config, prepare, stub_trainer
 

@@ -34,7 +34,7 @@ FLOORS = {
     ],
     "2 data, models, figures, stores": [
         "data.corpus data.safe_pickle data.demo_phrases data.labels data.parts "
-        "reference plots schedule store keras_file compiled cells readouts",
+        "reference plots schedule store keras_file compiled cells readouts scores",
         "bigrams pooling step_inputs data.batches data.download data.npz data.text "
         "data.demo_reviews",
         "loop baseline data.imdb data.demo data.tables data.gathering",

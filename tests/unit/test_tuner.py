@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import threadpoolctl
 
+from imdbtune.cluster import MAX_ATTEMPTS
 from imdbtune.config import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
 from imdbtune.journal import Journal, replay
 from imdbtune.oracles import make_oracle
 from imdbtune.trial import TrialSpec
-from imdbtune.tuner import HOPELESS, MAX_ATTEMPTS
+from imdbtune.tuner import HOPELESS
 from tests.driven import (
     KINDS,
     LEARNING_RATE,
