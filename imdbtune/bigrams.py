@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras import ops
-
 from imdbtune.data.corpus import PAD
 
 # Primes; with ids up to 100,000 the sum stays below 2**31.
@@ -22,6 +20,8 @@ def bigram_ids(ids: Any, buckets: int) -> Any:
 
     The next one of the last word is 0.
     """
+    from keras import ops  # the formats of export want the primes, and no TensorFlow
+
     following = ops.pad(ids[:, 1:], [[0, 0], [0, 1]])
     mixed = ops.mod(ids * FIRST + following * SECOND, buckets - 1) + 1
     return ops.where(ops.equal(ids, PAD), 0, mixed)

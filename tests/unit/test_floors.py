@@ -138,6 +138,14 @@ def test_the_command_line_starts_without_heavy_packages() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_naming_formats_of_export_loads_no_tensorflow() -> None:
+    """Its notices would come before they are kept out of the way, and wrong input would wait."""
+    code = "import sys, imdbtune.export.formats; print('tensorflow' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_reading_results_loads_nothing_that_trains_or_draws(tmp_path: Path) -> None:
     """`best` and `compare` of a search with one trial, made without training it."""
     uri = new_store(tmp_path)
