@@ -9,6 +9,7 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
+from imdbtune.cli.tables import aligned
 
 if TYPE_CHECKING:
     from imdbtune.confirmation import Confirmation, Confirmed
@@ -91,15 +92,7 @@ def table(done: Confirmation) -> str:
     head = ["#", "configuration", "seeds", "mean", "std", "95 %", "of the search", "behind", "p"]
     head += ["seconds", *(["test"] if math.isfinite(done.winner.test_mean) else [])]
     lines = [head, *(_cells(n, row, done) for n, row in enumerate(done.rows, start=1))]
-    lines = [line[: len(head)] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if place < 2 else text.rjust(width)
-            for place, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return aligned([line[: len(head)] for line in lines], [n > 1 for n in range(len(head))])
 
 
 def _cells(place: int, row: Confirmed, done: Confirmation) -> list[str]:

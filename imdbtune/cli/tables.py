@@ -69,14 +69,19 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
         [str(n) if row.get("status") == "FINISHED" else "-", *(cell(row, c) for c in columns)]
         for n, row in enumerate(rows, start=1)
     ]
-    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
     right = [False, *(any(_is_number(row.get(c)) for row in rows) for c in columns)]
+    return aligned([head, *lines], right)
+
+
+def aligned(lines: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """Lines of cells below each other, a column to the right where ``right`` says so."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
             text.rjust(width) if to_right else text.ljust(width)
             for text, width, to_right in zip(line, widths, right, strict=True)
         ).rstrip()
-        for line in [head, *lines]
+        for line in lines
     )
 
 
