@@ -6,6 +6,7 @@ import contextlib
 import functools
 import ipaddress
 import os
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,11 @@ import pytest
 from imdbtune import results
 from imdbtune.cluster import OnDask, open_cluster, thread_environment
 from imdbtune.errors import TrialFailed
+from imdbtune.params import TrialParams
 from imdbtune.results import Search, Trial
-from imdbtune.trial import TrialSpec
+from imdbtune.spool import Spool, new_key
+from imdbtune.trial import TrialResult, TrialSpec
+from imdbtune.worker import TrialJob
 from tests.support import Stub, isolate, kill_self, make_config, run_search
 
 SPACE = {"rnn": ["simple_rnn", "lstm"], "units": [4, 5, 6]}
@@ -41,6 +45,10 @@ def disturb(marks: Path, lose: bool, spec: TrialSpec) -> None:
         if not mark.exists():
             mark.touch()
             kill_self()
+
+
+def mark_process(marks: Path, spec: TrialSpec) -> None:
+    (marks / str(os.getpid())).touch()
 
 
 @dataclass
@@ -174,6 +182,35 @@ def test_a_process_without_the_certificates_is_not_let_in(tmp_path: Path) -> Non
         ):
             with pytest.raises((OSError, TimeoutError)):
                 Client(to, security=stranger, timeout=2, set_as_default=False)
+
+
+def test_a_trial_whose_worker_dies_when_it_has_ended_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver comes to hear of the end only when the process has gone."""
+    collect = OnDask._collect
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def late(executor: OnDask, future: Any) -> None:
+        (mark,) = marks.iterdir()
+        worker = psutil.Process(int(mark.name))
+        worker.kill()
+        worker.wait(60)
+        executor.client.wait_for_workers(1, timeout=60)  # the process in its place
+        time.sleep(0.5)  # for what Dask would have it do
+        collect(executor, future)
+
+    monkeypatch.setattr(OnDask, "_collect", late)
+    trainer = Stub(functools.partial(mark_process, marks))
+    spool = Spool(tmp_path / "spool")
+    spec = TrialSpec(TrialParams(), tmp_path, tmp_path / "trial")
+    job = TrialJob("0", spec, spool, new_key(), log_model=False, trainer=trainer)
+    with open_cluster(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
+        executor.submit(job)
+        ((_, outcome),) = executor.done(120)
+    assert isinstance(outcome, TrialResult)
+    assert len(list(marks.iterdir())) == 1
 
 
 def test_a_trial_whose_worker_was_killed_is_run_again(lossy: Done) -> None:

@@ -67,6 +67,10 @@ class Listener:
         self.note((0.0, {"key": self.tasks[number].key, "pid": 1000 + number}))
 
 
+def ended(outcome: Any, spent: bool = False) -> Exception:
+    return cluster._Ended(cluster._Ran(outcome, "w", spent))
+
+
 @pytest.fixture
 def now() -> list[float]:
     return [0.0]
@@ -129,7 +133,7 @@ def test_a_trial_that_ends_as_it_is_killed_has_ended(
     client.begin(0)
     now[0] = 61
     executor.done(0)
-    client.tasks[0].set_result(cluster._Ran("the result", "w", False))  # type: ignore[arg-type]
+    client.tasks[0].set_exception(ended("the result"))
     assert [outcome for _, outcome in executor.done(0)] == ["the result"]
     executor.submit(TrialJob("1", TrialSpec(TrialParams(), tmp_path, tmp_path), "", "run-1"))
     assert client.waited == 1  # for the process in the place of the killed one
@@ -140,12 +144,14 @@ def test_the_process_of_a_trial_that_has_ended_is_not_killed(
 ) -> None:
     """The driver may come to look at it late; another trial may be there already."""
     executor, client = start(tmp_path, now, minutes=1)
-    done = cluster._Ran("the result", "w", False)  # type: ignore[arg-type]
+    done = ended("the result")
     client.begin(0)
     client.begin(1)
-    client.tasks[0].set_result(done)
+    client.tasks[0].set_exception(done)
     now[0] = 61
-    monkeypatch.setattr(OnDask, "_stack", lambda self, key: client.tasks[1].set_result(done) or "")
+    monkeypatch.setattr(
+        OnDask, "_stack", lambda self, key: client.tasks[1].set_exception(done) or ""
+    )
     outcomes = [outcome for _ in range(2) for _, outcome in executor.done(0)]
     assert outcomes == ["the result", "the result"]
     assert killed == []
@@ -164,9 +170,8 @@ def test_without_a_limit_nothing_is_killed(
 def test_a_spent_process_is_renewed_after_its_trial_is_forgotten(
     tmp_path: Path, now: list[float]
 ) -> None:
-    """Dask would run the trial again, as its outcome has gone with the process."""
     executor, client = start(tmp_path, now, minutes=0)
-    client.tasks[0].set_result(cluster._Ran("the result", "w", True))  # type: ignore[arg-type]
+    client.tasks[0].set_exception(ended("the result", spent=True))
     assert [outcome for _, outcome in executor.done(0)] == ["the result"]
     assert client.asked_for[2:] == ["forget task-0", "leave ['w']"]
     executor.submit(TrialJob("2", TrialSpec(TrialParams(), tmp_path, tmp_path), "", "run-2"))
@@ -175,10 +180,10 @@ def test_a_spent_process_is_renewed_after_its_trial_is_forgotten(
 
 def test_a_trial_that_was_turned_away_is_sent_again(tmp_path: Path, now: list[float]) -> None:
     executor, client = start(tmp_path, now, minutes=0, trials=1)
-    client.tasks[0].set_result(cluster._Ran(None, "w", True))
+    client.tasks[0].set_exception(ended(None, spent=True))
     assert executor.done(0) == []
     assert client.asked_for == ["task-0", "forget task-0", "task-0"]
-    client.tasks[1].set_result(cluster._Ran("the result", "w", False))  # type: ignore[arg-type]
+    client.tasks[1].set_exception(ended("the result"))
     assert [(job.run_id, outcome) for job, outcome in executor.done(0)] == [("run-0", "the result")]
 
 
