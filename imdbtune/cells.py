@@ -26,6 +26,7 @@ class Cell(Protocol):
 
     states: int  # how many
     gates: int  # that ``forward`` hands over to ``backward``
+    held: int  # how many of these are to be made one by one, whoever needs them
 
     def split(self, bias: Tensor) -> tuple[Tensor, Tensors]:
         """Keras's bias as that of the input's projection, and what of it is the state's."""
@@ -49,7 +50,7 @@ class Cell(Protocol):
 class SimpleRNN:
     """Listing 6.21: ``h' = tanh(p + h·R)``."""
 
-    states, gates = 1, 0
+    states, gates, held = 1, 0, 0
 
     def split(self, bias: Tensor) -> tuple[Tensor, Tensors]:
         """See :class:`Cell`; all of it is the input's."""
@@ -84,7 +85,7 @@ class LSTM:
         c' = f * c + i * g            h' = o * tanh(c')
     """
 
-    states, gates = 2, 5
+    states, gates, held = 2, 5, 0
 
     split = SimpleRNN.split
 
@@ -128,7 +129,7 @@ class GRU:
         k = tanh(p + r * s)           h' = z * h + (1 - z) * k
     """
 
-    states, gates = 1, 4
+    states, gates, held = 1, 4, 1
 
     def split(self, bias: Tensor) -> tuple[Tensor, Tensors]:
         """See :class:`Cell`; Keras has both in one tensor, (2, 3 * units)."""

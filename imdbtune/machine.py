@@ -8,10 +8,6 @@ import re
 import sys
 from pathlib import Path
 
-# The names of glibc's malloc.h.
-M_TRIM_THRESHOLD = -1
-M_MMAP_MAX = -4
-
 
 def machine_tags() -> dict[str, str]:
     """Tags of the process that trains: its threads, processor, graphics cards and Python."""
@@ -43,21 +39,6 @@ def processor_features() -> str:
     text = info.read_text(encoding="utf-8") if info.exists() else ""
     flags = re.search(r"^(?:flags|Features)\s*: (.*)$", text, re.MULTILINE)
     return f"{platform.machine()} {processor()} {flags[1] if flags else ''}"
-
-
-def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees; returns whether its C library can.
-
-    Each step of a training needs some 20 to 60 MB for a moment. The GNU C library gives such
-    blocks back to the system at once, and getting them anew, page by page, takes a sixth of the
-    step's time.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    import ctypes
-
-    mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def _gpus() -> int:

@@ -21,7 +21,6 @@ import tensorflow as tf
 from imdbtune.data.batches import VALIDATION_SHARE, Batches, Index, pad, used, validation_split
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import TrialFailed
-from imdbtune.machine import keep_freed_memory
 from imdbtune.model import (
     as_plain,
     compile_model,
@@ -59,7 +58,6 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
         TrialFailed: the loss stopped being a number.
     """
     started = time.monotonic()
-    keep_freed_memory()
     sign = 1.0 if spec.larger_is_better else -1.0
     best: Training | None = None
     scores = []
@@ -133,7 +131,6 @@ def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
 def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
     """Make the first training steps of a trial, for about so many seconds after the first one."""
     began = time.monotonic()
-    keep_freed_memory()
     model, data, _ = _prepared(spec, spec.seed)
     positions, started = 0, 0.0
     for step, (x, y, *weights) in enumerate(_endless(data, spec.params.batch_size)):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from imdbtune.cluster import thread_environment
 from imdbtune.data.batches import Batches, pad, validation_split
 from imdbtune.data.corpus import START, Corpus, make_split, write_corpus
 from imdbtune.errors import TrialFailed
@@ -86,6 +91,43 @@ def test_a_seed_decides_everything(compile: str, easy: Corpus, tmp_path: Path) -
     spec = small_spec(easy, tmp_path, compile=compile, epochs=2, dropout=0.2, word_dropout=0.3)
     first, again = (without_seconds(train_trial(spec).history) for _ in range(2))
     assert first == again
+
+
+FAULTS = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from imdbtune.data.corpus import make_split, write_corpus
+from imdbtune.params import TrialParams
+from imdbtune.training import train_trial
+from imdbtune.trial import TrialSpec
+
+folder = Path(sys.argv[1])
+words = np.random.default_rng(0).integers(4, 30, (2560, 100))
+half = make_split(words, np.arange(2560) % 2)
+corpus = write_corpus(folder / "corpus", "long", "Long reviews", half, half, {})
+faults = []
+spec = TrialSpec(
+    TrialParams(maxlen=500, vocabulary=30), corpus.folder, folder, epochs=3, compile="on",
+    hold_out=False,
+)
+train_trial(spec, lambda *_: faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt))
+print((faults[-1] - faults[-2]) // 20)
+"""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="how pages are counted is Linux's own")
+def test_a_step_takes_no_new_pages_from_the_system(tmp_path: Path) -> None:
+    """It needs 90 MB for a moment: 20,000 pages, which take as long as the step itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **thread_environment(1), "CUDA_VISIBLE_DEVICES": "-1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) < 1000
 
 
 def test_another_seed_is_another_training(easy: Corpus, tmp_path: Path) -> None:

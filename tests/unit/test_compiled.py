@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
 from pathlib import Path
 
 import pytest
 
 from imdbtune import compiled
 from imdbtune.compiled import cache_environment
-from imdbtune.machine import keep_freed_memory, processor_features
+from imdbtune.machine import processor_features
 
 
 @pytest.fixture(autouse=True)
@@ -85,20 +84,3 @@ def test_the_oldest_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_processor_has_a_name() -> None:
     assert processor_features().strip()
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs the GNU C library")
-def test_memory_that_is_freed_is_kept() -> None:
-    import resource
-
-    import numpy as np
-
-    assert keep_freed_memory()
-
-    def faults() -> int:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        np.ones(16 * 2**20, np.uint8)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    faults()
-    assert min(faults() for _ in range(5)) < 100  # 4,096 pages of it are there already
