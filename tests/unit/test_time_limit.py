@@ -199,6 +199,12 @@ class Worker:
         """Nobody listens."""
 
 
+def how_it_ends(job: TrialJob) -> cluster._Ran:
+    with pytest.raises(cluster._Ended) as raised:
+        cluster._run_in_worker(job)
+    return raised.value.ran
+
+
 def test_a_process_in_which_memory_ran_out_takes_no_more_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,7 +215,7 @@ def test_a_process_in_which_memory_ran_out_takes_no_more_trials(
     monkeypatch.setattr(cluster, "_spent", False)
     monkeypatch.setattr(cluster, "RENEW_ABOVE", 2**60)
     job = TrialJob("0", TrialSpec(TrialParams(), tmp_path, tmp_path), "", "run-0")
-    ran = [cluster._run_in_worker(job) for _ in range(4)]
+    ran = [how_it_ends(job) for _ in range(4)]
     assert [r.spent for r in ran] == [False, True, True, True]
     assert [r.outcome for r in ran[2:]] == [None, None]
     assert outcomes == ["never"]
