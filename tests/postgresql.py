@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import secrets
@@ -26,7 +27,7 @@ PATIENCE_S = 120.0
 def programs() -> Path | None:
     """The folder of PostgreSQL's server programs; Debian has them off the search path."""
     on_path = shutil.which("initdb")
-    folders = [Path(on_path).parent] if on_path else []
+    folders = [Path(on_path).resolve().parent] if on_path else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
@@ -87,7 +88,7 @@ class PostgreSQL:
 
     @property
     def uri(self) -> str:
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{DATABASE}"
+        return f"postgresql+psycopg://{USER}@127.0.0.1:{self.port}/{DATABASE}"
 
     def make(self) -> None:
         """Make the cluster, start it, and make the database."""
@@ -202,6 +203,7 @@ class TrackingServer:
     def kill(self) -> None:
         """All its processes at once, as a power cut does."""
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has not started
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(timeout=PATIENCE_S)
             self.process = None

@@ -21,7 +21,7 @@ def make_cluster(**changes: Any) -> Any:
     from dask_jobqueue import SLURMCluster
 
     security = Security(require_encryption=True)
-    options = {"protocol": "tls://", "dashboard": False}
+    options = {"protocol": "tls://", "dashboard": False, "dashboard_address": ":0"}
     return SLURMCluster(security=security, scheduler_options=options, **changes)
 
 

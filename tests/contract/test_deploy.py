@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib.resources
 import json
+import os
 import re
-import runpy
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_every_file_is_in_the_readme() -> None:
     names = {path.name for path in DEPLOY.iterdir()} - ignored
     table = README.partition("\n\n## ")[0]
     assert {name.rstrip("/") for name in re.findall(r"`([\w./]+)`", table)} >= names
-    assert "`deploy/`" in (ROOT / "README.md").read_text("utf-8")
+    assert "\ndeploy/ " in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_compose_reads_its_file() -> None:
@@ -174,27 +175,29 @@ def test_the_server_is_started_with_flags_that_it_has() -> None:
         assert {word.partition("=")[0] for word in words[2:]} <= flags
 
 
-def leaves(tree: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings in Dask's way of naming them, with their values."""
     for name, value in tree.items():
         if isinstance(value, dict):
-            yield from leaves(value, (*above, name))
+            yield from leaves(value, f"{above}{name}.")
         else:
-            yield (*above, name)
+            yield f"{above}{name}", value
 
 
 def test_dask_knows_its_settings() -> None:
     import distributed
 
     text = (Path(distributed.__file__).parent / "distributed.yaml").read_text("utf-8")
-    known = set(leaves(yaml.safe_load(text)))
-    assert set(leaves(yaml.safe_load((DEPLOY / "dask.yaml").read_text("utf-8")))) <= known
+    known = dict(leaves(yaml.safe_load(text)))
+    ours = yaml.safe_load((DEPLOY / "dask.yaml").read_text("utf-8"))
+    assert dict(leaves(ours)).keys() <= known.keys()
 
 
-@pytest.fixture
-def certificates(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl")
-    folder = tmp_path / "certificates"
+    folder = tmp_path_factory.mktemp("made") / "certificates"
     make = [str(DEPLOY / "certificates.sh"), str(folder), "tracking", "192.0.2.7"]
     subprocess.run(make, check=True, capture_output=True)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -205,8 +208,7 @@ def certificates(tmp_path: Path) -> Path:
 
 def settings_of(certificates: Path) -> dict[str, Any]:
     text = (DEPLOY / "dask.yaml").read_text("utf-8")
-    found: dict[str, Any] = yaml.safe_load(text.replace("/certificates", str(certificates)))
-    return found
+    return dict(leaves(yaml.safe_load(text.replace("/certificates", str(certificates)))))
 
 
 def test_dask_lets_in_only_who_has_a_certificate(certificates: Path) -> None:
@@ -247,23 +249,58 @@ async def talk(certificates: Path) -> None:
             await Client(scheduler.address, security=stranger, asynchronous=True, timeout=2)
 
 
-def test_slurm_is_given_a_job(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SLURM = {
+    # Runs the job at once, on this machine.
+    "sbatch": 'cp "$1" job.sh; bash job.sh >job.log 2>&1 & echo $! >job.pid; echo "batch job 7"',
+    "scancel": 'pkill --parent "$(cat job.pid)"',
+}
+SUM = """
+import os
+from distributed import Client
+with Client(os.environ["IMDBTUNE_SEARCH_CLUSTER"], timeout=60) as client:
+    client.wait_for_workers(2, timeout=60)
+    print(client.submit(sum, (1, 2)).result())
+"""
+
+
+def test_a_command_runs_with_slurms_workers(certificates: Path, tmp_path: Path) -> None:
     import dask_jobqueue
 
     ours = yaml.safe_load((DEPLOY / "slurm" / "jobqueue.yaml").read_text("utf-8"))
     text = (Path(dask_jobqueue.__file__).parent / "jobqueue.yaml").read_text("utf-8")
-    assert set(ours["jobqueue"]["slurm"]) <= set(yaml.safe_load(text)["jobqueue"]["slurm"])
-    with dask.config.set({**settings_of(certificates), **ours}):
-        cluster = runpy.run_path(str(DEPLOY / "slurm" / "with_workers.py"))["make_cluster"]()
-        with cluster:
-            script = cluster.job_script()
-    assert "#SBATCH --cpus-per-task=16" in script
-    assert "#SBATCH -t 04:00:00" in script
-    (command,) = (line for line in script.splitlines() if "distributed.cli" in line)
-    assert "tls://" in command
-    assert "--nthreads 1 --nworkers 16" in command
-    for flag, name in (("ca-file", "ca.pem"), ("cert", "dask.pem"), ("key", "dask.key")):
-        assert f"--tls-{flag} {certificates / name}" in command
+    slurm = ours["jobqueue"]["slurm"]
+    assert set(slurm) <= set(yaml.safe_load(text)["jobqueue"]["slurm"])
+    here = {"cores": 2, "processes": 2, "memory": "2GiB", "interface": "lo"}
+    here["job-script-prologue"] = slurm["job-script-prologue"][1:]
+    (tmp_path / "dask").mkdir()
+    settings = yaml.safe_dump({"jobqueue": {"slurm": slurm | here}})
+    (tmp_path / "dask" / "jobqueue.yaml").write_text(settings)
+    security = (DEPLOY / "dask.yaml").read_text("utf-8")
+    security = security.replace("/certificates", str(certificates))
+    (tmp_path / "dask" / "dask.yaml").write_text(security)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, script in SLURM.items():
+        (programs / name).write_text(f"#!/bin/bash\n{script}\n")
+        (programs / name).chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "DASK_CONFIG": str(tmp_path / "dask"),
+    }
+    command = [sys.executable, str(DEPLOY / "slurm" / "with_workers.py"), "--jobs", "1", "--"]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", SUM],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "3\n", done.stderr + (tmp_path / "job.log").read_text()
+    script = (tmp_path / "job.sh").read_text()
+    assert "#SBATCH --cpus-per-task=2\n" in script
+    assert "#SBATCH -t 04:00:00\n" in script
 
 
 def test_the_sbatch_script_is_a_script() -> None:
