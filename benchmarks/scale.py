@@ -1,7 +1,9 @@
 """How a search grows with its trials: time a trial, the store's delay, the driver's memory.
 
-The trainer is a stub that reports two epochs and returns, so that all of it is overhead. Then the
-oracles alone: milliseconds for the next trial when so many have ended.
+The trainer is a stub that reports two epochs and returns, so that all of it is overhead. A trial's
+two plots are not drawn unless that is asked for: the workers do that, however many there are, and
+what is measured is what all of them share. Then the oracles alone: milliseconds for the next trial
+when so many have ended.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ import numpy as np
 
 from benchmarks.machine import machine_lines
 from benchmarks.overhead import stub
-from imdbtune import api
+from imdbtune import api, forking, plots
 from imdbtune.cluster import cpu_count
 from imdbtune.config import SearchConfig, parse_config
 from imdbtune.journal import ask, tell
 from imdbtune.oracles import make_oracle
+from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
 
 KINDS = ("random", "grid", "bayesian", "hyperband")
 ASKED = {"bayesian": (30, 100, 300, 1000)}
@@ -43,20 +46,24 @@ class Case:
     trials: int
     workers: int
     uri: str = ""  # SQLite, in a folder of its own, if empty
+    draw: bool = False
 
 
 @dataclass
 class Measured:
-    """What a search has taken, in seconds since the first trial ended, and mebibytes."""
+    """When each trial had ended, in seconds: by the clock, and of the driver's processor time."""
 
-    ends: list[float] = field(default_factory=list)
-    all_s: float = 0.0
+    ends: list[tuple[float, float]] = field(default_factory=list)
     driver_mib: float = 0.0
 
-    def ms(self, part: slice) -> float:
-        """Milliseconds a trial in a part of the search."""
-        ends = self.ends[part]
-        return (ends[-1] - ends[0]) * 1000 / (len(ends) - 1)
+    def note(self) -> None:
+        """A trial has ended; or, at last, the search."""
+        self.ends.append((time.perf_counter(), time.process_time()))
+
+    def ms(self, first: int, last: int, clock: int) -> float:
+        """Milliseconds a trial between two of them; ``clock`` 1: of the driver's processor."""
+        passed = self.ends[last][clock] - self.ends[first][clock]
+        return passed * 1000 / (last - first)
 
 
 def config_of(kind: str, trials: int, uri: str) -> SearchConfig:
@@ -83,19 +90,27 @@ def config_of(kind: str, trials: int, uri: str) -> SearchConfig:
     )
 
 
+def stub_without_plots(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+    """The stub, in a worker process that draws nothing from now on."""
+    plots.draw_curves = lambda *arguments: None
+    plots.save_png = lambda figure, path: path.touch()
+    return stub(spec, on_epoch)
+
+
 def measure(case: Case) -> Measured:
     """Run the search in this process, which must be a new one."""
     measured = Measured()
+    forking.PRELOADED = "mlflow.entities"  # workers that train nothing need no TensorFlow
 
     def listen(kind: str, facts: dict[str, Any]) -> None:
         if kind == "ended":
-            measured.ends.append(time.perf_counter())
+            measured.note()
 
     with tempfile.TemporaryDirectory() as folder:
         uri = case.uri or f"sqlite:///{folder}/mlflow.db"
         config = config_of(case.kind, case.trials, uri)
         api.search(config, workers=case.workers, folder=Path(folder), listener=listen, trainer=stub)
-    measured.all_s = time.perf_counter() - measured.ends[0]
+    measured.note()
     measured.driver_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return measured
 
@@ -104,13 +119,19 @@ def search_row(case: Case) -> str:
     """A row of Markdown about one search in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = pool.submit(measure, case).result()
-    tenth = max(2, case.trials // 10)
-    parts = (slice(None), slice(0, tenth), slice(-tenth, None))
-    cells = [f"{found.ms(part):.1f}" for part in parts]
-    late = found.all_s - (found.ends[-1] - found.ends[0])
+    last = len(found.ends) - 2  # after it, only the search itself ends
+    tenth = max(1, last // 10)
+    figures = (
+        found.ms(0, last, 0),
+        found.ms(0, last, 1),
+        found.ms(0, tenth, 1),
+        found.ms(last - tenth, last, 1),
+    )
+    cells = [f"{ms:.1f}" for ms in figures]
+    closing = found.ends[-1][0] - found.ends[-2][0]
     store = case.uri.partition(":")[0] or "sqlite"
-    cells += [f"{found.all_s * 1000 / case.trials:.1f}", f"{late:.0f}", f"{found.driver_mib:.0f}"]
-    return f"| {case.kind} | {store} | {case.trials} | " + " | ".join(cells) + " |"
+    cells += [f"{closing:.0f}", f"{found.driver_mib:.0f}"]
+    return f"| {case.kind} | {store} | {last + 1} | " + " | ".join(cells) + " |"
 
 
 def answer_ms(kind: str, ended: int) -> float:
@@ -139,12 +160,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=cpu_count())
     parser.add_argument("--uri", default="", help="a tracking store; default: SQLite, made anew")
     parser.add_argument("--oracles", nargs="*", default=KINDS, choices=KINDS)
+    parser.add_argument("--plots", action="store_true", help="have the workers draw them")
     args = parser.parse_args()
     print(*machine_lines(), sep="\n")
-    cases = [Case(kind, n, args.workers, args.uri) for kind in args.tuner for n in args.trials]
+    where = (args.workers, args.uri, args.plots)
+    cases = [Case(kind, n, *where) for kind in args.tuner for n in args.trials]
     if cases:
-        print("\n| tuner | store | trials | ms a trial | first tenth | last tenth |", end="")
-        print(" with what follows | s after the last | driver MiB |" + "\n|" + "---|" * 9)
+        print("\n| tuner | store | trials | ms a trial | driver's processor, ms a trial |", end="")
+        print(" first tenth | last tenth | s after the last | driver MiB |\n|" + "---|" * 9)
     for case in cases:
         print(search_row(case), flush=True)
     if args.oracles:

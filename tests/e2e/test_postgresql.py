@@ -15,6 +15,7 @@ from imdbtune import api, courier, forking
 from imdbtune.cli.app import app
 from imdbtune.errors import UserError
 from imdbtune.store import connect
+from imdbtune.trial import TrialSpec
 from tests.outages import MANY, OnWorkers, check_whole
 from tests.postgresql import ROOT, PostgreSQL, TrackingServer, why_not
 from tests.support import Stub, isolate, make_config, prepare, write_tiny_model
@@ -102,6 +103,7 @@ def test_postgresql_goes_away_during_a_search_and_nothing_is_missing(
     check_whole(server.uri, "shared", MANY, models=False)
     assert search.told[-1] == "the tracking store has all that was kept for it."
     assert "s3cr3t" not in "".join(search.told)
+    capsys.readouterr()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     app(["compare", "shared", "--csv"], standalone_mode=False)
     assert capsys.readouterr().out.count("\n") == 1 + len(MANY)
@@ -129,7 +131,7 @@ def test_another_user_searches_in_the_same_experiment_and_the_server_dies(
     check_whole(server.uri, "another", [4, 5, 6])
 
 
-def die_once(server: TrackingServer, spec: object) -> None:
+def die_once(server: TrackingServer, spec: TrialSpec) -> None:
     """At the second trial the server is killed, and started again."""
     if spec.params.units == 5:
         server.kill()
