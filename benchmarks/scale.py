@@ -34,7 +34,7 @@ KINDS = ("random", "grid", "bayesian", "hyperband")
 ASKED = {"bayesian": (30, 100, 300, 1000)}
 ASKED_FEW = (100, 1000, 10_000)
 # Epochs of the longest trial of Hyperband, which has as many trials as these make.
-EPOCHS = 3**9
+EPOCHS = 3**8
 REPEATS = 3
 
 

@@ -100,11 +100,12 @@ def test_postgresql_goes_away_during_a_search_and_nothing_is_missing(
     behind = Behind(server, database)
     search = OnWorkers(behind, here, comes_back=True, away_s=OUTAGE_S)
     assert search.run(here, "shared").status == "FINISHED"
+    assert "View run" not in capsys.readouterr().out
     check_whole(server.uri, "shared", MANY, models=False)
     assert search.told[-1] == "the tracking store has all that was kept for it."
     assert "s3cr3t" not in "".join(search.told)
-    capsys.readouterr()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    capsys.readouterr()
     app(["compare", "shared", "--csv"], standalone_mode=False)
     assert capsys.readouterr().out.count("\n") == 1 + len(MANY)
     app(["best", "--search", "shared", "--json"], standalone_mode=False)
