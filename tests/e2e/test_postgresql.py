@@ -109,7 +109,7 @@ def test_postgresql_goes_away_during_a_search_and_nothing_is_missing(
     app(["compare", "shared", "--csv"], standalone_mode=False)
     assert capsys.readouterr().out.count("\n") == 1 + len(MANY)
     app(["best", "--search", "shared", "--json"], standalone_mode=False)
-    assert json.loads(capsys.readouterr().out)["params"]["units"] == MANY[-1]
+    assert json.loads(capsys.readouterr().out)["units"] == MANY[-1]
 
 
 class Behind:
