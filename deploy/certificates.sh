@@ -10,15 +10,20 @@ mkdir -p "$folder"
 cd "$folder"
 
 if [ ! -e ca.key ]; then
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj "/CN=imdbtune's own authority" \
-        -addext keyUsage=critical,keyCertSign,cRLSign -keyout ca.key -out ca.pem 2>/dev/null
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
+        -subj "/CN=imdbtune's own authority" -addext keyUsage=critical,keyCertSign,cRLSign \
+        -keyout ca.key -out ca.pem 2>/dev/null
 fi
 
 signed() { # NAME SUBJECT_ALT_NAMES
     if [ -e "$1.pem" ]; then return; fi
-    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=imdbtune $1" -keyout "$1.key" 2>/dev/null |
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
+        -subj "/CN=imdbtune $1" -keyout "$1.key" 2>/dev/null |
         openssl x509 -req -days 825 -CA ca.pem -CAkey ca.key -set_serial "0x$(openssl rand -hex 16)" \
             -extfile /dev/fd/3 -out "$1.pem" 2>/dev/null 3<<EXTENSIONS
+basicConstraints=critical,CA:FALSE
+subjectKeyIdentifier=hash
+authorityKeyIdentifier=keyid
 subjectAltName=$2
 extendedKeyUsage=serverAuth,clientAuth
 EXTENSIONS

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -160,7 +161,7 @@ class TrackingServer:
     database: PostgreSQL
     options: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    scheme: str = "http"
+    certificates: Path | None = None  # of deploy/certificates.sh; with them it talks TLS
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -170,18 +171,22 @@ class TrackingServer:
 
     @property
     def uri(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"http{'s' if self.certificates else ''}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         where = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
         stores = ["--backend-store-uri", self.database.uri, *artifacts]
+        tls = []
+        if self.certificates:
+            cert, key = (self.certificates / f"tracking.{end}" for end in ("pem", "key"))
+            tls = ["--uvicorn-opts", f"--ssl-certfile={cert} --ssl-keyfile={key}"]
         own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **self.environment}
         ignored = ("MLFLOW_", "IMDBTUNE_")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(ignored)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *stores, *where, *self.options],
+                [sys.executable, "-m", "mlflow", "server", *stores, *where, *tls, *self.options],
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
@@ -194,8 +199,11 @@ class TrackingServer:
         assert self.process is not None
         if self.process.poll() is not None:
             raise RuntimeError(self.log.read_text("utf-8", "replace"))
+        known = self.certificates and ssl.create_default_context(
+            cafile=self.certificates / "ca.pem"
+        )
         try:
-            urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
+            urllib.request.urlopen(f"{self.uri}/health", timeout=5, context=known).close()
         except OSError:
             return False
         return True

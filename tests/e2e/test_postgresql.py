@@ -1,10 +1,12 @@
-"""A tracking server that is shared: PostgreSQL behind it, passwords before it."""
+"""A tracking server that is shared: PostgreSQL behind it, TLS and passwords before it."""
 
 from __future__ import annotations
 
 import configparser
 import functools
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +22,8 @@ from tests.outages import MANY, OnWorkers, check_whole
 from tests.postgresql import ROOT, PostgreSQL, TrackingServer, why_not
 from tests.support import Stub, isolate, make_config, prepare, write_tiny_model
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+WHY_NOT = why_not() or ("" if shutil.which("openssl") else "needs openssl")
+pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 OUTAGE_S = 30.0
 PASSWORDS = {"admin": "admin-s3cr3t-words", "ana": "ana-s3cr3t-words", "ben": "ben-s3cr3t-words"}
 
@@ -50,10 +53,14 @@ def server(
         "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORDS["admin"],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "a key for this test",
     }
-    made = TrackingServer(folder, database, ["--app-name", "basic-auth"], environment)
+    certificates = folder / "certificates"
+    subprocess.run([ROOT / "deploy" / "certificates.sh", certificates], check=True)
+    options = ["--app-name", "basic-auth"]
+    made = TrackingServer(folder, database, options, environment, certificates)
     try:
         made.start()
         with pytest.MonkeyPatch.context() as patch:
+            trust(patch, made)
             sign_in(patch, "admin")
             users = get_app_client("basic-auth", tracking_uri=made.uri)
             for name in ("ana", "ben"):
@@ -63,14 +70,19 @@ def server(
         made.kill()
 
 
+def trust(patch: pytest.MonkeyPatch, server: TrackingServer) -> None:
+    patch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", f"{server.certificates}/ca.pem")
+
+
 def sign_in(patch: pytest.MonkeyPatch, name: str, password: str = "") -> None:
     patch.setenv("MLFLOW_TRACKING_USERNAME", name)
     patch.setenv("MLFLOW_TRACKING_PASSWORD", password or PASSWORDS[name])
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: TrackingServer) -> Path:
     """Workers need no TensorFlow, and a store that is away is asked again soon."""
+    trust(monkeypatch, server)
     monkeypatch.setattr(forking, "PRELOADED", "mlflow.entities")
     monkeypatch.setattr(courier, "RETRY_EVERY_S", 1.0)
     prepare(tmp_path)
@@ -81,12 +93,21 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_nobody_gets_in_without_the_password(
     server: TrackingServer, monkeypatch: pytest.MonkeyPatch, password: str
 ) -> None:
+    trust(monkeypatch, server)
     if password:
         sign_in(monkeypatch, "ana", password)
     with pytest.raises(UserError, match="401") as hit:
         connect(server.uri)
     assert "s3cr3t" not in str(hit.value)
     assert len(str(hit.value).splitlines()) == 1
+
+
+def test_who_does_not_know_the_authority_does_not_talk_to_the_server(
+    server: TrackingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(monkeypatch, "ana")
+    with pytest.raises(UserError, match=r"SSL|certificate"):
+        connect(server.uri)
 
 
 def test_postgresql_goes_away_during_a_search_and_nothing_is_missing(
