@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import configparser
 import importlib.resources
 import json
 import os
@@ -173,6 +174,19 @@ def test_the_server_is_started_with_flags_that_it_has() -> None:
     for words in (SERVICES["tracking"]["command"], [*container["command"], *container["args"]]):
         assert words[:2] == ["mlflow", "server"]
         assert {word.partition("=")[0] for word in words[2:]} <= flags
+
+
+def test_the_page_on_the_server_says_what_the_files_do() -> None:
+    page = (ROOT / "docs" / "tracking_server.md").read_text("utf-8")
+    told, used = configparser.ConfigParser(), configparser.ConfigParser()
+    told.read_string(page.partition("```ini\n")[2].partition("```")[0])
+    used.read_string((DEPLOY / "auth.ini").read_text("utf-8"))
+    assert told["mlflow"].keys() == used["mlflow"].keys()
+    for name in told["mlflow"].keys() - {"database_uri"}:
+        assert told["mlflow"][name] == used["mlflow"][name]
+    start = page.partition("## Start")[2].partition("\n## ")[0]
+    flags = {flag for option in server.params for flag in option.opts}
+    assert set(re.findall(r" (--[a-z-]+)", start)) <= flags | {"--ssl-keyfile"}
 
 
 def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
