@@ -34,8 +34,8 @@ def deliver(client: MlflowClient, spool: Spool, parent: str, seen: dict[str, int
     refused: Exception | None = None
     # What the parent has been told by now waits for all that its trials were told before.
     until = spool.size(parent)
-    for key in [*(key for key in spool.runs() if key != parent), parent]:
-        size = until if key == parent else spool.size(key)
+    sizes = sorted(spool.sizes().items())
+    for key, size in [*(item for item in sizes if item[0] != parent), (parent, until)]:
         if seen.get(key) == size or (key == parent and refused):
             continue
         try:

@@ -11,10 +11,12 @@ The run that a call is for is named by a key: the id of a run that MLflow has, o
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,7 +142,20 @@ class Spool:
 
     def runs(self) -> list[str]:
         """The runs that have calls."""
-        return sorted(path.parent.name for path in self.folder.glob("*/calls.jsonl"))
+        return sorted(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the calls of each run that has some.
+
+        It is asked several times a second, in searches of thousands of trials: pathlib would take
+        six times as long.
+        """
+        found = {}
+        with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    found[entry.name] = os.stat(f"{entry.path}/calls.jsonl").st_size  # noqa: PTH116
+        return found
 
     def size(self, key: str) -> int:
         """Bytes of the run's calls."""

@@ -166,6 +166,8 @@ def connect(uri: str, say: Say = _silent) -> MlflowClient:
     """
     from mlflow import MlflowClient
 
+    # MLflow would print two lines for each run that ends, and ask the server for them.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:") else None
     if path is not None:
         _check_sqlite(path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import os
 import signal
 import socket
@@ -13,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +20,13 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from imdbtune import api, courier, doctor, forking, results, tracking
+from imdbtune import api, courier, doctor, forking
 from imdbtune.cli.app import main
 from imdbtune.errors import NotDelivered
 from imdbtune.spool import Spool
 from imdbtune.store import connect
 from imdbtune.trial import TrialSpec
+from tests.outages import MANY, OnWorkers, check_whole
 from tests.support import Stub, isolate, make_config, prepare, write_tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -135,37 +134,6 @@ def begin(folder: Path, server: Server, name: str, during: During, told: list[st
     )
 
 
-def check_whole(
-    server: Server, name: str, units: Sequence[int] = UNITS, models: bool = True
-) -> None:
-    """All that a search and its trials ought to have, once."""
-    client = connect(server.uri)
-    search = results.find_search(client, name)
-    trials = results.read_trials(client, search)
-    assert (search.status, search.metrics["trials_finished"]) == ("FINISHED", len(units))
-    assert Counter(t.params.units for t in trials) == Counter(units)
-    assert {t.status for t in trials} == {"FINISHED"}
-    for trial in trials:
-        for curve in tracking.CURVES:
-            history = client.get_metric_history(trial.run_id, curve)
-            assert [metric.step for metric in history] == [1, 2, 3]
-        assert len(client.get_metric_history(trial.run_id, "best_val_accuracy")) == 1
-        files = {artifact.path for artifact in client.list_artifacts(trial.run_id)}
-        assert files == {"history.csv", "history.json", "accuracy.png", "loss.png"}
-        run = client.get_run(trial.run_id)
-        assert len(run.inputs.dataset_inputs) == 1
-        if not models:
-            continue
-        (output,) = run.outputs.model_outputs
-        assert client.get_logged_model(output.model_id).status == "READY"
-    models = client.search_logged_models([search.experiment_id])
-    assert len({m.source_run_id for m in models}) == len(models)
-    table = Path(client.download_artifacts(search.run_id, "leaderboard.json")).read_text("utf-8")
-    assert len(json.loads(table)["data"]) == len(units)
-    assert f"{len(units)} finished" in search.tags[tracking.NOTE]
-    assert {a.path for a in client.list_artifacts(search.run_id)} >= {"all_val_accuracy.png"}
-
-
 def test_doctor_writes_and_leaves_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def dump() -> list[str]:
         with closing(sqlite3.connect(server.folder / "mlflow.db")) as database:
@@ -195,7 +163,7 @@ def test_an_outage_in_the_middle_of_a_search_loses_nothing(server: Server, here:
     search = begin(here, server, "outage", during, told)
     assert search.status == "FINISHED"
     assert during.trained == UNITS
-    check_whole(server, "outage")
+    check_whole(server.uri, "outage", UNITS)
     assert "cannot be written" in told[0]
     assert told[-1] == "the tracking store has all that was kept for it."
     assert SECRET not in "".join(told)
@@ -244,56 +212,10 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
             main()
         assert not ended.value.code
         assert told_of in capsys.readouterr().out
-    check_whole(server, "away")
+    check_whole(server.uri, "away", UNITS)
 
 
 # With worker processes: what they write goes by way of the disk, too.
-
-MANY = [4, 5, 6, 7, 8, 9, 10, 11]
-FIRST, DURING = 2, 6  # trials that end before the outage, and at least so many before its end
-
-
-def wait_for_turn(marks: Path, spec: TrialSpec) -> None:
-    """The first trials are trained at once, the next in the outage, the last when it is over."""
-    units = spec.params.units
-    mark = "down" if units >= MANY[FIRST] else ""
-    mark = "up" if units >= MANY[DURING] else mark
-    while mark and not (marks / mark).exists():
-        time.sleep(0.02)
-
-
-@dataclass
-class OnWorkers:
-    """A search of two workers; its server goes away after the first trials."""
-
-    server: Server
-    marks: Path
-    comes_back: bool
-    told: list[str] = field(default_factory=list)
-    ended: int = 0
-
-    def listen(self, kind: str, facts: dict[str, Any]) -> None:
-        if kind == "notice":
-            self.told.append(facts["text"])
-        if kind != "ended":
-            return
-        self.ended += 1
-        if self.ended == FIRST:
-            self.server.kill()
-            (self.marks / "down").touch()
-        if self.ended == DURING:
-            while not self.told:
-                time.sleep(0.05)
-            if self.comes_back:
-                self.server.start()
-            (self.marks / "up").touch()
-
-    def run(self, folder: Path, name: str) -> Any:
-        tracked = {"uri": self.server.uri}
-        config = make_config(folder, name=name, space={"units": MANY}, tracking=tracked)
-        trainer = Stub(functools.partial(wait_for_turn, self.marks))
-        where = {"cache": folder / "cache", "listener": self.listen, "trainer": trainer}
-        return api.search(config, workers=2, **where)
 
 
 @pytest.fixture
@@ -306,7 +228,7 @@ def _light_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_workers_train_on_while_the_server_is_away(server: Server, here: Path) -> None:
     search = OnWorkers(server, here, comes_back=True)
     assert search.run(here, "workers-outage").status == "FINISHED"
-    check_whole(server, "workers-outage", MANY, models=False)
+    check_whole(server.uri, "workers-outage", MANY, models=False)
     assert "cannot be written" in search.told[0]
     assert search.told[-1] == "the tracking store has all that was kept for it."
     assert SECRET not in "".join(search.told)
@@ -325,6 +247,6 @@ def test_what_workers_wrote_is_brought_in_later(
     server.wait()
     (synced,) = api.sync(uri=server.uri)
     assert synced.calls > len(MANY)
-    check_whole(server, "workers-away", MANY, models=False)
+    check_whole(server.uri, "workers-away", MANY, models=False)
     (again,) = api.sync(uri=server.uri)
     assert again.calls == 0

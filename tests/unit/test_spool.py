@@ -159,17 +159,16 @@ def test_the_end_of_a_search_waits_for_what_its_trials_were_told(
     """A trial and the search end while the trial's calls are being made."""
     client, spool, parent, trial = begun_trial(here)
     search = replace(parent, client=spool)
-    sizes = Spool.size
+    sizes = Spool.sizes
 
-    def end_both(spool: Spool, key: str) -> int:
-        size = sizes(spool, key)
-        if key == trial.run_id:
-            trial.end("FINISHED")
-            search.end("FINISHED")
-        return size
+    def end_both(spool: Spool) -> dict[str, int]:
+        found = sizes(spool)
+        trial.end("FINISHED")
+        search.end("FINISHED")
+        return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(Spool, "size", end_both)
+        patch.setattr(Spool, "sizes", end_both)
         deliver(client, spool, parent.run_id, {})
     assert client.get_run(parent.run_id).info.status == "RUNNING"
     deliver(client, spool, parent.run_id, {})

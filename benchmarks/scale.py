@@ -1,0 +1,181 @@
+"""How a search grows with its trials: time a trial, the store's delay, the driver's memory.
+
+The trainer is a stub that reports two epochs and returns, so that all of it is overhead. A trial's
+two plots are not drawn unless that is asked for: the workers do that, however many there are, and
+what is measured is what all of them share. Then the oracles alone: milliseconds for the next trial
+when so many have ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import machine_lines
+from benchmarks.overhead import stub
+from imdbtune import api, forking, plots
+from imdbtune.cluster import cpu_count
+from imdbtune.config import SearchConfig, parse_config
+from imdbtune.journal import ask, tell
+from imdbtune.oracles import make_oracle
+from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+
+KINDS = ("random", "grid", "bayesian", "hyperband")
+ASKED = {"bayesian": (30, 100, 300, 1000)}
+ASKED_FEW = (100, 1000, 10_000)
+# Epochs of the longest trial of Hyperband, which has as many trials as these make.
+EPOCHS = 3**8
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A search to be measured."""
+
+    kind: str
+    trials: int
+    workers: int
+    uri: str = ""  # SQLite, in a folder of its own, if empty
+    draw: bool = False
+
+
+@dataclass
+class Measured:
+    """When each trial had ended, in seconds: by the clock, and of the driver's processor time."""
+
+    ends: list[tuple[float, float]] = field(default_factory=list)
+    driver_mib: float = 0.0
+
+    def note(self) -> None:
+        """A trial has ended; or, at last, the search."""
+        self.ends.append((time.perf_counter(), time.process_time()))
+
+    def ms(self, first: int, last: int, clock: int) -> float:
+        """Milliseconds a trial between two of them; ``clock`` 1: of the driver's processor."""
+        passed = self.ends[last][clock] - self.ends[first][clock]
+        return passed * 1000 / (last - first)
+
+
+def config_of(kind: str, trials: int, uri: str) -> SearchConfig:
+    """A search over six hyperparameters, large enough for any number of trials."""
+    space = {
+        "rnn": ["simple_rnn", "lstm", "gru"],
+        "units": {"min": 1, "max": 2048},
+        "maxlen": {"min": 1, "max": 5000},
+        "dropout": {"min": 0.0, "max": 0.5},
+        "word_dropout": {"min": 0.0, "max": 0.5},
+        "learning_rate": {"min": 1e-4, "max": 1e-1, "sampling": "log"},
+    }
+    if kind == "grid":
+        space = {"units": {"min": 1, "max": 2048}, "maxlen": {"min": 1, "max": 5000}}
+    return parse_config(
+        {
+            "name": f"{kind}-{trials}",
+            "data": {"source": "demo"},
+            "space": space,
+            "tuner": {"kind": kind, "max_trials": trials},
+            "training": {"epochs": EPOCHS if kind == "hyperband" else 2},
+            "tracking": {"uri": uri, "keep_models": "0", "baseline": False},
+        }
+    )
+
+
+def stub_without_plots(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+    """The stub, in a worker process that draws nothing from now on."""
+    plots.draw_curves = lambda *arguments: None
+    plots.save_png = lambda figure, path: path.touch()
+    return stub(spec, on_epoch)
+
+
+def measure(case: Case) -> Measured:
+    """Run the search in this process, which must be a new one."""
+    measured = Measured()
+    forking.PRELOADED = "mlflow.entities"  # workers that train nothing need no TensorFlow
+
+    def listen(kind: str, facts: dict[str, Any]) -> None:
+        if kind == "ended":
+            measured.note()
+
+    with tempfile.TemporaryDirectory() as folder:
+        uri = case.uri or f"sqlite:///{folder}/mlflow.db"
+        config = config_of(case.kind, case.trials, uri)
+        api.search(config, workers=case.workers, folder=Path(folder), listener=listen, trainer=stub)
+    measured.note()
+    measured.driver_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return measured
+
+
+def search_row(case: Case) -> str:
+    """A row of Markdown about one search in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = pool.submit(measure, case).result()
+    last = len(found.ends) - 2  # after it, only the search itself ends
+    tenth = max(1, last // 10)
+    figures = (
+        found.ms(0, last, 0),
+        found.ms(0, last, 1),
+        found.ms(0, tenth, 1),
+        found.ms(last - tenth, last, 1),
+    )
+    cells = [f"{ms:.1f}" for ms in figures]
+    closing = found.ends[-1][0] - found.ends[-2][0]
+    store = case.uri.partition(":")[0] or "sqlite"
+    cells += [f"{closing:.0f}", f"{found.driver_mib:.0f}"]
+    return f"| {case.kind} | {store} | {last + 1} | " + " | ".join(cells) + " |"
+
+
+def answer_ms(kind: str, ended: int) -> float:
+    """Milliseconds until an oracle that has been told of ``ended`` trials names the next one."""
+    oracle = make_oracle(config_of(kind, ended + REPEATS, ""))
+    rng = np.random.default_rng(1)
+    fill = type(oracle)._random_populate_space if kind == "bayesian" else None
+    times = []
+    for number in range(ended + REPEATS):
+        if fill is not None and number < ended:
+            oracle.populate_space = lambda trial_id: fill(oracle)
+        else:
+            oracle.__dict__.pop("populate_space", None)
+        began = time.perf_counter()
+        trial = ask(oracle, number)
+        times.append(time.perf_counter() - began)
+        tell(oracle, trial.trial_id, float(rng.uniform(0.5, 0.9)))
+    return statistics.median(times[-REPEATS:]) * 1000
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, nargs="*", default=[1000, 10_000])
+    parser.add_argument("--tuner", nargs="+", default=["random"], choices=KINDS)
+    parser.add_argument("--workers", type=int, default=cpu_count())
+    parser.add_argument("--uri", default="", help="a tracking store; default: SQLite, made anew")
+    parser.add_argument("--oracles", nargs="*", default=KINDS, choices=KINDS)
+    parser.add_argument("--plots", action="store_true", help="have the workers draw them")
+    args = parser.parse_args()
+    print(*machine_lines(), sep="\n")
+    where = (args.workers, args.uri, args.plots)
+    cases = [Case(kind, n, *where) for kind in args.tuner for n in args.trials]
+    if cases:
+        print("\n| tuner | store | trials | ms a trial | driver's processor, ms a trial |", end="")
+        print(" first tenth | last tenth | s after the last | driver MiB |\n|" + "---|" * 9)
+    for case in cases:
+        print(search_row(case), flush=True)
+    if args.oracles:
+        print("\n| oracle | trials that have ended | ms for the next one |\n|---|---|---|")
+    for kind in args.oracles:
+        for ended in ASKED.get(kind, ASKED_FEW):
+            print(f"| {kind} | {ended} | {answer_ms(kind, ended):.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
