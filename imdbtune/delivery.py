@@ -127,7 +127,9 @@ def _log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
 
 
 def _set_terminated(client: MlflowClient, run_id: str, status: str, end_time: int) -> None:
-    client.set_terminated(run_id, status, end_time)
+    """What has ended stays so: a worker elsewhere ends its run itself."""
+    if client.get_run(run_id).info.status in tracking.OPEN:
+        client.set_terminated(run_id, status, end_time)
 
 
 def _reopen(client: MlflowClient, run_id: str) -> None:
