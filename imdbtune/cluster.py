@@ -152,7 +152,7 @@ class OnDask:
 
     def _renew(self, worker: str) -> None:
         """Replace a worker's process. What is sent to it meanwhile is turned away there."""
-        leaving = self.client.submit(_leave, workers=[worker], pure=False, retries=0)
+        leaving = self.client.submit(leave, workers=[worker], pure=False, retries=0)
         with contextlib.suppress(TimeoutError):  # it has died meanwhile
             leaving.exception(timeout=LEAVE_S)
         self._short = True
@@ -266,7 +266,7 @@ def is_spent(outcome: TrialResult | TrialFailure | WorkerLost) -> bool:
     return bool(psutil.Process().memory_info().rss > RENEW_ABOVE)
 
 
-def _leave() -> None:
+def leave() -> None:
     """End this worker's process; its nanny starts another one."""
     os.kill(os.getpid(), signal.SIGKILL)
 

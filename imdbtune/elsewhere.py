@@ -206,10 +206,10 @@ class OnCluster:
             if not carrying.has_corpus(self.mlflow, self.search):
                 carrying.send_corpus(self.mlflow, self.search, self.corpus)
             self._corpus_sent = True
-        state = job.spec.state
-        if state is not None and job.before not in self._left and state.exists():
-            carrying.leave(self.mlflow, self._run_of(job.before), state)
-            self._left.add(job.before)
+        state, before = job.spec.state, self._run_of(job.before) if job.before else ""
+        if state is not None and before and before not in self._left and state.exists():
+            carrying.leave(self.mlflow, before, state)  # it was trained on this machine
+            self._left.add(before)
 
     def _send(self, job: TrialJob, host: Host) -> None:
         errand = Errand(

@@ -130,7 +130,8 @@ def _run(errand: Errand, worker: Worker, key: str) -> TrialResult | TrialFailure
         warm_up(errand.job)
 
         def tell(event: dict[str, Any]) -> None:
-            if worker.state.tasks[key].state != "executing":
+            task = worker.state.tasks.get(key)
+            if task is None or task.state != "executing":
                 raise _Abandoned
             worker.log_event(errand.topic, event)
 
@@ -159,7 +160,7 @@ def _here(errand: Errand, client: MlflowClient, folder: Path, cache: Path) -> Tr
     assert job.corpus is not None
     corpus = fetch_corpus(client, errand.search, job.corpus.digest, cache)
     state = folder / "before" / "state.npz" if job.spec.state else None
-    if state is not None:
+    if state is not None and errand.before:
         bring(client, errand.before, state)
     spec = replace(job.spec, corpus=corpus, folder=folder / "trial", state=state)
     return replace(

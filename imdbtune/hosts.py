@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from imdbtune.cluster import leave
 from imdbtune.errand import prospect
 from imdbtune.errors import SearchAborted, UserError, harmless, shown
 from imdbtune.store import hide_secrets, is_local
@@ -207,11 +208,15 @@ class Cluster:
     def renew(self, host: Host) -> None:
         """Have a worker's process replaced; where nobody starts another one, it ends."""
         self.forget(host.address)
+        threading.Thread(target=self._replace, args=[host], daemon=True).start()
+
+    def _replace(self, host: Host) -> None:
+        """In a thread: a process may hang so that it does not answer."""
         with contextlib.suppress(Exception):  # it may have gone by itself
             if host.nanny:
                 self.client.restart_workers([host.address], LEAVE_S, raise_for_error=False)
             else:
-                self.client.retire_workers([host.address], close_workers=True, remove=True)
+                self.client.run(leave, workers=[host.address])
 
 
 @contextmanager

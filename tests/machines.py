@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.support import prepare
 
@@ -94,10 +93,16 @@ class Machines:
         self.started.append(process)
         return process
 
-    def scheduler(self, name: str = "scheduler", host: str = "127.0.0.1", **more: object) -> str:
+    def scheduler(
+        self,
+        name: str = "scheduler",
+        host: str = "127.0.0.1",
+        protocol: str = "tcp",
+        **more: object,
+    ) -> str:
         """Start one; its address."""
         port, file = free_port(), self.folder / f"{name}.json"
-        where = ["--host", host, "--port", str(port), "--no-dashboard"]
+        where = ["--host", host, "--port", str(port), "--protocol", protocol, "--no-dashboard"]
         told = ["--scheduler-file", str(file)]
         self.start(name, "-m", "distributed.cli.dask_scheduler", *where, *told, **more)  # type: ignore[arg-type]
         wait_until(lambda: file.exists() and file.read_text().endswith("}"), name)

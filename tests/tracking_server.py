@@ -1,7 +1,7 @@
 """MLflow's server, started again in no time: forked from a process that has it imported.
 
-``python -m tests.tracking_server STORE ARTIFACTS PORT [HOST]`` starts one for each line that it reads,
-and answers with its process id.
+``python -m tests.tracking_server STORE ARTIFACTS PORT [HOST]`` starts one for each line that it
+reads, and answers with its process id.
 """
 
 from __future__ import annotations
