@@ -17,7 +17,15 @@ from imdbtune.cluster import leave
 from imdbtune.errand import prospect
 from imdbtune.errors import SearchAborted, UserError, harmless, shown
 from imdbtune.store import hide_secrets, is_local
-from imdbtune.versions import PASSING_ON, TRAINING, differences, examiner
+from imdbtune.versions import (
+    PACKAGES,
+    PASSING_ON,
+    TRAINING,
+    asker,
+    differences,
+    versions_here,
+    versions_there,
+)
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
 CONNECT_S = 15
 ANSWER_S = 30  # for a scheduler that is busy
 EXAMINE_S = 120  # for workers to import what tells the versions and the store
+AGAIN_S = 3  # until a worker that did not answer is asked anew
 LEAVE_S = 20
 GPU = "GPU"  # what workers call the resource
 SERVER = (
@@ -101,7 +110,9 @@ class Cluster:
     broken: str = ""  # what the last worker said that has failed us
     _asked: set[str] = field(default_factory=set)
     _answers: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
-    _here: dict[str, Any] = field(default_factory=dict)
+    _again: dict[str, float] = field(default_factory=dict)  # when to ask anew
+    _leaving: set[str] = field(default_factory=set)  # processes that are being replaced
+    _checked: bool = False
     _connection: Any = None
 
     def check(self) -> None:
@@ -111,8 +122,12 @@ class Cluster:
             UserError: one does not fit.
         """
         self._connection = self.client.scheduler_comm
-        self._here = examiner()(TRAINING)
-        wrong = self._mismatch(self.client.run_on_scheduler(examiner(), PASSING_ON), PASSING_ON)
+        call, scheduler = self.client.sync, self.client.scheduler
+        wrong = self._mismatch(
+            lambda: call(scheduler.versions, packages=PACKAGES),
+            lambda: self.client.run_on_scheduler(asker()),
+            PASSING_ON,
+        )
         if wrong:
             raise UserError(f"the scheduler {self.address} {wrong}")
         self.look()
@@ -122,9 +137,14 @@ class Cluster:
             self.look()
         for address, reason in self.refused.items():
             raise UserError(f"worker {address} {reason}")
+        self._checked = True
 
-    def _mismatch(self, there: Mapping[str, str], names: Sequence[str]) -> str:
-        differ = differences(self._here, there, names)
+    def _mismatch(
+        self, dasks: Callable[[], Any], ours: Callable[[], str], names: Sequence[str]
+    ) -> str:
+        here, there = versions_here(), versions_there(dasks())
+        differ = differences(here, there, names)
+        differ = differ or differences(here, {"imdbtune": ours()}, names)
         return f"has other versions: {differ}; install the same there and here" if differ else ""
 
     def look(self) -> None:
@@ -137,7 +157,9 @@ class Cluster:
         for known in (self.hosts, self.refused):
             for address in known.keys() - there.keys():
                 del known[address]
-        self._asked &= there.keys()
+        now = time.monotonic()
+        self._asked &= there.keys() - {address for address, at in self._again.items() if at < now}
+        self._again = {address: at for address, at in self._again.items() if at >= now}
         for address in there.keys() - self._asked:
             self._asked.add(address)
             threading.Thread(target=self._examine, args=[address], daemon=True).start()
@@ -166,9 +188,14 @@ class Cluster:
         def ask(*question: Any) -> Any:
             return self.client.run(*question, workers=[address])[address]
 
+        def versions() -> Any:
+            message = {"op": "versions", "packages": PACKAGES}
+            broadcast = self.client.scheduler.broadcast
+            return self.client.sync(broadcast, msg=message, workers=[address])[address]
+
         answer: dict[str, Any] = {}
         try:
-            answer["wrong"] = self._mismatch(ask(examiner(), TRAINING), TRAINING)
+            answer["wrong"] = self._mismatch(versions, lambda: ask(asker()), TRAINING)
             if not answer["wrong"]:
                 answer |= ask(prospect, self.store, self.digest)
         except Exception:  # it has died meanwhile; or it will be asked again
@@ -176,8 +203,8 @@ class Cluster:
         self._answers.put((address, answer))
 
     def _admit(self, address: str, known: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        if answer.get("silent"):
-            self._asked.discard(address)
+        if answer.get("silent") or answer.get("process") in self._leaving:
+            self._again[address] = time.monotonic() + AGAIN_S
         elif answer["wrong"]:
             self.refuse(address, harmless(answer["wrong"])[:500])
         else:
@@ -193,7 +220,8 @@ class Cluster:
         """Give a worker no more trials."""
         self.hosts.pop(address, None)
         self.refused[address] = reason
-        self.say(f"worker {address} {reason}; it gets no trials.")
+        if self._checked:
+            self.say(f"worker {address} {reason}; it gets no trials.")
 
     def forget(self, address: str) -> None:
         """Ask who is at an address when it is next looked at: the process has gone."""
@@ -207,6 +235,7 @@ class Cluster:
 
     def renew(self, host: Host) -> None:
         """Have a worker's process replaced; where nobody starts another one, it ends."""
+        self._leaving.add(host.process)
         self.forget(host.address)
         threading.Thread(target=self._replace, args=[host], daemon=True).start()
 

@@ -2,45 +2,62 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from imdbtune import __version__
 
 # What results depend on; and what a process that only passes trials on has to have, too.
 PASSING_ON = ("python", "imdbtune", "distributed")
 TRAINING = (*PASSING_ON, "tensorflow", "keras", "mlflow", "numpy")
+PACKAGES = TRAINING[2:]
 
 Versions = dict[str, str]
 
 
-def examiner() -> Callable[..., Versions]:
-    """A function that says which versions its process has; empty for what it lacks.
+def versions_here() -> Versions:
+    """Those of this process."""
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": _minor(platform.python_version()), "imdbtune": __version__, **packages}
 
-    It is made anew, so that it travels as code: a process without this package can run it too.
+
+def versions_there(told: Mapping[str, Any]) -> Versions:
+    """What another process has answered to Dask's question; imdbtune is to be asked by itself.
+
+    Dask's own question comes first: code of ours can be run by the same Python only.
+    """
+    packages = told["packages"]
+    found = {name: packages.get(name) or "" for name in PACKAGES}
+    return {"python": _minor(packages["python"]), **found}
+
+
+def asker() -> Callable[[], str]:
+    """A function that says which imdbtune its process has; empty if none.
+
+    It is made anew, so that it travels as code: a process without the package can run it too.
     """
 
-    def examine(names: Sequence[str]) -> Versions:
-        import importlib.metadata
-        import platform
+    def ask() -> str:
+        try:
+            import imdbtune
+        except ImportError:
+            return ""
+        return str(imdbtune.__version__)
 
-        def version(name: str) -> str:
-            if name == "python":
-                return ".".join(platform.python_version_tuple()[:2])
-            try:
-                if name == "imdbtune":  # a checkout is not installed
-                    return str(importlib.import_module(name).__version__)
-                return importlib.metadata.version(name)
-            except (ImportError, AttributeError):
-                return ""
-
-        return {name: version(name) for name in names}
-
-    return examine
+    return ask
 
 
 def differences(here: Mapping[str, str], there: Mapping[str, str], names: Sequence[str]) -> str:
     """What differs, in a line; empty where nothing does."""
     told = (
-        f"{name} {there.get(name) or 'none'} (here {here.get(name) or 'none'})"
+        f"{name} {there[name] or 'none'} (here {here[name]})"
         for name in names
-        if there.get(name) != here.get(name)
+        if name in there and there[name] != here[name]
     )
     return ", ".join(told)
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])

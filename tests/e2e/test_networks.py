@@ -19,7 +19,7 @@ import pytest
 from imdbtune import api, results
 from imdbtune.store import connect
 from imdbtune.trial import TrialSpec
-from tests.e2e.test_elsewhere import GRID, UNITS, mark, marked, outcomes
+from tests.e2e.test_elsewhere import GRID, UNITS, machine, mark, outcomes
 from tests.machines import Machines, machines, wait_until
 from tests.support import Stub, isolate, make_config, prepare, run_search
 
@@ -120,8 +120,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def linger(marks: Path, spec: TrialSpec) -> None:
     """On the far machine, until it has been cut off and is back."""
     mark(marks, spec)
-    (far,) = {name for name, _, _ in marked(marks)[-1:]} or {""}
-    if far == "far" and not (marks / "back").exists():
+    if machine() == "far" and not (marks / "back").exists():
         (marks / "begun").touch()
         wait_until((marks / "back").exists, "it was not cut off")
     time.sleep(0.3)
