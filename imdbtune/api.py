@@ -359,7 +359,7 @@ def _drive(
     agreed: Agreement | None = None,
 ) -> Search:
     """Run the trials that are left, and end the search; ``agreed``: of one that goes on."""
-    from imdbtune import elsewhere
+    from imdbtune import carrying
     from imdbtune.oracles import make_oracle
     from imdbtune.tuner import Tuner
 
@@ -392,7 +392,7 @@ def _drive(
             elsewhere=reached is not None,
         )
         if travels:
-            tuner.bring = partial(elsewhere.bring, client, home.spool)
+            tuner.bring = partial(carrying.bring_unless_here, client, home.spool)
         if agreed is not None:
             for text in agreed.notices():
                 listener("notice", {"text": text})
@@ -405,7 +405,7 @@ def _drive(
         if agreed is not None and not tuner.begun:
             listener("notice", {"text": tuner.why_nothing_was_left()})
     if travels:
-        elsewhere.tidy(client, found, kept=tuner.exhausted or config.tuner.kind != "hyperband")
+        carrying.tidy(client, found, kept=tuner.exhausted or config.tuner.kind != "hyperband")
     return results.find_search(client, parent.run_id)
 
 

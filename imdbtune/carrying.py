@@ -7,17 +7,22 @@ needs of a trial (its state, its model) lies with the trial's run until the sear
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import filelock
 
+from imdbtune import results
 from imdbtune.data.corpus import FILES, digest_of, read_corpus
 from imdbtune.durable import sync_folder
 from imdbtune.errors import SearchAborted, UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from imdbtune.results import Search
+    from imdbtune.spool import Spool
 
 CORPUS = "corpus"  # folder of artifacts with the reviews, on the run of a search
 KEPT = "kept"  # folder with a trial's files that are needed again
@@ -98,3 +103,18 @@ def remove(client: MlflowClient, run_id: str, what: str) -> None:
     if client.list_artifacts(run_id, what):
         place = client.get_run(run_id).info.artifact_uri
         get_artifact_repository(place, str(client.tracking_uri)).delete_artifacts(what)
+
+
+def bring_unless_here(client: MlflowClient, spool: Spool, key: str, path: Path) -> None:
+    """As :func:`bring`, of a run by its key in a spool, where the file is not here already."""
+    run_id = spool.delivered(key).run_id
+    if run_id and not path.exists():
+        bring(client, run_id, path)
+
+
+def tidy(client: MlflowClient, search: Search, kept: bool) -> None:
+    """Take away what was in MLflow only to travel: the reviews, and if ``kept`` all files left."""
+    with suppress(Exception):  # somebody may not permit that
+        remove(client, search.run_id, CORPUS)
+        for trial in results.read_trials(client, search) if kept else ():
+            remove(client, trial.run_id, KEPT)

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from distributed import Future
     from mlflow import MlflowClient
 
-    from imdbtune.results import Search
-
 LOOK_EVERY_S = 1.0
 TICK_S = 0.1
 
@@ -41,21 +39,6 @@ def on_cluster(cluster: Cluster, mlflow: MlflowClient, **settings: Any) -> Itera
         yield executor
     finally:
         executor.close()
-
-
-def bring(mlflow: MlflowClient, spool: Spool, key: str, path: Path) -> None:
-    """Have a file here that a trial elsewhere has left, unless it is here or there is none."""
-    run_id = spool.delivered(key).run_id
-    if run_id and not path.exists():
-        carrying.bring(mlflow, run_id, path)
-
-
-def tidy(mlflow: MlflowClient, search: Search, kept: bool) -> None:
-    """Take away what was in MLflow only to travel: the reviews, and if ``kept`` all files left."""
-    with suppress(Exception):  # somebody may not permit that
-        carrying.remove(mlflow, search.run_id, carrying.CORPUS)
-        for trial in results.read_trials(mlflow, search) if kept else ():
-            carrying.remove(mlflow, trial.run_id, carrying.KEPT)
 
 
 @dataclass(frozen=True)

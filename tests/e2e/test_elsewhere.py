@@ -23,9 +23,18 @@ from imdbtune.errors import SearchAborted, UserError
 from imdbtune.home import homes
 from imdbtune.results import Search, Trial
 from imdbtune.store import connect
-from imdbtune.trial import TrialSpec
+from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
 from tests.machines import ROOT, Machines, Tracking, kill, machines, wait_until
-from tests.support import Stub, isolate, kill_self, make_config, prepare, run_search, stub_trainer
+from tests.support import (
+    Stub,
+    isolate,
+    kill_self,
+    make_config,
+    prepare,
+    run_search,
+    stub_metrics,
+    stub_trainer,
+)
 
 SPACE = {"rnn": ["simple_rnn", "lstm", "gru"], "units": {"min": 4, "max": 40}}
 RANDOM = {"kind": "random", "max_trials": 6, "seed": 3}
@@ -225,6 +234,39 @@ def test_a_trial_that_hangs_is_ended_with_its_process(place: Place, here: Path) 
     assert by_units[4].reason == "took longer than 0.05 minutes"
     text = client.download_artifacts(by_units[4].run_id, "traceback.txt", str(here))
     assert "in hang" in Path(text).read_text("utf-8")
+
+
+@dataclass(frozen=True)
+class Endless:
+    """A training that nobody has the time to wait for."""
+
+    marks: Path
+
+    def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+        mark(self.marks, spec)
+        for epoch in range(1, 10_000):
+            on_epoch(0, stub_metrics(spec, epoch))
+            time.sleep(0.05)
+        raise AssertionError
+
+
+def test_ctrl_c_closes_all_runs_and_frees_the_workers(place: Place, here: Path) -> None:
+    def listen(kind: str, facts: dict[str, Any]) -> None:
+        if kind == "epoch":
+            (here / "under way").touch()
+        if kind == "started" and facts["trial_id"] == "0001":
+            wait_until((here / "under way").exists, "no trial has begun")
+            raise KeyboardInterrupt
+
+    given = {"config": GRID, "listener": listen, "trainer": Endless(here)}
+    with pytest.raises(KeyboardInterrupt):
+        search(place, here, "interrupted", **given)
+    client = connect(place.tracking.address)
+    found = results.find_search(client, "interrupted")
+    assert found.status == "KILLED"
+    assert {t.status for t in results.read_trials(client, found)} == {"KILLED"}
+    _, _, trials = search(place, here, "after", config=GRID)
+    assert len(outcomes(trials)) == len(UNITS)
 
 
 REAL = {

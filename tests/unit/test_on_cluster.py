@@ -11,7 +11,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from imdbtune import __version__, carrying, elsewhere, results
+from imdbtune import __version__, carrying, results
 from imdbtune.cluster import Ended, Ran, WorkerLost
 from imdbtune.data.sources import open_corpus
 from imdbtune.delivery import deliver
@@ -251,7 +251,7 @@ def test_a_state_from_this_machine_is_left_for_the_workers(driver: Driver) -> No
     there = driver.folder / "elsewhere" / "state.npz"
     carrying.bring(driver.client, errand.before, there)
     assert there.read_bytes() == b"weights"
-    elsewhere.tidy(driver.client, results.find_search(driver.client), kept=True)
+    carrying.tidy(driver.client, results.find_search(driver.client), kept=True)
     assert driver.client.list_artifacts(errand.before, carrying.KEPT) == []
 
 
