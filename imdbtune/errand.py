@@ -126,7 +126,10 @@ def _run(errand: Errand, worker: Worker, key: str) -> TrialResult | TrialFailure
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        job = _patiently(lambda: _here(errand, client, folder, cache))
+        try:
+            job = _patiently(lambda: _here(errand, client, folder, cache))
+        except OSError as error:  # no room, or no right to write
+            raise SearchAborted(f"what a trial needs cannot be kept there ({error})") from error
         warm_up(errand.job)
 
         def tell(event: dict[str, Any]) -> None:
