@@ -108,11 +108,11 @@ async def prospect(store: str, digest: str, dask_worker: Any = None) -> dict[str
     """In a worker: its process, what is wrong with its way to a store, and if it lacks a corpus."""
     import asyncio
 
-    found = {"process": dask_worker.id, "wrong": ""}
+    found = {"process": dask_worker.id, "away": ""}
     try:
         await asyncio.to_thread(connect, store)
     except UserError as error:
-        found["wrong"] = f"cannot write: {error}"
+        found["away"] = f"cannot use {error}"
     return {**found, "lacks": not corpus_place(default_cache(), digest).is_dir()}
 
 

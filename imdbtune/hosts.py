@@ -205,9 +205,12 @@ class Cluster:
     def _admit(self, address: str, known: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         if answer.get("silent") or answer.get("process") in self._leaving:
             self._again[address] = time.monotonic() + AGAIN_S
-        elif answer["wrong"]:
-            self.refuse(address, harmless(answer["wrong"])[:500])
+        elif answer["wrong"] or answer["away"]:
+            self.refuse(address, harmless(answer["wrong"] or answer["away"])[:500])
+            if not answer["wrong"]:  # the store may be back soon
+                self._again[address] = time.monotonic() + AGAIN_S
         else:
+            self.refused.pop(address, None)
             self.hosts[address] = Host(
                 address,
                 answer["process"],
@@ -219,8 +222,8 @@ class Cluster:
     def refuse(self, address: str, reason: str) -> None:
         """Give a worker no more trials."""
         self.hosts.pop(address, None)
-        self.refused[address] = reason
-        if self._checked:
+        known, self.refused[address] = self.refused.get(address), reason
+        if self._checked and reason != known:
             self.say(f"worker {address} {reason}; it gets no trials.")
 
     def forget(self, address: str) -> None:
