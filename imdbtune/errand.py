@@ -112,7 +112,7 @@ async def prospect(store: str, digest: str, dask_worker: Any = None) -> dict[str
     try:
         await asyncio.to_thread(connect, store)
     except UserError as error:
-        found["away"] = f"cannot use {error}"
+        found["away"] = f"cannot deliver: {error}"
     return {**found, "lacks": not corpus_place(default_cache(), digest).is_dir()}
 
 
