@@ -132,7 +132,7 @@ class OnCluster:
                 self._begun.pop(told, None)
             elif kind == "notice":
                 self.cluster.say(harmless(told))
-            else:
+            elif kind == "epoch":  # Dask adds the worker's address
                 self.report(told)
 
     def _look(self) -> None:

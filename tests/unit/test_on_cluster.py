@@ -75,6 +75,7 @@ class Driver:
         self.dask, self.spool = Dask(), Spool(folder / "spool")
         self.folder = folder
         self.said: list[str] = []
+        self.epochs: list[dict[str, Any]] = []
         self.cluster = Known(self.dask, "tcp://s:1", "http://store", "d1", self.said.append)
         self.cluster._checked = True
         for name in ("tcp://a:1", "tcp://b:1"):
@@ -82,7 +83,7 @@ class Driver:
         made = SearchRun.open(self.client, "far", "imdbtune", {}, "search")
         self.search = SearchRun(self.spool, made.run_id, made.experiment_id, {})
         self.executor = OnCluster(
-            self.cluster, self.client, self.spool, made.run_id, folder, lambda event: None
+            self.cluster, self.client, self.spool, made.run_id, folder, self.epochs.append
         )
 
     def job(self, trial_id: str = "0000", **more: Any) -> TrialJob:
@@ -153,6 +154,13 @@ def test_without_workers_a_trial_waits(driver: Driver) -> None:
     driver.deliver()
     assert driver.executor.done(0) == []
     assert driver.said == ["tcp://s:1 has no worker for trials now; waiting ..."]
+
+
+def test_what_a_worker_tells_is_passed_on(driver: Driver) -> None:
+    for told in ({"epoch": {"epoch": 1.0}}, {"notice": "a\x1b[2J line"}, {"begun": "task-0"}):
+        driver.dask.note((0.0, {**told, "worker": "tcp://a:1"}))
+    assert driver.epochs == [{"epoch": 1.0}]
+    assert driver.said == ["a\\x1b[2J line"]
 
 
 def test_what_a_worker_has_ended_is_ended_in_the_spool(driver: Driver) -> None:
