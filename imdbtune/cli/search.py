@@ -36,7 +36,7 @@ Examples:
 
   imdbtune search --resume --max-trials 30
 
-  imdbtune search --cluster tcp://scheduler:8786 --tracking-uri http://tracking:5000
+  imdbtune search --cluster tcp://box:8786 --tracking-uri http://box:5000
 """
 
 
