@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import queue
@@ -251,6 +252,14 @@ class Cluster:
                 self.client.run(leave, workers=[host.address])
 
 
+async def _knock(address: str, security: Any) -> None:
+    """A client that finds nobody would keep the process from ending for half a minute."""
+    from distributed.comm import connect
+
+    comm = await connect(address, timeout=CONNECT_S, **security.get_connection_args("client"))
+    await comm.close()
+
+
 @contextmanager
 def reach(address: str, store: str, digest: str, say: Callable[[str], None]) -> Iterator[Cluster]:
     """A running cluster whose scheduler and workers fit; Dask's configuration says how it is met.
@@ -259,9 +268,13 @@ def reach(address: str, store: str, digest: str, say: Callable[[str], None]) -> 
         UserError: nobody answers there, or what is there does not fit.
     """
     from distributed import Client
+    from distributed.security import Security
 
     try:
-        client = Client(address, timeout=CONNECT_S, set_as_default=False, name="imdbtune")
+        security = Security()
+        asyncio.run(_knock(address, security))
+        settings = {"security": security, "timeout": CONNECT_S, "set_as_default": False}
+        client = Client(address, name="imdbtune", **settings)
     except Exception as error:  # of sockets, of TLS, of Dask
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise UserError(

@@ -382,7 +382,7 @@ def test_with_certificates_only(place: Place, here: Path) -> None:
         (here / f"{name}.pem").write_text(text)
     where = {name: str(here / f"{name}.pem") for name in files}
     role = {"cert": where["cert"], "key": where["key"]}
-    tls = {"ca-file": where["ca-file"], "scheduler": role, "worker": role, "client": role}
+    tls = {"ca-file": where["ca-file"], **{f"client.{what}": path for what, path in role.items()}}
     given = {
         f"DASK_DISTRIBUTED__COMM__TLS__{part}": value
         for part, value in {
@@ -399,7 +399,7 @@ def test_with_certificates_only(place: Place, here: Path) -> None:
     place.machines.worker("let-in", scheduler, environment=given)
     with pytest.raises(UserError, match="no Dask scheduler can be used at tls://"):
         search(place, here, "outside", cluster=scheduler)
-    with dask.config.set({"distributed.comm.tls": tls}):
+    with dask.config.set({f"distributed.comm.tls.{key}": value for key, value in tls.items()}):
         _, found, _ = search(place, here, "inside", cluster=scheduler)
     assert found.metrics["trials_finished"] == 6
 
