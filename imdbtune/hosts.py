@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import queue
 import threading
 import time
@@ -281,6 +282,9 @@ def reach(address: str, store: str, digest: str, say: Callable[[str], None]) -> 
             f"no Dask scheduler can be used at {address} ({reason[:200]}); start one with "
             "dask scheduler, or mend the address or Dask's configuration of TLS."
         ) from error
+    logger = logging.getLogger("distributed.client")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # its traceback of a lost connection says nothing new
     try:
         cluster = Cluster(client, address, store, digest, say)
         cluster.check()
@@ -288,3 +292,4 @@ def reach(address: str, store: str, digest: str, say: Callable[[str], None]) -> 
     finally:
         with contextlib.suppress(Exception):
             client.close(timeout=5)
+        logger.setLevel(level)
