@@ -423,6 +423,11 @@ def test_a_store_that_workers_cannot_reach_is_refused_before_anything_starts(
     assert not (here / "mlflow.db").exists()
 
 
+def test_no_time_is_estimated_here_for_workers_elsewhere(place: Place, here: Path) -> None:
+    with pytest.raises(UserError, match="says nothing of the workers of tcp://"):
+        search(place, here, "estimated", estimated=True)
+
+
 def test_an_experiment_whose_files_lie_on_a_disk_is_refused(place: Place, here: Path) -> None:
     connect(place.tracking.address).create_experiment("disk", artifact_location=str(here))
     with pytest.raises(UserError, match="a folder of whichever machine writes"):
