@@ -28,6 +28,7 @@ from imdbtune.delivery import publish_page
 from imdbtune.durable import is_full
 from imdbtune.errors import Busy, SearchAborted, UserError, shown
 from imdbtune.home import NEW, TRAINING, Home, home_of, homes, known_home, new_home
+from imdbtune.hosts import Cluster, check_artifacts, check_store, reach
 from imdbtune.params import convert
 from imdbtune.results import Baseline, Search, Trial
 from imdbtune.resuming import (
@@ -74,6 +75,7 @@ class Plan:
     workers: int
     size: int | None
     reading: Mapping[str, Any]  # how a table of reviews is read
+    cluster: str = ""  # the scheduler of the workers; empty: processes of this machine
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,11 @@ def plan(config: SearchConfig, workers: int | None = None) -> Plan:
     """Resolve what is left open in a configuration; touches nothing."""
     reading = check_source(config.data.source, config.data)
     count = cpu_count() if workers is None else workers
-    return Plan(config, resolve_uri(config.tracking.uri), count, config.space.size(), reading)
+    made = Plan(config, resolve_uri(config.tracking.uri), count, config.space.size(), reading)
+    if config.cluster.is_local:
+        return made
+    check_store(made.store, config.cluster.address)
+    return replace(made, workers=0, cluster=config.cluster.address)
 
 
 def corpus_facts(corpus: Corpus, source: str) -> tracking.CorpusFacts:
@@ -127,6 +133,11 @@ def estimate(
 def _estimate(resolved: Plan, corpus: Corpus, listener: Listener) -> Estimate:
     from imdbtune import estimate
 
+    if resolved.cluster:
+        raise UserError(
+            "an estimate times steps on this machine, which says nothing of the workers of "
+            f"{resolved.cluster}; leave --estimate or --cluster out."
+        )
     listener("notice", {"text": "timing some steps of the cheapest and the dearest trial ..."})
     made = estimate.estimate(resolved.config, corpus, resolved.workers)
     listener("notice", {"text": f"estimated: {estimate.in_words(made)}"})
@@ -137,6 +148,7 @@ def search(
     config: SearchConfig,
     *,
     workers: int | None = None,
+    cluster: str = "",
     cache: Path | None = None,
     folder: Path | None = None,
     listener: Listener = _ignore,
@@ -148,6 +160,8 @@ def search(
     Args:
         config: from :func:`imdbtune.config.load_config`.
         workers: processes, each with one thread; ``None``: one a core; 0: in this process.
+        cluster: address of a Dask scheduler whose workers train instead, or ``local``; default
+            what the configuration says.
         cache: folder of the converted corpora.
         folder: folder for what a search needs while it runs; default ``.imdbtune`` here.
         listener: called with what happens: ``download``, ``notice``, ``opened``, ``started``,
@@ -157,10 +171,11 @@ def search(
         estimated: say before it begins how long it will take, and log that.
 
     Raises:
-        UserError: the data or the tracking store cannot be used.
-        SearchAborted: too many trials fail.
+        UserError: the data, the tracking store or the cluster cannot be used.
+        SearchAborted: too many trials fail, or the cluster goes away.
         KeyboardInterrupt: after the runs were closed as KILLED.
     """
+    config = _on_cluster(config, cluster)
     resolved = plan(config, workers)
     environment = _begin_environment(resolved.workers, cache)
     corpus = _open_corpus(config.data, cache, listener)
@@ -169,13 +184,36 @@ def search(
     seconds = _estimate(resolved, corpus, listener).seconds if estimated else 0.0
     base = _base(folder)
     take_up_cut_off(client, base, _teller(listener))
-    with new_home(base, config.name, resolved.store) as (begun, key):
+    with (
+        _reached(resolved, client, corpus, listener) as reached,
+        new_home(base, config.name, resolved.store) as (begun, key),
+    ):
         _describe(tracking.Run(begun.spool, key), config, facts)
         if seconds:
             tracking.Run(begun.spool, key).log({tracking.ESTIMATED: seconds})
         parent = _open_search(client, config, facts, key, _place(base))
         home = begun.renamed(parent.run_id)
-        return _drive(resolved, client, parent, home, corpus, listener, trainer, environment)
+        return _drive(
+            resolved, client, parent, home, corpus, listener, trainer, environment, reached
+        )
+
+
+def _on_cluster(config: SearchConfig, cluster: str) -> SearchConfig:
+    return parse_config(config.as_dict(), {"cluster.address": cluster}) if cluster else config
+
+
+@contextmanager
+def _reached(
+    resolved: Plan, client: MlflowClient, corpus: Corpus, listener: Listener
+) -> Iterator[Cluster | None]:
+    """The cluster of a plan, if it has one, all of whose workers fit."""
+    if not resolved.cluster:
+        yield None
+        return
+    experiment = resolved.config.tracking.experiment
+    check_artifacts(client, tracking.get_experiment(client, experiment))
+    with reach(resolved.cluster, resolved.store, corpus.digest, _teller(listener)) as cluster:
+        yield cluster
 
 
 def _begin_environment(workers: int, cache: Path | None) -> dict[str, str]:
@@ -194,6 +232,7 @@ def resume(
     *,
     uri: str = "",
     workers: int | None = None,
+    cluster: str = "",
     cache: Path | None = None,
     folder: Path | None = None,
     listener: Listener = _ignore,
@@ -229,16 +268,27 @@ def resume(
         before = stored_config(client, found)
         where = {"tracking.uri": str(client.tracking_uri)}
         config = changed_config(before, home.journal, {**overrides, **where})
+        config = _on_cluster(config, cluster)
         resolved = plan(config, workers)
         environment = _begin_environment(resolved.workers, cache)
         corpus = _open_corpus(config.data, cache, listener)
         check_corpus(corpus, found.tags, found.name)
-        agreed = reconcile(client, found, home.journal, config.tuner.retries)
-        note_limits(home.journal, before, config)
-        home.spool.reopen(parent.run_id)
-        return _drive(
-            resolved, client, parent, home, corpus, listener, trainer, environment, agreed
-        )
+        with _reached(resolved, client, corpus, listener) as reached:
+            agreed = reconcile(client, found, home.journal, config.tuner.retries)
+            note_limits(home.journal, before, config)
+            home.spool.reopen(parent.run_id)
+            return _drive(
+                resolved,
+                client,
+                parent,
+                home,
+                corpus,
+                listener,
+                trainer,
+                environment,
+                reached,
+                agreed,
+            )
 
 
 def _open_corpus(data: DataConfig, cache: Path | None, listener: Listener) -> Corpus:
@@ -305,9 +355,11 @@ def _drive(
     listener: Listener,
     trainer: Trainer | None,
     environment: Mapping[str, str],
+    reached: Cluster | None,
     agreed: Agreement | None = None,
 ) -> Search:
     """Run the trials that are left, and end the search; ``agreed``: of one that goes on."""
+    from imdbtune import carrying
     from imdbtune.oracles import make_oracle
     from imdbtune.tuner import Tuner
 
@@ -317,9 +369,15 @@ def _drive(
     report = config.tracking.report
     courier = Courier(client, home.spool, parent.run_id, varied, _teller(listener), report)
     listener = _with_run_ids(listener, home.spool)
+    travels = reached is not None or tracking.CLUSTER in found.tags
+    if reached is not None:
+        resolved = replace(resolved, workers=len(reached.usable()))
     with delivering(courier, found.metrics.get("search_seconds", 0.0)):
         facts = {"search": found, "plan": resolved, "corpus": corpus, "folder": home.folder}
         listener("opened", facts)
+        if reached is not None:
+            tags = {tracking.CLUSTER: reached.address}
+            tracking.Run(home.spool, parent.run_id).log(tags=tags)
         tuner = Tuner(
             config=config,
             oracle=make_oracle(config),
@@ -331,7 +389,10 @@ def _drive(
             listener=listener,
             clock=time.monotonic,
             trainer=trainer,
+            elsewhere=reached is not None,
         )
+        if travels:
+            tuner.bring = partial(carrying.bring_unless_here, client, home.spool)
         if agreed is not None:
             for text in agreed.notices():
                 listener("notice", {"text": text})
@@ -339,9 +400,12 @@ def _drive(
             listener("resumed", tuner.standing())
         known = results.read_baselines(client, found) if agreed is not None else []
         made = [baseline.which for baseline in known if baseline.status == "FINISHED"]
-        _run(tuner, resolved, environment, _beside(config, tuner, corpus, made))
+        workers = _workers_of(resolved, environment, tuner, client, corpus, reached)
+        _run(tuner, workers, _beside(config, tuner, corpus, made))
         if agreed is not None and not tuner.begun:
             listener("notice", {"text": tuner.why_nothing_was_left()})
+    if travels:
+        carrying.tidy(client, found, kept=tuner.exhausted or config.tuner.kind != "hyperband")
     return results.find_search(client, parent.run_id)
 
 
@@ -364,10 +428,34 @@ def _beside(
     )
 
 
-def _run(
-    tuner: Tuner,
+def _workers_of(
     resolved: Plan,
     environment: Mapping[str, str],
+    tuner: Tuner,
+    client: MlflowClient,
+    corpus: Corpus,
+    reached: Cluster | None,
+) -> AbstractContextManager[Executor]:
+    """What the trials of a search run on."""
+    report = partial(tuner.listener, "epoch")
+    if reached is None:
+        return open_cluster(resolved.workers, tuner.folder, report, environment)
+    from imdbtune.elsewhere import on_cluster
+
+    return on_cluster(
+        reached,
+        client,
+        spool=tuner.search.client,
+        search=tuner.search.run_id,
+        corpus=corpus.folder,
+        report=report,
+        keep_model=resolved.config.tracking.keep_models not in ("all", "0"),
+    )
+
+
+def _run(
+    tuner: Tuner,
+    workers: AbstractContextManager[Executor],
     beside: AbstractContextManager[None],
 ) -> None:
     """Run the trials on workers; however that ends, no run is left open, and the best models."""
@@ -376,23 +464,18 @@ def _run(
         tuner.stop(reason)
         tuner.log_kept_models()
 
-    on_workers = _workers(resolved.workers, tuner.folder, tuner.listener, environment, stop)
-    with on_workers as executor, beside:
+    with _stopping(workers, stop) as executor, beside:
         tuner.run(executor)
     tuner.log_kept_models()
 
 
 @contextmanager
-def _workers(
-    count: int,
-    folder: Path,
-    listener: Listener,
-    environment: Mapping[str, str],
-    stop: Callable[[str], None],
+def _stopping(
+    workers: AbstractContextManager[Executor], stop: Callable[[str], None]
 ) -> Iterator[Executor]:
-    """What trials run on; once all processes have ended, ``stop`` is told why it went wrong."""
+    """What trials run on; once all have ended, ``stop`` is told why it went wrong."""
     try:
-        with open_cluster(count, folder, partial(listener, "epoch"), environment) as executor:
+        with workers as executor:
             yield executor
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -826,8 +909,9 @@ def _train_all(
     Raises:
         SearchAborted: all have failed.
     """
-    where = (workers, trainings.folder, trainings.listener, environment)
-    with _workers(*where, trainings.run.stop_trials) as executor:
+    report = partial(trainings.listener, "epoch")
+    processes = open_cluster(workers, trainings.folder, report, environment)
+    with _stopping(processes, trainings.run.stop_trials) as executor:
         trainings.all(executor, todo)
     if len(trainings.failed) == len(todo):
         raise SearchAborted(f"all trainings have failed, the last one with: {trainings.failed[-1]}")

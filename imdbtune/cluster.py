@@ -62,7 +62,9 @@ class WorkerLost:
 class Executor(Protocol):
     """Runs trials; several at once if ``slots`` is above 1."""
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """How many at once."""
 
     def submit(self, job: TrialJob) -> None:
         """Start a trial, or queue it."""
@@ -130,7 +132,7 @@ class OnDask:
         self._short |= bool(killed) or isinstance(outcome, WorkerLost)
         if isinstance(outcome, WorkerLost):
             return [(job, killed or outcome)]
-        if not isinstance(outcome, _Ran):
+        if not isinstance(outcome, Ran):
             return [(job, outcome)]
         if outcome.outcome is None:
             self.submit(job)
@@ -142,7 +144,7 @@ class OnDask:
     def _collect(self, future: Future) -> None:
         """Called by a thread of the client's when a trial has ended."""
         self._begun.pop(future.key, None)
-        outcome = _outcome(future)
+        outcome = outcome_of(future)
         try:
             self.client.cancel([future])
         finally:
@@ -150,7 +152,7 @@ class OnDask:
 
     def _renew(self, worker: str) -> None:
         """Replace a worker's process. What is sent to it meanwhile is turned away there."""
-        leaving = self.client.submit(_leave, workers=[worker], pure=False, retries=0)
+        leaving = self.client.submit(leave, workers=[worker], pure=False, retries=0)
         with contextlib.suppress(TimeoutError):  # it has died meanwhile
             leaving.exception(timeout=LEAVE_S)
         self._short = True
@@ -171,19 +173,22 @@ class OnDask:
                         os.kill(begun.pid, signal.SIGKILL)  # its nanny starts another process
 
     def _stack(self, key: str) -> str:
-        """Where a trial is, if its worker still answers."""
-        found: dict[str, Any] = {}
-        with contextlib.suppress(Exception):  # whatever it is, the trial has to end
-            found = self.client.sync(
-                self.client.scheduler.call_stack, keys=[key], callback_timeout=STACK_S
-            )
-        lines = [line for frames in found.values() for line in frames.get(key, ())]
-        return "".join(lines) or "the worker did not say where it was"
+        return stack_of(self.client, key)
 
 
-def _outcome(future: Future) -> Any:
+def stack_of(client: Client, key: str) -> str:
+    """Where a trial is, if its worker still answers."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(Exception):  # whatever it is, the trial has to end
+        found = client.sync(client.scheduler.call_stack, keys=[key], callback_timeout=STACK_S)
+    lines = [line for frames in found.values() for line in frames.get(key, ())]
+    return "".join(lines) or "the worker did not say where it was"
+
+
+def outcome_of(future: Future) -> Any:
+    """How a trial has ended whose future is done."""
     error = future.exception()
-    if isinstance(error, _Ended):
+    if isinstance(error, Ended):
         return error.ran
     if isinstance(error, SearchAborted):
         return error
@@ -202,31 +207,31 @@ class _Begun:
 
 
 @dataclass(frozen=True)
-class _Ran:
+class Ran:
     """A trial's outcome, the address of its worker, and whether the process is to be renewed.
 
     There is no outcome where it was to be renewed already: the trial has not been begun.
     """
 
-    outcome: TrialResult | TrialFailure | None
+    outcome: TrialResult | TrialFailure | WorkerLost | None
     worker: str
     spent: bool
 
 
-class _Ended(Exception):
+class Ended(Exception):
     """How a trial has ended, raised in its worker.
 
     A value that a task returns stays with the worker's process, and once that has died the
     scheduler runs the task again. An exception it keeps itself.
     """
 
-    def __init__(self, ran: _Ran) -> None:
+    def __init__(self, ran: Ran) -> None:
         super().__init__(ran)
         self.ran = ran
 
     def __repr__(self) -> str:
         """Short: Dask logs it, and sends on a part only of a long one."""
-        return "_Ended()"
+        return "Ended()"
 
     __str__ = __repr__
 
@@ -240,7 +245,7 @@ def _run_in_worker(job: TrialJob) -> None:
 
     worker = get_worker()
     if _spent:
-        raise _Ended(_Ran(None, worker.address, _spent))
+        raise Ended(Ran(None, worker.address, _spent))
     outcome: TrialResult | TrialFailure
     try:
         warm_up(job)
@@ -248,11 +253,11 @@ def _run_in_worker(job: TrialJob) -> None:
         outcome = run_trial(job, lambda event: worker.log_event(TOPIC, event))
     except MemoryError as error:
         outcome = failure_of(error, traceback.format_exc(), logged=False)
-    _spent = _is_spent(outcome)
-    raise _Ended(_Ran(outcome, worker.address, _spent))
+    _spent = is_spent(outcome)
+    raise Ended(Ran(outcome, worker.address, _spent))
 
 
-def _is_spent(outcome: TrialResult | TrialFailure) -> bool:
+def is_spent(outcome: TrialResult | TrialFailure | WorkerLost) -> bool:
     """Whether memory has run out, which leaves things half done, or the process has grown."""
     import psutil
 
@@ -261,7 +266,7 @@ def _is_spent(outcome: TrialResult | TrialFailure) -> bool:
     return bool(psutil.Process().memory_info().rss > RENEW_ABOVE)
 
 
-def _leave() -> None:
+def leave() -> None:
     """End this worker's process; its nanny starts another one."""
     os.kill(os.getpid(), signal.SIGKILL)
 

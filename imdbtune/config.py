@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from imdbtune.errors import UserError, not_one_of, shown
 from imdbtune.params import check_field, limited
@@ -15,6 +17,7 @@ from imdbtune.plainfile import read_document
 from imdbtune.space import SearchSpace
 from imdbtune.space_parser import parse_space
 
+LOCAL = "local"
 TUNERS = ("random", "grid", "bayesian", "hyperband")
 
 
@@ -93,6 +96,20 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True)
+class ClusterConfig:
+    """Where trials run."""
+
+    address: str = limited(
+        LOCAL, "local, or a Dask scheduler that runs: tcp://HOST:8786, tls://HOST:8786"
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether trials run in processes of this machine."""
+        return self.address in ("", LOCAL)
+
+
+@dataclass(frozen=True)
 class SearchConfig:
     """Everything that decides what a search does."""
 
@@ -103,6 +120,7 @@ class SearchConfig:
     tuner: TunerConfig = field(default_factory=TunerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested values; :func:`parse_config` reads them back."""
@@ -126,6 +144,7 @@ SECTIONS: dict[str, type[Any]] = {
     "tuner": TunerConfig,
     "training": TrainingConfig,
     "tracking": TrackingConfig,
+    "cluster": ClusterConfig,
 }
 TOP_LEVEL = ("name", "about", "space", *SECTIONS)
 
@@ -161,6 +180,7 @@ def parse_config(table: Mapping[str, Any], overrides: Mapping[str, object] = {})
     )
     _check_line("experiment", config.tracking.experiment)
     _check_keep_models(config.tracking.keep_models)
+    _check_cluster(config.cluster.address)
     return config
 
 
@@ -192,6 +212,19 @@ def _check_keep_models(text: str) -> None:
         raise UserError(
             f"keep_models = {shown(text)} is not allowed; it is all, best, or a number of models."
         )
+
+
+def _check_cluster(address: str) -> None:
+    parts = urlsplit(address) if address.isprintable() else urlsplit("")
+    with contextlib.suppress(ValueError):  # the port is none
+        if address in ("", LOCAL) or (
+            parts.scheme in ("tcp", "tls") and parts.hostname and parts.port
+        ):
+            return
+    raise UserError(
+        f"cluster {shown(address)} is no Dask scheduler's address; write tcp://HOST:8786 or "
+        f"tls://HOST:8786, or {LOCAL} for processes of this machine."
+    )
 
 
 def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> SearchConfig:

@@ -127,7 +127,12 @@ def _log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
 
 
 def _set_terminated(client: MlflowClient, run_id: str, status: str, end_time: int) -> None:
-    client.set_terminated(run_id, status, end_time)
+    """What has ended stays so: a worker elsewhere ends its run itself, unheard perhaps."""
+    run = client.get_run(run_id)
+    if run.info.status in tracking.OPEN:
+        client.set_terminated(run_id, status, end_time)
+    elif run.info.status == "FINISHED" and tracking.REASON in run.data.tags:
+        client.delete_tag(run_id, tracking.REASON)  # why it would have been ended
 
 
 def _reopen(client: MlflowClient, run_id: str) -> None:

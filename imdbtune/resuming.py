@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 LIMITS = ("tuner.max_trials", "tuner.max_minutes", "tuner.trial_timeout", "tuner.retries")
-MAY_CHANGE = (*LIMITS, "tracking.uri", "tracking.report", "tracking.baseline")
+MAY_CHANGE = (
+    *(*LIMITS, "tracking.uri", "tracking.report", "tracking.baseline", "cluster.address"),
+)
 CUT_OFF = "the search was cut off"
 
 

@@ -45,6 +45,7 @@ DIGEST = "imdbtune.data_digest"
 CORPUS = "imdbtune.corpus"
 READING = "imdbtune.corpus_reading"  # of a table: its columns, and how it was divided, as JSON
 BATCHING = "imdbtune.batching"
+CLUSTER = "imdbtune.cluster"  # on a search: the scheduler by way of which it last ran
 FOLDER = "imdbtune.folder"  # on a search: host and folder of its journal
 CONFIRMS = "imdbtune.confirms"  # the run of the search, or of the trial, that is trained again
 CONFIRMED_BY = "imdbtune.confirmed_by"  # on a search: the run that holds the confirmation
@@ -391,7 +392,7 @@ class SearchRun(Run):
     ) -> SearchRun:
         """A search's run that exists, with the tags that its trials share."""
         shared = {k: v for k, v in tags.items() if k.startswith(("imdbtune.", "version."))}
-        for own in (KIND, KEY, REASON, FOLDER, "imdbtune.best", "imdbtune.best_run_id"):
+        for own in (KIND, KEY, REASON, FOLDER, CLUSTER, "imdbtune.best", "imdbtune.best_run_id"):
             shared.pop(own, None)
         commit = _git_commit()
         now = {GIT_COMMIT: commit} if commit else {}

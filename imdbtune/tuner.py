@@ -39,6 +39,8 @@ class Tuner:
         listener: called with ``started``, ``retried``, ``ended`` and ``exhausted`` and what is
             known of it.
         clock: seconds that only go forward.
+        elsewhere: whether trials run on machines that do not see this disk.
+        bring: makes a file that the run with a key has left in MLflow be where it would lie.
     """
 
     config: SearchConfig
@@ -51,6 +53,8 @@ class Tuner:
     listener: Listener
     clock: Callable[[], float]
     trainer: Trainer | None = None
+    elsewhere: bool = False
+    bring: Callable[[str, Path], None] = lambda key, path: None
     executor: Executor = field(init=False)
     begun: int = 0  # trainings of this session
     failures: Counter[str] = field(default_factory=Counter)  # attempts that failed, by trial
@@ -175,7 +179,10 @@ class Tuner:
             log_model=self.config.tracking.keep_models == "all",
             trainer=self.trainer,
             timeout_minutes=self.config.tuner.trial_timeout,
+            before=self.runs.get(values.get("tuner/trial_id", ""), ""),
         )
+        if spec.state is not None and not self.elsewhere:
+            self.bring(job.before, spec.state)
         self.running[trial_id] = job
         self.journal.append({"event": "started", "trial_id": trial_id, "run_id": run_id})
         self.listener("started", {"trial_id": trial_id, "params": params, "epochs": spec.epochs})
@@ -278,6 +285,7 @@ class Tuner:
         """Hand the models that were held back to MLflow."""
         for trial_id in self.kept:
             path = trial_folder(self.folder, trial_id) / "model.keras"
+            self.bring(self.runs[trial_id], path)
             if path.exists():
                 TrialRun(self.search.client, self.runs[trial_id]).log_model(path)
                 path.unlink()

@@ -38,6 +38,7 @@ class TrialJob:
     log_model: bool = True
     trainer: Trainer | None = None
     timeout_minutes: float = 0.0  # 0: none
+    before: str = ""  # the run of the trial whose state it goes on from
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def run_trial(
     try:
         if job.corpus is not None:
             run.log_corpus(job.corpus)
-        result = (job.trainer or _train())(job.spec, on_epoch)
+        result = (job.trainer or default_trainer())(job.spec, on_epoch)
         if not math.isfinite(result.score):
             raise TrialFailed(f"{job.spec.objective} came out as {result.score}.")
         run.log_result(result, job.spec)
@@ -98,7 +99,8 @@ def run_trial(
     return result
 
 
-def _train() -> Trainer:
+def default_trainer() -> Trainer:
+    """What trains, unless a job says otherwise; importing it takes seconds."""
     from imdbtune.training import train_trial
 
     return train_trial
@@ -109,7 +111,7 @@ def warm_up(job: TrialJob) -> None:
     import mlflow.entities  # noqa: F401 - what is logged
 
     if job.trainer is None:
-        _train()
+        default_trainer()
 
 
 def is_overdue(job: TrialJob, seconds: float) -> bool:

@@ -1,7 +1,7 @@
 """MLflow's server, started again in no time: forked from a process that has it imported.
 
-``python -m tests.tracking_server STORE ARTIFACTS PORT`` starts one for each line that it reads,
-and answers with its process id.
+``python -m tests.tracking_server STORE ARTIFACTS PORT [HOST]`` starts one for each line that it
+reads, and answers with its process id.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 import sys
 
 
-def main(store: str, artifacts: str, port: str) -> None:
+def main(store: str, artifacts: str, port: str, host: str = "127.0.0.1") -> None:
     import uvicorn
     from mlflow.server import constants
 
@@ -26,7 +26,7 @@ def main(store: str, artifacts: str, port: str) -> None:
         child = os.fork()
         if not child:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning")
+            uvicorn.run(app, host=host, port=int(port), log_level="warning")
             return
         sys.stdout.write(f"{child}\n")
         sys.stdout.flush()

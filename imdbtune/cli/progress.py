@@ -131,10 +131,13 @@ class Progress:
         known = plan.config.tuner.kind != "hyperband"
         self.total = min(limits) if limits and known else plan.config.tuner.trial_limit
         workers = counted(plan.workers, "worker") if plan.workers else "this process"
+        log = f"; log {facts['folder'] / 'workers.log'}"
+        if plan.cluster:
+            workers, log = f"{counted(plan.workers, 'worker')} of {plan.cluster}", ""
         trials = counted(self.total, "trial") if self.total else "trials"
         self._line(
             f"search {search.name} (run {search.run_id}): {plan.config.tuner.kind}, {trials} "
-            f"on {workers}; log {facts['folder'] / 'workers.log'}"
+            f"on {workers}{log}"
         )
 
     def _on_confirming(self, facts: Facts) -> None:

@@ -35,6 +35,8 @@ Examples:
   imdbtune search --data reviews.csv --text-column body --label-column stars
 
   imdbtune search --resume --max-trials 30
+
+  imdbtune search --cluster tcp://box:8786 --tracking-uri http://box:5000
 """
 
 
@@ -73,6 +75,10 @@ def search(
     seed: opt.Seed = "",
     reviews: opt.Reviews = "",
     workers: opt.Workers = "auto",
+    cluster: Annotated[
+        str,
+        _flag("--cluster", "ADDRESS", "Dask scheduler with the workers: tcp://HOST:8786; local."),
+    ] = "",
     compile: opt.Compile = "",
     keep_models: Annotated[str, _flag("--keep-models", "all|best|N", "Models kept.")] = "",
     baseline: Annotated[
@@ -122,6 +128,7 @@ def search(
         "tracking.experiment": experiment,
         "tracking.uri": tracking_uri,
         "tracking.keep_models": keep_models,
+        "cluster.address": cluster,
         "tracking.baseline": "" if baseline is None else str(baseline),
     }
     count = opt.worker_count(workers)
@@ -220,8 +227,9 @@ def _dry_run(
     told = config.as_dict()
     told["tracking"]["uri"] = hide_secrets(config.tracking.uri)
     if as_json:
-        facts = {"config": told, "configurations": resolved.size}
+        facts: dict[str, Any] = {"config": told, "configurations": resolved.size}
         facts["reading"] = dict(resolved.reading)
+        facts |= {"cluster": resolved.cluster} if resolved.cluster else {}
         facts |= {"estimate": estimated.as_dict()} if estimated else {}
         print_json({**facts, "workers": resolved.workers, "trials": _trials(resolved)})
         return
@@ -238,6 +246,7 @@ def _dry_run(
     count = "as many trials as Hyperband wants" if trials is None else counted(trials, "trial")
     epochs = counted(config.training.epochs, "epoch")
     where = counted(resolved.workers, "worker") if resolved.workers else "this process"
+    where = f"the workers of {resolved.cluster}" if resolved.cluster else where
     typer.echo(f"# would run: {count} of at most {epochs} on {where}")
     minutes = f"{config.tuner.trial_timeout:g} minutes" if config.tuner.trial_timeout else "none"
     typer.echo(f"# time limit of a trial: {minutes}; retries: {config.tuner.retries}")

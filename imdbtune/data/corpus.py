@@ -40,6 +40,12 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "offsets": np.dtype("<i8"),
     "labels": np.dtype("i1"),
 }
+# All that is in a corpus's folder, but for what others may keep there.
+FILES = (
+    *(f"{half}_{field}.npy" for half in ("train", "test") for field in _DTYPES),
+    _WORDS,
+    _META,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +186,12 @@ def not_writable(path: Path, error: OSError) -> UserError:
         f"{path} cannot be written ({error.strerror or error}); make room or permit it, or choose "
         "another cache folder with the environment variable IMDBTUNE_CACHE."
     )
+
+
+def digest_of(corpus: Corpus) -> str:
+    """The digest of what is in a corpus, whatever it says itself."""
+    splits = {"train": corpus.train, "test": corpus.test}
+    return _digest(splits, corpus.word_index(), corpus.labels)
 
 
 def _digest(

@@ -34,7 +34,7 @@ FLOORS = {
     ],
     "2 data, models, figures, stores": [
         "data.corpus data.safe_pickle data.demo_phrases data.labels data.parts "
-        "reference plots schedule store keras_file compiled cells readouts scores",
+        "reference plots schedule store keras_file compiled cells readouts scores versions",
         "bigrams pooling step_inputs data.batches data.download data.npz data.text "
         "data.demo_reviews",
         "loop baseline data.imdb data.demo data.tables data.gathering",
@@ -53,9 +53,11 @@ FLOORS = {
         "report.page",
         "worker oracles journal registry preloaded leaderboard beside averaging",
         "export.readme export.encode export.mlflow_code",
-        "cluster resuming reproduction export.folder delivery home",
+        "cluster resuming reproduction export.folder delivery home carrying",
         "tuner export.format courier confirming estimate",
-        "cutoff",
+        "cutoff errand",
+        "hosts",
+        "elsewhere",
         "export.keras_format export.savedmodel_format export.litert_format export.onnx_format "
         "export.numpy_format export.verify export.writing",
         "export.mlflow_format",

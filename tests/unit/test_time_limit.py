@@ -68,7 +68,7 @@ class Listener:
 
 
 def ended(outcome: Any, spent: bool = False) -> Exception:
-    return cluster._Ended(cluster._Ran(outcome, "w", spent))
+    return cluster.Ended(cluster.Ran(outcome, "w", spent))
 
 
 @pytest.fixture
@@ -199,8 +199,8 @@ class Worker:
         """Nobody listens."""
 
 
-def how_it_ends(job: TrialJob) -> cluster._Ran:
-    with pytest.raises(cluster._Ended) as raised:
+def how_it_ends(job: TrialJob) -> cluster.Ran:
+    with pytest.raises(cluster.Ended) as raised:
         cluster._run_in_worker(job)
     return raised.value.ran
 
@@ -224,4 +224,4 @@ def test_a_process_in_which_memory_ran_out_takes_no_more_trials(
 def test_a_process_that_has_grown_takes_no_more_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit, spent in ((2**60, False), (1, True)):
         monkeypatch.setattr(cluster, "RENEW_ABOVE", limit)
-        assert cluster._is_spent(TrialFailure("loss became nan", "")) == spent
+        assert cluster.is_spent(TrialFailure("loss became nan", "")) == spent
