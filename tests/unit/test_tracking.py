@@ -414,6 +414,7 @@ def test_models_are_kept_of_the_best_only(here: Path) -> None:
     assert model.experiment_id == search.experiment_id
     assert (model.source_run_id, model.status) == (best.run_id, "READY")
     assert model.params["units"] == "8"
+    assert model.tags.items() >= tracking.SOURCE.items()
     assert "best_val_accuracy" in {metric.key for metric in model.metrics}
     (data,) = client.get_run(best.run_id).inputs.dataset_inputs
     assert {metric.dataset_digest for metric in model.metrics} == {data.dataset.digest}
