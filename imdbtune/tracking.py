@@ -87,7 +87,7 @@ def common_tags(corpus: CorpusFacts, settings: Mapping[str, object]) -> dict[str
     tags = {DATA: corpus.name, DIGEST: corpus.digest, CORPUS: corpus.source}
     if corpus.reading:
         tags[READING] = json.dumps(dict(corpus.reading))
-    tags |= {f"imdbtune.{name}": str(value) for name, value in settings.items()}
+    tags |= {f"imdbtune.{name}": str(value) for name, value in settings.items() if value != ""}
     tags["version.imdbtune"] = __version__
     for package in PACKAGES:
         tags[f"version.{package}"] = importlib.metadata.version(package)

@@ -105,6 +105,11 @@ def test_a_search_is_one_run_and_each_trial_a_child_of_it(told: Told) -> None:
     assert numbers == {"0000", "0001", "0002", "0003"}
 
 
+def test_no_tag_is_empty(told: Told) -> None:
+    for run in (told.parent, *told.runs.values()):
+        assert [name for name, value in run.data.tags.items() if not value] == []
+
+
 def test_run_names_can_be_read(told: Told) -> None:
     assert told.runs["gru 200"].info.run_name == "gru-d2-u64-L200"
     assert told.runs["lstm 300"].info.run_name == "lstm-d2-u64-L300"
