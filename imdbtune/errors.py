@@ -62,6 +62,8 @@ def shown(value: object, limit: int = 80) -> str:
 
 def harmless(text: str) -> str:
     """``text`` on one line, with all that steers a terminal escaped."""
+    if text.isprintable():  # as nearly all of the thousands of tags of a search are
+        return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

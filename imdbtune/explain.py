@@ -88,7 +88,7 @@ _PAGE = """\
 <style>
 body {{ font: 1rem/1.7 system-ui, sans-serif; max-width: 45rem; margin: 2rem auto; }}
 body {{ padding: 0 1rem; }}
-span {{ border-radius: .2em; padding: .1em .15em; }}
+span {{ border-radius: .2em; padding: .1em .15em; print-color-adjust: exact; }}
 .unread {{ color: #888; }}
 </style>
 <h1>Which words moved the score</h1>
@@ -109,7 +109,8 @@ def page(explanations: list[Explanation], labels: tuple[str, str]) -> str:
 def _section(explanation: Explanation) -> str:
     told = explanation.prediction
     words = " ".join(_span(word, explanation.largest) for word in explanation.words)
-    return f"<h2>{html.escape(told.label)} ({told.probability:.4f})</h2>\n<p>{words}</p>"
+    label, positive = html.escape(told.label), html.escape(explanation.labels[1])
+    return f"<h2>{label} (probability of {positive}: {told.probability:.4f})</h2>\n<p>{words}</p>"
 
 
 def _span(word: WordEffect, largest: float) -> str:

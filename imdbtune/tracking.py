@@ -59,6 +59,7 @@ MODEL_PATH = "imdbtune.model"
 REASON = "imdbtune.reason"
 VALIDATION_REVIEWS = "imdbtune.validation_reviews"
 GIT_COMMIT = "mlflow.source.git.commit"
+SOURCE = {"mlflow.source.name": "imdbtune", "mlflow.source.type": "LOCAL"}
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 EXPERIMENT_KIND = "mlflow.experimentKind"
@@ -87,7 +88,7 @@ def common_tags(corpus: CorpusFacts, settings: Mapping[str, object]) -> dict[str
     tags = {DATA: corpus.name, DIGEST: corpus.digest, CORPUS: corpus.source}
     if corpus.reading:
         tags[READING] = json.dumps(dict(corpus.reading))
-    tags |= {f"imdbtune.{name}": str(value) for name, value in settings.items()}
+    tags |= {f"imdbtune.{name}": str(value) for name, value in settings.items() if value != ""}
     tags["version.imdbtune"] = __version__
     for package in PACKAGES:
         tags[f"version.{package}"] = importlib.metadata.version(package)
@@ -311,9 +312,9 @@ def send_model(client: MlflowClient, run_id: str, folder: Path) -> None:
     found = client.search_logged_models([experiment], query, max_results=1)
     model = found[0] if found else None
     if model is None:
-        model = client.create_logged_model(
-            experiment, name="model", source_run_id=run_id, params=run.data.params
-        )
+        source = {k: v for k, v in run.data.tags.items() if k in (*SOURCE, GIT_COMMIT)}
+        about = {"source_run_id": run_id, "tags": source, "params": run.data.params}
+        model = client.create_logged_model(experiment, name="model", **about)
     if model.status == "READY":
         return
     described = Model.load(str(folder))
@@ -382,8 +383,7 @@ class SearchRun(Run):
             run.log(tags={**own, **unshared, "mlflow.runName": name})
             return run
         experiment_id = get_experiment(client, experiment)
-        source = {"mlflow.source.name": "imdbtune", "mlflow.source.type": "LOCAL"}
-        made = client.create_run(experiment_id, tags={**source, **own, **unshared}, run_name=name)
+        made = client.create_run(experiment_id, tags={**SOURCE, **own, **unshared}, run_name=name)
         return cls(client, made.info.run_id, experiment_id, own)
 
     @classmethod
@@ -411,8 +411,7 @@ class SearchRun(Run):
         return self._start_child(f"baseline-{which}", own, settings)
 
     def _start_child(self, name: str, own: Mapping[str, str], params: Mapping[str, object]) -> str:
-        above = {SEARCH_ID: self.run_id, PARENT: self.run_id, "mlflow.source.name": "imdbtune"}
-        tags = {**self.tags, **own, **above}
+        tags = {**self.tags, **own, SEARCH_ID: self.run_id, PARENT: self.run_id, **SOURCE}
         made = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
         Run(self.client, made.info.run_id).log(params=params)
         return str(made.info.run_id)

@@ -55,7 +55,7 @@ def shared_view(search: Search, varied: Sequence[str]) -> str:
         "selectedColumns": columns,
         **{key: [] for key in ("columnOrder", "runsPinned", "runsHidden")},
         **{key: {} for key in ("columnWidths", "runsExpanded", "runsVisibilityMap")},
-        "runsHiddenMode": "SHOWALL",
+        "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": charts,
         "compareRunSections": [section],
         "hideEmptyCharts": True,

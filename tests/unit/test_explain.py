@@ -57,6 +57,8 @@ def test_the_page_shows_words_and_runs_nothing() -> None:
     text = page([told], ("<b>", "good"))
     assert "<script" not in text
     assert "&lt;b&gt;" in text
+    chance = f"{told.prediction.probability:.4f}"  # of which label, a reader need not guess
+    assert f"(probability of {told.labels[1]}: {chance})" in text
     assert text.count("rgba(0, 114, 178") == 1  # good
     assert text.count("rgba(230, 159, 0") == 2  # bad, and film without effect
     odd = page([explained("good \x1b[31m \u202e film")], ("bad", "good"))

@@ -148,15 +148,33 @@ def test_naming_formats_of_export_loads_no_tensorflow() -> None:
     assert done.stdout == "False\n"
 
 
-def test_reading_results_loads_nothing_that_trains_or_draws(tmp_path: Path) -> None:
-    """`best` and `compare` of a search with one trial, made without training it."""
-    uri = new_store(tmp_path)
+def searched(folder: Path) -> str:
+    """A store with a search of one trial, made without training it."""
+    uri = new_store(folder)
     client = store.connect(uri)
     search = tracking.SearchRun.open(client, "light", "imdbtune", {}, "search")
     trial = tracking.Run(client, search.start_trial("0000", TrialParams(), {}))
     trial.log({"best_val_accuracy": 0.9})
     for run in (trial, search):
         run.end("FINISHED")
+    return uri
+
+
+def test_compare_as_a_command_loads_no_data_frames(tmp_path: Path) -> None:
+    """Which MLflow imports if it can; they cost a seventh of the time."""
+    code = (
+        "import atexit, sys, imdbtune.__main__\n"
+        "atexit.register(lambda: print([m for m in ('pandas', 'scipy') if m in sys.modules]))\n"
+        "imdbtune.__main__.main()"
+    )
+    command = [sys.executable, "-c", code, "compare", "--tracking-uri", searched(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "lstm-d1-u32-L500" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_reading_results_loads_nothing_that_trains_or_draws(tmp_path: Path) -> None:
+    uri = searched(tmp_path)
     code = (
         "import sys; from imdbtune.cli.app import app\n"
         f"for name in ('best', 'compare'): app([name, '--tracking-uri', {uri!r}], "

@@ -142,7 +142,7 @@ def test_the_answer_begins_with_the_linear_model(accuracy: float, said: str) -> 
     answer = text.partition('<p class="what">')[2]
     assert answer.index(said) < answer.index("How sure:")
     assert f"which reaches {accuracy * 100:.1f} % after 21 s of training: the winner is" in answer
-    assert "The larger class alone is 50.5 %." in answer
+    assert "label of the training reviews is right for 50.5 % of the validation reviews." in answer
     assert "linear model" not in page.render(made_material(ONE), {})
 
 
@@ -240,6 +240,21 @@ def test_the_answer_comes_first(few: Page) -> None:
     assert f"{best.name}: {best.metrics['best_val_accuracy']:.1%}".replace("%", " %") in answer
     assert "n = 5,000 validation reviews" in answer
     assert "√(p(1−p)/n)" in answer
+
+
+@pytest.mark.parametrize(
+    ("looks", "said"),
+    [
+        (0, "The test reviews are untouched: imdbtune best"),
+        (2, "This model has not been evaluated on the test reviews: imdbtune best"),
+    ],
+)
+def test_untouched_test_reviews_are_so(looks: int, said: str) -> None:
+    material = made_material(FEW)
+    search = dataclasses.replace(material.search, metrics={tracking.TEST_LOOKS: float(looks)})
+    shown = words(Page(page.render(dataclasses.replace(material, search=search), {})).text)
+    assert said in shown
+    assert ("2 models out of this search have been evaluated on them" in shown) == bool(looks)
 
 
 def test_the_page_needs_nothing_else(few: Page) -> None:

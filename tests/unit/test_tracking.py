@@ -105,6 +105,11 @@ def test_a_search_is_one_run_and_each_trial_a_child_of_it(told: Told) -> None:
     assert numbers == {"0000", "0001", "0002", "0003"}
 
 
+def test_no_tag_is_empty(told: Told) -> None:
+    for run in (told.parent, *told.runs.values()):
+        assert [name for name, value in run.data.tags.items() if not value] == []
+
+
 def test_run_names_can_be_read(told: Told) -> None:
     assert told.runs["gru 200"].info.run_name == "gru-d2-u64-L200"
     assert told.runs["lstm 300"].info.run_name == "lstm-d2-u64-L300"
@@ -414,6 +419,7 @@ def test_models_are_kept_of_the_best_only(here: Path) -> None:
     assert model.experiment_id == search.experiment_id
     assert (model.source_run_id, model.status) == (best.run_id, "READY")
     assert model.params["units"] == "8"
+    assert model.tags.items() >= tracking.SOURCE.items()
     assert "best_val_accuracy" in {metric.key for metric in model.metrics}
     (data,) = client.get_run(best.run_id).inputs.dataset_inputs
     assert {metric.dataset_digest for metric in model.metrics} == {data.dataset.digest}

@@ -20,6 +20,7 @@ def test_the_view_has_the_trials_of_one_search_the_best_first(objective: str, ri
     state = json.loads(view.shared_view(made_search(objective), ["rnn", "units"]))
     assert state["searchFilter"] == f"tags.`imdbtune.search_id` = '{'0' * 32}'"
     assert (state["orderByKey"], state["orderByAsc"]) == (f"metrics.`best_{objective}`", rises)
+    assert state["runsHiddenMode"] == "SHOW_ALL"  # as MLflow spells it: else its menu has no choice
     columns = ["params.`rnn`", "params.`units`", f"metrics.`best_{objective}`"]
     assert state["selectedColumns"][:3] == columns
     lines, parallel, *_ = state["compareRunCharts"]
