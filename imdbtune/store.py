@@ -128,13 +128,24 @@ def connect_existing(uri: str = "", say: Say = _silent) -> MlflowClient:
         UserError: there is no such store, or it cannot be used.
     """
     resolved = resolve_uri(uri)
-    path = Path(resolved.removeprefix("sqlite:///"))
-    if resolved.startswith("sqlite:") and not _has_tables(path):
+    if is_missing(resolved):
+        path = resolved.removeprefix("sqlite:///")
         raise UserError(
-            f"no tracking store at {shown(str(path), limit=300)}; run this where the search was "
+            f"no tracking store at {shown(path, limit=300)}; run this where the search was "
             "begun, name the store with --tracking-uri, or start with imdbtune search."
         )
     return connect(resolved, say)
+
+
+def is_missing(uri: str) -> bool:
+    """Whether the store that is meant would have to be made first; of a server it is not asked.
+
+    Raises:
+        UserError: no store that MLflow knows.
+    """
+    resolved = resolve_uri(uri)
+    path = Path(resolved.removeprefix("sqlite:///"))
+    return resolved.startswith("sqlite:") and not _has_tables(path)
 
 
 def _has_tables(path: Path) -> bool:

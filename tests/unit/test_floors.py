@@ -56,6 +56,7 @@ FLOORS = {
         "cluster resuming reproduction export.folder delivery home",
         "tuner export.format courier confirming estimate",
         "cutoff",
+        "syncing",
         "export.keras_format export.savedmodel_format export.litert_format export.onnx_format "
         "export.numpy_format export.verify export.writing",
         "export.mlflow_format",
