@@ -860,7 +860,7 @@ def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial
     Raises:
         UserError: no such search, or none of its trials has finished.
     """
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     found = results.find_search(client, search_ref)
     confirmed = read_confirmation(found, uri=uri)
     if confirmed is not None:
@@ -873,7 +873,7 @@ def read_confirmation(search: Search, *, uri: str = "") -> Confirmation | None:
     """What :func:`confirm` has found out about a search, if it has been confirmed."""
     from imdbtune import confirmation
 
-    return confirmation.read(connect_existing(uri), search)
+    return confirmation.read(connect_existing(uri, reading=True), search)
 
 
 def baselines(search_ref: str | None = None, *, uri: str = "") -> list[Baseline]:
@@ -882,7 +882,7 @@ def baselines(search_ref: str | None = None, *, uri: str = "") -> list[Baseline]
     Raises:
         UserError: no such search.
     """
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     return results.read_baselines(client, results.find_search(client, search_ref))
 
 
@@ -908,7 +908,7 @@ def compare(
     Raises:
         UserError: no such search or column, or a condition that cannot be read.
     """
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     refs: list[str | None] = list(search_refs) or [None]
     found = [results.find_search(client, ref) for ref in refs]
     read = [(search, results.read_trials(client, search)) for search in found]
@@ -927,7 +927,7 @@ def report(
     from imdbtune.report.page import check_out, draw_all, read_material, render
 
     check_out(out)
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     found = results.find_search(client, search_ref)
     material = read_material(client, found, results.read_trials(client, found))
     address = str(client.tracking_uri)
@@ -954,7 +954,7 @@ def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Ite
         UserError: no such store or search, or no free port.
         SearchAborted: the server does not start.
     """
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     store = str(client.tracking_uri)
     found = results.find_search(client, search_ref) if search_ref else None
     found = found or next(iter(results.read_searches(client, 1)), None)
@@ -1074,7 +1074,7 @@ def export(
     from imdbtune.export.formats import export_model
     from imdbtune.export.verify import sample_texts
 
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     corpus = open_trial_corpus(trial, cache)
     words = corpus.word_index()
     batching = trial.tags.get(tracking.BATCHING, "buckets")
@@ -1178,7 +1178,7 @@ def _predictor(model: str, model_format: str, uri: str, cache: Path | None) -> P
 
     if not registry.is_uri(model):
         return Predictor.load(export_in(Path(model)), model_format)
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = registry.fetch(client, model, Path(scratch))
         inner = export_in(folder)

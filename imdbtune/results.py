@@ -267,7 +267,7 @@ def is_deleted(client: MlflowClient, run_id: str) -> bool:
     try:
         return str(client.get_run(run_id).info.lifecycle_stage) == "deleted"
     except MlflowException as error:
-        return error.error_code == "RESOURCE_DOES_NOT_EXIST"
+        return str(error.error_code) == "RESOURCE_DOES_NOT_EXIST"
 
 
 def run_exists(client: MlflowClient, run_id: str) -> bool:

@@ -189,7 +189,7 @@ def test_what_a_deleted_trial_lacks_waits_for_it(folder: Path, left_over: Any) -
     client.delete_run(trial.run_id)
     told: list[str] = []
     (done,) = sync(folder, listener=lambda kind, facts: told.append(facts["text"]))
-    assert (done.calls, done.problem) == (3, "")  # a text of the trial's, which needs no run, too
+    assert (done.calls, done.problem) == (2, "")
     assert client.get_run(search.run_id).data.tags["late"] == "yes"
     (line,) = told
     assert f"run {trial.run_id} was deleted in MLflow, and is left so" in line
