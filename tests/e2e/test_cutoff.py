@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from imdbtune import api, results, tracking
+from imdbtune.cli.app import main
 from imdbtune.config import SearchConfig
 from imdbtune.errors import Busy, Deleted, SearchAborted, UserError
 from imdbtune.home import Home, home_of, new_homes
@@ -265,13 +266,22 @@ def test_what_died_before_it_had_a_run_is_told_and_lacks_nothing(
         sync(folder, asked)
 
 
-def test_a_store_that_is_away_is_not_taken_for_one_without_the_run(folder: Path) -> None:
+def test_a_store_that_is_away_is_not_taken_for_one_without_the_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_forked(train_one, folder, AtWrite(2, "after")) == -9
     (home,) = new_homes(folder / "runs")
     home.describe("one", "http://127.0.0.1:9", "training")
-    (failed,) = sync(folder)
-    assert "the tracking store http://127.0.0.1:9 cannot be used" in failed.problem
-    assert home.folder.exists()
+    (folder / "runs").rename(folder / ".imdbtune")
+    monkeypatch.setattr("sys.argv", ["imdbtune", "sync"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (1, "")
+    line = "imdbtune: training one: the tracking store http://127.0.0.1:9 cannot be used"
+    assert told.err.startswith(line)
+    assert len(told.err.splitlines()) == 1
+    assert len(new_homes(folder / ".imdbtune")) == 1
 
 
 def test_sync_leaves_what_is_running_alone(folder: Path) -> None:
