@@ -370,6 +370,7 @@ CORPORA = [
     Case("data --data {m}/folder.npz", "Is a directory"),
     Case("data --data {m}/imdb.npz --cache {m}/imdb.npz", "imdb.npz"),
     Case("data --data demo --cache {m}/imdb.npz", "imdb.npz"),
+    Case(f"data --data demo --cache {'x' * 5000}", "File name too long"),
     *(
         Case(f"{command} {{m}}/{name}.npz", (f"{name}.npz is not an imdb.npz", says))
         for command in ("data --data", "search --data", "train listing_6_23 --data")
@@ -410,6 +411,10 @@ EXPORTS = [
     Case("predict --model {m}/export --format onnx good", ("'onnx'", "allowed: keras")),
     Case("predict --model {m}/no_formats good", ("is damaged", "formats")),
     Case("predict --model {m}/export --file {m}/missing.csv", "No such file"),
+    Case(
+        f"predict --model {{m}}/export --file {'x' * 5000}", ("File name too long", "review a line")
+    ),
+    Case(f"predict --model {'x' * 5000} good", "File name too long"),
     Case("predict --model {m}/export --file {m}/missing.txt", "No such file"),
     Case("predict --model {m}/export --file {m}", ("Is a directory", "standard input")),
     Case("predict --model {m}/export --file {m}/imdb.npz --text-column x", "is no table"),
