@@ -21,13 +21,13 @@ from imdbtune.cluster import Executor, await_workers, cpu_count, open_cluster, t
 from imdbtune.comparison import Comparison, compare_searches
 from imdbtune.config import DataConfig, SearchConfig, parse_config
 from imdbtune.courier import Courier, delivering
-from imdbtune.cutoff import settle, take_up_cut_off
+from imdbtune.cutoff import take_up_cut_off
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
 from imdbtune.delivery import publish_page
 from imdbtune.durable import is_full
-from imdbtune.errors import Busy, SearchAborted, UserError, shown
-from imdbtune.home import NEW, TRAINING, Home, home_of, homes, known_home, new_home
+from imdbtune.errors import SearchAborted, UserError, shown
+from imdbtune.home import TRAINING, Home, home_of, known_home, new_home
 from imdbtune.hosts import Cluster, check_artifacts, check_store, reach
 from imdbtune.params import convert
 from imdbtune.results import Baseline, Search, Trial
@@ -39,7 +39,8 @@ from imdbtune.resuming import (
     reconcile,
     stored_config,
 )
-from imdbtune.store import connect, connect_existing, hide_secrets, resolve_uri
+from imdbtune.store import connect, connect_existing, resolve_uri
+from imdbtune.syncing import Synced, sync_folder
 from imdbtune.trial import TrialSpec
 from imdbtune.ui import PORT, Pages, run_page, serve
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, run_trial
@@ -76,16 +77,6 @@ class Plan:
     size: int | None
     reading: Mapping[str, Any]  # how a table of reviews is read
     cluster: str = ""  # the scheduler of the workers; empty: processes of this machine
-
-
-@dataclass(frozen=True)
-class Synced:
-    """What :func:`sync` has done for a search or training: how many calls it has made."""
-
-    name: str
-    run_id: str
-    calls: int
-    kind: str = "search"
 
 
 def plan(config: SearchConfig, workers: int | None = None) -> Plan:
@@ -927,7 +918,8 @@ def sync(
     """Bring into MLflow what it lacks of searches whose tracking store was away.
 
     Searches and trainings whose process has died are closed as KILLED; searches can still go on.
-    A search that is running is left alone, and told of, unless it is asked for.
+    A search that is running, or whose run was deleted in MLflow, is left alone, and told of, unless
+    it is asked for. Where one of several has a ``problem``, the others are brought in.
 
     Args:
         search_ref: run id or name; ``None``: all searches of this folder.
@@ -937,43 +929,11 @@ def sync(
 
     Raises:
         UserError: no such search here, or its store cannot be used or does not know it.
+        Deleted: its run is in MLflow's bin.
         SearchAborted: a search is still running.
         NotDelivered: the store has gone away again.
     """
-    base = _base(folder)
-    for home in [Home(path) for path in base.glob(f"{NEW}*")]:
-        with suppress(UserError):  # without a store there is no run either
-            store = uri or home.about.get("store", "")
-            take_up_cut_off(connect_existing(store, _teller(listener)), base, _teller(listener))
-    known = homes(base)
-    chosen = [h for h in known if search_ref in (None, h.run_id, h.about.get("name"))]
-    if not chosen:
-        what = f"no search {shown(search_ref)}" if search_ref else "no search"
-        raise UserError(f"{what} in {base}; run this in the folder in which it was begun.")
-    done = []
-    for home in chosen:
-        try:
-            done.append(_sync(home, uri, listener))
-        except Busy as error:
-            if search_ref is not None:
-                raise
-            listener("notice", {"text": str(error)})
-    return done
-
-
-def _sync(home: Home, uri: str, listener: Listener) -> Synced:
-    name, kind = home.about["name"], home.kind
-    with home.locked():
-        if home.spool.is_delivered() and not home.spool.is_open(home.run_id):
-            return Synced(name, home.run_id, 0, kind)
-        client = connect_existing(uri or home.about["store"], _teller(listener))
-        if not results.run_exists(client, home.run_id):
-            raise UserError(
-                f"{kind} {name!r} (run {home.run_id}) is not in "
-                f"{hide_secrets(str(client.tracking_uri))}; name its store with --tracking-uri."
-            )
-        calls = settle(client, home, _teller(listener))
-        return Synced(name, home.run_id, calls, kind)
+    return sync_folder(_base(folder), search_ref, uri, _teller(listener))
 
 
 def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial]:
@@ -984,7 +944,7 @@ def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial
     Raises:
         UserError: no such search, or none of its trials has finished.
     """
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     found = results.find_search(client, search_ref)
     confirmed = read_confirmation(found, uri=uri)
     if confirmed is not None:
@@ -997,7 +957,7 @@ def read_confirmation(search: Search, *, uri: str = "") -> Confirmation | None:
     """What :func:`confirm` has found out about a search, if it has been confirmed."""
     from imdbtune import confirmation
 
-    return confirmation.read(connect_existing(uri), search)
+    return confirmation.read(connect_existing(uri, reading=True), search)
 
 
 def baselines(search_ref: str | None = None, *, uri: str = "") -> list[Baseline]:
@@ -1006,7 +966,7 @@ def baselines(search_ref: str | None = None, *, uri: str = "") -> list[Baseline]
     Raises:
         UserError: no such search.
     """
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     return results.read_baselines(client, results.find_search(client, search_ref))
 
 
@@ -1032,7 +992,7 @@ def compare(
     Raises:
         UserError: no such search or column, or a condition that cannot be read.
     """
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     refs: list[str | None] = list(search_refs) or [None]
     found = [results.find_search(client, ref) for ref in refs]
     read = [(search, results.read_trials(client, search)) for search in found]
@@ -1051,7 +1011,7 @@ def report(
     from imdbtune.report.page import check_out, draw_all, read_material, render
 
     check_out(out)
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     found = results.find_search(client, search_ref)
     material = read_material(client, found, results.read_trials(client, found))
     address = str(client.tracking_uri)
@@ -1078,7 +1038,7 @@ def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Ite
         UserError: no such store or search, or no free port.
         SearchAborted: the server does not start.
     """
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     store = str(client.tracking_uri)
     found = results.find_search(client, search_ref) if search_ref else None
     found = found or next(iter(results.read_searches(client, 1)), None)
@@ -1198,7 +1158,7 @@ def export(
     from imdbtune.export.formats import export_model
     from imdbtune.export.verify import sample_texts
 
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     corpus = open_trial_corpus(trial, cache)
     words = corpus.word_index()
     batching = trial.tags.get(tracking.BATCHING, "buckets")
@@ -1302,7 +1262,7 @@ def _predictor(model: str, model_format: str, uri: str, cache: Path | None) -> P
 
     if not registry.is_uri(model):
         return Predictor.load(export_in(Path(model)), model_format)
-    client = connect_existing(uri)
+    client = connect_existing(uri, reading=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = registry.fetch(client, model, Path(scratch))
         inner = export_in(folder)

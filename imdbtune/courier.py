@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from imdbtune.delivery import deliver, is_away, is_refusal, publish_page
 from imdbtune.durable import is_full
-from imdbtune.errors import DiskFull, NotDelivered
+from imdbtune.errors import Deleted, DiskFull, NotDelivered
 from imdbtune.spool import Spool
 from imdbtune.store import hide_secrets, impatient, without_secrets
 from imdbtune.tracking import Run
@@ -50,6 +50,7 @@ class Courier:
     report: bool = False
     made: int = 0
     _seen: dict[str, int] = field(default_factory=dict)
+    _deleted: set[str] = field(default_factory=set)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _away_since: float | None = None
@@ -73,10 +74,19 @@ class Courier:
                 wait = min(2 * wait, RETRY_EVERY_S)
 
     def _go(self) -> None:
-        self.made += deliver(self.client, self.spool, self.parent, self._seen)
+        self.made += deliver(self.client, self.spool, self.parent, self._seen, self._say_deleted)
         if self._away_since is not None:
             self._away_since = None
             self.say("the tracking store has all that was kept for it.")
+
+    def _say_deleted(self, run_id: str) -> None:
+        if run_id in self._deleted:
+            return
+        self._deleted.add(run_id)
+        self.say(
+            f"run {run_id} was deleted in MLflow, and is left so; what it lacks is kept. To bring "
+            f"it back: mlflow runs restore --run-id {run_id}, then imdbtune sync {self.parent}"
+        )
 
     def _publish_now_and_then(self) -> None:
         started = time.monotonic()
@@ -94,6 +104,8 @@ class Courier:
         return time.monotonic() - self._away_since
 
     def _told(self, error: Exception) -> str:
+        if isinstance(error, Deleted):
+            return str(error)
         uri = str(self.client.tracking_uri)
         reason = without_secrets(str(error), uri) or type(error).__name__
         if is_full(error):

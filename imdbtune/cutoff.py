@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from imdbtune import results
 from imdbtune.cluster import await_workers
 from imdbtune.courier import REQUEST_S, Courier
-from imdbtune.errors import SearchAborted, UserError
-from imdbtune.home import NEW, TRAINING, Home, homes
+from imdbtune.errors import Busy, SearchAborted, UserError
+from imdbtune.home import NEW, TRAINING, Home, homes, new_homes
 from imdbtune.resuming import CUT_OFF, stored_config
 from imdbtune.store import impatient
 from imdbtune.tracking import OPEN, Run
@@ -28,7 +28,9 @@ def take_up_cut_off(client: MlflowClient, base: Path, say: Say) -> None:
     Those that died while their run was made get their final names. Trainings cannot go on: they
     are closed as KILLED, and their folders go away.
     """
-    _name_new(client, base)
+    for home in new_homes(base):
+        with contextlib.suppress(Busy):
+            name_new(client, home, say)
     for home in homes(base):
         if home.kind != TRAINING or home.about.get("store") not in ("", client.tracking_uri):
             continue
@@ -37,15 +39,27 @@ def take_up_cut_off(client: MlflowClient, base: Path, say: Say) -> None:
                 settle(client, home, say)
 
 
-def _name_new(client: MlflowClient, base: Path) -> None:
-    for folder in base.glob(f"{NEW}*"):
-        home = Home(folder)
-        with contextlib.suppress(SearchAborted), home.locked():
-            run_id = results.find_run(client, folder.name.removeprefix(NEW))
-            if run_id:
-                home.renamed(run_id)
-            elif home.about.get("store", client.tracking_uri) == client.tracking_uri:
-                home.discard()
+def name_new(client: MlflowClient, home: Home, say: Say, is_its_store: bool = False) -> None:
+    """Give the folder of what died while its run was made its final name, or take it away.
+
+    Args:
+        is_its_store: whether it is known that the run would be there; else as the folder notes.
+
+    Raises:
+        Busy: it has not died.
+    """
+    with home.locked():
+        run_id = results.find_run(client, home.folder.name.removeprefix(NEW))
+        if run_id:
+            home.renamed(run_id)
+        elif is_its_store or home.about.get("store", client.tracking_uri) == client.tracking_uri:
+            forget(home, say)
+
+
+def forget(home: Home, say: Say) -> None:
+    """Take away the folder of what died before MLflow had a run of it, which has done nothing."""
+    say(f"{home.kind} {home.name} was cut off before MLflow had a run of it: nothing is missing.")
+    home.discard()
 
 
 def settle(client: MlflowClient, home: Home, say: Say) -> int:
@@ -57,7 +71,7 @@ def settle(client: MlflowClient, home: Home, say: Say) -> int:
         NotDelivered: the store has not got all.
         SearchAborted: a worker lives on.
     """
-    kind, name = home.kind, home.about.get("name")
+    kind, name = home.kind, home.name
     courier = Courier(client, home.spool, home.run_id, None, say)
     with impatient(retries=1, timeout_s=REQUEST_S):
         if home.spool.is_open(home.run_id):

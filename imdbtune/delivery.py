@@ -15,20 +15,33 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune import results, tracking
 from imdbtune.durable import is_full
+from imdbtune.errors import Deleted
 from imdbtune.spool import Call, Delivered, Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def deliver(client: MlflowClient, spool: Spool, parent: str, seen: dict[str, int]) -> int:
+def deliver(
+    client: MlflowClient,
+    spool: Spool,
+    parent: str,
+    seen: dict[str, int],
+    deleted: Callable[[str], None] = lambda run_id: None,
+) -> int:
     """Make all calls that have not been made, those of ``parent`` last; returns how many.
+
+    The calls of a run that somebody has deleted in MLflow wait for it to be brought back.
 
     Args:
         client: of the store.
         spool: where the calls are.
         parent: run id of the search.
         seen: sizes of the files that were read before, to be kept from call to call.
+        deleted: called with the id of each run that was deleted.
+
+    Raises:
+        Deleted: the run of ``parent`` was.
     """
     made = 0
     refused: Exception | None = None
@@ -44,7 +57,14 @@ def deliver(client: MlflowClient, spool: Spool, parent: str, seen: dict[str, int
         except Exception as error:
             if not is_refusal(error):
                 raise
-            refused = refused or error
+            run_id = spool.delivered(key).run_id or (key if key.isalnum() else "")
+            if not run_id or not results.is_deleted(client, run_id):
+                refused = refused or error
+            elif key == parent:
+                raise Deleted(f"its run {run_id} was deleted in MLflow") from error
+            else:
+                seen[key] = size
+                deleted(run_id)
     if refused:
         raise refused
     return made

@@ -23,12 +23,14 @@ import yaml
 from packaging.requirements import Requirement
 
 from imdbtune.data.imdb import KERAS_FILES, imdb_folder
-from imdbtune.errors import UserError
+from imdbtune.errors import UserError, shown
+from imdbtune.plainfile import read_document
 from imdbtune.store import connect_existing, hide_secrets, resolve_uri
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 GIB = 2**30
 LITTLE_DISK, LITTLE_MEMORY = 2 * GIB, 2 * GIB
+MOST_MLPROJECT = 2**20  # bytes; ours has a few thousand
 PATIENCE_S = 60
 LOCK_S = 5.0
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,14 +177,16 @@ def tensorflow(patience_s: float = PATIENCE_S) -> Check:
 
 def disk(name: str, folder: Path) -> Check:
     """Whether a folder, or the one in which it will be made, can be written and has room."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    above = (folder.absolute(), *folder.absolute().parents)
     try:
+        there = next(path for path in above if path.exists())
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"imdbtune")
         free = shutil.disk_usage(there).free
     except OSError as error:
         remedy = "mend the rights, or name another folder."
-        return Check(name, PROBLEM, f"{folder} cannot be written: {error.strerror}", remedy)
+        found = f"{shown(str(folder), limit=300)} cannot be written: {error.strerror}"
+        return Check(name, PROBLEM, found, remedy)
     found = f"{folder}: {free / GIB:.1f} GiB free"
     if free < LITTLE_DISK:
         return Check(name, WARNING, found, "make room: a search may need 2 GiB.")
@@ -237,7 +241,10 @@ def _probe(resolved: str) -> None:
 def reviews(cache: Path) -> Check:
     """Whether the IMDB reviews are in the cache, or their server can be reached."""
     folder = imdb_folder(cache)
-    if folder.is_dir():
+    there = False
+    with suppress(OSError):  # the name is too long
+        there = folder.is_dir()
+    if there:
         from imdbtune.data.corpus import read_corpus
 
         try:
@@ -277,7 +284,7 @@ def project(folder: Path) -> Check:
     if not path.is_file():
         return Check("MLproject", OK, "not in this folder: mlflow run needs that of the project")
     try:
-        points = yaml.safe_load(path.read_text(encoding="utf-8"))["entry_points"]
+        points = yaml.safe_load(read_document(path, most=MOST_MLPROJECT))["entry_points"]
         return Check("MLproject", OK, f"entry points {', '.join(points)}")
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
         return Check("MLproject", PROBLEM, f"cannot be read: {error!r}"[:200], "restore the file.")

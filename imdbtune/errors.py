@@ -4,6 +4,7 @@
 class               what the caller does                 exit code
 =================== ==================================== =========
 ``UserError``       fix the input and run again          2
+``Deleted``         bring the run back in MLflow         2
 ``TrialFailed``     note it and go on with the search    -
 ``SearchAborted``   stop; what was finished is kept      1
 ``ExportFailed``    ask for another format               1
@@ -25,6 +26,10 @@ class ImdbtuneError(Exception):
 
 class UserError(ImdbtuneError):
     """The input is wrong: the message says what came, what is allowed and what to do."""
+
+
+class Deleted(UserError):
+    """What is asked for is in MLflow's bin."""
 
 
 class TrialFailed(ImdbtuneError):

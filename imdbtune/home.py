@@ -55,6 +55,11 @@ class Home:
         """Of a search, which can go on, or of a training, which cannot."""
         return str(self.about.get("kind", SEARCH))
 
+    @property
+    def name(self) -> str:
+        """What its search or training is called; of unknown name where nothing is noted."""
+        return str(self.about.get("name", "of unknown name"))
+
     def describe(self, name: str, store: str, kind: str) -> None:
         """Note what it is of; not the store if its address has a secret."""
         where = store if hide_secrets(store) == store else ""
@@ -112,6 +117,11 @@ def homes(base: Path) -> list[Home]:
         with contextlib.suppress(OSError):  # it has just gone away
             found.append((path.stat().st_mtime, path.parent))
     return [Home(path) for _, path in sorted(found, reverse=True) if not path.name.startswith(NEW)]
+
+
+def new_homes(base: Path) -> list[Home]:
+    """The folders of what has begun in ``base`` and may have no run yet, or has died then."""
+    return [Home(path) for path in sorted(base.glob(f"{NEW}*"))]
 
 
 @contextmanager

@@ -43,5 +43,6 @@ def processor_features() -> str:
 
 def _gpus() -> int:
     """How many cards TensorFlow has found; 0 where nothing has needed TensorFlow so far."""
-    tensorflow = sys.modules.get("tensorflow")
-    return len(tensorflow.config.list_physical_devices("GPU")) if tensorflow else 0
+    # While another thread imports it, it has no such part yet.
+    config = getattr(sys.modules.get("tensorflow"), "config", None)
+    return len(config.list_physical_devices("GPU")) if config else 0

@@ -14,6 +14,8 @@ from imdbtune.tuner_library import keras_tuner
 
 # Keras Tuner takes seed 0 for "no seed" and draws one.
 SEED_OFFSET = 1
+# Draws in a row of what was there before, after which Hyperband takes the space for exhausted.
+MAX_COLLISIONS = 200
 
 
 def make_oracle(config: SearchConfig) -> Any:
@@ -41,6 +43,8 @@ def make_oracle(config: SearchConfig) -> Any:
         arguments["max_trials"] = None
     made = _in_memory(kinds[config.tuner.kind])(**arguments)
     made.verbose = 0
+    if config.tuner.kind == "hyperband":
+        made._max_collisions = MAX_COLLISIONS
     return made
 
 
@@ -50,14 +54,12 @@ def _in_memory(kind: type[Any]) -> type[Any]:
     class InMemory(kind):
         """An oracle that writes no files; whether failures end a search is not its to say."""
 
+        exhausted = False  # of a Hyperband: nothing new is to be drawn any more
+
         def populate_space(self, trial_id: str) -> Any:
             """The next values; a grid's do not wait for the trial before them to end."""
             if isinstance(self, oracles.HyperbandOracle):
-                answer = _promoted(self, trial_id) or super().populate_space(trial_id)
-                if answer["status"] == "RUNNING":
-                    return answer
-                _leave_empty(self)
-                return _promoted(self, trial_id) or answer
+                return _promoted(self, trial_id) or _drawn(self, trial_id)
             answer = super().populate_space(trial_id)
             if isinstance(self, oracles.GridSearchOracle) and answer["values"]:
                 self._populate_next.append(trial_id)
@@ -78,34 +80,48 @@ def _in_memory(kind: type[Any]) -> type[Any]:
 def _promoted(oracle: Any, trial_id: str) -> dict[str, Any] | None:
     """The next trial that goes on from one of the round before, if there is one.
 
-    Keras Tuner's rule waits until more trials of a round have been completed than it will throw
-    out, which is never where some have failed. Here the failed ones are the first to be thrown
-    out; without failures both rules answer alike.
+    A round begins when all trials of the one before it have ended (Li et al. 2018, algorithm 1),
+    so that which of them go on does not depend on the order in which they end. Keras Tuner begins
+    it earlier, with the best of those that happen to have ended, and does not fill it where
+    trials have failed; here these are the first to be thrown out.
     """
     for bracket in oracle._brackets:
         number, rounds = bracket["bracket_num"], bracket["rounds"]
-        empty = bracket.get("empty", 0)  # places of the round before that will stay empty
-        if len(rounds[0]) + empty < oracle._get_size(number, 0):
+        if len(rounds[0]) < oracle._get_size(number, 0) and not oracle.exhausted:
             continue
         for to in range(1, len(rounds)):
-            past, size = oracle._get_size(number, to - 1), oracle._get_size(number, to)
-            trials = [oracle.trials[info["id"]] for info in rounds[to - 1]]
-            failed = sum(trial.status == "FAILED" for trial in trials)
-            taken = {info["past_id"] for info in rounds[to]}
-            ready = [t for t in trials if t.status == "COMPLETED" and t.trial_id not in taken]
-            if ready and len(ready) + failed + empty > past - size:
+            past = [oracle.trials[info["id"]] for info in rounds[to - 1]]
+            if any(trial.status == "RUNNING" for trial in past):
+                break
+            completed = [trial for trial in past if trial.status == "COMPLETED"]
+            if len(rounds[to]) < min(oracle._get_size(number, to), len(completed)):
+                taken = {info["past_id"] for info in rounds[to]}
+                ready = [trial for trial in completed if trial.trial_id not in taken]
                 best = _best(ready, oracle.objective.direction)
                 rounds[to].append({"past_id": best.trial_id, "id": trial_id})
                 return {"status": "RUNNING", "values": _continued(oracle, number, to, best)}
-            empty = max(0, size - (past - failed - empty))
     return None
 
 
-def _leave_empty(oracle: Any) -> None:
-    """Nothing new is to be had for first rounds that are not full: they stay as they are."""
-    for bracket in oracle._brackets:
-        size = oracle._get_size(bracket["bracket_num"], 0)
-        bracket["empty"] = size - len(bracket["rounds"][0])
+def _drawn(oracle: Any, trial_id: str) -> dict[str, Any]:
+    """A new trial of a first round, or that there is none: now, or any more.
+
+    Once the space has nothing new, nothing is drawn any more: how often else would depend on how
+    often there is a free worker. First rounds that are not full stay as they are.
+    """
+    while not oracle.exhausted:
+        bracket = oracle._brackets[-1]
+        if len(bracket["rounds"][0]) < oracle._get_size(bracket["bracket_num"], 0):
+            answer: dict[str, Any] = oracle._random_trial(trial_id, bracket)
+            if answer["status"] == "RUNNING":
+                return answer
+            oracle.exhausted = True
+            return _promoted(oracle, trial_id) or answer
+        if oracle._current_bracket == 0:
+            break
+        oracle._increment_bracket_num()
+        oracle._start_new_bracket()
+    return {"status": "IDLE" if oracle.ongoing_trials else "STOPPED"}
 
 
 def _best(trials: list[Any], direction: str) -> Any:
@@ -119,6 +135,6 @@ def _continued(oracle: Any, bracket: int, to: int, past: Any) -> dict[str, Any]:
         "tuner/trial_id": past.trial_id,
         "tuner/epochs": oracle._get_epochs(bracket, to),
         "tuner/initial_epoch": oracle._get_epochs(bracket, to - 1),
-        "tuner/bracket": oracle._current_bracket,
+        "tuner/bracket": bracket,
         "tuner/round": to,
     }

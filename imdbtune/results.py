@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune import tracking
-from imdbtune.errors import UserError, harmless, shown
+from imdbtune.errors import Deleted, UserError, harmless, shown
 from imdbtune.params import PARAMETERS, TrialParams
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def find_search(client: MlflowClient, reference: str | None = None) -> Search:
 
     Raises:
         UserError: there is none.
+        Deleted: it is in MLflow's bin.
     """
     condition = f"tags.`{tracking.KIND}` = 'search'"
     if reference and not re.fullmatch(r"[\w .:+-]*", reference):
@@ -130,6 +131,8 @@ def find_search(client: MlflowClient, reference: str | None = None) -> Search:
         found = _search_runs(client, condition + named, 1)
     if not found and reference and reference.isalnum():
         found = [run for run in _get_run(client, reference) if _kind(run) == "search"]
+        for run in found:
+            _check_not_deleted(run, "the search")
     if not found:
         what = f"no search {shown(reference)}" if reference else "no search yet"
         raise UserError(f"{what} in {_where(client)}; start one with imdbtune search.")
@@ -215,9 +218,11 @@ def read_run(client: MlflowClient, run_id: str) -> Trial:
 
     Raises:
         UserError: no such run, or not one of a model.
+        Deleted: it is in MLflow's bin.
     """
     for run in _get_run(client, run_id):
         if _kind(run) in ("trial", "train"):
+            _check_not_deleted(run, "the trial")
             return _as_trial(run)
     raise UserError(f"no trial with run id {shown(run_id)} in {_where(client)}.")
 
@@ -238,6 +243,31 @@ def read_extra_params(client: MlflowClient, run_id: str) -> dict[str, str]:
     """What is logged among a run's parameters and is no hyperparameter, such as its epochs."""
     params = client.get_run(run_id).data.params
     return {name: value for name, value in params.items() if name not in PARAMETERS}
+
+
+def check_not_deleted(client: MlflowClient, run_id: str, what: str) -> None:
+    """Raise Deleted if a run, that of ``what``, is in MLflow's bin."""
+    for run in _get_run(client, run_id):
+        _check_not_deleted(run, what)
+
+
+def _check_not_deleted(run: Any, what: str) -> None:
+    if run.info.lifecycle_stage == "deleted":
+        run_id = run.info.run_id
+        raise Deleted(
+            f"{what} (run {run_id}) was deleted in MLflow, and is left so; bring it back with: "
+            f"mlflow runs restore --run-id {run_id}"
+        )
+
+
+def is_deleted(client: MlflowClient, run_id: str) -> bool:
+    """Whether a run is in MLflow's bin, or has gone from there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_run(run_id).info.lifecycle_stage) == "deleted"
+    except MlflowException as error:
+        return str(error.error_code) == "RESOURCE_DOES_NOT_EXIST"
 
 
 def run_exists(client: MlflowClient, run_id: str) -> bool:

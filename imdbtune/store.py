@@ -121,20 +121,36 @@ def is_local(uri: str) -> bool:
     return uri.startswith(("sqlite:", "file:"))
 
 
-def connect_existing(uri: str = "", say: Say = _silent) -> MlflowClient:
-    """A client for reading the store that is meant; where there is none, none is made.
+def connect_existing(uri: str = "", say: Say = _silent, reading: bool = False) -> MlflowClient:
+    """A client for the store that is meant; where there is none, none is made.
+
+    Args:
+        uri: the store, as for :func:`resolve_uri`.
+        say: as for :func:`connect`.
+        reading: nothing is to be written, so that an SQLite file may be read-only.
 
     Raises:
         UserError: there is no such store, or it cannot be used.
     """
     resolved = resolve_uri(uri)
-    path = Path(resolved.removeprefix("sqlite:///"))
-    if resolved.startswith("sqlite:") and not _has_tables(path):
+    if is_missing(resolved):
+        path = resolved.removeprefix("sqlite:///")
         raise UserError(
-            f"no tracking store at {shown(str(path), limit=300)}; run this where the search was "
+            f"no tracking store at {shown(path, limit=300)}; run this where the search was "
             "begun, name the store with --tracking-uri, or start with imdbtune search."
         )
-    return connect(resolved, say)
+    return connect(resolved, say, reading)
+
+
+def is_missing(uri: str) -> bool:
+    """Whether the store that is meant would have to be made first; of a server it is not asked.
+
+    Raises:
+        UserError: no store that MLflow knows.
+    """
+    resolved = resolve_uri(uri)
+    path = Path(resolved.removeprefix("sqlite:///"))
+    return resolved.startswith("sqlite:") and not _has_tables(path)
 
 
 def _has_tables(path: Path) -> bool:
@@ -154,12 +170,13 @@ def _has_tables(path: Path) -> bool:
         return True
 
 
-def connect(uri: str, say: Say = _silent) -> MlflowClient:
+def connect(uri: str, say: Say = _silent, reading: bool = False) -> MlflowClient:
     """A client for a store named by :func:`resolve_uri`; an SQLite store is made if need be.
 
     Args:
         uri: the store.
         say: called with a line if the store takes its time to answer.
+        reading: see :func:`connect_existing`.
 
     Raises:
         UserError: the store cannot be opened, or does not answer.
@@ -170,7 +187,7 @@ def connect(uri: str, say: Say = _silent) -> MlflowClient:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:") else None
     if path is not None:
-        _check_sqlite(path)
+        _check_sqlite(path, reading)
     try:
         with impatient(retries=1, timeout_s=10), _said_if_slow(uri, say):
             if path is not None and not path.exists():
@@ -233,7 +250,7 @@ def _make_sqlite(path: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _check_sqlite(path: Path) -> None:
+def _check_sqlite(path: Path, reading: bool = False) -> None:
     if path.is_dir():
         raise UserError(f"{shown(str(path))} is a folder, not an SQLite file; name a file in it.")
     if path.exists():
@@ -246,7 +263,8 @@ def _check_sqlite(path: Path) -> None:
             ) from error
         if head and head != b"SQLite format 3\x00":
             raise UserError(f"{shown(str(path))} is not an SQLite file; name another one.")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    there = path if path.exists() else path.parent
+    if not (reading and path.exists()) and not os.access(there, os.W_OK):
         raise UserError(
             f"{shown(str(path))} cannot be written; name another file or mend the rights."
         )

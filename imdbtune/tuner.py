@@ -146,8 +146,8 @@ class Tuner:
             self.journal.append(asked(self.oracle, trial))
         if trial.status == "STOPPED":
             self.exhausted = True
-            # A hyperband that stops without drawing has run all its brackets.
-            if self.config.tuner.kind != "hyperband" or self.oracle._seed_state != drawn:
+            # A hyperband that stops may have run all its brackets.
+            if self.config.tuner.kind != "hyperband" or self.oracle.exhausted:
                 self.listener("exhausted", {"trials": known})
         if trial.status != "RUNNING":
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -42,13 +43,15 @@ def config_of(kind: str, space: Mapping[str, Any] = SPACE, **tuner: Any) -> Sear
 class AtOnce:
     """An executor that trains in this process, logs nothing, and ends trials in order of start.
 
-    Or ``by_number``, an order in which also a search that goes on after a crash has them end.
+    Or ``by_number``, an order in which also a search that goes on after a crash has them end; or
+    in an order that is ``drawn``.
     """
 
     trainer: Trainer
     slots: int = 1
     loses: Iterable[str] = ()
     by_number: bool = False
+    drawn: random.Random | None = None
     specs: list[TrialSpec] = field(default_factory=list)
     in_flight: int = 0
     _jobs: list[TrialJob] = field(default_factory=list)
@@ -62,6 +65,7 @@ class AtOnce:
 
     def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
         job = min(self._jobs, key=lambda job: job.trial_id) if self.by_number else self._jobs[0]
+        job = self.drawn.choice(self._jobs) if self.drawn else job
         self._jobs.remove(job)
         self.specs.append(job.spec)
         if self._to_lose[job.trial_id]:
@@ -165,6 +169,7 @@ def make_driven(
 def state_of(oracle: Any) -> dict[str, Any]:
     """All that an oracle's answers depend on; a bracket of Hyperband's that is full does not."""
     state = oracle.get_state() | {"tried_so_far": sorted(oracle._tried_so_far)}
+    state["exhausted"] = oracle.exhausted
     state["brackets"] = [
         bracket
         for bracket in state.get("brackets", ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ from imdbtune.cli.command import EXIT_CODES, Commands
 from imdbtune.errors import ImdbtuneError, UserError, harmless, shown
 from imdbtune.store import scrubbed
 
+LONGEST = 900  # characters of a message
 app = Commands(
     name="imdbtune",
     help="Tracked hyperparameter search for recurrent text models on the IMDB reviews.",
@@ -86,7 +88,8 @@ def main() -> None:
         if isinstance(error, BrokenPipeError):  # the reader of a pipe has gone
             sys.exit(0)
         where = f" ({shown(str(error.filename))})" if error.filename else ""
-        sys.exit(_say(f"{error.strerror or error}{where}; mend that and run again.", 1))
+        code = 2 if error.errno == errno.ENAMETOOLONG else 1  # what came was no name of a file
+        sys.exit(_say(f"{error.strerror or error}{where}; mend that and run again.", code))
     except Exception:  # a fault of ours, or of a library that quotes a URI with its password
         typer.echo(scrubbed(traceback.format_exc()), err=True)
         sys.exit(1)
@@ -108,7 +111,9 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _say(message: str, code: int) -> int:
-    """Say it on one line; what came may hold characters that steer terminals."""
-    line = " ".join(scrubbed(message).splitlines())
-    typer.echo(f"imdbtune: {harmless(line)}", err=True)
+    """Say it on one line; what came may be long, or hold characters that steer terminals."""
+    line = harmless(" ".join(scrubbed(message).splitlines()))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    typer.echo(f"imdbtune: {line}", err=True)
     return code

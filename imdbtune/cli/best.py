@@ -11,7 +11,7 @@ import typer
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import details, in_a_line
-from imdbtune.errors import UserError
+from imdbtune.errors import UserError, harmless
 
 if TYPE_CHECKING:
     from imdbtune.registry import Version
@@ -106,6 +106,7 @@ def best(
     if seed and (ensemble or not refit):
         raise UserError("--seed goes with --refit alone; add that, or leave --seed out.")
     several = opt.whole_number("--ensemble", ensemble, 2, MOST_MEMBERS) if ensemble else 0
+    chosen = opt.whole_number("--seed", seed, 0, 2**31 - 1) if seed else None
     uri, kept = tracking_uri, opt.optional_path(cache)
     confirmed = api.read_confirmation(found, uri=uri)
     if not as_json:
@@ -122,7 +123,6 @@ def best(
         if not as_json:
             typer.echo(_gain(trial, members))
     elif refit:
-        chosen = opt.whole_number("--seed", seed, 0, 2**31 - 1) if seed else None
         with make_progress(as_json=as_json, quiet=quiet) as listener:
             trial = api.refit(trial, seed=chosen, uri=uri, cache=kept, listener=listener)
         if not as_json:
@@ -225,8 +225,9 @@ def _tell_export(folder: Path, metrics: dict[str, float], checked: dict[str, flo
         typer.echo(f"  test loss           {metrics['test_loss']:.4f}")
     for name, difference in checked.items():
         typer.echo(f"  {name:<20}opens by itself; differs from Keras by at most {difference:.1e}")
-    typer.echo(f"exported to {folder}; README.md there says how to use it")
-    typer.echo(f'next: imdbtune predict --model {folder} "a wonderful film"')
+    named = harmless(str(folder))
+    typer.echo(f"exported to {named}; README.md there says how to use it")
+    typer.echo(f'next: imdbtune predict --model {named} "a wonderful film"')
 
 
 def _tell_registered(version: Version) -> None:

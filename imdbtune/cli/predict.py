@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -126,8 +127,17 @@ def _check_new(path: Path) -> None:
             raise UserError(f"no folder {shown(str(path.parent))} for the page; make it first.")
         if path.exists():
             raise UserError(f"{shown(str(path))} is there already; name a new file.")
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(None, "no right to write there, or a read-only disk")
     except OSError as error:
-        raise UserError(f"{shown(str(path))} cannot be used: {error.strerror}.") from error
+        raise _no_page(path, error) from error
+
+
+def _no_page(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{shown(str(path))} cannot be written ({error.strerror}); name another file with "
+        "--explain-html."
+    )
 
 
 class Where(TypedDict):
@@ -150,9 +160,15 @@ def _explain(explanations: Iterator[Explanation], out: str, as_json: bool) -> No
             _print_line(explanation.prediction)
             _print_words(explanation)
     if out and kept:
+        from imdbtune.durable import is_full
         from imdbtune.explain import page
 
-        Path(out).write_text(page(kept, kept[0].labels), encoding="utf-8", errors="replace")
+        try:
+            Path(out).write_text(page(kept, kept[0].labels), encoding="utf-8", errors="replace")
+        except OSError as error:
+            if is_full(error):
+                raise
+            raise _no_page(Path(out), error) from error
 
 
 def _print_words(explanation: Explanation) -> None:

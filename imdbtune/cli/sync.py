@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
+from imdbtune.errors import harmless
+
+if TYPE_CHECKING:
+    from imdbtune.syncing import Synced
 
 HELP = """Bring into MLflow what it lacks of a search.
 
@@ -44,7 +48,17 @@ def sync(
         done = api.sync(search or None, uri=tracking_uri, listener=progress)
     if as_json:
         print_json({"event": "finished", "searches": [asdict(one) for one in done]})
-        return
     for one in done:
-        told = f"{one.calls} writes brought in" if one.calls else "nothing was missing"
-        typer.echo(f"{one.kind} {one.name} (run {one.run_id}): {told}")
+        if not (one.problem or as_json):
+            told = f"{one.calls} writes brought in" if one.calls else "nothing was missing"
+            typer.echo(f"{_named(one)}: {told}")
+    for one in done:
+        if one.problem:
+            typer.echo(f"imdbtune: {_named(one)}: {harmless(one.problem)}", err=True)
+    if any(one.problem for one in done):
+        raise typer.Exit(1)
+
+
+def _named(one: Synced) -> str:
+    run = f" (run {one.run_id})" if one.run_id else ""
+    return f"{one.kind} {harmless(one.name)}{run}"

@@ -143,6 +143,12 @@ def formats_there(
         raise not_writable(folder, error) from error
 
 
+def _check_writable(folder: Path, there: Path) -> None:
+    """Before anything is trained or evaluated for an export that has no place."""
+    if not os.access(there, os.W_OK):
+        raise not_writable(folder, PermissionError("no right to write there, or a read-only disk"))
+
+
 def _to_add_to(
     folder: Path, run_id: object, names: Sequence[str], overwrite: bool
 ) -> dict[str, Any]:
@@ -152,7 +158,9 @@ def _to_add_to(
         above = next(path for path in folder.parents if path.exists())
         if not above.is_dir():
             raise not_writable(folder, NotADirectoryError(f"{named(above)} is a file"))
+        _check_writable(folder, above)
         return {}
+    _check_writable(folder, folder)
     files = sorted(entry.name for entry in folder.iterdir())
     if files and not is_export(folder):
         raise UserError(

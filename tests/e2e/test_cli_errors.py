@@ -165,6 +165,7 @@ FLAGS = [
     Case("predict --model {m}/export good --json --csv", "one of the two"),
     Case("predict --model {m}/export good --explain-html {m}/imdb.npz", "is there already"),
     Case("predict --model {m}/export good --explain-html {m}/no/x.html", "no folder"),
+    Case(f"predict --model {{m}}/export good --explain-html {'x' * 5000}", "File name too long"),
     Case("predict --model {m}/export good --text-column body", ("'body'", "--file")),
 ]
 
@@ -334,6 +335,21 @@ IDS = [
     Case(f"best {STORE} --export new --format onxn", ("'onxn'", "Did you mean 'onnx'?")),
     Case(f"best {STORE} --export new --format keras,", ("format ''", "keras, savedmodel")),
     Case(f"best {STORE} --format onnx", ("--format goes with --export",)),
+    *(
+        Case(f"best {STORE} --refit --seed={n}", (f"--seed '{n}'", "0 to 2147483647"))
+        for n in ("-1", "x", "1.5", HUGE)
+    ),
+    *(
+        Case(f"best {STORE} --ensemble={n}", (f"--ensemble '{n}'", "2 to 50"))
+        for n in ("0", "1", "-3", "x", HUGE)
+    ),
+    Case(f"best {STORE} --seed 3", "--seed goes with --refit"),
+    *(
+        Case(f"confirm {STORE} --{flag}={n}", f"--{flag} '{n}'")
+        for flag in ("top", "seeds")
+        for n in ("0", "-1", "x", "nan", HUGE)
+    ),
+    Case(f"confirm nonsense {STORE}", "no search 'nonsense'"),
     Case(f"best {STORE} --register a/b", ("'a/b'", "letters, digits")),
     Case((*f"best {STORE} --register".split(), " "), ("registered as ' '", "letters, digits")),
     Case((*f"best {STORE} --register".split(), "a\x1b[31m"), ("a\\x1b[31m", "letters, digits")),
@@ -354,6 +370,7 @@ CORPORA = [
     Case("data --data {m}/folder.npz", "Is a directory"),
     Case("data --data {m}/imdb.npz --cache {m}/imdb.npz", "imdb.npz"),
     Case("data --data demo --cache {m}/imdb.npz", "imdb.npz"),
+    Case(f"data --data demo --cache {'x' * 5000}", "File name too long"),
     *(
         Case(f"{command} {{m}}/{name}.npz", (f"{name}.npz is not an imdb.npz", says))
         for command in ("data --data", "search --data", "train listing_6_23 --data")
@@ -394,6 +411,10 @@ EXPORTS = [
     Case("predict --model {m}/export --format onnx good", ("'onnx'", "allowed: keras")),
     Case("predict --model {m}/no_formats good", ("is damaged", "formats")),
     Case("predict --model {m}/export --file {m}/missing.csv", "No such file"),
+    Case(
+        f"predict --model {{m}}/export --file {'x' * 5000}", ("File name too long", "review a line")
+    ),
+    Case(f"predict --model {'x' * 5000} good", "File name too long"),
     Case("predict --model {m}/export --file {m}/missing.txt", "No such file"),
     Case("predict --model {m}/export --file {m}", ("Is a directory", "standard input")),
     Case("predict --model {m}/export --file {m}/imdb.npz --text-column x", "is no table"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 import pytest
 
 from imdbtune import api, results, tracking
+from imdbtune.cli.app import main
 from imdbtune.config import SearchConfig
-from imdbtune.errors import Busy, SearchAborted, UserError
-from imdbtune.results import Trial
+from imdbtune.errors import Busy, Deleted, SearchAborted, UserError
+from imdbtune.home import Home, home_of, new_homes
+from imdbtune.results import Search, Trial
 from imdbtune.resuming import CUT_OFF
 from imdbtune.store import connect
+from imdbtune.trial import TrialSpec
 from tests.killing import (
     AtEpoch,
     AtWrite,
@@ -164,6 +168,120 @@ def sync_in_another_process(folder: Path, search: str | None, file: Path) -> Non
         file.write_text(f"{[one.name for one in done]} {told}")
     except Busy as error:
         file.write_text(f"refused: {error}")
+
+
+# What sync can do, and what it cannot.
+
+
+@pytest.fixture
+def left_over(folder: Path) -> tuple[Any, Search, Trial]:
+    """A search that has ended, of which MLflow lacks the last that its trial and itself said."""
+    client, search = run_search(one_config(folder), folder)
+    (trial,) = results.read_trials(client, search)
+    spool = home_of(folder / "runs", search.run_id).spool
+    for key in (trial.key, search.run_id):
+        spool.log_text(key, "hello", "late.txt")
+        tracking.Run(spool, key).log(tags={"late": "yes"})
+    return client, search, trial
+
+
+def test_what_a_deleted_trial_lacks_waits_for_it(folder: Path, left_over: Any) -> None:
+    client, search, trial = left_over
+    client.delete_run(trial.run_id)
+    told: list[str] = []
+    (done,) = sync(folder, listener=lambda kind, facts: told.append(facts["text"]))
+    assert (done.calls, done.problem) == (2, "")
+    assert client.get_run(search.run_id).data.tags["late"] == "yes"
+    (line,) = told
+    assert f"run {trial.run_id} was deleted in MLflow, and is left so" in line
+    assert f"mlflow runs restore --run-id {trial.run_id}" in line
+    client.restore_run(trial.run_id)
+    assert [one.calls for one in sync(folder)] == [1]
+    assert client.get_run(trial.run_id).data.tags["late"] == "yes"
+    assert [one.calls for one in sync(folder)] == [0]
+
+
+def test_a_deleted_search_is_left_so_and_holds_up_no_other(folder: Path, left_over: Any) -> None:
+    client, search, _ = left_over
+    other = folder / "runs" / "0123456789abcdef"
+    other.mkdir()
+    Home(other).describe("other", client.tracking_uri, "search")
+    tracking.Run(Home(other).spool, other.name).log({"loss": 0.5})
+    client.delete_run(search.run_id)
+    told: list[str] = []
+    (failed,) = sync(folder, listener=lambda kind, facts: told.append(facts["text"]))
+    assert (failed.name, failed.calls) == ("other", 0)
+    assert "is not in sqlite" in failed.problem
+    (line,) = told
+    assert f"search 'one' (run {search.run_id}) was deleted in MLflow, and is left so" in line
+    for asked in (
+        lambda: sync(folder, "one"),
+        lambda: api.best(search.run_id, uri=client.tracking_uri),
+        lambda: api.resume(search.run_id, uri=client.tracking_uri, folder=folder / "runs"),
+    ):
+        with pytest.raises(Deleted, match=f"mlflow runs restore --run-id {search.run_id}"):
+            asked()
+    client.restore_run(search.run_id)
+    brought, failed = sorted(sync(folder), key=lambda one: one.problem)
+    assert (brought.name, brought.calls > 0, failed.name) == ("one", True, "other")
+
+
+def test_a_trial_that_is_deleted_while_the_search_runs_holds_nothing_up(folder: Path) -> None:
+    told: list[str] = []
+
+    def listen(kind: str, facts: dict[str, Any]) -> None:
+        told.extend([facts["text"]] if kind == "notice" else [])
+
+    def delete(spec: TrialSpec) -> None:
+        client, running = connect(one_config(folder).tracking.uri), []
+        while not running:
+            running = client.search_runs(["1"], "tags.`imdbtune.kind` = 'trial'")
+            time.sleep(0.01)
+        if spec.params.units == 5:
+            client.delete_run(running[0].info.run_id)
+
+    config = make_config(folder, name="one", space={"units": [5, 6]})
+    client, search = run_search(config, folder, trainer=Stub(delete))
+    assert search.status == "FINISHED"
+    (left,) = results.read_trials(client, search)
+    assert (left.status, left.params.units) == ("FINISHED", 6)
+    assert search.metrics["trials_finished"] == 1
+    told.clear()
+    assert [one.problem for one in sync(folder, listener=listen)] == [""]
+    assert "was deleted in MLflow, and is left so" in told[0]
+
+
+@pytest.mark.parametrize("asked", [None, "one"])
+def test_what_died_before_it_had_a_run_is_told_and_lacks_nothing(
+    asked: str | None, folder: Path
+) -> None:
+    assert run_forked(train_one, folder, AtWrite(2, "after")) == -9
+    assert [path.name[:4] for path in (folder / "runs").iterdir()] == ["new-"]
+    assert runs_of(folder) == []
+    told: list[str] = []
+    assert sync(folder, asked, listener=lambda kind, facts: told.append(facts["text"])) == []
+    line = "training one was cut off before MLflow had a run of it: nothing is missing."
+    assert told == [line]
+    with pytest.raises(UserError, match="no search"):
+        sync(folder, asked)
+
+
+def test_a_store_that_is_away_is_not_taken_for_one_without_the_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_forked(train_one, folder, AtWrite(2, "after")) == -9
+    (home,) = new_homes(folder / "runs")
+    home.describe("one", "http://127.0.0.1:9", "training")
+    (folder / "runs").rename(folder / ".imdbtune")
+    monkeypatch.setattr("sys.argv", ["imdbtune", "sync"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (1, "")
+    line = "imdbtune: training one: the tracking store http://127.0.0.1:9 cannot be used"
+    assert told.err.startswith(line)
+    assert len(told.err.splitlines()) == 1
+    assert len(new_homes(folder / ".imdbtune")) == 1
 
 
 def test_sync_leaves_what_is_running_alone(folder: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from imdbtune import api, baseline, beside, results, tracking
 from imdbtune.cli.app import app
 from imdbtune.config import SearchConfig
 from imdbtune.data.imdb import npz_corpus
+from imdbtune.machine import machine_tags
 from imdbtune.results import Baseline, Search
 from imdbtune.store import connect
 from imdbtune.trial import TrialSpec
@@ -236,3 +238,10 @@ def test_what_cannot_be_read_is_replaced(tmp_path: Path) -> None:
     baseline.keep(out, kept)
     assert baseline.is_whole(kept)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["linear-x", "out"]
+
+
+def test_the_machine_is_told_while_another_thread_imports_tensorflow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", ModuleType("tensorflow"))
+    assert machine_tags()["imdbtune.gpus"] == "0"

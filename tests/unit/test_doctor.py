@@ -123,10 +123,28 @@ def test_programs_that_are_missing_are_told() -> None:
     assert doctor.environments(which=lambda name: name).found == "conda and uv found"
 
 
-def test_a_broken_project_file_is_a_problem(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("entry_points: [", "[" * 100_000, "entry_points: 3", "- a", "x", "entry_points: [1]"),
+        *("entry_points: {1: 2}", "\0", '!!python/object/apply:os.system ["true"]', " " * 2**21),
+    ],
+    ids=lambda content: ascii(content)[:30],
+)
+def test_a_project_file_that_makes_no_sense_is_a_problem(content: str, tmp_path: Path) -> None:
+    (tmp_path / "MLproject").write_text(content)
+    found = doctor.project(tmp_path)
+    assert (found.state, len(found.found) < 300) == (PROBLEM, True)
+
+
+def test_a_name_that_is_too_long_is_a_problem() -> None:
+    found = doctor.disk("cache", Path("x" * 5000))
+    assert (found.state, "File name too long" in found.found) == (PROBLEM, True)
+    assert len(found.found) < 400
+
+
+def test_no_project_file_is_none_and_ours_is_fine(tmp_path: Path) -> None:
     assert doctor.project(tmp_path).state == OK
-    (tmp_path / "MLproject").write_text("entry_points: [")
-    assert doctor.project(tmp_path).state == PROBLEM
     assert doctor.project(Path(__file__).resolve().parents[2]).found.startswith("entry points")
 
 

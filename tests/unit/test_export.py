@@ -243,6 +243,17 @@ def test_a_loop_of_links(write: Write, tmp_path: Path) -> None:
         write(tmp_path / "a")
 
 
+@pytest.mark.parametrize("name", ["new/below", "empty"])
+def test_a_place_without_the_right_to_write_is_told_before_there_is_a_model(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert formats_there(tmp_path / name, "run", ["keras"], overwrite=False) == {}
+    monkeypatch.setattr("os.access", lambda there, mode: False)  # it does not bind root
+    with pytest.raises(UserError, match="cannot be written"):
+        formats_there(tmp_path / name, "run", ["keras"], overwrite=False)
+
+
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_full_disk_leaves_nothing(write: Write, tmp_path: Path, existing: bool) -> None:
     folder = tmp_path / "new"

@@ -56,7 +56,7 @@ FLOORS = {
         "cluster resuming reproduction export.folder delivery home carrying",
         "tuner export.format courier confirming estimate",
         "cutoff errand",
-        "hosts",
+        "hosts syncing",
         "elsewhere",
         "export.keras_format export.savedmodel_format export.litert_format export.onnx_format "
         "export.numpy_format export.verify export.writing",

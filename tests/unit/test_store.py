@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from imdbtune.errors import UserError
-from imdbtune.store import connect, hide_secrets, is_local, resolve_uri
+from imdbtune.store import connect, connect_existing, hide_secrets, is_local, resolve_uri
 
 
 @pytest.fixture(autouse=True)
@@ -162,3 +162,17 @@ def refused(uri: str, expected: str) -> None:
     assert expected in message
     assert "word" not in message
     assert len(message.splitlines()) == 1
+
+
+def test_a_store_that_cannot_be_written_can_be_read(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(resolve_uri())
+    path = here / "mlflow.db"
+    path.chmod(0o444)
+    monkeypatch.setattr("os.access", lambda there, mode: False)  # it does not bind root
+    with pytest.raises(UserError, match=r"mlflow\.db' cannot be written"):
+        connect_existing()
+    before = path.read_bytes()
+    assert connect_existing(reading=True).search_experiments()
+    assert path.read_bytes() == before
