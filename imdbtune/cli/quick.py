@@ -34,9 +34,9 @@ def uncollected() -> Iterator[None]:
 def small_mlflow() -> Iterator[None]:
     """Has MLflow imported as its smaller package, mlflow-skinny, is: without pandas.
 
-    That is a seventh of the time that ``imdbtune compare`` takes. It is for commands that only
-    read runs, in a process of their own: what MLflow makes of data frames is missing from it
-    afterwards. pandas itself can be imported again when the block is left.
+    pandas and the SciPy that comes with it take some tenths of a second to import. This is for
+    commands that only read runs, in a process of their own: what MLflow makes of data frames is
+    missing from it afterwards. pandas itself can be imported again when the block is left.
     """
     absent = [name for name in NOT_FOR_READING if name not in sys.modules and ALONE.get()]
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: not to be found

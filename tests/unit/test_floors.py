@@ -161,7 +161,7 @@ def searched(folder: Path) -> str:
 
 
 def test_compare_as_a_command_loads_no_data_frames(tmp_path: Path) -> None:
-    """Which MLflow imports if it can; they cost a seventh of the time."""
+    """Which MLflow imports if it can; they cost some tenths of a second."""
     code = (
         "import atexit, sys, imdbtune.__main__\n"
         "atexit.register(lambda: print([m for m in ('pandas', 'scipy') if m in sys.modules]))\n"
