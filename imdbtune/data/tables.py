@@ -231,7 +231,9 @@ class Parquet(Table):
         import pyarrow.parquet
 
         try:
-            return pyarrow.parquet.ParquetFile(self.path, read_dictionary=list(texts))
+            plainly = pyarrow.parquet.ParquetFile(self.path)
+            known = [name for name in texts if name in plainly.schema.names]  # lists have others
+            return pyarrow.parquet.ParquetFile(self.path, read_dictionary=known)
         except pyarrow.ArrowException as error:
             raise UserError(f"{self.path} is not Parquet: {_first_line(error)}.") from error
 

@@ -465,3 +465,13 @@ def test_texts_to_predict_are_taken_out_of_files(
     name: str, content: bytes | str, column: str, found: list[str], write: Write
 ) -> None:
     assert list(read_texts(write(name, content), column)) == found
+
+
+@pytest.mark.parametrize("value", [["good"], {"film": "good"}])
+def test_a_parquet_column_of_lists_or_structs_is_no_trouble(value: object, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"text": [value] * 3, "label": [0, 1, 0]}), tmp_path / "odd.parquet")
+    table = tables.open_table(tmp_path / "odd.parquet")
+    assert [row for _, row in table.rows(["text"])] == [(value,)] * 3
