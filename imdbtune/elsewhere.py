@@ -19,6 +19,7 @@ from imdbtune.errand import Errand, run_errand
 from imdbtune.errors import SearchAborted, harmless
 from imdbtune.hosts import GPU, Cluster, Host
 from imdbtune.spool import Spool
+from imdbtune.store import scrubbed
 from imdbtune.tracking import OPEN
 from imdbtune.trial import TrialResult
 from imdbtune.worker import Clock, Report, TrialFailure, TrialJob, is_overdue, too_long
@@ -81,6 +82,7 @@ class OnCluster:
     _left: set[str] = field(default_factory=set)
     _look_at: float = 0.0
     _told_alone: bool = False
+    _told_away: bool = False
 
     def __post_init__(self) -> None:
         self._topic = f"imdbtune-{uuid.uuid4().hex}"
@@ -175,9 +177,14 @@ class OnCluster:
                 self._prepare(job, host)
                 self._waiting.remove(job)
                 self._send(job, host)
+                self._told_away = False
         except Exception as error:
             if not is_away(error):
                 raise
+            if not self._told_away:
+                self._told_away = True
+                told = (str(error).splitlines() or [""])[0][:200]
+                self.cluster.say(scrubbed(f"trials wait for the tracking store ({told})"))
 
     def _run_of(self, key: str) -> str:
         """MLflow's run id, once it has the run."""

@@ -128,6 +128,28 @@ def test_a_trial_waits_until_mlflow_has_its_run(driver: Driver) -> None:
     assert results.read_run(driver.client, errand.run_id).trial_id == "0000"
 
 
+def test_a_trial_waits_for_a_store_that_is_away(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reviews cannot be put there; that is told once."""
+
+    def away(*arguments: Any) -> bool:
+        raise ConnectionError("no answer")
+
+    driver.cluster.hosts["tcp://a:1"].lacks_corpus = True
+    driver.executor.submit(driver.job())
+    driver.deliver()
+    with monkeypatch.context() as patch:
+        patch.setattr(carrying, "has_corpus", away)
+        for _ in range(2):
+            assert driver.executor.done(0) == []
+    assert driver.said == ["trials wait for the tracking store (no answer)"]
+    assert driver.dask.sent == []
+    monkeypatch.setattr(carrying, "has_corpus", lambda *arguments: True)
+    driver.executor.done(0)
+    assert len(driver.dask.sent) == 1
+
+
 def test_each_process_has_one_trial(driver: Driver) -> None:
     for number in range(3):
         driver.executor.submit(driver.job(str(number)))
