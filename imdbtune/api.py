@@ -26,7 +26,7 @@ from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
 from imdbtune.delivery import publish_page
 from imdbtune.durable import is_full
-from imdbtune.errors import SearchAborted, UserError, shown
+from imdbtune.errors import SearchAborted, UserError, named, shown
 from imdbtune.home import TRAINING, Home, home_of, known_home, new_home
 from imdbtune.hosts import Cluster, check_artifacts, check_store, reach
 from imdbtune.params import convert
@@ -1023,7 +1023,7 @@ def report(
         if is_full(error):
             raise
         raise UserError(
-            f"{shown(str(out))} cannot be written: {error.strerror}; name another file with --out."
+            f"{named(out)} cannot be written: {error.strerror}; name another file with --out."
         ) from error
     return found
 

@@ -23,7 +23,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from imdbtune.data.imdb import KERAS_FILES, imdb_folder
-from imdbtune.errors import UserError, shown
+from imdbtune.errors import UserError, named
 from imdbtune.plainfile import read_document
 from imdbtune.store import connect_existing, hide_secrets, resolve_uri
 
@@ -185,7 +185,7 @@ def disk(name: str, folder: Path) -> Check:
         free = shutil.disk_usage(there).free
     except OSError as error:
         remedy = "mend the rights, or name another folder."
-        found = f"{shown(str(folder), limit=300)} cannot be written: {error.strerror}"
+        found = f"{named(folder)} cannot be written: {error.strerror}"
         return Check(name, PROBLEM, found, remedy)
     found = f"{folder}: {free / GIB:.1f} GiB free"
     if free < LITTLE_DISK:

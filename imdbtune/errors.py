@@ -65,6 +65,11 @@ def shown(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 4] + "..." + text[-1]
 
 
+def named(path: object) -> str:
+    """A file or folder in a message, whole within reason."""
+    return shown(str(path), limit=300)
+
+
 def harmless(text: str) -> str:
     """``text`` on one line, with all that steers a terminal escaped."""
     if text.isprintable():  # as nearly all of the thousands of tags of a search are

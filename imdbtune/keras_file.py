@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from imdbtune.errors import UserError, shown
+from imdbtune.errors import UserError, named, shown
 from imdbtune.plainfile import plain
 
 # Keras stores without compressing. What is small is let pass, whatever its ratio.
@@ -54,7 +54,7 @@ def load_keras(path: Path) -> Any:
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the damage led to
-        raise UserError(f"{_named(path)} cannot be used ({reason(error)}).") from error
+        raise UserError(f"{named(path)} cannot be used ({reason(error)}).") from error
 
 
 def reason(error: Exception) -> str:
@@ -71,7 +71,7 @@ def check_archive(path: Path) -> None:
         UserError: it is damaged, leads out of its folder, unpacks to far more than it is, or
             names layers that may do more than compute.
     """
-    name = _named(path)
+    name = named(path)
     try:
         with zipfile.ZipFile(plain(path)) as archive:
             check_members(name, archive.infolist(), path.stat().st_size)
@@ -87,10 +87,6 @@ def check_archive(path: Path) -> None:
         raise UserError(f"{name} is not a readable .keras file ({why}).") from error
     if broken is not None:
         raise UserError(f"{name} is not a readable .keras file ({shown(broken)} is damaged).")
-
-
-def _named(path: Path) -> str:
-    return shown(str(path), limit=300)
 
 
 def check_members(name: str, members: list[zipfile.ZipInfo], packed: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from imdbtune.errors import UserError, shown
+from imdbtune.errors import UserError, named, shown
 from imdbtune.plainfile import plain
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _absolute(uri: str) -> str:
             f"tracking store {shown(uri)} cannot be used: {error.strerror}; name another one."
         ) from error
     if not path.parent.is_dir():
-        raise UserError(f"no folder {shown(str(path.parent))} for {uri}; make it first.")
+        raise UserError(f"no folder {named(path.parent)} for {uri}; make it first.")
     return f"sqlite:///{path}"
 
 
@@ -136,7 +136,7 @@ def connect_existing(uri: str = "", say: Say = _silent, reading: bool = False) -
     if is_missing(resolved):
         path = resolved.removeprefix("sqlite:///")
         raise UserError(
-            f"no tracking store at {shown(path, limit=300)}; run this where the search was "
+            f"no tracking store at {named(path)}; run this where the search was "
             "begun, name the store with --tracking-uri, or start with imdbtune search."
         )
     return connect(resolved, say, reading)
@@ -252,19 +252,17 @@ def _make_sqlite(path: Path) -> None:
 
 def _check_sqlite(path: Path, reading: bool = False) -> None:
     if path.is_dir():
-        raise UserError(f"{shown(str(path))} is a folder, not an SQLite file; name a file in it.")
+        raise UserError(f"{named(path)} is a folder, not an SQLite file; name a file in it.")
     if path.exists():
         try:
             with plain(path).open("rb") as file:
                 head = file.read(16)
         except OSError as error:
             raise UserError(
-                f"{shown(str(path))} cannot be read: {error.strerror}; name another SQLite file."
+                f"{named(path)} cannot be read: {error.strerror}; name another SQLite file."
             ) from error
         if head and head != b"SQLite format 3\x00":
-            raise UserError(f"{shown(str(path))} is not an SQLite file; name another one.")
+            raise UserError(f"{named(path)} is not an SQLite file; name another one.")
     there = path if path.exists() else path.parent
     if not (reading and path.exists()) and not os.access(there, os.W_OK):
-        raise UserError(
-            f"{shown(str(path))} cannot be written; name another file or mend the rights."
-        )
+        raise UserError(f"{named(path)} cannot be written; name another file or mend the rights.")

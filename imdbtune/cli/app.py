@@ -28,7 +28,7 @@ from imdbtune.cli import (
     ui,
 )
 from imdbtune.cli.command import EXIT_CODES, Commands
-from imdbtune.errors import ImdbtuneError, UserError, harmless, shown
+from imdbtune.errors import ImdbtuneError, UserError, harmless, named, shown
 from imdbtune.store import scrubbed
 
 LONGEST = 900  # characters of a message
@@ -87,7 +87,7 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # the reader of a pipe has gone
             sys.exit(0)
-        where = f" ({shown(str(error.filename))})" if error.filename else ""
+        where = f" ({named(error.filename)})" if error.filename else ""
         code = 2 if error.errno == errno.ENAMETOOLONG else 1  # what came was no name of a file
         sys.exit(_say(f"{error.strerror or error}{where}; mend that and run again.", code))
     except Exception:  # a fault of ours, or of a library that quotes a URI with its password

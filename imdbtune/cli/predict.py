@@ -15,7 +15,7 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.errors import UserError, harmless, shown
+from imdbtune.errors import UserError, harmless, named, shown
 
 if TYPE_CHECKING:
     from imdbtune.explain import Explanation
@@ -124,9 +124,9 @@ def predict(
 def _check_new(path: Path) -> None:
     try:
         if not path.parent.is_dir():
-            raise UserError(f"no folder {shown(str(path.parent))} for the page; make it first.")
+            raise UserError(f"no folder {named(path.parent)} for the page; make it first.")
         if path.exists():
-            raise UserError(f"{shown(str(path))} is there already; name a new file.")
+            raise UserError(f"{named(path)} is there already; name a new file.")
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(None, "no right to write there, or a read-only disk")
     except OSError as error:
@@ -135,7 +135,7 @@ def _check_new(path: Path) -> None:
 
 def _no_page(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"{shown(str(path))} cannot be written ({error.strerror}); name another file with "
+        f"{named(path)} cannot be written ({error.strerror}); name another file with "
         "--explain-html."
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from imdbtune.data.corpus import LABELS
 from imdbtune.data.imdb import read_word_index
-from imdbtune.errors import UserError, not_one_of, shown
+from imdbtune.errors import UserError, named, not_one_of, shown
 from imdbtune.params import check_value
 from imdbtune.plainfile import read_document
 
@@ -135,8 +135,3 @@ def not_writable(folder: Path, error: Exception) -> UserError:
     """The ``UserError`` for a folder to which nothing can be written."""
     reason = getattr(error, "strerror", None) or error
     return UserError(f"{named(folder)} cannot be written ({reason}); choose another folder.")
-
-
-def named(folder: Path) -> str:
-    """A folder in a message."""
-    return shown(str(folder), limit=300)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune import reference
-from imdbtune.errors import shown
+from imdbtune.errors import named
 from imdbtune.export.folder import Export
 from imdbtune.export.format import Format, Run, Trained
 from imdbtune.keras_file import check_members
@@ -76,7 +76,7 @@ def _load(export: Export) -> Run:
     params = TrialParams.from_values(export.metadata["parameters"])
     path = export.folder / MODEL
     with zipfile.ZipFile(path) as archive:
-        check_members(shown(str(path), limit=300), archive.infolist(), path.stat().st_size)
+        check_members(named(path), archive.infolist(), path.stat().st_size)
     with np.load(path, allow_pickle=False) as arrays:
         weights = dict(arrays)
     masked = export.batching != "padded"

@@ -14,7 +14,7 @@ from typing import Any
 
 from imdbtune.data.corpus import INDEX_FROM, LABELS, OOV, PAD, START
 from imdbtune.data.text import SEPARATORS
-from imdbtune.errors import UserError, shown
+from imdbtune.errors import UserError, named, shown
 from imdbtune.export import encode
 from imdbtune.export.folder import (
     ENCODE,
@@ -26,7 +26,6 @@ from imdbtune.export.folder import (
     checked_batching,
     checked_labels,
     is_export,
-    named,
     not_writable,
     read_export,
     read_object,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune import confirmation, plots, tracking
 from imdbtune.confirmation import Confirmation
-from imdbtune.errors import UserError, shown
+from imdbtune.errors import UserError, named
 from imdbtune.plainfile import plain
 from imdbtune.report import effects, figures, findings
 from imdbtune.report.published import PUBLISHED
@@ -255,16 +255,16 @@ def check_out(path: Path) -> None:
     """Raise UserError unless a report can be written to ``path`` without harm to another file."""
     try:
         if not path.parent.is_dir():
-            raise UserError(f"no folder {shown(str(path.parent))} for the report; make it first.")
+            raise UserError(f"no folder {named(path.parent)} for the report; make it first.")
         if path.is_dir():
-            raise UserError(f"{shown(str(path))} is a folder; name a file in it.")
+            raise UserError(f"{named(path)} is a folder; name a file in it.")
         if path.exists() and not _is_report(path):
             raise UserError(
-                f"{shown(str(path))} is there and is no report; name another file with --out."
+                f"{named(path)} is there and is no report; name another file with --out."
             )
     except OSError as error:
         raise UserError(
-            f"{shown(str(path))} cannot be used: {error.strerror}; name another file with --out."
+            f"{named(path)} cannot be used: {error.strerror}; name another file with --out."
         ) from error
 
 
