@@ -8,7 +8,7 @@ with the same time, step and value once.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,10 @@ from imdbtune.spool import Call, Delivered, Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+
+# The most of each that goes in one request, by MLflow's limits (1,000 of all).
+IN_A_BATCH = {"metrics": 800, "params": 100, "tags": 100}
 
 
 def deliver(
@@ -73,7 +77,7 @@ def deliver(
 def _deliver_run(client: MlflowClient, spool: Spool, key: str, size: int) -> int:
     state = spool.delivered(key)
     made = 0
-    for call, offset in [(call, end) for call, end in spool.left(key) if end <= size]:
+    for call, offset in _joined((call, end) for call, end in spool.left(key) if end <= size):
         if not state.killed:
             state = _make(client, spool, key, state, call)
         state = replace(state, offset=offset)
@@ -81,6 +85,34 @@ def _deliver_run(client: MlflowClient, spool: Spool, key: str, size: int) -> int
             shutil.rmtree(spool.folder / key / call["folder"], ignore_errors=True)
         made += 1
     return made
+
+
+def _joined(calls: Iterable[tuple[Call, int]]) -> Iterator[tuple[Call, int]]:
+    """Neighbouring batches as one: a request takes as long for one value as for a hundred."""
+    waiting: tuple[Call, int] | None = None
+    for call, offset in calls:
+        if waiting is not None and _go_together(waiting[0], call):
+            lists = {name: waiting[0][name] + call[name] for name in IN_A_BATCH}
+            waiting = ({**call, **lists}, offset)
+            continue
+        if waiting is not None:
+            yield waiting
+        waiting = (call, offset)
+    if waiting is not None:
+        yield waiting
+
+
+def _go_together(first: Call, second: Call) -> bool:
+    """Whether both are batches that MLflow takes as one: no name twice, and not too many."""
+    if {first["call"], second["call"]} != {"log_batch"}:
+        return False
+    for name, most in IN_A_BATCH.items():
+        if len(first[name]) + len(second[name]) > most:
+            return False
+    return not any(
+        {key for key, *_ in first[name]} & {key for key, *_ in second[name]}
+        for name in ("params", "tags")
+    )
 
 
 def _noted(spool: Spool, key: str, state: Delivered) -> bool:

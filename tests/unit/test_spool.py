@@ -145,12 +145,27 @@ def test_calls_that_are_made_twice_come_out_as_made_once(here: Path) -> None:
     trial.log({"loss": float("nan"), "accuracy": 0.5}, step=1)
     trial.end("FINISHED")
     for _ in range(2):
-        assert deliver(client, spool, parent.run_id, {}) == 4
+        assert deliver(client, spool, parent.run_id, {}) == 3
         (spool.folder / trial.run_id / "delivered.json").unlink()
     (run,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
     assert run.info.status == "FINISHED"
     for name in ("loss", "accuracy"):
         assert len(client.get_metric_history(run.info.run_id, name)) == 1
+
+
+def test_neighbouring_batches_go_together_as_far_as_the_store_takes_them(here: Path) -> None:
+    client, spool, parent, trial = begun_trial(here)
+    deliver(client, spool, parent.run_id, {})
+    for step in range(1000):
+        trial.log({"loss": 1 / (step + 1)}, step=step)
+    for told in ("first", "second"):  # the store takes no name twice in a batch
+        trial.log(tags={"told": told})
+    assert deliver(client, spool, parent.run_id, {}) == 3
+    assert deliver(client, spool, parent.run_id, {}) == 0
+    run = client.get_run(spool.delivered(trial.run_id).run_id)
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert sorted(metric.step for metric in history) == list(range(1000))
+    assert run.data.tags["told"] == "second"
 
 
 def test_the_end_of_a_search_waits_for_what_its_trials_were_told(
@@ -195,7 +210,7 @@ def test_what_cannot_be_noted_for_want_of_room_is_delivered_all_the_same(
         with monkeypatch.context() as patch:
             if full:
                 patch.setattr("imdbtune.spool.replace_file", refuse)
-            assert deliver(client, spool, parent.run_id, {}) == 5
+            assert deliver(client, spool, parent.run_id, {}) == 4
         assert spool.is_delivered() is not full
         (run,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
         assert run.info.status == "FINISHED"
