@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sqlite3
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 DEFAULT_URI = "sqlite:///mlflow.db"
 # A store that has not answered after so long is told of.
+ATTEMPTS = 4  # to reach a database, with pauses of a second in all
 SLOW_S = 3.0
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "file")
 
@@ -189,7 +191,7 @@ def connect(uri: str, say: Say = _silent, reading: bool = False) -> MlflowClient
     if path is not None:
         _check_sqlite(path, reading)
     try:
-        with impatient(retries=1, timeout_s=10), _said_if_slow(uri, say):
+        with impatient(retries=1, timeout_s=10), _said_if_slow(uri, say), _few_attempts(uri):
             if path is not None and not path.exists():
                 _make_sqlite(path)
             client = MlflowClient(tracking_uri=uri)
@@ -232,6 +234,27 @@ def _said_if_slow(uri: str, say: Say) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+@contextmanager
+def _few_attempts(uri: str) -> Iterator[None]:
+    """Let MLflow give a database up after a second or two: it would ask for two minutes, and log
+    each attempt in five lines.
+    """
+    if uri.startswith("http"):
+        yield
+        return
+    from mlflow.store.db import utils
+
+    logger = logging.getLogger(utils.__name__)
+    before = (utils.MAX_RETRY_COUNT, logger.level)
+    utils.MAX_RETRY_COUNT = ATTEMPTS
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        utils.MAX_RETRY_COUNT, level = before
+        logger.setLevel(level)
 
 
 def _make_sqlite(path: Path) -> None:

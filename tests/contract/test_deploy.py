@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -278,8 +279,10 @@ with Client(os.environ["IMDBTUNE_SEARCH_CLUSTER"], timeout=60) as client:
 
 
 def test_a_command_runs_with_slurms_workers(certificates: Path, tmp_path: Path) -> None:
-    import dask_jobqueue
+    handler = signal.getsignal(signal.SIGINT)
+    import dask_jobqueue  # which takes Ctrl-C for itself
 
+    signal.signal(signal.SIGINT, handler)
     ours = yaml.safe_load((DEPLOY / "slurm" / "jobqueue.yaml").read_text("utf-8"))
     text = (Path(dask_jobqueue.__file__).parent / "jobqueue.yaml").read_text("utf-8")
     slurm = ours["jobqueue"]["slurm"]
