@@ -166,14 +166,11 @@ class OnDask:
         for key, begun in list(self._begun.items()):
             job = self._jobs.get(key)
             if job and key not in self._killed and is_overdue(job, self.clock() - begun.at):
-                stack = self._stack(key)
+                stack = stack_of(self.client, key)
                 self._killed[key] = TrialFailure(too_long(job), stack, logged=False)
                 if key in self._begun:  # it has not ended by itself meanwhile
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(begun.pid, signal.SIGKILL)  # its nanny starts another process
-
-    def _stack(self, key: str) -> str:
-        return stack_of(self.client, key)
 
 
 def stack_of(client: Client, key: str) -> str:

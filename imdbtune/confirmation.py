@@ -279,7 +279,7 @@ def markdown(rows: Sequence[Confirmed], made: Confirmation) -> str:
 def in_words(made: Confirmation) -> str:
     """How sure the recommended configuration is, in a line."""
     row, seeds = made.winner, len(made.winner.run_ids)
-    told = f"validation accuracy {row.mean:.1%}"
+    told = f"validation accuracy {row.mean * 100:.1f} %"
     if not math.isnan(row.half_width):
         told += f" ±{row.half_width * 100:.1f} points"
     told += f", the mean of {seeds} seed{'' if seeds == 1 else 's'}"

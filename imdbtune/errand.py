@@ -44,10 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # How long a trial waits for a store that is away, before it begins and when it has ended.
 PATIENCE_S = 600.0
-QUIET = {
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
+QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 # Keras has one seed for a process: a second trial waits, where a worker has several threads.
 _ONE_AT_A_TIME = threading.Lock()
 

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 LIMITS = ("tuner.max_trials", "tuner.max_minutes", "tuner.trial_timeout", "tuner.retries")
 MAY_CHANGE = (
-    *(*LIMITS, "tracking.uri", "tracking.report", "tracking.baseline", "cluster.address"),
+    *LIMITS,
+    "tracking.uri",
+    "tracking.report",
+    "tracking.baseline",
+    "cluster.address",
 )
 CUT_OFF = "the search was cut off"
 

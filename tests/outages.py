@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from imdbtune import api, results, tracking
+import pytest
+
+from imdbtune import api, courier, results, tracking
 from imdbtune.store import connect
 from imdbtune.trial import TrialSpec
 from tests.support import Stub, make_config
@@ -29,6 +31,12 @@ class Store(Protocol):
     def start(self) -> None: ...
 
     def kill(self) -> None: ...
+
+
+def ask_again_soon(patch: pytest.MonkeyPatch) -> None:
+    """A store that is away is asked again at once."""
+    patch.setattr(courier, "LOOK_EVERY_S", 0.05)
+    patch.setattr(courier, "RETRY_EVERY_S", 0.1)
 
 
 def check_whole(uri: str, name: str, units: Sequence[int], models: bool = True) -> None:

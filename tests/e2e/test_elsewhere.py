@@ -17,7 +17,7 @@ from typing import Any
 import dask.config
 import pytest
 
-from imdbtune import api, carrying, courier, hosts, results, tracking
+from imdbtune import api, carrying, hosts, results, tracking
 from imdbtune.config import parse_config
 from imdbtune.data.corpus import digest_of, read_corpus
 from imdbtune.errors import SearchAborted, UserError
@@ -26,6 +26,7 @@ from imdbtune.results import Search, Trial
 from imdbtune.store import connect
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
 from tests.machines import ROOT, Machines, Tracking, kill, machines, wait_until
+from tests.outages import ask_again_soon
 from tests.support import (
     Stub,
     isolate,
@@ -63,9 +64,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The driver asks a store that is away again at once."""
-    monkeypatch.setattr(courier, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(courier, "RETRY_EVERY_S", 0.2)
+    ask_again_soon(monkeypatch)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from imdbtune.errors import NotDelivered
 from imdbtune.spool import Spool
 from imdbtune.store import connect
 from imdbtune.trial import TrialSpec
-from tests.outages import MANY, OnWorkers, check_whole
+from tests.outages import MANY, OnWorkers, ask_again_soon, check_whole
 from tests.support import Stub, isolate, make_config, prepare, write_tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -93,9 +93,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that is away is asked again at once."""
-    monkeypatch.setattr(courier, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(courier, "RETRY_EVERY_S", 0.1)
+    ask_again_soon(monkeypatch)
 
 
 @pytest.fixture

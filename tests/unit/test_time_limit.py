@@ -150,7 +150,7 @@ def test_the_process_of_a_trial_that_has_ended_is_not_killed(
     client.tasks[0].set_exception(done)
     now[0] = 61
     monkeypatch.setattr(
-        OnDask, "_stack", lambda self, key: client.tasks[1].set_exception(done) or ""
+        cluster, "stack_of", lambda asked, key: client.tasks[1].set_exception(done) or ""
     )
     outcomes = [outcome for _ in range(2) for _, outcome in executor.done(0)]
     assert outcomes == ["the result", "the result"]
