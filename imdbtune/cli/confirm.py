@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imdbtune.cli import options as opt
-from imdbtune.cli.output import print_json
+from imdbtune.cli.output import print_json, tell_next
 from imdbtune.cli.tables import aligned
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def confirm(
     typer.echo(f"recommended: {done.winner.name}, {confirmation.in_words(done)}")
     if not quiet:
         typer.echo(f"the test: {confirmation.METHOD}.")
-        typer.echo("next: imdbtune best --refit --export winner")
+        tell_next("imdbtune best --refit --export winner", tracking_uri)
 
 
 def table(done: Confirmation) -> str:

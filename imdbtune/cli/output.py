@@ -1,4 +1,4 @@
-"""Results for machines, on standard output."""
+"""Results for machines, and what to do next, on standard output."""
 
 from __future__ import annotations
 
@@ -12,6 +12,19 @@ import typer
 def print_json(facts: Any, indent: int | None = None) -> None:
     """A value as JSON, which knows no NaN and no infinity: they are ``null``."""
     typer.echo(json.dumps(_finite(facts), indent=indent, allow_nan=False))
+
+
+def tell_next(commands: str, uri: str) -> None:
+    """What to do next, and how those commands find the store if it was named by a flag.
+
+    Args:
+        uri: the store that this command has used.
+    """
+    from imdbtune.store import hide_secrets, resolve_uri
+
+    used = resolve_uri(uri)
+    flag = "" if used == resolve_uri() else f" (with --tracking-uri {hide_secrets(used)})"
+    typer.echo(f"next: {commands}{flag}")
 
 
 def _finite(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imdbtune.cli import options as opt
-from imdbtune.cli.output import print_json
+from imdbtune.cli.output import print_json, tell_next
 from imdbtune.cli.tables import beside, columns, counted, in_a_line, in_words, leaderboard
 from imdbtune.config import SearchConfig, load_config
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
@@ -194,7 +194,8 @@ def _tell(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
         typer.echo(f"... and {len(trials) - 10} more: imdbtune compare")
     if told := beside(found, trials, results.read_baselines(client, found)):
         typer.echo(told)
-    typer.echo("\nnext: imdbtune best --export winner; imdbtune report; imdbtune ui")
+    typer.echo()
+    tell_next("imdbtune best --export winner; imdbtune report; imdbtune ui", plan.store)
 
 
 def _how_right(foreseen: float, found: Search, trials: list[Trial], plan: Plan) -> str:

@@ -22,7 +22,7 @@ from imdbtune.cli import chatter
 from imdbtune.cli.app import app
 from imdbtune.cli.command import blamed, laid_out, variable
 from imdbtune.cli.completion import completer
-from imdbtune.cli.output import print_json
+from imdbtune.cli.output import print_json, tell_next
 from imdbtune.cli.progress import Lines, Progress, in_words, stages
 from tests.support import isolate
 
@@ -295,3 +295,24 @@ def test_bars_take_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_times_are_rounded_to_what_people_say() -> None:
     assert (in_words(89.4), in_words(150)) == ("89 s", "2 min")
+
+
+@pytest.mark.parametrize(
+    ("used", "told"),
+    [
+        ("", ""),
+        ("sqlite:///mlflow.db", ""),
+        ("http://me:word@box:5000", " (with --tracking-uri http://***@box:5000)"),
+    ],
+)
+def test_the_next_commands_find_the_store(
+    used: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tell_next("imdbtune ui", used)
+    assert capsys.readouterr().out == f"next: imdbtune ui{told}\n"
