@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +41,23 @@ def common_params(members: Sequence[TrialParams]) -> TrialParams:
     values["maxlen"] = max(params.maxlen for params in members)
     values["vocabulary"] = max(params.vocabulary for params in members)
     return TrialParams.from_values(values)
+
+
+def written(members: Sequence[TrialParams]) -> str:
+    """The members' hyperparameters as JSON for a tag: what they share, and what is each one's."""
+    every = [params.as_dict() for params in members]
+    shared = {k: v for k, v in every[0].items() if all(values[k] == v for values in every)}
+    own = [{k: v for k, v in values.items() if k not in shared} for values in every]
+    return json.dumps({"shared": shared, "own": own}, separators=(",", ":"))
+
+
+def read(tag: str) -> tuple[TrialParams, ...]:
+    """What :func:`written` made; nothing of a tag that cannot be read."""
+    try:
+        told = json.loads(tag)
+        return tuple(TrialParams.from_values({**told["shared"], **own}) for own in told["own"])
+    except (ValueError, TypeError, KeyError, UserError):
+        return ()
 
 
 @dataclass(frozen=True)

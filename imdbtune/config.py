@@ -146,6 +146,8 @@ SECTIONS: dict[str, type[Any]] = {
     "tracking": TrackingConfig,
     "cluster": ClusterConfig,
 }
+# What is done to the reviews anew in each epoch.
+EACH_EPOCH = ("word_dropout", "crop", "soft_labels")
 TOP_LEVEL = ("name", "about", "space", *SECTIONS)
 
 
@@ -181,7 +183,20 @@ def parse_config(table: Mapping[str, Any], overrides: Mapping[str, object] = {})
     _check_line("experiment", config.tracking.experiment)
     _check_keep_models(config.tracking.keep_models)
     _check_cluster(config.cluster.address)
+    _check_padded(config)
     return config
+
+
+def _check_padded(config: SearchConfig) -> None:
+    """Batches as in the book are made once, before the first epoch."""
+    if config.training.batching != "padded":
+        return
+    for dimension in config.space.dimensions:
+        if dimension.name in EACH_EPOCH and dimension.values != (0,):
+            raise UserError(
+                f"{dimension.name} = {dimension.in_words()} does nothing in batches that are "
+                "padded as in the book; leave it out, or take training.batching=buckets."
+            )
 
 
 def _check_line(key: str, value: object) -> None:

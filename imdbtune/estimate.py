@@ -115,7 +115,8 @@ def cost_of(params: TrialParams, corpus: Corpus, config: SearchConfig) -> Cost:
     if config.training.batching == "padded":
         rows = len(part) + FORWARD * len(held_out)
         return Cost(rows * params.maxlen, work)
-    longest = corpus.train.lengths.clip(max=params.maxlen)
+    seen = min(params.crop or params.maxlen, params.maxlen)
+    longest = corpus.train.lengths.clip(max=seen)
     batches = Batches(corpus.train, part, params.batch_size, params.maxlen, params.vocabulary)
     columns = sum(int(longest[rows].max()) for rows in batches.plan(np.random.default_rng(0)))
     share = 1 + FORWARD * VALIDATION_SHARE / (1 - VALIDATION_SHARE)

@@ -117,7 +117,8 @@ def compile_model(
     """Give a model its optimizer, loss and metrics; ``jit``: its steps are compiled by XLA.
 
     ``steps`` is how many the whole training takes, for the schedule of the learning rate;
-    without it the rate stays what it is, as it does in a model that is saved.
+    without it the rate stays what it is, as it does in a model that is saved, whose accuracy is
+    that of whole labels.
     """
     rate: Any = params.learning_rate
     if steps and (params.schedule != "constant" or params.warmup):
@@ -130,13 +131,24 @@ def compile_model(
     if params.ema:
         options |= {"use_ema": True, "ema_momentum": params.ema}
     optimizer = OPTIMIZERS[params.optimizer](learning_rate=rate, **options)
+    softened = bool(steps and params.soft_labels)
     model.compile(
         optimizer=optimizer,
         loss="binary_crossentropy",
-        weighted_metrics=["accuracy"],
+        weighted_metrics=[_hard_accuracy() if softened else "accuracy"],
         jit_compile=jit,
     )
     return model
+
+
+def _hard_accuracy() -> keras.metrics.Metric:
+    """The share of reviews on whose label a probability and a softened label agree."""
+
+    def agree(labels: Any, chances: Any) -> Any:
+        same = ops.equal(ops.greater(labels, 0.5), ops.greater(chances, 0.5))
+        return ops.mean(ops.cast(same, "float32"), axis=-1)
+
+    return keras.metrics.MeanMetricWrapper(agree, name="accuracy")
 
 
 def make_variables(model: keras.Model) -> None:
@@ -177,9 +189,10 @@ def averaged_model(members: Sequence[tuple[keras.Model, TrialParams]]) -> keras.
     return keras.Model(ids, mean, name="ensemble")
 
 
-def is_average(model: keras.Model) -> bool:
-    """Whether it is one of :func:`averaged_model`."""
-    return any(isinstance(layer, keras.Model) for layer in model.layers)
+def members_of(model: keras.Model) -> list[keras.Model]:
+    """The models that one of :func:`averaged_model` is the mean of; of any other there are none."""
+    inner = {layer.name: layer for layer in model.layers if isinstance(layer, keras.Model)}
+    return [inner[f"member_{number}"] for number in range(1, len(inner) + 1)]
 
 
 def named_weights(model: keras.Model, params: TrialParams) -> dict[str, Any]:

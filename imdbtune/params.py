@@ -61,6 +61,8 @@ class TrialParams:
     schedule: str = limited("constant", "how the rate goes down to 0", choices=SCHEDULES)
     warmup: float = limited(0.0, "share of the steps in which the rate grows", 0.0, 0.9)
     clip_norm: float = limited(0.0, "longest gradient, longer ones are cut", 0.0, 1e6)
+    crop: int = limited(0, "tokens from a random one on that a step sees, 0 for all", 0, 5000)
+    soft_labels: float = limited(0.0, "share of a label that is the linear model's say", 0.0, 0.5)
 
     def as_dict(self) -> dict[str, Scalar]:
         """All hyperparameters by name, in the order of declaration."""

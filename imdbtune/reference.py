@@ -11,7 +11,8 @@ For ``go_backwards=True`` pass ``x[:, ::-1]`` and ``mask[:, ::-1]``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 State = tuple[Array, ...]
 Step = Callable[[Array, State], State]
+
+OOV = 2  # the unknown word
 
 
 def simple_rnn_listing(inputs: Array, w: Array, u: Array, b: Array) -> Array:
@@ -188,6 +191,40 @@ def network(
     if "norm.gamma" in weights:
         features = _normalised(features) * weights["norm.gamma"] + weights["norm.beta"]
     return _sigmoid(features @ weights["output.kernel"] + weights["output.bias"])
+
+
+def mean_of_networks(
+    weights: Mapping[str, Array],
+    ids: NDArray[np.integer],
+    members: Sequence[Mapping[str, Any]],
+    masked: bool,
+) -> Array:
+    """The mean of what several networks say of word ids ``(batch, time)``, ``(batch, 1)``.
+
+    Args:
+        weights: those of :func:`network`; where there are several, of the first with ``1/`` before
+            their names, and so on.
+        ids: as the network with the longest maxlen and the largest vocabulary reads them.
+        members: the hyperparameters of each: ``rnn``, ``pooling``, ``skip``, and where there are
+            several ``maxlen`` and ``vocabulary``, of which each sees no more.
+        masked: as for :func:`network`.
+    """
+    chances = []
+    for prefix, params in zip(prefixes(len(members)), members, strict=True):
+        own = {k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)}
+        seen = ids
+        if prefix:
+            seen = ids[:, -params["maxlen"] :]
+            seen = np.where(seen < params["vocabulary"], seen, OOV)
+        about = (params["rnn"], params["pooling"], masked, params["skip"])
+        chances.append(network(own, seen, *about))
+    mean: Array = np.mean(chances, axis=0)
+    return mean
+
+
+def prefixes(count: int) -> list[str]:
+    """What is before the names of the weights of each of so many networks."""
+    return [f"{number}/" for number in range(1, count + 1)] if count > 1 else [""]
 
 
 LAYERS: dict[str, Callable[..., Array]] = {"simple_rnn": simple_rnn, "lstm": lstm, "gru": gru}

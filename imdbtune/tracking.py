@@ -50,6 +50,7 @@ FOLDER = "imdbtune.folder"  # on a search: host and folder of its journal
 CONFIRMS = "imdbtune.confirms"  # the run of the search, or of the trial, that is trained again
 CONFIRMED_BY = "imdbtune.confirmed_by"  # on a search: the run that holds the confirmation
 ENSEMBLE_OF = "imdbtune.ensemble_of"  # the runs whose models are averaged
+MEMBERS = "imdbtune.members"  # their hyperparameters, as JSON
 REFITS = "imdbtune.refits"  # the run whose configuration was trained on all reviews
 OF_SEARCH = "imdbtune.of_search"  # the search out of which a model was made
 ESTIMATED = "estimated_seconds"  # on a search, beside search_seconds: what was foreseen

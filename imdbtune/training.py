@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from imdbtune.model import (
     make_variables,
     plain_model,
 )
+from imdbtune.soft_labels import soft_labels
 from imdbtune.trial import Epoch, OnEpoch, StepTimes, TrialResult, TrialSpec
 
 # Below this many time steps in all (steps an epoch x epochs x maxlen) compiling costs more
@@ -130,6 +131,7 @@ def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
 
 def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
     """Make the first training steps of a trial, for about so many seconds after the first one."""
+    spec = replace(spec, params=replace(spec.params, soft_labels=0.0))  # they take minutes to make
     began = time.monotonic()
     model, data, _ = _prepared(spec, spec.seed)
     positions, started = 0, 0.0
@@ -209,15 +211,15 @@ def _bucketed_data(spec: TrialSpec, seed: int) -> dict[str, Any]:
     part, held_out = _parts(spec)
     shape = (params.batch_size, params.maxlen, params.vocabulary)
     rng = np.random.default_rng([seed, spec.initial_epoch])
-    data = {"x": as_dataset(Batches(train, part, *shape), rng, params.word_dropout)}
+    targets = soft_labels(spec.corpus, len(part), params.soft_labels)
+    batches = Batches(train, part, *shape, targets, params.word_dropout, params.crop)
+    data = {"x": as_dataset(batches, rng)}
     if spec.hold_out:
         data["validation_data"] = as_dataset(Batches(train, held_out, *shape))
     return {**data, "shuffle": False}
 
 
-def as_dataset(
-    batches: Batches, rng: np.random.Generator | None = None, word_dropout: float = 0.0
-) -> tf.data.Dataset:
+def as_dataset(batches: Batches, rng: np.random.Generator | None = None) -> tf.data.Dataset:
     """The batches as TensorFlow reads them; each pass is shuffled anew by a child of ``rng``.
 
     So an epoch is the same however far the one before it was read ahead.
@@ -229,7 +231,7 @@ def as_dataset(
         tf.TensorSpec((batches.batch_size,), tf.float32),
     )
     made = tf.data.Dataset.from_generator(
-        lambda: batches.epoch(rng and rng.spawn(1)[0], word_dropout), output_signature=signature
+        lambda: batches.epoch(rng and rng.spawn(1)[0]), output_signature=signature
     )
     made = made.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)
     options = tf.data.Options()

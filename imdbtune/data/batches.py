@@ -40,7 +40,10 @@ def pad(split: Split, rows: Index, maxlen: int, vocabulary: int) -> IntArray:
 
     Ids from ``vocabulary`` on become the unknown word, as in ``load_data(num_words=...)``.
     """
-    starts, ends = split.offsets[rows], split.offsets[rows + 1]
+    return _padded(split, split.offsets[rows], split.offsets[rows + 1], maxlen, vocabulary)
+
+
+def _padded(split: Split, starts: Index, ends: Index, maxlen: int, vocabulary: int) -> IntArray:
     at = ends[:, None] - np.arange(maxlen, 0, -1)[None, :]
     inside = at >= starts[:, None]
     ids = np.where(inside, split.tokens[np.where(inside, at, 0)], PAD)
@@ -54,6 +57,17 @@ class Batches:
 
     The last batch is filled up with rows of weight 0. The equal weight of all others makes
     the mean over batches the mean over reviews.
+
+    Args:
+        split: with the reviews.
+        rows: which of them.
+        batch_size: reviews in a batch.
+        maxlen: tokens that a review is cut or padded to.
+        vocabulary: ids from here on are the unknown word.
+        targets: what is to be learned of each review, (rows,); without: its label.
+        word_dropout: share of the words that the unknown word takes the place of in training.
+        crop: tokens at most that are seen of a review in training, from a random place on; 0: its
+            last ``maxlen``.
     """
 
     split: Split
@@ -61,26 +75,42 @@ class Batches:
     batch_size: int
     maxlen: int
     vocabulary: int
+    targets: FloatArray | None = None
+    word_dropout: float = 0.0
+    crop: int = 0
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
     def epoch(
-        self, rng: np.random.Generator | None = None, word_dropout: float = 0.0
+        self, rng: np.random.Generator | None = None
     ) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
-        """``(ids (batch, maxlen), labels (batch, 1), weights (batch,))``, shuffled by ``rng``.
+        """``(ids (batch, maxlen), labels (batch, 1), weights (batch,))``; ``rng``: for training.
 
-        A share of ``word_dropout`` of the words is replaced by the unknown word.
+        Without it nothing is shuffled, dropped or cropped.
         """
         weight = len(self) * self.batch_size / len(self.rows)
+        wanted = self.split.labels[self.rows] if self.targets is None else self.targets
+        labels = np.zeros(len(self.split), np.float32)
+        labels[self.rows] = wanted
         for chosen in self.plan(rng):
             weights = np.zeros(self.batch_size, np.float32)
             weights[: len(chosen)] = weight
             filled = np.resize(chosen, self.batch_size)
-            ids = pad(self.split, filled, self.maxlen, self.vocabulary)
-            if rng is not None and word_dropout:
-                ids[(rng.random(ids.shape) < word_dropout) & (ids != PAD)] = OOV
-            yield ids, self.split.labels[filled].astype(np.float32)[:, None], weights
+            yield self._ids(filled, rng), labels[filled][:, None], weights
+
+    def _ids(self, rows: Index, rng: np.random.Generator | None) -> IntArray:
+        if rng is None:
+            return pad(self.split, rows, self.maxlen, self.vocabulary)
+        starts, ends = self.split.offsets[rows], self.split.offsets[rows + 1]
+        if self.crop:
+            spare = np.maximum(ends - starts - self.crop, 0)
+            starts = starts + rng.integers(0, spare, endpoint=True)
+            ends = np.minimum(ends, starts + self.crop)
+        ids = _padded(self.split, starts, ends, self.maxlen, self.vocabulary)
+        if self.word_dropout:
+            ids[(rng.random(ids.shape) < self.word_dropout) & (ids != PAD)] = OOV
+        return ids
 
     def plan(self, rng: np.random.Generator | None = None) -> list[Index]:
         """Which rows make up each batch.
@@ -89,7 +119,8 @@ class Batches:
         and cut into batches, and the batches are shuffled. Without ``rng``: sorted by length.
         """
         order = self.rows if rng is None else rng.permutation(self.rows)
-        length = np.minimum(self.split.lengths, self.maxlen)
+        seen = self.crop if rng is not None and self.crop else self.maxlen
+        length = np.minimum(self.split.lengths, min(seen, self.maxlen))
         size = len(order) if rng is None else POOL * self.batch_size
         plan: list[Index] = []
         for first in range(0, len(order), size):

@@ -15,7 +15,7 @@ from typing import Any
 from imdbtune.data.corpus import LABELS
 from imdbtune.data.imdb import read_word_index
 from imdbtune.errors import UserError, named, not_one_of, shown
-from imdbtune.params import check_value
+from imdbtune.params import TrialParams, check_value
 from imdbtune.plainfile import read_document
 
 FORMAT = "imdbtune-export"
@@ -39,6 +39,7 @@ class Export:
     maxlen: int  # tokens kept of a review, its last ones
     batching: str  # "padded": the model reads padding like words, always pad to maxlen
     labels: tuple[str, str] = LABELS  # what a probability of 0 and of 1 mean
+    members: tuple[TrialParams, ...] = ()  # of an ensemble
 
 
 def read_export(folder: Path) -> Export:
@@ -65,9 +66,16 @@ def read_export(folder: Path) -> Export:
             maxlen=int(check_value("maxlen", metadata.get("maxlen"))),
             batching=checked_batching(metadata.get("batching")),
             labels=checked_labels(metadata.get("labels", LABELS)),
+            members=_checked_members(metadata.get("members", [])),
         )
     except UserError as error:
         raise damaged(folder, str(error)) from error
+
+
+def _checked_members(value: object) -> tuple[TrialParams, ...]:
+    if not isinstance(value, list) or not all(isinstance(member, dict) for member in value):
+        raise UserError(f"members = {shown(value)} is not allowed; it is a list of parameters.")
+    return tuple(TrialParams.from_values(member) for member in value)
 
 
 def is_export(folder: Path) -> bool:

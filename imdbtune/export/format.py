@@ -24,33 +24,46 @@ Run = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
+class Network:
+    """One of the networks whose mean a model is; by itself, if it is no ensemble."""
+
+    params: TrialParams
+    weights: dict[str, Any]  # by the names that imdbtune.reference.network reads
+
+
+@dataclass(frozen=True)
 class Trained:
     """A trained model."""
 
     path: Path  # a .keras file of plain layers
     params: TrialParams
     masked: bool  # it passes padding over; else reviews are always padded to maxlen
+    members: tuple[TrialParams, ...] = ()  # of an ensemble
 
     @functools.cached_property
     def model(self) -> keras.Model:
         """The model of the file."""
         return load_keras(self.path)
 
-    def weights(self) -> dict[str, Any]:
-        """Its weights by the names that :func:`imdbtune.reference.network` reads.
+    def networks(self) -> list[Network]:
+        """What it is the mean of, with their weights.
 
         Raises:
-            ExportFailed: it is the mean of several models, which has no such names.
+            ExportFailed: it is an ensemble, and not known of which configurations.
         """
-        from imdbtune.model import is_average, named_weights
+        from imdbtune.model import members_of, named_weights
 
-        if is_average(self.model):
+        models = members_of(self.model) or [self.model]
+        params = self.members or (self.params,)
+        if len(models) != len(params):
             raise ExportFailed(
-                "the mean of several models cannot be had as onnx or numpy; take keras, "
-                "savedmodel, litert or mlflow, or export a single model."
+                "of this ensemble it was not noted what it is made of, so that it cannot be had as "
+                "onnx or numpy; take keras, savedmodel, litert or mlflow, or make it again."
             )
-
-        return named_weights(self.model, self.params)
+        return [
+            Network(each, named_weights(model, each))
+            for model, each in zip(models, params, strict=True)
+        ]
 
 
 @dataclass(frozen=True)

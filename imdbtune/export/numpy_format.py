@@ -28,9 +28,10 @@ import sys
 import numpy as np
 
 from encode import HERE, encode, read
-from reference import network
+from reference import mean_of_networks
 
 about = read(HERE, "metadata.json")
+members = about.get("members") or [about["parameters"]]
 with np.load(HERE / "model.npz", allow_pickle=False) as arrays:
     weights = dict(arrays)
 
@@ -38,9 +39,7 @@ with np.load(HERE / "model.npz", allow_pickle=False) as arrays:
 def probabilities(texts):
     """One number for each text, from 0 to 1."""
     ids = np.array([encode(text) for text in texts], dtype="int32")
-    rnn, pooling, skip = (about["parameters"][name] for name in ("rnn", "pooling", "skip"))
-    masked = about["batching"] != "padded"
-    return network(weights, ids, rnn, pooling, masked, skip)[:, 0]
+    return mean_of_networks(weights, ids, members, about["batching"] != "padded")[:, 0]
 
 
 if __name__ == "__main__":
@@ -66,14 +65,22 @@ print(probabilities(["A wonderful film, and so well played.", "Two hours of bore
 
 
 def _write(trained: Trained, folder: Path) -> None:
-    np.savez(folder / MODEL, allow_pickle=False, **trained.weights())
+    networks = trained.networks()
+    prefixes = reference.prefixes(len(networks))
+    arrays = {
+        prefix + name: array
+        for prefix, network in zip(prefixes, networks, strict=True)
+        for name, array in network.weights.items()
+    }
+    np.savez(folder / MODEL, allow_pickle=False, **arrays)
     shutil.copyfile(str(reference.__file__), folder / REFERENCE)
     (folder / PREDICT).write_text(_PREDICT, encoding="utf-8")
 
 
 def _load(export: Export) -> Run:
     """By this package's own code: none of the folder is run."""
-    params = TrialParams.from_values(export.metadata["parameters"])
+    told = export.members or (TrialParams.from_values(export.metadata["parameters"]),)
+    members = [params.as_dict() for params in told]
     path = export.folder / MODEL
     with zipfile.ZipFile(path) as archive:
         check_members(named(path), archive.infolist(), path.stat().st_size)
@@ -82,8 +89,7 @@ def _load(export: Export) -> Run:
     masked = export.batching != "padded"
 
     def run(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        chances = reference.network(weights, ids, params.rnn, params.pooling, masked, params.skip)
-        return chances.astype(np.float32)
+        return reference.mean_of_networks(weights, ids, members, masked).astype(np.float32)
 
     return run
 

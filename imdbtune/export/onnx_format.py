@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.bigrams import FIRST, SECOND
+from imdbtune.data.corpus import OOV
 from imdbtune.export.folder import Export
-from imdbtune.export.format import Format, Run, Trained
+from imdbtune.export.format import Format, Network, Run, Trained
+from imdbtune.params import TrialParams
 
 MODEL = "model.onnx"
 OPSET = 17  # of 2022: what most runtimes understand; with its IR version
@@ -52,13 +54,14 @@ class _Graph:
     """Nodes and constants that are being added up; a value is known by its name."""
 
     def __init__(self) -> None:
+        self.member = ""  # before the names that are the same in each member of an ensemble
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
     def constant(self, array: npt.NDArray[Any], name: str = "") -> str:
         from onnx import numpy_helper
 
-        name = name or f"constant_{len(self.constants)}"
+        name = self.member + name if name else f"constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
@@ -87,7 +90,7 @@ def _write(trained: Trained, folder: Path) -> None:
     from onnx import TensorProto, helper
 
     graph = _Graph()
-    _network(graph, trained)
+    _mean_of_networks(graph, trained)
     ids = helper.make_tensor_value_info("ids", TensorProto.INT32, ["batch", "time"])
     chance = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["batch", 1])
     made = helper.make_graph(graph.nodes, trained.params.label, [ids], [chance], graph.constants)
@@ -101,13 +104,32 @@ def _write(trained: Trained, folder: Path) -> None:
     onnx.save(model, folder / MODEL)
 
 
-def _network(graph: _Graph, trained: Trained) -> None:
+def _mean_of_networks(graph: _Graph, trained: Trained) -> None:
     """Ids (batch, time) to probability (batch, 1)."""
-    params, weights = trained.params, trained.weights()
-    is_word = graph.add("Cast", graph.add("Cast", "ids", to=_BOOL), to=_FLOAT)
-    ids, lengths = "ids", ""
-    if trained.masked:
-        ids, is_word, lengths = _to_the_front(graph, is_word)
+    networks = trained.networks()
+    chances = []
+    for number, network in enumerate(networks, start=1):
+        graph.member = f"member_{number}_" if len(networks) > 1 else ""
+        seen = _seen(graph, network.params) if len(networks) > 1 else "ids"
+        chances.append(_network(graph, network, seen, trained.masked))
+    graph.add("Mean", *chances, output="probability")
+
+
+def _seen(graph: _Graph, params: TrialParams) -> str:
+    """What a member reads of the ids: the end of them, and words that it knows."""
+    end, time = graph.numbers(np.iinfo(np.int32).max), graph.numbers(1)
+    last = graph.add("Slice", "ids", graph.numbers(-params.maxlen), end, time)
+    known = graph.add("Less", last, graph.constant(np.array(params.vocabulary, np.int32)))
+    return graph.add("Where", known, last, graph.constant(np.array(OOV, np.int32)))
+
+
+def _network(graph: _Graph, network: Network, ids: str, masked: bool) -> str:
+    """Ids (batch, time) to the probability of one network (batch, 1)."""
+    params, weights = network.params, network.weights
+    is_word = graph.add("Cast", graph.add("Cast", ids, to=_BOOL), to=_FLOAT)
+    lengths = ""
+    if masked:
+        ids, is_word, lengths = _to_the_front(graph, ids, is_word)
     embedding = graph.constant(weights["embedding"], "embedding")
     vectors = graph.add("Gather", embedding, ids)
     if "bigrams" in weights:
@@ -126,7 +148,7 @@ def _network(graph: _Graph, trained: Trained) -> None:
         norm = (graph.constant(weights[f"norm.{part}"]) for part in ("gamma", "beta"))
         features = graph.add("LayerNormalization", features, *norm, epsilon=1e-3)
     kernel, bias = (graph.constant(weights[f"output.{part}"]) for part in ("kernel", "bias"))
-    graph.add("Sigmoid", graph.add("Gemm", features, kernel, bias), output="probability")
+    return graph.add("Sigmoid", graph.add("Gemm", features, kernel, bias))
 
 
 _FLOAT, _INT32, _INT64, _BOOL = 1, 6, 7, 9  # onnx.TensorProto's numbers of types
@@ -147,18 +169,18 @@ def _bigram_ids(graph: _Graph, ids: str, buckets: int) -> str:
     return graph.add("Where", graph.add("Cast", ids, to=_BOOL), mixed, number(0))
 
 
-def _to_the_front(graph: _Graph, is_word: str) -> tuple[str, str, str]:
+def _to_the_front(graph: _Graph, ids: str, is_word: str) -> tuple[str, str, str]:
     """Each row's ids without the padding before them, which follows them now.
 
     Returns ids, where they are words (1.0, else 0.0), and how many they are (batch,).
     """
     count = graph.add("ReduceSum", is_word, graph.numbers(1), keepdims=1)
     count = graph.add("Cast", count, to=_INT64)
-    time = graph.add("Gather", graph.add("Shape", "ids"), graph.numbers(1))
+    time = graph.add("Gather", graph.add("Shape", ids), graph.numbers(1))
     one, zero = graph.constant(np.array(1)), graph.constant(np.array(0))
     places = graph.add("Range", zero, graph.add("Squeeze", time), one)
     moved = graph.add("Add", places, graph.add("Sub", time, count))
-    ids = graph.add("GatherElements", "ids", graph.add("Mod", moved, time), axis=1)
+    ids = graph.add("GatherElements", ids, graph.add("Mod", moved, time), axis=1)
     is_word = graph.add("Cast", graph.add("Cast", ids, to=_BOOL), to=_FLOAT)
     lengths = graph.add("Cast", graph.add("Squeeze", count, graph.numbers(1)), to=_INT32)
     return ids, is_word, lengths
@@ -178,7 +200,7 @@ def _level(
         sequence,
         *stacked,
         lengths,
-        outputs=[f"outputs_{level}", f"last_{level}"],
+        outputs=[f"{graph.member}outputs_{level}", f"{graph.member}last_{level}"],
         hidden_size=units,
         direction="bidirectional" if len(ways) == 2 else "forward",
         **options,

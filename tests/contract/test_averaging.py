@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imdbtune.averaging import Averaging, common_params
-from imdbtune.data.batches import validation_split
+from imdbtune.averaging import Averaging, common_params, read, written
+from imdbtune.data.batches import pad, validation_split
 from imdbtune.data.corpus import Corpus
 from imdbtune.data.demo import demo_corpus
 from imdbtune.errors import ExportFailed
 from imdbtune.evaluation import probabilities
+from imdbtune.export.folder import read_export
 from imdbtune.export.format import Trained
-from imdbtune.model import initialize, is_average, plain_model
+from imdbtune.export.formats import FORMATS, export_model
+from imdbtune.model import initialize, members_of, plain_model
 from imdbtune.params import TrialParams
+from imdbtune.predict import Predictor
 from imdbtune.scores import measure
 from imdbtune.tracking import save_model
 from imdbtune.trial import TrialSpec
@@ -71,15 +74,79 @@ def test_the_average_answers_the_mean_of_what_its_members_answer(
     assert result.best[f"{prefix}loss"] == pytest.approx(expected["loss"], abs=1e-6)
 
 
-def test_it_has_no_weights_for_the_formats_that_are_written_out_by_hand(
+def test_it_opens_as_a_model_of_mlflow(
     members: tuple[Path, ...], corpus: Corpus, tmp_path: Path
 ) -> None:
     spec = TrialSpec(common_params(PARAMS), corpus.folder, tmp_path, reviews=50)
     result = Averaging(members, PARAMS)(spec, lambda execution, epoch: None)
-    trained = Trained(result.model, spec.params, masked=True)
-    assert is_average(trained.model)
     save_model(result.model, tmp_path / "mlflow")  # with its example
     assert (tmp_path / "mlflow" / "MLmodel").exists()
-    assert not is_average(plain_model(PARAMS[0]))
-    with pytest.raises(ExportFailed, match="mean of several models"):
-        trained.weights()
+
+
+@pytest.fixture(scope="module")
+def averaged(
+    members: tuple[Path, ...], corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    spec = TrialSpec(
+        common_params(PARAMS), corpus.folder, tmp_path_factory.mktemp("mean"), reviews=50
+    )
+    return Averaging(members, PARAMS)(spec, lambda execution, epoch: None).model
+
+
+def test_its_members_come_out_of_its_file_as_they_went_in(
+    averaged: Path, members: tuple[Path, ...]
+) -> None:
+    networks = Trained(averaged, common_params(PARAMS), True, PARAMS).networks()
+    assert [network.params for network in networks] == list(PARAMS)
+    for network, file, params in zip(networks, members, PARAMS, strict=True):
+        (alone,) = Trained(file, params, masked=True).networks()
+        assert alone.weights.keys() == network.weights.keys()
+        for name, array in alone.weights.items():
+            np.testing.assert_array_equal(network.weights[name], array)
+    assert members_of(plain_model(PARAMS[0])) == []
+
+
+@pytest.mark.parametrize("name", ["numpy", "onnx"])
+def test_formats_that_are_written_out_by_hand_have_all_members(
+    name: str, averaged: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    """Each reads as much of a review, and as many words, as it was trained on."""
+    common = common_params(PARAMS)
+    trained = Trained(averaged, common, True, PARAMS)
+    words = corpus.word_index()
+    texts = [" ".join(list(words)[n : n + 70 : 2]) for n in range(0, 600, 9)]
+    metadata = {
+        "run_id": "mean",
+        "parameters": common.as_dict(),
+        "members": [params.as_dict() for params in PARAMS],
+        "batching": "buckets",
+    }
+    folder = export_model(trained, [name], words, texts, metadata, tmp_path / "out")
+    export = read_export(folder)
+    assert export.members == PARAMS
+    assert export.formats[name]["largest_difference"] < 5e-5
+    answers = list(Predictor.load(folder, name).probabilities(texts))
+    rows = corpus.train.head(40)
+    ids = pad(rows, np.arange(40), common.maxlen, common.vocabulary)
+    keras_says = trained.model.predict(ids, verbose=0)
+    np.testing.assert_allclose(FORMATS[name].load(export)(ids), keras_says, atol=5e-5)
+    assert np.ptp(answers) > 0.01
+
+
+def test_an_ensemble_of_which_nothing_was_noted_is_told_of(averaged: Path) -> None:
+    with pytest.raises(ExportFailed, match="make it again"):
+        Trained(averaged, common_params(PARAMS), masked=True).networks()
+
+
+def test_a_tag_says_what_it_is_made_of() -> None:
+    assert read(written(PARAMS)) == PARAMS
+    many = tuple(TrialParams(units=n + 1, learning_rate=0.001 + n / 7e5) for n in range(50))
+    assert read(written(many)) == many
+    assert len(written(many)) < 8000  # the longest that MLflow takes
+
+
+@pytest.mark.parametrize(
+    "tag", ["", "[", "[]", "{}", "null", '{"shared":{},"own":[{"units":-1}]}', '{"own":3}']
+)
+def test_a_tag_that_cannot_be_read_says_nothing(tag: str) -> None:
+    assert read(tag) == ()

@@ -23,7 +23,7 @@ from imdbtune.cli.app import app
 from imdbtune.errors import ExportFailed, UserError
 from imdbtune.export import formats, verify
 from imdbtune.export.folder import read_export
-from imdbtune.export.format import Format, Trained
+from imdbtune.export.format import Format, Network, Trained
 from imdbtune.export.formats import FORMATS
 from imdbtune.export.writing import write_export
 from imdbtune.model import plain_model
@@ -272,19 +272,20 @@ def test_formats_are_added_to_an_export_of_the_same_run(
         small(folder, ("keras",), run_id="a1")
 
 
-def other_weights(model: Trained, folder: Path) -> None:
-    weights = model.weights()
-    weights["output.bias"] = weights["output.bias"] + 0.01
+def write_changed(model: Trained, folder: Path, change: Callable[[str, Any], Any]) -> None:
+    (network,) = model.networks()
+    weights = {name: change(name, w) for name, w in network.weights.items()}
     changed = dataclasses.replace(model)
-    object.__setattr__(changed, "weights", lambda: weights)
+    object.__setattr__(changed, "networks", lambda: [Network(model.params, weights)])
     FORMATS["numpy"].write(changed, folder)
+
+
+def other_weights(model: Trained, folder: Path) -> None:
+    write_changed(model, folder, lambda name, w: w + 0.01 if name == "output.bias" else w)
 
 
 def lost_weights(model: Trained, folder: Path) -> None:
-    weights = {name: w * np.nan for name, w in model.weights().items()}
-    changed = dataclasses.replace(model)
-    object.__setattr__(changed, "weights", lambda: weights)
-    FORMATS["numpy"].write(changed, folder)
+    write_changed(model, folder, lambda name, w: w * np.nan)
 
 
 def without_weights(model: Trained, folder: Path) -> None:

@@ -22,6 +22,7 @@ from imdbtune.data.corpus import START, Corpus, make_split, write_corpus
 from imdbtune.errors import TrialFailed
 from imdbtune.model import compile_model, fused_model, plain_model
 from imdbtune.params import TrialParams
+from imdbtune.soft_labels import soft_labels
 from imdbtune.training import as_dataset, load_state, save_state, train_trial, wants_compiling
 from imdbtune.trial import Epoch, TrialResult, TrialSpec
 
@@ -130,6 +131,21 @@ def test_a_step_takes_no_new_pages_from_the_system(tmp_path: Path) -> None:
     assert int(done.stdout) < 1000
 
 
+@pytest.mark.parametrize("compile", ["on", "off"])
+def test_softened_labels_are_learned_and_measured_by_the_whole_ones(
+    compile: str, easy: Corpus, tmp_path: Path
+) -> None:
+    spec = small_spec(easy, tmp_path, compile=compile, soft_labels=0.5, crop=15, epochs=5)
+    result = train_trial(spec)
+    assert result.best["accuracy"] > 0.65  # the word may lie outside
+    assert result.best["val_accuracy"] > 0.85
+    targets = soft_labels(easy.folder, REVIEWS - HELD_OUT, 0.5)
+    assert targets is not None
+    entropy = -(targets * np.log(targets) + (1 - targets) * np.log(1 - targets)).mean()
+    assert result.history[-1]["loss"] > entropy > 0.05  # the least that there can be
+    assert keras.models.load_model(result.model).metrics_names == ["loss", "compile_metrics"]
+
+
 def test_another_seed_is_another_training(easy: Corpus, tmp_path: Path) -> None:
     spec = small_spec(easy, tmp_path, epochs=1)
     losses = {train_trial(replace(spec, seed=seed)).history[0]["loss"] for seed in (0, 1)}
@@ -141,7 +157,7 @@ def test_an_epoch_is_the_same_however_much_was_read_of_the_one_before(easy: Corp
     batches = Batches(easy.train, np.arange(200), 4, MAXLEN, WORDS)
 
     def second_epoch(read_of_the_first: int) -> list[Any]:
-        dataset = as_dataset(batches, np.random.default_rng(3), word_dropout=0.3)
+        dataset = as_dataset(replace(batches, word_dropout=0.3), np.random.default_rng(3))
         for _ in zip(range(read_of_the_first), dataset, strict=False):
             pass
         return [ids.numpy().tolist() for ids, _, _ in dataset]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -132,7 +134,7 @@ def test_batches_are_shuffled_although_reviews_are_sorted(batches: Batches) -> N
 
 def test_word_dropout_replaces_its_share_of_the_words(split: Split, batches: Batches) -> None:
     rng = np.random.default_rng(9)
-    ids = np.concatenate([ids for ids, _, _ in batches.epoch(rng, word_dropout=0.3)])
+    ids = np.concatenate([ids for ids, _, _ in replace(batches, word_dropout=0.3).epoch(rng)])
     unknown, padding = (ids == OOV).sum(), (ids == PAD).sum()
     assert unknown / (ids.size - padding) == pytest.approx(0.3, abs=0.01)
     kept = np.concatenate([ids for ids, _, _ in batches.epoch(np.random.default_rng(9))])
@@ -141,4 +143,41 @@ def test_word_dropout_replaces_its_share_of_the_words(split: Split, batches: Bat
 
 
 def test_validation_knows_no_word_dropout(batches: Batches) -> None:
-    assert not any((ids == OOV).any() for ids, _, _ in batches.epoch(None, word_dropout=0.9))
+    assert not any((ids == OOV).any() for ids, _, _ in replace(batches, word_dropout=0.9).epoch())
+
+
+def test_a_step_sees_another_part_of_a_long_review_each_time() -> None:
+    reviews = [[START, *range(10 * n, 11 * n)] for n in (99, 5, 19)]
+    batches = Batches(make_split(reviews, [0, 1, 0]), np.arange(3), 3, 50, 2000, crop=20)
+    rng, starts = np.random.default_rng(11), set()
+    for _ in range(40):
+        ((ids, _, _),) = batches.epoch(rng)
+        parts = [[i for i in row if i] for row in ids.tolist()]
+        assert sorted(map(len, parts)) == [6, 20, 20]
+        assert reviews[1] in parts
+        assert reviews[2] in parts  # just as long as a part
+        (part,) = [part for part in parts if part not in reviews]
+        first = reviews[0].index(part[0])
+        assert part == reviews[0][first : first + 20]
+        starts.add(first)
+    assert len(starts) > 20
+    assert min(starts) < 10
+    assert max(starts) > 70
+    ((ids, _, _),) = batches.epoch()
+    assert reviews[0][-50:] in ids.tolist()
+
+
+def test_of_a_part_that_is_longer_the_last_words_are_seen(split: Split) -> None:
+    batches = Batches(split, np.arange(64), 32, 30, 10_000, crop=10_000)
+    plain = replace(batches, crop=0)
+    epochs = (b.epoch(np.random.default_rng(1)) for b in (batches, plain))
+    for (ids, *_), (same, *_) in zip(*epochs, strict=True):
+        np.testing.assert_array_equal(ids, same)
+
+
+def test_what_is_to_be_learned_may_be_another_thing_than_labels(batches: Batches) -> None:
+    targets = np.linspace(0, 1, len(batches.rows), dtype=np.float32)
+    rng = np.random.default_rng(12)
+    for ids, labels, _ in replace(batches, targets=targets).epoch(rng):
+        wanted = targets[np.array(row_numbers(ids)) - batches.rows[0]]
+        np.testing.assert_array_equal(labels[:, 0], wanted)

@@ -206,3 +206,14 @@ def test_where_there_is_no_file_the_workflows_are_listed(name: str, tmp_path: Pa
 def test_a_misspelt_workflow_gets_the_list_of_workflows() -> None:
     with pytest.raises(UserError, match=r"no file 'defualt'.* default, demo, .*rnn_types"):
         load_config("defualt")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("word_dropout", 0.2), ("crop", [0, 100]), ("soft_labels", "0.1-0.5")]
+)
+def test_what_is_done_in_each_epoch_is_refused_where_nothing_is(key: str, value: Any) -> None:
+    config = parse_config({"space": {key: value}})
+    assert config.training.batching == "buckets"
+    with pytest.raises(UserError, match=f"{key} = .* does nothing in batches that are padded"):
+        parse_config({"space": {key: value}, "training": {"batching": "padded"}})
+    parse_config({"space": {key: 0}, "training": {"batching": "padded"}})
