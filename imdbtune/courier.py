@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from imdbtune.delivery import deliver, is_away, is_refusal, publish_page
+from imdbtune.delivery import Memory, deliver, is_away, is_refusal, publish_page
 from imdbtune.durable import is_full
 from imdbtune.errors import Deleted, DiskFull, NotDelivered
 from imdbtune.spool import Spool
@@ -40,6 +40,7 @@ class Courier:
         varied: columns of the page that is kept up to date; ``None``: there is no page.
         say: called with a line when the store goes away, and when it is back.
         report: whether a search that ends well gets one.
+        alone: nobody else ends the runs of the spool, such as a worker elsewhere.
     """
 
     client: MlflowClient
@@ -48,13 +49,18 @@ class Courier:
     varied: list[str] | None
     say: Callable[[str], None]
     report: bool = False
+    alone: bool = True
     made: int = 0
-    _seen: dict[str, int] = field(default_factory=dict)
+    _memory: Memory = field(init=False)
     _deleted: set[str] = field(default_factory=set)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _away_since: float | None = None
     _publish_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Note what an earlier process may have delivered."""
+        self._memory = Memory.at_start(self.spool, self.alone)
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -74,7 +80,7 @@ class Courier:
                 wait = min(2 * wait, RETRY_EVERY_S)
 
     def _go(self) -> None:
-        self.made += deliver(self.client, self.spool, self.parent, self._seen, self._say_deleted)
+        self.made += deliver(self.client, self.spool, self.parent, self._memory, self._say_deleted)
         if self._away_since is not None:
             self._away_since = None
             self.say("the tracking store has all that was kept for it.")

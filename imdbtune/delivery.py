@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,32 @@ if TYPE_CHECKING:
 IN_A_BATCH = {"metrics": 800, "params": 100, "tags": 100}
 
 
+@dataclass
+class Memory:
+    """What a process keeps in mind from one delivery of a spool to the next, to ask MLflow less.
+
+    Args:
+        sizes: of the files of calls, as far as they have been read.
+        doubtful: keys of runs that MLflow may have, though nothing was heard of it: those of an
+            earlier process, and those about which an answer did not come.
+        alone: nobody else ends the runs that are made here.
+    """
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    doubtful: set[str] = field(default_factory=set)
+    alone: bool = True
+
+    @classmethod
+    def at_start(cls, spool: Spool, alone: bool = True) -> Memory:
+        """At the start of a process: all that is there may have been delivered."""
+        return cls(doubtful={*spool.sizes()}, alone=alone)
+
+
 def deliver(
     client: MlflowClient,
     spool: Spool,
     parent: str,
-    seen: dict[str, int],
+    memory: Memory,
     deleted: Callable[[str], None] = lambda run_id: None,
 ) -> int:
     """Make all calls that have not been made, those of ``parent`` last; returns how many.
@@ -41,7 +62,7 @@ def deliver(
         client: of the store.
         spool: where the calls are.
         parent: run id of the search.
-        seen: sizes of the files that were read before, to be kept from call to call.
+        memory: to be kept from call to call.
         deleted: called with the id of each run that was deleted.
 
     Raises:
@@ -53,12 +74,13 @@ def deliver(
     until = spool.size(parent)
     sizes = sorted(spool.sizes().items())
     for key, size in [*(item for item in sizes if item[0] != parent), (parent, until)]:
-        if seen.get(key) == size or (key == parent and refused):
+        if memory.sizes.get(key) == size or (key == parent and refused):
             continue
         try:
-            made += _deliver_run(client, spool, key, size)
-            seen[key] = size
+            made += _deliver_run(client, spool, key, size, memory)
+            memory.sizes[key] = size
         except Exception as error:
+            memory.doubtful.add(key)
             if not is_refusal(error):
                 raise
             run_id = spool.delivered(key).run_id or (key if key.isalnum() else "")
@@ -67,19 +89,19 @@ def deliver(
             elif key == parent:
                 raise Deleted(f"its run {run_id} was deleted in MLflow") from error
             else:
-                seen[key] = size
+                memory.sizes[key] = size
                 deleted(run_id)
     if refused:
         raise refused
     return made
 
 
-def _deliver_run(client: MlflowClient, spool: Spool, key: str, size: int) -> int:
+def _deliver_run(client: MlflowClient, spool: Spool, key: str, size: int, memory: Memory) -> int:
     state = spool.delivered(key)
     made = 0
     for call, offset in _joined((call, end) for call, end in spool.left(key) if end <= size):
         if not state.killed:
-            state = _make(client, spool, key, state, call)
+            state = _make(client, spool, key, state, call, memory)
         state = replace(state, offset=offset)
         if _noted(spool, key, state) and "folder" in call:
             shutil.rmtree(spool.folder / key / call["folder"], ignore_errors=True)
@@ -126,24 +148,31 @@ def _noted(spool: Spool, key: str, state: Delivered) -> bool:
     return True
 
 
-def _make(client: MlflowClient, spool: Spool, key: str, state: Delivered, call: Call) -> Delivered:
+def _make(
+    client: MlflowClient, spool: Spool, key: str, state: Delivered, call: Call, memory: Memory
+) -> Delivered:
+    is_new = key not in memory.doubtful
     if call["call"] == "create_run":
-        return replace(state, run_id=_create_run(client, key, call))
+        return replace(state, run_id=_create_run(client, key, call, is_new))
     run_id = state.run_id or key
     arguments = {name: value for name, value in call.items() if name != "call"}
     if "folder" in arguments:
         arguments["folder"] = spool.folder / key / call["folder"]
-    _CALLS[call["call"]](client, run_id, **arguments)
+    if call["call"] == "set_terminated" and is_new and memory.alone:
+        client.set_terminated(run_id, **arguments)
+    else:
+        _CALLS[call["call"]](client, run_id, **arguments)
     ended = call["call"] == "set_terminated" and call["status"] == "KILLED"
     return replace(state, killed=ended and bool(state.run_id))
 
 
-def _create_run(client: MlflowClient, key: str, call: Call) -> str:
+def _create_run(client: MlflowClient, key: str, call: Call, is_new: bool) -> str:
     """The run with this key, which is made if there is none."""
     experiment = call["experiment_id"]
-    found = client.search_runs([experiment], f"tags.`{tracking.KEY}` = '{key}'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
+    if not is_new:
+        found = client.search_runs([experiment], f"tags.`{tracking.KEY}` = '{key}'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
     about = {name: call[name] for name in ("start_time", "run_name")}
     made = client.create_run(experiment, tags={**call["tags"], tracking.KEY: key}, **about)
     return str(made.info.run_id)
@@ -179,7 +208,7 @@ def _log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
 
 
 def _set_terminated(client: MlflowClient, run_id: str, status: str, end_time: int) -> None:
-    """What has ended stays so: a worker elsewhere ends its run itself, unheard perhaps."""
+    """What has ended stays so: its end may have been heard of, or told by a worker elsewhere."""
     run = client.get_run(run_id)
     if run.info.status in tracking.OPEN:
         client.set_terminated(run_id, status, end_time)

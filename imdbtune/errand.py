@@ -139,7 +139,7 @@ def _run(errand: Errand, worker: Worker, key: str) -> TrialResult | TrialFailure
             worker.log_event(errand.topic, {"notice": f"{worker.address}: {line}"})
 
         tell({"begun": key})
-        courier = Courier(client, job.spool, errand.run_id, None, say)
+        courier = Courier(client, job.spool, errand.run_id, None, say, alone=False)
         courier.start()
         try:
             outcome = run_trial(job, lambda event: tell({"epoch": event}))

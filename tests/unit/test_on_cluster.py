@@ -14,7 +14,7 @@ import pytest
 from imdbtune import __version__, carrying, results
 from imdbtune.cluster import Ended, Ran, WorkerLost
 from imdbtune.data.sources import open_corpus
-from imdbtune.delivery import deliver
+from imdbtune.delivery import Memory, deliver
 from imdbtune.elsewhere import OnCluster, Settled
 from imdbtune.errors import SearchAborted
 from imdbtune.hosts import Cluster, Host
@@ -92,7 +92,7 @@ class Driver:
         return TrialJob(trial_id, spec, self.spool, key)
 
     def deliver(self) -> None:
-        deliver(self.client, self.spool, self.search.run_id, {})
+        deliver(self.client, self.spool, self.search.run_id, Memory.at_start(self.spool))
 
     def begin(self) -> tuple[TrialJob, TrialRun, Task]:
         """A trial on its way: its job, its run, its task."""
@@ -216,7 +216,7 @@ def test_a_worker_that_was_cut_off_cannot_end_a_trial_that_is_run_again(driver: 
     assert driver.status(run) == "KILLED"
     worker = Spool(driver.folder / "worker")
     TrialRun(worker, run.run_id).end("FINISHED")
-    assert deliver(driver.client, worker, run.run_id, {}) == 1
+    assert deliver(driver.client, worker, run.run_id, Memory.at_start(worker)) == 1
     assert driver.status(run) == "KILLED"
 
 

@@ -15,7 +15,7 @@ import pytest
 from imdbtune import api, durable, results, tracking
 from imdbtune.config import SearchConfig
 from imdbtune.courier import Courier, delivering
-from imdbtune.delivery import deliver
+from imdbtune.delivery import Memory, deliver
 from imdbtune.durable import append_line, read_lines
 from imdbtune.errors import DiskFull
 from imdbtune.home import Home
@@ -145,7 +145,7 @@ def test_calls_that_are_made_twice_come_out_as_made_once(here: Path) -> None:
     trial.log({"loss": float("nan"), "accuracy": 0.5}, step=1)
     trial.end("FINISHED")
     for _ in range(2):
-        assert deliver(client, spool, parent.run_id, {}) == 3
+        assert deliver(client, spool, parent.run_id, Memory.at_start(spool)) == 3
         (spool.folder / trial.run_id / "delivered.json").unlink()
     (run,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
     assert run.info.status == "FINISHED"
@@ -155,13 +155,13 @@ def test_calls_that_are_made_twice_come_out_as_made_once(here: Path) -> None:
 
 def test_neighbouring_batches_go_together_as_far_as_the_store_takes_them(here: Path) -> None:
     client, spool, parent, trial = begun_trial(here)
-    deliver(client, spool, parent.run_id, {})
+    deliver(client, spool, parent.run_id, Memory.at_start(spool))
     for step in range(1000):
         trial.log({"loss": 1 / (step + 1)}, step=step)
     for told in ("first", "second"):  # the store takes no name twice in a batch
         trial.log(tags={"told": told})
-    assert deliver(client, spool, parent.run_id, {}) == 3
-    assert deliver(client, spool, parent.run_id, {}) == 0
+    assert deliver(client, spool, parent.run_id, Memory.at_start(spool)) == 3
+    assert deliver(client, spool, parent.run_id, Memory.at_start(spool)) == 0
     run = client.get_run(spool.delivered(trial.run_id).run_id)
     history = client.get_metric_history(run.info.run_id, "loss")
     assert sorted(metric.step for metric in history) == list(range(1000))
@@ -182,11 +182,12 @@ def test_the_end_of_a_search_waits_for_what_its_trials_were_told(
         search.end("FINISHED")
         return found
 
+    memory = Memory.at_start(spool)
     with monkeypatch.context() as patch:
         patch.setattr(Spool, "sizes", end_both)
-        deliver(client, spool, parent.run_id, {})
+        deliver(client, spool, parent.run_id, memory)
     assert client.get_run(parent.run_id).info.status == "RUNNING"
-    deliver(client, spool, parent.run_id, {})
+    deliver(client, spool, parent.run_id, Memory.at_start(spool))
     (ended,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
     statuses = {run.info.status for run in (ended, client.get_run(parent.run_id))}
     assert statuses == {"FINISHED"}
@@ -210,7 +211,7 @@ def test_what_cannot_be_noted_for_want_of_room_is_delivered_all_the_same(
         with monkeypatch.context() as patch:
             if full:
                 patch.setattr("imdbtune.spool.replace_file", refuse)
-            assert deliver(client, spool, parent.run_id, {}) == 4
+            assert deliver(client, spool, parent.run_id, Memory.at_start(spool)) == 4
         assert spool.is_delivered() is not full
         (run,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
         assert run.info.status == "FINISHED"
@@ -223,7 +224,7 @@ def test_what_a_killed_trial_still_says_is_not_passed_on(here: Path) -> None:
     trial.end("KILLED", "the search was cut off")
     trial.log({"loss": 0.5}, step=2)
     trial.end("FINISHED")
-    deliver(client, spool, parent.run_id, {})
+    deliver(client, spool, parent.run_id, Memory.at_start(spool))
     run = client.get_run(spool.delivered(trial.run_id).run_id)
     assert (run.info.status, dict(run.data.metrics)) == ("KILLED", {})
     assert spool.is_delivered()
@@ -231,14 +232,14 @@ def test_what_a_killed_trial_still_says_is_not_passed_on(here: Path) -> None:
 
 def test_a_run_that_was_deleted_holds_up_no_other(here: Path) -> None:
     client, spool, parent, trial = begun_trial(here)
-    deliver(client, spool, parent.run_id, {})
+    deliver(client, spool, parent.run_id, Memory.at_start(spool))
     client.delete_run(spool.delivered(trial.run_id).run_id)
     search = SearchRun(spool, parent.run_id, parent.experiment_id, parent.tags)
     other = TrialRun(spool, search.start_trial("0001", TrialParams(), {}))
     for run in (trial, other):
         run.log({"loss": 0.5}, step=1)
     deleted: list[str] = []
-    deliver(client, spool, parent.run_id, {}, deleted.append)
+    deliver(client, spool, parent.run_id, Memory.at_start(spool), deleted.append)
     assert deleted == [spool.delivered(trial.run_id).run_id]
     assert client.get_run(spool.delivered(other.run_id).run_id).data.metrics == {"loss": 0.5}
 
