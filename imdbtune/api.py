@@ -39,6 +39,7 @@ from imdbtune.resuming import (
     reconcile,
     stored_config,
 )
+from imdbtune.sqlite_runs import open_runs
 from imdbtune.store import connect, connect_existing, resolve_uri
 from imdbtune.syncing import Synced, sync_folder
 from imdbtune.trial import TrialSpec
@@ -358,7 +359,9 @@ def _drive(
     found = results.find_search(client, parent.run_id)
     varied = [d.name for d in config.space.searched] or ["rnn"]
     report = config.tracking.report
-    courier = Courier(client, home.spool, parent.run_id, varied, _teller(listener), report)
+    say = _teller(listener)
+    alone = reached is None
+    courier = Courier(client, home.spool, parent.run_id, varied, say, report, alone)
     listener = _with_run_ids(listener, home.spool)
     travels = reached is not None or tracking.CLUSTER in found.tags
     if reached is not None:
@@ -831,6 +834,7 @@ def ensemble(
     experiment = _experiment_of(client, found.run_id)
     name = f"ensemble-of-{len(members)}-{found.name}"[:250]
     params = tuple(member.params for member in members)
+    tags[tracking.MEMBERS] = averaging.written(params)
     with (
         tempfile.TemporaryDirectory() as scratch,
         _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home),
@@ -992,7 +996,7 @@ def compare(
     Raises:
         UserError: no such search or column, or a condition that cannot be read.
     """
-    client = connect_existing(uri, reading=True)
+    client = open_runs(uri)
     refs: list[str | None] = list(search_refs) or [None]
     found = [results.find_search(client, ref) for ref in refs]
     read = [(search, results.read_trials(client, search)) for search in found]
@@ -1154,6 +1158,7 @@ def export(
             packages of a format are missing.
         ExportFailed: the model cannot be had in a format.
     """
+    from imdbtune import averaging
     from imdbtune.export.format import Trained
     from imdbtune.export.formats import export_model
     from imdbtune.export.verify import sample_texts
@@ -1162,10 +1167,12 @@ def export(
     corpus = open_trial_corpus(trial, cache)
     words = corpus.word_index()
     batching = trial.tags.get(tracking.BATCHING, "buckets")
-    metadata = {
+    members = averaging.read(trial.tags.get(tracking.MEMBERS, ""))
+    metadata: dict[str, Any] = {
         "name": trial.name,
         "run_id": trial.run_id,
         "parameters": trial.params.as_dict(),
+        **({"members": [params.as_dict() for params in members]} if members else {}),
         "batching": batching,
         "metrics": {**trial.metrics, **(extra or {})},
         "data": {"name": corpus.name, "title": corpus.title, "digest": corpus.digest},
@@ -1176,7 +1183,7 @@ def export(
     }
     with tempfile.TemporaryDirectory() as scratch:
         model = results.fetch_model(client, trial, Path(scratch))
-        trained = Trained(model, trial.params, masked=batching != "padded")
+        trained = Trained(model, trial.params, batching != "padded", members)
         texts = sample_texts(corpus.train, words)
         return export_model(trained, formats, words, texts, metadata, folder, overwrite, progress)
 

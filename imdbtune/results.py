@@ -7,20 +7,23 @@ import math
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from imdbtune import tracking
 from imdbtune.errors import Deleted, UserError, harmless, shown
 from imdbtune.params import PARAMETERS, TrialParams
+from imdbtune.sqlite_runs import SqliteRuns
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from imdbtune.trial import Epoch
+
+    Runs: TypeAlias = MlflowClient | SqliteRuns
 
 
 @dataclass(frozen=True)
@@ -114,21 +117,15 @@ class Search:
         return int(told) if told.isascii() and told.isdigit() and len(told) < 12 else 0
 
 
-def find_search(client: MlflowClient, reference: str | None = None) -> Search:
+def find_search(client: Runs, reference: str | None = None) -> Search:
     """The search with this run id or name (the newest of the name); without one, the last.
 
     Raises:
         UserError: there is none.
         Deleted: it is in MLflow's bin.
     """
-    condition = f"tags.`{tracking.KIND}` = 'search'"
-    if reference and not re.fullmatch(r"[\w .:+-]*", reference):
-        # MLflow's filters have no way to quote a quote.
-        runs = _search_runs(client, condition, 10_000)
-        found = [run for run in runs if run.data.tags.get(tracking.SEARCH) == reference][:1]
-    else:
-        named = f" and tags.`{tracking.SEARCH}` = '{reference}'" if reference else ""
-        found = _search_runs(client, condition + named, 1)
+    named = {tracking.SEARCH: reference} if reference else {}
+    found = _search_runs(client, {tracking.KIND: "search", **named}, 1)
     if not found and reference and reference.isalnum():
         found = [run for run in _get_run(client, reference) if _kind(run) == "search"]
         for run in found:
@@ -139,27 +136,26 @@ def find_search(client: MlflowClient, reference: str | None = None) -> Search:
     return _as_search(found[0])
 
 
-def read_searches(client: MlflowClient, limit: int = 10_000) -> list[Search]:
+def read_searches(client: Runs, limit: int = 10_000) -> list[Search]:
     """Searches, the newest first."""
-    runs = _search_runs(client, f"tags.`{tracking.KIND}` = 'search'", limit)
+    runs = _search_runs(client, {tracking.KIND: "search"}, limit)
     return [_as_search(run) for run in runs]
 
 
-def find_confirmation(client: MlflowClient, search: Search) -> Search | None:
+def find_confirmation(client: Runs, search: Search) -> Search | None:
     """The run whose trials are trainings that confirm a search, if there is one."""
-    condition = f"tags.`{tracking.CONFIRMS}` = '{search.run_id}'"
-    kind = f"tags.`{tracking.KIND}` = 'confirm' and "
-    found = _search_runs(client, kind + condition, 1, [search.experiment_id])
+    tags = {tracking.KIND: "confirm", tracking.CONFIRMS: search.run_id}
+    found = _search_runs(client, tags, 1, [search.experiment_id])
     return _as_search(found[0]) if found else None
 
 
-def read_trials(client: MlflowClient, search: Search) -> list[Trial]:
+def read_trials(client: Runs, search: Search) -> list[Trial]:
     """The trials of a search: finished ones by score, then the others in order of start."""
     runs = _children(client, search, "trial")
     return rank([_as_trial(run) for run in runs], search.larger_is_better)
 
 
-def read_baselines(client: MlflowClient, search: Search) -> list[Baseline]:
+def read_baselines(client: Runs, search: Search) -> list[Baseline]:
     """What the trials of a search have to beat: each once, a finished run rather than another."""
     found: dict[str, Baseline] = {}
     for run in _children(client, search, "baseline"):
@@ -181,7 +177,7 @@ def rank(trials: list[Trial], larger_is_better: bool) -> list[Trial]:
     return sorted(trials, key=place)
 
 
-def read_best(client: MlflowClient, search: Search) -> Trial:
+def read_best(client: Runs, search: Search) -> Trial:
     """The finished trial with the best objective; never one that failed or is under way.
 
     Raises:
@@ -235,7 +231,7 @@ def deleted_keys(client: MlflowClient, search: Search) -> set[str]:
 
 def find_run(client: MlflowClient, key: str) -> str | None:
     """The id of the run that had this key before it had an id, if it has been made."""
-    found = _search_runs(client, f"tags.`{tracking.KEY}` = '{key}'", 1)
+    found = _search_runs(client, {tracking.KEY: key}, 1)
     return str(found[0].info.run_id) if found else None
 
 
@@ -339,32 +335,39 @@ def _remedy(client: MlflowClient, trial: Trial) -> str:
 
 
 def _search_runs(
-    client: MlflowClient,
-    condition: str,
+    client: Runs,
+    tags: Mapping[str, str],
     limit: int,
     experiments: list[str] | None = None,
     deleted: bool = False,
+    status: str = "",
 ) -> list[Any]:
+    """The runs with these tags, the newest first; see :meth:`SqliteRuns.find`."""
+    if isinstance(client, SqliteRuns):
+        return client.find(tags, limit, experiments, deleted, status)
     from mlflow.entities import ViewType
 
     if experiments is None:
         experiments = [e.experiment_id for e in _all(client.search_experiments, 100_000)]
-    return _all(
+    # MLflow's filters have no way to quote a quote.
+    asked = {key: value for key, value in tags.items() if re.fullmatch(r"[\w ,.:+-]*", value)}
+    conditions = [f"tags.`{key}` = '{value}'" for key, value in asked.items()]
+    conditions += [f"attributes.status = '{status}'"] if status else []
+    found = _all(
         client.search_runs,
-        limit,
+        limit if asked == tags else 100_000,
         experiment_ids=experiments,
-        filter_string=condition,
+        filter_string=" and ".join(conditions),
         run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
         order_by=["attributes.start_time DESC"],
     )
+    return [run for run in found if tags.items() <= run.data.tags.items()][:limit]
 
 
-def _children(client: MlflowClient, search: Search, kind: str, deleted: bool = False) -> list[Any]:
+def _children(client: Runs, search: Search, kind: str, deleted: bool = False) -> list[Any]:
     """The runs of a kind that belong to a search, the newest first."""
-    condition = (
-        f"tags.`{tracking.SEARCH_ID}` = '{search.run_id}' and tags.`{tracking.KIND}` = '{kind}'"
-    )
-    return _search_runs(client, condition, 100_000, [search.experiment_id], deleted)
+    tags = {tracking.SEARCH_ID: search.run_id, tracking.KIND: kind}
+    return _search_runs(client, tags, 100_000, [search.experiment_id], deleted)
 
 
 def _all(fetch: Any, limit: int, **query: Any) -> list[Any]:
@@ -380,7 +383,9 @@ def _all(fetch: Any, limit: int, **query: Any) -> list[Any]:
     return found
 
 
-def _get_run(client: MlflowClient, run_id: str) -> list[Any]:
+def _get_run(client: Runs, run_id: str) -> list[Any]:
+    if isinstance(client, SqliteRuns):
+        return client.get(run_id)
     from mlflow.exceptions import MlflowException
 
     try:
@@ -393,7 +398,7 @@ def _kind(run: Any) -> str:
     return str(run.data.tags.get(tracking.KIND, ""))
 
 
-def _where(client: MlflowClient) -> str:
+def _where(client: Runs) -> str:
     from imdbtune.store import hide_secrets
 
     return hide_secrets(str(client.tracking_uri))
@@ -441,8 +446,7 @@ def _as_trial(run: Any) -> Trial:
 def find_ensemble(client: MlflowClient, members: Sequence[Trial]) -> Trial | None:
     """The finished average of exactly these models, if there is one."""
     tag = ",".join(member.run_id for member in members)
-    condition = f"tags.`{tracking.ENSEMBLE_OF}` = '{tag}' and attributes.status = 'FINISHED'"
-    found = _search_runs(client, condition, 1)
+    found = _search_runs(client, {tracking.ENSEMBLE_OF: tag}, 1, status="FINISHED")
     return _as_trial(found[0]) if found else None
 
 
@@ -452,15 +456,14 @@ def read_seeds(client: MlflowClient, trial: Trial) -> list[Trial]:
     parent = trial.tags.get(tracking.SEARCH_ID, "")
     if not (confirms.isalnum() and parent.isalnum()):
         return [trial]
-    same = f"tags.`{tracking.CONFIRMS}` = '{confirms}' and tags.`{tracking.SEARCH_ID}` = '{parent}'"
-    runs = _search_runs(client, f"{same} and attributes.status = 'FINISHED'", 10_000)
+    same = {tracking.CONFIRMS: confirms, tracking.SEARCH_ID: parent}
+    runs = _search_runs(client, same, 10_000, status="FINISHED")
     return [_as_trial(run) for run in runs] or [trial]
 
 
 def find_refit(client: MlflowClient, trial: Trial, seed: int) -> Trial | None:
     """The finished training of a trial's configuration on all reviews with this seed, if any."""
-    condition = f"tags.`{tracking.REFITS}` = '{trial.run_id}' and attributes.status = 'FINISHED'"
-    for run in _search_runs(client, condition, 100):
+    for run in _search_runs(client, {tracking.REFITS: trial.run_id}, 100, status="FINISHED"):
         if run.data.params.get("seed") == str(seed):
             return _as_trial(run)
     return None

@@ -10,7 +10,7 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.quick import small_mlflow, uncollected
+from imdbtune.cli.quick import uncollected
 from imdbtune.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def compare(
         raise UserError("--json and --csv both came; give one of the two.")
     most = opt.whole_number("--limit", limit, 1, 1_000_000) if limit else 0
     names = [name.strip() for name in columns.split(",") if name.strip()]
-    with uncollected(), small_mlflow():
+    with uncollected():
         from imdbtune import api
 
         refs = [s for s in searches or [] if s]
