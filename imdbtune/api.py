@@ -49,6 +49,7 @@ from imdbtune.worker import Trainer, TrialFailure, TrialJob, run_trial
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from imdbtune.baseline import LinearModel
     from imdbtune.confirmation import Confirmation
     from imdbtune.confirming import Trainings, Wanted
     from imdbtune.data.corpus import Corpus
@@ -790,6 +791,7 @@ def ensemble(
     count: int = 3,
     *,
     refitted: bool = False,
+    linear: bool = False,
     uri: str = "",
     data: str = "",
     cache: Path | None = None,
@@ -802,13 +804,14 @@ def ensemble(
         search_ref: run id or name; ``None``: the last search. Where it was confirmed, the order is
             that of the confirmed means, and others come after them.
         refitted: take each configuration trained on all training reviews (:func:`refit`).
+        linear: give the linear model that the search has to beat the say of one more.
         data: where the reviews are on this machine; for the others see :func:`search`.
 
     Returns:
         The average, and the runs that it is made of. The same average is made once.
 
     Raises:
-        UserError: there are fewer than two such models.
+        UserError: there are too few such models, or the search has no linear one.
     """
     from imdbtune import averaging, confirming
 
@@ -818,21 +821,22 @@ def ensemble(
     trials = results.read_trials(client, found)
     chosen = confirming.best_runs(found, trials, confirmed, count)
     members = [results.read_run(client, run_id) for run_id in chosen]
-    averaging.check_members(members)
+    averaging.check_members(members, linear)
     if refitted:
         place: dict[str, Any] = {"uri": uri, "data": data, "cache": cache, "folder": folder}
         members = [refit(member, listener=listener, **place) for member in members]
-    known = results.find_ensemble(client, members)
+    made_of = results.ensemble_tag(members, linear)
+    known = results.find_ensemble(client, made_of)
     if known is not None:
         return known, members
     corpus, facts = _open_again(members[0], data, cache, listener)
     reviews = int(convert("int", members[0].tags.get("imdbtune.reviews")) or 0)
     tags = tracking.common_tags(facts, {"batching": "buckets", "reviews": reviews})
     tags[tracking.OBJECTIVE] = "val_accuracy"
-    tags[tracking.ENSEMBLE_OF] = ",".join(member.run_id for member in members)
+    tags[tracking.ENSEMBLE_OF] = made_of
     tags[tracking.OF_SEARCH] = found.run_id
     experiment = _experiment_of(client, found.run_id)
-    name = f"ensemble-of-{len(members)}-{found.name}"[:250]
+    name = f"ensemble-of-{len(members)}{'-and-linear' if linear else ''}-{found.name}"[:250]
     params = tuple(member.params for member in members)
     tags[tracking.MEMBERS] = averaging.written(params)
     with (
@@ -845,7 +849,7 @@ def ensemble(
             place_of_one.mkdir()
             files.append(results.fetch_model(client, member, place_of_one))
         spec = TrialSpec(
-            averaging.common_params(params),
+            averaging.common_params(params, linear),
             corpus.folder,
             home.folder / "trial",
             reviews=reviews,
@@ -853,9 +857,31 @@ def ensemble(
             hold_out=not refitted,
         )
         _set_environment(cache)
-        trainer = averaging.Averaging(tuple(files), params)
+        beside = None
+        if linear:
+            beside = _linear_model(client, found, corpus, reviews, refitted, Path(scratch))
+        trainer = averaging.Averaging(tuple(files), params, beside)
         made = _train_tracked(run, home, spec, corpus, listener, trainer)
     return made, members
+
+
+def _linear_model(
+    client: MlflowClient,
+    search: Search,
+    corpus: Corpus,
+    reviews: int,
+    refitted: bool,
+    folder: Path,
+) -> LinearModel:
+    """That of the search, or trained on all its training reviews, which takes half a minute."""
+    from imdbtune import baseline
+
+    if refitted:
+        try:
+            return baseline.fit(corpus.train.head(reviews or len(corpus.train)))
+        except ValueError as error:
+            raise UserError(f"no linear model: {error}; leave --with-linear out.") from error
+    return baseline.LinearModel.load(results.fetch_linear(client, search, folder))
 
 
 @contextmanager
@@ -1168,6 +1194,7 @@ def export(
     words = corpus.word_index()
     batching = trial.tags.get(tracking.BATCHING, "buckets")
     members = averaging.read(trial.tags.get(tracking.MEMBERS, ""))
+    linear = tracking.LINEAR in trial.tags.get(tracking.ENSEMBLE_OF, "").split(",")
     metadata: dict[str, Any] = {
         "name": trial.name,
         "run_id": trial.run_id,
@@ -1183,7 +1210,7 @@ def export(
     }
     with tempfile.TemporaryDirectory() as scratch:
         model = results.fetch_model(client, trial, Path(scratch))
-        trained = Trained(model, trial.params, batching != "padded", members)
+        trained = Trained(model, trial.params, batching != "padded", members, linear)
         texts = sample_texts(corpus.train, words)
         return export_model(trained, formats, words, texts, metadata, folder, overwrite, progress)
 

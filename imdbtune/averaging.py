@@ -7,21 +7,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imdbtune.baseline import LinearModel
 from imdbtune.data.batches import used, validation_split
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import UserError
 from imdbtune.evaluation import probabilities
 from imdbtune.keras_file import load_keras
-from imdbtune.params import TrialParams
+from imdbtune.params import PARAMETERS, TrialParams
 from imdbtune.results import Trial
 from imdbtune.scores import measure
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
 
+if TYPE_CHECKING:
+    import keras
 
-def check_members(members: Sequence[Trial]) -> None:
+
+def check_members(members: Sequence[Trial], linear: bool = False) -> None:
     """Raise UserError unless the models of these runs can be averaged."""
     for member in members:
         if member.tags.get("imdbtune.batching") == "padded":
@@ -29,17 +34,21 @@ def check_members(members: Sequence[Trial]) -> None:
                 f"{member.name} (run {member.run_id}) was trained on padded reviews, as in the "
                 "book, and cannot be averaged with others; search with training.batching=buckets."
             )
-    if len(members) < 2:
+    if len(members) + linear < 2:
         raise UserError(
             "an ensemble needs two different configurations that have finished; there is one."
         )
 
 
-def common_params(members: Sequence[TrialParams]) -> TrialParams:
-    """What stands for all: the longest maxlen, the largest vocabulary, else the first one's."""
+def common_params(members: Sequence[TrialParams], linear: bool = False) -> TrialParams:
+    """What stands for all: the longest maxlen, the largest vocabulary, else the first one's.
+
+    A linear model reads whole reviews, and all words.
+    """
     values = members[0].as_dict()
-    values["maxlen"] = max(params.maxlen for params in members)
-    values["vocabulary"] = max(params.vocabulary for params in members)
+    for name in ("maxlen", "vocabulary"):
+        most = max(int(params.as_dict()[name]) for params in members)
+        values[name] = int(PARAMETERS[name].metadata["high"]) if linear else most
     return TrialParams.from_values(values)
 
 
@@ -62,7 +71,7 @@ def read(tag: str) -> tuple[TrialParams, ...]:
 
 @dataclass(frozen=True)
 class Averaging:
-    """Averages the models in ``files`` instead of training one.
+    """Averages the models in ``files``, and a linear model if there is one, instead of training.
 
     The history has one "epoch": the mean's figures on the held-out reviews, or on all of them if
     none were held out.
@@ -70,6 +79,7 @@ class Averaging:
 
     files: tuple[Path, ...]
     params: tuple[TrialParams, ...]
+    linear: LinearModel | None = None
 
     def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
         """As any trainer."""
@@ -77,7 +87,7 @@ class Averaging:
 
         began = time.monotonic()
         members = [(load_keras(f), p) for f, p in zip(self.files, self.params, strict=True)]
-        model = averaged_model(members)
+        model = averaged_model(members, spec.params, self._linear_network(spec.params))
         spec.folder.mkdir(parents=True, exist_ok=True)
         path = spec.folder / "model.keras"
         model.save(path)
@@ -98,3 +108,8 @@ class Averaging:
             parameter_count=int(model.count_params()),
             model=path,
         )
+
+    def _linear_network(self, common: TrialParams) -> keras.Model | None:
+        from imdbtune.linear_network import as_table, linear_network
+
+        return linear_network(as_table(self.linear, common.vocabulary)) if self.linear else None

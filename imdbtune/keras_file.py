@@ -35,6 +35,7 @@ _MODULES = {  # module -> its classes that a file may name; all of them: they co
     "keras.src.models.functional": ("Functional",),
     "keras.src.models.sequential": ("Sequential",),
     "keras.src.ops.core": ("Cast",),
+    "keras.src.ops.nn": ("Sigmoid",),
     "keras.src.ops.numpy": None,
     "keras.initializers": None,
     "keras.optimizers": None,

@@ -169,30 +169,34 @@ def as_plain(model: keras.Model, params: TrialParams, masked: bool = True) -> ke
     return plain
 
 
-def averaged_model(members: Sequence[tuple[keras.Model, TrialParams]]) -> keras.Model:
+def averaged_model(
+    members: Sequence[tuple[keras.Model, TrialParams]],
+    common: TrialParams,
+    linear: keras.Model | None = None,
+) -> keras.Model:
     """The mean of the probabilities of plain, masked models, as one model of plain layers.
 
-    It reads the ids that the model with the longest ``maxlen`` and the largest ``vocabulary``
-    would; each member sees what it was trained on of them.
+    It reads the ids that a model with the ``maxlen`` and ``vocabulary`` of ``common`` would, which
+    are no smaller than a member's; each member sees what it was trained on of them. ``linear`` has
+    the say of one member, and sees all.
     """
-    maxlen = max(params.maxlen for _, params in members)
-    vocabulary = max(params.vocabulary for _, params in members)
     ids = keras.Input((None,), dtype="int32", name="ids")
     chances = []
     for number, (model, params) in enumerate(members, start=1):
-        seen = ids if params.maxlen == maxlen else ids[:, -params.maxlen :]
-        if params.vocabulary < vocabulary:
+        seen = ids if params.maxlen == common.maxlen else ids[:, -params.maxlen :]
+        if params.vocabulary < common.vocabulary:
             seen = ops.where(ops.less(seen, params.vocabulary), seen, OOV)
         member = keras.Model(model.input, model.output, name=f"member_{number}")
         chances.append(member(seen))
+    if linear is not None:
+        chances.append(linear(ids))
     mean = ops.mean(ops.concatenate(chances, axis=-1), axis=-1, keepdims=True)
     return keras.Model(ids, mean, name="ensemble")
 
 
-def members_of(model: keras.Model) -> list[keras.Model]:
+def members_of(model: keras.Model) -> dict[str, keras.Model]:
     """The models that one of :func:`averaged_model` is the mean of; of any other there are none."""
-    inner = {layer.name: layer for layer in model.layers if isinstance(layer, keras.Model)}
-    return [inner[f"member_{number}"] for number in range(1, len(inner) + 1)]
+    return {layer.name: layer for layer in model.layers if isinstance(layer, keras.Model)}
 
 
 def named_weights(model: keras.Model, params: TrialParams) -> dict[str, Any]:

@@ -203,14 +203,14 @@ def mean_of_networks(
 
     Args:
         weights: those of :func:`network`; where there are several, of the first with ``1/`` before
-            their names, and so on.
+            their names, and so on. Optional: ``linear``, the features of :func:`linear`.
         ids: as the network with the longest maxlen and the largest vocabulary reads them.
         members: the hyperparameters of each: ``rnn``, ``pooling``, ``skip``, and where there are
             several ``maxlen`` and ``vocabulary``, of which each sees no more.
         masked: as for :func:`network`.
     """
-    chances = []
-    for prefix, params in zip(prefixes(len(members)), members, strict=True):
+    chances = [linear(weights["linear"], ids)] if "linear" in weights else []
+    for prefix, params in zip(prefixes(len(members), bool(chances)), members, strict=True):
         own = {k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)}
         seen = ids
         if prefix:
@@ -222,9 +222,31 @@ def mean_of_networks(
     return mean
 
 
-def prefixes(count: int) -> list[str]:
+def prefixes(count: int, linear: bool) -> list[str]:
     """What is before the names of the weights of each of so many networks."""
-    return [f"{number}/" for number in range(1, count + 1)] if count > 1 else [""]
+    return [f"{number}/" for number in range(1, count + 1)] if count > 1 or linear else [""]
+
+
+def linear(features: Array, ids: NDArray[np.integer]) -> Array:
+    """A linear model: word ids ``(batch, time)`` to probabilities ``(batch, 1)``.
+
+    Each word and each pair of neighbours counts once, however often it occurs.
+
+    Args:
+        features: ``(features + 1, 3)``: two ids and the weight of a pair, in order of the ids. A
+            word is the pair of 0 and the word; the first row, of 0 and 0, has the bias.
+        ids: 0 is padding, at the front.
+    """
+    base = int(features[:, :2].max()) + 1
+    known = features[:, 0].astype(np.int64) * base + features[:, 1].astype(np.int64)
+    logits = np.full((len(ids), 1), features[0, 2], features.dtype)
+    for logit, review in zip(logits, ids.astype(np.int64), strict=True):
+        words = review[(review > 0) & (review < base)]
+        near = (review[:-1] > 0) & (review[:-1] < base) & (review[1:] > 0) & (review[1:] < base)
+        keys = np.unique(np.concatenate([words, (review[:-1] * base + review[1:])[near]]))
+        places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        logit += features[places[known[places] == keys], 2].sum()
+    return _sigmoid(logits)
 
 
 LAYERS: dict[str, Callable[..., Array]] = {"simple_rnn": simple_rnn, "lstm": lstm, "gru": gru}

@@ -323,6 +323,31 @@ def fetch_model(client: MlflowClient, trial: Trial, folder: Path) -> Path:
         ) from error
 
 
+def fetch_linear(client: MlflowClient, search: Search, folder: Path) -> Path:
+    """The file of a search's linear model, downloaded into ``folder``.
+
+    Raises:
+        UserError: the search has none, or it cannot be read.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from imdbtune.baseline import MODEL
+
+    for found in read_baselines(client, search):
+        if found.which == tracking.LINEAR and found.status == "FINISHED":
+            try:
+                return Path(client.download_artifacts(found.run_id, MODEL, str(folder)))
+            except (MlflowException, OSError) as error:
+                raise UserError(
+                    f"the linear model of search {search.name!r} (run {found.run_id}) cannot be "
+                    f"read: {str(error).splitlines()[0]}"
+                ) from error
+    raise UserError(
+        f"search {search.name!r} has no linear model; take --refit, which trains one, or search "
+        "again without --no-baseline."
+    )
+
+
 def _remedy(client: MlflowClient, trial: Trial) -> str:
     """How to get at a model that MLflow has not got."""
     for run in _get_run(client, trial.tags.get(tracking.SEARCH_ID, "")):
@@ -443,9 +468,13 @@ def _as_trial(run: Any) -> Trial:
     )
 
 
-def find_ensemble(client: MlflowClient, members: Sequence[Trial]) -> Trial | None:
-    """The finished average of exactly these models, if there is one."""
-    tag = ",".join(member.run_id for member in members)
+def ensemble_tag(members: Sequence[Trial], linear: bool) -> str:
+    """What an average is made of, as its tag says it."""
+    return ",".join([member.run_id for member in members] + [tracking.LINEAR] * linear)
+
+
+def find_ensemble(client: MlflowClient, tag: str) -> Trial | None:
+    """The finished average of exactly the models of an :func:`ensemble_tag`, if there is one."""
     found = _search_runs(client, {tracking.ENSEMBLE_OF: tag}, 1, status="FINISHED")
     return _as_trial(found[0]) if found else None
 

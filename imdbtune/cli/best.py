@@ -76,6 +76,10 @@ def best(
             "--ensemble", metavar="K", help="The mean of the K best different models instead."
         ),
     ] = "",
+    with_linear: Annotated[
+        bool,
+        typer.Option("--with-linear", help="With --ensemble: the linear model is one more of it."),
+    ] = False,
     seed: Annotated[
         str, typer.Option("--seed", metavar="N", help="With --refit: another seed.")
     ] = "",
@@ -105,6 +109,8 @@ def best(
     names = _checked(export, formats, overwrite, register, run_id)
     if seed and (ensemble or not refit):
         raise UserError("--seed goes with --refit alone; add that, or leave --seed out.")
+    if with_linear and not ensemble:
+        raise UserError("--with-linear goes with --ensemble K; add that, or leave it out.")
     several = opt.whole_number("--ensemble", ensemble, 2, MOST_MEMBERS) if ensemble else 0
     chosen = opt.whole_number("--seed", seed, 0, 2**31 - 1) if seed else None
     uri, kept = tracking_uri, opt.optional_path(cache)
@@ -116,12 +122,13 @@ def best(
     facts |= _beaten(baselines)
     if several:
         with make_progress(as_json=as_json, quiet=quiet) as listener:
+            place: dict[str, Any] = {"uri": uri, "cache": kept, "listener": listener}
             trial, members = api.ensemble(
-                found.run_id, several, refitted=refit, uri=uri, cache=kept, listener=listener
+                found.run_id, several, refitted=refit, linear=with_linear, **place
             )
         facts["members"] = [member.run_id for member in members]
         if not as_json:
-            typer.echo(_gain(trial, members))
+            typer.echo(_gain(trial, members, baselines if with_linear else []))
     elif refit:
         with make_progress(as_json=as_json, quiet=quiet) as listener:
             trial = api.refit(trial, seed=chosen, uri=uri, cache=kept, listener=listener)
@@ -165,11 +172,21 @@ def _in_words(refitted: Trial) -> str:
     )
 
 
-def _gain(trial: Trial, members: Sequence[Trial]) -> str:
+def _gain(trial: Trial, members: Sequence[Trial], baselines: Sequence[Baseline]) -> str:
     """An average, what it is made of, and what it is better by than the best of that."""
+    from imdbtune import tracking
+
     lines = [f"{trial.name}  (run {trial.run_id}): the mean of"]
     lines += [f"  {in_a_line(member)}" for member in members]
     alone = [member.score for member in members if member.score is not None]
+    for score in (
+        found.metrics.get(f"best_{trial.objective}")
+        for found in baselines
+        if found.which == tracking.LINEAR
+    ):
+        if alone and score is not None:  # else it was trained on all reviews, as the others were
+            alone.append(score)
+            lines.append(f"  the linear model  {trial.objective} {score:.4f}")
     if trial.score is not None and alone:
         gain = (trial.score - max(alone)) * 100
         lines.append(f"  {trial.objective} {trial.score:.4f}: {gain:+.2f} points on the best alone")

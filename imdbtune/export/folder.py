@@ -39,7 +39,7 @@ class Export:
     maxlen: int  # tokens kept of a review, its last ones
     batching: str  # "padded": the model reads padding like words, always pad to maxlen
     labels: tuple[str, str] = LABELS  # what a probability of 0 and of 1 mean
-    members: tuple[TrialParams, ...] = ()  # of an ensemble
+    members: tuple[TrialParams, ...] = ()  # of an ensemble, but for a linear model
 
 
 def read_export(folder: Path) -> Export:

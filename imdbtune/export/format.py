@@ -20,6 +20,8 @@ from imdbtune.params import TrialParams
 if TYPE_CHECKING:
     import keras
 
+LINEAR = "linear"  # its name among the members of an ensemble
+
 Run = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float32]]
 
 
@@ -39,6 +41,7 @@ class Trained:
     params: TrialParams
     masked: bool  # it passes padding over; else reviews are always padded to maxlen
     members: tuple[TrialParams, ...] = ()  # of an ensemble
+    linear: bool = False  # a linear model is one of the ensemble as well
 
     @functools.cached_property
     def model(self) -> keras.Model:
@@ -53,9 +56,10 @@ class Trained:
         """
         from imdbtune.model import members_of, named_weights
 
-        models = members_of(self.model) or [self.model]
+        inner = members_of(self.model)
+        models = [model for name, model in inner.items() if name != LINEAR] or [self.model]
         params = self.members or (self.params,)
-        if len(models) != len(params):
+        if len(models) != len(params) or self.linear != (LINEAR in inner):
             raise ExportFailed(
                 "of this ensemble it was not noted what it is made of, so that it cannot be had as "
                 "onnx or numpy; take keras, savedmodel, litert or mlflow, or make it again."
@@ -64,6 +68,13 @@ class Trained:
             Network(each, named_weights(model, each))
             for model, each in zip(models, params, strict=True)
         ]
+
+    def linear_table(self) -> npt.NDArray[np.float32]:
+        """Of the linear model among the members, as :mod:`imdbtune.linear_network` has it."""
+        from imdbtune.linear_network import table_of
+        from imdbtune.model import members_of
+
+        return table_of(members_of(self.model)[LINEAR])
 
 
 @dataclass(frozen=True)

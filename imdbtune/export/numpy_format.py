@@ -66,8 +66,9 @@ print(probabilities(["A wonderful film, and so well played.", "Two hours of bore
 
 def _write(trained: Trained, folder: Path) -> None:
     networks = trained.networks()
-    prefixes = reference.prefixes(len(networks))
-    arrays = {
+    prefixes = reference.prefixes(len(networks), trained.linear)
+    arrays = {"linear": trained.linear_table()} if trained.linear else {}
+    arrays |= {
         prefix + name: array
         for prefix, network in zip(prefixes, networks, strict=True)
         for name, array in network.weights.items()

@@ -107,12 +107,52 @@ def _write(trained: Trained, folder: Path) -> None:
 def _mean_of_networks(graph: _Graph, trained: Trained) -> None:
     """Ids (batch, time) to probability (batch, 1)."""
     networks = trained.networks()
-    chances = []
+    several = len(networks) > 1 or trained.linear
+    chances = [_linear(graph, trained.linear_table())] if trained.linear else []
     for number, network in enumerate(networks, start=1):
-        graph.member = f"member_{number}_" if len(networks) > 1 else ""
-        seen = _seen(graph, network.params) if len(networks) > 1 else "ids"
+        graph.member = f"member_{number}_" if several else ""
+        seen = _seen(graph, network.params) if several else "ids"
         chances.append(_network(graph, network, seen, trained.masked))
     graph.add("Mean", *chances, output="probability")
+
+
+def _linear(graph: _Graph, table: npt.NDArray[np.float32]) -> str:
+    """The probability of a linear model; see :func:`imdbtune.linear_network.linear_network`."""
+    from imdbtune.linear_network import steps
+
+    columns = [graph.constant(column.astype(np.int32)) for column in table[:, :2].T]
+    weights = graph.constant(table[:, 2])
+    last = graph.constant(np.array(len(table) - 1))
+    end, zero = graph.numbers(np.iinfo(np.int32).max), graph.constant(np.array(0))
+    longer = graph.add("Pad", "ids", graph.numbers(0, 0, 0, 1))
+    following = graph.add("Slice", longer, graph.numbers(1), end, graph.numbers(1))
+    nothing = graph.add("Sub", "ids", "ids")
+    pair = [graph.add("Concat", *each, axis=1) for each in ((nothing, "ids"), ("ids", following))]
+
+    def row(place: str) -> list[str]:
+        return [graph.add("Gather", column, place) for column in columns]
+
+    place = graph.add("Cast", graph.add("Sub", pair[0], pair[0]), to=_INT64)
+    for step in steps(len(table)):
+        tried = graph.add("Add", place, graph.constant(np.array(step)))
+        first, second = row(graph.add("Min", tried, last))
+        same, before = graph.add("Equal", first, pair[0]), graph.add("Less", first, pair[0])
+        same = graph.add("And", same, graph.add("LessOrEqual", second, pair[1]))
+        reached = graph.add("Or", before, same)
+        reached = graph.add("And", reached, graph.add("LessOrEqual", tried, last))
+        place = graph.add("Where", reached, tried, place)
+    equal = [graph.add("Equal", a, b) for a, b in zip(row(place), pair, strict=True)]
+    place = graph.add("Where", graph.add("And", *equal), place, zero)
+    length = graph.add("Gather", graph.add("Shape", place), graph.numbers(1))
+    outputs = ["linear_places", "linear_order"]
+    place, _ = graph.add_all("TopK", place, length, outputs=outputs, axis=1, largest=0)
+    after = graph.add("Slice", place, graph.numbers(1), end, graph.numbers(1))
+    before = graph.add("Slice", place, graph.numbers(0), graph.numbers(-1), graph.numbers(1))
+    repeated = graph.add("Cast", graph.add("Equal", after, before), to=_FLOAT)
+    new = graph.add("Sub", graph.constant(np.array(1, np.float32)), repeated)
+    found = graph.add("Mul", graph.add("Gather", weights, after), new)
+    total = graph.add("ReduceSum", found, graph.numbers(1), keepdims=1)
+    return graph.add("Sigmoid", graph.add("Add", total, graph.constant(table[:1, 2])))
 
 
 def _seen(graph: _Graph, params: TrialParams) -> str:

@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imdbtune import baseline, reference
 from imdbtune.averaging import Averaging, common_params, read, written
+from imdbtune.baseline import LinearModel
 from imdbtune.data.batches import pad, validation_split
-from imdbtune.data.corpus import Corpus
+from imdbtune.data.corpus import Corpus, make_split
 from imdbtune.data.demo import demo_corpus
 from imdbtune.errors import ExportFailed
 from imdbtune.evaluation import probabilities
 from imdbtune.export.folder import read_export
 from imdbtune.export.format import Trained
 from imdbtune.export.formats import FORMATS, export_model
+from imdbtune.linear_network import as_table, linear_network, steps, table_of
 from imdbtune.model import initialize, members_of, plain_model
 from imdbtune.params import TrialParams
 from imdbtune.predict import Predictor
@@ -103,7 +106,83 @@ def test_its_members_come_out_of_its_file_as_they_went_in(
         assert alone.weights.keys() == network.weights.keys()
         for name, array in alone.weights.items():
             np.testing.assert_array_equal(network.weights[name], array)
-    assert members_of(plain_model(PARAMS[0])) == []
+    assert members_of(plain_model(PARAMS[0])) == {}
+
+
+# Reviews that say a thing twice, are one word long, or end in what is known only as a pair.
+ODD = ([1], [1, 4], [1, 4, 4, 4], [1, 7, 4, 9, 7, 4, 9], [1, 5, 6, 5, 6, 5], [1, 299, 3, 299])
+
+
+@pytest.fixture(scope="module")
+def linear(corpus: Corpus) -> LinearModel:
+    return baseline.fit(corpus.train.head(400))
+
+
+def test_the_linear_model_says_as_a_network_what_it_says_by_itself(
+    corpus: Corpus, linear: LinearModel
+) -> None:
+    split = make_split([*ODD, *(corpus.test[row] for row in range(40))], [0] * (len(ODD) + 40))
+    table = as_table(linear, 100_000)
+    assert len(table) == len(linear.keys) + 1
+    ids = pad(split, np.arange(len(split)), int(split.lengths.max()) + 3, 100_000)
+    told = baseline.predict(linear, split)
+    assert np.ptp(told) > 0.5
+    network = linear_network(table)
+    np.testing.assert_allclose(network(ids).numpy()[:, 0], told, atol=1e-5)
+    np.testing.assert_allclose(reference.linear(table, ids)[:, 0], told, atol=1e-5)
+    for row, review in enumerate(ODD):  # alone, without padding
+        alone = network(np.array([review], np.int32)).numpy()[0, 0]
+        assert alone == pytest.approx(told[row], abs=1e-5)
+    np.testing.assert_array_equal(table_of(network), table)
+
+
+def test_words_that_others_do_not_know_are_left_out(linear: LinearModel) -> None:
+    table = as_table(linear, 50)
+    assert 10 < len(table) < len(linear.keys)
+    assert table[:, :2].max() < 50
+    assert table[0].tolist() == [0, 0, pytest.approx(linear.bias)]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 8, 9, 1000, 1024, 1025])
+def test_the_steps_reach_every_row(rows: int) -> None:
+    assert sum(steps(rows)) >= rows - 1
+    assert steps(rows) == sorted(steps(rows), reverse=True)
+
+
+def test_with_the_linear_model_in_every_format(
+    members: tuple[Path, ...], linear: LinearModel, corpus: Corpus, tmp_path: Path
+) -> None:
+    common = common_params(PARAMS, linear=True)
+    assert (common.maxlen, common.vocabulary) == (5000, 100_000)
+    spec = TrialSpec(common, corpus.folder, tmp_path, reviews=150)
+    result = Averaging(members, PARAMS, linear)(spec, lambda execution, epoch: None)
+    rows = validation_split(150)[1]
+    alone = [
+        probabilities(file, corpus.train, rows, params, padded=False)
+        for file, params in zip(members, PARAMS, strict=True)
+    ]
+    held_out = make_split([corpus.train[row] for row in rows], [0] * len(rows))
+    mean = np.mean([*alone, baseline.predict(linear, held_out)], axis=0)
+    together = probabilities(result.model, corpus.train, rows, common, padded=False)
+    np.testing.assert_allclose(together, mean, atol=1e-5)
+    trained = Trained(result.model, common, True, PARAMS, linear=True)
+    words = corpus.word_index()
+    texts = [" ".join(list(words)[n : n + 70 : 2]) for n in range(0, 600, 9)] + ["", "a a a"]
+    metadata = {
+        "run_id": "mean",
+        "parameters": common.as_dict(),
+        "members": [params.as_dict() for params in PARAMS],
+        "batching": "buckets",
+    }
+    folder = export_model(trained, FORMATS, words, texts, metadata, tmp_path / "out")
+    for name, checked in read_export(folder).formats.items():
+        assert checked["largest_difference"] < 5e-5, name
+    by_keras, by_numpy, by_onnx = (
+        list(Predictor.load(folder, name).probabilities(texts))
+        for name in ("keras", "numpy", "onnx")
+    )
+    np.testing.assert_allclose(by_numpy, by_keras, atol=5e-5)
+    np.testing.assert_allclose(by_onnx, by_keras, atol=5e-5)
 
 
 @pytest.mark.parametrize("name", ["numpy", "onnx"])

@@ -344,6 +344,7 @@ IDS = [
         for n in ("0", "1", "-3", "x", HUGE)
     ),
     Case(f"best {STORE} --seed 3", "--seed goes with --refit"),
+    Case(f"best {STORE} --with-linear", "--with-linear goes with --ensemble"),
     *(
         Case(f"confirm {STORE} --{flag}={n}", f"--{flag} '{n}'")
         for flag in ("top", "seeds")

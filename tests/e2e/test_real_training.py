@@ -16,6 +16,7 @@ import pytest
 
 from imdbtune import api, results, tracking
 from imdbtune.config import parse_config
+from imdbtune.export.folder import read_export
 from imdbtune.results import Search, Trial
 from imdbtune.store import connect
 from tests.support import isolate, new_store
@@ -218,3 +219,27 @@ def test_a_trial_comes_out_the_same_from_what_mlflow_holds(trained: Trained) -> 
     assert compared["differs"] == {}
     assert [pair["epoch"] for pair in compared["epochs"]] == [1, 2]
     assert results.read_run(trained.client, compared["reproduced_as"]).status == "FINISHED"
+
+
+def test_the_mean_of_the_best_and_the_linear_model(trained: Trained, tmp_path: Path) -> None:
+    uri, cache = str(trained.client.tracking_uri), trained.folder / "cache"
+    place: dict[str, Any] = {"uri": uri, "cache": cache, "folder": trained.folder / "runs"}
+    of_two, members = api.ensemble(trained.search.run_id, 2, **place)
+    both, same = api.ensemble(trained.search.run_id, 2, linear=True, **place)
+    assert [member.run_id for member in same] == [member.run_id for member in members]
+    assert both.run_id != of_two.run_id
+    assert both.tags[tracking.ENSEMBLE_OF] == f"{of_two.tags[tracking.ENSEMBLE_OF]},nb-linear"
+    again, _ = api.ensemble(trained.search.run_id, 2, linear=True, **place)
+    assert again.run_id == both.run_id
+    for made, formats in ((of_two, ("numpy",)), (both, ("keras", "numpy"))):
+        folder = api.export(made, tmp_path / made.run_id, uri=uri, cache=cache, formats=formats)
+        export = read_export(folder)
+        assert export.members == tuple(member.params for member in members)
+        for checked in export.formats.values():
+            assert checked["largest_difference"] < 1e-5
+    texts = ["a wonderful film", "two hours of boredom", "a film"]
+    chances = [
+        [p.probability for p in api.predict(tmp_path / made.run_id, texts)]
+        for made in (of_two, both)
+    ]
+    assert not np.allclose(*chances, atol=1e-3)  # the linear model has a say

@@ -39,7 +39,7 @@ FLOORS = {
         "data.demo_reviews",
         "loop baseline data.imdb data.demo data.tables data.gathering",
         "recurrence data.columns data.review_folder",
-        "model data.own soft_labels",
+        "model data.own soft_labels linear_network",
         "data.sources",
     ],
     "3 training, writing and reading MLflow": [
