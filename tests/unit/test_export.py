@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from imdbtune.data.text import Tokenizer
-from imdbtune.errors import UserError
+from imdbtune.errors import DiskFull, UserError
 from imdbtune.export.encode import encode
 from imdbtune.export.folder import read_export
 from imdbtune.export.formats import FORMATS, parse_formats
@@ -260,7 +260,7 @@ def test_a_full_disk_leaves_nothing(write: Write, tmp_path: Path, existing: bool
     if existing:
         write(folder)
     before = contents(tmp_path)
-    with no_room_beyond(4096), pytest.raises(UserError, match="cannot be written"):
+    with no_room_beyond(4096), pytest.raises(DiskFull, match="no room for the export"):
         write(folder, word_index={f"w{i}": i for i in range(1, 2000)}, overwrite=True)
     assert contents(tmp_path) == before
 
