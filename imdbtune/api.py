@@ -25,7 +25,7 @@ from imdbtune.cutoff import take_up_cut_off
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
 from imdbtune.delivery import publish_page
-from imdbtune.durable import is_full
+from imdbtune.durable import is_full, replace_text
 from imdbtune.errors import SearchAborted, UserError, named, shown
 from imdbtune.home import TRAINING, Home, home_of, known_home, new_home
 from imdbtune.hosts import Cluster, check_artifacts, check_store, reach
@@ -1048,7 +1048,7 @@ def report(
     place = {"ui": address.rstrip("/")} if address.startswith("http") else {}
     page = render(material, draw_all(material), **place)
     try:
-        out.write_text(page, encoding="utf-8")
+        replace_text(out, page)
     except OSError as error:
         if is_full(error):
             raise

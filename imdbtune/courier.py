@@ -14,7 +14,7 @@ from imdbtune.delivery import Memory, deliver, is_away, is_refusal, publish_page
 from imdbtune.durable import is_full
 from imdbtune.errors import Deleted, DiskFull, NotDelivered
 from imdbtune.spool import Spool
-from imdbtune.store import hide_secrets, impatient, without_secrets
+from imdbtune.store import hide_secrets, impatient, why, without_secrets
 from imdbtune.tracking import Run
 
 if TYPE_CHECKING:
@@ -72,15 +72,19 @@ class Courier:
         wait = LOOK_EVERY_S
         while not self._stopped.wait(wait):
             try:
-                self._go()
+                self._deliver()
                 self._publish_now_and_then()
+                self._note_well()
                 wait = LOOK_EVERY_S
             except Exception as error:
                 self._note_trouble(error)
                 wait = min(2 * wait, RETRY_EVERY_S)
 
-    def _go(self) -> None:
+    def _deliver(self) -> None:
         self.made += deliver(self.client, self.spool, self.parent, self._memory, self._say_deleted)
+
+    def _note_well(self) -> None:
+        """Where nothing is left, only a page that was published says that the store is back."""
         if self._away_since is not None:
             self._away_since = None
             self.say("the tracking store has all that was kept for it.")
@@ -113,7 +117,7 @@ class Courier:
         if isinstance(error, Deleted):
             return str(error)
         uri = str(self.client.tracking_uri)
-        reason = without_secrets(str(error), uri) or type(error).__name__
+        reason = without_secrets(why(error), uri)
         if is_full(error):
             return f"no room is left on the disk ({reason[:200]})"
         trouble = "refuses something" if is_refusal(error) else "cannot be written"
@@ -134,7 +138,8 @@ class Courier:
         wait = LOOK_EVERY_S
         while True:
             try:
-                return self._go()
+                self._deliver()
+                return self._note_well()
             except Exception as error:
                 hopeless = not patience_s or not is_away(error)
                 if hopeless or self._note_trouble(error) + wait > patience_s:

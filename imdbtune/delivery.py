@@ -17,6 +17,7 @@ from imdbtune import results, tracking
 from imdbtune.durable import is_full
 from imdbtune.errors import Deleted
 from imdbtune.spool import Call, Delivered, Spool
+from imdbtune.store import from_requests
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -253,6 +254,4 @@ def is_away(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
 
     expected = (MlflowException, ConnectionError, TimeoutError)
-    # requests has errors of its own, which MLflow passes on from artifacts.
-    from_requests = type(error).__module__.startswith(("requests.", "urllib3."))
-    return (isinstance(error, expected) or from_requests) and not is_refusal(error)
+    return (isinstance(error, expected) or from_requests(error)) and not is_refusal(error)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -96,13 +98,30 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def replace_file(path: Path, record: Mapping[str, Any]) -> None:
-    """Write one JSON line aside and put it in the place of the file.
+    """Put one JSON line in the place of a file, as :func:`replace_text`."""
+    replace_text(path, json.dumps(record) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text aside and put it in the place of a file; a link stays one, and rights as well.
 
     Not written through to the disk: for what can be found out again.
+
+    Raises:
+        OSError: it cannot be; the file is as it was, and nothing lies beside it.
     """
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(json.dumps(record) + "\n", encoding="utf-8")
-    aside.replace(path)
+    whole = Path(os.path.realpath(path))
+    aside = whole.with_name(f"{whole.name[:40]}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        try:
+            aside.write_text(text, encoding="utf-8")
+            if whole.exists():
+                shutil.copymode(whole, aside)
+            aside.replace(whole)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def sync_file(path: Path) -> None:

@@ -25,7 +25,7 @@ from imdbtune.data.sources import default_cache
 from imdbtune.delivery import is_away
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 from imdbtune.spool import Spool
-from imdbtune.store import connect, impatient, scrubbed
+from imdbtune.store import connect, impatient, scrubbed, why
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
 from imdbtune.worker import (
     Trainer,
@@ -219,8 +219,7 @@ def _finish(courier: Courier) -> None:
 
 
 def _stays_away(error: BaseException) -> str:
-    told = (str(error).splitlines() or [""])[0]
-    return scrubbed(f"a worker cannot use the tracking store ({told[:200]})")
+    return scrubbed(f"a worker cannot use the tracking store ({why(error)[:200]})")
 
 
 def _log_no_outcomes() -> None:

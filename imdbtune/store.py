@@ -104,6 +104,26 @@ def without_secrets(text: str, uri: str) -> str:
     return line
 
 
+def from_requests(error: BaseException) -> bool:
+    """Whether it is one of the errors of requests, which MLflow passes on from artifacts."""
+    return type(error).__module__.startswith(("requests.", "urllib3."))
+
+
+def why(error: BaseException) -> str:
+    """What went wrong in a line: of a request without an answer, what the network says of it.
+
+    MLflow and requests tell that last, behind the address, which they repeat.
+    """
+    chain: list[BaseException] = [error]
+    while inner := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(inner)
+    network = [e for e in chain if isinstance(e, OSError) and not from_requests(e)]
+    if network and any(map(from_requests, chain)):
+        error = network[0]
+    told = str(getattr(error, "strerror", None) or error)
+    return " ".join((told.splitlines() or [""])[0].split()) or type(error).__name__
+
+
 _IN_TEXT = re.compile(r"(?<!sqlite)(?<!file)://[^\s'\"<>]*@")
 _SECRET_IN_TEXT = re.compile(_SECRET.pattern.replace("[^&#]", r"[^&#\s'\"<>]"), re.IGNORECASE)
 _SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -197,7 +217,7 @@ def connect(uri: str, say: Say = _silent, reading: bool = False) -> MlflowClient
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
     except Exception as error:  # SQLAlchemy and the drivers below MLflow have errors of their own
-        reason = without_secrets(str(error), uri) or type(error).__name__
+        reason = without_secrets(why(error), uri)
         raise UserError(
             f"the tracking store {hide_secrets(uri)} cannot be used: {reason[:300]}; "
             "start or mend it, or name another one."

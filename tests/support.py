@@ -6,8 +6,10 @@ from __future__ import annotations
 import functools
 import io
 import os
+import resource
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -206,6 +208,17 @@ def assert_legible(figure: Figure) -> None:
             for before, after in pairwise(boxes):
                 apart = getattr(after, low) >= getattr(before, high) - 1
                 assert apart, [text.get_text() for text in labels]
+
+
+@contextmanager
+def no_room_beyond(size: int) -> Iterator[None]:
+    """No file can grow beyond so many bytes; what is written up to there stays, as on a disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def kill_self() -> None:

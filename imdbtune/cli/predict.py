@@ -160,11 +160,12 @@ def _explain(explanations: Iterator[Explanation], out: str, as_json: bool) -> No
             _print_line(explanation.prediction)
             _print_words(explanation)
     if out and kept:
-        from imdbtune.durable import is_full
+        from imdbtune.durable import is_full, replace_text
         from imdbtune.explain import page
 
+        html = page(kept, kept[0].labels).encode("utf-8", errors="replace").decode()
         try:
-            Path(out).write_text(page(kept, kept[0].labels), encoding="utf-8", errors="replace")
+            replace_text(Path(out), html)
         except OSError as error:
             if is_full(error):
                 raise

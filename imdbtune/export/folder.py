@@ -66,16 +66,30 @@ def read_export(folder: Path) -> Export:
             maxlen=int(check_value("maxlen", metadata.get("maxlen"))),
             batching=checked_batching(metadata.get("batching")),
             labels=checked_labels(metadata.get("labels", LABELS)),
-            members=_checked_members(metadata.get("members", [])),
+            members=_checked_params("members", metadata.get("members", [])),
         )
     except UserError as error:
         raise damaged(folder, str(error)) from error
 
 
-def _checked_members(value: object) -> tuple[TrialParams, ...]:
-    if not isinstance(value, list) or not all(isinstance(member, dict) for member in value):
-        raise UserError(f"members = {shown(value)} is not allowed; it is a list of parameters.")
-    return tuple(TrialParams.from_values(member) for member in value)
+def networks_of(export: Export) -> tuple[TrialParams, ...]:
+    """The hyperparameters of each network whose mean the model is: of one, unless an ensemble.
+
+    Raises:
+        UserError: the export does not say.
+    """
+    if export.members:
+        return export.members
+    try:
+        return _checked_params("parameters", [export.metadata.get("parameters")])
+    except UserError as error:
+        raise damaged(export.folder, str(error)) from error
+
+
+def _checked_params(name: str, value: object) -> tuple[TrialParams, ...]:
+    if not isinstance(value, list) or not all(isinstance(params, dict) for params in value):
+        raise UserError(f"{name} {shown(value)} are no hyperparameters with their values.")
+    return tuple(TrialParams.from_values(params) for params in value)
 
 
 def is_export(folder: Path) -> bool:

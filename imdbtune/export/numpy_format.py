@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from imdbtune import reference
 from imdbtune.errors import named
-from imdbtune.export.folder import Export
+from imdbtune.export.folder import Export, networks_of
 from imdbtune.export.format import Format, Run, Trained
 from imdbtune.keras_file import check_members
-from imdbtune.params import TrialParams
 
 MODEL = "model.npz"
 PREDICT = "predict.py"
@@ -80,8 +79,7 @@ def _write(trained: Trained, folder: Path) -> None:
 
 def _load(export: Export) -> Run:
     """By this package's own code: none of the folder is run."""
-    told = export.members or (TrialParams.from_values(export.metadata["parameters"]),)
-    members = [params.as_dict() for params in told]
+    members = [params.as_dict() for params in networks_of(export)]
     path = export.folder / MODEL
     with zipfile.ZipFile(path) as archive:
         check_members(named(path), archive.infolist(), path.stat().st_size)

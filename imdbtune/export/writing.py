@@ -14,7 +14,8 @@ from typing import Any
 
 from imdbtune.data.corpus import INDEX_FROM, LABELS, OOV, PAD, START
 from imdbtune.data.text import SEPARATORS
-from imdbtune.errors import UserError, named, shown
+from imdbtune.durable import is_full
+from imdbtune.errors import DiskFull, UserError, named, shown
 from imdbtune.export import encode
 from imdbtune.export.folder import (
     ENCODE,
@@ -68,6 +69,7 @@ def write_export(
 
     Raises:
         UserError: the folder cannot be written or holds something else, or there are no words.
+        DiskFull: there is no room; the folder is as it was.
     """
     if not word_index:
         raise UserError(
@@ -92,6 +94,12 @@ def write_export(
             else:
                 _move(new, target, Path(temporary))
     except (OSError, UnicodeEncodeError) as error:
+        if is_full(error):
+            reason = getattr(error, "strerror", None) or error
+            raise DiskFull(
+                f"{named(folder)} has no room for the export ({reason}); make some, or choose "
+                "another folder."
+            ) from error
         raise not_writable(folder, error) from error
     return target
 

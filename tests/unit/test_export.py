@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import stat
 import zipfile
@@ -14,13 +13,14 @@ from typing import Any
 import pytest
 
 from imdbtune.data.text import Tokenizer
-from imdbtune.errors import UserError
+from imdbtune.errors import DiskFull, UserError
 from imdbtune.export.encode import encode
 from imdbtune.export.folder import read_export
 from imdbtune.export.formats import FORMATS, parse_formats
 from imdbtune.export.writing import formats_there, write_export
 from imdbtune.keras_file import check_archive
 from imdbtune.params import TrialParams
+from tests.support import no_room_beyond
 
 FILES = ["README.md", "encode.py", "metadata.json", "model.keras", "vocabulary.json"]
 WORDS = {"the": 1, "don't": 2, "é": 3, "\ud800": 4}
@@ -260,13 +260,8 @@ def test_a_full_disk_leaves_nothing(write: Write, tmp_path: Path, existing: bool
     if existing:
         write(folder)
     before = contents(tmp_path)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        with pytest.raises(UserError, match="cannot be written"):
-            write(folder, word_index={f"w{i}": i for i in range(1, 2000)}, overwrite=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with no_room_beyond(4096), pytest.raises(DiskFull, match="no room for the export"):
+        write(folder, word_index={f"w{i}": i for i in range(1, 2000)}, overwrite=True)
     assert contents(tmp_path) == before
 
 

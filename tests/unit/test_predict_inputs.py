@@ -213,6 +213,16 @@ def test_metadata_out_of_bounds(folder: Path, key: str, value: object) -> None:
         Predictor.load(folder)
 
 
+@pytest.mark.parametrize("key", ["parameters", "members"])
+@pytest.mark.parametrize("value", [None, 3, "gru", ["gru"], [[]], {"units": "many"}, {"cell": 3}])
+def test_networks_that_make_no_sense(folder: Path, key: str, value: object) -> None:
+    told = [value] if key == "members" and isinstance(value, dict) else value
+    change(folder, formats={"numpy": {}}, **{key: told})
+    np.savez(folder / "model.npz", embedding=np.zeros((50, 2)))
+    with pytest.raises(UserError, match=rf"is damaged: ({key}|units|hyper).* Export the"):
+        Predictor.load(folder)
+
+
 @pytest.mark.parametrize("version", [None, 0, 2, "1"])
 def test_another_version(folder: Path, version: object) -> None:
     change(folder, format_version=version)

@@ -25,6 +25,7 @@ from tests.support import (
     assert_legible,
     isolate,
     make_config,
+    no_room_beyond,
     run_search,
 )
 
@@ -366,6 +367,19 @@ def test_the_same_report_is_written_to_a_file(searched: tuple[Path, Any, Search]
     for _ in range(2):  # an older report is replaced
         assert api.report(out=out, uri=client.tracking_uri).run_id == search.run_id
     assert "lstm" in Page(out.read_text(encoding="utf-8")).text
+
+
+def test_a_report_without_room_leaves_the_older_one_whole(
+    searched: tuple[Path, Any, Search],
+) -> None:
+    folder, client, _ = searched
+    out = folder / "older.html"
+    api.report(out=out, uri=client.tracking_uri)
+    before = out.read_bytes()
+    with no_room_beyond(len(before) // 2), pytest.raises(OSError, match=r"File too large.*older"):
+        api.report(out=out, uri=client.tracking_uri)
+    assert out.read_bytes() == before
+    assert [p.name for p in folder.iterdir() if "older" in p.name] == ["older.html"]
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import errno
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from imdbtune import api, durable, results, tracking
 from imdbtune.config import SearchConfig
 from imdbtune.courier import Courier, delivering
 from imdbtune.delivery import Memory, deliver
-from imdbtune.durable import append_line, read_lines
+from imdbtune.durable import append_line, read_lines, replace_text
 from imdbtune.errors import DiskFull
 from imdbtune.home import Home
 from imdbtune.params import TrialParams
@@ -31,6 +30,7 @@ from tests.support import (
     isolate,
     make_config,
     new_store,
+    no_room_beyond,
     run_search,
     stub_metrics,
     stub_trainer,
@@ -47,17 +47,6 @@ def go_on(here: Path, config: SearchConfig) -> Search:
     return api.resume(uri=config.tracking.uri, workers=0, trainer=stub_trainer, **where)
 
 
-@contextmanager
-def no_room_beyond(size: int) -> Iterator[None]:
-    """No file can grow beyond so many bytes; what is written up to there stays, as on a disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("room", range(0, 40, 7))
 def test_of_a_line_without_room_nothing_stays(room: int, tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
@@ -69,6 +58,21 @@ def test_of_a_line_without_room_nothing_stays(room: int, tmp_path: Path) -> None
     assert path.stat().st_size == size
     append_line(path, {"third": 3})
     assert [record for record, _ in read_lines(path)] == [{"first": 1}, {"third": 3}]
+
+
+def test_a_text_without_room_replaces_none(tmp_path: Path) -> None:
+    path, link = tmp_path / "page.html", tmp_path / "link.html"
+    replace_text(path, "whole")
+    path.chmod(0o640)
+    link.symlink_to(path.name)
+    with no_room_beyond(8), pytest.raises(OSError, match=r"File too large.*link") as hit:
+        replace_text(link, "x" * 100)
+    assert durable.is_full(hit.value)
+    assert path.read_text() == "whole"
+    replace_text(link, "longer than that")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("longer than that", 0o640)
+    assert sorted(tmp_path.iterdir()) == [link, path]
+    assert link.is_symlink()
 
 
 def test_a_search_on_a_full_disk_ends_in_a_line_and_goes_on_when_there_is_room(
@@ -217,6 +221,33 @@ def test_what_cannot_be_noted_for_want_of_room_is_delivered_all_the_same(
         assert run.info.status == "FINISHED"
         assert len(client.get_metric_history(run.info.run_id, "loss")) == 1
         assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["history.csv"]
+
+
+def test_a_store_is_back_when_it_has_answered(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when there was nothing to deliver, while the page cannot be kept up to date."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("imdbtune.courier.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("imdbtune.courier.RETRY_EVERY_S", 0.01)
+    monkeypatch.setattr("imdbtune.courier.PUBLISH_EVERY_S", 0.0)
+    tries = threading.Semaphore(0)
+
+    def publish(client: MlflowClient, *rest: object, **more: object) -> None:
+        tries.release()
+        client.search_experiments()
+
+    monkeypatch.setattr("imdbtune.courier.publish_page", publish)
+    told: list[str] = []
+    client = MlflowClient("http://127.0.0.1:9")
+    courier = Courier(client, Spool(here / "spool"), "parent", ["units"], told.append)
+    courier.start()
+    for _ in range(4):
+        assert tries.acquire(timeout=60)
+    courier.finish()
+    assert told[:1] == [
+        "the tracking store http://127.0.0.1:9 cannot be written (Connection refused); what is to "
+        "be written there is kept, and tried again."
+    ]
+    assert len(told) <= 2
 
 
 def test_what_a_killed_trial_still_says_is_not_passed_on(here: Path) -> None:
