@@ -105,12 +105,16 @@ def replace_file(path: Path, record: Mapping[str, Any]) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Write a text aside and put it in the place of a file; a link stays one, and rights as well.
 
-    Not written through to the disk: for what can be found out again.
+    A device or a pipe is written to, and so is a file whose folder takes no other. Not written
+    through to the disk: for what can be found out again.
 
     Raises:
         OSError: it cannot be; the file is as it was, and nothing lies beside it.
     """
     whole = Path(os.path.realpath(path))
+    if path.exists() and not (whole.is_file() and os.access(whole.parent, os.W_OK)):
+        path.write_text(text, encoding="utf-8")
+        return
     aside = whole.with_name(f"{whole.name[:40]}.{uuid.uuid4().hex[:8]}.part")
     try:
         try:

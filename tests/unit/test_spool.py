@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def go_on(here: Path, config: SearchConfig) -> Search:
     where: dict[str, Any] = {"cache": here / "cache", "folder": here / "runs"}
     return api.resume(uri=config.tracking.uri, workers=0, trainer=stub_trainer, **where)
+
+
+def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    """As /dev/stdout or /dev/null, in whose place no file may come."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        replace_text(pipe, "whole")
+        assert read.result(10) == "whole"
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 @pytest.mark.parametrize("room", range(0, 40, 7))
