@@ -835,6 +835,7 @@ def ensemble(
     name = f"ensemble-of-{len(members)}-{found.name}"[:250]
     params = tuple(member.params for member in members)
     tags[tracking.MEMBERS] = averaging.written(params)
+    tags[tracking.NOTE] = averaging.description(found, members)
     with (
         tempfile.TemporaryDirectory() as scratch,
         _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home),
@@ -998,7 +999,8 @@ def compare(
     """
     client = open_runs(uri)
     refs: list[str | None] = list(search_refs) or [None]
-    found = [results.find_search(client, ref) for ref in refs]
+    named = [results.find_search(client, ref) for ref in refs]
+    found = list({search.run_id: search for search in named}.values())  # by id and by name is once
     read = [(search, results.read_trials(client, search)) for search in found]
     beaten = {search.run_id: results.read_baselines(client, search) for search in found}
     return replace(compare_searches(read, where, sort, columns, limit), baselines=beaten)

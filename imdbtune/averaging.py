@@ -16,9 +16,12 @@ from imdbtune.errors import UserError
 from imdbtune.evaluation import probabilities
 from imdbtune.keras_file import load_keras
 from imdbtune.params import TrialParams
-from imdbtune.results import Trial
+from imdbtune.results import Search, Trial
 from imdbtune.scores import measure
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from imdbtune.view import as_text, run_link
+
+LINKED = 20  # members that a description names; a tag has its limits
 
 
 def check_members(members: Sequence[Trial]) -> None:
@@ -41,6 +44,16 @@ def common_params(members: Sequence[TrialParams]) -> TrialParams:
     values["maxlen"] = max(params.maxlen for params in members)
     values["vocabulary"] = max(params.vocabulary for params in members)
     return TrialParams.from_values(values)
+
+
+def description(search: Search, members: Sequence[Trial]) -> str:
+    """What MLflow's page of the mean says of it, in Markdown, with links to its members."""
+    links = [f"[{as_text(m.name)}]({run_link(search, m.run_id)})" for m in members[:LINKED]]
+    others = [f"{len(members) - LINKED} others"] if len(members) > LINKED else []
+    return (
+        f"The mean of what {len(members)} models say: {', '.join([*links, *others])}. Its "
+        "parameters are those of the first, but the longest maxlen and the largest vocabulary."
+    )
 
 
 def written(members: Sequence[TrialParams]) -> str:
