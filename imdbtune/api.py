@@ -839,6 +839,7 @@ def ensemble(
     name = f"ensemble-of-{len(members)}{'-and-linear' if linear else ''}-{found.name}"[:250]
     params = tuple(member.params for member in members)
     tags[tracking.MEMBERS] = averaging.written(params)
+    tags[tracking.NOTE] = averaging.description(found, members, linear)
     with (
         tempfile.TemporaryDirectory() as scratch,
         _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home),
@@ -1024,7 +1025,8 @@ def compare(
     """
     client = open_runs(uri)
     refs: list[str | None] = list(search_refs) or [None]
-    found = [results.find_search(client, ref) for ref in refs]
+    named = [results.find_search(client, ref) for ref in refs]
+    found = list({search.run_id: search for search in named}.values())  # by id and by name is once
     read = [(search, results.read_trials(client, search)) for search in found]
     beaten = {search.run_id: results.read_baselines(client, search) for search in found}
     return replace(compare_searches(read, where, sort, columns, limit), baselines=beaten)
@@ -1200,6 +1202,7 @@ def export(
         "run_id": trial.run_id,
         "parameters": trial.params.as_dict(),
         **({"members": [params.as_dict() for params in members]} if members else {}),
+        **({"linear": True} if linear else {}),
         "batching": batching,
         "metrics": {**trial.metrics, **(extra or {})},
         "data": {"name": corpus.name, "title": corpus.title, "digest": corpus.digest},

@@ -18,12 +18,15 @@ from imdbtune.errors import UserError
 from imdbtune.evaluation import probabilities
 from imdbtune.keras_file import load_keras
 from imdbtune.params import PARAMETERS, TrialParams
-from imdbtune.results import Trial
+from imdbtune.results import Search, Trial
 from imdbtune.scores import measure
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from imdbtune.view import as_text, run_link
 
 if TYPE_CHECKING:
     import keras
+
+LINKED = 20  # members that a description names; a tag has its limits
 
 
 def check_members(members: Sequence[Trial], linear: bool = False) -> None:
@@ -50,6 +53,17 @@ def common_params(members: Sequence[TrialParams], linear: bool = False) -> Trial
         most = max(int(params.as_dict()[name]) for params in members)
         values[name] = int(PARAMETERS[name].metadata["high"]) if linear else most
     return TrialParams.from_values(values)
+
+
+def description(search: Search, members: Sequence[Trial], linear: bool = False) -> str:
+    """What MLflow's page of the mean says of it, in Markdown, with links to its members."""
+    links = [f"[{as_text(m.name)}]({run_link(search, m.run_id)})" for m in members[:LINKED]]
+    others = [f"{len(members) - LINKED} others"] if len(members) > LINKED else []
+    others += ["a linear model on words and pairs of words"] if linear else []
+    return (
+        f"The mean of what {len(members) + linear} models say: {', '.join([*links, *others])}. Its "
+        "parameters are those of the first, but the longest maxlen and the largest vocabulary."
+    )
 
 
 def written(members: Sequence[TrialParams]) -> str:

@@ -76,7 +76,7 @@ def _make_known(client: MlflowClient, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name, description="Tells whether a film review is positive.")
+        client.create_registered_model(name, description="Says which of two labels a text has.")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -12,7 +12,7 @@ from imdbtune.params import TrialParams
 _TEXT = """\
 # {label}
 
-A recurrent network that tells whether {tells}. `metadata.json` says
+{what} whether {tells}. `metadata.json` says
 how it was trained and how good it is, `vocabulary.json` holds the rank of each word, `encode.py`
 turns text into ids with Python's standard library alone. The scripts below run in this folder.
 
@@ -37,8 +37,10 @@ def readme(document: Mapping[str, Any], usage: str) -> str:
     """The text of the README, from the contents of ``metadata.json`` and the format's ``usage``."""
     padded = document["batching"] == "padded"
     labels = tuple(document["labels"])
+    label, what = _title(document)
     return _TEXT.format(
-        label=TrialParams.from_values(document["parameters"]).label,
+        label=label,
+        what=what,
         tells="an English movie review is positive"
         if labels == LABELS
         else f"a text is {shown(labels[1])} (a probability of 1) or {shown(labels[0])} (of 0)",
@@ -49,3 +51,15 @@ def readme(document: Mapping[str, Any], usage: str) -> str:
         if padded
         else "0 at the front is padding, of which any number gives the same answer",
     )
+
+
+def _title(document: Mapping[str, Any]) -> tuple[str, str]:
+    """What the model is called, and how a sentence about it begins."""
+    members = [TrialParams.from_values(values).label for values in document.get("members", ())]
+    if members:
+        linear = document.get("linear") is True
+        named = ", ".join([f"`{member}`" for member in members] + ["a linear model"] * linear)
+        count = len(members) + linear
+        return f"The mean of {count} models", f"The mean of {count} models ({named}) that tells"
+    label = TrialParams.from_values(document["parameters"]).label
+    return label, "A recurrent network that tells"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imdbtune import baseline, reference
-from imdbtune.averaging import Averaging, common_params, read, written
+from imdbtune.averaging import Averaging, common_params, description, read, written
 from imdbtune.baseline import LinearModel
 from imdbtune.data.batches import pad, validation_split
 from imdbtune.data.corpus import Corpus, make_split
@@ -22,6 +22,7 @@ from imdbtune.linear_network import as_table, linear_network, steps, table_of
 from imdbtune.model import initialize, members_of, plain_model
 from imdbtune.params import TrialParams
 from imdbtune.predict import Predictor
+from imdbtune.results import Search, Trial
 from imdbtune.scores import measure
 from imdbtune.tracking import save_model
 from imdbtune.trial import TrialSpec
@@ -203,6 +204,9 @@ def test_formats_that_are_written_out_by_hand_have_all_members(
     folder = export_model(trained, [name], words, texts, metadata, tmp_path / "out")
     export = read_export(folder)
     assert export.members == PARAMS
+    title, _, about, *_ = (export.folder / "README.md").read_text(encoding="utf-8").splitlines()
+    assert title == f"# The mean of {len(PARAMS)} models"
+    assert all(f"`{params.label}`" in about for params in PARAMS)
     assert export.formats[name]["largest_difference"] < 5e-5
     answers = list(Predictor.load(folder, name).probabilities(texts))
     rows = corpus.train.head(40)
@@ -229,3 +233,15 @@ def test_a_tag_says_what_it_is_made_of() -> None:
 )
 def test_a_tag_that_cannot_be_read_says_nothing(tag: str) -> None:
     assert read(tag) == ()
+
+
+def test_its_page_in_mlflow_leads_to_its_members() -> None:
+    search = Search("0" * 32, "s", "FINISHED", "7", {}, {}, 0)
+    runs = [Trial(f"r{n}", "gru_[1]", "FINISHED", PARAMS[0], {}, {}, 0, 0, None) for n in range(23)]
+    few, many = description(search, runs[:2]), description(search, runs)
+    assert few.startswith("The mean of what 2 models say: [gru_\\[1\\]](#/experiments/7/runs/r0?")
+    assert "/runs/r1?" in few
+    assert "others" not in few
+    assert "23 models" in many
+    assert ", 3 others." in many
+    assert "/runs/r20?" not in many

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from mlflow.entities import LoggedModelOutput
 
-from imdbtune import results, sqlite_runs, tracking
+from imdbtune import api, results, sqlite_runs, tracking
 from imdbtune.errors import UserError
 from imdbtune.sqlite_runs import SqliteRuns, open_runs
 from imdbtune.store import connect
@@ -164,6 +164,14 @@ def test_trials_are_compared_without_importing_mlflow(filled: Store) -> None:
     command = [sys.executable, "-c", LISTING, str(filled.client.tracking_uri)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "7 []\n"
+
+
+def test_a_search_that_is_named_twice_is_compared_once(filled: Store, runs: SqliteRuns) -> None:
+    uri = str(filled.client.tracking_uri)
+    full = results.find_search(runs, "full")
+    once, twice = (api.compare(refs, uri=uri) for refs in (["full"], ["full", full.run_id, "full"]))
+    assert len(once.rows) > 0
+    assert twice == once
 
 
 def test_it_waits_for_one_who_writes(
