@@ -189,6 +189,8 @@ def outcome_of(future: Future) -> Any:
         return error.ran
     if isinstance(error, SearchAborted):
         return error
+    if error is None:  # it was cancelled, as all are when the scheduler is lost: none returns
+        return WorkerLost("the connection to the worker was lost")
     if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
         return WorkerLost("the worker process died")
     told = traceback.format_exception(type(error), error, future.traceback())

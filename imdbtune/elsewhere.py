@@ -234,6 +234,8 @@ class OnCluster:
             return self._settle()
         if key not in self._sent:  # collected already
             return []
+        if isinstance(outcome, WorkerLost):
+            self.cluster.look()  # ends the search if it is the scheduler that is lost
         job, host, future = self._sent.pop(key)
         self._begun.pop(key, None)
         self.cluster.client.cancel([future])

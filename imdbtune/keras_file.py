@@ -9,6 +9,7 @@ this project are made of, and plain layers like it, may be named.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
@@ -61,6 +62,7 @@ def load_keras(path: Path) -> Any:
 def reason(error: Exception) -> str:
     """The first line of what went wrong; Keras puts that behind the whole configuration."""
     told = str(getattr(error, "strerror", None) or error)
+    told += " is missing" if isinstance(error, KeyError) else ""
     text = told.rpartition("Exception encountered: ")[2].strip()
     return (text.splitlines() or [type(error).__name__])[0][:200].rstrip(". ")
 
@@ -134,6 +136,7 @@ def _check_classes(name: str, config: Any) -> None:
 def _check_sizes(name: str, config: Any, members: list[zipfile.ZipInfo]) -> None:
     """Keras makes the weights that are described before it looks for them in the file."""
     there = sum(member.file_size for member in members)
+    flat = any(described["class_name"] == "Flatten" for described in _objects(config))
     for described in _objects(config):
         settings = described.get("config")
         if not isinstance(settings, dict):
@@ -141,15 +144,35 @@ def _check_sizes(name: str, config: Any, members: list[zipfile.ZipInfo]) -> None
         units = _number(settings.get("units"))
         recurrent = units * units * ("recurrent_initializer" in settings)
         embedded = _number(settings.get("input_dim")) * _number(settings.get("output_dim"))
-        if _LEAST_WEIGHT * max(units, recurrent, embedded) > there:
+        read = max((_size(shape, flat) for shape in _shapes(described)), default=0)
+        if _LEAST_WEIGHT * max(units, recurrent, embedded, read) > there:
             raise UserError(
-                f"{name} is not safe to open: it describes a {described['class_name']} whose "
-                "weights are not in it."
+                f"{name} is not safe to open: it describes a layer {described['class_name']} "
+                "whose weights are not in it."
             )
 
 
 def _number(value: Any) -> int:
+    """Of text or a fraction Keras makes no size."""
     return value if isinstance(value, int) else 0
+
+
+def _shapes(described: dict[str, Any]) -> Iterator[list[Any]]:
+    """What is said of the shape that a layer reads, which decides how many weights it has."""
+    left = [described["config"].get("batch_shape"), described.get("build_config")]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list):
+            left += [part for part in value if isinstance(part, (dict, list))]
+            yield value
+
+
+def _size(shape: list[Any], flat: bool) -> int:
+    """For how many features a layer has weights at least, or all that it reads, if that is flat."""
+    sizes = [abs(_number(size)) or 1 for size in shape]
+    return math.prod(sizes) if flat else max(sizes, default=0)
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:

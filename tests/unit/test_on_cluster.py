@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from concurrent.futures import Future
@@ -206,6 +207,33 @@ def test_what_mlflow_has_of_a_lost_trial_counts(driver: Driver) -> None:
     assert driver.executor.done(0) == [(job, Settled(0.75))]
     assert driver.spool.open_runs() == []
     assert list(driver.cluster.hosts) == ["tcp://b:1"]
+
+
+def test_a_trial_whose_scheduler_is_lost_has_not_failed(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask's client then cancels all tasks, perhaps before anybody has looked for the scheduler."""
+    _, run, task = driver.begin()
+
+    def lost() -> None:
+        raise SearchAborted("the scheduler does not answer")
+
+    monkeypatch.setattr(driver.cluster, "look", lost)
+    driver.executor._look_at = math.inf
+    task.set_result(None)  # a task that was cancelled tells of no exception
+    with pytest.raises(SearchAborted, match="scheduler does not answer"):
+        driver.executor.done(60)
+    assert driver.status(run) == "RUNNING"
+    driver.executor.close()
+    assert driver.status(run) == "KILLED"
+
+
+def test_a_trial_that_was_cancelled_is_run_again(driver: Driver) -> None:
+    job, run, task = driver.begin()
+    task.set_result(None)
+    ((ended, outcome),) = driver.executor.done(60)
+    assert (ended, type(outcome)) == (job, WorkerLost)
+    assert driver.status(run) == "KILLED"
 
 
 def test_a_worker_that_was_cut_off_cannot_end_a_trial_that_is_run_again(driver: Driver) -> None:

@@ -223,6 +223,13 @@ def test_networks_that_make_no_sense(folder: Path, key: str, value: object) -> N
         Predictor.load(folder)
 
 
+def test_arrays_that_are_missing_are_named(folder: Path) -> None:
+    change(folder, formats={"numpy": {}}, parameters={"rnn": "gru"})
+    np.savez(folder / "model.npz", output=np.zeros((50, 2)))
+    with pytest.raises(UserError, match=r"model\.npz cannot be used \('embedding' is missing\)"):
+        Predictor.load(folder)
+
+
 @pytest.mark.parametrize("version", [None, 0, 2, "1"])
 def test_another_version(folder: Path, version: object) -> None:
     change(folder, format_version=version)

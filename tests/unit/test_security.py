@@ -89,13 +89,31 @@ def test_plain_layers_pass_and_a_deep_description_is_no_trouble(tmp_path: Path) 
         ("Embedding", {"input_dim": 10**6, "output_dim": 10**4}),
         ("Dense", {"units": 10**12}),
         ("LSTM", {"units": 10**5, "recurrent_initializer": "orthogonal"}),
+        ("InputLayer", {"batch_shape": [None, 4 * 10**9]}),
     ],
 )
 def test_weights_that_are_described_but_not_there_are_not_made(
     kind: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     path = archive(tmp_path / "huge.keras", layer("keras.layers", kind, **settings))
-    with pytest.raises(UserError, match=f"describes a {kind} whose weights are not in it"):
+    with pytest.raises(UserError, match=f"describes a layer {kind} whose weights are not in it"):
+        check_archive(path)
+
+
+@pytest.mark.parametrize("shape", [[None, 10**9], [[None, 3], [None, 10**9]]])
+def test_what_a_layer_is_said_to_read_is_no_larger_than_the_file(
+    shape: list[Any], tmp_path: Path
+) -> None:
+    dense = layer("keras.layers", "Dense", units=1) | {"build_config": {"input_shape": shape}}
+    with pytest.raises(UserError, match="describes a layer Dense whose weights are not in it"):
+        check_archive(archive(tmp_path / "huge.keras", dense))
+
+
+def test_a_long_review_is_no_large_layer_unless_flat(tmp_path: Path) -> None:
+    read = layer("keras.layers", "InputLayer", batch_shape=[None, 40, 300])
+    check_archive(archive(tmp_path / "model.keras", read, layer("keras.layers", "GRU", units=1)))
+    path = archive(tmp_path / "flat.keras", read, layer("keras.layers", "Flatten"))
+    with pytest.raises(UserError, match="describes a layer InputLayer whose weights are not in it"):
         check_archive(path)
 
 
