@@ -804,7 +804,7 @@ def ensemble(
         search_ref: run id or name; ``None``: the last search. Where it was confirmed, the order is
             that of the confirmed means, and others come after them.
         refitted: take each configuration trained on all training reviews (:func:`refit`).
-        linear: give the linear model that the search has to beat the say of one more.
+        linear: give the linear model that the search has to beat half the say.
         data: where the reviews are on this machine; for the others see :func:`search`.
 
     Returns:

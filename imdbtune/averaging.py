@@ -59,9 +59,11 @@ def description(search: Search, members: Sequence[Trial], linear: bool = False) 
     """What MLflow's page of the mean says of it, in Markdown, with links to its members."""
     links = [f"[{as_text(m.name)}]({run_link(search, m.run_id)})" for m in members[:LINKED]]
     others = [f"{len(members) - LINKED} others"] if len(members) > LINKED else []
-    others += ["a linear model on words and pairs of words"] if linear else []
+    beside = (
+        "; half the say is that of a linear model on words and pairs of words" if linear else ""
+    )
     return (
-        f"The mean of what {len(members) + linear} models say: {', '.join([*links, *others])}. Its "
+        f"The mean of what {len(members)} models say: {', '.join([*links, *others])}{beside}. Its "
         "parameters are those of the first, but the longest maxlen and the largest vocabulary."
     )
 

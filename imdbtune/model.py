@@ -177,8 +177,8 @@ def averaged_model(
     """The mean of the probabilities of plain, masked models, as one model of plain layers.
 
     It reads the ids that a model with the ``maxlen`` and ``vocabulary`` of ``common`` would, which
-    are no smaller than a member's; each member sees what it was trained on of them. ``linear`` has
-    the say of one member, and sees all.
+    are no smaller than a member's; each member sees what it was trained on of them. ``linear`` sees
+    all, and has half the say.
     """
     ids = keras.Input((None,), dtype="int32", name="ids")
     chances = []
@@ -188,9 +188,9 @@ def averaged_model(
             seen = ops.where(ops.less(seen, params.vocabulary), seen, OOV)
         member = keras.Model(model.input, model.output, name=f"member_{number}")
         chances.append(member(seen))
-    if linear is not None:
-        chances.append(linear(ids))
     mean = ops.mean(ops.concatenate(chances, axis=-1), axis=-1, keepdims=True)
+    if linear is not None:
+        mean = (mean + linear(ids)) / 2
     return keras.Model(ids, mean, name="ensemble")
 
 

@@ -203,14 +203,15 @@ def mean_of_networks(
 
     Args:
         weights: those of :func:`network`; where there are several, of the first with ``1/`` before
-            their names, and so on. Optional: ``linear``, the features of :func:`linear`.
+            their names, and so on. Optional: ``linear``, the features of :func:`linear`, which has
+            half the say.
         ids: as the network with the longest maxlen and the largest vocabulary reads them.
         members: the hyperparameters of each: ``rnn``, ``pooling``, ``skip``, and where there are
             several ``maxlen`` and ``vocabulary``, of which each sees no more.
         masked: as for :func:`network`.
     """
-    chances = [linear(weights["linear"], ids)] if "linear" in weights else []
-    for prefix, params in zip(prefixes(len(members), bool(chances)), members, strict=True):
+    chances, beside = [], "linear" in weights
+    for prefix, params in zip(prefixes(len(members), beside), members, strict=True):
         own = {k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)}
         seen = ids
         if prefix:
@@ -219,7 +220,7 @@ def mean_of_networks(
         about = (params["rnn"], params["pooling"], masked, params["skip"])
         chances.append(network(own, seen, *about))
     mean: Array = np.mean(chances, axis=0)
-    return mean
+    return (mean + linear(weights["linear"], ids)) / 2 if beside else mean
 
 
 def prefixes(count: int, linear: bool) -> list[str]:

@@ -78,7 +78,7 @@ def best(
     ] = "",
     with_linear: Annotated[
         bool,
-        typer.Option("--with-linear", help="With --ensemble: the linear model is one more of it."),
+        typer.Option("--with-linear", help="With --ensemble: half the say is the linear model's."),
     ] = False,
     seed: Annotated[
         str, typer.Option("--seed", metavar="N", help="With --refit: another seed.")

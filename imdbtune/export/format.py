@@ -41,7 +41,7 @@ class Trained:
     params: TrialParams
     masked: bool  # it passes padding over; else reviews are always padded to maxlen
     members: tuple[TrialParams, ...] = ()  # of an ensemble
-    linear: bool = False  # a linear model is one of the ensemble as well
+    linear: bool = False  # a linear model has half the say in the ensemble
 
     @functools.cached_property
     def model(self) -> keras.Model:

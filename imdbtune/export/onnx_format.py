@@ -108,11 +108,13 @@ def _mean_of_networks(graph: _Graph, trained: Trained) -> None:
     """Ids (batch, time) to probability (batch, 1)."""
     networks = trained.networks()
     several = len(networks) > 1 or trained.linear
-    chances = [_linear(graph, trained.linear_table())] if trained.linear else []
+    chances = []
     for number, network in enumerate(networks, start=1):
         graph.member = f"member_{number}_" if several else ""
         seen = _seen(graph, network.params) if several else "ids"
         chances.append(_network(graph, network, seen, trained.masked))
+    if trained.linear:  # it has half the say
+        chances = [graph.add("Mean", *chances), _linear(graph, trained.linear_table())]
     graph.add("Mean", *chances, output="probability")
 
 

@@ -57,9 +57,12 @@ def _title(document: Mapping[str, Any]) -> tuple[str, str]:
     """What the model is called, and how a sentence about it begins."""
     members = [TrialParams.from_values(values).label for values in document.get("members", ())]
     if members:
-        linear = document.get("linear") is True
-        named = ", ".join([f"`{member}`" for member in members] + ["a linear model"] * linear)
-        count = len(members) + linear
-        return f"The mean of {count} models", f"The mean of {count} models ({named}) that tells"
+        named = ", ".join(f"`{member}`" for member in members)
+        beside = "; half the say is a linear model's" if document.get("linear") is True else ""
+        count = len(members)
+        return (
+            f"The mean of {count} models",
+            f"The mean of {count} networks ({named}{beside}) that tells",
+        )
     label = TrialParams.from_values(document["parameters"]).label
     return label, "A recurrent network that tells"
