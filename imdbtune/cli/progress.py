@@ -207,7 +207,7 @@ class Progress:
 
     def _on_exhausted(self, facts: Facts) -> None:
         trials = counted(facts["trials"], "trial")
-        self._line(f"the space is exhausted after {trials}; nothing new to try.")
+        self._line(f"after {trials} this space has nothing new to try.")
 
     def _number(self, trial: str) -> str:
         if not trial:
