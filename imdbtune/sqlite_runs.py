@@ -120,6 +120,8 @@ class SqliteRuns:
                 for part in _parts(list(runs)):
                     _fill(database, {run_id: runs[run_id] for run_id in part})
                 return list(runs.values())
+        except UnicodeEncodeError:  # half a character, as of a name that is no UTF-8; none is there
+            return []
         except sqlite3.Error as error:
             raise UserError(
                 f"the tracking store {named(self.path)} cannot be read: {error}; mend it, or name "

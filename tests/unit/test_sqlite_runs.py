@@ -70,7 +70,9 @@ def test_searches_are_those_that_mlflow_finds(filled: Store, runs: SqliteRuns) -
         assert results.find_search(runs, reference) == results.find_search(filled.client, reference)
 
 
-@pytest.mark.parametrize("reference", ["nothing", "' OR '1'='1", "0" * 32, "away", "", "%"])
+@pytest.mark.parametrize(
+    "reference", ["nothing", "' OR '1'='1", "0" * 32, "away", "", "%", "\udcff", "a\0b"]
+)
 def test_what_is_not_there_is_missed_in_the_same_words(
     reference: str, filled: Store, runs: SqliteRuns
 ) -> None:
