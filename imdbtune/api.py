@@ -49,7 +49,6 @@ from imdbtune.worker import Trainer, TrialFailure, TrialJob, run_trial
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from imdbtune.baseline import LinearModel
     from imdbtune.confirmation import Confirmation
     from imdbtune.confirming import Trainings, Wanted
     from imdbtune.data.corpus import Corpus
@@ -814,6 +813,7 @@ def ensemble(
         UserError: there are too few such models, or the search has no linear one.
     """
     from imdbtune import averaging, confirming
+    from imdbtune.baseline import LinearModel
 
     client = connect_existing(uri, _teller(listener))
     found = results.find_search(client, search_ref)
@@ -859,30 +859,13 @@ def ensemble(
         )
         _set_environment(cache)
         beside = None
-        if linear:
-            beside = _linear_model(client, found, corpus, reviews, refitted, Path(scratch))
+        if linear and refitted:
+            beside = averaging.fit_linear(corpus.train.head(reviews or len(corpus.train)))
+        elif linear:
+            beside = LinearModel.load(results.fetch_linear(client, found, Path(scratch)))
         trainer = averaging.Averaging(tuple(files), params, beside)
         made = _train_tracked(run, home, spec, corpus, listener, trainer)
     return made, members
-
-
-def _linear_model(
-    client: MlflowClient,
-    search: Search,
-    corpus: Corpus,
-    reviews: int,
-    refitted: bool,
-    folder: Path,
-) -> LinearModel:
-    """That of the search, or trained on all its training reviews, which takes half a minute."""
-    from imdbtune import baseline
-
-    if refitted:
-        try:
-            return baseline.fit(corpus.train.head(reviews or len(corpus.train)))
-        except ValueError as error:
-            raise UserError(f"no linear model: {error}; leave --with-linear out.") from error
-    return baseline.LinearModel.load(results.fetch_linear(client, search, folder))
 
 
 @contextmanager
@@ -1213,7 +1196,7 @@ def export(
     }
     with tempfile.TemporaryDirectory() as scratch:
         model = results.fetch_model(client, trial, Path(scratch))
-        trained = Trained(model, trial.params, batching != "padded", members, linear)
+        trained = Trained(model, trial.params, batching != "padded", members)
         texts = sample_texts(corpus.train, words)
         return export_model(trained, formats, words, texts, metadata, folder, overwrite, progress)
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imdbtune.baseline import LinearModel
+from imdbtune.baseline import LinearModel, fit
 from imdbtune.data.batches import used, validation_split
-from imdbtune.data.corpus import read_corpus
+from imdbtune.data.corpus import Split, read_corpus
 from imdbtune.errors import UserError
 from imdbtune.evaluation import probabilities
 from imdbtune.keras_file import load_keras
@@ -83,6 +83,18 @@ def read(tag: str) -> tuple[TrialParams, ...]:
         return tuple(TrialParams.from_values({**told["shared"], **own}) for own in told["own"])
     except (ValueError, TypeError, KeyError, UserError):
         return ()
+
+
+def fit_linear(reviews: Split) -> LinearModel:
+    """The linear model of all these reviews, which takes half a minute.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        return fit(reviews)
+    except ValueError as error:
+        raise UserError(f"no linear model: {error}; leave --with-linear out.") from error
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,19 @@ from imdbtune.data.corpus import PAD
 FIRST, SECOND = 7919, 9973
 
 
+def following(ids: Any) -> Any:
+    """For each word of ids (batch, time) the next one; 0 for the last."""
+    from keras import ops  # the formats of export want the primes, and no TensorFlow
+
+    return ops.pad(ids[:, 1:], [[0, 0], [0, 1]])
+
+
 def bigram_ids(ids: Any, buckets: int) -> Any:
     """For each word of ids (batch, time) the id, from 1, of it and the next one; 0 for padding.
 
     The next one of the last word is 0.
     """
-    from keras import ops  # the formats of export want the primes, and no TensorFlow
+    from keras import ops
 
-    following = ops.pad(ids[:, 1:], [[0, 0], [0, 1]])
-    mixed = ops.mod(ids * FIRST + following * SECOND, buckets - 1) + 1
+    mixed = ops.mod(ids * FIRST + following(ids) * SECOND, buckets - 1) + 1
     return ops.where(ops.equal(ids, PAD), 0, mixed)

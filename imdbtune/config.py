@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from imdbtune.errors import UserError, not_one_of, shown
-from imdbtune.params import check_field, limited
+from imdbtune.params import NOT_PADDED, check_field, limited
 from imdbtune.plainfile import read_document
 from imdbtune.space import SearchSpace
 from imdbtune.space_parser import parse_space
@@ -146,8 +146,6 @@ SECTIONS: dict[str, type[Any]] = {
     "tracking": TrackingConfig,
     "cluster": ClusterConfig,
 }
-# What is done to the reviews anew in each epoch.
-EACH_EPOCH = ("word_dropout", "crop", "soft_labels")
 TOP_LEVEL = ("name", "about", "space", *SECTIONS)
 
 
@@ -188,11 +186,11 @@ def parse_config(table: Mapping[str, Any], overrides: Mapping[str, object] = {})
 
 
 def _check_padded(config: SearchConfig) -> None:
-    """Batches as in the book are made once, before the first epoch."""
+    """What would do nothing is not asked for by intent."""
     if config.training.batching != "padded":
         return
     for dimension in config.space.dimensions:
-        if dimension.name in EACH_EPOCH and dimension.values != (0,):
+        if dimension.name in NOT_PADDED and dimension.values != (0,):
             raise UserError(
                 f"{dimension.name} = {dimension.in_words()} does nothing in batches that are "
                 "padded as in the book; leave it out, or take training.batching=buckets."

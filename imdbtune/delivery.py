@@ -159,10 +159,9 @@ def _make(
     arguments = {name: value for name, value in call.items() if name != "call"}
     if "folder" in arguments:
         arguments["folder"] = spool.folder / key / call["folder"]
-    if call["call"] == "set_terminated" and is_new and memory.alone:
-        client.set_terminated(run_id, **arguments)
-    else:
-        _CALLS[call["call"]](client, run_id, **arguments)
+    if call["call"] == "set_terminated":
+        arguments["is_open"] = is_new and memory.alone
+    _CALLS[call["call"]](client, run_id, **arguments)
     ended = call["call"] == "set_terminated" and call["status"] == "KILLED"
     return replace(state, killed=ended and bool(state.run_id))
 
@@ -208,10 +207,15 @@ def _log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
     client.log_artifacts(run_id, str(folder))
 
 
-def _set_terminated(client: MlflowClient, run_id: str, status: str, end_time: int) -> None:
-    """What has ended stays so: its end may have been heard of, or told by a worker elsewhere."""
-    run = client.get_run(run_id)
-    if run.info.status in tracking.OPEN:
+def _set_terminated(
+    client: MlflowClient, run_id: str, status: str, end_time: int, is_open: bool
+) -> None:
+    """What has ended stays so: its end may have been heard of, or told by a worker elsewhere.
+
+    Where it is known to be open, MLflow is not asked.
+    """
+    run = None if is_open else client.get_run(run_id)
+    if run is None or run.info.status in tracking.OPEN:
         client.set_terminated(run_id, status, end_time)
     elif run.info.status == "FINISHED" and tracking.REASON in run.data.tags:
         client.delete_tag(run_id, tracking.REASON)  # why it would have been ended

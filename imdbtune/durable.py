@@ -8,6 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,17 +116,24 @@ def replace_text(path: Path, text: str) -> None:
     if path.exists() and not (whole.is_file() and os.access(whole.parent, os.W_OK)):
         path.write_text(text, encoding="utf-8")
         return
-    aside = whole.with_name(f"{whole.name[:40]}.{uuid.uuid4().hex[:8]}.part")
     try:
-        try:
+        with written_aside(whole) as aside:
             aside.write_text(text, encoding="utf-8")
             if whole.exists():
                 shutil.copymode(whole, aside)
-            aside.replace(whole)
-        finally:
-            aside.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A file for the block to write, which comes in the place of ``path`` if that goes well."""
+    aside = path.with_name(f"{path.name[:40]}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:

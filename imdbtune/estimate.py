@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from imdbtune.config import SearchConfig
-from imdbtune.data.batches import VALIDATION_SHARE, Batches, used, validation_split
+from imdbtune.data.batches import Batches, used, validation_split
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import SearchAborted
 from imdbtune.journal import ask, tell
@@ -115,12 +115,11 @@ def cost_of(params: TrialParams, corpus: Corpus, config: SearchConfig) -> Cost:
     if config.training.batching == "padded":
         rows = len(part) + FORWARD * len(held_out)
         return Cost(rows * params.maxlen, work)
-    seen = min(params.crop or params.maxlen, params.maxlen)
-    longest = corpus.train.lengths.clip(max=seen)
-    batches = Batches(corpus.train, part, params.batch_size, params.maxlen, params.vocabulary)
-    columns = sum(int(longest[rows].max()) for rows in batches.plan(np.random.default_rng(0)))
-    share = 1 + FORWARD * VALIDATION_SHARE / (1 - VALIDATION_SHARE)
-    return Cost(columns * params.batch_size * share, work)
+    shape = (params.batch_size, params.maxlen, params.vocabulary)
+    training = Batches(corpus.train, part, *shape, crop=params.crop)
+    columns = training.time_steps(np.random.default_rng(0))
+    validated = Batches(corpus.train, held_out, *shape).time_steps()
+    return Cost((columns + FORWARD * validated) * params.batch_size, work)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from keras import layers, ops
 
 from imdbtune.baseline import LinearModel
+from imdbtune.bigrams import following
 
-NAME = "linear"
+LINEAR = "linear"  # the name of the network
 # Numbers up to here are whole as 32-bit floats.
 LARGEST_ID = 2**24
 
@@ -35,9 +36,8 @@ def linear_network(table: npt.NDArray[np.float32]) -> keras.Model:
     ids = keras.Input((None,), dtype="int32", name="ids")
     rows = layers.Embedding(len(table), 3, name="features")
     last = len(table) - 1
-    following = ops.pad(ids[:, 1:], [[0, 0], [0, 1]])
     first = ops.cast(ops.concatenate([ops.zeros_like(ids), ids], axis=1), "float32")
-    second = ops.cast(ops.concatenate([ids, following], axis=1), "float32")
+    second = ops.cast(ops.concatenate([ids, following(ids)], axis=1), "float32")
     place = ops.zeros_like(ops.concatenate([ids, ids], axis=1))
     for step in steps(len(table)):
         tried = place + step
@@ -52,7 +52,7 @@ def linear_network(table: npt.NDArray[np.float32]) -> keras.Model:
     new = ops.cast(ops.not_equal(place[:, 1:], place[:, :-1]), "float32")
     total = ops.sum(rows(place)[:, 1:, 2] * new, axis=1, keepdims=True)
     bias = rows(ops.zeros_like(ids[:, :1]))[:, :, 2]
-    made = keras.Model(ids, ops.sigmoid(total + bias), name=NAME)
+    made = keras.Model(ids, ops.sigmoid(total + bias), name=LINEAR)
     rows.set_weights([table])
     return made
 

@@ -15,6 +15,7 @@ from keras import layers, ops
 
 from imdbtune.bigrams import bigram_ids
 from imdbtune.data.corpus import OOV
+from imdbtune.linear_network import LINEAR
 from imdbtune.params import TrialParams
 from imdbtune.pooling import bag, pool
 from imdbtune.recurrence import DenseEmbedding, Recurrence
@@ -194,9 +195,18 @@ def averaged_model(
     return keras.Model(ids, mean, name="ensemble")
 
 
-def members_of(model: keras.Model) -> dict[str, keras.Model]:
-    """The models that one of :func:`averaged_model` is the mean of; of any other there are none."""
-    return {layer.name: layer for layer in model.layers if isinstance(layer, keras.Model)}
+def members_of(model: keras.Model) -> list[keras.Model]:
+    """The networks that one of :func:`averaged_model` is the mean of; other models have none."""
+    return [inner for inner in _inner(model) if inner.name != LINEAR]
+
+
+def linear_of(model: keras.Model) -> keras.Model | None:
+    """The linear model in one of :func:`averaged_model`, if it has one."""
+    return next((inner for inner in _inner(model) if inner.name == LINEAR), None)
+
+
+def _inner(model: keras.Model) -> list[keras.Model]:
+    return [layer for layer in model.layers if isinstance(layer, keras.Model)]
 
 
 def named_weights(model: keras.Model, params: TrialParams) -> dict[str, Any]:

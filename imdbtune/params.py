@@ -93,6 +93,8 @@ class TrialParams:
         return cls(**checked)
 
 
+# What is done to the reviews of each batch; those that are padded as in the book are made once.
+NOT_PADDED = ("word_dropout", "crop", "soft_labels")
 PARAMETERS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(TrialParams)}
 
 

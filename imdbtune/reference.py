@@ -11,7 +11,7 @@ For ``go_backwards=True`` pass ``x[:, ::-1]`` and ``mask[:, ::-1]``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -193,39 +193,41 @@ def network(
     return _sigmoid(features @ weights["output.kernel"] + weights["output.bias"])
 
 
-def mean_of_networks(
-    weights: Mapping[str, Array],
-    ids: NDArray[np.integer],
-    members: Sequence[Mapping[str, Any]],
-    masked: bool,
+def whole_model(
+    weights: Mapping[str, Array], ids: NDArray[np.integer], about: Mapping[str, Any]
 ) -> Array:
-    """The mean of what several networks say of word ids ``(batch, time)``, ``(batch, 1)``.
+    """An export, also one of several networks: word ids ``(batch, time)`` to ``(batch, 1)``.
 
     Args:
-        weights: those of :func:`network`; where there are several, of the first with ``1/`` before
-            their names, and so on. Optional: ``linear``, the features of :func:`linear`, which has
-            half the say.
+        weights: those of :func:`network`; of an ensemble, of the first with ``1/`` before their
+            names, and so on. Optional: ``linear``, the features of :func:`linear`, which has half
+            the say.
         ids: as the network with the longest maxlen and the largest vocabulary reads them.
-        members: the hyperparameters of each: ``rnn``, ``pooling``, ``skip``, and where there are
-            several ``maxlen`` and ``vocabulary``, of which each sees no more.
-        masked: as for :func:`network`.
+        about: its ``batching`` (``padded``: padding is read like a word) and the hyperparameters
+            ``parameters``; of an ensemble ``members`` instead, those of each network, which sees no
+            more than its maxlen and vocabulary.
     """
-    chances, beside = [], "linear" in weights
-    for prefix, params in zip(prefixes(len(members), beside), members, strict=True):
+    masked = about["batching"] != "padded"
+    if not about.get("members"):
+        return _one(weights, ids, about["parameters"], masked)
+    chances = []
+    for number, params in enumerate(about["members"], start=1):
+        prefix = f"{number}/"
         own = {k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)}
-        seen = ids
-        if prefix:
-            seen = ids[:, -params["maxlen"] :]
-            seen = np.where(seen < params["vocabulary"], seen, OOV)
-        about = (params["rnn"], params["pooling"], masked, params["skip"])
-        chances.append(network(own, seen, *about))
+        seen = ids[:, -params["maxlen"] :]
+        seen = np.where(seen < params["vocabulary"], seen, OOV)
+        chances.append(_one(own, seen, params, masked))
     mean: Array = np.mean(chances, axis=0)
-    return (mean + linear(weights["linear"], ids)) / 2 if beside else mean
+    return (mean + linear(weights["linear"], ids)) / 2 if "linear" in weights else mean
 
 
-def prefixes(count: int, linear: bool) -> list[str]:
-    """What is before the names of the weights of each of so many networks."""
-    return [f"{number}/" for number in range(1, count + 1)] if count > 1 or linear else [""]
+def _one(
+    weights: Mapping[str, Array],
+    ids: NDArray[np.integer],
+    params: Mapping[str, Any],
+    masked: bool,
+) -> Array:
+    return network(weights, ids, params["rnn"], params["pooling"], masked, params["skip"])
 
 
 def linear(features: Array, ids: NDArray[np.integer]) -> Array:

@@ -13,17 +13,17 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
 import numpy as np
 import numpy.typing as npt
 
 from imdbtune import baseline
 from imdbtune.data.corpus import Split, make_split, read_corpus
-from imdbtune.errors import TrialFailed
+from imdbtune.data.download import locked
+from imdbtune.durable import written_aside
+from imdbtune.errors import TrialFailed, UserError
 
 FOLDS = 5
 # One of exactly 0 or 1 would leave half of a label undecided.
@@ -77,8 +77,8 @@ def opinions(corpus: Path, count: int) -> Floats:
 def _locked(kept: Path) -> Iterator[None]:
     """One process at a time makes a part; where there can be no lock, each for itself."""
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            stack.enter_context(filelock.FileLock(kept.with_suffix(".lock")))
+        with contextlib.suppress(UserError):
+            stack.enter_context(locked(kept.with_suffix(".lock")))
         yield
 
 
@@ -94,14 +94,8 @@ def _kept_or_made(kept: Path, split: Split, fold: int) -> Floats:
     except ValueError as error:
         raise TrialFailed(f"no soft labels: {error}") from error
     made = baseline.predict(model, _chosen(split, rows[fold::FOLDS])).astype(np.float32)
-    aside = kept.with_name(f"{kept.name}.{uuid.uuid4().hex[:8]}.part")
-    with contextlib.suppress(OSError):  # it can be made again
-        try:
-            with aside.open("wb") as file:
-                np.save(file, made)
-            aside.replace(kept)
-        finally:
-            aside.unlink(missing_ok=True)
+    with contextlib.suppress(OSError), written_aside(kept) as aside, aside.open("wb") as file:
+        np.save(file, made)
     return made
 
 

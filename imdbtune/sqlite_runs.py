@@ -131,8 +131,8 @@ class SqliteRuns:
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
         address = f"{self.path.as_uri()}?mode=ro"
-        options = {"timeout": TIMEOUT_S, "isolation_level": None}
-        with closing(sqlite3.connect(address, uri=True, **options)) as database:  # type: ignore[call-overload]
+        opened = sqlite3.connect(address, TIMEOUT_S, isolation_level=None, uri=True)
+        with closing(opened) as database:
             database.text_factory = lambda raw: raw.decode("utf-8", "replace")
             yield database
 

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from imdbtune.data.batches import VALIDATION_SHARE, Batches, Index, pad, used, validation_split
 from imdbtune.data.corpus import read_corpus
+from imdbtune.durable import written_aside
 from imdbtune.errors import TrialFailed
 from imdbtune.model import (
     as_plain,
@@ -300,12 +301,10 @@ def _state_path(spec: TrialSpec) -> Path:
 def save_state(model: keras.Model, path: Path) -> None:
     """Write all variables, the optimizer's included; aside first, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    with aside.open("wb") as file:
+    with written_aside(path) as aside, aside.open("wb") as file:
         np.savez(file, *[np.asarray(v) for v in _variables(model)])
         file.flush()
         os.fsync(file.fileno())  # else a power failure may leave the new name on an empty file
-    aside.replace(path)
 
 
 def load_state(model: keras.Model, path: Path) -> None:

@@ -128,7 +128,8 @@ def best(
             )
         facts["members"] = [member.run_id for member in members]
         if not as_json:
-            typer.echo(_gain(trial, members, baselines if with_linear else []))
+            linear = facts["baseline_val_accuracy"] if with_linear else None
+            typer.echo(_gain(trial, members, linear))
     elif refit:
         with make_progress(as_json=as_json, quiet=quiet) as listener:
             trial = api.refit(trial, seed=chosen, uri=uri, cache=kept, listener=listener)
@@ -172,21 +173,17 @@ def _in_words(refitted: Trial) -> str:
     )
 
 
-def _gain(trial: Trial, members: Sequence[Trial], baselines: Sequence[Baseline]) -> str:
-    """An average, what it is made of, and what it is better by than the best of that."""
-    from imdbtune import tracking
+def _gain(trial: Trial, members: Sequence[Trial], linear: float | None) -> str:
+    """An average, what it is made of, and what it is better by than the best of that.
 
+    ``linear`` is what the linear model reaches, if it is part of it.
+    """
     lines = [f"{trial.name}  (run {trial.run_id}): the mean of"]
     lines += [f"  {in_a_line(member)}" for member in members]
     alone = [member.score for member in members if member.score is not None]
-    for score in (
-        found.metrics.get(f"best_{trial.objective}")
-        for found in baselines
-        if found.which == tracking.LINEAR
-    ):
-        if alone and score is not None:  # else it was trained on all reviews, as the others were
-            alone.append(score)
-            lines.append(f"  the linear model  {trial.objective} {score:.4f}")
+    if alone and linear is not None:  # else it was trained on all reviews, as the others were
+        lines.append(f"  the linear model  {trial.objective} {linear:.4f}")
+        alone.append(linear)
     if trial.score is not None and alone:
         gain = (trial.score - max(alone)) * 100
         lines.append(f"  {trial.objective} {trial.score:.4f}: {gain:+.2f} points on the best alone")

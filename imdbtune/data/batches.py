@@ -119,8 +119,7 @@ class Batches:
         and cut into batches, and the batches are shuffled. Without ``rng``: sorted by length.
         """
         order = self.rows if rng is None else rng.permutation(self.rows)
-        seen = self.crop if rng is not None and self.crop else self.maxlen
-        length = np.minimum(self.split.lengths, min(seen, self.maxlen))
+        length = self._lengths(rng)
         size = len(order) if rng is None else POOL * self.batch_size
         plan: list[Index] = []
         for first in range(0, len(order), size):
@@ -130,3 +129,13 @@ class Batches:
         if rng is None:
             return plan
         return [plan[i] for i in rng.permutation(len(plan))]
+
+    def time_steps(self, rng: np.random.Generator | None = None) -> int:
+        """Those of an epoch's batches in all: each has as many as its longest review."""
+        length = self._lengths(rng)
+        return sum(int(length[rows].max()) for rows in self.plan(rng))
+
+    def _lengths(self, rng: np.random.Generator | None) -> Index:
+        """How much of each review of the split is seen, in training with ``rng``."""
+        seen = self.crop if rng is not None and self.crop else self.maxlen
+        return np.minimum(self.split.lengths, min(seen, self.maxlen))

@@ -20,8 +20,6 @@ from imdbtune.params import TrialParams
 if TYPE_CHECKING:
     import keras
 
-LINEAR = "linear"  # its name among the members of an ensemble
-
 Run = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float32]]
 
 
@@ -41,7 +39,6 @@ class Trained:
     params: TrialParams
     masked: bool  # it passes padding over; else reviews are always padded to maxlen
     members: tuple[TrialParams, ...] = ()  # of an ensemble
-    linear: bool = False  # a linear model has half the say in the ensemble
 
     @functools.cached_property
     def model(self) -> keras.Model:
@@ -56,10 +53,9 @@ class Trained:
         """
         from imdbtune.model import members_of, named_weights
 
-        inner = members_of(self.model)
-        models = [model for name, model in inner.items() if name != LINEAR] or [self.model]
+        models = members_of(self.model) or [self.model]
         params = self.members or (self.params,)
-        if len(models) != len(params) or self.linear != (LINEAR in inner):
+        if len(models) != len(params):
             raise ExportFailed(
                 "of this ensemble it was not noted what it is made of, so that it cannot be had as "
                 "onnx or numpy; take keras, savedmodel, litert or mlflow, or make it again."
@@ -69,12 +65,13 @@ class Trained:
             for model, each in zip(models, params, strict=True)
         ]
 
-    def linear_table(self) -> npt.NDArray[np.float32]:
-        """Of the linear model among the members, as :mod:`imdbtune.linear_network` has it."""
+    def linear_table(self) -> npt.NDArray[np.float32] | None:
+        """Of the linear model in an ensemble, as :mod:`imdbtune.linear_network` has it."""
         from imdbtune.linear_network import table_of
-        from imdbtune.model import members_of
+        from imdbtune.model import linear_of
 
-        return table_of(members_of(self.model)[LINEAR])
+        network = linear_of(self.model)
+        return None if network is None else table_of(network)
 
 
 @dataclass(frozen=True)

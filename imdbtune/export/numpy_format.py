@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +28,9 @@ import sys
 import numpy as np
 
 from encode import HERE, encode, read
-from reference import mean_of_networks
+from reference import whole_model
 
 about = read(HERE, "metadata.json")
-members = about.get("members") or [about["parameters"]]
 with np.load(HERE / "model.npz", allow_pickle=False) as arrays:
     weights = dict(arrays)
 
@@ -38,7 +38,7 @@ with np.load(HERE / "model.npz", allow_pickle=False) as arrays:
 def probabilities(texts):
     """One number for each text, from 0 to 1."""
     ids = np.array([encode(text) for text in texts], dtype="int32")
-    return mean_of_networks(weights, ids, members, about["batching"] != "padded")[:, 0]
+    return whole_model(weights, ids, about)[:, 0]
 
 
 if __name__ == "__main__":
@@ -64,14 +64,11 @@ print(probabilities(["A wonderful film, and so well played.", "Two hours of bore
 
 
 def _write(trained: Trained, folder: Path) -> None:
-    networks = trained.networks()
-    prefixes = reference.prefixes(len(networks), trained.linear)
-    arrays = {"linear": trained.linear_table()} if trained.linear else {}
-    arrays |= {
-        prefix + name: array
-        for prefix, network in zip(prefixes, networks, strict=True)
-        for name, array in network.weights.items()
-    }
+    table = trained.linear_table()
+    arrays = {} if table is None else {"linear": table}
+    for number, network in enumerate(trained.networks(), start=1):
+        prefix = f"{number}/" if trained.members else ""
+        arrays |= {prefix + name: array for name, array in network.weights.items()}
     np.savez(folder / MODEL, allow_pickle=False, **arrays)
     shutil.copyfile(str(reference.__file__), folder / REFERENCE)
     (folder / PREDICT).write_text(_PREDICT, encoding="utf-8")
@@ -79,16 +76,17 @@ def _write(trained: Trained, folder: Path) -> None:
 
 def _load(export: Export) -> Run:
     """By this package's own code: none of the folder is run."""
-    members = [params.as_dict() for params in networks_of(export)]
+    told = [params.as_dict() for params in networks_of(export)]
+    about: dict[str, Any] = {"members": told} if export.members else {"parameters": told[0]}
+    about["batching"] = export.batching
     path = export.folder / MODEL
     with zipfile.ZipFile(path) as archive:
         check_members(named(path), archive.infolist(), path.stat().st_size)
     with np.load(path, allow_pickle=False) as arrays:
         weights = dict(arrays)
-    masked = export.batching != "padded"
 
     def run(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        return reference.mean_of_networks(weights, ids, members, masked).astype(np.float32)
+        return reference.whole_model(weights, ids, about).astype(np.float32)
 
     return run
 

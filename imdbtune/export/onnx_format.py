@@ -68,6 +68,10 @@ class _Graph:
     def numbers(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))
 
+    def columns(self, value: str, first: int, end: int = np.iinfo(np.int32).max) -> str:
+        """``value[:, first:end]``."""
+        return self.add("Slice", value, self.numbers(first), self.numbers(end), self.numbers(1))
+
     def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """A node with one output that is used."""
         return self.add_all(operator, *inputs, outputs=[output or self._name()], **attributes)[0]
@@ -106,15 +110,14 @@ def _write(trained: Trained, folder: Path) -> None:
 
 def _mean_of_networks(graph: _Graph, trained: Trained) -> None:
     """Ids (batch, time) to probability (batch, 1)."""
-    networks = trained.networks()
-    several = len(networks) > 1 or trained.linear
     chances = []
-    for number, network in enumerate(networks, start=1):
-        graph.member = f"member_{number}_" if several else ""
-        seen = _seen(graph, network.params) if several else "ids"
+    for number, network in enumerate(trained.networks(), start=1):
+        graph.member = f"member_{number}_" if trained.members else ""
+        seen = _seen(graph, network.params) if trained.members else "ids"
         chances.append(_network(graph, network, seen, trained.masked))
-    if trained.linear:  # it has half the say
-        chances = [graph.add("Mean", *chances), _linear(graph, trained.linear_table())]
+    table = trained.linear_table()
+    if table is not None:  # it has half the say
+        chances = [graph.add("Mean", *chances), _linear(graph, table)]
     graph.add("Mean", *chances, output="probability")
 
 
@@ -125,10 +128,7 @@ def _linear(graph: _Graph, table: npt.NDArray[np.float32]) -> str:
     columns = [graph.constant(column.astype(np.int32)) for column in table[:, :2].T]
     weights = graph.constant(table[:, 2])
     last = graph.constant(np.array(len(table) - 1))
-    end, zero = graph.numbers(np.iinfo(np.int32).max), graph.constant(np.array(0))
-    longer = graph.add("Pad", "ids", graph.numbers(0, 0, 0, 1))
-    following = graph.add("Slice", longer, graph.numbers(1), end, graph.numbers(1))
-    nothing = graph.add("Sub", "ids", "ids")
+    nothing, following = graph.add("Sub", "ids", "ids"), _following(graph, "ids")
     pair = [graph.add("Concat", *each, axis=1) for each in ((nothing, "ids"), ("ids", following))]
 
     def row(place: str) -> list[str]:
@@ -144,12 +144,11 @@ def _linear(graph: _Graph, table: npt.NDArray[np.float32]) -> str:
         reached = graph.add("And", reached, graph.add("LessOrEqual", tried, last))
         place = graph.add("Where", reached, tried, place)
     equal = [graph.add("Equal", a, b) for a, b in zip(row(place), pair, strict=True)]
-    place = graph.add("Where", graph.add("And", *equal), place, zero)
+    place = graph.add("Where", graph.add("And", *equal), place, graph.constant(np.array(0)))
     length = graph.add("Gather", graph.add("Shape", place), graph.numbers(1))
     outputs = ["linear_places", "linear_order"]
     place, _ = graph.add_all("TopK", place, length, outputs=outputs, axis=1, largest=0)
-    after = graph.add("Slice", place, graph.numbers(1), end, graph.numbers(1))
-    before = graph.add("Slice", place, graph.numbers(0), graph.numbers(-1), graph.numbers(1))
+    after, before = graph.columns(place, 1), graph.columns(place, 0, -1)
     repeated = graph.add("Cast", graph.add("Equal", after, before), to=_FLOAT)
     new = graph.add("Sub", graph.constant(np.array(1, np.float32)), repeated)
     found = graph.add("Mul", graph.add("Gather", weights, after), new)
@@ -159,8 +158,7 @@ def _linear(graph: _Graph, table: npt.NDArray[np.float32]) -> str:
 
 def _seen(graph: _Graph, params: TrialParams) -> str:
     """What a member reads of the ids: the end of them, and words that it knows."""
-    end, time = graph.numbers(np.iinfo(np.int32).max), graph.numbers(1)
-    last = graph.add("Slice", "ids", graph.numbers(-params.maxlen), end, time)
+    last = graph.columns("ids", -params.maxlen)
     known = graph.add("Less", last, graph.constant(np.array(params.vocabulary, np.int32)))
     return graph.add("Where", known, last, graph.constant(np.array(OOV, np.int32)))
 
@@ -196,17 +194,19 @@ def _network(graph: _Graph, network: Network, ids: str, masked: bool) -> str:
 _FLOAT, _INT32, _INT64, _BOOL = 1, 6, 7, 9  # onnx.TensorProto's numbers of types
 
 
+def _following(graph: _Graph, ids: str) -> str:
+    """For each word of ids (batch, time) the next one; 0 for the last."""
+    return graph.columns(graph.add("Pad", ids, graph.numbers(0, 0, 0, 1)), 1)
+
+
 def _bigram_ids(graph: _Graph, ids: str, buckets: int) -> str:
     """Ids (batch, time) of each word and the next one; see :mod:`imdbtune.bigrams`."""
 
     def number(value: int) -> str:
         return graph.constant(np.array(value, np.int32))
 
-    longer = graph.add("Pad", ids, graph.numbers(0, 0, 0, 1))
-    end = graph.numbers(np.iinfo(np.int32).max)
-    following = graph.add("Slice", longer, graph.numbers(1), end, graph.numbers(1))
     first = graph.add("Mul", ids, number(FIRST))
-    mixed = graph.add("Add", first, graph.add("Mul", following, number(SECOND)))
+    mixed = graph.add("Add", first, graph.add("Mul", _following(graph, ids), number(SECOND)))
     mixed = graph.add("Add", graph.add("Mod", mixed, number(buckets - 1)), number(1))
     return graph.add("Where", graph.add("Cast", ids, to=_BOOL), mixed, number(0))
 

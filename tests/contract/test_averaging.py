@@ -19,7 +19,7 @@ from imdbtune.export.folder import read_export
 from imdbtune.export.format import Trained
 from imdbtune.export.formats import FORMATS, export_model
 from imdbtune.linear_network import as_table, linear_network, steps, table_of
-from imdbtune.model import initialize, members_of, plain_model
+from imdbtune.model import initialize, linear_of, members_of, plain_model
 from imdbtune.params import TrialParams
 from imdbtune.predict import Predictor
 from imdbtune.results import Search, Trial
@@ -107,7 +107,8 @@ def test_its_members_come_out_of_its_file_as_they_went_in(
         assert alone.weights.keys() == network.weights.keys()
         for name, array in alone.weights.items():
             np.testing.assert_array_equal(network.weights[name], array)
-    assert members_of(plain_model(PARAMS[0])) == {}
+    assert members_of(plain_model(PARAMS[0])) == []
+    assert linear_of(plain_model(PARAMS[0])) is None
 
 
 # Reviews that say a thing twice, are one word long, or end in what is known only as a pair.
@@ -166,7 +167,7 @@ def test_with_the_linear_model_in_every_format(
     mean = (np.mean(alone, axis=0) + baseline.predict(linear, held_out)) / 2
     together = probabilities(result.model, corpus.train, rows, common, padded=False)
     np.testing.assert_allclose(together, mean, atol=1e-5)
-    trained = Trained(result.model, common, True, PARAMS, linear=True)
+    trained = Trained(result.model, common, True, PARAMS)
     words = corpus.word_index()
     texts = [" ".join(list(words)[n : n + 70 : 2]) for n in range(0, 600, 9)] + ["", "a a a"]
     metadata = {

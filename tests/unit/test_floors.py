@@ -38,8 +38,8 @@ FLOORS = {
         "bigrams pooling step_inputs sqlite_runs data.batches data.download data.npz data.text "
         "data.demo_reviews",
         "loop baseline data.imdb data.demo data.tables data.gathering",
-        "recurrence data.columns data.review_folder",
-        "model data.own soft_labels linear_network",
+        "recurrence data.columns data.review_folder linear_network",
+        "model data.own soft_labels",
         "data.sources",
     ],
     "3 training, writing and reading MLflow": [
