@@ -4,18 +4,26 @@ The trainer is a stub that reports two epochs and returns, so that all of it is 
 two plots are not drawn unless that is asked for: the workers do that, however many there are, and
 what is measured is what all of them share. Then the oracles alone: milliseconds for the next trial
 when so many have ended.
+
+``--cluster N --uri http://...`` has the trials run by N workers of a Dask cluster of its own on
+this machine, which deliver to a tracking server themselves; ``--seconds`` is what a trial takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
+import os
 import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +44,8 @@ ASKED_FEW = (100, 1000, 10_000)
 # Epochs of the longest trial of Hyperband, which has as many trials as these make.
 EPOCHS = 3**8
 REPEATS = 3
+PRELOADED = "mlflow"  # workers that train nothing need no TensorFlow
+SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class Case:
     workers: int
     uri: str = ""  # SQLite, in a folder of its own, if empty
     draw: bool = False
+    seconds: float = 0.0  # that a trial takes
+    cluster: bool = False  # the workers are those of a cluster
 
 
 @dataclass
@@ -90,17 +102,45 @@ def config_of(kind: str, trials: int, uri: str) -> SearchConfig:
     )
 
 
-def stub_without_plots(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
-    """The stub, in a worker process that draws nothing from now on."""
-    plots.draw_curves = lambda *arguments: None
-    plots.save_png = lambda figure, path: path.touch()
+def train(draw: bool, seconds: float, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+    """The stub, in a worker process that draws nothing from now on unless it is told to."""
+    if not draw:
+        plots.draw_curves = lambda *arguments: None
+        plots.save_png = lambda figure, path: path.touch()
+    time.sleep(seconds)
     return stub(spec, on_epoch)
+
+
+@contextmanager
+def cluster_of(workers: int) -> Iterator[str]:
+    """The address of a Dask cluster in processes of its own, as it would be on other machines."""
+    here, there = SPAWN.Pipe()
+    process = SPAWN.Process(target=_serve, args=[workers, there])
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        here.send("end")
+        process.join()
+
+
+def _serve(workers: int, there: Connection) -> None:
+    import dask
+    from distributed import LocalCluster
+
+    forking.PRELOADED = PRELOADED
+    with dask.config.set({"distributed.worker.multiprocessing-method": forking.method()}):
+        forking.begin(os.environ)
+        sizes = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0}
+        with LocalCluster(host="127.0.0.1", dashboard_address=None, **sizes) as cluster:
+            there.send(cluster.scheduler_address)
+            there.recv()
 
 
 def measure(case: Case) -> Measured:
     """Run the search in this process, which must be a new one."""
     measured = Measured()
-    forking.PRELOADED = "mlflow.entities"  # workers that train nothing need no TensorFlow
+    forking.PRELOADED = PRELOADED
 
     def listen(kind: str, facts: dict[str, Any]) -> None:
         if kind == "ended":
@@ -109,7 +149,16 @@ def measure(case: Case) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         uri = case.uri or f"sqlite:///{folder}/mlflow.db"
         config = config_of(case.kind, case.trials, uri)
-        api.search(config, workers=case.workers, folder=Path(folder), listener=listen, trainer=stub)
+        trainer = functools.partial(train, case.draw, case.seconds)
+        with cluster_of(case.workers) if case.cluster else nullcontext("") as address:
+            api.search(
+                config,
+                workers=case.workers,
+                cluster=address,
+                folder=Path(folder),
+                listener=listen,
+                trainer=trainer,
+            )
     measured.note()
     measured.driver_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return measured
@@ -117,7 +166,7 @@ def measure(case: Case) -> Measured:
 
 def search_row(case: Case) -> str:
     """A row of Markdown about one search in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
         found = pool.submit(measure, case).result()
     last = len(found.ends) - 2  # after it, only the search itself ends
     tenth = max(1, last // 10)
@@ -158,12 +207,15 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="*", default=[1000, 10_000])
     parser.add_argument("--tuner", nargs="+", default=["random"], choices=KINDS)
     parser.add_argument("--workers", type=int, default=cpu_count())
+    parser.add_argument("--cluster", type=int, default=0, help="so many workers of a cluster")
+    parser.add_argument("--seconds", type=float, default=0.0, help="that a trial takes")
     parser.add_argument("--uri", default="", help="a tracking store; default: SQLite, made anew")
     parser.add_argument("--oracles", nargs="*", default=KINDS, choices=KINDS)
     parser.add_argument("--plots", action="store_true", help="have the workers draw them")
     args = parser.parse_args()
     print(*machine_lines(), sep="\n")
-    where = (args.workers, args.uri, args.plots)
+    workers = args.cluster or args.workers
+    where = (workers, args.uri, args.plots, args.seconds, bool(args.cluster))
     cases = [Case(kind, n, *where) for kind in args.tuner for n in args.trials]
     if cases:
         print("\n| tuner | store | trials | ms a trial | driver's processor, ms a trial |", end="")

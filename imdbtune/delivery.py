@@ -8,6 +8,7 @@ with the same time, step and value once.
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,14 +18,17 @@ from imdbtune import results, tracking
 from imdbtune.durable import is_full
 from imdbtune.errors import Deleted
 from imdbtune.spool import Call, Delivered, Spool
+from imdbtune.sqlite_runs import sqlite_runs
 from imdbtune.store import from_requests
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
 
 
 # The most of each that goes in one request, by MLflow's limits (1,000 of all).
 IN_A_BATCH = {"metrics": 800, "params": 100, "tags": 100}
+IN_ANY_ORDER = {"log_batch", "log_inputs", "log_text", "log_artifacts"}
 
 
 @dataclass
@@ -35,11 +39,13 @@ class Memory:
         sizes: of the files of calls, as far as they have been read.
         doubtful: keys of runs that MLflow may have, though nothing was heard of it: those of an
             earlier process, and those about which an answer did not come.
+        places: where the files of runs go that were made here and have not ended.
         alone: nobody else ends the runs that are made here.
     """
 
     sizes: dict[str, int] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
+    places: dict[str, str] = field(default_factory=dict)
     alone: bool = True
 
     @classmethod
@@ -98,37 +104,56 @@ def deliver(
 
 
 def _deliver_run(client: MlflowClient, spool: Spool, key: str, size: int, memory: Memory) -> int:
-    state = spool.delivered(key)
-    made = 0
-    for call, offset in _joined((call, end) for call, end in spool.left(key) if end <= size):
-        if not state.killed:
-            state = _make(client, spool, key, state, call, memory)
-        state = replace(state, offset=offset)
-        if _noted(spool, key, state) and "folder" in call:
-            shutil.rmtree(spool.folder / key / call["folder"], ignore_errors=True)
-        made += 1
+    state = before = spool.delivered(key)
+    made, spent = 0, []
+    calls = ((call, end) for call, end in spool.left(key, state) if end <= size)
+    try:
+        for group, offset in _groups(calls):
+            for call in group:
+                if not state.killed:
+                    state = _make(client, spool, key, state, call, memory)
+                made += 1
+            state = replace(state, offset=offset)
+            spent += [call["folder"] for call in group if "folder" in call]
+    finally:
+        if state != before and _noted(spool, key, state):
+            for name in spent:
+                shutil.rmtree(spool.folder / key / name, ignore_errors=True)
     return made
 
 
-def _joined(calls: Iterable[tuple[Call, int]]) -> Iterator[tuple[Call, int]]:
-    """Neighbouring batches as one: a request takes as long for one value as for a hundred."""
-    waiting: tuple[Call, int] | None = None
+def _groups(calls: Iterable[tuple[Call, int]]) -> Iterator[tuple[list[Call], int]]:
+    """Calls whose order says nothing come together, each group with the offset after it."""
+    group: list[Call] = []
+    end = 0
     for call, offset in calls:
-        if waiting is not None and _go_together(waiting[0], call):
-            lists = {name: waiting[0][name] + call[name] for name in IN_A_BATCH}
-            waiting = ({**call, **lists}, offset)
-            continue
-        if waiting is not None:
-            yield waiting
-        waiting = (call, offset)
-    if waiting is not None:
-        yield waiting
+        if group and not {group[-1]["call"], call["call"]} <= IN_ANY_ORDER:
+            yield _joined(group), end
+            group = []
+        group.append(call)
+        end = offset
+    if group:
+        yield _joined(group), end
+
+
+def _joined(group: Iterable[Call]) -> list[Call]:
+    """Their batches as one: a request takes as long for one value as for a hundred."""
+    joined: list[Call] = []
+    batch: Call | None = None
+    for call in group:
+        if call["call"] != "log_batch":
+            joined.append(call)
+        elif batch is not None and _go_together(batch, call):
+            for name in IN_A_BATCH:
+                batch[name] += call[name]
+        else:
+            batch = call
+            joined.append(call)
+    return joined
 
 
 def _go_together(first: Call, second: Call) -> bool:
-    """Whether both are batches that MLflow takes as one: no name twice, and not too many."""
-    if {first["call"], second["call"]} != {"log_batch"}:
-        return False
+    """Whether MLflow takes both batches as one: no name twice, and not too many."""
     for name, most in IN_A_BATCH.items():
         if len(first[name]) + len(second[name]) > most:
             return False
@@ -154,28 +179,32 @@ def _make(
 ) -> Delivered:
     is_new = key not in memory.doubtful
     if call["call"] == "create_run":
-        return replace(state, run_id=_create_run(client, key, call, is_new))
+        info = _create_run(client, key, call, is_new)
+        memory.places[info.run_id] = info.artifact_uri
+        return replace(state, run_id=str(info.run_id))
     run_id = state.run_id or key
     arguments = {name: value for name, value in call.items() if name != "call"}
     if "folder" in arguments:
         arguments["folder"] = spool.folder / key / call["folder"]
+    if call["call"] == "log_artifacts":
+        arguments["place"] = memory.places.get(run_id)
     if call["call"] == "set_terminated":
         arguments["is_open"] = is_new and memory.alone
+        memory.places.pop(run_id, None)
     _CALLS[call["call"]](client, run_id, **arguments)
     ended = call["call"] == "set_terminated" and call["status"] == "KILLED"
     return replace(state, killed=ended and bool(state.run_id))
 
 
-def _create_run(client: MlflowClient, key: str, call: Call, is_new: bool) -> str:
+def _create_run(client: MlflowClient, key: str, call: Call, is_new: bool) -> RunInfo:
     """The run with this key, which is made if there is none."""
     experiment = call["experiment_id"]
     if not is_new:
         found = client.search_runs([experiment], f"tags.`{tracking.KEY}` = '{key}'", max_results=1)
         if found:
-            return str(found[0].info.run_id)
+            return found[0].info
     about = {name: call[name] for name in ("start_time", "run_name")}
-    made = client.create_run(experiment, tags={**call["tags"], tracking.KEY: key}, **about)
-    return str(made.info.run_id)
+    return client.create_run(experiment, tags={**call["tags"], tracking.KEY: key}, **about).info
 
 
 def _log_batch(client: MlflowClient, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
@@ -203,8 +232,14 @@ def _log_text(client: MlflowClient, run_id: str, text: str, artifact_file: str) 
     client.log_text(run_id, text, artifact_file)
 
 
-def _log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
-    client.log_artifacts(run_id, str(folder))
+def _log_artifacts(client: MlflowClient, run_id: str, folder: Path, place: str | None) -> None:
+    """The files of a folder; where the ``place`` is known, MLflow need not read the run for it."""
+    if place is None:
+        client.log_artifacts(run_id, str(folder))
+        return
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    get_artifact_repository(place, str(client.tracking_uri)).log_artifacts(str(folder))
 
 
 def _set_terminated(
@@ -231,7 +266,8 @@ def publish_page(
     """The page of a search, from what MLflow has of its trials."""
     from imdbtune.leaderboard import publish
 
-    publish(client, results.find_search(client, run_id), varied, final, report)
+    runs = sqlite_runs(str(client.tracking_uri)) or client
+    publish(client, results.find_search(runs, run_id), varied, final, report, runs)
 
 
 _CALLS: dict[str, Callable[..., None]] = {
@@ -258,4 +294,6 @@ def is_away(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
 
     expected = (MlflowException, ConnectionError, TimeoutError)
-    return (isinstance(error, expected) or from_requests(error)) and not is_refusal(error)
+    locked = isinstance(error.__cause__, sqlite3.OperationalError)
+    later = isinstance(error, expected) or from_requests(error) or locked
+    return later and not is_refusal(error)

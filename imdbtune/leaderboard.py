@@ -28,12 +28,19 @@ from imdbtune.results import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from imdbtune.results import Runs
+
 ROWS_SHOWN = 30
 CURVES_SHOWN = 200
 
 
 def publish(
-    client: MlflowClient, search: Search, varied: Sequence[str], final: bool, report: bool = False
+    client: MlflowClient,
+    search: Search,
+    varied: Sequence[str],
+    final: bool,
+    report: bool = False,
+    runs: Runs | None = None,
 ) -> None:
     """Write the leaderboard on the parent run, from what MLflow has of the trials.
 
@@ -41,8 +48,10 @@ def publish(
         varied: the hyperparameters that the search varies: the columns that matter.
         final: also the table as an artifact and the figure with all curves.
         report: also the report and its figures.
+        runs: lists the trials faster than the client.
     """
-    trials = read_trials(client, search)
+    listed = runs or client
+    trials = read_trials(listed, search)
     run = tracking.Run(client, search.run_id)
     done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
     counts = {
@@ -51,7 +60,7 @@ def publish(
     }
     metrics = {name: float(value) for name, value in counts.items()}
     report = report and bool(done)
-    baselines, confirmed = read_baselines(client, search), confirmation.read(client, search)
+    baselines, confirmed = read_baselines(listed, search), confirmation.read(client, search)
     tags = {tracking.NOTE: markdown(search, trials, varied, report, baselines, confirmed)}
     if done:
         metrics |= {k: v for k, v in done[0].metrics.items() if k.startswith("best_")}

@@ -162,9 +162,9 @@ class Spool:
         calls = self._calls(key)
         return calls.stat().st_size if calls.exists() else 0
 
-    def left(self, key: str) -> Iterator[tuple[Call, int]]:
+    def left(self, key: str, state: Delivered | None = None) -> Iterator[tuple[Call, int]]:
         """The calls that have not been made, each with the offset after it."""
-        return read_lines(self._calls(key), self.delivered(key).offset)
+        return read_lines(self._calls(key), (state or self.delivered(key)).offset)
 
     def open_runs(self) -> list[str]:
         """The runs that have not ended, as far as the spool knows."""

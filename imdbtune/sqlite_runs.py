@@ -1,7 +1,8 @@
 """The runs of an MLflow store in SQLite, read without MLflow.
 
 To import MLflow and SQLAlchemy takes longer than to read a thousand runs, and somebody waits for a
-command that only lists them. So their tables are read here, as long as they are of a version that
+command that only lists them; and MLflow takes a second of the processor for them, which a search
+would take from its trials. So their tables are read here, as long as they are of a version that
 this is tested with (``SCHEMAS``); for all others there is MLflow itself.
 """
 
@@ -37,13 +38,17 @@ def open_runs(uri: str = "") -> MlflowClient | SqliteRuns:
     Raises:
         UserError: there is no such store, or it cannot be used.
     """
-    resolved = resolve_uri(uri)
-    if resolved.startswith("sqlite:///") and not is_missing(resolved):
-        runs = SqliteRuns(Path(resolved.removeprefix("sqlite:///")))
+    return sqlite_runs(resolve_uri(uri)) or connect_existing(uri, reading=True)
+
+
+def sqlite_runs(uri: str) -> SqliteRuns | None:
+    """The runs of a store that can be read without MLflow, as its URI is resolved; else none."""
+    if uri.startswith("sqlite:///") and not is_missing(uri):
+        runs = SqliteRuns(Path(uri.removeprefix("sqlite:///")))
         with suppress(OSError, sqlite3.Error):  # MLflow's words are the better ones
             if runs.schema() in SCHEMAS:
                 return runs
-    return connect_existing(uri, reading=True)
+    return None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ that the result names.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
@@ -36,6 +37,10 @@ from imdbtune.trial import Epoch, OnEpoch, StepTimes, TrialResult, TrialSpec
 # Below this many time steps in all (steps an epoch x epochs x maxlen) compiling costs more
 # than it saves; measured by benchmarks/steps.py.
 COMPILE_FROM = 10_000
+# Batches that Python hands to TensorFlow at once: each time takes as long as making some of them.
+HANDED_OVER = 8
+# Batches that are one in validation, where nothing depends on their size: fewer turns of the loop.
+VALIDATED_AT_ONCE = 4
 
 
 @dataclass
@@ -216,7 +221,8 @@ def _bucketed_data(spec: TrialSpec, seed: int) -> dict[str, Any]:
     batches = Batches(train, part, *shape, targets, params.word_dropout, params.crop)
     data = {"x": as_dataset(batches, rng)}
     if spec.hold_out:
-        data["validation_data"] = as_dataset(Batches(train, held_out, *shape))
+        size = params.batch_size * min(VALIDATED_AT_ONCE, -(-len(held_out) // params.batch_size))
+        data["validation_data"] = as_dataset(Batches(train, held_out, size, *shape[1:]))
     return {**data, "shuffle": False}
 
 
@@ -227,13 +233,17 @@ def as_dataset(batches: Batches, rng: np.random.Generator | None = None) -> tf.d
     """
     shape = (batches.batch_size, batches.maxlen)
     signature = (
-        tf.TensorSpec(shape, tf.int32),
-        tf.TensorSpec((batches.batch_size, 1), tf.float32),
-        tf.TensorSpec((batches.batch_size,), tf.float32),
+        tf.TensorSpec((None, *shape), tf.int32),
+        tf.TensorSpec((None, batches.batch_size, 1), tf.float32),
+        tf.TensorSpec((None, batches.batch_size), tf.float32),
     )
-    made = tf.data.Dataset.from_generator(
-        lambda: batches.epoch(rng and rng.spawn(1)[0]), output_signature=signature
-    )
+
+    def some_at_once() -> Iterator[tuple[Any, ...]]:
+        left = batches.epoch(rng and rng.spawn(1)[0])
+        while some := list(itertools.islice(left, HANDED_OVER)):
+            yield tuple(np.stack(parts) for parts in zip(*some, strict=True))
+
+    made = tf.data.Dataset.from_generator(some_at_once, output_signature=signature).unbatch()
     made = made.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)
     options = tf.data.Options()
     # Nothing here is to be tuned, and the end of a training waits for the tuner's thread, which

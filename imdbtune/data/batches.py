@@ -44,11 +44,14 @@ def pad(split: Split, rows: Index, maxlen: int, vocabulary: int) -> IntArray:
 
 
 def _padded(split: Split, starts: Index, ends: Index, maxlen: int, vocabulary: int) -> IntArray:
-    at = ends[:, None] - np.arange(maxlen, 0, -1)[None, :]
-    inside = at >= starts[:, None]
-    ids = np.where(inside, split.tokens[np.where(inside, at, 0)], PAD)
-    ids[ids >= vocabulary] = OOV
-    return ids.astype(np.int32, copy=False)
+    starts = np.maximum(starts, ends - maxlen)
+    ids = np.full((len(ends), maxlen), PAD, np.int32)
+    if len(ends):
+        pieces = [split.tokens[a:b] for a, b in zip(starts, ends, strict=True)]
+        words = np.concatenate(pieces)
+        inside = np.arange(maxlen) >= (maxlen - (ends - starts))[:, None]
+        ids[inside] = np.where(words < vocabulary, words, OOV)
+    return ids
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from imdbtune import api, durable, results, tracking
+from imdbtune import api, delivery, durable, results, tracking
 from imdbtune.config import SearchConfig
 from imdbtune.courier import Courier, delivering
 from imdbtune.delivery import Memory, deliver
@@ -184,6 +184,50 @@ def test_neighbouring_batches_go_together_as_far_as_the_store_takes_them(here: P
     history = client.get_metric_history(run.info.run_id, "loss")
     assert sorted(metric.step for metric in history) == list(range(1000))
     assert run.data.tags["told"] == "second"
+
+
+def with_files(here: Path, spool: Spool, trial: TrialRun) -> None:
+    """A figure, files and another figure of a trial."""
+    trial.log({"loss": 0.5}, step=1)
+    (here / "history").mkdir()
+    (here / "history" / "history.csv").write_text("epoch\n1\n")
+    spool.log_artifacts(trial.run_id, str(here / "history"))
+    trial.log({"best_loss": 0.5})
+
+
+def test_batches_go_together_whatever_files_are_between_them(here: Path) -> None:
+    client, spool, parent, trial = begun_trial(here)
+    with_files(here, spool, trial)
+    trial.end("FINISHED")
+    made = deliver(client, spool, parent.run_id, Memory.at_start(spool))
+    assert made == 4  # the run, its figures and parameters, its files, its end
+    run = client.get_run(spool.delivered(trial.run_id).run_id)
+    assert run.data.metrics == {"loss": 0.5, "best_loss": 0.5}
+    assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["history.csv"]
+
+
+def test_what_is_cut_short_between_calls_is_made_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures have gone out when the store goes away; their files stay until they have."""
+    client, spool, parent, trial = begun_trial(here)
+    with_files(here, spool, trial)
+
+    def away(*arguments: object, **named: object) -> None:
+        raise ConnectionError("away")
+
+    memory = Memory.at_start(spool)
+    with monkeypatch.context() as patch:
+        patch.setitem(delivery._CALLS, "log_artifacts", away)
+        with pytest.raises(ConnectionError):
+            deliver(client, spool, parent.run_id, memory)
+    (run,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
+    assert spool.delivered(trial.run_id).run_id == run.info.run_id
+    deliver(client, spool, parent.run_id, memory)
+    assert len(client.get_metric_history(run.info.run_id, "loss")) == 1
+    assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["history.csv"]
+    assert spool.is_delivered()
+    assert not list(spool.folder.glob("*/log_artifacts-*"))
 
 
 def test_the_end_of_a_search_waits_for_what_its_trials_were_told(
