@@ -44,7 +44,7 @@ ASKED_FEW = (100, 1000, 10_000)
 # Epochs of the longest trial of Hyperband, which has as many trials as these make.
 EPOCHS = 3**8
 REPEATS = 3
-PRELOADED = "mlflow"  # workers that train nothing need no TensorFlow
+PRELOADED = ("mlflow",)  # workers that train nothing need no TensorFlow
 SPAWN = multiprocessing.get_context("spawn")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from multiprocessing import forkserver
 
-PRELOADED = "imdbtune.preloaded"
+PRELOADED = ("imdbtune.lean_keras", "imdbtune.preloaded")  # in this order
 # The run that `mlflow run` made is the search's; a trial that saw it would write there.
 NOT_FOR_WORKERS = ("MLFLOW_RUN_ID",)
 
@@ -35,7 +35,7 @@ def begin(environment: Mapping[str, str]) -> None:
         return
     # Dask names its own modules the first time that it is asked for a context.
     with without(os.environ, NOT_FOR_WORKERS):
-        multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
+        multiprocessing.get_context("forkserver").set_forkserver_preload([*PRELOADED])
         forkserver.ensure_running()
 
 

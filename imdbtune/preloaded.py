@@ -9,6 +9,7 @@ import gc
 import distributed
 import keras
 import matplotlib.backends.backend_agg
+import matplotlib.figure
 import mlflow.keras
 import mlflow.models
 import mlflow.pyfunc

@@ -199,7 +199,7 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
         isolate(patch, folder)
         draw_nothing(patch)
         if kind not in REAL:  # its workers need no TensorFlow
-            patch.setattr(forking, "PRELOADED", "mlflow.entities")
+            patch.setattr(forking, "PRELOADED", ("mlflow.entities",))
         config = config_of(kind, folder)
         if death:
             death.arm()

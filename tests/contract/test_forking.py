@@ -50,6 +50,20 @@ def test_workers_are_forked_with_all_imported_and_nothing_begun(
     assert os.environ["MLFLOW_RUN_ID"] == "of the search"
 
 
+def import_what_was_spared() -> bool:
+    """In a worker: whether it had to be imported."""
+    there = "sklearn" in sys.modules
+    import matplotlib.pyplot as plt
+    import sklearn
+
+    return not there and bool(plt.__name__ and sklearn.__version__)
+
+
+def test_what_keras_was_spared_is_imported_when_it_is_needed(tmp_path: Path) -> None:
+    with open_cluster(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
+        assert [*executor.client.run(import_what_was_spared).values()] == [True]
+
+
 def test_a_renewed_worker_is_there_at_once(tmp_path: Path) -> None:
     with open_cluster(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
         (before,) = executor.client.run(os.getpid).values()

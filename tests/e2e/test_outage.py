@@ -219,7 +219,7 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
 @pytest.fixture
 def _light_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """They need no TensorFlow."""
-    monkeypatch.setattr(forking, "PRELOADED", "mlflow.entities")
+    monkeypatch.setattr(forking, "PRELOADED", ("mlflow.entities",))
 
 
 @pytest.mark.usefixtures("_light_workers")

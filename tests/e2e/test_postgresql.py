@@ -83,7 +83,7 @@ def sign_in(patch: pytest.MonkeyPatch, name: str, password: str = "") -> None:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: TrackingServer) -> Path:
     """Workers need no TensorFlow, and a store that is away is asked again soon."""
     trust(monkeypatch, server)
-    monkeypatch.setattr(forking, "PRELOADED", "mlflow.entities")
+    monkeypatch.setattr(forking, "PRELOADED", ("mlflow.entities",))
     monkeypatch.setattr(courier, "RETRY_EVERY_S", 1.0)
     prepare(tmp_path)
     return isolate(monkeypatch, tmp_path)

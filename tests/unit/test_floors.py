@@ -51,7 +51,7 @@ FLOORS = {
         "report.effects confirmation",
         "report.figures",
         "report.page",
-        "worker oracles journal registry preloaded leaderboard beside averaging",
+        "worker oracles journal registry lean_keras preloaded leaderboard beside averaging",
         "export.readme export.encode export.mlflow_code",
         "cluster resuming reproduction export.folder delivery home carrying",
         "tuner export.format courier confirming estimate",
