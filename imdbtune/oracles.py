@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from imdbtune.config import SearchConfig
+from imdbtune.gaussian_process import quick
 from imdbtune.tuner_library import keras_tuner
 
 # Keras Tuner takes seed 0 for "no seed" and draws one.
@@ -60,10 +63,17 @@ def _in_memory(kind: type[Any]) -> type[Any]:
             """The next values; a grid's do not wait for the trial before them to end."""
             if isinstance(self, oracles.HyperbandOracle):
                 return _promoted(self, trial_id) or _drawn(self, trial_id)
+            if isinstance(self, oracles.BayesianOptimizationOracle):
+                # A second thread would wait for work on a core that a trial is trained on.
+                with threadpool_limits(1):
+                    return super().populate_space(trial_id)
             answer = super().populate_space(trial_id)
             if isinstance(self, oracles.GridSearchOracle) and answer["values"]:
                 self._populate_next.append(trial_id)
             return answer
+
+        def _make_gpr(self) -> Any:
+            return quick(super()._make_gpr())
 
         def save(self) -> None:
             """Nothing."""

@@ -51,8 +51,9 @@ FLOORS = {
         "report.effects confirmation",
         "report.figures",
         "report.page",
-        "worker oracles journal registry lean_keras preloaded leaderboard beside averaging",
-        "export.readme export.encode export.mlflow_code",
+        "worker gaussian_process journal registry lean_keras preloaded leaderboard beside "
+        "averaging",
+        "oracles export.readme export.encode export.mlflow_code",
         "cluster resuming reproduction export.folder delivery home carrying",
         "tuner export.format courier confirming estimate",
         "cutoff errand",
