@@ -44,7 +44,8 @@ ASKED_FEW = (100, 1000, 10_000)
 # Epochs of the longest trial of Hyperband, which has as many trials as these make.
 EPOCHS = 3**8
 REPEATS = 3
-PRELOADED = ("mlflow",)  # workers that train nothing need no TensorFlow
+# Workers that train nothing need no TensorFlow.
+PRELOADED = ("mlflow.tracking.client", "mlflow.entities", "imdbtune.errand", "imdbtune.plots")
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -129,7 +130,14 @@ def _serve(workers: int, there: Connection) -> None:
     from distributed import LocalCluster
 
     forking.PRELOADED = PRELOADED
-    with dask.config.set({"distributed.worker.multiprocessing-method": forking.method()}):
+    settings = {
+        "distributed.worker.multiprocessing-method": forking.method(),
+        # On machines of their own workers may look around fifty times a second; here they are many.
+        "distributed.admin.tick.interval": "10s",
+        "distributed.admin.system-monitor.interval": "60s",
+        "distributed.worker.profile.enabled": False,
+    }
+    with dask.config.set(settings):
         forking.begin(os.environ)
         sizes = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0}
         with LocalCluster(host="127.0.0.1", dashboard_address=None, **sizes) as cluster:
@@ -159,7 +167,7 @@ def measure(case: Case) -> Measured:
                 listener=listen,
                 trainer=trainer,
             )
-    measured.note()
+            measured.note()
     measured.driver_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return measured
 
@@ -172,9 +180,9 @@ def search_row(case: Case) -> str:
     tenth = max(1, last // 10)
     figures = (
         found.ms(0, last, 0),
-        found.ms(0, last, 1),
         found.ms(0, tenth, 1),
         found.ms(last - tenth, last, 1),
+        found.ms(0, last + 1, 1),
     )
     cells = [f"{ms:.1f}" for ms in figures]
     closing = found.ends[-1][0] - found.ends[-2][0]
@@ -218,8 +226,9 @@ def main() -> None:
     where = (workers, args.uri, args.plots, args.seconds, bool(args.cluster))
     cases = [Case(kind, n, *where) for kind in args.tuner for n in args.trials]
     if cases:
-        print("\n| tuner | store | trials | ms a trial | driver's processor, ms a trial |", end="")
-        print(" first tenth | last tenth | s after the last | driver MiB |\n|" + "---|" * 9)
+        print("\n| tuner | store | trials | ms a trial until the last |", end="")
+        print(" driver's processor, ms a trial: first tenth | last tenth | in all |", end="")
+        print(" s after the last | driver MiB |\n" + "|---" * 9 + "|")
     for case in cases:
         print(search_row(case), flush=True)
     if args.oracles:

@@ -399,7 +399,7 @@ def _drive(
         if agreed is not None and not tuner.begun:
             listener("notice", {"text": tuner.why_nothing_was_left()})
     if travels:
-        carrying.tidy(client, found, kept=tuner.exhausted or config.tuner.kind != "hyperband")
+        carrying.tidy(client, found, kept=tuner.has_left_files())
     return results.find_search(client, parent.run_id)
 
 

@@ -7,6 +7,7 @@ needs of a trial (its state, its model) lies with the trial's run until the sear
 from __future__ import annotations
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 CORPUS = "corpus"  # folder of artifacts with the reviews, on the run of a search
 KEPT = "kept"  # folder with a trial's files that are needed again
+REQUESTS = 8  # at once, where there is one for each trial
 
 
 def has_corpus(client: MlflowClient, run_id: str) -> bool:
@@ -100,9 +102,10 @@ def remove(client: MlflowClient, run_id: str, what: str) -> None:
     """Take a folder of artifacts away that has served its purpose."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    if client.list_artifacts(run_id, what):
-        place = client.get_run(run_id).info.artifact_uri
-        get_artifact_repository(place, str(client.tracking_uri)).delete_artifacts(what)
+    place = client.get_run(run_id).info.artifact_uri
+    files = get_artifact_repository(place, str(client.tracking_uri))
+    if files.list_artifacts(what):
+        files.delete_artifacts(what)
 
 
 def bring_unless_here(client: MlflowClient, spool: Spool, key: str, path: Path) -> None:
@@ -114,7 +117,7 @@ def bring_unless_here(client: MlflowClient, spool: Spool, key: str, path: Path) 
 
 def tidy(client: MlflowClient, search: Search, kept: bool) -> None:
     """Take away what was in MLflow only to travel: the reviews, and if ``kept`` all files left."""
-    with suppress(Exception):  # somebody may not permit that
+    with suppress(Exception), ThreadPoolExecutor(REQUESTS) as pool:  # somebody may not permit that
         remove(client, search.run_id, CORPUS)
-        for trial in results.read_trials(client, search) if kept else ():
-            remove(client, trial.run_id, KEPT)
+        runs = [trial.run_id for trial in results.read_trials(client, search)] if kept else []
+        list(pool.map(lambda run_id: remove(client, run_id, KEPT), runs))

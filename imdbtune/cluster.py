@@ -325,6 +325,12 @@ def open_cluster(
         # Else a worker whose process is not back after 15 s is given up, and the next after it.
         "distributed.deploy.lost-worker-timeout": "365 days",
         "distributed.admin.log-format": "%(message)s",
+        # What Dask does by itself, dozens of times a second in each process, is taken from the
+        # trials; 3 % of two cores. There is no work to be moved and no memory to be managed.
+        "distributed.admin.tick.interval": "1s",
+        "distributed.admin.system-monitor.interval": "10s",
+        "distributed.scheduler.active-memory-manager.start": False,
+        "distributed.scheduler.work-stealing": False,
         "distributed.worker.profile.enabled": False,
         # Dask's web pages, which are open to every user of the machine, have nothing to show.
         "distributed.scheduler.http.routes": [],

@@ -243,12 +243,19 @@ def _log_artifacts(client: MlflowClient, run_id: str, folder: Path, place: str |
 
 
 def _set_terminated(
-    client: MlflowClient, run_id: str, status: str, end_time: int, is_open: bool
+    client: MlflowClient,
+    run_id: str,
+    status: str,
+    end_time: int,
+    is_open: bool,
+    told: bool = False,
 ) -> None:
     """What has ended stays so: its end may have been heard of, or told by a worker elsewhere.
 
-    Where it is known to be open, MLflow is not asked.
+    Where it is known to be open, or to have been told, MLflow is not asked.
     """
+    if told:
+        return
     run = None if is_open else client.get_run(run_id)
     if run is None or run.info.status in tracking.OPEN:
         client.set_terminated(run_id, status, end_time)

@@ -253,12 +253,12 @@ class OnCluster:
             self._doubtful.append((job, self._killed.pop(key, outcome)))
             return self._settle()
         if isinstance(outcome, TrialResult) or outcome.logged:
-            self._note_closed(job, isinstance(outcome, TrialResult))
+            self._note_closed(job, isinstance(outcome, TrialResult), told=True)
         return [(job, outcome)]
 
-    def _note_closed(self, job: TrialJob, well: bool) -> None:
-        """Let the spool know that the run has ended: its worker has told MLflow."""
-        self.spool.set_terminated(job.run_id, "FINISHED" if well else "FAILED")
+    def _note_closed(self, job: TrialJob, well: bool, told: bool = False) -> None:
+        """Let the spool know that a run has ended: so says MLflow, or its worker ``told`` it."""
+        self.spool.set_terminated(job.run_id, "FINISHED" if well else "FAILED", told)
 
     def _settle(self) -> list[tuple[TrialJob, Any]]:
         """Ask MLflow about trials whose worker is lost: it may have finished them before."""

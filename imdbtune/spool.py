@@ -100,9 +100,9 @@ class Spool:
         """The files of a folder, which is moved away."""
         self._add_folder(run_id, "log_artifacts", Path(local_dir))
 
-    def set_terminated(self, run_id: str, status: str) -> None:
-        """The end of a run, now."""
-        self._add(run_id, "set_terminated", status=status, end_time=_now_ms())
+    def set_terminated(self, run_id: str, status: str, told: bool = False) -> None:
+        """The end of a run, now; ``told``: MLflow knows it already, from elsewhere."""
+        self._add(run_id, "set_terminated", status=status, end_time=_now_ms(), told=told)
         self.sync(run_id)
 
     # What is more than one call of the client.

@@ -281,6 +281,12 @@ class Tuner:
             (folder / "model.keras").unlink(missing_ok=True)
         del self.kept[limit:]
 
+    def has_left_files(self) -> bool:
+        """Whether trials elsewhere have left files in MLflow that nobody needs any more."""
+        if self.config.tuner.kind == "hyperband":  # one that is not through goes on from them
+            return self.exhausted
+        return self.config.tracking.keep_models not in ("all", "0")
+
     def log_kept_models(self) -> None:
         """Hand the models that were held back to MLflow."""
         for trial_id in self.kept:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import threadpoolctl
 
 from imdbtune.cluster import MAX_ATTEMPTS
 from imdbtune.config import SearchConfig
@@ -28,13 +27,6 @@ from tests.driven import (
     make_driven,
 )
 from tests.support import Stub, stub_trainer
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Many threads make small matrices of the Bayesian oracle slower, by far."""
-    with threadpoolctl.threadpool_limits(1):
-        yield
 
 
 def fail_lstm(spec: TrialSpec) -> None:
@@ -310,3 +302,24 @@ def test_scores_come_back_to_the_last_bit(score: float, tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     journal.append({"score": score})
     assert journal.read() == [{"score": score}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "keep", "through", "left"),
+    [
+        ("random", "best", False, True),
+        ("random", "3", True, True),
+        ("random", "all", True, False),
+        ("random", "0", True, False),
+        ("hyperband", "0", False, False),
+        ("hyperband", "0", True, True),
+    ],
+)
+def test_what_trials_have_left_in_mlflow_is_known(
+    kind: str, keep: str, through: bool, left: bool, tmp_path: Path
+) -> None:
+    config = config_of(kind, max_trials=5)
+    config = replace(config, tracking=replace(config.tracking, keep_models=keep))
+    tuner = make_driven(config, tmp_path).tuner
+    tuner.exhausted = through
+    assert tuner.has_left_files() is left
