@@ -1,6 +1,6 @@
 """Keras without two packages that it imports for parts of it which are not used here.
 
-They are a quarter of the time in which a search's first trials wait for their workers. Keras does
+They are a fifth of the time in which a search's first trials wait for their workers. Keras does
 without them where they are not installed, and who needs them later can import them. This has to
 be imported before Keras.
 """

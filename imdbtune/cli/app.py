@@ -67,6 +67,8 @@ def options(
 def main() -> None:
     """Run the command line and exit with the code that the outcome calls for."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # MLflow would tell its makers what it is used for, from each process; asked for, it does.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         code = app(standalone_mode=False, prog_name="imdbtune")
         if sys.stdout is not None:  # it is None where it was closed

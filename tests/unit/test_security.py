@@ -299,3 +299,16 @@ def test_a_run_id_that_climbs_makes_no_folder(tmp_path: Path) -> None:
     for run_id in ("../out", "a/b", "", "a\0b"):
         with pytest.raises(UserError, match="is none of MLflow's"):
             home_of(tmp_path, run_id)
+
+
+@pytest.mark.parametrize(("set_to", "then"), [(None, "true"), ("false", "false")])
+def test_mlflow_reports_to_nobody_unless_it_is_told_to(
+    set_to: str | None, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", set_to or "")
+    if set_to is None:
+        monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
+    monkeypatch.setattr("sys.argv", ["imdbtune", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == then
