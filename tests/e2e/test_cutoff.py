@@ -196,7 +196,7 @@ def test_what_a_deleted_trial_lacks_waits_for_it(folder: Path, left_over: Any) -
     assert f"run {trial.run_id} was deleted in MLflow, and is left so" in line
     assert f"mlflow runs restore --run-id {trial.run_id}" in line
     client.restore_run(trial.run_id)
-    assert [one.calls for one in sync(folder)] == [1]
+    assert [one.calls for one in sync(folder)] == [2]
     assert client.get_run(trial.run_id).data.tags["late"] == "yes"
     assert [one.calls for one in sync(folder)] == [0]
 
