@@ -26,7 +26,7 @@ from imdbtune import api, plots, store, tracking
 from imdbtune.cluster import Executor, cpu_count, thread_environment
 from imdbtune.config import SearchConfig, parse_config
 from imdbtune.data.sources import default_cache, open_corpus
-from imdbtune.delivery import deliver
+from imdbtune.delivery import Memory, deliver
 from imdbtune.journal import Journal
 from imdbtune.params import TrialParams
 from imdbtune.spool import Spool
@@ -161,7 +161,7 @@ def print_logging(folder: Path) -> None:
         run = TrialRun(spool, search.start_trial(label, params, {}))
         took = log_trial(run, result, spec)
         began = time.perf_counter()
-        deliver(client, spool, search.run_id, {})
+        deliver(client, spool, search.run_id, Memory.at_start(spool))
         took.append(time.perf_counter() - began)
         print(f"| {label} | " + " | ".join(f"{seconds:.2f}" for seconds in took) + " |")
 

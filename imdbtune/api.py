@@ -443,7 +443,7 @@ def _workers_of(
         search=tuner.search.run_id,
         corpus=corpus.folder,
         report=report,
-        keep_model=resolved.config.tracking.keep_models not in ("all", "0"),
+        keep_model=resolved.config.tracking.chooses_models,
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from imdbtune import results
+from imdbtune import results, tracking
 from imdbtune.data.corpus import FILES, digest_of, read_corpus
 from imdbtune.durable import sync_folder
 from imdbtune.errors import SearchAborted, UserError
@@ -100,10 +100,7 @@ def leave(client: MlflowClient, run_id: str, path: Path) -> None:
 
 def remove(client: MlflowClient, run_id: str, what: str) -> None:
     """Take a folder of artifacts away that has served its purpose."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    place = client.get_run(run_id).info.artifact_uri
-    files = get_artifact_repository(place, str(client.tracking_uri))
+    files = tracking.files_at(client, client.get_run(run_id).info.artifact_uri)
     if files.list_artifacts(what):
         files.delete_artifacts(what)
 

@@ -94,6 +94,11 @@ class TrackingConfig:
     report: bool = limited(True, "log a report of the search at its end, which takes seconds")
     baseline: bool = limited(True, "train a linear model beside the trials, to compare with")
 
+    @property
+    def chooses_models(self) -> bool:
+        """Whether only the end of a search shows which models are kept."""
+        return self.keep_models not in ("all", "0")
+
 
 @dataclass(frozen=True)
 class ClusterConfig:

@@ -236,10 +236,8 @@ def _log_artifacts(client: MlflowClient, run_id: str, folder: Path, place: str |
     """The files of a folder; where the ``place`` is known, MLflow need not read the run for it."""
     if place is None:
         client.log_artifacts(run_id, str(folder))
-        return
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    get_artifact_repository(place, str(client.tracking_uri)).log_artifacts(str(folder))
+    else:
+        tracking.files_at(client, place).log_artifacts(str(folder))
 
 
 def _set_terminated(

@@ -129,6 +129,13 @@ def get_experiment(client: MlflowClient, name: str) -> str:
     raise lost
 
 
+def files_at(client: MlflowClient, place: str) -> Any:
+    """MLflow's repository of the files at a run's ``artifact_uri``; the run is not read for it."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(place, str(client.tracking_uri))
+
+
 def adopted_run(client: MlflowClient) -> Any | None:
     """The run that ``mlflow run`` has started for this process, if it did; given out once.
 

@@ -285,7 +285,7 @@ class Tuner:
         """Whether trials elsewhere have left files in MLflow that nobody needs any more."""
         if self.config.tuner.kind == "hyperband":  # one that is not through goes on from them
             return self.exhausted
-        return self.config.tracking.keep_models not in ("all", "0")
+        return self.config.tracking.chooses_models
 
     def log_kept_models(self) -> None:
         """Hand the models that were held back to MLflow."""

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from imdbtune import api, courier, doctor, forking
+from imdbtune import api, courier, delivery, doctor, forking
 from imdbtune.cli.app import main
 from imdbtune.errors import NotDelivered
 from imdbtune.spool import Spool
@@ -190,18 +190,26 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
     assert SECRET not in line + (home / "about.json").read_text()
     server.start()
     server.wait()
-    note, count = Spool.note, Counter[str]()
+    make, note, left = delivery._make, Spool.note, Counter[str]()
 
-    def deadly(spool: Spool, key: str, delivered: Any) -> None:
-        """Dies when each second run has been told all, before that is noted."""
-        count["runs"] += 1
-        if count["runs"] % 2 == 0:
+    def deadly(*call: Any) -> Any:
+        """Dies after so many calls that were made, before they are noted."""
+        made = make(*call)
+        left["calls"] -= 1
+        if not left["calls"]:
+            raise Dies
+        return made
+
+    def note_if_alive(spool: Spool, key: str, delivered: Any) -> None:
+        if not left["calls"]:
             raise Dies
         note(spool, key, delivered)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Spool, "note", deadly)
-        for _ in range(3):
+        patch.setattr(delivery, "_make", deadly)
+        patch.setattr(Spool, "note", note_if_alive)
+        for calls in range(1, 8):
+            left["calls"] = calls
             with pytest.raises(Dies):
                 api.sync(uri=server.uri)
     for told_of in ("writes brought in", "nothing was missing"):
