@@ -289,6 +289,8 @@ def thread_environment(threads: int) -> dict[str, str]:
         # system; to get them anew, page by page, takes half of an LSTM's time. TensorFlow's own
         # allocator, the one that it has for GPUs, keeps them.
         "TF_CPU_ALLOCATOR_USE_BFC": "true",
+        # In pages of 2 MB, where Linux has them to give: 5 % of an LSTM's time.
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES") or "glibc.malloc.hugetlb=1",
     }
 
 

@@ -246,7 +246,10 @@ def impatient(retries: int, timeout_s: int) -> Iterator[None]:
 
 @contextmanager
 def _said_if_slow(uri: str, say: Say) -> Iterator[None]:
-    line = f"waiting for the tracking store {hide_secrets(uri)} to answer ..."
+    named_store = f"the tracking store {hide_secrets(uri)}"
+    line = f"waiting for {named_store} to answer ..."
+    if uri.startswith("sqlite:") and is_missing(uri):
+        line = f"making {named_store} ..."
     timer = threading.Timer(SLOW_S, say, [line])
     timer.daemon = True
     timer.start()

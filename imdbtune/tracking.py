@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -287,15 +288,33 @@ def save_model(path: Path, folder: Path) -> None:
     known = next(layer.input_dim for layer in _layers(model) if hasattr(layer, "input_dim"))
     example = np.array([EXAMPLE], np.int32)
     folder.mkdir(parents=True)  # MLflow writes the example before it makes the folder
-    mlflow.keras.save_model(
-        model,
-        str(folder),
-        signature=ModelSignature(inputs=Schema([ids]), outputs=Schema([out])),
-        input_example={"ids": np.where(example < known, example, OOV)},
-        pip_requirements=[
-            f"{p}=={importlib.metadata.version(p)}" for p in ("tensorflow", "keras", "numpy")
-        ],
-    )
+    with _installed_taken_as_read():
+        mlflow.keras.save_model(
+            model,
+            str(folder),
+            signature=ModelSignature(inputs=Schema([ids]), outputs=Schema([out])),
+            input_example={"ids": np.where(example < known, example, OOV)},
+            pip_requirements=[
+                f"{p}=={importlib.metadata.version(p)}" for p in ("tensorflow", "keras", "numpy")
+            ],
+        )
+
+
+@contextmanager
+def _installed_taken_as_read() -> Iterator[None]:
+    """Spare MLflow to look whether a model's requirements are those that are installed.
+
+    They were read off there. For it MLflow reads the lists of the files of all packages that there
+    are: a second in each process.
+    """
+    from mlflow.utils import environment
+
+    looks = environment.warn_dependency_requirement_mismatches
+    environment.warn_dependency_requirement_mismatches = lambda model_requirements: None
+    try:
+        yield
+    finally:
+        environment.warn_dependency_requirement_mismatches = looks
 
 
 def _layers(model: Any) -> Iterator[Any]:

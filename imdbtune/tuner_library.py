@@ -1,7 +1,8 @@
 """Keras Tuner without Keras: its oracles are plain Python, TensorFlow costs the driver seconds.
 
 Keras Tuner imports Keras, and so TensorFlow, for its model-building half, which is not used here.
-The driver of a search only asks oracles; the worker processes have TensorFlow.
+The driver of a search only asks oracles; the worker processes have TensorFlow. And it imports
+scikit-learn and SciPy for its Bayesian oracle, which gets them once it is wanted.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from imdbtune.absent import absent
+
 NAME = "keras_tuner"
 # What Keras Tuner takes from Keras with `import *`.
 USED = (
     "Model Sequential applications backend callbacks config layers losses metrics models ops "
     "optimizers random saving utils"
 )
+
+
+FOR_BAYESIAN = ("sklearn", "scipy")
 
 
 @functools.cache
@@ -36,12 +42,23 @@ def keras_tuner() -> ModuleType:
         warnings.simplefilter("ignore")
         if NAME in sys.modules or "keras" in sys.modules:
             return importlib.import_module(NAME)
-        with _placeholders():
+        with _placeholders(), absent(*FOR_BAYESIAN):
             library = importlib.import_module(NAME)
     # All that oracles need of Keras: a hyperparameter as plain values, and back.
     library.src.utils.serialize_keras_object = _serialize
     library.src.utils.deserialize_keras_object = _deserialize
     return library
+
+
+def bayesian_oracle() -> type[Any]:
+    """The class of the Bayesian oracle, with what it stands on: a second's worth of imports."""
+    import scipy.optimize
+    import sklearn.gaussian_process
+
+    module: Any = keras_tuner().src.tuners.bayesian
+    module.sklearn, module.scipy = sklearn, scipy
+    kind: type[Any] = module.BayesianOptimizationOracle
+    return kind
 
 
 def _serialize(thing: Any) -> dict[str, Any]:

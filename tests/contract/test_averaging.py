@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.utils import environment
 
 from imdbtune import baseline, reference
 from imdbtune.averaging import Averaging, common_params, description, read, written
@@ -79,12 +80,17 @@ def test_the_average_answers_the_mean_of_what_its_members_answer(
 
 
 def test_it_opens_as_a_model_of_mlflow(
-    members: tuple[Path, ...], corpus: Corpus, tmp_path: Path
+    members: tuple[Path, ...], corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looks: list[list[str]] = []
+    monkeypatch.setattr(environment, "warn_dependency_requirement_mismatches", looks.append)
     spec = TrialSpec(common_params(PARAMS), corpus.folder, tmp_path, reviews=50)
     result = Averaging(members, PARAMS)(spec, lambda execution, epoch: None)
     save_model(result.model, tmp_path / "mlflow")  # with its example
     assert (tmp_path / "mlflow" / "MLmodel").exists()
+    assert not looks  # through all packages, for a second
+    environment.warn_dependency_requirement_mismatches(["numpy"])
+    assert looks == [["numpy"]]  # by others, as ever
 
 
 @pytest.fixture(scope="module")

@@ -205,6 +205,7 @@ def test_dask_knows_its_settings() -> None:
     text = (Path(distributed.__file__).parent / "distributed.yaml").read_text("utf-8")
     known = dict(leaves(yaml.safe_load(text)))
     ours = yaml.safe_load((DEPLOY / "dask.yaml").read_text("utf-8"))
+    assert ours["distributed"]["nanny"].pop("pre-spawn-environ").keys() == {"GLIBC_TUNABLES"}
     assert dict(leaves(ours)).keys() <= known.keys()
 
 

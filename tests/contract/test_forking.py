@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from multiprocessing import forkserver
@@ -23,13 +24,14 @@ def own_fork_server() -> None:
 pytestmark = pytest.mark.skipif(forking.method() != "forkserver", reason="no fork server here")
 
 
-def look_around() -> tuple[bool, bool, int, str | None, str | None]:
+def look_around() -> tuple[bool, bool, bool, int, str | None, str | None]:
     """In a worker: what is there before its first trial."""
     from tensorflow.python.eager.context import context
 
     return (
         "imdbtune.training" in sys.modules,
         bool(context()._initialized),
+        gc.isenabled() and gc.get_freeze_count() > 0,
         os.getppid(),
         os.environ.get("MLFLOW_RUN_ID"),
         os.environ.get("TF_NUM_INTRAOP_THREADS"),
@@ -45,8 +47,8 @@ def test_workers_are_forked_with_all_imported_and_nothing_begun(
         parents = {parent for *_, parent, _, _ in seen.values()}
         assert len(parents) == 1
         assert parents.pop() in {child.pid for child in psutil.Process().children()}
-        for imported, begun, _, run_id, threads in seen.values():
-            assert (imported, begun, run_id, threads) == (True, False, None, "1")
+        for imported, begun, tidy, _, run_id, threads in seen.values():
+            assert (imported, begun, tidy, run_id, threads) == (True, False, True, None, "1")
     assert os.environ["MLFLOW_RUN_ID"] == "of the search"
 
 

@@ -27,8 +27,9 @@ FLOORS = {
         "__init__ cli.__init__ data.__init__ export.__init__ report.__init__ errors",
     ],
     "1 values": [
-        "params machine forking query ui durable plainfile tuner_library",
-        "space trial",
+        "params machine forking query ui durable plainfile absent",
+        "trial tuner_library",
+        "space",
         "space_parser",
         "config",
     ],

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from imdbtune import store
 from imdbtune.errors import UserError
 from imdbtune.store import connect, connect_existing, hide_secrets, is_local, resolve_uri
 
@@ -95,6 +96,16 @@ def test_a_store_is_made_where_there_is_none(here: Path) -> None:
     client = connect(resolve_uri())
     assert [e.name for e in client.search_experiments()] == ["Default"]
     assert (here / "mlflow.db").is_file()
+
+
+def test_a_new_user_is_told_what_takes_so_long(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "SLOW_S", 0.0)
+    told: list[str] = []
+    uri = f"sqlite:///{here}/mlflow.db"
+    for _ in range(2):
+        connect(uri, told.append)
+    assert told[0] == f"making the tracking store {uri} ..."
+    assert told[-1] == f"waiting for the tracking store {uri} to answer ..."
 
 
 def test_a_store_that_was_cut_off_in_the_making_does_not_stand_in_the_way(

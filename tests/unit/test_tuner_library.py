@@ -23,6 +23,19 @@ print([name for name in ("keras", "tensorflow", "keras_tuner") if name in sys.mo
     assert ask(code).splitlines() == ["True True"] * 4 + ["[]"]
 
 
+def test_only_bayesian_search_waits_for_scikit_learn() -> None:
+    code = """
+import sys
+from imdbtune.config import parse_config
+from imdbtune.oracles import make_oracle
+for kind in ("random", "grid", "hyperband", "bayesian"):
+    make_oracle(parse_config({"space": {"units": [8, 16]}, "tuner": {"kind": kind}}))
+    print(kind, [name for name in ("sklearn", "scipy") if name in sys.modules])
+"""
+    without = [f"{kind} []" for kind in ("random", "grid", "hyperband")]
+    assert ask(code).splitlines() == [*without, "bayesian ['sklearn', 'scipy']"]
+
+
 def test_the_whole_of_both_packages_is_to_be_had_afterwards() -> None:
     code = """
 from imdbtune.tuner_library import keras_tuner
