@@ -14,7 +14,7 @@ from contextlib import contextmanager
 def absent(*packages: str) -> Iterator[None]:
     """Let imports find them not installed, unless they have been imported before.
 
-    Afterwards they can be imported as ever.
+    Afterwards they can be imported as ever. Meanwhile other threads cannot import them either.
     """
     left_out = [name for name in packages if name not in sys.modules]
     for name in left_out:

@@ -354,7 +354,9 @@ def _drive(
     from imdbtune import carrying
     from imdbtune.oracles import make_oracle
     from imdbtune.tuner import Tuner
+    from imdbtune.tuner_library import keras_tuner
 
+    keras_tuner()  # here, where no other thread imports what it has left out meanwhile
     config = resolved.config
     found = results.find_search(client, parent.run_id)
     varied = [d.name for d in config.space.searched] or ["rnn"]
