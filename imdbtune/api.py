@@ -354,10 +354,10 @@ def _drive(
     from imdbtune import carrying
     from imdbtune.oracles import make_oracle
     from imdbtune.tuner import Tuner
-    from imdbtune.tuner_library import keras_tuner
 
-    keras_tuner()  # here, where no other thread imports what it has left out meanwhile
     config = resolved.config
+    # Before a thread delivers: what Keras Tuner is imported without, all threads are without.
+    oracle = make_oracle(config)
     found = results.find_search(client, parent.run_id)
     varied = [d.name for d in config.space.searched] or ["rnn"]
     report = config.tracking.report
@@ -376,7 +376,7 @@ def _drive(
             tracking.Run(home.spool, parent.run_id).log(tags=tags)
         tuner = Tuner(
             config=config,
-            oracle=make_oracle(config),
+            oracle=oracle,
             search=replace(parent, client=home.spool),
             journal=home.journal,
             corpus=corpus.folder,

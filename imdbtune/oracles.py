@@ -7,14 +7,13 @@ disk here; :mod:`imdbtune.journal` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from imdbtune.config import SearchConfig
 from imdbtune.gaussian_process import quick
-from imdbtune.tuner_library import bayesian_oracle, keras_tuner
+from imdbtune.tuner_library import equip_bayesian, keras_tuner
 
 # Keras Tuner takes seed 0 for "no seed" and draws one.
 SEED_OFFSET = 1
@@ -26,12 +25,14 @@ def make_oracle(config: SearchConfig) -> Any:
     """The oracle of a search, knowing its space, budget and seed."""
     library = keras_tuner()
     oracles = library.oracles
-    kinds: dict[str, Callable[[], type[Any]]] = {
-        "random": lambda: oracles.RandomSearchOracle,
-        "grid": lambda: oracles.GridSearchOracle,
-        "bayesian": bayesian_oracle,
-        "hyperband": lambda: oracles.HyperbandOracle,
+    kinds = {
+        "random": oracles.RandomSearchOracle,
+        "grid": oracles.GridSearchOracle,
+        "bayesian": oracles.BayesianOptimizationOracle,
+        "hyperband": oracles.HyperbandOracle,
     }
+    if config.tuner.kind == "bayesian":
+        equip_bayesian()
     direction = "max" if config.tuner.objective == "val_accuracy" else "min"
     arguments: dict[str, Any] = {
         "objective": library.Objective(config.tuner.objective, direction),
@@ -45,7 +46,7 @@ def make_oracle(config: SearchConfig) -> Any:
     else:
         # The driver keeps the budget, so that it can be extended.
         arguments["max_trials"] = None
-    made = _in_memory(kinds[config.tuner.kind]())(**arguments)
+    made = _in_memory(kinds[config.tuner.kind])(**arguments)
     made.verbose = 0
     if config.tuner.kind == "hyperband":
         made._max_collisions = MAX_COLLISIONS

@@ -26,8 +26,6 @@ USED = (
     "Model Sequential applications backend callbacks config layers losses metrics models ops "
     "optimizers random saving utils"
 )
-
-
 FOR_BAYESIAN = ("sklearn", "scipy")
 
 
@@ -50,15 +48,13 @@ def keras_tuner() -> ModuleType:
     return library
 
 
-def bayesian_oracle() -> type[Any]:
-    """The class of the Bayesian oracle, with what it stands on: a second's worth of imports."""
+def equip_bayesian() -> None:
+    """Give the Bayesian oracle what it stands on: a second's worth of imports."""
     import scipy.optimize
     import sklearn.gaussian_process
 
     module: Any = keras_tuner().src.tuners.bayesian
     module.sklearn, module.scipy = sklearn, scipy
-    kind: type[Any] = module.BayesianOptimizationOracle
-    return kind
 
 
 def _serialize(thing: Any) -> dict[str, Any]:
