@@ -248,7 +248,8 @@ def _run_in_worker(job: TrialJob) -> None:
     outcome: TrialResult | TrialFailure
     try:
         warm_up(job)
-        worker.log_event(BEGUN, {"key": worker.get_current_task(), "pid": os.getpid()})
+        if job.timeout_minutes:
+            worker.log_event(BEGUN, {"key": worker.get_current_task(), "pid": os.getpid()})
         outcome = run_trial(job, lambda event: worker.log_event(TOPIC, event))
     except MemoryError as error:
         outcome = failure_of(error, traceback.format_exc(), logged=False)

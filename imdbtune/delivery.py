@@ -2,7 +2,8 @@
 
 Each call may be made twice, after a crash or where an answer was lost, and comes out as if it had
 been made once: runs are found by their key, models by their run, and MLflow itself keeps a metric
-with the same time, step and value once.
+with the same time, step and value once. Runs that have ended by then go to an SQLite store many at
+once (:mod:`imdbtune.ended_runs`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune import results, tracking
 from imdbtune.durable import is_full
+from imdbtune.ended_runs import EndedRun, write_runs
 from imdbtune.errors import Deleted
 from imdbtune.spool import Call, Delivered, Spool
 from imdbtune.sqlite_runs import sqlite_runs
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 # The most of each that goes in one request, by MLflow's limits (1,000 of all).
 IN_A_BATCH = {"metrics": 800, "params": 100, "tags": 100}
+# Runs in one transaction: others who write wait for it.
+AT_ONCE = 50
 IN_ANY_ORDER = {"log_batch", "log_inputs", "log_text", "log_artifacts"}
 
 
@@ -74,12 +78,13 @@ def deliver(
 
     Raises:
         Deleted: the run of ``parent`` was.
+        sqlite3.OperationalError: an SQLite store is locked, full or damaged.
     """
-    made = 0
     refused: Exception | None = None
     # What the parent has been told by now waits for all that its trials were told before.
     until = spool.size(parent)
     sizes = sorted(spool.sizes().items())
+    made = _deliver_ended(client, spool, dict(sizes), memory)
     for key, size in [*(item for item in sizes if item[0] != parent), (parent, until)]:
         if memory.sizes.get(key) == size or (key == parent and refused):
             continue
@@ -103,6 +108,40 @@ def deliver(
     return made
 
 
+def _deliver_ended(
+    client: MlflowClient, spool: Spool, sizes: dict[str, int], memory: Memory
+) -> int:
+    """Runs of which MLflow knows nothing and that have ended, as far as they can go at once."""
+    uri = str(client.tracking_uri)
+    unknown = sizes.keys() - memory.sizes.keys() - memory.doubtful
+    waiting = sorted(unknown) if uri.startswith("sqlite:") else []
+    made = 0
+    for first in range(0, len(waiting), AT_ONCE):
+        runs = _ended(spool, waiting[first : first + AT_ONCE], sizes)
+        written = write_runs(uri, runs)
+        memory.doubtful |= written.keys()  # until it is noted that they are there
+        for key, (run_id, place) in written.items():
+            for name in runs[key].folders:
+                tracking.files_at(client, place).log_artifacts(str(spool.folder / key / name))
+            state = Delivered(run_id, sizes[key], killed=runs[key].status == "KILLED")
+            if _noted(spool, key, state):
+                _remove(spool, key, runs[key].folders)
+            memory.sizes[key] = sizes[key]
+            memory.doubtful.remove(key)
+            made += runs[key].calls
+    return made
+
+
+def _ended(spool: Spool, keys: Iterable[str], sizes: dict[str, int]) -> dict[str, EndedRun]:
+    runs = {}
+    for key in keys:
+        calls = [call for call, end in spool.left(key, Delivered()) if end <= sizes[key]]
+        run = EndedRun.of(calls, {tracking.KEY: key})
+        if run is not None:
+            runs[key] = run
+    return runs
+
+
 def _deliver_run(client: MlflowClient, spool: Spool, key: str, size: int, memory: Memory) -> int:
     state = before = spool.delivered(key)
     made, spent = 0, []
@@ -117,9 +156,14 @@ def _deliver_run(client: MlflowClient, spool: Spool, key: str, size: int, memory
             spent += [call["folder"] for call in group if "folder" in call]
     finally:
         if state != before and _noted(spool, key, state):
-            for name in spent:
-                shutil.rmtree(spool.folder / key / name, ignore_errors=True)
+            _remove(spool, key, spent)
     return made
+
+
+def _remove(spool: Spool, key: str, folders: Iterable[str]) -> None:
+    """Delete folders whose files have been delivered."""
+    for name in folders:
+        shutil.rmtree(spool.folder / key / name, ignore_errors=True)
 
 
 def _groups(calls: Iterable[tuple[Call, int]]) -> Iterator[tuple[list[Call], int]]:
@@ -299,6 +343,6 @@ def is_away(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
 
     expected = (MlflowException, ConnectionError, TimeoutError)
-    locked = isinstance(error.__cause__, sqlite3.OperationalError)
+    locked = sqlite3.OperationalError in (type(error), type(error.__cause__))
     later = isinstance(error, expected) or from_requests(error) or locked
     return later and not is_refusal(error)

@@ -45,7 +45,7 @@ FLOORS = {
     ],
     "3 training, writing and reading MLflow": [
         "training evaluation tracking spool",
-        "results",
+        "results ended_runs",
     ],
     "4 searching and exporting": [
         "report.findings report.published comparison view confidence",

@@ -1,0 +1,288 @@
+"""Runs written to MLflow's tables at once: the same rows and files as MLflow makes of them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from imdbtune import delivery, ended_runs, sqlite_runs, tracking
+from imdbtune.courier import Courier
+from imdbtune.delivery import Memory, deliver, is_away
+from imdbtune.ended_runs import EndedRun
+from imdbtune.params import TrialParams
+from imdbtune.spool import Delivered, Spool
+from imdbtune.store import connect
+from imdbtune.tracking import Run, SearchRun, TrialRun
+from tests.support import isolate, new_store
+from tests.unit.test_results import FACTS
+
+ID = re.compile(r"[0-9a-f]{32}")
+Write = Callable[[TrialRun, Path], None]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return isolate(monkeypatch, tmp_path)
+
+
+def opened(folder: Path) -> tuple[MlflowClient, Spool, SearchRun]:
+    """A search in a store of its own."""
+    folder.mkdir(exist_ok=True)
+    client, spool = connect(new_store(folder)), Spool(folder / "spool")
+    tags = {"imdbtune.seed": "1", tracking.DATA: "tiny"}
+    return client, spool, SearchRun.open(client, "tiny", "imdbtune", tags, "search")
+
+
+def write_trial(spool: Spool, search: SearchRun, write: Write, place: Path) -> TrialRun:
+    begun = replace(search, client=spool)
+    trial = TrialRun(spool, begun.start_trial("0000", TrialParams(), {"seed": 1}))
+    write(trial, place)
+    return trial
+
+
+def tables(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """What is in the store, without the ids and the times, which no two have in common."""
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        names = [
+            n for (n,) in database.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        ]
+        found = {}
+        for name in names:
+            cursor = database.execute(f'SELECT * FROM "{name}"')
+            columns = [column for column, *_ in cursor.description]
+            rows = [dict(zip(columns, row, strict=True)) for row in cursor]
+            found[name] = sorted(repr(sorted(map(_plain, row.items()))) for row in rows)
+    return {name: rows for name, rows in found.items() if name != "trace_info"}
+
+
+def _plain(item: tuple[str, Any]) -> tuple[str, Any]:
+    name, value = item
+    if name.endswith("time") or name == "timestamp":
+        return name, value is not None
+    return name, ID.sub("ID", value) if isinstance(value, str) else value
+
+
+def finished(trial: TrialRun, place: Path) -> None:
+    """All that a trial tells."""
+    trial.log_corpus(FACTS)
+    for step in (1, 2, 2, 3):
+        trial.log({"loss": 1 / step, "val_accuracy": 0.5 + step / 10}, step=step)
+    trial.log(
+        {"best_val_accuracy": 0.8, "epochs_run": 3}, tags={"told": "once", "imdbtune.seed": "2"}
+    )
+    trial.log(tags={"told": "again"}, params={"seed": 1, "more": True})
+    at_one_step = [("a", 0.9, 5), ("a", 0.1, 5), ("b", 0.1, 9), ("b", 0.9, 5), ("b", 0.9, 5)]
+    trial.client.log_batch(trial.run_id, [Metric(k, v, at, 1) for k, v, at in at_one_step])
+    history = place / "history"
+    history.mkdir(parents=True)
+    (history / "history.csv").write_text("epoch\n1\n")
+    trial.client.log_artifacts(trial.run_id, str(history))
+    trial.end("FINISHED")
+
+
+def failed(trial: TrialRun, place: Path) -> None:
+    """As when a worker has died."""
+    trial.log({"loss": 0.5}, step=7)
+    trial.log({"loss": 0.6}, step=3)  # later, and of a step before
+    trial.end("FAILED", "the worker process died")
+
+
+def silent(trial: TrialRun, place: Path) -> None:
+    """One that says nothing."""
+    trial.end("KILLED")
+
+
+@pytest.mark.parametrize("write", [finished, failed, silent])
+def test_the_store_is_as_mlflow_would_have_it(write: Write, tmp_path: Path, here: Path) -> None:
+    found = []
+    for way in ("at once", "by mlflow"):
+        folder = here / way
+        client, spool, search = opened(folder)
+        trials = [write_trial(spool, search, write, folder / str(n)) for n in range(2)]
+        memory = Memory() if way == "at once" else Memory.at_start(spool)
+        deliver(client, spool, search.run_id, memory)
+        states = [spool.delivered(trial.run_id) for trial in trials]
+        for state in states:
+            assert client.get_run(state.run_id).info.artifact_uri.endswith("artifacts")
+        files = [[a.path for a in client.list_artifacts(state.run_id)] for state in states]
+        runs = [replace(state, run_id="") for state in states]
+        assert spool.is_delivered()
+        assert not list(spool.folder.glob("*/log_artifacts-*"))
+        keys = [client.get_run(s.run_id).data.tags[tracking.KEY] for s in states]
+        assert keys == [trial.run_id for trial in trials]
+        rows = {
+            name: [_keyless(row, keys) for row in rows] for name, rows in tables(folder).items()
+        }
+        found.append((rows, files, runs))
+    assert found[0] == found[1]
+    assert len(found[0][0]["runs"]) == 3
+
+
+def _keyless(row: str, keys: list[str]) -> str:
+    for key in keys:
+        row = row.replace(key, "KEY")
+    return re.sub(r"/(at once|by mlflow)/", "/WAY/", row)
+
+
+def test_many_runs_take_no_request_of_mlflow(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, spool, search = opened(here)
+    monkeypatch.setattr(delivery, "AT_ONCE", 2)
+    trials = [write_trial(spool, search, failed, here) for _ in range(5)]
+    monkeypatch.setattr(MlflowClient, "create_run", lambda *a, **k: pytest.fail("asked MLflow"))
+    memory = Memory()
+    assert deliver(client, spool, search.run_id, memory) == 6 * 5
+    assert deliver(client, spool, search.run_id, memory) == 0
+    assert not memory.doubtful
+    ids = {spool.delivered(trial.run_id).run_id for trial in trials}
+    assert {client.get_run(run_id).info.status for run_id in ids} == {"FAILED"}
+    assert len(ids) == 5
+
+
+def under_way(trial: TrialRun, place: Path) -> None:
+    trial.log({"loss": 0.5})
+
+
+def diverged(trial: TrialRun, place: Path) -> None:
+    trial.log({"loss": float("nan")})
+    trial.end("FINISHED")
+
+
+def endless(trial: TrialRun, place: Path) -> None:
+    trial.log({"loss": float("inf")})
+    trial.end("FINISHED")
+
+
+def wordy(trial: TrialRun, place: Path) -> None:
+    trial.log(tags={"told": "x" * 9000})
+    trial.end("FINISHED")
+
+
+def with_a_text(trial: TrialRun, place: Path) -> None:
+    trial.fail("came out as nan", "Traceback")
+
+
+def ended_twice(trial: TrialRun, place: Path) -> None:
+    trial.end("KILLED", "cut off")
+    trial.end("FINISHED")
+
+
+def renamed(trial: TrialRun, place: Path) -> None:
+    trial.log(tags={"mlflow.runName": "another"})
+    trial.end("FINISHED")
+
+
+def half_a_character(trial: TrialRun, place: Path) -> None:
+    trial.log(tags={"told": "\udcff"})
+    trial.end("FINISHED")
+
+
+ODD = [under_way, diverged, endless, wordy, with_a_text, ended_twice, renamed]
+
+
+@pytest.mark.parametrize("write", ODD)
+def test_what_asks_for_judgement_is_left_to_mlflow(write: Write, here: Path) -> None:
+    client, spool, search = opened(here)
+    trial = write_trial(spool, search, write, here)
+    calls = [call for call, _ in spool.left(trial.run_id)]
+    assert EndedRun.of(calls, {}) is None
+    deliver(client, spool, search.run_id, Memory())
+    assert client.get_run(spool.delivered(trial.run_id).run_id).info.run_name != ""
+    assert EndedRun.of([], {}) is None
+    assert EndedRun.of(calls[:1], {}) is None
+
+
+def test_a_parameter_with_two_values_is_refused_by_mlflow(here: Path) -> None:
+    client, spool, search = opened(here)
+    trial = write_trial(spool, search, under_way, here)
+    trial.log(params={"seed": 2})
+    trial.end("FINISHED")
+    with pytest.raises(Exception, match="Changing param values is not allowed"):
+        deliver(client, spool, search.run_id, Memory())
+
+
+def test_text_that_is_none_goes_to_mlflow(here: Path) -> None:
+    client, spool, search = opened(here)
+    write_trial(spool, search, half_a_character, here)
+    with pytest.raises(Exception, match="surrogates not allowed"):
+        deliver(client, spool, search.run_id, Memory())
+    assert len(client.search_runs([search.experiment_id])) <= 2
+
+
+@pytest.mark.parametrize("why", ["tables", "experiment"])
+def test_tables_of_another_version_are_mlflows_own(
+    why: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, spool, search = opened(here)
+    trial = write_trial(spool, search, finished, here)
+    calls = [call for call, _ in spool.left(trial.run_id)]
+    run = EndedRun.of(calls, {})
+    assert run is not None
+    if why == "tables":
+        monkeypatch.setattr(sqlite_runs, "SCHEMAS", ("another",))
+    else:
+        client.delete_experiment(search.experiment_id)
+    assert ended_runs.write_runs(str(client.tracking_uri), {"key": run}) == {}
+    if why == "tables":
+        deliver(client, spool, search.run_id, Memory())
+        assert client.get_run(spool.delivered(trial.run_id).run_id).info.status == "FINISHED"
+
+
+def test_a_locked_store_is_written_when_it_is_free(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, spool, search = opened(here)
+    trial = write_trial(spool, search, finished, here)
+    memory = Memory()
+    monkeypatch.setattr(ended_runs, "TIMEOUT_S", 0.01)
+    with closing(sqlite3.connect(here / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked") as locked:
+            deliver(client, spool, search.run_id, memory)
+        assert is_away(locked.value)
+        courier = Courier(client, spool, search.run_id, None, print)
+        assert "cannot be written (database is locked)" in courier._told(locked.value)
+    assert spool.delivered(trial.run_id) == Delivered()
+    deliver(client, spool, search.run_id, memory)
+    assert client.get_run(spool.delivered(trial.run_id).run_id).info.status == "FINISHED"
+    assert len(client.search_runs([search.experiment_id])) == 2
+
+
+def test_what_is_cut_short_before_the_files_comes_out_as_one_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, spool, search = opened(here)
+    trials = [write_trial(spool, search, finished, here / str(n)) for n in range(2)]
+    memory = Memory()
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "files_at", lambda *a: shutil.copy2("nothing", "nowhere"))
+        with pytest.raises(FileNotFoundError):
+            deliver(client, spool, search.run_id, memory)
+    assert memory.doubtful == {trial.run_id for trial in trials}
+    deliver(client, spool, search.run_id, memory)
+    assert len(client.search_runs([search.experiment_id])) == 3
+    for trial in trials:
+        run_id = spool.delivered(trial.run_id).run_id
+        assert [a.path for a in client.list_artifacts(run_id)] == ["history.csv"]
+        assert len(client.get_metric_history(run_id, "loss")) in (3, 4)
+
+
+def test_what_a_killed_run_still_says_is_not_passed_on(here: Path) -> None:
+    client, spool, search = opened(here)
+    trial = write_trial(spool, search, silent, here)
+    memory = Memory()
+    deliver(client, spool, search.run_id, memory)
+    trial.log({"loss": 0.5})
+    Run(spool, trial.run_id).end("FINISHED")
+    deliver(client, spool, search.run_id, memory)
+    run = client.get_run(spool.delivered(trial.run_id).run_id)
+    assert (run.info.status, dict(run.data.metrics)) == ("KILLED", {})
