@@ -22,6 +22,9 @@ Index = npt.NDArray[np.int64]
 
 VALIDATION_SHARE = 0.2
 POOL = 24  # batches whose reviews are sorted together: less padding, yet well shuffled
+# The last of an epoch, one in so many, go from long to short. Batches of long reviews move a model
+# most; by an epoch that ended with one the model was judged up to nine points of accuracy too low.
+CALM = 6
 
 
 def used(available: int, reviews: int) -> int:
@@ -119,7 +122,8 @@ class Batches:
         """Which rows make up each batch.
 
         The shuffled reviews are cut into pools of some batches, each pool is sorted by length
-        and cut into batches, and the batches are shuffled. Without ``rng``: sorted by length.
+        and cut into batches, and the batches are shuffled; the last sixth of them goes from long
+        to short. Without ``rng``: sorted by length.
         """
         order = self.rows if rng is None else rng.permutation(self.rows)
         length = self._lengths(rng)
@@ -131,7 +135,9 @@ class Batches:
             plan += [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
         if rng is None:
             return plan
-        return [plan[i] for i in rng.permutation(len(plan))]
+        plan = [plan[i] for i in rng.permutation(len(plan))]
+        calm = len(plan) - len(plan) // CALM
+        return plan[:calm] + sorted(plan[calm:], key=lambda rows: -int(length[rows].max()))
 
     def time_steps(self, rng: np.random.Generator | None = None) -> int:
         """Those of an epoch's batches in all: each has as many as its longest review."""

@@ -132,6 +132,15 @@ def test_batches_are_shuffled_although_reviews_are_sorted(batches: Batches) -> N
     assert costs != sorted(costs)
 
 
+def test_an_epoch_ends_from_long_to_short(batches: Batches) -> None:
+    costs = [columns(ids) for ids, _, _ in batches.epoch(np.random.default_rng(8))]
+    last = costs[-(len(costs) // 6) :]
+    assert len(last) == 4
+    assert last == sorted(last, reverse=True)
+    before = costs[: -len(last)]
+    assert before[-4:] != sorted(before[-4:], reverse=True)
+
+
 def test_word_dropout_replaces_its_share_of_the_words(split: Split, batches: Batches) -> None:
     rng = np.random.default_rng(9)
     ids = np.concatenate([ids for ids, _, _ in replace(batches, word_dropout=0.3).epoch(rng)])
