@@ -111,10 +111,9 @@ def deliver(
 def _deliver_ended(
     client: MlflowClient, spool: Spool, sizes: dict[str, int], memory: Memory
 ) -> int:
-    """Runs of which MLflow knows nothing and that have ended, as far as they can go at once."""
+    """Runs that have ended and of which nothing was delivered, as far as they can go at once."""
     uri = str(client.tracking_uri)
-    unknown = sizes.keys() - memory.sizes.keys() - memory.doubtful
-    waiting = sorted(unknown) if uri.startswith("sqlite:") else []
+    waiting = sorted(sizes.keys() - memory.sizes.keys()) if uri.startswith("sqlite:") else []
     made = 0
     for first in range(0, len(waiting), AT_ONCE):
         runs = _ended(spool, waiting[first : first + AT_ONCE], sizes)
@@ -127,7 +126,7 @@ def _deliver_ended(
             if _noted(spool, key, state):
                 _remove(spool, key, runs[key].folders)
             memory.sizes[key] = sizes[key]
-            memory.doubtful.remove(key)
+            memory.doubtful.discard(key)
             made += runs[key].calls
     return made
 
@@ -135,10 +134,11 @@ def _deliver_ended(
 def _ended(spool: Spool, keys: Iterable[str], sizes: dict[str, int]) -> dict[str, EndedRun]:
     runs = {}
     for key in keys:
-        calls = [call for call, end in spool.left(key, Delivered()) if end <= sizes[key]]
-        run = EndedRun.of(calls, {tracking.KEY: key})
-        if run is not None:
-            runs[key] = run
+        if spool.delivered(key) == Delivered():
+            calls = [call for call, end in spool.left(key, Delivered()) if end <= sizes[key]]
+            run = EndedRun.of(calls)
+            if run is not None:
+                runs[key] = run
     return runs
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from imdbtune.spool import Call
 from imdbtune.sqlite_runs import sqlite_runs
+from imdbtune.tracking import KEY
 
 TIMEOUT_S = 20.0  # as long as somebody else writes; the same as MLflow's
 # What is longer than this, MLflow may refuse, or cut.
@@ -27,6 +28,11 @@ NAME_CHARACTERS, TEXT_CHARACTERS = 250, 500
 MOST_METRICS = 1e300
 BETWEEN = {"log_batch", "log_inputs", "log_artifacts"}
 RUN_NAME, USER = "mlflow.runName", "mlflow.user"
+
+_FOLDERS = """
+    SELECT experiment_id, artifact_location FROM experiments WHERE lifecycle_stage = 'active'
+"""
+_KEYS = "SELECT value FROM tags WHERE key = ?"
 
 Metric = tuple[str, float, int, int]  # name, value, milliseconds, step
 
@@ -51,7 +57,7 @@ class EndedRun:
     calls: int = 0
 
     @classmethod
-    def of(cls, calls: Sequence[Call], tags: Mapping[str, str]) -> EndedRun | None:
+    def of(cls, calls: Sequence[Call]) -> EndedRun | None:
         """The run that the calls of a spool tell of, from its beginning to its end.
 
         Returns:
@@ -73,7 +79,7 @@ class EndedRun:
             start_time=first["start_time"],
             end_time=last["end_time"],
             status=last["status"],
-            tags={**first["tags"], **tags, **own},
+            tags={**first["tags"], **own},
             params=params,
             metrics=list(dict.fromkeys(tuple(m) for batch in batches for m in batch["metrics"])),
             datasets=[data for call in between for data in call.get("datasets", ())],
@@ -110,14 +116,14 @@ def _last(batches: Iterable[Call], name: str) -> dict[str, str]:
 
 
 def write_runs(uri: str, runs: Mapping[str, EndedRun]) -> dict[str, tuple[str, str]]:
-    """Write runs to the store, all of them or none.
+    """Write those runs that are not in the store yet, all of them or none.
 
     Args:
         uri: the tracking store.
-        runs: by any key.
+        runs: by the value of :data:`imdbtune.tracking.KEY` that they are told apart by.
 
     Returns:
-        Of each run its id, and where its files go; nothing where MLflow is to write the runs.
+        Of each run that was written its id, and where its files go; the others are MLflow's.
 
     Raises:
         sqlite3.OperationalError: the store is locked, full or damaged; nothing is written.
@@ -125,21 +131,20 @@ def write_runs(uri: str, runs: Mapping[str, EndedRun]) -> dict[str, tuple[str, s
     store = sqlite_runs(uri) if runs else None
     if store is None:
         return {}
-    with closing(sqlite3.connect(store.path, TIMEOUT_S, isolation_level=None)) as database:
+    address = f"{store.path.as_uri()}?mode=rw"
+    opened = sqlite3.connect(address, TIMEOUT_S, isolation_level=None, uri=True)
+    with closing(opened) as database:
         database.execute("PRAGMA foreign_keys = ON")
         database.execute("BEGIN IMMEDIATE")
-        folders = dict(
-            database.execute(
-                "SELECT experiment_id, artifact_location FROM experiments "
-                "WHERE lifecycle_stage = 'active' AND artifact_location > ''"
-            )
-        )
-        if not {int(run.experiment_id) for run in runs.values()} <= set(folders):
+        folders = dict(database.execute(_FOLDERS))
+        there = {key for (key,) in database.execute(_KEYS, [KEY])}
+        new = {key: run for key, run in runs.items() if key not in there}
+        if not {int(run.experiment_id) for run in new.values()} <= folders.keys():
             return {}
         try:
             written = {
-                key: _write(database, run, folders[int(run.experiment_id)])
-                for key, run in runs.items()
+                key: _write(database, key, run, folders[int(run.experiment_id)])
+                for key, run in new.items()
             }
         except (sqlite3.IntegrityError, UnicodeEncodeError):  # MLflow has words for it
             return {}
@@ -147,12 +152,13 @@ def write_runs(uri: str, runs: Mapping[str, EndedRun]) -> dict[str, tuple[str, s
     return written
 
 
-def _write(database: sqlite3.Connection, run: EndedRun, folder: str) -> tuple[str, str]:
+def _write(database: sqlite3.Connection, key: str, run: EndedRun, folder: str) -> tuple[str, str]:
+    """Write all of a run; returns its id, and where its files go."""
     from mlflow.utils.uri import append_to_uri_path
 
     run_id = uuid.uuid4().hex
     place = append_to_uri_path(folder, run_id, "artifacts")
-    row = {
+    info = {
         "run_uuid": run_id,
         "name": run.name,
         "source_type": "UNKNOWN",
@@ -167,17 +173,21 @@ def _write(database: sqlite3.Connection, run: EndedRun, folder: str) -> tuple[st
         "artifact_uri": place,
         "experiment_id": int(run.experiment_id),
     }
-    _insert(database, "runs", row, [tuple(row.values())])
-    keyed = ("key", "value", "run_uuid")
-    tags = {**run.tags, RUN_NAME: run.name}
-    _insert(database, "tags", keyed, ((key, value, run_id) for key, value in tags.items()))
-    _insert(database, "params", keyed, ((key, value, run_id) for key, value in run.params.items()))
-    measured = ("key", "value", "timestamp", "step", "is_nan", "run_uuid")
-    for table, metrics in (("metrics", run.metrics), ("latest_metrics", run.latest())):
-        _insert(database, table, measured, ((*metric, False, run_id) for metric in metrics))
+    _insert(database, "runs", [info])
+    tags = {**run.tags, KEY: key, RUN_NAME: run.name}
+    for table, told in (("tags", tags), ("params", run.params)):
+        rows = [{"key": key, "value": value, "run_uuid": run_id} for key, value in told.items()]
+        _insert(database, table, rows)
+    _insert(database, "metrics", [_measured(run_id, *metric) for metric in run.metrics])
+    _insert(database, "latest_metrics", [_measured(run_id, *metric) for metric in run.latest()])
     for facts, context in run.datasets:
         _write_input(database, int(run.experiment_id), run_id, facts, context)
     return run_id, place
+
+
+def _measured(run_id: str, key: str, value: float, timestamp: int, step: int) -> dict[str, object]:
+    measured = {"key": key, "value": value, "timestamp": timestamp, "step": step}
+    return {**measured, "is_nan": False, "run_uuid": run_id}
 
 
 def _write_input(
@@ -188,43 +198,39 @@ def _write_input(
     tags: Mapping[str, str],
 ) -> None:
     """That a run used a data set, which is there once for all runs of an experiment."""
-    which = (experiment, facts["name"], facts["digest"])
-    row = {
+    which = {"experiment_id": experiment, "name": facts["name"], "digest": facts["digest"]}
+    about = {
         "dataset_uuid": uuid.uuid4().hex,
-        "experiment_id": experiment,
-        "name": facts["name"],
-        "digest": facts["digest"],
         "dataset_source_type": facts["source_type"],
         "dataset_source": facts["source"],
         "dataset_schema": facts.get("schema"),
         "dataset_profile": facts.get("profile"),
     }
-    _insert(database, "datasets", row, [tuple(row.values())], or_ignore=True)
+    _insert(database, "datasets", [which | about], "INSERT OR IGNORE")
     (dataset,) = database.execute(
-        "SELECT dataset_uuid FROM datasets WHERE experiment_id = ? AND name = ? AND digest = ?",
+        "SELECT dataset_uuid FROM datasets "
+        "WHERE experiment_id = :experiment_id AND name = :name AND digest = :digest",
         which,
     ).fetchone()
-    used = uuid.uuid4().hex
-    row = {
-        "input_uuid": used,
+    used = {
+        "input_uuid": uuid.uuid4().hex,
         "source_type": "DATASET",
         "source_id": dataset,
         "destination_type": "RUN",
         "destination_id": run_id,
     }
-    _insert(database, "inputs", row, [tuple(row.values())])
-    columns = ("input_uuid", "name", "value")
-    _insert(database, "input_tags", columns, ((used, *tag) for tag in tags.items()))
+    _insert(database, "inputs", [used])
+    named = [{"name": name, "value": value} for name, value in tags.items()]
+    _insert(database, "input_tags", [{"input_uuid": used["input_uuid"], **row} for row in named])
 
 
 def _insert(
     database: sqlite3.Connection,
     table: str,
-    columns: Iterable[str],
-    rows: Iterable[tuple[object, ...]],
-    or_ignore: bool = False,
+    rows: Sequence[Mapping[str, object]],
+    how: str = "INSERT",
 ) -> None:
-    names = list(columns)
-    kind = "INSERT OR IGNORE" if or_ignore else "INSERT"
-    places = ", ".join("?" * len(names))
-    database.executemany(f"{kind} INTO {table} ({', '.join(names)}) VALUES ({places})", rows)
+    if rows:
+        columns = list(rows[0])
+        values = ", ".join(f":{column}" for column in columns)
+        database.executemany(f"{how} INTO {table} ({', '.join(columns)}) VALUES ({values})", rows)
