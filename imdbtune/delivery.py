@@ -112,12 +112,14 @@ def _deliver_ended(
     client: MlflowClient, spool: Spool, sizes: dict[str, int], memory: Memory
 ) -> int:
     """Runs that have ended and of which nothing was delivered, as far as they can go at once."""
-    uri = str(client.tracking_uri)
-    waiting = sorted(sizes.keys() - memory.sizes.keys()) if uri.startswith("sqlite:") else []
+    waiting = sorted(sizes.keys() - memory.sizes.keys())
+    store = sqlite_runs(str(client.tracking_uri)) if waiting else None
+    if store is None:
+        return 0
     made = 0
     for first in range(0, len(waiting), AT_ONCE):
         runs = _ended(spool, waiting[first : first + AT_ONCE], sizes)
-        written = write_runs(uri, runs)
+        written = write_runs(store, runs) if runs else {}
         memory.doubtful |= written.keys()  # until it is noted that they are there
         for key, (run_id, place) in written.items():
             for name in runs[key].folders:
@@ -343,6 +345,6 @@ def is_away(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
 
     expected = (MlflowException, ConnectionError, TimeoutError)
-    locked = sqlite3.OperationalError in (type(error), type(error.__cause__))
+    locked = any(isinstance(e, sqlite3.OperationalError) for e in (error, error.__cause__))
     later = isinstance(error, expected) or from_requests(error) or locked
     return later and not is_refusal(error)

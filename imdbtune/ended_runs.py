@@ -14,20 +14,19 @@ import math
 import sqlite3
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 from imdbtune.spool import Call
-from imdbtune.sqlite_runs import sqlite_runs
+from imdbtune.sqlite_runs import SqliteRuns
 from imdbtune.tracking import KEY
 
-TIMEOUT_S = 20.0  # as long as somebody else writes; the same as MLflow's
 # What is longer than this, MLflow may refuse, or cut.
 NAME_CHARACTERS, TEXT_CHARACTERS = 250, 500
 MOST_METRICS = 1e300
 BETWEEN = {"log_batch", "log_inputs", "log_artifacts"}
-RUN_NAME, USER = "mlflow.runName", "mlflow.user"
+RUN_NAME = "mlflow.runName"
+JUDGED = {RUN_NAME, "mlflow.user"}  # tags by which MLflow writes more than themselves
 
 _FOLDERS = """
     SELECT experiment_id, artifact_location FROM experiments WHERE lifecycle_stage = 'active'
@@ -94,7 +93,7 @@ class EndedRun:
         texts = [*told.values(), *(v for f in facts for v in f.values() if v is not None)]
         names = [self.name, *told, *(key for key, *_ in self.metrics)]
         return (
-            RUN_NAME not in self.tags
+            JUDGED.isdisjoint(self.tags)
             and all(0 < len(name) <= NAME_CHARACTERS for name in names)
             and all(isinstance(t, str) and len(t) <= TEXT_CHARACTERS for t in texts)
             and all(abs(value) < MOST_METRICS for _, value, *_ in self.metrics)
@@ -115,11 +114,11 @@ def _last(batches: Iterable[Call], name: str) -> dict[str, str]:
     return {key: value for batch in batches for key, value in batch[name]}
 
 
-def write_runs(uri: str, runs: Mapping[str, EndedRun]) -> dict[str, tuple[str, str]]:
+def write_runs(store: SqliteRuns, runs: Mapping[str, EndedRun]) -> dict[str, tuple[str, str]]:
     """Write those runs that are not in the store yet, all of them or none.
 
     Args:
-        uri: the tracking store.
+        store: one whose tables are known.
         runs: by the value of :data:`imdbtune.tracking.KEY` that they are told apart by.
 
     Returns:
@@ -128,12 +127,7 @@ def write_runs(uri: str, runs: Mapping[str, EndedRun]) -> dict[str, tuple[str, s
     Raises:
         sqlite3.OperationalError: the store is locked, full or damaged; nothing is written.
     """
-    store = sqlite_runs(uri) if runs else None
-    if store is None:
-        return {}
-    address = f"{store.path.as_uri()}?mode=rw"
-    opened = sqlite3.connect(address, TIMEOUT_S, isolation_level=None, uri=True)
-    with closing(opened) as database:
+    with store.opened("rw") as database:
         database.execute("PRAGMA foreign_keys = ON")
         database.execute("BEGIN IMMEDIATE")
         folders = dict(database.execute(_FOLDERS))
@@ -164,7 +158,7 @@ def _write(database: sqlite3.Connection, key: str, run: EndedRun, folder: str) -
         "source_type": "UNKNOWN",
         "source_name": "",
         "entry_point_name": "",
-        "user_id": run.tags.get(USER, "unknown"),
+        "user_id": "unknown",
         "status": run.status,
         "start_time": run.start_time,
         "end_time": run.end_time,

@@ -64,7 +64,7 @@ class SqliteRuns:
 
     def schema(self) -> str:
         """The version of the tables; empty where there is none."""
-        with self._database() as database:
+        with self.opened() as database:
             found = database.execute("SELECT version_num FROM alembic_version").fetchone()
             return str(found[0]) if found else ""
 
@@ -116,7 +116,7 @@ class SqliteRuns:
     def _read(self, where: str, values: Sequence[str]) -> list[Any]:
         columns = "r.run_uuid, r.name, r.status, r.experiment_id, r.start_time, r.end_time"
         try:
-            with self._database() as database:
+            with self.opened() as database:
                 database.execute("BEGIN")  # all of it as it is at one moment
                 found = database.execute(
                     f"SELECT {columns}, r.lifecycle_stage FROM runs r {where}", values
@@ -134,8 +134,9 @@ class SqliteRuns:
             ) from error
 
     @contextmanager
-    def _database(self) -> Iterator[sqlite3.Connection]:
-        address = f"{self.path.as_uri()}?mode=ro"
+    def opened(self, mode: str = "ro") -> Iterator[sqlite3.Connection]:
+        """The database without transactions of its own; ``mode`` is SQLite's, ``rw`` to write."""
+        address = f"{self.path.as_uri()}?mode={mode}"
         opened = sqlite3.connect(address, TIMEOUT_S, isolation_level=None, uri=True)
         with closing(opened) as database:
             database.text_factory = lambda raw: raw.decode("utf-8", "replace")
