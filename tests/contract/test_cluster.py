@@ -174,7 +174,7 @@ def test_a_process_without_the_certificates_is_not_let_in(tmp_path: Path) -> Non
 
     with open_cluster(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
         assert isinstance(executor, OnDask)
-        address = executor.client.scheduler.address
+        address = executor.client.scheduler_info()["address"]  # where the workers reach it
         assert address.startswith("tls://127.0.0.1:")
         for stranger, to in (
             (None, address.replace("tls:", "tcp:")),
