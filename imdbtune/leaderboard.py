@@ -48,10 +48,10 @@ def publish(
         varied: the hyperparameters that the search varies: the columns that matter.
         final: also the table as an artifact and the figure with all curves.
         report: also the report and its figures.
-        runs: lists the trials faster than the client.
+        runs: reads runs faster than the client.
     """
-    listed = runs or client
-    trials = read_trials(listed, search)
+    runs = runs or client
+    trials = read_trials(runs, search)
     run = tracking.Run(client, search.run_id)
     done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
     counts = {
@@ -60,7 +60,7 @@ def publish(
     }
     metrics = {name: float(value) for name, value in counts.items()}
     report = report and bool(done)
-    baselines, confirmed = read_baselines(listed, search), confirmation.read(client, search)
+    baselines, confirmed = read_baselines(runs, search), confirmation.read(client, search)
     tags = {tracking.NOTE: markdown(search, trials, varied, report, baselines, confirmed)}
     if done:
         metrics |= {k: v for k, v in done[0].metrics.items() if k.startswith("best_")}
@@ -70,10 +70,10 @@ def publish(
     client.set_experiment_tag(search.experiment_id, view_tag, view.shared_view(search, varied))
     if final and done:
         _log_table(client, search.run_id, trials)
-        _log_curves(client, search, done[:CURVES_SHOWN], reached(baselines, tracking.LINEAR))
+        _log_curves(client, runs, search, done[:CURVES_SHOWN], reached(baselines, tracking.LINEAR))
     if report:
         ended = dataclasses.replace(search, status="FINISHED")  # its run is closed after this
-        log_report(client, read_material(client, ended, trials))
+        log_report(client, read_material(client, ended, trials, runs))
 
 
 def markdown(
@@ -158,10 +158,14 @@ def _log_table(client: MlflowClient, run_id: str, trials: Sequence[Trial]) -> No
 
 
 def _log_curves(
-    client: MlflowClient, search: Search, trials: Sequence[Trial], linear: Baseline | None
+    client: MlflowClient,
+    runs: Runs,
+    search: Search,
+    trials: Sequence[Trial],
+    linear: Baseline | None,
 ) -> None:
     wanted = (search.objective,)
-    histories = [(trial.name, read_history(client, trial.run_id, wanted)) for trial in trials]
+    histories = [(trial.name, read_history(runs, trial.run_id, wanted)) for trial in trials]
     metric = search.objective.removeprefix("val_")
     level = linear.metrics.get(f"best_{search.objective}") if linear else None
     curves = plots.leaderboard_curves_data(histories, metric)

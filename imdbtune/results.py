@@ -272,7 +272,7 @@ def run_exists(client: MlflowClient, run_id: str) -> bool:
 
 
 def read_history(
-    client: MlflowClient,
+    client: Runs,
     run_id: str,
     names: Sequence[str] = tracking.CURVES,
     execution: int = 0,

@@ -113,10 +113,23 @@ class SqliteRuns:
         """The run of this id, also a deleted one, if there is one."""
         return self._read("WHERE r.run_uuid = ?", [run_id])
 
+    def get_metric_history(self, run_id: str, key: str) -> list[Any]:
+        """All values that a run was told of a metric, in the order in which MLflow has them."""
+        with self._readable() as database:
+            found = database.execute(
+                "SELECT value, timestamp, step, is_nan FROM metrics "
+                "WHERE run_uuid = ? AND key = ? ORDER BY timestamp, step, value",
+                [run_id, key],
+            ).fetchall()
+        return [
+            SimpleNamespace(key=key, value=math.nan if is_nan else value, timestamp=at, step=step)
+            for value, at, step, is_nan in found
+        ]
+
     def _read(self, where: str, values: Sequence[str]) -> list[Any]:
         columns = "r.run_uuid, r.name, r.status, r.experiment_id, r.start_time, r.end_time"
         try:
-            with self.opened() as database:
+            with self._readable() as database:
                 database.execute("BEGIN")  # all of it as it is at one moment
                 found = database.execute(
                     f"SELECT {columns}, r.lifecycle_stage FROM runs r {where}", values
@@ -127,6 +140,12 @@ class SqliteRuns:
                 return list(runs.values())
         except UnicodeEncodeError:  # half a character, as of a name that is no UTF-8; none is there
             return []
+
+    @contextmanager
+    def _readable(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self.opened() as database:
+                yield database
         except sqlite3.Error as error:
             raise UserError(
                 f"the tracking store {named(self.path)} cannot be read: {error}; mend it, or name "

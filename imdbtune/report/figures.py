@@ -203,6 +203,7 @@ def draw_parallel(parallel: Parallel) -> Figure:
     """A line for each trial, the darker the better; the best one stands out."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
+    from matplotlib.collections import LineCollection
     from matplotlib.colors import Normalize
 
     figure, axes = new_figure(max(WIDTH, 1.15 * (len(parallel.axes) + 1)), 3.9)
@@ -213,15 +214,18 @@ def draw_parallel(parallel: Parallel) -> Figure:
     lines = np.array([axis.places for axis in parallel.axes]).T
     lines = lines + _shifts(len(lines))[:, None]
     many = len(lines) >= MANY_DOTS
-    for index in np.argsort(scores, kind="stable"):
-        axes.plot(
-            across,
-            lines[index],
-            color=colours(norm(scores[index])),
-            alpha=0.35 if many else 0.75,
-            linewidth=0.8 if many else 1.2,
-            rasterized=many,
-        )
+    order = np.argsort(scores, kind="stable")
+    drawn = LineCollection(
+        [np.column_stack([across, lines[index]]) for index in order],
+        colors=colours(norm(scores[order])),
+        alpha=0.35 if many else 0.75,
+        linewidths=0.8 if many else 1.2,
+        capstyle="projecting",
+        joinstyle="round",
+        rasterized=many,
+        zorder=2,
+    )
+    axes.add_collection(drawn)
     axes.plot(across, lines[0], color=VERMILLION, linewidth=2.6, zorder=5, label="the best")
     _draw_axes(axes, parallel)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), frameon=False, fontsize=9)

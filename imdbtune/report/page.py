@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
+    from imdbtune.results import Runs
     from imdbtune.trial import Epoch
 
 LOCAL_UI = f"http://{HOST}:{PORT}"
@@ -48,17 +49,29 @@ class Material:
     confirmed: Confirmation | None = None  # of the best configurations, by other seeds
     baselines: list[Baseline] = field(default_factory=list)
 
-    @property
+    @functools.cached_property
     def done(self) -> list[Trial]:
         """The trials that have an accuracy, the best by the objective first."""
         return [trial for trial, _ in findings.measured(self.trials)]
 
+    @functools.cached_property
+    def shares(self) -> tuple[effects.Importance, ...]:
+        """What each hyperparameter explains of the differences; empty where that cannot be told."""
+        return effects.importance_data(self.done)
 
-def read_material(client: MlflowClient, search: Search, trials: list[Trial]) -> Material:
-    """Read what a report needs beside the trials: the curves of the best, the configuration."""
+
+def read_material(
+    client: MlflowClient, search: Search, trials: list[Trial], runs: Runs | None = None
+) -> Material:
+    """Read what a report needs beside the trials: the curves of the best, the configuration.
+
+    Args:
+        runs: reads runs faster than the client.
+    """
+    runs = runs or client
     done = [trial for trial, _ in findings.measured(trials)][:CURVES_SHOWN]
-    others = [(t.name, read_history(client, t.run_id, ("val_accuracy",))) for t in done[1:]]
-    best = [(t.name, read_history(client, t.run_id)) for t in done[:1]]
+    others = [(t.name, read_history(runs, t.run_id, ("val_accuracy",))) for t in done[1:]]
+    best = [(t.name, read_history(runs, t.run_id)) for t in done[:1]]
     config = read_text(client, search.run_id, "config.toml")
     return Material(
         search,
@@ -66,7 +79,7 @@ def read_material(client: MlflowClient, search: Search, trials: list[Trial]) -> 
         best + others,
         config,
         confirmation.read(client, search),
-        read_baselines(client, search),
+        read_baselines(runs, search),
     )
 
 
@@ -109,7 +122,7 @@ def draw_all(material: Material) -> dict[str, Drawn]:
         figure = figures.draw_progress(progress, linear_of(material))
         drawn.append(Drawn("progress", figure, "Best accuracy so far over the time of the search."))
     if len(done) > 1:
-        drawn += _effects(done, accuracies)
+        drawn += _effects(material.shares, done, accuracies)
     return {each.name: each for each in drawn}
 
 
@@ -136,9 +149,10 @@ def _costs(done: Sequence[Trial]) -> list[Drawn]:
     return found
 
 
-def _effects(done: Sequence[Trial], accuracies: Sequence[float]) -> list[Drawn]:
+def _effects(
+    shares: Sequence[effects.Importance], done: Sequence[Trial], accuracies: Sequence[float]
+) -> list[Drawn]:
     found = []
-    shares = effects.importance_data(done)
     if shares:
         about = "Share of the variance that each hyperparameter explains."
         found.append(Drawn("importance", figures.draw_importance(shares), about))
@@ -191,7 +205,7 @@ def render(material: Material, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> s
             certainty=certainty_of(material) if done else None,
             linear=yardstick_of(material),
             majority=findings.reached(material.baselines, tracking.MAJORITY),
-            shares=effects.importance_data(done),
+            shares=material.shares,
             effects=[effects.effect_data(name, done) for name in ordered],
             names=names,
             failures=findings.failures_data(material.trials),

@@ -99,6 +99,25 @@ def test_trials_are_those_that_mlflow_has(filled: Store, runs: SqliteRuns) -> No
     assert confirmed == results.find_confirmation(filled.client, search)
 
 
+def test_the_history_of_a_metric_is_that_of_mlflow(filled: Store, runs: SqliteRuns) -> None:
+    search = results.find_search(filled.client, "full")
+    known = 0
+    for trial in results.read_trials(filled.client, search):
+        for name in ("loss", "best_val_loss", "best_val_accuracy", "unheard of"):
+            there = filled.client.get_metric_history(trial.run_id, name)
+            found = runs.get_metric_history(trial.run_id, name)
+            assert [told(metric) for metric in found] == [told(metric) for metric in there]
+            known += len(found)
+        assert results.read_history(runs, trial.run_id, ("loss",)) == results.read_history(
+            filled.client, trial.run_id, ("loss",)
+        )
+    assert known > 6  # three steps of one trial, and what is not finite
+
+
+def told(metric: Any) -> tuple[str, ...]:
+    return tuple(map(str, (metric.key, metric.value, metric.timestamp, metric.step)))
+
+
 def test_a_deleted_search_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     isolate(monkeypatch, tmp_path)
     store = Store(tmp_path, connect(new_store(tmp_path)))
