@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 LOOK_EVERY_S = 0.3
+# A run that MLflow has not heard of is given so long to end; then it is shown as under way.
+YOUNG_S = 2.0
 RETRY_EVERY_S = 10.0
 PUBLISH_EVERY_S = 15.0
 # How long a search that is through waits for a store that is away, from when it went.
@@ -72,7 +74,8 @@ class Courier:
         wait = LOOK_EVERY_S
         while not self._stopped.wait(wait):
             try:
-                self._deliver()
+                # A worker elsewhere waits for its run, and so does not let it be.
+                self._deliver(YOUNG_S if self.alone else 0.0)
                 self._publish_now_and_then()
                 self._note_well()
                 wait = LOOK_EVERY_S
@@ -80,8 +83,10 @@ class Courier:
                 self._note_trouble(error)
                 wait = min(2 * wait, RETRY_EVERY_S)
 
-    def _deliver(self) -> None:
-        self.made += deliver(self.client, self.spool, self.parent, self._memory, self._say_deleted)
+    def _deliver(self, young_s: float = 0.0) -> None:
+        self.made += deliver(
+            self.client, self.spool, self.parent, self._memory, self._say_deleted, young_s
+        )
 
     def _note_well(self) -> None:
         """Where nothing is left, only a page that was published says that the store is back."""

@@ -8,9 +8,12 @@ once (:mod:`imdbtune.ended_runs`).
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +22,7 @@ from imdbtune import results, tracking
 from imdbtune.durable import is_full
 from imdbtune.ended_runs import EndedRun, write_runs
 from imdbtune.errors import Deleted
-from imdbtune.spool import Call, Delivered, Spool
+from imdbtune.spool import Call, Delivered, Spool, age_s
 from imdbtune.sqlite_runs import sqlite_runs
 from imdbtune.store import from_requests
 
@@ -64,6 +67,7 @@ def deliver(
     parent: str,
     memory: Memory,
     deleted: Callable[[str], None] = lambda run_id: None,
+    young_s: float = 0.0,
 ) -> int:
     """Make all calls that have not been made, those of ``parent`` last; returns how many.
 
@@ -75,18 +79,24 @@ def deliver(
         parent: run id of the search.
         memory: to be kept from call to call.
         deleted: called with the id of each run that was deleted.
+        young_s: runs that began less than so many seconds ago are left for later, as far as MLflow
+            has not heard of them: most that are short have ended by then, and go at once.
 
     Raises:
         Deleted: the run of ``parent`` was.
         sqlite3.OperationalError: an SQLite store is locked, full or damaged.
     """
     refused: Exception | None = None
+    left = False
     # What the parent has been told by now waits for all that its trials were told before.
     until = spool.size(parent)
     sizes = sorted(spool.sizes().items())
     made = _deliver_ended(client, spool, dict(sizes), memory)
     for key, size in [*(item for item in sizes if item[0] != parent), (parent, until)]:
-        if memory.sizes.get(key) == size or (key == parent and refused):
+        if memory.sizes.get(key) == size or (key == parent and (refused or left)):
+            continue
+        if key not in memory.sizes and key not in memory.doubtful and 0 <= age_s(key) < young_s:
+            left = True
             continue
         try:
             made += _deliver_run(client, spool, key, size, memory)
@@ -123,7 +133,7 @@ def _deliver_ended(
         memory.doubtful |= written.keys()  # until it is noted that they are there
         for key, (run_id, place) in written.items():
             for name in runs[key].folders:
-                tracking.files_at(client, place).log_artifacts(str(spool.folder / key / name))
+                _bring_files(client, place, spool.folder / key / name)
             state = Delivered(run_id, sizes[key], killed=runs[key].status == "KILLED")
             if _noted(spool, key, state):
                 _remove(spool, key, runs[key].folders)
@@ -280,10 +290,32 @@ def _log_text(client: MlflowClient, run_id: str, text: str, artifact_file: str) 
 
 def _log_artifacts(client: MlflowClient, run_id: str, folder: Path, place: str | None) -> None:
     """The files of a folder; where the ``place`` is known, MLflow need not read the run for it."""
+    if not folder.exists():
+        return  # moved, and cut short before that was noted
     if place is None:
         client.log_artifacts(run_id, str(folder))
     else:
-        tracking.files_at(client, place).log_artifacts(str(folder))
+        _bring_files(client, place, folder)
+
+
+def _bring_files(client: MlflowClient, place: str, folder: Path) -> None:
+    """The files of a folder to where a run's are.
+
+    The folder itself is moved there where MLflow keeps files on the same disk, and has none of this
+    run: to copy them, and to remove them here, is half of what a run costs that is written at once.
+    """
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    files = tracking.files_at(client, place)
+    if isinstance(files, LocalArtifactRepository) and not os.path.lexists(files.artifact_dir):
+        target = Path(files.artifact_dir)
+        with suppress(OSError):  # such as another disk: then they are copied
+            target.parent.mkdir(parents=True, exist_ok=True)
+            rights = target.parent.stat().st_mode  # those of new folders; this one was private
+            folder.chmod(stat.S_IMODE(rights))
+            folder.rename(target)
+            return
+    files.log_artifacts(str(folder))
 
 
 def _set_terminated(

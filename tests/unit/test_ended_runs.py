@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import sqlite3
@@ -76,13 +77,14 @@ def _plain(item: tuple[str, Any]) -> tuple[str, Any]:
 def finished(trial: TrialRun, place: Path) -> None:
     """All that a trial tells."""
     trial.log_corpus(FACTS)
-    for step in (1, 2, 2, 3):
+    for step in (1, 2, 3):
         trial.log({"loss": 1 / step, "val_accuracy": 0.5 + step / 10}, step=step)
     trial.log(
         {"best_val_accuracy": 0.8, "epochs_run": 3}, tags={"told": "once", "imdbtune.seed": "2"}
     )
     trial.log(tags={"told": "again"}, params={"seed": 1, "more": True})
     at_one_step = [("a", 0.9, 5), ("a", 0.1, 5), ("b", 0.1, 9), ("b", 0.9, 5), ("b", 0.9, 5)]
+    at_one_step += [("c", 0.5, 5), ("c", 0.5, 6)]
     trial.client.log_batch(trial.run_id, [Metric(k, v, at, 1) for k, v, at in at_one_step])
     history = place / "history"
     history.mkdir(parents=True)
@@ -285,6 +287,55 @@ def test_what_is_cut_short_before_the_files_comes_out_as_one_run(
         run_id = spool.delivered(trial.run_id).run_id
         assert [a.path for a in client.list_artifacts(run_id)] == ["history.csv"]
         assert {metric.step for metric in client.get_metric_history(run_id, "loss")} == {1, 2, 3}
+
+
+def test_files_that_were_moved_before_that_was_noted_are_not_missed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, spool, search = opened(here)
+    trial = write_trial(spool, search, finished, here)
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "note", lambda *arguments: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception, match="killed"):
+            deliver(client, spool, search.run_id, Memory())
+    assert not list(spool.folder.glob("*/log_artifacts-*"))
+    deliver(client, spool, search.run_id, Memory.at_start(spool))
+    run_id = spool.delivered(trial.run_id).run_id
+    assert [a.path for a in client.list_artifacts(run_id)] == ["history.csv"]
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert len(client.search_runs([search.experiment_id])) == 2
+
+
+@pytest.mark.parametrize("same_disk", [True, False])
+def test_files_are_moved_where_that_goes_and_copied_elsewhere(
+    here: Path, monkeypatch: pytest.MonkeyPatch, same_disk: bool
+) -> None:
+    """Both into folders with the rights of new ones."""
+    client, spool, search = opened(here)
+
+    def two_folders(trial: TrialRun, place: Path) -> None:
+        for name in ("first", "second"):
+            folder = place / name
+            (folder / "inside").mkdir(parents=True)
+            folder.chmod(0o700)
+            (folder / f"{name}.csv").write_text(name)
+            (folder / "inside" / f"{name}.txt").write_text(name)
+            trial.client.log_artifacts(trial.run_id, str(folder))
+        trial.end("FINISHED")
+
+    def refuse(path: Path, target: Path) -> Path:
+        raise OSError(errno.EXDEV, "Invalid cross-device link", str(path))
+
+    trial = write_trial(spool, search, two_folders, here)
+    if not same_disk:
+        monkeypatch.setattr(Path, "rename", refuse)
+    deliver(client, spool, search.run_id, Memory())
+    run = client.get_run(spool.delivered(trial.run_id).run_id)
+    there = Path(run.info.artifact_uri)
+    files = {str(path.relative_to(there)) for path in there.rglob("*") if path.is_file()}
+    assert files == {"first.csv", "inside/first.txt", "second.csv", "inside/second.txt"}
+    assert there.stat().st_mode == there.parent.stat().st_mode
+    assert not list(spool.folder.glob("*/log_artifacts-*"))
 
 
 def test_what_a_killed_run_still_says_is_not_passed_on(here: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from imdbtune.errors import DiskFull
 from imdbtune.home import Home
 from imdbtune.params import TrialParams
 from imdbtune.results import Search
-from imdbtune.spool import Spool
+from imdbtune.spool import Spool, age_s, new_key
 from imdbtune.store import connect
 from imdbtune.tracking import SearchRun, TrialRun
 from imdbtune.trial import TrialSpec
@@ -254,6 +255,57 @@ def test_the_end_of_a_search_waits_for_what_its_trials_were_told(
     (ended,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
     statuses = {run.info.status for run in (ended, client.get_run(parent.run_id))}
     assert statuses == {"FINISHED"}
+
+
+def test_a_young_run_is_left_for_later_and_its_search_with_it(here: Path) -> None:
+    client, spool, parent, trial = begun_trial(here)
+    search = replace(parent, client=spool)
+    search.log(tags={"told": "of the trial"})
+    memory = Memory()
+
+    def told() -> tuple[int, set[str]]:
+        runs = client.search_runs([parent.experiment_id])
+        return len(runs), {run.data.tags.get("told", "") for run in runs}
+
+    assert deliver(client, spool, parent.run_id, memory, young_s=60.0) == 0
+    assert told() == (1, {""})
+    assert deliver(client, spool, parent.run_id, memory, young_s=0.0) == 3
+    assert told() == (2, {"", "of the trial"})
+    trial.log(tags={"told": "of itself"})  # what MLflow has heard of does not wait
+    assert deliver(client, spool, parent.run_id, memory, young_s=60.0) == 1
+    assert told() == (2, {"of itself", "of the trial"})
+
+
+def test_a_young_run_that_has_ended_is_written_at_once(here: Path) -> None:
+    client, spool, parent, trial = begun_trial(here)
+    trial.end("FINISHED")
+    assert deliver(client, spool, parent.run_id, Memory(), young_s=60.0) == 3
+    assert client.get_run(spool.delivered(trial.run_id).run_id).info.status == "FINISHED"
+
+
+def test_the_age_of_a_run_is_in_its_key() -> None:
+    assert 0 <= age_s(new_key()) < 60
+    for key in ("0123456789abcdef0123456789abcdef", "a-b", "²-3", ""):
+        assert age_s(key) == math.inf
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_courier_lets_young_runs_be_unless_a_worker_waits_for_them(
+    here: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    monkeypatch.setattr("imdbtune.courier.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("imdbtune.courier.YOUNG_S", 600.0)
+    client, spool, parent, trial = begun_trial(here)
+    looked = threading.Semaphore(0)
+    courier = Courier(client, spool, parent.run_id, None, print, alone=alone)
+    courier._memory.doubtful.clear()
+    monkeypatch.setattr(Courier, "_note_well", lambda courier: looked.release())
+    courier.start()
+    for _ in range(2):
+        assert looked.acquire(timeout=60)
+    assert bool(spool.delivered(trial.run_id).run_id) is not alone
+    courier.finish()
+    assert spool.delivered(trial.run_id).run_id
 
 
 def test_what_cannot_be_noted_for_want_of_room_is_delivered_all_the_same(
