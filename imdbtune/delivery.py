@@ -87,16 +87,16 @@ def deliver(
         sqlite3.OperationalError: an SQLite store is locked, full or damaged.
     """
     refused: Exception | None = None
-    left = False
+    waits = False  # the parent, for a run that is left
     # What the parent has been told by now waits for all that its trials were told before.
     until = spool.size(parent)
     sizes = sorted(spool.sizes().items())
     made = _deliver_ended(client, spool, dict(sizes), memory)
     for key, size in [*(item for item in sizes if item[0] != parent), (parent, until)]:
-        if memory.sizes.get(key) == size or (key == parent and (refused or left)):
+        if memory.sizes.get(key) == size or (key == parent and (refused or waits)):
             continue
         if key not in memory.sizes and key not in memory.doubtful and 0 <= age_s(key) < young_s:
-            left = True
+            waits = True
             continue
         try:
             made += _deliver_run(client, spool, key, size, memory)
