@@ -39,7 +39,7 @@ from imdbtune.resuming import (
     reconcile,
     stored_config,
 )
-from imdbtune.sqlite_runs import open_runs, sqlite_runs
+from imdbtune.sqlite_runs import open_runs, runs_of
 from imdbtune.store import connect, connect_existing, resolve_uri
 from imdbtune.syncing import Synced, sync_folder
 from imdbtune.trial import TrialSpec
@@ -1029,10 +1029,10 @@ def report(
 
     check_out(out)
     client = connect_existing(uri, reading=True)
-    address = str(client.tracking_uri)
-    runs = sqlite_runs(address) or client
+    runs = runs_of(client)
     found = results.find_search(runs, search_ref)
-    material = read_material(client, found, results.read_trials(runs, found), runs)
+    material = read_material(client, found, results.read_trials(runs, found))
+    address = str(client.tracking_uri)
     place = {"ui": address.rstrip("/")} if address.startswith("http") else {}
     page = render(material, draw_all(material), **place)
     try:

@@ -23,7 +23,7 @@ from imdbtune.durable import is_full
 from imdbtune.ended_runs import EndedRun, write_runs
 from imdbtune.errors import Deleted
 from imdbtune.spool import Call, Delivered, Spool, age_s
-from imdbtune.sqlite_runs import sqlite_runs
+from imdbtune.sqlite_runs import runs_of, sqlite_runs
 from imdbtune.store import from_requests
 
 if TYPE_CHECKING:
@@ -292,10 +292,7 @@ def _log_artifacts(client: MlflowClient, run_id: str, folder: Path, place: str |
     """The files of a folder; where the ``place`` is known, MLflow need not read the run for it."""
     if not folder.exists():
         return  # moved, and cut short before that was noted
-    if place is None:
-        client.log_artifacts(run_id, str(folder))
-    else:
-        _bring_files(client, place, folder)
+    _bring_files(client, place or client.get_run(run_id).info.artifact_uri, folder)
 
 
 def _bring_files(client: MlflowClient, place: str, folder: Path) -> None:
@@ -349,8 +346,7 @@ def publish_page(
     """The page of a search, from what MLflow has of its trials."""
     from imdbtune.leaderboard import publish
 
-    runs = sqlite_runs(str(client.tracking_uri)) or client
-    publish(client, results.find_search(runs, run_id), varied, final, report, runs)
+    publish(client, results.find_search(runs_of(client), run_id), varied, final, report)
 
 
 _CALLS: dict[str, Callable[..., None]] = {

@@ -24,11 +24,10 @@ from imdbtune.results import (
     read_history,
     read_trials,
 )
+from imdbtune.sqlite_runs import runs_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-    from imdbtune.results import Runs
 
 ROWS_SHOWN = 30
 CURVES_SHOWN = 200
@@ -40,7 +39,6 @@ def publish(
     varied: Sequence[str],
     final: bool,
     report: bool = False,
-    runs: Runs | None = None,
 ) -> None:
     """Write the leaderboard on the parent run, from what MLflow has of the trials.
 
@@ -48,9 +46,8 @@ def publish(
         varied: the hyperparameters that the search varies: the columns that matter.
         final: also the table as an artifact and the figure with all curves.
         report: also the report and its figures.
-        runs: reads runs faster than the client.
     """
-    runs = runs or client
+    runs = runs_of(client)
     trials = read_trials(runs, search)
     run = tracking.Run(client, search.run_id)
     done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
@@ -70,10 +67,10 @@ def publish(
     client.set_experiment_tag(search.experiment_id, view_tag, view.shared_view(search, varied))
     if final and done:
         _log_table(client, search.run_id, trials)
-        _log_curves(client, runs, search, done[:CURVES_SHOWN], reached(baselines, tracking.LINEAR))
+        _log_curves(client, search, done[:CURVES_SHOWN], reached(baselines, tracking.LINEAR))
     if report:
         ended = dataclasses.replace(search, status="FINISHED")  # its run is closed after this
-        log_report(client, read_material(client, ended, trials, runs))
+        log_report(client, read_material(client, ended, trials))
 
 
 def markdown(
@@ -158,13 +155,9 @@ def _log_table(client: MlflowClient, run_id: str, trials: Sequence[Trial]) -> No
 
 
 def _log_curves(
-    client: MlflowClient,
-    runs: Runs,
-    search: Search,
-    trials: Sequence[Trial],
-    linear: Baseline | None,
+    client: MlflowClient, search: Search, trials: Sequence[Trial], linear: Baseline | None
 ) -> None:
-    wanted = (search.objective,)
+    runs, wanted = runs_of(client), (search.objective,)
     histories = [(trial.name, read_history(runs, trial.run_id, wanted)) for trial in trials]
     metric = search.objective.removeprefix("val_")
     level = linear.metrics.get(f"best_{search.objective}") if linear else None

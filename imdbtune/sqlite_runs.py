@@ -41,6 +41,11 @@ def open_runs(uri: str = "") -> MlflowClient | SqliteRuns:
     return sqlite_runs(resolve_uri(uri)) or connect_existing(uri, reading=True)
 
 
+def runs_of(client: MlflowClient) -> MlflowClient | SqliteRuns:
+    """What lists the runs of a client's store fastest."""
+    return sqlite_runs(str(client.tracking_uri)) or client
+
+
 def sqlite_runs(uri: str) -> SqliteRuns | None:
     """The runs of a store that can be read without MLflow, as its URI is resolved; else none."""
     if uri.startswith("sqlite:///") and not is_missing(uri):

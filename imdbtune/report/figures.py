@@ -220,7 +220,7 @@ def draw_parallel(parallel: Parallel) -> Figure:
         colors=colours(norm(scores[order])),
         alpha=0.35 if many else 0.75,
         linewidths=0.8 if many else 1.2,
-        capstyle="projecting",
+        capstyle="projecting",  # this and the next as of a single line
         joinstyle="round",
         rasterized=many,
         zorder=2,

@@ -19,6 +19,7 @@ from imdbtune.report import effects, figures, findings
 from imdbtune.report.published import PUBLISHED
 from imdbtune.results import Baseline, Search, Trial, read_baselines, read_history, read_text
 from imdbtune.space import word
+from imdbtune.sqlite_runs import runs_of
 from imdbtune.store import hide_secrets
 from imdbtune.ui import HOST, PORT, run_page
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
-    from imdbtune.results import Runs
     from imdbtune.trial import Epoch
 
 LOCAL_UI = f"http://{HOST}:{PORT}"
@@ -60,15 +60,9 @@ class Material:
         return effects.importance_data(self.done)
 
 
-def read_material(
-    client: MlflowClient, search: Search, trials: list[Trial], runs: Runs | None = None
-) -> Material:
-    """Read what a report needs beside the trials: the curves of the best, the configuration.
-
-    Args:
-        runs: reads runs faster than the client.
-    """
-    runs = runs or client
+def read_material(client: MlflowClient, search: Search, trials: list[Trial]) -> Material:
+    """Read what a report needs beside the trials: the curves of the best, the configuration."""
+    runs = runs_of(client)
     done = [trial for trial, _ in findings.measured(trials)][:CURVES_SHOWN]
     others = [(t.name, read_history(runs, t.run_id, ("val_accuracy",))) for t in done[1:]]
     best = [(t.name, read_history(runs, t.run_id)) for t in done[:1]]

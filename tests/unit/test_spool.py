@@ -295,14 +295,16 @@ def test_a_courier_lets_young_runs_be_unless_a_worker_waits_for_them(
 ) -> None:
     monkeypatch.setattr("imdbtune.courier.LOOK_EVERY_S", 0.01)
     monkeypatch.setattr("imdbtune.courier.YOUNG_S", 600.0)
-    client, spool, parent, trial = begun_trial(here)
+    client, spool, parent, older = begun_trial(here)
     looked = threading.Semaphore(0)
     courier = Courier(client, spool, parent.run_id, None, print, alone=alone)
-    courier._memory.doubtful.clear()
+    begun = replace(parent, client=spool)
+    trial = TrialRun(spool, begun.start_trial("0001", TrialParams(), {}))
     monkeypatch.setattr(Courier, "_note_well", lambda courier: looked.release())
     courier.start()
     for _ in range(2):
         assert looked.acquire(timeout=60)
+    assert spool.delivered(older.run_id).run_id  # it may have been heard of by another process
     assert bool(spool.delivered(trial.run_id).run_id) is not alone
     courier.finish()
     assert spool.delivered(trial.run_id).run_id
