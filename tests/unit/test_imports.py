@@ -1,4 +1,4 @@
-"""Imports go only downwards: a module knows the groups above its line in FLOORS, no others."""
+"""What may be imported where, beyond the layers of pyproject.toml, and what start-up imports."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from imdbtune import store, tracking
-from imdbtune.params import TrialParams
+from imdbtune.config.hyperparameters import TrialParams
 from tests.support import new_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,67 +18,6 @@ TRAINING = (
     "sklearn",
 )
 HEAVY = ("numpy", "mlflow", "rich", *TRAINING)
-
-# From the ground up; the modules of one line do not know each other.
-FLOORS = {
-    "0 errors": [
-        "__init__ cli.__init__ data.__init__ export.__init__ report.__init__ errors",
-    ],
-    "1 values": [
-        "params machine forking query ui durable plainfile absent",
-        "trial tuner_library",
-        "space",
-        "space_parser",
-        "config",
-    ],
-    "2 data, models, figures, stores": [
-        "data.corpus data.safe_pickle data.demo_phrases data.labels data.parts "
-        "reference plots schedule store keras_file compiled cells readouts scores versions",
-        "bigrams pooling step_inputs sqlite_runs data.batches data.download data.npz data.text "
-        "data.demo_reviews",
-        "loop baseline data.imdb data.demo data.tables data.gathering",
-        "recurrence data.columns data.review_folder linear_network",
-        "model data.own soft_labels",
-        "data.sources",
-    ],
-    "3 training, writing and reading MLflow": [
-        "training evaluation tracking spool",
-        "results ended_runs",
-    ],
-    "4 searching and exporting": [
-        "report.findings report.published comparison view confidence",
-        "report.effects confirmation",
-        "report.figures",
-        "report.page",
-        "worker gaussian_process journal registry lean_keras preloaded leaderboard beside "
-        "averaging",
-        "oracles export.readme export.encode export.mlflow_code",
-        "cluster resuming reproduction export.folder delivery home carrying",
-        "tuner export.format courier confirming estimate",
-        "cutoff errand",
-        "hosts syncing",
-        "elsewhere",
-        "export.keras_format export.savedmodel_format export.litert_format export.onnx_format "
-        "export.numpy_format export.verify export.writing",
-        "export.mlflow_format",
-        "export.formats",
-        "predict doctor",
-        "explain",
-    ],
-    "5 Python API": [
-        "api",
-    ],
-    "6 command line": [
-        "cli.chatter cli.options cli.output cli.completion cli.quick cli.tables",
-        "cli.progress cli.command",
-        "cli.search cli.train cli.reproduce cli.confirm cli.best cli.compare cli.report cli.ui "
-        "cli.predict cli.data cli.summary cli.sync cli.doctor",
-        "cli.app",
-        "__main__",
-    ],
-}
-GROUPS = [line.split() for lines in FLOORS.values() for line in lines]
-HEIGHT = {module: height for height, group in enumerate(GROUPS) for module in group}
 
 
 def modules() -> list[str]:
@@ -98,31 +35,6 @@ def imported_names(tree: ast.AST) -> set[str]:
             assert node.level == 0, "relative import"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
-
-
-def imported_modules(module: str) -> set[str]:
-    """The modules of the package that ``module`` imports."""
-    source = (PACKAGE / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
-    found = set()
-    for name in imported_names(ast.parse(source)):
-        parts = name.split(".")
-        if parts[0] == "imdbtune":
-            # A name in a module counts as the module, a name in a package as its __init__.
-            inner = [".".join(parts[1:]), ".".join(parts[1:-1])]
-            candidates = [*inner, f"{inner[0]}.__init__".lstrip("."), "__init__"]
-            found.add(next(c for c in candidates if c in HEIGHT))
-    return found
-
-
-def test_every_module_has_one_place() -> None:
-    placed = [module for group in GROUPS for module in group]
-    assert sorted(placed) == modules()
-
-
-@pytest.mark.parametrize("module", modules())
-def test_imports_go_only_downwards(module: str) -> None:
-    upwards = {m for m in imported_modules(module) if HEIGHT[m] >= HEIGHT[module]}
-    assert not upwards, f"{module} must not import {upwards}"
 
 
 def test_only_the_command_line_writes_to_the_terminal_or_exits() -> None:
