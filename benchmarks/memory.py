@@ -15,8 +15,8 @@ import psutil
 
 from benchmarks.machine import machine_lines
 from imdbtune.cluster import open_cluster, thread_environment
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.sources import default_cache, open_corpus
-from imdbtune.params import TrialParams
 from imdbtune.trial import TrialSpec
 
 REVIEWS = 2_000

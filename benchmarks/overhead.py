@@ -24,11 +24,11 @@ import imdbtune.tuner
 from benchmarks.machine import machine_lines
 from imdbtune import api, plots, store, tracking
 from imdbtune.cluster import Executor, cpu_count, thread_environment
-from imdbtune.config import SearchConfig, parse_config
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.data.sources import default_cache, open_corpus
 from imdbtune.delivery import Memory, deliver
 from imdbtune.journal import Journal
-from imdbtune.params import TrialParams
 from imdbtune.spool import Spool
 from imdbtune.tracking import SearchRun, TrialRun
 from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec

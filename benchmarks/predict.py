@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import machine_lines
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import INDEX_FROM, PAD, START, Corpus
 from imdbtune.data.sources import default_cache, open_corpus
 from imdbtune.errors import UserError
@@ -22,7 +23,6 @@ from imdbtune.export.format import Trained
 from imdbtune.export.formats import FORMATS, export_model
 from imdbtune.export.verify import sample_texts
 from imdbtune.model import plain_model
-from imdbtune.params import TrialParams
 
 
 def write_reviews(corpus: Corpus, path: Path, count: int) -> int:

@@ -33,7 +33,7 @@ from benchmarks.machine import machine_lines
 from benchmarks.overhead import stub
 from imdbtune import api, forking, plots
 from imdbtune.cluster import cpu_count
-from imdbtune.config import SearchConfig, parse_config
+from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.journal import ask, tell
 from imdbtune.oracles import make_oracle
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec

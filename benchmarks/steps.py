@@ -28,10 +28,10 @@ import numpy as np
 from benchmarks.cases import BATCH_SIZE, RNN_TYPES
 from benchmarks.machine import machine_lines
 from imdbtune.cluster import cpu_count, thread_environment
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import Batches, pad, validation_split
 from imdbtune.data.corpus import Split, read_corpus
 from imdbtune.data.sources import default_cache, open_corpus
-from imdbtune.params import TrialParams
 
 if TYPE_CHECKING:
     import keras

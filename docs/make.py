@@ -14,9 +14,9 @@ import typer
 
 from imdbtune.cli.app import app
 from imdbtune.cli.command import EXIT_CODES
-from imdbtune.config import SECTIONS
-from imdbtune.params import PARAMETERS, allowed
-from imdbtune.space import word
+from imdbtune.config.hyperparameters import PARAMETERS, allowed
+from imdbtune.config.schema import SECTIONS
+from imdbtune.config.search_space import word
 
 HERE = Path(__file__).parent
 

@@ -19,7 +19,8 @@ import tomli_w
 from imdbtune import results, tracking
 from imdbtune.cluster import Executor, await_workers, cpu_count, open_cluster, training_environment
 from imdbtune.comparison import Comparison, compare_searches
-from imdbtune.config import DataConfig, SearchConfig, parse_config
+from imdbtune.config.hyperparameters import convert
+from imdbtune.config.schema import DataConfig, SearchConfig, parse_config
 from imdbtune.courier import Courier, delivering
 from imdbtune.cutoff import take_up_cut_off
 from imdbtune.data.download import Progress
@@ -29,7 +30,6 @@ from imdbtune.durable import is_full, replace_text
 from imdbtune.errors import SearchAborted, UserError, named, shown
 from imdbtune.home import TRAINING, Home, home_of, known_home, new_home
 from imdbtune.hosts import Cluster, check_artifacts, check_store, reach
-from imdbtune.params import convert
 from imdbtune.results import Baseline, Search, Trial
 from imdbtune.resuming import (
     CUT_OFF,
@@ -150,7 +150,7 @@ def search(
     """Run a search to its end and return it as MLflow has it.
 
     Args:
-        config: from :func:`imdbtune.config.load_config`.
+        config: from :func:`imdbtune.config.schema.load_config`.
         workers: processes, each with one thread; ``None``: one a core; 0: in this process.
         cluster: address of a Dask scheduler whose workers train instead, or ``local``; default
             what the configuration says.

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imdbtune.baseline import LinearModel, fit
+from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.data.batches import used, validation_split
 from imdbtune.data.corpus import Split, read_corpus
 from imdbtune.errors import UserError
 from imdbtune.evaluation import probabilities
 from imdbtune.keras_file import load_keras
-from imdbtune.params import PARAMETERS, TrialParams
 from imdbtune.results import Search, Trial
 from imdbtune.scores import measure
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec

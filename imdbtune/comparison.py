@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import UserError, not_one_of, shown
-from imdbtune.params import PARAMETERS
 from imdbtune.query import parse_condition
 from imdbtune.results import Baseline, Search, Trial, as_row
 

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from imdbtune.config import SearchConfig
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import Batches, used, validation_split
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import SearchAborted
 from imdbtune.journal import ask, tell
 from imdbtune.oracles import make_oracle
-from imdbtune.params import TrialParams
 from imdbtune.trial import StepTimes, TrialSpec
 
 MOST_DRAWN = 1000

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import Batches, Index, used, validation_split
 from imdbtune.data.corpus import Split
 from imdbtune.data.download import Progress
 from imdbtune.keras_file import load_keras
-from imdbtune.params import TrialParams
 from imdbtune.scores import measure
 
 Probabilities = npt.NDArray[np.float64]

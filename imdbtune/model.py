@@ -14,9 +14,9 @@ import keras
 from keras import layers, ops
 
 from imdbtune.bigrams import bigram_ids
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV
 from imdbtune.linear_network import LINEAR
-from imdbtune.params import TrialParams
 from imdbtune.pooling import bag, pool
 from imdbtune.recurrence import DenseEmbedding, Recurrence
 from imdbtune.schedule import Schedule

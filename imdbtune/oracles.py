@@ -11,7 +11,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from imdbtune.config import SearchConfig
+from imdbtune.config.schema import SearchConfig
 from imdbtune.gaussian_process import quick
 from imdbtune.tuner_library import equip_bayesian, keras_tuner
 

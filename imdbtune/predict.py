@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import Batches, pad
 from imdbtune.data.corpus import LABELS, make_split
 from imdbtune.data.text import Tokenizer
@@ -19,7 +20,6 @@ from imdbtune.export.folder import Export, damaged, read_export
 from imdbtune.export.format import Format, Run
 from imdbtune.export.formats import FORMATS
 from imdbtune.keras_file import reason
-from imdbtune.params import TrialParams
 from imdbtune.plainfile import check_plain_inside
 
 IntArray = npt.NDArray[np.int32]

@@ -45,7 +45,8 @@ class Recurrence(keras.layers.Layer):
 
     ``cells`` are the layers from bottom to top; with ``bidirectional`` each layer is a pair of
     cells, forwards and backwards, whose outputs are joined. ``pooling`` is that of
-    :class:`imdbtune.params.TrialParams`, and so are ``bigrams``, ``spatial_dropout`` and ``skip``.
+    :class:`imdbtune.config.hyperparameters.TrialParams`, and so are ``bigrams``,
+    ``spatial_dropout`` and ``skip``.
     Id 0 is padding, and masked.
     """
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune import results, tracking
-from imdbtune.config import DataConfig, TrainingConfig, TunerConfig
+from imdbtune.config.hyperparameters import check_field, convert
+from imdbtune.config.schema import DataConfig, TrainingConfig, TunerConfig
 from imdbtune.errors import UserError, shown
-from imdbtune.params import check_field, convert
 from imdbtune.results import Trial
 from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
 

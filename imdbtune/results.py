@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from imdbtune import tracking
+from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.errors import Deleted, UserError, harmless, shown
-from imdbtune.params import PARAMETERS, TrialParams
 from imdbtune.sqlite_runs import SqliteRuns
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune import results, tracking
-from imdbtune.config import SearchConfig, parse_config
+from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import UserError
 from imdbtune.journal import Event, Journal
 from imdbtune.results import Search, Trial

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune import __version__
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError, shown
 from imdbtune.keras_file import load_keras
 from imdbtune.machine import machine_tags
-from imdbtune.params import TrialParams
 from imdbtune.store import hide_secrets, scrubbed
 
 if TYPE_CHECKING:

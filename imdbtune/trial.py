@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imdbtune.params import TrialParams
+from imdbtune.config.hyperparameters import TrialParams
 
 Epoch = dict[str, float]
 OnEpoch = Callable[[int, Epoch], None]

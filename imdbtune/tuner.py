@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from imdbtune.cluster import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
-from imdbtune.config import SearchConfig
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted
 from imdbtune.journal import Event, Journal, ask, asked, replay, tell
-from imdbtune.params import TrialParams
 from imdbtune.results import Trial
 from imdbtune.tracking import CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.trial import TrialSpec

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from imdbtune.cluster import WorkerLost
-from imdbtune.config import SearchConfig, parse_config
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import TrialFailed
 from imdbtune.journal import Event, Journal
 from imdbtune.oracles import make_oracle
-from imdbtune.params import TrialParams
 from imdbtune.tracking import CorpusFacts, SearchRun
 from imdbtune.trial import TrialSpec
 from imdbtune.tuner import Tuner

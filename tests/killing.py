@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from imdbtune import api, forking, journal, plots, results, spool
-from imdbtune.config import SearchConfig
+from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
 from imdbtune.journal import Event, Journal
 from imdbtune.results import Search, Trial

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imdbtune.config import SearchConfig, parse_config
+from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:

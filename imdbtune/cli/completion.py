@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from imdbtune.config import SECTIONS, TUNERS, TrainingConfig, bundled_workflows
-from imdbtune.params import PARAMETERS, TrialParams
+from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
+from imdbtune.config.schema import SECTIONS, TUNERS, TrainingConfig, bundled_workflows
 
 Complete = Callable[[str], list[str]]
 

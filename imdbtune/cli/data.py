@@ -39,7 +39,7 @@ def data(
 ) -> None:
     """See HELP."""
     from imdbtune.cli.progress import stages
-    from imdbtune.config import parse_config
+    from imdbtune.config.schema import parse_config
     from imdbtune.data.sources import default_cache, describe, open_corpus
 
     flags = {

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from imdbtune.config import SearchConfig, load_config
+from imdbtune.config.schema import SearchConfig, load_config
 from imdbtune.errors import UserError, shown
 
 Data = Annotated[

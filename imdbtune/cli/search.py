@@ -11,7 +11,7 @@ import typer
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json, tell_next
 from imdbtune.cli.tables import beside, columns, counted, in_a_line, in_words, leaderboard
-from imdbtune.config import SearchConfig, load_config
+from imdbtune.config.schema import SearchConfig, load_config
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 
 if TYPE_CHECKING:

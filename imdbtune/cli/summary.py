@@ -13,7 +13,7 @@ from imdbtune.errors import UserError
 if TYPE_CHECKING:
     import keras
 
-    from imdbtune.config import SearchConfig
+    from imdbtune.config.schema import SearchConfig
 
 HELP = """Print models layer by layer with their numbers of parameters.
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import shown
-from imdbtune.params import PARAMETERS
 
 if TYPE_CHECKING:  # every command imports this module, few of them read MLflow
     from imdbtune.confirmation import Confirmation

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imdbtune.config import TableConfig
+from imdbtune.config.schema import TableConfig
 from imdbtune.data.download import Progress
 from imdbtune.data.gathering import Review
 from imdbtune.data.labels import check_labels, label_name

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from imdbtune.config import TableConfig
+from imdbtune.config.schema import TableConfig
 from imdbtune.data.batches import VALIDATION_SHARE
 from imdbtune.data.columns import NO_COLUMN, Columns, find_columns, read_reviews
 from imdbtune.data.corpus import Corpus, read_corpus, write_corpus

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from imdbtune.config import TableConfig
+from imdbtune.config.schema import TableConfig
 from imdbtune.data.corpus import INDEX_FROM, Corpus, Split
 from imdbtune.data.download import DownloadFailed, Progress, RemoteFile
 from imdbtune.data.imdb import KERAS_FILES, imdb_corpus, npz_corpus

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imdbtune.config.hyperparameters import TrialParams, check_value
 from imdbtune.data.corpus import LABELS
 from imdbtune.data.imdb import read_word_index
 from imdbtune.errors import UserError, named, not_one_of, shown
-from imdbtune.params import TrialParams, check_value
 from imdbtune.plainfile import read_document
 
 FORMAT = "imdbtune-export"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import ExportFailed, UserError
 from imdbtune.export.folder import Export
 from imdbtune.keras_file import load_keras
-from imdbtune.params import TrialParams
 
 if TYPE_CHECKING:
     import keras

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.bigrams import FIRST, SECOND
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV
 from imdbtune.export.folder import Export
 from imdbtune.export.format import Format, Network, Run, Trained
-from imdbtune.params import TrialParams
 
 MODEL = "model.onnx"
 OPSET = 17  # of 2022: what most runtimes understand; with its IR version

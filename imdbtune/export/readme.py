@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import LABELS
 from imdbtune.errors import shown
-from imdbtune.params import TrialParams
 
 _TEXT = """\
 # {label}

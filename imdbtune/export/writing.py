@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import INDEX_FROM, LABELS, OOV, PAD, START
 from imdbtune.data.text import SEPARATORS
 from imdbtune.durable import is_full
@@ -33,7 +34,6 @@ from imdbtune.export.folder import (
     write_json,
 )
 from imdbtune.export.readme import readme
-from imdbtune.params import TrialParams
 
 
 def write_export(

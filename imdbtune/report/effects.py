@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from imdbtune.params import PARAMETERS, Scalar
+from imdbtune.config.hyperparameters import PARAMETERS, Scalar
+from imdbtune.config.search_space import word
 from imdbtune.report.findings import measured
 from imdbtune.results import Trial
-from imdbtune.space import word
 
 MANY_VALUES = 8  # more different numbers than this are shown as a range
 BINS = 4

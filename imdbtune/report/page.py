@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune import confirmation, plots, tracking
+from imdbtune.config.search_space import word
 from imdbtune.confirmation import Confirmation
 from imdbtune.errors import UserError, named
 from imdbtune.plainfile import plain
 from imdbtune.report import effects, figures, findings
 from imdbtune.report.published import PUBLISHED
 from imdbtune.results import Baseline, Search, Trial, read_baselines, read_history, read_text
-from imdbtune.space import word
 from imdbtune.sqlite_runs import runs_of
 from imdbtune.store import hide_secrets
 from imdbtune.ui import HOST, PORT, run_page

@@ -11,6 +11,7 @@ from mlflow.utils import environment
 from imdbtune import baseline, reference
 from imdbtune.averaging import Averaging, common_params, description, read, written
 from imdbtune.baseline import LinearModel
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import pad, validation_split
 from imdbtune.data.corpus import Corpus, make_split
 from imdbtune.data.demo import demo_corpus
@@ -21,7 +22,6 @@ from imdbtune.export.format import Trained
 from imdbtune.export.formats import FORMATS, export_model
 from imdbtune.linear_network import as_table, linear_network, steps, table_of
 from imdbtune.model import initialize, linear_of, members_of, plain_model
-from imdbtune.params import TrialParams
 from imdbtune.predict import Predictor
 from imdbtune.results import Search, Trial
 from imdbtune.scores import measure

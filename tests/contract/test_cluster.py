@@ -17,8 +17,8 @@ import pytest
 
 from imdbtune import results
 from imdbtune.cluster import OnDask, open_cluster, thread_environment
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed
-from imdbtune.params import TrialParams
 from imdbtune.results import Search, Trial
 from imdbtune.spool import Spool, new_key
 from imdbtune.trial import TrialResult, TrialSpec

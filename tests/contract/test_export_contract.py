@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from imdbtune.cli.app import app
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import ExportFailed, UserError
 from imdbtune.export import formats, verify
 from imdbtune.export.folder import read_export
@@ -27,7 +28,6 @@ from imdbtune.export.format import Format, Network, Trained
 from imdbtune.export.formats import FORMATS
 from imdbtune.export.writing import write_export
 from imdbtune.model import plain_model
-from imdbtune.params import TrialParams
 from imdbtune.predict import Predictor
 
 SMALL: dict[str, Any] = {"vocabulary": 200, "embedding": 8, "units": 4, "maxlen": 30}

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.model import as_plain, compile_model, fused_model, plain_model
-from imdbtune.params import TrialParams
 from imdbtune.step_inputs import LookedUp, Projected, words
 
 MAXLEN, VOCABULARY = 9, 11

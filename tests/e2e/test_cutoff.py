@@ -12,7 +12,7 @@ import pytest
 
 from imdbtune import api, results, tracking
 from imdbtune.cli.app import main
-from imdbtune.config import SearchConfig
+from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import Busy, Deleted, SearchAborted, UserError
 from imdbtune.home import Home, home_of, new_homes
 from imdbtune.results import Search, Trial

@@ -18,7 +18,7 @@ import dask.config
 import pytest
 
 from imdbtune import api, carrying, hosts, results, tracking
-from imdbtune.config import parse_config
+from imdbtune.config.schema import parse_config
 from imdbtune.data.corpus import digest_of, read_corpus
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.home import homes

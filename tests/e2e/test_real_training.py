@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from imdbtune import api, results, tracking
-from imdbtune.config import parse_config
+from imdbtune.config.schema import parse_config
 from imdbtune.export.folder import read_export
 from imdbtune.results import Search, Trial
 from imdbtune.store import connect

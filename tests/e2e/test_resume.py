@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from imdbtune import api, results, tracking
-from imdbtune.config import TUNERS
+from imdbtune.config.schema import TUNERS
 from imdbtune.errors import UserError
 from imdbtune.results import Trial
 from imdbtune.store import connect

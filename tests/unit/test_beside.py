@@ -16,7 +16,7 @@ import pytest
 
 from imdbtune import api, baseline, beside, results, tracking
 from imdbtune.cli.app import app
-from imdbtune.config import SearchConfig
+from imdbtune.config.schema import SearchConfig
 from imdbtune.data.imdb import npz_corpus
 from imdbtune.machine import machine_tags
 from imdbtune.results import Baseline, Search

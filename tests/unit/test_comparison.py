@@ -9,8 +9,8 @@ import pytest
 
 from imdbtune import tracking
 from imdbtune.comparison import Comparison, compare_searches
+from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.errors import UserError
-from imdbtune.params import PARAMETERS, TrialParams
 from imdbtune.results import Search, Trial, rank
 
 

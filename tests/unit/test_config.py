@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from imdbtune.config import SearchConfig, bundled_workflows, load_config, parse_config
+from imdbtune.config.schema import SearchConfig, bundled_workflows, load_config, parse_config
 from imdbtune.errors import UserError
 
 FULL = """

@@ -17,10 +17,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from imdbtune import delivery, ended_runs, sqlite_runs, tracking
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.courier import Courier
 from imdbtune.delivery import Memory, deliver, is_away
 from imdbtune.ended_runs import EndedRun
-from imdbtune.params import TrialParams
 from imdbtune.spool import Delivered, Spool
 from imdbtune.sqlite_runs import SqliteRuns
 from imdbtune.store import connect

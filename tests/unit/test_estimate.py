@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from imdbtune import api, estimate
-from imdbtune.config import parse_config
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.schema import parse_config
 from imdbtune.data.corpus import Corpus, make_split, write_corpus
 from imdbtune.estimate import (
     BEGIN_S,
@@ -24,7 +25,6 @@ from imdbtune.estimate import (
 )
 from imdbtune.journal import ask
 from imdbtune.oracles import make_oracle
-from imdbtune.params import TrialParams
 from imdbtune.trial import StepTimes, TrialSpec
 from tests.driven import SIZE, config_of
 

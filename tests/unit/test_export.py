@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.text import Tokenizer
 from imdbtune.errors import DiskFull, UserError
 from imdbtune.export.encode import encode
@@ -19,7 +20,6 @@ from imdbtune.export.folder import read_export
 from imdbtune.export.formats import FORMATS, parse_formats
 from imdbtune.export.writing import formats_there, write_export
 from imdbtune.keras_file import check_archive
-from imdbtune.params import TrialParams
 from tests.support import no_room_beyond
 
 FILES = ["README.md", "encode.py", "metadata.json", "model.keras", "vocabulary.json"]

@@ -13,11 +13,11 @@ import pytest
 
 from imdbtune import api, results
 from imdbtune.cluster import InProcess
-from imdbtune.config import SearchConfig
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
 from imdbtune.journal import Event, Journal, replay
 from imdbtune.oracles import make_oracle
-from imdbtune.params import TrialParams
 from imdbtune.results import Trial
 from imdbtune.resuming import reconcile
 from imdbtune.store import connect

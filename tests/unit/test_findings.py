@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from imdbtune import tracking
-from imdbtune.params import TrialParams
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.report import effects, findings
 from imdbtune.results import Trial
 

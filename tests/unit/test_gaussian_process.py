@@ -10,7 +10,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern
 from threadpoolctl import threadpool_info
 
-from imdbtune.config import parse_config
+from imdbtune.config.schema import parse_config
 from imdbtune.gaussian_process import quick
 from imdbtune.journal import ask, tell
 from imdbtune.oracles import make_oracle

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from imdbtune.config import SearchConfig, parse_config
+from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import SearchAborted
 from imdbtune.journal import Event, Journal, ask, asked, replay, tell
 from imdbtune.oracles import make_oracle

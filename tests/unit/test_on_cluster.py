@@ -14,12 +14,12 @@ import pytest
 
 from imdbtune import __version__, carrying, results
 from imdbtune.cluster import Ended, Ran, WorkerLost
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.sources import open_corpus
 from imdbtune.delivery import Memory, deliver
 from imdbtune.elsewhere import OnCluster, Settled
 from imdbtune.errors import SearchAborted
 from imdbtune.hosts import Cluster, Host
-from imdbtune.params import TrialParams
 from imdbtune.spool import Spool
 from imdbtune.store import connect
 from imdbtune.tracking import SearchRun, TrialRun

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imdbtune.config import TableConfig
+from imdbtune.config.schema import TableConfig
 from imdbtune.data import tables
 from imdbtune.data.columns import read_texts
 from imdbtune.data.corpus import Corpus, Split

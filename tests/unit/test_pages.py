@@ -18,9 +18,9 @@ import yaml
 
 from imdbtune import api
 from imdbtune.cli.app import app
-from imdbtune.config import load_config
+from imdbtune.config.schema import load_config
+from imdbtune.config.space_parser import parse_flag, parse_space
 from imdbtune.export.formats import FORMATS
-from imdbtune.space_parser import parse_flag, parse_space
 from imdbtune.store import connect
 from tests.pages import PAGES, README, ROOT, TOML, blocks, calls
 from tests.support import isolate, make_config, run_search

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from imdbtune.config.hyperparameters import PARAMETERS, TrialParams, check_value
+from imdbtune.config.search_space import Dimension, SearchSpace
+from imdbtune.config.space_parser import parse_flag, parse_space
 from imdbtune.errors import UserError
-from imdbtune.params import PARAMETERS, TrialParams, check_value
-from imdbtune.space import Dimension, SearchSpace
-from imdbtune.space_parser import parse_flag, parse_space
 from imdbtune.tuner_library import keras_tuner
 
 CELLS = ("simple_rnn", "lstm", "gru")

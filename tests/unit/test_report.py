@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from imdbtune import api, results, tracking
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed, UserError
-from imdbtune.params import TrialParams
 from imdbtune.report import figures, page
 from imdbtune.report.effects import effect_data
 from imdbtune.report.findings import cost_data

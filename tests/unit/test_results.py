@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from imdbtune import leaderboard, results, tracking
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError
-from imdbtune.params import TrialParams
 from imdbtune.results import Search, Trial
 from imdbtune.store import connect
 from imdbtune.tracking import CorpusFacts, Run, SearchRun, TrialRun

@@ -15,13 +15,13 @@ import pytest
 from mlflow import MlflowClient
 
 from imdbtune import api, delivery, durable, results, tracking
-from imdbtune.config import SearchConfig
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.schema import SearchConfig
 from imdbtune.courier import Courier, delivering
 from imdbtune.delivery import Memory, deliver
 from imdbtune.durable import append_line, read_lines, replace_text
 from imdbtune.errors import DiskFull
 from imdbtune.home import Home
-from imdbtune.params import TrialParams
 from imdbtune.results import Search
 from imdbtune.spool import Spool, age_s, new_key
 from imdbtune.store import connect

@@ -12,7 +12,7 @@ import pytest
 
 from imdbtune import cluster
 from imdbtune.cluster import OnDask, WorkerLost
-from imdbtune.params import TrialParams
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.trial import TrialSpec
 from imdbtune.worker import TrialFailure, TrialJob, failure_of
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imdbtune.cluster import MAX_ATTEMPTS
-from imdbtune.config import SearchConfig
+from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
 from imdbtune.journal import Journal, replay
 from imdbtune.oracles import make_oracle
@@ -39,7 +39,7 @@ def fail_always(spec: TrialSpec) -> None:
 
 
 def test_no_kind_of_oracle_is_left_out() -> None:
-    from imdbtune.config import TUNERS
+    from imdbtune.config.schema import TUNERS
 
     assert set(KINDS) == set(TUNERS)
 

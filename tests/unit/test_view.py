@@ -7,7 +7,7 @@ import json
 import pytest
 
 from imdbtune import tracking, view
-from imdbtune.params import PARAMETERS
+from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.results import Search
 
 

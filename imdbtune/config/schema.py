@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from imdbtune.config.hyperparameters import NOT_PADDED, check_field, limited
+from imdbtune.config.search_space import SearchSpace
+from imdbtune.config.space_parser import parse_space
 from imdbtune.errors import UserError, not_one_of, shown
-from imdbtune.params import NOT_PADDED, check_field, limited
 from imdbtune.plainfile import read_document
-from imdbtune.space import SearchSpace
-from imdbtune.space_parser import parse_space
 
 LOCAL = "local"
 TUNERS = ("random", "grid", "bayesian", "hyperband")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from imdbtune.params import PARAMETERS, Scalar, TrialParams
+from imdbtune.config.hyperparameters import PARAMETERS, Scalar, TrialParams
 from imdbtune.tuner_library import keras_tuner
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from imdbtune.config.hyperparameters import PARAMETERS, Scalar, allowed, check_value, convert
+from imdbtune.config.search_space import Dimension, SearchSpace, word
 from imdbtune.errors import UserError, not_one_of, shown
-from imdbtune.params import PARAMETERS, Scalar, allowed, check_value, convert
-from imdbtune.space import Dimension, SearchSpace, word
 
 
 def parse_space(table: Mapping[str, Any]) -> SearchSpace:

@@ -1,0 +1,1 @@
+"""Hyperparameters, the search space and the configuration of a search."""
