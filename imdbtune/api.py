@@ -26,8 +26,8 @@ from imdbtune.cutoff import take_up_cut_off
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
 from imdbtune.delivery import publish_page
-from imdbtune.durable import is_full, replace_text
 from imdbtune.errors import SearchAborted, UserError, named, shown
+from imdbtune.files import is_full, replace_text
 from imdbtune.home import TRAINING, Home, home_of, known_home, new_home
 from imdbtune.hosts import Cluster, check_artifacts, check_store, reach
 from imdbtune.results import Baseline, Search, Trial

@@ -16,8 +16,8 @@ import filelock
 
 from imdbtune import results, tracking
 from imdbtune.data.corpus import FILES, digest_of, read_corpus
-from imdbtune.durable import sync_folder
 from imdbtune.errors import SearchAborted, UserError
+from imdbtune.files import sync_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from imdbtune.delivery import Memory, deliver, is_away, is_refusal, publish_page
-from imdbtune.durable import is_full
 from imdbtune.errors import Deleted, DiskFull, NotDelivered
+from imdbtune.files import is_full
 from imdbtune.spool import Spool
 from imdbtune.store import hide_secrets, impatient, why, without_secrets
 from imdbtune.tracking import Run

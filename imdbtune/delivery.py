@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune import results, tracking
-from imdbtune.durable import is_full
 from imdbtune.ended_runs import EndedRun, write_runs
 from imdbtune.errors import Deleted
+from imdbtune.files import is_full
 from imdbtune.spool import Call, Delivered, Spool, age_s
 from imdbtune.sqlite_runs import runs_of, sqlite_runs
 from imdbtune.store import from_requests

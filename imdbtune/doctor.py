@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 
 from imdbtune.data.imdb import KERAS_FILES, imdb_folder
 from imdbtune.errors import UserError, named
-from imdbtune.plainfile import read_document
+from imdbtune.files import read_document
 from imdbtune.store import connect_existing, hide_secrets, resolve_uri
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"

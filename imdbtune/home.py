@@ -12,8 +12,8 @@ from typing import Any
 
 import filelock
 
-from imdbtune.durable import read_lines, replace_file
 from imdbtune.errors import Busy, UserError, shown
+from imdbtune.files import read_lines, replace_file
 from imdbtune.journal import Journal
 from imdbtune.spool import Spool, new_key
 from imdbtune.store import hide_secrets

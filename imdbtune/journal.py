@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imdbtune.durable import append_line, read_lines
 from imdbtune.errors import SearchAborted
+from imdbtune.files import append_line, read_lines
 
 Event = dict[str, Any]
 # Points from which Keras Tuner's BayesianOptimizationOracle starts to look for the next trial.

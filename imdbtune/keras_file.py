@@ -16,7 +16,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from imdbtune.errors import UserError, named, shown
-from imdbtune.plainfile import plain
+from imdbtune.files import plain
 
 # Keras stores without compressing. What is small is let pass, whatever its ratio.
 _MOST_EXPANSION = 10

@@ -19,8 +19,8 @@ from imdbtune.errors import UserError, not_one_of
 from imdbtune.export.folder import Export, damaged, read_export
 from imdbtune.export.format import Format, Run
 from imdbtune.export.formats import FORMATS
+from imdbtune.files import check_plain_inside
 from imdbtune.keras_file import reason
-from imdbtune.plainfile import check_plain_inside
 
 IntArray = npt.NDArray[np.int32]
 Index = npt.NDArray[np.int64]

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from imdbtune import baseline
 from imdbtune.data.corpus import Split, make_split, read_corpus
 from imdbtune.data.download import locked
-from imdbtune.durable import written_aside
 from imdbtune.errors import TrialFailed, UserError
+from imdbtune.files import written_aside
 
 FOLDS = 5
 # One of exactly 0 or 1 would leave half of a label undecided.

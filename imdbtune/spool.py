@@ -23,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from imdbtune.durable import append_line, read_lines, replace_file, sync_file, sync_folder
+from imdbtune.files import append_line, read_lines, replace_file, sync_file, sync_folder
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Param, RunTag

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from imdbtune.errors import UserError, named, shown
-from imdbtune.plainfile import plain
+from imdbtune.files import plain
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -21,8 +21,8 @@ import tensorflow as tf
 
 from imdbtune.data.batches import VALIDATION_SHARE, Batches, Index, pad, used, validation_split
 from imdbtune.data.corpus import read_corpus
-from imdbtune.durable import written_aside
 from imdbtune.errors import TrialFailed
+from imdbtune.files import written_aside
 from imdbtune.model import (
     as_plain,
     compile_model,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune.durable import is_full
 from imdbtune.errors import DiskFull, TrialFailed
+from imdbtune.files import is_full
 
 if TYPE_CHECKING:
     from imdbtune.spool import Spool

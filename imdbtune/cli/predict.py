@@ -160,8 +160,8 @@ def _explain(explanations: Iterator[Explanation], out: str, as_json: bool) -> No
             _print_line(explanation.prediction)
             _print_words(explanation)
     if out and kept:
-        from imdbtune.durable import is_full, replace_text
         from imdbtune.explain import page
+        from imdbtune.files import is_full, replace_text
 
         html = page(kept, kept[0].labels).encode("utf-8", errors="replace").decode()
         try:

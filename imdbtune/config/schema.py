@@ -15,7 +15,7 @@ from imdbtune.config.hyperparameters import NOT_PADDED, check_field, limited
 from imdbtune.config.search_space import SearchSpace
 from imdbtune.config.space_parser import parse_space
 from imdbtune.errors import UserError, not_one_of, shown
-from imdbtune.plainfile import read_document
+from imdbtune.files import read_document
 
 LOCAL = "local"
 TUNERS = ("random", "grid", "bayesian", "hyperband")

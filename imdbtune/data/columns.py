@@ -13,7 +13,7 @@ from imdbtune.data.labels import check_labels, label_name
 from imdbtune.data.parts import NAMES, TRAIN
 from imdbtune.data.tables import FORMATS, Csv, Table, Values, is_table, listed, open_table
 from imdbtune.errors import UserError, not_one_of, shown
-from imdbtune.plainfile import plain
+from imdbtune.files import plain
 
 TEXT_NAMES = (
     *("text", "review", "reviews", "review_text", "sentence", "content", "comment"),

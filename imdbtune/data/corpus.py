@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.errors import UserError
-from imdbtune.plainfile import plain
+from imdbtune.files import plain
 
 PAD = 0
 START = 1

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from imdbtune.data.corpus import not_writable
 from imdbtune.errors import UserError
-from imdbtune.plainfile import plain
+from imdbtune.files import plain
 
 Progress = Callable[[str, int, int], None]  # of what, how much is done, how much there is
 

@@ -12,7 +12,7 @@ from imdbtune.data.corpus import Corpus, Split, read_corpus, write_corpus
 from imdbtune.data.download import Progress, RemoteFile, fetch, locked, sha256
 from imdbtune.data.npz import read_npz
 from imdbtune.errors import UserError, shown
-from imdbtune.plainfile import read_document
+from imdbtune.files import read_document
 
 _BASE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 _WORDS = "imdb_word_index.json"

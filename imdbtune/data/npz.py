@@ -19,7 +19,7 @@ import numpy.typing as npt
 from imdbtune.data.corpus import INDEX_FROM, START, Split
 from imdbtune.data.safe_pickle import load_rows
 from imdbtune.errors import UserError
-from imdbtune.plainfile import plain
+from imdbtune.files import plain
 
 SHUFFLE_SEED = 113  # of keras.datasets.imdb.load_data
 

@@ -13,7 +13,7 @@ from imdbtune.data.labels import check_labels, label_name
 from imdbtune.data.parts import TEST, TRAIN
 from imdbtune.data.tables import MAX_LINE, listed
 from imdbtune.errors import UserError, shown
-from imdbtune.plainfile import plain
+from imdbtune.files import plain
 
 PARTS = {"train": TRAIN, "test": TEST}
 UNLABELLED = "unsup"

@@ -17,7 +17,7 @@ from typing import Any
 
 from imdbtune.data.download import Progress
 from imdbtune.errors import UserError, shown
-from imdbtune.plainfile import plain
+from imdbtune.files import plain
 
 SAMPLE = 1000  # rows by which columns are found
 MAX_LINE = 2**24  # bytes of a line, characters of a field

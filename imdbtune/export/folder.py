@@ -16,7 +16,7 @@ from imdbtune.config.hyperparameters import TrialParams, check_value
 from imdbtune.data.corpus import LABELS
 from imdbtune.data.imdb import read_word_index
 from imdbtune.errors import UserError, named, not_one_of, shown
-from imdbtune.plainfile import read_document
+from imdbtune.files import read_document
 
 FORMAT = "imdbtune-export"
 FORMAT_VERSION = 1

@@ -15,7 +15,6 @@ from typing import Any
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import INDEX_FROM, LABELS, OOV, PAD, START
 from imdbtune.data.text import SEPARATORS
-from imdbtune.durable import is_full
 from imdbtune.errors import DiskFull, UserError, named, shown
 from imdbtune.export import encode
 from imdbtune.export.folder import (
@@ -34,6 +33,7 @@ from imdbtune.export.folder import (
     write_json,
 )
 from imdbtune.export.readme import readme
+from imdbtune.files import is_full
 
 
 def write_export(

@@ -15,7 +15,7 @@ from imdbtune import confirmation, plots, tracking
 from imdbtune.config.search_space import word
 from imdbtune.confirmation import Confirmation
 from imdbtune.errors import UserError, named
-from imdbtune.plainfile import plain
+from imdbtune.files import plain
 from imdbtune.report import effects, figures, findings
 from imdbtune.report.published import PUBLISHED
 from imdbtune.results import Baseline, Search, Trial, read_baselines, read_history, read_text

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from imdbtune import api, delivery, durable, results, tracking
+from imdbtune import api, delivery, files, results, tracking
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.courier import Courier, delivering
 from imdbtune.delivery import Memory, deliver
-from imdbtune.durable import append_line, read_lines, replace_text
 from imdbtune.errors import DiskFull
+from imdbtune.files import append_line, read_lines, replace_text
 from imdbtune.home import Home
 from imdbtune.results import Search
 from imdbtune.spool import Spool, age_s, new_key
@@ -69,7 +69,7 @@ def test_of_a_line_without_room_nothing_stays(room: int, tmp_path: Path) -> None
     size = path.stat().st_size
     with no_room_beyond(size + room), pytest.raises(OSError, match=r"File too large.*lines") as hit:
         append_line(path, {"second": "x" * 100})
-    assert durable.is_full(hit.value)
+    assert files.is_full(hit.value)
     assert path.stat().st_size == size
     append_line(path, {"third": 3})
     assert [record for record, _ in read_lines(path)] == [{"first": 1}, {"third": 3}]
@@ -82,7 +82,7 @@ def test_a_text_without_room_replaces_none(tmp_path: Path) -> None:
     link.symlink_to(path.name)
     with no_room_beyond(8), pytest.raises(OSError, match=r"File too large.*link") as hit:
         replace_text(link, "x" * 100)
-    assert durable.is_full(hit.value)
+    assert files.is_full(hit.value)
     assert path.read_text() == "whole"
     replace_text(link, "longer than that")
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("longer than that", 0o640)
@@ -94,7 +94,7 @@ def test_a_search_on_a_full_disk_ends_in_a_line_and_goes_on_when_there_is_room(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full for the spool and the journal from the second trial on."""
-    real = durable.append_line
+    real = files.append_line
     limit = [10**9]
 
     def append(path: Path, record: Any, sync: bool = True) -> None:
