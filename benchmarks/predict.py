@@ -22,7 +22,7 @@ from imdbtune.errors import UserError
 from imdbtune.export.format import Trained
 from imdbtune.export.formats import FORMATS, export_model
 from imdbtune.export.verify import sample_texts
-from imdbtune.model import plain_model
+from imdbtune.models.builders import plain_model
 
 
 def write_reviews(corpus: Corpus, path: Path, count: int) -> int:

@@ -91,7 +91,7 @@ def _measure_one(way: str, params: TrialParams, train: Split, reviews: int) -> S
 def _plain(params: TrialParams, train: Split, rows: Any) -> tuple[keras.Model, Any]:
     import tensorflow as tf
 
-    from imdbtune.model import plain_model
+    from imdbtune.models.builders import plain_model
 
     model = plain_model(params, masked=False)
     model.compile(optimizer="rmsprop", loss="binary_crossentropy", metrics=["accuracy"])
@@ -104,13 +104,13 @@ def _plain(params: TrialParams, train: Split, rows: Any) -> tuple[keras.Model, A
 
 
 def _uncompiled(params: TrialParams, train: Split, rows: Any) -> tuple[keras.Model, Any]:
-    from imdbtune.model import compile_model, plain_model
+    from imdbtune.models.builders import compile_model, plain_model
 
     return compile_model(plain_model(params), params, jit=False), _buckets(params, train, rows)
 
 
 def _fused(params: TrialParams, train: Split, rows: Any) -> tuple[keras.Model, Any]:
-    from imdbtune.model import compile_model, fused_model
+    from imdbtune.models.builders import compile_model, fused_model
 
     return compile_model(fused_model(params), params, jit=True), _buckets(params, train, rows)
 

@@ -815,7 +815,7 @@ def ensemble(
         UserError: there are too few such models, or the search has no linear one.
     """
     from imdbtune import averaging, confirming
-    from imdbtune.baseline import LinearModel
+    from imdbtune.models.nb_linear import LinearModel
 
     client = connect_existing(uri, _teller(listener))
     found = results.find_search(client, search_ref)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imdbtune.baseline import LinearModel, fit
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.data.batches import used, validation_split
 from imdbtune.data.corpus import Split, read_corpus
 from imdbtune.errors import UserError
 from imdbtune.evaluation import probabilities
-from imdbtune.keras_file import load_keras
+from imdbtune.models.metrics import measure
+from imdbtune.models.nb_linear import LinearModel, fit
+from imdbtune.models.safe_load import load_keras
 from imdbtune.results import Search, Trial
-from imdbtune.scores import measure
 from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
 from imdbtune.view import as_text, run_link
 
@@ -111,7 +111,7 @@ class Averaging:
 
     def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
         """As any trainer."""
-        from imdbtune.model import averaged_model
+        from imdbtune.models.builders import averaged_model
 
         began = time.monotonic()
         members = [(load_keras(f), p) for f, p in zip(self.files, self.params, strict=True)]
@@ -138,6 +138,6 @@ class Averaging:
         )
 
     def _linear_network(self, common: TrialParams) -> keras.Model | None:
-        from imdbtune.linear_network import as_table, linear_network
+        from imdbtune.models.nb_linear_keras import as_table, linear_network
 
         return linear_network(as_table(self.linear, common.vocabulary)) if self.linear else None

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imdbtune import baseline
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import harmless
 from imdbtune.machine import machine_tags
+from imdbtune.models import nb_linear
 from imdbtune.tracking import LINEAR, MAJORITY, CorpusFacts, Run, SearchRun, TrialRun
 
 WAIT_S = 300  # for the linear model, when all trials have ended
@@ -83,7 +83,7 @@ class _Maker:
         try:
             if MAJORITY not in made:
                 training = self.corpus.train
-                reached = baseline.measure_majority(training.head(self.reviews or len(training)))
+                reached = nb_linear.measure_majority(training.head(self.reviews or len(training)))
                 self._log(self._begin(MAJORITY), MAJORITY, reached)
             if LINEAR not in made:
                 self._start_linear()
@@ -94,9 +94,9 @@ class _Maker:
         shutil.rmtree(self.folder, ignore_errors=True)
         out = self.folder / "model"
         out.parent.mkdir(parents=True)
-        run = self._begin(LINEAR, baseline.SETTINGS)
-        kept = baseline.kept_folder(self.corpus, self.reviews)
-        if baseline.is_whole(kept):
+        run = self._begin(LINEAR, nb_linear.SETTINGS)
+        kept = nb_linear.kept_folder(self.corpus, self.reviews)
+        if nb_linear.is_whole(kept):
             shutil.copytree(kept, out)
             self._log_linear(run, out)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -133,7 +133,7 @@ class _Maker:
                 self._fail(run, status)
                 return
             out = self.folder / "model"
-            baseline.keep(out, baseline.kept_folder(self.corpus, self.reviews))
+            nb_linear.keep(out, nb_linear.kept_folder(self.corpus, self.reviews))
             self._log_linear(run, out)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
@@ -142,7 +142,7 @@ class _Maker:
             self._tell(reason)
 
     def _log_linear(self, run: Run, out: Path) -> None:
-        reached = json.loads((out / baseline.RESULT).read_text(encoding="utf-8"))
+        reached = json.loads((out / nb_linear.RESULT).read_text(encoding="utf-8"))
         self.search.client.log_artifacts(run.run_id, str(out))
         run.log(tags={"version.scikit-learn": importlib.metadata.version("scikit-learn")})
         self._log(run, LINEAR, reached)

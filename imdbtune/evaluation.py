@@ -11,8 +11,8 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import Batches, Index, used, validation_split
 from imdbtune.data.corpus import Split
 from imdbtune.data.download import Progress
-from imdbtune.keras_file import load_keras
-from imdbtune.scores import measure
+from imdbtune.models.metrics import measure
+from imdbtune.models.safe_load import load_keras
 
 Probabilities = npt.NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from imdbtune.export.folder import Export, damaged, read_export
 from imdbtune.export.format import Format, Run
 from imdbtune.export.formats import FORMATS
 from imdbtune.files import check_plain_inside
-from imdbtune.keras_file import reason
+from imdbtune.models.safe_load import reason
 
 IntArray = npt.NDArray[np.int32]
 Index = npt.NDArray[np.int64]

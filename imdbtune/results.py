@@ -331,7 +331,7 @@ def fetch_linear(client: MlflowClient, search: Search, folder: Path) -> Path:
     """
     from mlflow.exceptions import MlflowException
 
-    from imdbtune.baseline import MODEL
+    from imdbtune.models.nb_linear import MODEL
 
     for found in read_baselines(client, search):
         if found.which == tracking.LINEAR and found.status == "FINISHED":

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imdbtune import baseline
 from imdbtune.data.corpus import Split, make_split, read_corpus
 from imdbtune.data.download import locked
 from imdbtune.errors import TrialFailed, UserError
 from imdbtune.files import written_aside
+from imdbtune.models import nb_linear
 
 FOLDS = 5
 # One of exactly 0 or 1 would leave half of a label undecided.
@@ -62,7 +62,7 @@ def opinions(corpus: Path, count: int) -> Floats:
     opened = read_corpus(corpus)
     split = opened.train.head(count)
     version = importlib.metadata.version("scikit-learn")
-    decides = json.dumps([opened.digest, count, FOLDS, dict(baseline.SETTINGS), version])
+    decides = json.dumps([opened.digest, count, FOLDS, dict(nb_linear.SETTINGS), version])
     name = f"opinions-{hashlib.sha256(decides.encode()).hexdigest()[:16]}"
     found = np.empty(count, np.float32)
     for turn in range(FOLDS):
@@ -90,10 +90,10 @@ def _kept_or_made(kept: Path, split: Split, fold: int) -> Floats:
             return np.asarray(found)
     rows = np.arange(len(split))
     try:
-        model = baseline.fit(_chosen(split, rows[rows % FOLDS != fold]))
+        model = nb_linear.fit(_chosen(split, rows[rows % FOLDS != fold]))
     except ValueError as error:
         raise TrialFailed(f"no soft labels: {error}") from error
-    made = baseline.predict(model, _chosen(split, rows[fold::FOLDS])).astype(np.float32)
+    made = nb_linear.predict(model, _chosen(split, rows[fold::FOLDS])).astype(np.float32)
     with contextlib.suppress(OSError), written_aside(kept) as aside, aside.open("wb") as file:
         np.save(file, made)
     return made

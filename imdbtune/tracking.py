@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from imdbtune import __version__
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError, shown
-from imdbtune.keras_file import load_keras
 from imdbtune.machine import machine_tags
+from imdbtune.models.safe_load import load_keras
 from imdbtune.store import hide_secrets, scrubbed
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from imdbtune.data.batches import VALIDATION_SHARE, Batches, Index, pad, used, v
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import TrialFailed
 from imdbtune.files import written_aside
-from imdbtune.model import (
+from imdbtune.models.builders import (
     as_plain,
     compile_model,
     fused_model,

@@ -55,7 +55,7 @@ def summary(
 
 
 def _listing_models() -> list[tuple[str, keras.Model]]:
-    from imdbtune.model import listing_models
+    from imdbtune.models.builders import listing_models
 
     return listing_models()
 
@@ -65,7 +65,7 @@ def _model_of(config: SearchConfig) -> list[tuple[str, keras.Model]]:
     if params is None:
         names = ", ".join(d.name for d in config.space.searched)
         raise UserError(f"{config.name} leaves {names} open; fix them with --set space.NAME=VALUE.")
-    from imdbtune.model import plain_model
+    from imdbtune.models.builders import plain_model
 
     masked = config.training.batching == "buckets"
     return [(params.label, plain_model(params, masked))]

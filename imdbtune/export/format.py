@@ -15,7 +15,7 @@ import numpy.typing as npt
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import ExportFailed, UserError
 from imdbtune.export.folder import Export
-from imdbtune.keras_file import load_keras
+from imdbtune.models.safe_load import load_keras
 
 if TYPE_CHECKING:
     import keras
@@ -51,7 +51,7 @@ class Trained:
         Raises:
             ExportFailed: it is an ensemble, and not known of which configurations.
         """
-        from imdbtune.model import members_of, named_weights
+        from imdbtune.models.builders import members_of, named_weights
 
         models = members_of(self.model) or [self.model]
         params = self.members or (self.params,)
@@ -66,9 +66,9 @@ class Trained:
         ]
 
     def linear_table(self) -> npt.NDArray[np.float32] | None:
-        """Of the linear model in an ensemble, as :mod:`imdbtune.linear_network` has it."""
-        from imdbtune.linear_network import table_of
-        from imdbtune.model import linear_of
+        """Of the linear model in an ensemble, as :mod:`imdbtune.models.nb_linear_keras` has it."""
+        from imdbtune.models.builders import linear_of
+        from imdbtune.models.nb_linear_keras import table_of
 
         network = linear_of(self.model)
         return None if network is None else table_of(network)

@@ -17,7 +17,7 @@ from imdbtune.export.onnx_format import ONNX
 from imdbtune.export.savedmodel_format import SAVEDMODEL
 from imdbtune.export.verify import check_answers
 from imdbtune.export.writing import formats_there, write_export
-from imdbtune.keras_file import check_archive
+from imdbtune.models.safe_load import check_archive
 
 # imdbtune predicts with the first one that a folder has.
 FORMATS = {f.name: f for f in (KERAS, SAVEDMODEL, MLFLOW, NUMPY, ONNX, LITERT)}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from imdbtune.errors import UserError
 from imdbtune.export.folder import Export, damaged
 from imdbtune.export.format import Format, Run, Trained
-from imdbtune.keras_file import load_keras
+from imdbtune.models.safe_load import load_keras
 
 MODEL = "model.keras"
 

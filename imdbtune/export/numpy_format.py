@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imdbtune import reference
 from imdbtune.errors import named
 from imdbtune.export.folder import Export, networks_of
 from imdbtune.export.format import Format, Run, Trained
-from imdbtune.keras_file import check_members
+from imdbtune.models import numpy_reference
+from imdbtune.models.safe_load import check_members
 
 MODEL = "model.npz"
 PREDICT = "predict.py"
@@ -70,7 +70,7 @@ def _write(trained: Trained, folder: Path) -> None:
         prefix = f"{number}/" if trained.members else ""
         arrays |= {prefix + name: array for name, array in network.weights.items()}
     np.savez(folder / MODEL, allow_pickle=False, **arrays)
-    shutil.copyfile(str(reference.__file__), folder / REFERENCE)
+    shutil.copyfile(str(numpy_reference.__file__), folder / REFERENCE)
     (folder / PREDICT).write_text(_PREDICT, encoding="utf-8")
 
 
@@ -86,7 +86,7 @@ def _load(export: Export) -> Run:
         weights = dict(arrays)
 
     def run(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        return reference.whole_model(weights, ids, about).astype(np.float32)
+        return numpy_reference.whole_model(weights, ids, about).astype(np.float32)
 
     return run
 

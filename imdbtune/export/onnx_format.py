@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imdbtune.bigrams import FIRST, SECOND
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV
 from imdbtune.export.folder import Export
 from imdbtune.export.format import Format, Network, Run, Trained
+from imdbtune.models.hashed_bigrams import FIRST, SECOND
 
 MODEL = "model.onnx"
 OPSET = 17  # of 2022: what most runtimes understand; with its IR version
@@ -122,8 +122,8 @@ def _mean_of_networks(graph: _Graph, trained: Trained) -> None:
 
 
 def _linear(graph: _Graph, table: npt.NDArray[np.float32]) -> str:
-    """The probability of a linear model; see :func:`imdbtune.linear_network.linear_network`."""
-    from imdbtune.linear_network import steps
+    """A linear model: see :func:`imdbtune.models.nb_linear_keras.linear_network`."""
+    from imdbtune.models.nb_linear_keras import steps
 
     columns = [graph.constant(column.astype(np.int32)) for column in table[:, :2].T]
     weights = graph.constant(table[:, 2])
@@ -200,7 +200,7 @@ def _following(graph: _Graph, ids: str) -> str:
 
 
 def _bigram_ids(graph: _Graph, ids: str, buckets: int) -> str:
-    """Ids (batch, time) of each word and the next one; see :mod:`imdbtune.bigrams`."""
+    """Ids (batch, time) of each pair of words: see :mod:`imdbtune.models.hashed_bigrams`."""
 
     def number(value: int) -> str:
         return graph.constant(np.array(value, np.int32))

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from mlflow.utils import environment
 
-from imdbtune import baseline, reference
 from imdbtune.averaging import Averaging, common_params, description, read, written
-from imdbtune.baseline import LinearModel
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import pad, validation_split
 from imdbtune.data.corpus import Corpus, make_split
@@ -20,11 +18,13 @@ from imdbtune.evaluation import probabilities
 from imdbtune.export.folder import read_export
 from imdbtune.export.format import Trained
 from imdbtune.export.formats import FORMATS, export_model
-from imdbtune.linear_network import as_table, linear_network, steps, table_of
-from imdbtune.model import initialize, linear_of, members_of, plain_model
+from imdbtune.models import nb_linear, numpy_reference
+from imdbtune.models.builders import initialize, linear_of, members_of, plain_model
+from imdbtune.models.metrics import measure
+from imdbtune.models.nb_linear import LinearModel
+from imdbtune.models.nb_linear_keras import as_table, linear_network, steps, table_of
 from imdbtune.predict import Predictor
 from imdbtune.results import Search, Trial
-from imdbtune.scores import measure
 from imdbtune.tracking import save_model
 from imdbtune.trial import TrialSpec
 
@@ -123,7 +123,7 @@ ODD = ([1], [1, 4], [1, 4, 4, 4], [1, 7, 4, 9, 7, 4, 9], [1, 5, 6, 5, 6, 5], [1,
 
 @pytest.fixture(scope="module")
 def linear(corpus: Corpus) -> LinearModel:
-    return baseline.fit(corpus.train.head(400))
+    return nb_linear.fit(corpus.train.head(400))
 
 
 def test_the_linear_model_says_as_a_network_what_it_says_by_itself(
@@ -133,11 +133,11 @@ def test_the_linear_model_says_as_a_network_what_it_says_by_itself(
     table = as_table(linear, 100_000)
     assert len(table) == len(linear.keys) + 1
     ids = pad(split, np.arange(len(split)), int(split.lengths.max()) + 3, 100_000)
-    told = baseline.predict(linear, split)
+    told = nb_linear.predict(linear, split)
     assert np.ptp(told) > 0.5
     network = linear_network(table)
     np.testing.assert_allclose(network(ids).numpy()[:, 0], told, atol=1e-5)
-    np.testing.assert_allclose(reference.linear(table, ids)[:, 0], told, atol=1e-5)
+    np.testing.assert_allclose(numpy_reference.linear(table, ids)[:, 0], told, atol=1e-5)
     for row, review in enumerate(ODD):  # alone, without padding
         alone = network(np.array([review], np.int32)).numpy()[0, 0]
         assert alone == pytest.approx(told[row], abs=1e-5)
@@ -170,7 +170,7 @@ def test_with_the_linear_model_in_every_format(
         for file, params in zip(members, PARAMS, strict=True)
     ]
     held_out = make_split([corpus.train[row] for row in rows], [0] * len(rows))
-    mean = (np.mean(alone, axis=0) + baseline.predict(linear, held_out)) / 2
+    mean = (np.mean(alone, axis=0) + nb_linear.predict(linear, held_out)) / 2
     together = probabilities(result.model, corpus.train, rows, common, padded=False)
     np.testing.assert_allclose(together, mean, atol=1e-5)
     trained = Trained(result.model, common, True, PARAMS)

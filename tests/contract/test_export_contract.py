@@ -27,7 +27,7 @@ from imdbtune.export.folder import read_export
 from imdbtune.export.format import Format, Network, Trained
 from imdbtune.export.formats import FORMATS
 from imdbtune.export.writing import write_export
-from imdbtune.model import plain_model
+from imdbtune.models.builders import plain_model
 from imdbtune.predict import Predictor
 
 SMALL: dict[str, Any] = {"vocabulary": 200, "embedding": 8, "units": 4, "maxlen": 30}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.model import fused_model, plain_model
+from imdbtune.models.builders import fused_model, plain_model
 
 OUTPUT = 32 + 1  # Dense(1) over 32 units; In[4] to In[6] have none
 

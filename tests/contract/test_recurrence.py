@@ -14,8 +14,8 @@ import pytest
 import tensorflow as tf
 
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.model import as_plain, compile_model, fused_model, plain_model
-from imdbtune.step_inputs import LookedUp, Projected, words
+from imdbtune.models.builders import as_plain, compile_model, fused_model, plain_model
+from imdbtune.models.input_projection import LookedUp, Projected, words
 
 MAXLEN, VOCABULARY = 9, 11
 LENGTHS = (MAXLEN, 4, 1, 6, 0)

@@ -10,20 +10,20 @@ import keras
 import numpy as np
 import pytest
 
-from imdbtune import reference
+from imdbtune.models import numpy_reference
 
-LAYERS: dict[str, tuple[Callable[..., Any], Callable[..., reference.Array]]] = {
-    "simple_rnn": (keras.layers.SimpleRNN, reference.simple_rnn),
-    "lstm": (keras.layers.LSTM, reference.lstm),
-    "gru": (keras.layers.GRU, reference.gru),
+LAYERS: dict[str, tuple[Callable[..., Any], Callable[..., numpy_reference.Array]]] = {
+    "simple_rnn": (keras.layers.SimpleRNN, numpy_reference.simple_rnn),
+    "lstm": (keras.layers.LSTM, numpy_reference.lstm),
+    "gru": (keras.layers.GRU, numpy_reference.gru),
     "gru_reset_before": (
         partial(keras.layers.GRU, reset_after=False),
-        partial(reference.gru, reset_after=False),
+        partial(numpy_reference.gru, reset_after=False),
     ),
 }
 
 
-def _mask(kind: str, batch: int, time: int) -> reference.Mask | None:
+def _mask(kind: str, batch: int, time: int) -> numpy_reference.Mask | None:
     """Rows of different lengths, the first of them wholly masked where there are several."""
     lengths = np.linspace(0 if batch > 1 else 1, time, batch).astype(int)[:, None]
     if kind == "none":
@@ -34,7 +34,7 @@ def _mask(kind: str, batch: int, time: int) -> reference.Mask | None:
     return positions < lengths if kind == "post" else positions >= time - lengths
 
 
-def _random(rng: np.random.Generator, shape: tuple[int, ...]) -> reference.Array:
+def _random(rng: np.random.Generator, shape: tuple[int, ...]) -> numpy_reference.Array:
     """Scaled like trained weights: larger ones make a SimpleRNN chaotic, and rounding grows."""
     return rng.normal(0, shape[0] ** -0.5, shape).astype(np.float32) * np.float32(0.9)
 

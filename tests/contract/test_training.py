@@ -21,7 +21,7 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import Batches, pad, validation_split
 from imdbtune.data.corpus import START, Corpus, make_split, write_corpus
 from imdbtune.errors import TrialFailed
-from imdbtune.model import compile_model, fused_model, plain_model
+from imdbtune.models.builders import compile_model, fused_model, plain_model
 from imdbtune.soft_labels import soft_labels
 from imdbtune.training import as_dataset, load_state, save_state, train_trial, wants_compiling
 from imdbtune.trial import Epoch, TrialResult, TrialSpec

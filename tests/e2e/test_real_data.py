@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from imdbtune import baseline
 from imdbtune.data.corpus import Corpus
 from imdbtune.data.imdb import npz_corpus
+from imdbtune.models import nb_linear
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,8 +81,8 @@ def test_the_linear_model_stands_beside_the_trials(
 
 def test_the_linear_model_reaches_what_is_published(real_corpus: Corpus) -> None:
     """91.22 % with an SVM [Wang & Manning 2012]; logistic regression on all words reaches more."""
-    model = baseline.fit(real_corpus.train)
-    reached = baseline.measure(baseline.predict(model, real_corpus.test), real_corpus.test.labels)
+    model = nb_linear.fit(real_corpus.train)
+    reached = nb_linear.measure(nb_linear.predict(model, real_corpus.test), real_corpus.test.labels)
     assert reached["accuracy"] >= 0.91
 
 

@@ -13,7 +13,7 @@ import pytest
 from imdbtune import api, registry
 from imdbtune.cli.app import app
 from imdbtune.errors import UserError
-from imdbtune.model import plain_model
+from imdbtune.models.builders import plain_model
 from imdbtune.results import Trial
 from imdbtune.store import connect
 from imdbtune.trial import TrialSpec

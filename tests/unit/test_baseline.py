@@ -13,10 +13,11 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
-from imdbtune import baseline, leaderboard, results, tracking
+from imdbtune import leaderboard, results, tracking
 from imdbtune.cli.best import _beaten
 from imdbtune.data.corpus import START, Split, make_split
 from imdbtune.errors import UserError
+from imdbtune.models import nb_linear
 from imdbtune.report.findings import yardstick
 from imdbtune.results import Baseline, Search, Trial
 from tests.unit.test_report import made_trial
@@ -58,14 +59,14 @@ def ratios() -> dict[tuple[int, ...], float]:
 
 
 def test_pairs_do_not_reach_into_the_next_review() -> None:
-    rows, keys = baseline.terms(SPLIT, VOCABULARY)
+    rows, keys = nb_linear.terms(SPLIT, VOCABULARY)
     found: list[set[int]] = [set(keys[rows == row].tolist()) for row in range(len(REVIEWS))]
     assert found == [{key(term) for term in bag(review)} for review in REVIEWS]
     assert len(keys) == sum(2 * len(review) - 1 for review in REVIEWS if review)
 
 
 def test_words_that_were_not_seen_make_no_terms() -> None:
-    rows, keys = baseline.terms(make_split([[1, 4, 12, 5, 4]], [1]), VOCABULARY)
+    rows, keys = nb_linear.terms(make_split([[1, 4, 12, 5, 4]], [1]), VOCABULARY)
     assert sorted(keys.tolist()) == sorted([1, 4, 5, 4, 14, 54])
     assert set(rows.tolist()) == {0}
 
@@ -78,20 +79,20 @@ def sklearns_logits(split: Split, bags: list[set[tuple[int, ...]]]) -> np.ndarra
     def matrix(bags: list[set[tuple[int, ...]]]) -> Any:
         return csr_array([[known[t] * (t in bag) for t in terms] for bag in bags])
 
-    classifier = LogisticRegression(solver="liblinear", C=baseline.C)
+    classifier = LogisticRegression(solver="liblinear", C=nb_linear.C)
     classifier.fit(matrix([bag(r) for r in REVIEWS]), LABELS)
     return np.asarray(classifier.predict_proba(matrix(bags))[:, 1])
 
 
 def test_the_ratios_and_features_are_those_of_the_paper() -> None:
-    model = baseline.fit(SPLIT)
+    model = nb_linear.fit(SPLIT)
     expected = ratios()
     assert model.keys.tolist() == sorted(key(term) for term in expected)
     assert model.vocabulary == VOCABULARY
     bags = [bag(review) for review in REVIEWS]
     columns = [sorted(expected, key=key).index(t) for b in bags for t in b if t in expected]
     labels = [y for b, y in zip(bags, LABELS, strict=True) for t in b if t in expected]
-    found = baseline.log_count_ratios(np.array(columns), np.array(labels, np.int8), len(expected))
+    found = nb_linear.log_count_ratios(np.array(columns), np.array(labels, np.int8), len(expected))
     assert found == pytest.approx([expected[t] for t in sorted(expected, key=key)])
 
 
@@ -99,24 +100,24 @@ NEW = [[START, 4, 5], [START, 9, 8, 7, 99], [], [START, 50, 4]]
 
 
 def test_it_predicts_as_scikit_learn_does_also_after_it_was_saved(tmp_path: Path) -> None:
-    model = baseline.fit(SPLIT)
+    model = nb_linear.fit(SPLIT)
     model.save(tmp_path / "linear.npz")
-    again = baseline.LinearModel.load(tmp_path / "linear.npz")
+    again = nb_linear.LinearModel.load(tmp_path / "linear.npz")
     for reviews in (REVIEWS, NEW):
         split = make_split(reviews, [0] * len(reviews))
         expected = sklearns_logits(split, [bag(review) for review in reviews])
         for each in (model, again):
-            found = baseline.predict(each, split)
+            found = nb_linear.predict(each, split)
             assert found == pytest.approx(expected, abs=1e-6)
     assert np.ptp(expected) > 0.01
 
 
 def test_reviews_are_predicted_alike_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = baseline.fit(SPLIT)
-    whole = baseline.predict(model, SPLIT)
-    monkeypatch.setattr(baseline, "CHUNK", 2)
-    assert baseline.predict(model, SPLIT).tolist() == whole.tolist()
-    assert baseline.predict(model, SPLIT.head(0)).shape == (0,)
+    model = nb_linear.fit(SPLIT)
+    whole = nb_linear.predict(model, SPLIT)
+    monkeypatch.setattr(nb_linear, "CHUNK", 2)
+    assert nb_linear.predict(model, SPLIT).tolist() == whole.tolist()
+    assert nb_linear.predict(model, SPLIT.head(0)).shape == (0,)
 
 
 class Touches:
@@ -133,7 +134,7 @@ def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
     keys = np.array([Touches(tmp_path / "run")], object)
     np.savez(tmp_path / "linear.npz", keys=keys, weights=np.zeros(1), bias=0.0, vocabulary=9)
     with pytest.raises(UserError, match="is no linear model of imdbtune"):
-        baseline.LinearModel.load(tmp_path / "linear.npz")
+        nb_linear.LinearModel.load(tmp_path / "linear.npz")
     assert not (tmp_path / "run").exists()
 
 
@@ -148,19 +149,19 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     for change in wrong:
         np.savez(path, **(good | change))
         with pytest.raises(UserError, match="is no linear model of imdbtune"):
-            baseline.LinearModel.load(path)
+            nb_linear.LinearModel.load(path)
     path.write_bytes(b"PK\3\4 and no more")
     with pytest.raises(UserError, match="is no linear model of imdbtune"):
-        baseline.LinearModel.load(path)
+        nb_linear.LinearModel.load(path)
     np.savez(path, **good)
-    assert baseline.LinearModel.load(path).vocabulary == 9
+    assert nb_linear.LinearModel.load(path).vocabulary == 9
 
 
 def test_it_is_trained_and_measured_on_the_parts_of_a_trial() -> None:
     """The last fifth, in which the labels are the other way round, is for validation only."""
     reviews = [[START, 4 + i % 2, 4 + i % 2, *([8] * (i >= 40))] for i in range(50)]
     labels = [i % 2 if i < 40 else 1 - i % 2 for i in range(50)]
-    model, metrics = baseline.train_linear(make_split(reviews, labels))
+    model, metrics = nb_linear.train_linear(make_split(reviews, labels))
     assert (metrics["best_accuracy"], metrics["best_val_accuracy"]) == (1.0, 0.0)
     assert metrics["best_loss"] < math.log(2) < metrics["best_val_loss"]
     assert model.vocabulary == 6
@@ -169,7 +170,7 @@ def test_it_is_trained_and_measured_on_the_parts_of_a_trial() -> None:
 
 def test_the_larger_class() -> None:
     labels = [1] * 6 + [0] * 2 + [1, 0]
-    metrics = baseline.measure_majority(make_split([[START]] * 10, labels))
+    metrics = nb_linear.measure_majority(make_split([[START]] * 10, labels))
     assert metrics["best_accuracy"] == 0.75
     assert metrics["best_val_accuracy"] == 0.5
     assert metrics["best_val_loss"] == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2)
@@ -185,7 +186,7 @@ def test_the_larger_class() -> None:
 )
 def test_what_cannot_be_learned(reviews: Any, labels: list[int], told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        baseline.fit(make_split(reviews, labels))
+        nb_linear.fit(make_split(reviews, labels))
 
 
 # What is said of it.

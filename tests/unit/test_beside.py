@@ -14,11 +14,12 @@ import numpy as np
 import psutil
 import pytest
 
-from imdbtune import api, baseline, beside, results, tracking
+from imdbtune import api, beside, results, tracking
 from imdbtune.cli.app import app
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.imdb import npz_corpus
 from imdbtune.machine import machine_tags
+from imdbtune.models import nb_linear
 from imdbtune.results import Baseline, Search
 from imdbtune.store import connect
 from imdbtune.trial import TrialSpec
@@ -82,10 +83,10 @@ def test_the_runs_stand_beside_the_trials_and_are_none(
 
 def _predicts_again(client: Any, linear: Baseline, here: Path) -> None:
     """The model in MLflow reaches what its run says."""
-    path = Path(client.download_artifacts(linear.run_id, baseline.MODEL, str(here)))
-    model = baseline.LinearModel.load(path)
-    _, validation = baseline.halves(npz_corpus(here / "imdb.npz", here / "cache").train)
-    measured = baseline.measure(baseline.predict(model, validation), validation.labels)
+    path = Path(client.download_artifacts(linear.run_id, nb_linear.MODEL, str(here)))
+    model = nb_linear.LinearModel.load(path)
+    _, validation = nb_linear.halves(npz_corpus(here / "imdb.npz", here / "cache").train)
+    measured = nb_linear.measure(nb_linear.predict(model, validation), validation.labels)
     assert measured["loss"] == pytest.approx(linear.metrics["best_val_loss"])
 
 
@@ -219,7 +220,7 @@ def test_the_next_search_over_the_same_reviews_has_no_need_to_train_it(
     assert one.run_id != two.run_id
     assert two.metrics == one.metrics
     _predicts_again(client, two, here)
-    (kept,) = (here / "cache").rglob(f"linear-*/{baseline.MODEL}")
+    (kept,) = (here / "cache").rglob(f"linear-*/{nb_linear.MODEL}")
     kept.write_bytes(b"nonsense")
     _, third = run_search(config_in(here), here)
     assert [b.status for b in results.read_baselines(client, third)] == ["FINISHED", "FAILED"]
@@ -229,14 +230,14 @@ def test_what_cannot_be_read_is_replaced(tmp_path: Path) -> None:
     out, kept = tmp_path / "out", tmp_path / "linear-x"
     for folder in (out, kept):
         folder.mkdir()
-        (folder / baseline.MODEL).write_bytes(b"nonsense")
-    assert not baseline.is_whole(kept)
-    baseline.LinearModel(np.array([5]), np.array([1], np.float32), bias=0.5, vocabulary=9).save(
-        out / baseline.MODEL
+        (folder / nb_linear.MODEL).write_bytes(b"nonsense")
+    assert not nb_linear.is_whole(kept)
+    nb_linear.LinearModel(np.array([5]), np.array([1], np.float32), bias=0.5, vocabulary=9).save(
+        out / nb_linear.MODEL
     )
-    (out / baseline.RESULT).write_text("{}", encoding="utf-8")
-    baseline.keep(out, kept)
-    assert baseline.is_whole(kept)
+    (out / nb_linear.RESULT).write_text("{}", encoding="utf-8")
+    nb_linear.keep(out, kept)
+    assert nb_linear.is_whole(kept)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["linear-x", "out"]
 
 

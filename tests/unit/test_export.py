@@ -19,7 +19,7 @@ from imdbtune.export.encode import encode
 from imdbtune.export.folder import read_export
 from imdbtune.export.formats import FORMATS, parse_formats
 from imdbtune.export.writing import formats_there, write_export
-from imdbtune.keras_file import check_archive
+from imdbtune.models.safe_load import check_archive
 from tests.support import no_room_beyond
 
 FILES = ["README.md", "encode.py", "metadata.json", "model.keras", "vocabulary.json"]

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from imdbtune import reference
+from imdbtune.models import numpy_reference
 
 
-def _weights(rng: np.random.Generator, *shape: int) -> reference.Array:
+def _weights(rng: np.random.Generator, *shape: int) -> numpy_reference.Array:
     return rng.normal(0, 0.2, shape).astype(np.float32)
 
 
@@ -18,8 +18,8 @@ def test_listing_has_one_output_row_per_time_step_and_equals_simple_rnn() -> Non
     inputs = rng.random((100, 32))
     w, u, b = rng.random((64, 32)) / 32, rng.normal(0, 0.1, (64, 64)), rng.random(64)
 
-    listing = reference.simple_rnn_listing(inputs, w, u, b)
-    layer = reference.simple_rnn(inputs[None], w.T, u.T, b)[0]
+    listing = numpy_reference.simple_rnn_listing(inputs, w, u, b)
+    layer = numpy_reference.simple_rnn(inputs[None], w.T, u.T, b)[0]
 
     assert listing.shape == (100, 64)
     np.testing.assert_allclose(listing[0], np.tanh(w @ inputs[0] + b), rtol=1e-12)
@@ -40,16 +40,20 @@ def test_lstm_follows_the_equations_by_hand() -> None:
         c = i * np.tanh(zc) + c * f
         h = o * np.tanh(c)
         expected.append(h)
-    np.testing.assert_allclose(reference.lstm(x, kernel, recurrent, bias)[0, :, 0], expected)
+    np.testing.assert_allclose(numpy_reference.lstm(x, kernel, recurrent, bias)[0, :, 0], expected)
 
 
 @pytest.mark.parametrize(
     ("layer", "bias_shape"),
-    [(reference.simple_rnn, (6,)), (reference.lstm, (24,)), (reference.gru, (2, 18))],
+    [
+        (numpy_reference.simple_rnn, (6,)),
+        (numpy_reference.lstm, (24,)),
+        (numpy_reference.gru, (2, 18)),
+    ],
 )
 @pytest.mark.parametrize("before", [0, 3])
 def test_masked_padding_changes_nothing(
-    layer: Callable[..., reference.Array], bias_shape: tuple[int, ...], before: int
+    layer: Callable[..., numpy_reference.Array], bias_shape: tuple[int, ...], before: int
 ) -> None:
     rng = np.random.default_rng(1)
     columns = bias_shape[-1]
@@ -73,19 +77,19 @@ def test_large_values_saturate_without_a_warning() -> None:
     kernel = np.full((1, 4), -1e4, dtype=np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        output = reference.lstm(ones, kernel, np.zeros_like(kernel), np.zeros(4, np.float32))
+        output = numpy_reference.lstm(ones, kernel, np.zeros_like(kernel), np.zeros(4, np.float32))
     assert output.item() == 0
 
 
 def test_a_batch_without_rows_or_steps_has_no_outputs() -> None:
     weights = np.ones((3, 8)), np.ones((2, 8)), np.ones(8)
-    assert reference.lstm(np.ones((0, 5, 3)), *weights).shape == (0, 5, 2)
-    assert reference.lstm(np.ones((4, 0, 3)), *weights).shape == (4, 0, 2)
+    assert numpy_reference.lstm(np.ones((0, 5, 3)), *weights).shape == (0, 5, 2)
+    assert numpy_reference.lstm(np.ones((4, 0, 3)), *weights).shape == (4, 0, 2)
 
 
 def test_wrong_mask_and_bias_shapes_are_refused() -> None:
     x, kernel, recurrent = np.ones((2, 4, 3)), np.ones((3, 6)), np.ones((2, 6))
     with pytest.raises(ValueError, match=r"mask \(2, 5\) is not \(batch, time\) = \(2, 4\)"):
-        reference.gru(x, kernel, recurrent, np.ones((2, 6)), np.ones((2, 5), dtype=bool))
+        numpy_reference.gru(x, kernel, recurrent, np.ones((2, 6)), np.ones((2, 5), dtype=bool))
     with pytest.raises(ValueError, match=r"bias \(6,\) does not fit reset_after=True"):
-        reference.gru(x, kernel, recurrent, np.ones(6))
+        numpy_reference.gru(x, kernel, recurrent, np.ones(6))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imdbtune.schedule import Schedule
+from imdbtune.models.lr_schedule import Schedule
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from imdbtune.cli.tables import leaderboard as table
 from imdbtune.data.download import _not_through_links
 from imdbtune.errors import SearchAborted, UserError, harmless
 from imdbtune.home import home_of
-from imdbtune.keras_file import check_archive, load_keras
+from imdbtune.models.safe_load import check_archive, load_keras
 from imdbtune.predict import Prediction
 from imdbtune.store import connect, scrubbed
 from imdbtune.worker import TrialFailure

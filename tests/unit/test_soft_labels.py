@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imdbtune import baseline, soft_labels
+from imdbtune import soft_labels
 from imdbtune.data.corpus import START, Corpus, make_split, write_corpus
 from imdbtune.errors import TrialFailed
+from imdbtune.models import nb_linear
 
 COUNT = 200
 GOOD, BAD = 4, 5
@@ -42,8 +43,8 @@ def test_each_part_is_told_by_a_model_of_the_others(corpus: Corpus) -> None:
     for fold in range(soft_labels.FOLDS):
         others = [row for row in range(COUNT) if row % soft_labels.FOLDS != fold]
         part = [row for row in range(COUNT) if row % soft_labels.FOLDS == fold]
-        model = baseline.fit(make_split([split[i] for i in others], split.labels[others]))
-        told = baseline.predict(model, make_split([split[i] for i in part], split.labels[part]))
+        model = nb_linear.fit(make_split([split[i] for i in others], split.labels[others]))
+        told = nb_linear.predict(model, make_split([split[i] for i in part], split.labels[part]))
         np.testing.assert_allclose(found[part], told, rtol=1e-5)
 
 
@@ -66,8 +67,8 @@ def test_without_a_share_nothing_is_made(corpus: Corpus) -> None:
 def test_a_part_is_made_once_also_where_several_want_it(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, made = baseline.fit, []
-    monkeypatch.setattr(baseline, "fit", lambda split: made.append(len(split)) or real(split))
+    real, made = nb_linear.fit, []
+    monkeypatch.setattr(nb_linear, "fit", lambda split: made.append(len(split)) or real(split))
     with ThreadPoolExecutor(3) as pool:
         every = list(pool.map(lambda _: soft_labels.opinions(corpus.folder, COUNT), range(3)))
     assert made == [160] * 5

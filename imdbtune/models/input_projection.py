@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from imdbtune.cells import product_gradients
+from imdbtune.models.cells import product_gradients
 
 Tensor = Any
 Tensors = tuple[Tensor, ...]

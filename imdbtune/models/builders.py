@@ -1,7 +1,7 @@
 """Models out of hyperparameters: the only file that names layers.
 
 There are two forms of each model, with the same weights in the same order: one for training,
-whose recurrent part is a single compiled loop (:mod:`imdbtune.recurrence`), and one made of
+whose recurrent part is a single compiled loop (:mod:`imdbtune.models.fused_rnn`), and one made of
 nothing but Keras's own layers, which is what is saved, logged and exported.
 """
 
@@ -13,13 +13,13 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from imdbtune.bigrams import bigram_ids
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV
-from imdbtune.linear_network import LINEAR
-from imdbtune.pooling import bag, pool
-from imdbtune.recurrence import DenseEmbedding, Recurrence
-from imdbtune.schedule import Schedule
+from imdbtune.models.fused_rnn import DenseEmbedding, Recurrence
+from imdbtune.models.hashed_bigrams import bigram_ids
+from imdbtune.models.lr_schedule import Schedule
+from imdbtune.models.nb_linear_keras import LINEAR
+from imdbtune.models.pooling import bag, pool
 
 LAYERS = {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
 CELLS = {"simple_rnn": layers.SimpleRNNCell, "lstm": layers.LSTMCell, "gru": layers.GRUCell}
@@ -210,7 +210,8 @@ def _inner(model: keras.Model) -> list[keras.Model]:
 
 
 def named_weights(model: keras.Model, params: TrialParams) -> dict[str, Any]:
-    """The weights of a plain model as arrays, by the names that :mod:`imdbtune.reference` reads:
+    """The weights of a plain model as arrays, by the names that
+    :mod:`imdbtune.models.numpy_reference` reads:
 
     ``embedding``, for each level from 1 on ``forward_1.kernel``, ``.recurrent_kernel`` and
     ``.bias`` (``backward_1`` too where it reads both ways), ``output.kernel`` and ``output.bias``;

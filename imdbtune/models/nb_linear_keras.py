@@ -3,7 +3,7 @@
 Its features are the rows of one table, an embedding: the two ids of a pair, and the weight. A word
 is the pair (0, word), as there is no word 0; the first row, (0, 0), holds the bias. Rows are in
 order, so that a pair is found by halving the table again and again: every format of export has what
-that needs, and the probabilities are those of :mod:`imdbtune.baseline`.
+that needs, and the probabilities are those of :mod:`imdbtune.models.nb_linear`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
-from imdbtune.baseline import LinearModel
-from imdbtune.bigrams import following
+from imdbtune.models.hashed_bigrams import following
+from imdbtune.models.nb_linear import LinearModel
 
 LINEAR = "linear"  # the name of the network
 # Numbers up to here are whole as 32-bit floats.

@@ -33,7 +33,7 @@ import numpy.typing as npt
 from imdbtune.data.batches import validation_split
 from imdbtune.data.corpus import Corpus, Split, read_corpus
 from imdbtune.errors import UserError
-from imdbtune.scores import measure
+from imdbtune.models.metrics import measure
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -8,9 +8,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from imdbtune.cells import Cell, product_gradients
-from imdbtune.readouts import Readout, Visited
-from imdbtune.step_inputs import Inputs
+from imdbtune.models.cells import Cell, product_gradients
+from imdbtune.models.input_projection import Inputs
+from imdbtune.models.sequence_pooling import Readout, Visited
 
 Tensor = Any
 Tensors = tuple[Tensor, ...]

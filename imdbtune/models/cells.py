@@ -2,9 +2,9 @@
 
 A step is given ``projected``, what the input ``x`` contributes to the gates: ``x·W + b``, (batch,
 gates * units). Gates lie side by side in Keras's order, activations are Keras's defaults; the same
-forward passes, beside the book's listings, are in :mod:`imdbtune.reference`. The gradients are
-the chain rule for one step of backpropagation through time (Werbos 1990): a sigmoid s has the
-slope s(1 - s), a tanh t the slope 1 - t^2. ``d_a`` is the gradient of the loss to ``a``.
+forward passes, beside the book's listings, are in :mod:`imdbtune.models.numpy_reference`. The
+gradients are the chain rule for one step of backpropagation through time (Werbos 1990): a sigmoid s
+has the slope s(1 - s), a tanh t the slope 1 - t^2. ``d_a`` is the gradient of the loss to ``a``.
 
 Each gate is a tensor of its own. XLA makes one vectorised loop of the formula of each, as long as
 it reads no more than one slice of any other tensor.

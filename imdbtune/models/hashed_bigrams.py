@@ -2,7 +2,7 @@
 
 There are far more pairs than vectors. Which ones share a vector is settled by a little
 arithmetic on the two ids, so that every format of export computes the same without a list of
-pairs: ONNX and :mod:`imdbtune.reference` have it as well.
+pairs: ONNX and :mod:`imdbtune.models.numpy_reference` have it as well.
 """
 
 from __future__ import annotations

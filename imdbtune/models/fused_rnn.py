@@ -7,18 +7,19 @@ keeps (and with ``return_sequences`` copies) far more than it needs. Here
 * the loop runs over the columns in which any review of the batch has a word: the shape that
   is compiled stays (batch, maxlen), the work follows the longest review of each batch;
 * the words' vectors are looked up inside the loop and their gradients added to the table there
-  (:mod:`imdbtune.step_inputs`);
+  (:mod:`imdbtune.models.input_projection`);
 * pooling over time is part of the loop, so that no sequence of outputs is put together
-  (:mod:`imdbtune.readouts`);
-* each step's gradient is that of :mod:`imdbtune.cells`, from the states and gates that were kept.
+  (:mod:`imdbtune.models.sequence_pooling`);
+* each step's gradient is that of :mod:`imdbtune.models.cells`, from the states and gates that were
+  kept.
 
 Slices at a time step are written as ``tf.gather`` and kept in ``tf.TensorArray``: XLA takes the
 index of a ``[t]`` for a constant of the compilation, and would compile anew for each length of
 batch. Masks are factors of 1 and 0, which XLA vectorises; conditions often not.
 
 A masked step keeps its state, exactly as in ``keras.layers.RNN``. The mathematics is that of
-the Keras cells, whose weights are used; :mod:`imdbtune.model` builds the same model out of plain
-Keras layers, with the same weights.
+the Keras cells, whose weights are used; :mod:`imdbtune.models.builders` builds the same model out
+of plain Keras layers, with the same weights.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from imdbtune.bigrams import bigram_ids
-from imdbtune.cells import CELLS
-from imdbtune.loop import Layer, Walk, scan
-from imdbtune.pooling import bag, pool
-from imdbtune.readouts import Last, Pooled, Readout, Whole
-from imdbtune.step_inputs import Inputs, Vectors, words
+from imdbtune.models.cells import CELLS
+from imdbtune.models.hashed_bigrams import bigram_ids
+from imdbtune.models.input_projection import Inputs, Vectors, words
+from imdbtune.models.pooling import bag, pool
+from imdbtune.models.scan import Layer, Walk, scan
+from imdbtune.models.sequence_pooling import Last, Pooled, Readout, Whole
 
 Tensor = Any
 Tensors = tuple[Tensor, ...]

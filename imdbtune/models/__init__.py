@@ -1,0 +1,1 @@
+"""Models: Keras builders, the fused recurrent loop, the linear model and safe loading."""
