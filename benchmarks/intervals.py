@@ -35,9 +35,9 @@ Answers = npt.NDArray[np.bool_]
 def answers(params: TrialParams, corpus: Path, seeds: int, reviews: int) -> Answers:
     """Train with each seed: (seeds, other reviews), whether the model is right."""
     from imdbtune.data.corpus import read_corpus
-    from imdbtune.evaluation import probabilities
-    from imdbtune.training import train_trial
-    from imdbtune.trial import TrialSpec
+    from imdbtune.training.evaluation import probabilities
+    from imdbtune.training.spec import TrialSpec
+    from imdbtune.training.trainer import train_trial
 
     train = read_corpus(corpus).train
     others = np.arange(reviews, len(train))

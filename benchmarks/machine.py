@@ -8,7 +8,7 @@ import os
 import platform
 
 from imdbtune.cluster import cpu_count
-from imdbtune.machine import processor
+from imdbtune.training.hardware import processor
 
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "mlflow", "numpy")
 

@@ -17,7 +17,7 @@ from benchmarks.machine import machine_lines
 from imdbtune.cluster import open_cluster, thread_environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.sources import default_cache, open_corpus
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 
 REVIEWS = 2_000
 MIB = 2**20
@@ -28,7 +28,7 @@ def train(spec: TrialSpec) -> None:
     import os
     from dataclasses import replace
 
-    from imdbtune.training import train_trial
+    from imdbtune.training.trainer import train_trial
 
     train_trial(replace(spec, folder=spec.folder / str(os.getpid())))
 

@@ -22,7 +22,7 @@ from unittest import mock
 
 import imdbtune.tuner
 from benchmarks.machine import machine_lines
-from imdbtune import api, plots, store, tracking
+from imdbtune import api, store, tracking
 from imdbtune.cluster import Executor, cpu_count, thread_environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
@@ -31,7 +31,8 @@ from imdbtune.delivery import Memory, deliver
 from imdbtune.journal import Journal
 from imdbtune.spool import Spool
 from imdbtune.tracking import SearchRun, TrialRun
-from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
+from imdbtune.training import learning_curves
+from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 from imdbtune.tuner import Tuner
 
 PARTS: tuple[tuple[str, Any, str], ...] = (
@@ -41,8 +42,8 @@ PARTS: tuple[tuple[str, Any, str], ...] = (
     ("spool: start a trial", SearchRun, "start_trial"),
     ("spool: two epochs", TrialRun, "log_epoch"),
     ("spool: result", TrialRun, "log_result"),
-    ("plots", plots, "draw_curves"),
-    ("plots", plots, "save_png"),
+    ("plots", learning_curves, "draw_curves"),
+    ("plots", learning_curves, "save_png"),
     ("spool: end a trial", tracking.Run, "end"),
 )
 REST = "driver: the rest"
@@ -145,7 +146,7 @@ def print_workers(trials: int, folder: Path) -> None:
 def print_logging(folder: Path) -> None:
     """Seconds to log a real trial, for the first and the second one of a process."""
     os.environ.update(thread_environment(1))
-    from imdbtune.training import train_trial
+    from imdbtune.training.trainer import train_trial
 
     corpus = open_corpus("demo", default_cache(), print)
     params = TrialParams(units=16, maxlen=50)

@@ -31,12 +31,13 @@ import numpy as np
 
 from benchmarks.machine import machine_lines
 from benchmarks.overhead import stub
-from imdbtune import api, forking, plots
+from imdbtune import api, forking
 from imdbtune.cluster import cpu_count
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.journal import ask, tell
 from imdbtune.oracles import make_oracle
-from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from imdbtune.training import learning_curves
+from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
 KINDS = ("random", "grid", "bayesian", "hyperband")
 ASKED = {"bayesian": (30, 100, 300, 1000)}
@@ -45,7 +46,12 @@ ASKED_FEW = (100, 1000, 10_000)
 EPOCHS = 3**8
 REPEATS = 3
 # Workers that train nothing need no TensorFlow.
-PRELOADED = ("mlflow.tracking.client", "mlflow.entities", "imdbtune.errand", "imdbtune.plots")
+PRELOADED = (
+    "mlflow.tracking.client",
+    "mlflow.entities",
+    "imdbtune.errand",
+    "imdbtune.training.learning_curves",
+)
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -106,8 +112,8 @@ def config_of(kind: str, trials: int, uri: str) -> SearchConfig:
 def train(draw: bool, seconds: float, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
     """The stub, in a worker process that draws nothing from now on unless it is told to."""
     if not draw:
-        plots.draw_curves = lambda *arguments: None
-        plots.save_png = lambda figure, path: path.touch()
+        learning_curves.draw_curves = lambda *arguments: None
+        learning_curves.save_png = lambda figure, path: path.touch()
     time.sleep(seconds)
     return stub(spec, on_epoch)
 

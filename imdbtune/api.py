@@ -42,7 +42,7 @@ from imdbtune.resuming import (
 from imdbtune.sqlite_runs import open_runs, runs_of
 from imdbtune.store import connect, connect_existing, resolve_uri
 from imdbtune.syncing import Synced, sync_folder
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from imdbtune.ui import PORT, Pages, run_page, serve
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, run_trial
 
@@ -159,7 +159,7 @@ def search(
         listener: called with what happens: ``download``, ``notice``, ``opened``, ``started``,
             ``epoch``, ``retried``, ``ended``, ``exhausted``, ``baseline``, ``waiting``; of a
             search that goes on also ``resumed``.
-        trainer: instead of :func:`imdbtune.training.train_trial`.
+        trainer: instead of :func:`imdbtune.training.trainer.train_trial`.
         estimated: say before it begins how long it will take, and log that.
 
     Raises:
@@ -630,7 +630,7 @@ def reproduce(
         run_id: of a trial, or of a single training.
         uri: the tracking store, which also receives the new run.
         data: where the reviews are on this machine; default: where they were.
-        trainer: instead of :func:`imdbtune.training.train_trial`; for the others see
+        trainer: instead of :func:`imdbtune.training.trainer.train_trial`; for the others see
             :func:`search`.
 
     Raises:
@@ -754,7 +754,7 @@ def refit(
     Args:
         trial: from :func:`best`; where it confirms a search, the epochs are the mean over seeds.
         seed: default: the trial's.
-        trainer: instead of :func:`imdbtune.training.train_trial`; for the others see
+        trainer: instead of :func:`imdbtune.training.trainer.train_trial`; for the others see
             :func:`confirm`.
 
     Raises:
@@ -814,8 +814,9 @@ def ensemble(
     Raises:
         UserError: there are too few such models, or the search has no linear one.
     """
-    from imdbtune import averaging, confirming
+    from imdbtune import confirming
     from imdbtune.models.nb_linear import LinearModel
+    from imdbtune.training import ensemble
 
     client = connect_existing(uri, _teller(listener))
     found = results.find_search(client, search_ref)
@@ -823,7 +824,7 @@ def ensemble(
     trials = results.read_trials(client, found)
     chosen = confirming.best_runs(found, trials, confirmed, count)
     members = [results.read_run(client, run_id) for run_id in chosen]
-    averaging.check_members(members, linear)
+    ensemble.check_members(members, linear)
     if refitted:
         place: dict[str, Any] = {"uri": uri, "data": data, "cache": cache, "folder": folder}
         members = [refit(member, listener=listener, **place) for member in members]
@@ -840,8 +841,8 @@ def ensemble(
     experiment = _experiment_of(client, found.run_id)
     name = f"ensemble-of-{len(members)}{'-and-linear' if linear else ''}-{found.name}"[:250]
     params = tuple(member.params for member in members)
-    tags[tracking.MEMBERS] = averaging.written(params)
-    tags[tracking.NOTE] = averaging.description(found, members, linear)
+    tags[tracking.MEMBERS] = ensemble.written(params)
+    tags[tracking.NOTE] = ensemble.description(found, members, linear)
     with (
         tempfile.TemporaryDirectory() as scratch,
         _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home),
@@ -852,7 +853,7 @@ def ensemble(
             place_of_one.mkdir()
             files.append(results.fetch_model(client, member, place_of_one))
         spec = TrialSpec(
-            averaging.common_params(params, linear),
+            ensemble.common_params(params, linear),
             corpus.folder,
             home.folder / "trial",
             reviews=reviews,
@@ -862,10 +863,10 @@ def ensemble(
         _set_environment(cache)
         beside = None
         if linear and refitted:
-            beside = averaging.fit_linear(corpus.train.head(reviews or len(corpus.train)))
+            beside = ensemble.fit_linear(corpus.train.head(reviews or len(corpus.train)))
         elif linear:
             beside = LinearModel.load(results.fetch_linear(client, found, Path(scratch)))
-        trainer = averaging.Averaging(tuple(files), params, beside)
+        trainer = ensemble.Averaging(tuple(files), params, beside)
         made = _train_tracked(run, home, spec, corpus, listener, trainer)
     return made, members
 
@@ -1137,7 +1138,7 @@ def evaluate(
     logged = {k: v for k, v in trial.metrics.items() if k in ("test_accuracy", "test_loss")}
     if len(logged) == 2:
         return logged
-    from imdbtune.evaluation import evaluate_model
+    from imdbtune.training.evaluation import evaluate_model
 
     client = connect_existing(uri)
     corpus = open_trial_corpus(trial, cache)
@@ -1172,16 +1173,16 @@ def export(
             packages of a format are missing.
         ExportFailed: the model cannot be had in a format.
     """
-    from imdbtune import averaging
     from imdbtune.export.format import Trained
     from imdbtune.export.formats import export_model
     from imdbtune.export.verify import sample_texts
+    from imdbtune.training import ensemble
 
     client = connect_existing(uri, reading=True)
     corpus = open_trial_corpus(trial, cache)
     words = corpus.word_index()
     batching = trial.tags.get(tracking.BATCHING, "buckets")
-    members = averaging.read(trial.tags.get(tracking.MEMBERS, ""))
+    members = ensemble.read(trial.tags.get(tracking.MEMBERS, ""))
     linear = tracking.LINEAR in trial.tags.get(tracking.ENSEMBLE_OF, "").split(",")
     metadata: dict[str, Any] = {
         "name": trial.name,

@@ -20,9 +20,9 @@ from typing import Any
 
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import harmless
-from imdbtune.machine import machine_tags
 from imdbtune.models import nb_linear
 from imdbtune.tracking import LINEAR, MAJORITY, CorpusFacts, Run, SearchRun, TrialRun
+from imdbtune.training.hardware import machine_tags
 
 WAIT_S = 300  # for the linear model, when all trials have ended
 # The search path is the driver's: where the package is not installed, only that leads to it.

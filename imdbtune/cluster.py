@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import filelock
 
 from imdbtune import forking
-from imdbtune.compiled import cache_environment
 from imdbtune.errors import SearchAborted
+from imdbtune.training.xla_cache import cache_environment
 from imdbtune.worker import (
     Clock,
     Report,
@@ -36,7 +36,7 @@ from imdbtune.worker import (
 if TYPE_CHECKING:
     from distributed import Client, Future, Worker
 
-    from imdbtune.trial import TrialResult
+    from imdbtune.training.spec import TrialResult
 
 Outcome = "TrialResult | TrialFailure | WorkerLost"
 TOPIC = "imdbtune"

@@ -15,7 +15,7 @@ from imdbtune.confirmation import ANSWERS, Confirmation
 from imdbtune.errors import UserError
 from imdbtune.reproduction import Stage
 from imdbtune.results import Search, Trial
-from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, trial_folder
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ class WithAnswers:
     def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
         """As any trainer; the answers lie where the history will, which is logged as a whole."""
         from imdbtune.data.corpus import read_corpus
-        from imdbtune.evaluation import validation_right
-        from imdbtune.training import train_trial
+        from imdbtune.training.evaluation import validation_right
+        from imdbtune.training.trainer import train_trial
 
         result = train_trial(spec, on_epoch)
         train = read_corpus(spec.corpus).train

@@ -21,7 +21,7 @@ from imdbtune.hosts import GPU, Cluster, Host
 from imdbtune.spool import Spool
 from imdbtune.store import scrubbed
 from imdbtune.tracking import OPEN
-from imdbtune.trial import TrialResult
+from imdbtune.training.spec import TrialResult
 from imdbtune.worker import Clock, Report, TrialFailure, TrialJob, is_overdue, too_long
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from imdbtune.delivery import is_away
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 from imdbtune.spool import Spool
 from imdbtune.store import connect, impatient, scrubbed, why
-from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from imdbtune.worker import (
     Trainer,
     TrialFailure,

@@ -26,7 +26,7 @@ from imdbtune.data.corpus import Corpus
 from imdbtune.errors import SearchAborted
 from imdbtune.journal import ask, tell
 from imdbtune.oracles import make_oracle
-from imdbtune.trial import StepTimes, TrialSpec
+from imdbtune.training.spec import StepTimes, TrialSpec
 
 MOST_DRAWN = 1000
 TIMED_S = 8.0  # of steps, of each of the two
@@ -221,7 +221,7 @@ def time_both(specs: Sequence[TrialSpec], workers: int) -> list[StepTimes]:
 
 
 def _timed(spec: TrialSpec) -> StepTimes:
-    from imdbtune.training import time_steps
+    from imdbtune.training.trainer import time_steps
 
     return time_steps(spec, TIMED_S)
 

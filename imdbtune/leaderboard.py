@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune import confirmation, plots, tracking, view
+from imdbtune import confirmation, tracking, view
 from imdbtune.confirmation import Confirmation
 from imdbtune.report.effects import short
 from imdbtune.report.findings import reached, yardstick
@@ -25,6 +25,7 @@ from imdbtune.results import (
     read_trials,
 )
 from imdbtune.sqlite_runs import runs_of
+from imdbtune.training import learning_curves
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -161,9 +162,9 @@ def _log_curves(
     histories = [(trial.name, read_history(runs, trial.run_id, wanted)) for trial in trials]
     metric = search.objective.removeprefix("val_")
     level = linear.metrics.get(f"best_{search.objective}") if linear else None
-    curves = plots.leaderboard_curves_data(histories, metric)
-    figure = plots.draw_all_curves(curves, search.name, linear=level)
+    curves = learning_curves.leaderboard_curves_data(histories, metric)
+    figure = learning_curves.draw_all_curves(curves, search.name, linear=level)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"all_{search.objective}.png"
-        plots.save_png(figure, path)
+        learning_curves.save_png(figure, path)
         client.log_artifact(search.run_id, str(path))

@@ -16,9 +16,9 @@ import mlflow.models
 import mlflow.pyfunc
 import tensorflow as tf
 
-from imdbtune import plots, tracking, training
+from imdbtune import tracking
 
-__all__ = ["distributed", "keras", "matplotlib", "mlflow", "plots", "tf", "tracking", "training"]
+__all__ = ["distributed", "keras", "matplotlib", "mlflow", "learning_curves", "tf", "tracking", "trainer"]
 
 # Dask has each traceback that it sends looked up among all modules; Python notes where they lie the
 # first time, which takes 0.4 s.

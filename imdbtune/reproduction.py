@@ -15,7 +15,7 @@ from imdbtune.config.hyperparameters import check_field, convert
 from imdbtune.config.schema import DataConfig, TrainingConfig, TunerConfig
 from imdbtune.errors import UserError, shown
 from imdbtune.results import Trial
-from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -132,7 +132,7 @@ class Chained:
 
 
 def _train_trial() -> Trainer:
-    from imdbtune.training import train_trial
+    from imdbtune.training.trainer import train_trial
 
     return train_trial
 

@@ -21,7 +21,7 @@ from imdbtune.sqlite_runs import SqliteRuns
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from imdbtune.trial import Epoch
+    from imdbtune.training.spec import Epoch
 
     Runs: TypeAlias = MlflowClient | SqliteRuns
 

@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, Any
 from imdbtune import __version__
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError, shown
-from imdbtune.machine import machine_tags
 from imdbtune.models.safe_load import load_keras
 from imdbtune.store import hide_secrets, scrubbed
+from imdbtune.training.hardware import machine_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Param
 
-    from imdbtune.trial import Epoch, TrialResult, TrialSpec
+    from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
 
 KIND = "imdbtune.kind"  # search, trial, baseline, train or confirm
 SEARCH = "imdbtune.search"
@@ -233,7 +233,7 @@ class TrialRun(Run):
 
     def log_result(self, result: TrialResult, spec: TrialSpec) -> None:
         """Final metrics, the history as CSV and JSON, and the two plots of Listing 6.24."""
-        from imdbtune import plots
+        from imdbtune.training import learning_curves
 
         best, scores = result.best, result.scores
         spread = {f"best_{spec.measure}_std": _spread(scores)} if scores[1:] else {}
@@ -256,8 +256,10 @@ class TrialRun(Run):
             json.dumps(result.history, indent=1), encoding="utf-8"
         )
         for metric in ("accuracy", "loss"):
-            figure = plots.draw_curves(plots.curves_data(result.history, metric), spec.params.label)
-            plots.save_png(figure, history / f"{metric}.png")
+            figure = learning_curves.draw_curves(
+                learning_curves.curves_data(result.history, metric), spec.params.label
+            )
+            learning_curves.save_png(figure, history / f"{metric}.png")
         self.client.log_artifacts(self.run_id, str(history))
 
     def log_model(self, path: Path) -> None:

@@ -21,7 +21,7 @@ from imdbtune.errors import SearchAborted
 from imdbtune.journal import Event, Journal, ask, asked, replay, tell
 from imdbtune.results import Trial
 from imdbtune.tracking import CorpusFacts, Run, SearchRun, TrialRun
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, trial_folder
 
 Listener = Callable[[str, dict[str, Any]], None]

@@ -19,7 +19,7 @@ from imdbtune.files import is_full
 if TYPE_CHECKING:
     from imdbtune.spool import Spool
     from imdbtune.tracking import CorpusFacts
-    from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+    from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
 Trainer = Callable[["TrialSpec", "OnEpoch"], "TrialResult"]
 Report = Callable[[dict[str, Any]], None]
@@ -101,7 +101,7 @@ def run_trial(
 
 def default_trainer() -> Trainer:
     """What trains, unless a job says otherwise; importing it takes seconds."""
-    from imdbtune.training import train_trial
+    from imdbtune.training.trainer import train_trial
 
     return train_trial
 

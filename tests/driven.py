@@ -17,7 +17,7 @@ from imdbtune.errors import TrialFailed
 from imdbtune.journal import Event, Journal
 from imdbtune.oracles import make_oracle
 from imdbtune.tracking import CorpusFacts, SearchRun
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from imdbtune.tuner import Tuner
 from imdbtune.worker import Trainer, TrialFailure, TrialJob
 from tests.support import stub_trainer

@@ -22,13 +22,14 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api, forking, journal, plots, results, spool
+from imdbtune import api, forking, journal, results, spool
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
 from imdbtune.journal import Event, Journal
 from imdbtune.results import Search, Trial
 from imdbtune.store import connect
-from imdbtune.trial import TrialSpec
+from imdbtune.training import learning_curves
+from imdbtune.training.spec import TrialSpec
 from tests.support import Stub, isolate, kill_self, make_config, prepare
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -182,8 +183,8 @@ def real_config(kind: str, folder: Path) -> SearchConfig:
 
 def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     """Pictures take most of the time of trials that train nothing."""
-    patch.setattr(plots, "draw_curves", lambda *arguments: None)
-    patch.setattr(plots, "save_png", lambda figure, path: path.touch())
+    patch.setattr(learning_curves, "draw_curves", lambda *arguments: None)
+    patch.setattr(learning_curves, "save_png", lambda figure, path: path.touch())
 
 
 def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:

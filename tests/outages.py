@@ -15,7 +15,7 @@ import pytest
 
 from imdbtune import api, courier, results, tracking
 from imdbtune.store import connect
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from tests.support import Stub, make_config
 
 MANY = [4, 5, 6, 7, 8, 9, 10, 11]

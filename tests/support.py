@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imdbtune.config.schema import SearchConfig, parse_config
-from imdbtune.trial import Epoch, OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imdbtune.plots import BLUE, GREY, VERMILLION, draw_level, new_figure
 from imdbtune.report.effects import Effect, Importance, Parallel, is_wide
 from imdbtune.report.findings import Certainty, Cost, Progress
+from imdbtune.training.learning_curves import BLUE, GREY, VERMILLION, draw_level, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune import confirmation, plots, tracking
+from imdbtune import confirmation, tracking
 from imdbtune.config.search_space import word
 from imdbtune.confirmation import Confirmation
 from imdbtune.errors import UserError, named
@@ -21,13 +21,14 @@ from imdbtune.report.published import PUBLISHED
 from imdbtune.results import Baseline, Search, Trial, read_baselines, read_history, read_text
 from imdbtune.sqlite_runs import runs_of
 from imdbtune.store import hide_secrets
+from imdbtune.training import learning_curves
 from imdbtune.ui import HOST, PORT, run_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
-    from imdbtune.trial import Epoch
+    from imdbtune.training.spec import Epoch
 
 LOCAL_UI = f"http://{HOST}:{PORT}"
 CURVES_SHOWN = 200
@@ -124,11 +125,15 @@ def _curves(material: Material) -> list[Drawn]:
     name, history = material.histories[0]
     found = []
     for metric in ("accuracy", "loss"):
-        figure = plots.draw_curves(plots.curves_data(history, metric), name, width=figures.WIDTH)
+        figure = learning_curves.draw_curves(
+            learning_curves.curves_data(history, metric), name, width=figures.WIDTH
+        )
         found.append(Drawn(f"best_{metric}", figure, f"{metric} of the best trial by epoch."))
-    every = plots.leaderboard_curves_data(material.histories, "accuracy")
+    every = learning_curves.leaderboard_curves_data(material.histories, "accuracy")
     linear = linear_of(material)
-    figure = plots.draw_all_curves(every, material.search.name, narrow=True, linear=linear)
+    figure = learning_curves.draw_all_curves(
+        every, material.search.name, narrow=True, linear=linear
+    )
     return [*found, Drawn("curves", figure, "Validation accuracy of all trials by epoch.")]
 
 

@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from mlflow.utils import environment
 
-from imdbtune.averaging import Averaging, common_params, description, read, written
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import pad, validation_split
 from imdbtune.data.corpus import Corpus, make_split
 from imdbtune.data.demo import demo_corpus
 from imdbtune.errors import ExportFailed
-from imdbtune.evaluation import probabilities
 from imdbtune.export.folder import read_export
 from imdbtune.export.format import Trained
 from imdbtune.export.formats import FORMATS, export_model
@@ -26,7 +24,9 @@ from imdbtune.models.nb_linear_keras import as_table, linear_network, steps, tab
 from imdbtune.predict import Predictor
 from imdbtune.results import Search, Trial
 from imdbtune.tracking import save_model
-from imdbtune.trial import TrialSpec
+from imdbtune.training.ensemble import Averaging, common_params, description, read, written
+from imdbtune.training.evaluation import probabilities
+from imdbtune.training.spec import TrialSpec
 
 PARAMS = (
     TrialParams(rnn="gru", units=4, maxlen=30, vocabulary=300, embedding=4),

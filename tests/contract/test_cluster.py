@@ -21,7 +21,7 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed
 from imdbtune.results import Search, Trial
 from imdbtune.spool import Spool, new_key
-from imdbtune.trial import TrialResult, TrialSpec
+from imdbtune.training.spec import TrialResult, TrialSpec
 from imdbtune.worker import TrialJob
 from tests.support import Stub, isolate, kill_self, make_config, run_search
 

@@ -22,7 +22,7 @@ from imdbtune import api, results
 from imdbtune.cluster import MAX_ATTEMPTS, OnDask
 from imdbtune.results import Search, Trial
 from imdbtune.store import connect
-from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from imdbtune.worker import TrialJob
 from tests.support import isolate, kill_self, make_config, prepare, stub_trainer
 

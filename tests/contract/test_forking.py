@@ -29,7 +29,7 @@ def look_around() -> tuple[bool, bool, bool, int, str | None, str | None]:
     from tensorflow.python.eager.context import context
 
     return (
-        "imdbtune.training" in sys.modules,
+        "imdbtune.training.trainer" in sys.modules,
         bool(context()._initialized),
         gc.isenabled() and gc.get_freeze_count() > 0,
         os.getppid(),

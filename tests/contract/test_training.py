@@ -22,9 +22,15 @@ from imdbtune.data.batches import Batches, pad, validation_split
 from imdbtune.data.corpus import START, Corpus, make_split, write_corpus
 from imdbtune.errors import TrialFailed
 from imdbtune.models.builders import compile_model, fused_model, plain_model
-from imdbtune.soft_labels import soft_labels
-from imdbtune.training import as_dataset, load_state, save_state, train_trial, wants_compiling
-from imdbtune.trial import Epoch, TrialResult, TrialSpec
+from imdbtune.training.soft_labels import soft_labels
+from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
+from imdbtune.training.trainer import (
+    as_dataset,
+    load_state,
+    save_state,
+    train_trial,
+    wants_compiling,
+)
 
 REVIEWS, WORDS, MAXLEN = 240, 60, 20
 GOOD = 4  # the word

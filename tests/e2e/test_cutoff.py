@@ -18,7 +18,7 @@ from imdbtune.home import Home, home_of, new_homes
 from imdbtune.results import Search, Trial
 from imdbtune.resuming import CUT_OFF
 from imdbtune.store import connect
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from tests.killing import (
     AtEpoch,
     AtWrite,

@@ -24,7 +24,7 @@ from imdbtune.errors import SearchAborted, UserError
 from imdbtune.home import homes
 from imdbtune.results import Search, Trial
 from imdbtune.store import connect
-from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.machines import ROOT, Machines, Tracking, kill, machines, wait_until
 from tests.outages import ask_again_soon
 from tests.support import (

@@ -18,7 +18,7 @@ import pytest
 
 from imdbtune import api, results
 from imdbtune.store import connect
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from tests.e2e.test_elsewhere import GRID, UNITS, machine, mark, outcomes
 from tests.machines import Machines, machines, wait_until
 from tests.support import Stub, isolate, make_config, prepare, run_search

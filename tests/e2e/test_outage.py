@@ -25,7 +25,7 @@ from imdbtune.cli.app import main
 from imdbtune.errors import NotDelivered
 from imdbtune.spool import Spool
 from imdbtune.store import connect
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from tests.outages import MANY, OnWorkers, ask_again_soon, check_whole
 from tests.support import Stub, isolate, make_config, prepare, write_tiny_model
 

@@ -17,7 +17,7 @@ from imdbtune import api, courier, forking
 from imdbtune.cli.app import app
 from imdbtune.errors import UserError
 from imdbtune.store import connect
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from tests.outages import MANY, OnWorkers, check_whole
 from tests.postgresql import ROOT, PostgreSQL, TrackingServer, why_not
 from tests.support import Stub, isolate, make_config, prepare, write_tiny_model

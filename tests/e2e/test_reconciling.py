@@ -17,7 +17,7 @@ from imdbtune.errors import SearchAborted, UserError
 from imdbtune.results import Search, Trial
 from imdbtune.spool import Spool
 from imdbtune.store import connect
-from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from imdbtune.worker import Trainer
 from tests.killing import AtWrite, draw_nothing, read_outcome, run_driver, run_forked
 from tests.support import (

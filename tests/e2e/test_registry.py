@@ -16,7 +16,7 @@ from imdbtune.errors import UserError
 from imdbtune.models.builders import plain_model
 from imdbtune.results import Trial
 from imdbtune.store import connect
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from tests.support import Stub, isolate, make_config, run_search, untried_exports
 
 TEXTS = ["w1 w2 w3", "", "unheard of", "w4 " * 30]

@@ -18,11 +18,11 @@ from imdbtune import api, beside, results, tracking
 from imdbtune.cli.app import app
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.imdb import npz_corpus
-from imdbtune.machine import machine_tags
 from imdbtune.models import nb_linear
 from imdbtune.results import Baseline, Search
 from imdbtune.store import connect
-from imdbtune.trial import TrialSpec
+from imdbtune.training.hardware import machine_tags
+from imdbtune.training.spec import TrialSpec
 from tests.support import Stub, isolate, make_config, prepare, run_search, stub_trainer
 
 # What the process does instead of training.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from imdbtune import compiled
-from imdbtune.compiled import cache_environment
-from imdbtune.machine import processor_features
+from imdbtune.training import xla_cache
+from imdbtune.training.hardware import processor_features
+from imdbtune.training.xla_cache import cache_environment
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_other_processors_have_folders_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = folder_of(cache_environment(tmp_path))
-    monkeypatch.setattr(compiled, "processor_features", lambda: "x86_64 something else")
+    monkeypatch.setattr(xla_cache, "processor_features", lambda: "x86_64 something else")
     assert folder_of(cache_environment(tmp_path)) != here
 
 
@@ -73,7 +73,7 @@ def test_flags_of_the_user_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_oldest_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "KEPT", 2)
+    monkeypatch.setattr(xla_cache, "KEPT", 2)
     folder = folder_of(cache_environment(tmp_path))
     for age in range(4):
         (folder / f"{age}.pb").write_text("", "utf-8")

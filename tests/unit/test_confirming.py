@@ -16,7 +16,7 @@ from imdbtune.cli.tables import details
 from imdbtune.confirming import FIRST_SEED, best_runs, write_answers
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
 from imdbtune.store import connect
-from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import isolate, make_config, run_search, stub_trainer, write_tiny_model
 
 REVIEWS = 400

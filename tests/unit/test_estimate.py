@@ -25,7 +25,7 @@ from imdbtune.estimate import (
 )
 from imdbtune.journal import ask
 from imdbtune.oracles import make_oracle
-from imdbtune.trial import StepTimes, TrialSpec
+from imdbtune.training.spec import StepTimes, TrialSpec
 from tests.driven import SIZE, config_of
 
 

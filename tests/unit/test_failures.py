@@ -22,7 +22,7 @@ from imdbtune.results import Trial
 from imdbtune.resuming import reconcile
 from imdbtune.store import connect
 from imdbtune.tracking import CorpusFacts, SearchRun, TrialRun, common_tags
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from imdbtune.tuner import HOPELESS, MAX_ATTEMPTS, commonest
 from imdbtune.worker import TrialFailure, TrialJob, failure_of, is_overdue, too_long
 from tests.driven import SPACE, Driven, Notes, config_of, drive, make_driven, state_of

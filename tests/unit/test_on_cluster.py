@@ -23,7 +23,7 @@ from imdbtune.hosts import Cluster, Host
 from imdbtune.spool import Spool
 from imdbtune.store import connect
 from imdbtune.tracking import SearchRun, TrialRun
-from imdbtune.trial import TrialResult, TrialSpec
+from imdbtune.training.spec import TrialResult, TrialSpec
 from imdbtune.versions import TRAINING, asker, differences, versions_here, versions_there
 from imdbtune.worker import TrialFailure, TrialJob
 from tests.support import new_store, stub_trainer, tiny_corpus

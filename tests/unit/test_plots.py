@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from imdbtune.plots import (
+from imdbtune.training.learning_curves import (
     Curves,
     curves_data,
     draw_all_curves,

@@ -19,7 +19,7 @@ from imdbtune.report import figures, page
 from imdbtune.report.effects import effect_data
 from imdbtune.report.findings import cost_data
 from imdbtune.results import Baseline, Search, Trial
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from tests.support import (
     Stub,
     assert_legible,

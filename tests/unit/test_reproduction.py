@@ -16,7 +16,7 @@ from imdbtune import api, results
 from imdbtune.cli.reproduce import table
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
 from imdbtune.reproduction import EpochPair, differing
-from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import isolate, make_config, run_search, stub_trainer, write_tiny_model
 
 

@@ -242,7 +242,7 @@ def test_a_model_that_was_not_kept(store: Store) -> None:
 
 
 def test_a_model_whose_file_is_gone(store: Store) -> None:
-    from imdbtune.trial import TrialSpec
+    from imdbtune.training.spec import TrialSpec
 
     run_id = store.trial(store.search(), 0.5)
     write_tiny_model(TrialSpec(TrialParams(), corpus=store.folder, folder=store.folder))

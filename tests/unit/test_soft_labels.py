@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imdbtune import soft_labels
 from imdbtune.data.corpus import START, Corpus, make_split, write_corpus
 from imdbtune.errors import TrialFailed
 from imdbtune.models import nb_linear
+from imdbtune.training import soft_labels
 
 COUNT = 200
 GOOD, BAD = 4, 5

@@ -26,7 +26,7 @@ from imdbtune.results import Search
 from imdbtune.spool import Spool, age_s, new_key
 from imdbtune.store import connect
 from imdbtune.tracking import SearchRun, TrialRun
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from tests.killing import start_forked
 from tests.support import (
     Stub,

@@ -13,7 +13,7 @@ import pytest
 from imdbtune import cluster
 from imdbtune.cluster import OnDask, WorkerLost
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from imdbtune.worker import TrialFailure, TrialJob, failure_of
 
 

@@ -21,7 +21,7 @@ from imdbtune import api, results, tracking
 from imdbtune.errors import NotDelivered, SearchAborted, TrialFailed, UserError
 from imdbtune.results import Search
 from imdbtune.store import connect
-from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import (
     Stub,
     isolate,

@@ -14,7 +14,7 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
 from imdbtune.journal import Journal, replay
 from imdbtune.oracles import make_oracle
-from imdbtune.trial import TrialSpec
+from imdbtune.training.spec import TrialSpec
 from imdbtune.tuner import HOPELESS
 from tests.driven import (
     KINDS,

@@ -31,8 +31,8 @@ from imdbtune.models.builders import (
     make_variables,
     plain_model,
 )
-from imdbtune.soft_labels import soft_labels
-from imdbtune.trial import Epoch, OnEpoch, StepTimes, TrialResult, TrialSpec
+from imdbtune.training.soft_labels import soft_labels
+from imdbtune.training.spec import Epoch, OnEpoch, StepTimes, TrialResult, TrialSpec
 
 # Below this many time steps in all (steps an epoch x epochs x maxlen) compiling costs more
 # than it saves; measured by benchmarks/steps.py.

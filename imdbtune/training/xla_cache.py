@@ -12,7 +12,7 @@ import os
 import stat
 from pathlib import Path
 
-from imdbtune.machine import processor_features
+from imdbtune.training.hardware import processor_features
 
 KEPT = 500  # files; one for each model and length that was trained, of some 100 KB
 

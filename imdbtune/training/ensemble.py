@@ -15,12 +15,12 @@ from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.data.batches import used, validation_split
 from imdbtune.data.corpus import Split, read_corpus
 from imdbtune.errors import UserError
-from imdbtune.evaluation import probabilities
 from imdbtune.models.metrics import measure
 from imdbtune.models.nb_linear import LinearModel, fit
 from imdbtune.models.safe_load import load_keras
 from imdbtune.results import Search, Trial
-from imdbtune.trial import OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.evaluation import probabilities
+from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from imdbtune.view import as_text, run_link
 
 if TYPE_CHECKING:

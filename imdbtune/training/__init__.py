@@ -1,0 +1,1 @@
+"""One trial: its specification, training and evaluation."""
