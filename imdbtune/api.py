@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from imdbtune.data.corpus import Corpus
     from imdbtune.doctor import Check
     from imdbtune.estimate import Estimate
-    from imdbtune.explain import Explanation
-    from imdbtune.predict import Prediction, Predictor
+    from imdbtune.export.occlusion import Explanation
+    from imdbtune.export.predictor import Prediction, Predictor
     from imdbtune.registry import Version
     from imdbtune.reproduction import Reproduction
     from imdbtune.spool import Spool
@@ -1265,7 +1265,7 @@ def explain(
     cache: Path | None = None,
 ) -> Iterator[Explanation]:
     """As :func:`predict`, with the effect of each word; one more prediction for each word."""
-    from imdbtune import explain as explaining
+    from imdbtune.export import occlusion as explaining
 
     predictor = _predictor(str(model), model_format, uri, cache)
     for text in [texts] if isinstance(texts, str) else texts:
@@ -1282,7 +1282,7 @@ def read_texts(path: Path, column: str = "", progress: Progress | None = None) -
 def _predictor(model: str, model_format: str, uri: str, cache: Path | None) -> Predictor:
     from imdbtune import registry
     from imdbtune.export.mlflow_format import export_in
-    from imdbtune.predict import Predictor
+    from imdbtune.export.predictor import Predictor
 
     if not registry.is_uri(model):
         return Predictor.load(export_in(Path(model)), model_format)

@@ -18,7 +18,16 @@ import tensorflow as tf
 
 from imdbtune import tracking
 
-__all__ = ["distributed", "keras", "matplotlib", "mlflow", "learning_curves", "tf", "tracking", "trainer"]
+__all__ = [
+    "distributed",
+    "keras",
+    "learning_curves",
+    "matplotlib",
+    "mlflow",
+    "tf",
+    "tracking",
+    "trainer",
+]
 
 # Dask has each traceback that it sends looked up among all modules; Python notes where they lie the
 # first time, which takes 0.4 s.

@@ -18,8 +18,8 @@ from imdbtune.cli.output import print_json
 from imdbtune.errors import UserError, harmless, named, shown
 
 if TYPE_CHECKING:
-    from imdbtune.explain import Explanation
-    from imdbtune.predict import Prediction
+    from imdbtune.export.occlusion import Explanation
+    from imdbtune.export.predictor import Prediction
 
 SHOWN = 10  # words with their effects in numbers
 FAINT = 0.1  # of the largest effect: less gets no colour
@@ -160,7 +160,7 @@ def _explain(explanations: Iterator[Explanation], out: str, as_json: bool) -> No
             _print_line(explanation.prediction)
             _print_words(explanation)
     if out and kept:
-        from imdbtune.explain import page
+        from imdbtune.export.occlusion import page
         from imdbtune.files import is_full, replace_text
 
         html = page(kept, kept[0].labels).encode("utf-8", errors="replace").decode()

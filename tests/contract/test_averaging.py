@@ -16,12 +16,12 @@ from imdbtune.errors import ExportFailed
 from imdbtune.export.folder import read_export
 from imdbtune.export.format import Trained
 from imdbtune.export.formats import FORMATS, export_model
+from imdbtune.export.predictor import Predictor
 from imdbtune.models import nb_linear, numpy_reference
 from imdbtune.models.builders import initialize, linear_of, members_of, plain_model
 from imdbtune.models.metrics import measure
 from imdbtune.models.nb_linear import LinearModel
 from imdbtune.models.nb_linear_keras import as_table, linear_network, steps, table_of
-from imdbtune.predict import Predictor
 from imdbtune.results import Search, Trial
 from imdbtune.tracking import save_model
 from imdbtune.training.ensemble import Averaging, common_params, description, read, written

@@ -26,9 +26,9 @@ from imdbtune.export import formats, verify
 from imdbtune.export.folder import read_export
 from imdbtune.export.format import Format, Network, Trained
 from imdbtune.export.formats import FORMATS
+from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import write_export
 from imdbtune.models.builders import plain_model
-from imdbtune.predict import Predictor
 
 SMALL: dict[str, Any] = {"vocabulary": 200, "embedding": 8, "units": 4, "maxlen": 30}
 WORD_INDEX = {f"w{rank}": rank for rank in range(1, 400)} | {"don't": 400, "": 401, "é": 402}

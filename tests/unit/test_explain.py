@@ -8,8 +8,8 @@ import pytest
 
 from imdbtune.data.corpus import INDEX_FROM, OOV
 from imdbtune.data.text import Tokenizer
-from imdbtune.explain import Explanation, explain, page
-from imdbtune.predict import Predictor
+from imdbtune.export.occlusion import Explanation, explain, page
+from imdbtune.export.predictor import Predictor
 
 WORDS = {"good": 1, "bad": 2, "film": 3, "rare": 8}
 WEIGHTS = {1 + INDEX_FROM: 2.0, 2 + INDEX_FROM: -3.0, 3 + INDEX_FROM: 0.0, OOV: 0.0}

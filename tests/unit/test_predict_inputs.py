@@ -15,7 +15,7 @@ import pytest
 from imdbtune.data.text import Tokenizer
 from imdbtune.errors import UserError
 from imdbtune.export.folder import FORMAT, read_export
-from imdbtune.predict import CHUNK, Prediction, Predictor
+from imdbtune.export.predictor import CHUNK, Prediction, Predictor
 
 MAXLEN = 12
 VOCABULARY = 50

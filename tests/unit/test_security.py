@@ -20,9 +20,9 @@ from imdbtune.cli.tables import details
 from imdbtune.cli.tables import leaderboard as table
 from imdbtune.data.download import _not_through_links
 from imdbtune.errors import SearchAborted, UserError, harmless
+from imdbtune.export.predictor import Prediction
 from imdbtune.home import home_of
 from imdbtune.models.safe_load import check_archive, load_keras
-from imdbtune.predict import Prediction
 from imdbtune.store import connect, scrubbed
 from imdbtune.worker import TrialFailure
 from tests.support import Stub, isolate, make_config, run_search

@@ -15,7 +15,7 @@ import numpy as np
 from imdbtune.data.corpus import INDEX_FROM, OOV
 from imdbtune.data.text import split_words
 from imdbtune.errors import harmless
-from imdbtune.predict import Prediction, Predictor
+from imdbtune.export.predictor import Prediction, Predictor
 
 LEAST = 1e-6  # no probability is nearer to 0 or 1, where the logit would have no end
 
