@@ -22,15 +22,16 @@ from unittest import mock
 
 import imdbtune.tuner
 from benchmarks.machine import machine_lines
-from imdbtune import api, store, tracking
+from imdbtune import api
 from imdbtune.cluster import Executor, cpu_count, thread_environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.data.sources import default_cache, open_corpus
-from imdbtune.delivery import Memory, deliver
 from imdbtune.journal import Journal
-from imdbtune.spool import Spool
-from imdbtune.tracking import SearchRun, TrialRun
+from imdbtune.tracking import connection, writer
+from imdbtune.tracking.outbox import Spool
+from imdbtune.tracking.outbox_delivery import Memory, deliver
+from imdbtune.tracking.writer import SearchRun, TrialRun
 from imdbtune.training import learning_curves
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 from imdbtune.tuner import Tuner
@@ -44,7 +45,7 @@ PARTS: tuple[tuple[str, Any, str], ...] = (
     ("spool: result", TrialRun, "log_result"),
     ("plots", learning_curves, "draw_curves"),
     ("plots", learning_curves, "save_png"),
-    ("spool: end a trial", tracking.Run, "end"),
+    ("spool: end a trial", writer.Run, "end"),
 )
 REST = "driver: the rest"
 
@@ -152,7 +153,7 @@ def print_logging(folder: Path) -> None:
     params = TrialParams(units=16, maxlen=50)
     spec = TrialSpec(params, corpus.folder, folder / "trial", reviews=500, compile="off")
     result = train_trial(spec)
-    client = store.connect(f"sqlite:///{folder}/mlflow.db")
+    client = connection.connect(f"sqlite:///{folder}/mlflow.db")
     opened = SearchRun.open(client, "logging", "imdbtune", {}, "search")
     spool = Spool(folder / "spool")
     search = replace(opened, client=spool)

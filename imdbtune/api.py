@@ -16,21 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from imdbtune import results, tracking
 from imdbtune.cluster import Executor, await_workers, cpu_count, open_cluster, training_environment
 from imdbtune.comparison import Comparison, compare_searches
 from imdbtune.config.hyperparameters import convert
 from imdbtune.config.schema import DataConfig, SearchConfig, parse_config
-from imdbtune.courier import Courier, delivering
 from imdbtune.cutoff import take_up_cut_off
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
-from imdbtune.delivery import publish_page
 from imdbtune.errors import SearchAborted, UserError, named, shown
 from imdbtune.files import is_full, replace_text
 from imdbtune.home import TRAINING, Home, home_of, known_home, new_home
 from imdbtune.hosts import Cluster, check_artifacts, check_store, reach
-from imdbtune.results import Baseline, Search, Trial
 from imdbtune.resuming import (
     CUT_OFF,
     Agreement,
@@ -39,11 +35,15 @@ from imdbtune.resuming import (
     reconcile,
     stored_config,
 )
-from imdbtune.sqlite_runs import open_runs, runs_of
-from imdbtune.store import connect, connect_existing, resolve_uri
 from imdbtune.syncing import Synced, sync_folder
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.background_delivery import Courier, delivering
+from imdbtune.tracking.connection import connect, connect_existing, resolve_uri
+from imdbtune.tracking.mlflow_server import PORT, Pages, run_page, serve
+from imdbtune.tracking.outbox_delivery import publish_page
+from imdbtune.tracking.reader import Baseline, Search, Trial
+from imdbtune.tracking.sqlite_reader import open_runs, runs_of
 from imdbtune.training.spec import TrialSpec
-from imdbtune.ui import PORT, Pages, run_page, serve
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, run_trial
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ if TYPE_CHECKING:
     from imdbtune.estimate import Estimate
     from imdbtune.export.occlusion import Explanation
     from imdbtune.export.predictor import Prediction, Predictor
-    from imdbtune.registry import Version
     from imdbtune.reproduction import Reproduction
-    from imdbtune.spool import Spool
+    from imdbtune.tracking.model_registry import Version
+    from imdbtune.tracking.outbox import Spool
     from imdbtune.tuner import Tuner
 
 Listener = Callable[[str, dict[str, Any]], None]
@@ -91,9 +91,9 @@ def plan(config: SearchConfig, workers: int | None = None) -> Plan:
     return replace(made, workers=0, cluster=config.cluster.address)
 
 
-def corpus_facts(corpus: Corpus, source: str) -> tracking.CorpusFacts:
+def corpus_facts(corpus: Corpus, source: str) -> writer.CorpusFacts:
     """What the tracking store is told of a corpus."""
-    return tracking.CorpusFacts(
+    return writer.CorpusFacts(
         corpus.name,
         corpus.title,
         corpus.digest,
@@ -180,9 +180,9 @@ def search(
         _reached(resolved, client, corpus, listener) as reached,
         new_home(base, config.name, resolved.store) as (begun, key),
     ):
-        _describe(tracking.Run(begun.spool, key), config, facts)
+        _describe(writer.Run(begun.spool, key), config, facts)
         if seconds:
-            tracking.Run(begun.spool, key).log({tracking.ESTIMATED: seconds})
+            writer.Run(begun.spool, key).log({writer.ESTIMATED: seconds})
         parent = _open_search(client, config, facts, key, _place(base))
         home = begun.renamed(parent.run_id)
         return _drive(
@@ -203,7 +203,7 @@ def _reached(
         yield None
         return
     experiment = resolved.config.tracking.experiment
-    check_artifacts(client, tracking.get_experiment(client, experiment))
+    check_artifacts(client, writer.get_experiment(client, experiment))
     with reach(resolved.cluster, resolved.store, corpus.digest, _teller(listener)) as cluster:
         yield cluster
 
@@ -249,12 +249,12 @@ def resume(
     client = connect_existing(uri, _teller(listener))
     base = _base(folder)
     take_up_cut_off(client, base, _teller(listener))
-    found = results.find_search(client, search_ref)
+    found = reader.find_search(client, search_ref)
     home = home_of(base, found.run_id)
     _check_is_here(client, found, home)
     with home.locked():
         await_workers(home.folder)
-        parent = tracking.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
+        parent = writer.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
         replace(parent, client=home.spool).stop_trials(CUT_OFF)
         Courier(client, home.spool, found.run_id, None, _teller(listener)).finish()
         before = stored_config(client, found)
@@ -313,9 +313,9 @@ def _check_is_here(client: MlflowClient, found: Search, home: Home) -> None:
     """Raise UserError if the search was begun elsewhere, or its journal is gone."""
     if home.journal.path.exists():
         return
-    if home.folder.exists() and not results.read_trials(client, found):
+    if home.folder.exists() and not reader.read_trials(client, found):
         return
-    place, here = found.tags.get(tracking.FOLDER, ""), _place(home.folder.parent)
+    place, here = found.tags.get(writer.FOLDER, ""), _place(home.folder.parent)
     where = "the folder in which it was begun" if place in ("", here) else place
     raise UserError(
         f"search {found.name!r} cannot go on here: its journal {home.journal.path} is missing; "
@@ -341,7 +341,7 @@ def _with_run_ids(listener: Listener, spool: Spool) -> Listener:
 def _drive(
     resolved: Plan,
     client: MlflowClient,
-    parent: tracking.SearchRun,
+    parent: writer.SearchRun,
     home: Home,
     corpus: Corpus,
     listener: Listener,
@@ -351,29 +351,29 @@ def _drive(
     agreed: Agreement | None = None,
 ) -> Search:
     """Run the trials that are left, and end the search; ``agreed``: of one that goes on."""
-    from imdbtune import carrying
     from imdbtune.oracles import make_oracle
+    from imdbtune.tracking import artifact_transfer
     from imdbtune.tuner import Tuner
 
     config = resolved.config
     # Before a thread delivers: what Keras Tuner is imported without, all threads are without.
     oracle = make_oracle(config)
-    found = results.find_search(client, parent.run_id)
+    found = reader.find_search(client, parent.run_id)
     varied = [d.name for d in config.space.searched] or ["rnn"]
     report = config.tracking.report
     say = _teller(listener)
     alone = reached is None
     courier = Courier(client, home.spool, parent.run_id, varied, say, report, alone)
     listener = _with_run_ids(listener, home.spool)
-    travels = reached is not None or tracking.CLUSTER in found.tags
+    travels = reached is not None or writer.CLUSTER in found.tags
     if reached is not None:
         resolved = replace(resolved, workers=len(reached.usable()))
     with delivering(courier, found.metrics.get("search_seconds", 0.0)):
         facts = {"search": found, "plan": resolved, "corpus": corpus, "folder": home.folder}
         listener("opened", facts)
         if reached is not None:
-            tags = {tracking.CLUSTER: reached.address}
-            tracking.Run(home.spool, parent.run_id).log(tags=tags)
+            tags = {writer.CLUSTER: reached.address}
+            writer.Run(home.spool, parent.run_id).log(tags=tags)
         tuner = Tuner(
             config=config,
             oracle=oracle,
@@ -388,21 +388,21 @@ def _drive(
             elsewhere=reached is not None,
         )
         if travels:
-            tuner.bring = partial(carrying.bring_unless_here, client, home.spool)
+            tuner.bring = partial(artifact_transfer.bring_unless_here, client, home.spool)
         if agreed is not None:
             for text in agreed.notices():
                 listener("notice", {"text": text})
             tuner.restore(agreed.events, agreed.trained, agreed.lost)
             listener("resumed", tuner.standing())
-        known = results.read_baselines(client, found) if agreed is not None else []
+        known = reader.read_baselines(client, found) if agreed is not None else []
         made = [baseline.which for baseline in known if baseline.status == "FINISHED"]
         workers = _workers_of(resolved, environment, tuner, client, corpus, reached)
         _run(tuner, workers, _beside(config, tuner, corpus, made))
         if agreed is not None and not tuner.begun:
             listener("notice", {"text": tuner.why_nothing_was_left()})
     if travels:
-        carrying.tidy(client, found, kept=tuner.has_left_files())
-    return results.find_search(client, parent.run_id)
+        artifact_transfer.tidy(client, found, kept=tuner.has_left_files())
+    return reader.find_search(client, parent.run_id)
 
 
 def _beside(
@@ -481,8 +481,8 @@ def _stopping(
 
 
 def _open_search(
-    client: MlflowClient, config: SearchConfig, facts: tracking.CorpusFacts, key: str, place: str
-) -> tracking.SearchRun:
+    client: MlflowClient, config: SearchConfig, facts: writer.CorpusFacts, key: str, place: str
+) -> writer.SearchRun:
     settings = {
         **_training_settings(config),
         "tuner": config.tuner.kind,
@@ -490,12 +490,12 @@ def _open_search(
         "config_digest": config.digest[:16],
         "about": config.about,
     }
-    tags = tracking.common_tags(facts, settings)
+    tags = writer.common_tags(facts, settings)
     name, experiment = config.name, config.tracking.experiment
-    return tracking.SearchRun.open(client, name, experiment, tags, "search", key, place)
+    return writer.SearchRun.open(client, name, experiment, tags, "search", key, place)
 
 
-def _describe(run: tracking.Run, config: SearchConfig, facts: tracking.CorpusFacts) -> None:
+def _describe(run: writer.Run, config: SearchConfig, facts: writer.CorpusFacts) -> None:
     """Say in full what a search is about, in its spool: before its run is made."""
     told = config.as_dict()
     told["tracking"]["uri"] = ""  # it may hold a password, and is where this is kept
@@ -524,7 +524,7 @@ def _training_settings(config: SearchConfig) -> dict[str, object]:
     }
 
 
-def _validation_reviews(facts: tracking.CorpusFacts, config: SearchConfig) -> int:
+def _validation_reviews(facts: writer.CorpusFacts, config: SearchConfig) -> int:
     from imdbtune.data.batches import used, validation_split
 
     return len(validation_split(used(facts.train_rows, config.data.reviews))[1])
@@ -555,7 +555,7 @@ def train(
     client = connect(store, _teller(listener))
     facts = corpus_facts(corpus, config.data.source)
     settings = {**_training_settings(config), "epochs": config.training.epochs}
-    tags = tracking.common_tags(facts, settings)
+    tags = writer.common_tags(facts, settings)
     name, experiment = config.name, config.tracking.experiment
     with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home):
         # The settings have the names of the fields that they fill.
@@ -570,16 +570,16 @@ def _new_training(
     name: str,
     experiment: str,
     tags: dict[str, str],
-    facts: tracking.CorpusFacts,
+    facts: writer.CorpusFacts,
     folder: Path | None,
     listener: Listener,
-) -> Iterator[tuple[tracking.SearchRun, Home]]:
+) -> Iterator[tuple[writer.SearchRun, Home]]:
     """A run for one training, and its folder, which goes away once MLflow has all."""
     take_up_cut_off(client, _base(folder), _teller(listener))
     with new_home(_base(folder), name, str(client.tracking_uri), TRAINING) as (begun, key):
-        tracking.Run(begun.spool, key).log_corpus(facts)  # before the run is made: it is open
+        writer.Run(begun.spool, key).log_corpus(facts)  # before the run is made: it is open
         begun.spool.sync(key)
-        run = tracking.SearchRun.open(client, name, experiment, tags, "train", key)
+        run = writer.SearchRun.open(client, name, experiment, tags, "train", key)
         home = begun.renamed(run.run_id)
         try:
             yield run, home
@@ -589,7 +589,7 @@ def _new_training(
 
 
 def _train_tracked(
-    run: tracking.SearchRun,
+    run: writer.SearchRun,
     home: Home,
     spec: TrialSpec,
     corpus: Corpus,
@@ -609,7 +609,7 @@ def _train_tracked(
         outcome = run_trial(job, lambda event: listener("epoch", event))
         if isinstance(outcome, TrialFailure):
             raise SearchAborted(f"the training failed: {outcome.reason}")
-    return results.read_run(run.client, run.run_id)
+    return reader.read_run(run.client, run.run_id)
 
 
 def reproduce(
@@ -643,7 +643,7 @@ def reproduce(
     stages = reproduction.read_stages(client, run_id)
     original, settings = stages[-1].trial, stages[-1].settings
     corpus, facts = _open_again(original, data, cache, listener)
-    tags = tracking.common_tags(facts, {**settings, "reproduces": run_id})
+    tags = writer.common_tags(facts, {**settings, "reproduces": run_id})
     experiment = _experiment_of(client, run_id)
     name = f"reproduce-{original.name}"[:250]
     with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home):
@@ -695,14 +695,14 @@ def confirm(
     client = connect_existing(uri, _teller(listener))
     base = _base(folder)
     take_up_cut_off(client, base, _teller(listener))
-    found = results.find_search(client, search_ref)
-    best_ones = confirming.leading(found, results.read_trials(client, found), top)
+    found = reader.find_search(client, search_ref)
+    best_ones = confirming.leading(found, reader.read_trials(client, found), top)
     stages = [read_stage(client, trial) for trial in best_ones]
     count = cpu_count() if workers is None else workers
     environment = _begin_environment(count, cache)
     corpus, facts = _open_again(best_ones[0], data, cache, listener)
     with _confirming(client, found, facts, stages[0].settings, base, listener) as (run, home):
-        parent = results.find_confirmation(client, found)
+        parent = reader.find_confirmation(client, found)
         done = confirmation.finished(client, parent) if parent else {}
         todo = confirming.wanted(stages, seeds, done)
         listener = _with_run_ids(listener, home.spool)
@@ -721,12 +721,12 @@ def confirm(
                 _train_all(trainings, todo, count, environment)
         if home.spool.is_delivered():
             home.discard()
-    confirmed = results.find_confirmation(client, found)
+    confirmed = reader.find_confirmation(client, found)
     assert confirmed is not None
     concluded = confirmation.conclude(client, found, confirmed)
     if test:
         for run_id in concluded.winner.run_ids:
-            evaluate(results.read_run(client, run_id), uri=uri, cache=cache)
+            evaluate(reader.read_run(client, run_id), uri=uri, cache=cache)
         concluded = confirmation.conclude(client, found, confirmed)
     with suppress(UserError):  # of a search that an early version has logged
         config = stored_config(client, found)
@@ -767,7 +767,7 @@ def refit(
     client = connect_existing(uri, _teller(listener))
     settings = read_stage(client, trial).settings
     chosen = settings["seed"] if seed is None else seed
-    known = results.find_refit(client, trial, chosen)
+    known = reader.find_refit(client, trial, chosen)
     if known is not None:
         return known
     corpus, facts = _open_again(trial, data, cache, listener)
@@ -776,8 +776,8 @@ def refit(
     own = {"executions": 1, "seed": chosen, "hold_out": False, "initial_epoch": 0}
     settings |= {**own, "patience": 0, "schedule_epochs": planned}
     told = {k: v for k, v in settings.items() if k not in ("seed", "schedule_epochs")}
-    tags = tracking.common_tags(facts, told) | {tracking.REFITS: trial.run_id}
-    tags |= {tracking.OF_SEARCH: results.search_of(client, trial)}
+    tags = writer.common_tags(facts, told) | {writer.REFITS: trial.run_id}
+    tags |= {writer.OF_SEARCH: reader.search_of(client, trial)}
     experiment = _experiment_of(client, trial.run_id)
     name = f"refit-{trial.name}"[:250]
     with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home):
@@ -819,30 +819,30 @@ def ensemble(
     from imdbtune.training import ensemble
 
     client = connect_existing(uri, _teller(listener))
-    found = results.find_search(client, search_ref)
+    found = reader.find_search(client, search_ref)
     confirmed = read_confirmation(found, uri=uri)
-    trials = results.read_trials(client, found)
+    trials = reader.read_trials(client, found)
     chosen = confirming.best_runs(found, trials, confirmed, count)
-    members = [results.read_run(client, run_id) for run_id in chosen]
+    members = [reader.read_run(client, run_id) for run_id in chosen]
     ensemble.check_members(members, linear)
     if refitted:
         place: dict[str, Any] = {"uri": uri, "data": data, "cache": cache, "folder": folder}
         members = [refit(member, listener=listener, **place) for member in members]
-    made_of = results.ensemble_tag(members, linear)
-    known = results.find_ensemble(client, made_of)
+    made_of = reader.ensemble_tag(members, linear)
+    known = reader.find_ensemble(client, made_of)
     if known is not None:
         return known, members
     corpus, facts = _open_again(members[0], data, cache, listener)
     reviews = int(convert("int", members[0].tags.get("imdbtune.reviews")) or 0)
-    tags = tracking.common_tags(facts, {"batching": "buckets", "reviews": reviews})
-    tags[tracking.OBJECTIVE] = "val_accuracy"
-    tags[tracking.ENSEMBLE_OF] = made_of
-    tags[tracking.OF_SEARCH] = found.run_id
+    tags = writer.common_tags(facts, {"batching": "buckets", "reviews": reviews})
+    tags[writer.OBJECTIVE] = "val_accuracy"
+    tags[writer.ENSEMBLE_OF] = made_of
+    tags[writer.OF_SEARCH] = found.run_id
     experiment = _experiment_of(client, found.run_id)
     name = f"ensemble-of-{len(members)}{'-and-linear' if linear else ''}-{found.name}"[:250]
     params = tuple(member.params for member in members)
-    tags[tracking.MEMBERS] = ensemble.written(params)
-    tags[tracking.NOTE] = ensemble.description(found, members, linear)
+    tags[writer.MEMBERS] = ensemble.written(params)
+    tags[writer.NOTE] = ensemble.description(found, members, linear)
     with (
         tempfile.TemporaryDirectory() as scratch,
         _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home),
@@ -851,7 +851,7 @@ def ensemble(
         for number, member in enumerate(members):
             place_of_one = Path(scratch, str(number))
             place_of_one.mkdir()
-            files.append(results.fetch_model(client, member, place_of_one))
+            files.append(reader.fetch_model(client, member, place_of_one))
         spec = TrialSpec(
             ensemble.common_params(params, linear),
             corpus.folder,
@@ -865,7 +865,7 @@ def ensemble(
         if linear and refitted:
             beside = ensemble.fit_linear(corpus.train.head(reviews or len(corpus.train)))
         elif linear:
-            beside = LinearModel.load(results.fetch_linear(client, found, Path(scratch)))
+            beside = LinearModel.load(reader.fetch_linear(client, found, Path(scratch)))
         trainer = ensemble.Averaging(tuple(files), params, beside)
         made = _train_tracked(run, home, spec, corpus, listener, trainer)
     return made, members
@@ -875,36 +875,36 @@ def ensemble(
 def _confirming(
     client: MlflowClient,
     found: Search,
-    facts: tracking.CorpusFacts,
+    facts: writer.CorpusFacts,
     settings: Mapping[str, object],
     base: Path,
     listener: Listener,
-) -> Iterator[tuple[tracking.SearchRun, Home]]:
+) -> Iterator[tuple[writer.SearchRun, Home]]:
     """The run whose children confirm a search, made or taken up, and its folder, locked."""
     one = {k: v for k, v in settings.items() if k not in ("seed", "epochs", "initial_epoch")}
-    tags = tracking.common_tags(facts, {**one, "executions": 1})
-    tags[tracking.CONFIRMS] = found.run_id
-    reviews = found.tags.get(tracking.VALIDATION_REVIEWS, "")
-    tags |= {tracking.VALIDATION_REVIEWS: reviews} if reviews else {}
+    tags = writer.common_tags(facts, {**one, "executions": 1})
+    tags[writer.CONFIRMS] = found.run_id
+    reviews = found.tags.get(writer.VALIDATION_REVIEWS, "")
+    tags |= {writer.VALIDATION_REVIEWS: reviews} if reviews else {}
     name = f"confirm-{found.name}"[:250]
     store = str(client.tracking_uri)
-    existing = results.find_confirmation(client, found)
+    existing = reader.find_confirmation(client, found)
     if existing is None:
         experiment = _experiment_of(client, found.run_id)
         with new_home(base, name, store, TRAINING) as (begun, key):
-            tracking.Run(begun.spool, key).log_corpus(facts)  # before the run is made: it is open
+            writer.Run(begun.spool, key).log_corpus(facts)  # before the run is made: it is open
             begun.spool.sync(key)
-            run = tracking.SearchRun.open(client, name, experiment, tags, "confirm", key)
+            run = writer.SearchRun.open(client, name, experiment, tags, "confirm", key)
             yield run, begun.renamed(run.run_id)
         return
     with known_home(base, existing.run_id, name, store, TRAINING) as home:
         await_workers(home.folder)
-        run = tracking.SearchRun.adopt(client, existing.run_id, existing.experiment_id, tags)
+        run = writer.SearchRun.adopt(client, existing.run_id, existing.experiment_id, tags)
         replace(run, client=home.spool).stop_trials(CUT_OFF)
         Courier(client, home.spool, existing.run_id, None, _teller(listener)).finish()
-        for trial in results.read_trials(client, existing):
-            if trial.status in tracking.OPEN:
-                tracking.Run(client, trial.run_id).end("KILLED", CUT_OFF)
+        for trial in reader.read_trials(client, existing):
+            if trial.status in writer.OPEN:
+                writer.Run(client, trial.run_id).end("KILLED", CUT_OFF)
         home.spool.reopen(run.run_id)
         yield run, home
 
@@ -962,12 +962,12 @@ def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial
         UserError: no such search, or none of its trials has finished.
     """
     client = connect_existing(uri, reading=True)
-    found = results.find_search(client, search_ref)
+    found = reader.find_search(client, search_ref)
     confirmed = read_confirmation(found, uri=uri)
     if confirmed is not None:
         with suppress(UserError):  # deleted meanwhile
-            return found, results.read_run(client, confirmed.winner.run_ids[0])
-    return found, results.read_best(client, found)
+            return found, reader.read_run(client, confirmed.winner.run_ids[0])
+    return found, reader.read_best(client, found)
 
 
 def read_confirmation(search: Search, *, uri: str = "") -> Confirmation | None:
@@ -984,7 +984,7 @@ def baselines(search_ref: str | None = None, *, uri: str = "") -> list[Baseline]
         UserError: no such search.
     """
     client = connect_existing(uri, reading=True)
-    return results.read_baselines(client, results.find_search(client, search_ref))
+    return reader.read_baselines(client, reader.find_search(client, search_ref))
 
 
 def compare(
@@ -1011,10 +1011,10 @@ def compare(
     """
     client = open_runs(uri)
     refs: list[str | None] = list(search_refs) or [None]
-    named = [results.find_search(client, ref) for ref in refs]
+    named = [reader.find_search(client, ref) for ref in refs]
     found = list({search.run_id: search for search in named}.values())  # by id and by name is once
-    read = [(search, results.read_trials(client, search)) for search in found]
-    beaten = {search.run_id: results.read_baselines(client, search) for search in found}
+    read = [(search, reader.read_trials(client, search)) for search in found]
+    beaten = {search.run_id: reader.read_baselines(client, search) for search in found}
     return replace(compare_searches(read, where, sort, columns, limit), baselines=beaten)
 
 
@@ -1031,8 +1031,8 @@ def report(
     check_out(out)
     client = connect_existing(uri, reading=True)
     runs = runs_of(client)
-    found = results.find_search(runs, search_ref)
-    material = read_material(client, found, results.read_trials(runs, found))
+    found = reader.find_search(runs, search_ref)
+    material = read_material(client, found, reader.read_trials(runs, found))
     address = str(client.tracking_uri)
     place = {"ui": address.rstrip("/")} if address.startswith("http") else {}
     page = render(material, draw_all(material), **place)
@@ -1059,8 +1059,8 @@ def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Ite
     """
     client = connect_existing(uri, reading=True)
     store = str(client.tracking_uri)
-    found = results.find_search(client, search_ref) if search_ref else None
-    found = found or next(iter(results.read_searches(client, 1)), None)
+    found = reader.find_search(client, search_ref) if search_ref else None
+    found = found or next(iter(reader.read_searches(client, 1)), None)
 
     def page(address: str) -> str:
         return run_page(address, found.experiment_id, found.run_id) if found else ""
@@ -1075,7 +1075,7 @@ def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Ite
 
 def _open_again(
     trial: Trial, elsewhere: str, cache: Path | None, listener: Listener
-) -> tuple[Corpus, tracking.CorpusFacts]:
+) -> tuple[Corpus, writer.CorpusFacts]:
     """The reviews that a trial was trained on, to train on them again.
 
     Raises:
@@ -1107,23 +1107,23 @@ def open_trial_corpus(trial: Trial, cache: Path | None = None) -> Corpus:
 
 def _data_of(trial: Trial, elsewhere: str = "") -> DataConfig:
     """Which reviews a trial was trained on, how they were read, and where they are now."""
-    told = trial.tags.get(tracking.READING, "{}")
+    told = trial.tags.get(writer.READING, "{}")
     try:
         reading = parse_config({"data": json.loads(told)}).data
     except (ValueError, UserError) as error:
         raise UserError(
             f"run {trial.run_id} ({trial.name}) does not say how its reviews were read: its tag "
-            f"{tracking.READING} is {shown(told)}; set it as it was."
+            f"{writer.READING} is {shown(told)}; set it as it was."
         ) from error
-    return replace(reading, source=elsewhere or trial.tags.get(tracking.CORPUS, ""))
+    return replace(reading, source=elsewhere or trial.tags.get(writer.CORPUS, ""))
 
 
 def check_corpus(corpus: Corpus, tags: Mapping[str, str], name: str) -> None:
     """Raise UserError unless the corpus is the one that a run's tags name."""
-    was = tags.get(tracking.DIGEST, "")
+    was = tags.get(writer.DIGEST, "")
     if corpus.digest != was:
         raise UserError(
-            f"the reviews at {tags.get(tracking.CORPUS)} are not those of {name} "
+            f"the reviews at {tags.get(writer.CORPUS)} are not those of {name} "
             f"(digest {corpus.digest[:12]}, was {was[:12]}); put the old ones back."
         )
 
@@ -1143,11 +1143,11 @@ def evaluate(
     client = connect_existing(uri)
     corpus = open_trial_corpus(trial, cache)
     with tempfile.TemporaryDirectory() as folder:
-        model = results.fetch_model(client, trial, Path(folder))
-        padded = trial.tags.get(tracking.BATCHING) == "padded"
+        model = reader.fetch_model(client, trial, Path(folder))
+        padded = trial.tags.get(writer.BATCHING) == "padded"
         metrics = evaluate_model(model, corpus.test, trial.params, padded, progress)
-    tracking.Run(client, trial.run_id).log(metrics)
-    results.count_test_look(client, trial)
+    writer.Run(client, trial.run_id).log(metrics)
+    reader.count_test_look(client, trial)
     return metrics
 
 
@@ -1181,9 +1181,9 @@ def export(
     client = connect_existing(uri, reading=True)
     corpus = open_trial_corpus(trial, cache)
     words = corpus.word_index()
-    batching = trial.tags.get(tracking.BATCHING, "buckets")
-    members = ensemble.read(trial.tags.get(tracking.MEMBERS, ""))
-    linear = tracking.LINEAR in trial.tags.get(tracking.ENSEMBLE_OF, "").split(",")
+    batching = trial.tags.get(writer.BATCHING, "buckets")
+    members = ensemble.read(trial.tags.get(writer.MEMBERS, ""))
+    linear = writer.LINEAR in trial.tags.get(writer.ENSEMBLE_OF, "").split(",")
     metadata: dict[str, Any] = {
         "name": trial.name,
         "run_id": trial.run_id,
@@ -1199,7 +1199,7 @@ def export(
         },
     }
     with tempfile.TemporaryDirectory() as scratch:
-        model = results.fetch_model(client, trial, Path(scratch))
+        model = reader.fetch_model(client, trial, Path(scratch))
         trained = Trained(model, trial.params, batching != "padded", members)
         texts = sample_texts(corpus.train, words)
         return export_model(trained, formats, words, texts, metadata, folder, overwrite, progress)
@@ -1219,17 +1219,17 @@ def register(
         UserError: no such name is allowed, the store refuses it, or as :func:`export`.
         ExportFailed: as :func:`export`.
     """
-    from imdbtune import registry
     from imdbtune.export.mlflow_format import MLFLOW, MODEL
+    from imdbtune.tracking import model_registry
 
-    registry.check_name(name)
+    model_registry.check_name(name)
     client = connect_existing(uri)
-    trial = results.read_run(client, trial.run_id)  # with what was logged since, as test figures
+    trial = reader.read_run(client, trial.run_id)  # with what was logged since, as test figures
     with tempfile.TemporaryDirectory() as scratch:
         target, formats = Path(scratch, "export"), (MLFLOW.name,)
         told: dict[str, Any] = {"uri": uri, "cache": cache, "progress": progress}
         folder = export(trial, target, formats=formats, **told)
-        return registry.register(client, trial, name, folder / MODEL)
+        return model_registry.register(client, trial, name, folder / MODEL)
 
 
 def predict(
@@ -1280,22 +1280,22 @@ def read_texts(path: Path, column: str = "", progress: Progress | None = None) -
 
 
 def _predictor(model: str, model_format: str, uri: str, cache: Path | None) -> Predictor:
-    from imdbtune import registry
     from imdbtune.export.mlflow_format import export_in
     from imdbtune.export.predictor import Predictor
+    from imdbtune.tracking import model_registry
 
-    if not registry.is_uri(model):
+    if not model_registry.is_uri(model):
         return Predictor.load(export_in(Path(model)), model_format)
     client = connect_existing(uri, reading=True)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = registry.fetch(client, model, Path(scratch))
+        folder = model_registry.fetch(client, model, Path(scratch))
         inner = export_in(folder)
         if inner != folder:
             return Predictor.load(inner, model_format)
-        trial = results.read_run(client, registry.run_of(folder))
+        trial = reader.read_run(client, model_registry.run_of(folder))
         corpus = open_trial_corpus(trial, cache)
         words, labels = corpus.word_index(), corpus.labels
-        padded = trial.tags.get(tracking.BATCHING) == "padded"
+        padded = trial.tags.get(writer.BATCHING) == "padded"
         return Predictor.of_file(folder / "data", trial.params, words, padded, labels)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import harmless
 from imdbtune.models import nb_linear
-from imdbtune.tracking import LINEAR, MAJORITY, CorpusFacts, Run, SearchRun, TrialRun
+from imdbtune.tracking.writer import LINEAR, MAJORITY, CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.training.hardware import machine_tags
 
 WAIT_S = 300  # for the linear model, when all trials have ended

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune import results, tracking, view
 from imdbtune.errors import UserError, harmless
-from imdbtune.results import Search, Trial
+from imdbtune.tracking import mlflow_links, reader, writer
+from imdbtune.tracking.reader import Search, Trial
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -115,11 +115,11 @@ class Confirmation:
 
 def read(client: MlflowClient, search: Search) -> Confirmation | None:
     """What the confirmation of a search has shown, if there is one that can be read."""
-    run_id = search.tags.get(tracking.CONFIRMED_BY, "")
+    run_id = search.tags.get(writer.CONFIRMED_BY, "")
     if not run_id.isalnum():
         return None
     try:
-        return Confirmation.from_dict(json.loads(results.read_text(client, run_id, FILE)))
+        return Confirmation.from_dict(json.loads(reader.read_text(client, run_id, FILE)))
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -127,9 +127,9 @@ def read(client: MlflowClient, search: Search) -> Confirmation | None:
 def finished(client: MlflowClient, run: Search) -> dict[str, dict[int, Trial]]:
     """The trainings of a confirmation that have finished, by the trial's run id and the seed."""
     found: dict[str, dict[int, Trial]] = {}
-    for trial in results.read_trials(client, run):
-        seed = results.read_extra_params(client, trial.run_id).get("seed", "")
-        confirmed = trial.tags.get(tracking.CONFIRMS, "")
+    for trial in reader.read_trials(client, run):
+        seed = reader.read_extra_params(client, trial.run_id).get("seed", "")
+        confirmed = trial.tags.get(writer.CONFIRMS, "")
         if trial.status == "FINISHED" and seed.isdecimal() and confirmed:
             found.setdefault(confirmed, {})[int(seed)] = trial
     return found
@@ -137,7 +137,7 @@ def finished(client: MlflowClient, run: Search) -> dict[str, dict[int, Trial]]:
 
 def best_epochs(client: MlflowClient, trial: Trial) -> int:
     """After how many epochs a configuration was best: where it was confirmed, the seeds' mean."""
-    epochs = [t.metrics.get("best_epoch", 1.0) for t in results.read_seeds(client, trial)]
+    epochs = [t.metrics.get("best_epoch", 1.0) for t in reader.read_seeds(client, trial)]
     return max(1, round(statistics.fmean(epochs)))
 
 
@@ -150,7 +150,7 @@ def conclude(client: MlflowClient, search: Search, run: Search) -> Confirmation:
     from imdbtune.confidence import judge
 
     trainings = finished(client, run)
-    originals = {t.run_id: t for t in results.read_trials(client, search) if t.run_id in trainings}
+    originals = {t.run_id: t for t in reader.read_trials(client, search) if t.run_id in trainings}
     repeated = dict(_repeats(client, trainings, originals))
     if not repeated:
         raise UserError(
@@ -243,15 +243,15 @@ def _accuracy(trial: Trial) -> float:
 
 def _log(client: MlflowClient, made: Confirmation) -> None:
     client.log_dict(made.run_id, made.as_dict(), FILE)
-    tracking.Run(client, made.run_id).log(
+    writer.Run(client, made.run_id).log(
         {"confirmed_mean": made.winner.mean, "confirmed_half_width": made.winner.half_width},
-        tags={tracking.NOTE: markdown(made.rows, made), "imdbtune.recommended": made.recommended},
+        tags={writer.NOTE: markdown(made.rows, made), "imdbtune.recommended": made.recommended},
     )
-    tracking.Run(client, made.search_id).log(tags={tracking.CONFIRMED_BY: made.run_id})
+    writer.Run(client, made.search_id).log(tags={writer.CONFIRMED_BY: made.run_id})
     for row in made.rows:
         spread = {} if math.isnan(row.spread) else {"confirmed_std": row.spread}
         counts = {"confirmed_seeds": float(len(row.run_ids))}
-        tracking.Run(client, row.trial_run_id).log(
+        writer.Run(client, row.trial_run_id).log(
             {"confirmed_val_accuracy": row.mean, **spread, **counts}
         )
 
@@ -259,14 +259,14 @@ def _log(client: MlflowClient, made: Confirmation) -> None:
 def markdown(rows: Sequence[Confirmed], made: Confirmation) -> str:
     """The table as MLflow's description of the run shows it."""
     lines = [
-        f"**Recommended: {view.as_text(made.winner.name)}, {in_words(made)}.**",
+        f"**Recommended: {mlflow_links.as_text(made.winner.name)}, {in_words(made)}.**",
         "",
         "| # | configuration | mean | std | 95 % | difference | p | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for place, row in enumerate(rows, start=1):
         cells = [
-            view.as_text(row.name),
+            mlflow_links.as_text(row.name),
             f"{row.mean:.4f}",
             f"{row.spread:.4f}",
             f"± {row.half_width:.4f}",

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune import tracking
 from imdbtune.cluster import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
 from imdbtune.confirmation import ANSWERS, Confirmation
 from imdbtune.errors import UserError
 from imdbtune.reproduction import Stage
-from imdbtune.results import Search, Trial
+from imdbtune.tracking import writer
+from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, trial_folder
 
@@ -119,9 +119,9 @@ class Trainings:
         listener: called with ``started``, ``retried`` and ``ended``, as by a search.
     """
 
-    run: tracking.SearchRun
+    run: writer.SearchRun
     corpus: Path
-    facts: tracking.CorpusFacts
+    facts: writer.CorpusFacts
     folder: Path
     trainer: Trainer
     listener: Callable[[str, dict[str, Any]], None]
@@ -147,7 +147,7 @@ class Trainings:
         spec = spec_of(each, self.corpus, self.folder)
         self._attempts[each.number] += 1
         child = dataclasses.replace(
-            self.run, tags={**self.run.tags, tracking.CONFIRMS: each.stage.trial.run_id}
+            self.run, tags={**self.run.tags, writer.CONFIRMS: each.stage.trial.run_id}
         )
         extra = {"epochs": spec.epochs, "seed": spec.seed}
         key = child.start_trial(each.number, spec.params, extra, self._attempts[each.number])
@@ -168,12 +168,12 @@ class Trainings:
         told = {"trial_id": job.trial_id, "params": job.spec.params, "run_id": job.run_id}
         if isinstance(outcome, WorkerLost):
             if self._attempts[job.trial_id] < MAX_ATTEMPTS:
-                tracking.Run(self.run.client, job.run_id).end("KILLED", outcome.reason)
+                writer.Run(self.run.client, job.run_id).end("KILLED", outcome.reason)
                 self.listener("retried", {**told, "reason": outcome.reason})
                 return True
             outcome = TrialFailure(outcome.reason, outcome.reason, logged=False)
         if isinstance(outcome, TrialFailure) and not outcome.logged:
-            run = tracking.TrialRun(self.run.client, job.run_id)
+            run = writer.TrialRun(self.run.client, job.run_id)
             run.fail(outcome.reason, outcome.traceback)
         reason = outcome.reason if isinstance(outcome, TrialFailure) else ""
         if reason:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune import results
 from imdbtune.cluster import await_workers
-from imdbtune.courier import REQUEST_S, Courier
 from imdbtune.errors import Busy, SearchAborted, UserError
 from imdbtune.home import NEW, TRAINING, Home, homes, new_homes
 from imdbtune.resuming import CUT_OFF, stored_config
-from imdbtune.store import impatient
-from imdbtune.tracking import OPEN, Run
+from imdbtune.tracking import reader
+from imdbtune.tracking.background_delivery import REQUEST_S, Courier
+from imdbtune.tracking.connection import impatient
+from imdbtune.tracking.writer import OPEN, Run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,7 +34,7 @@ def take_up_cut_off(client: MlflowClient, base: Path, say: Say) -> None:
     for home in homes(base):
         if home.kind != TRAINING or home.about.get("store") not in ("", client.tracking_uri):
             continue
-        if results.run_exists(client, home.run_id):
+        if reader.run_exists(client, home.run_id):
             with contextlib.suppress(SearchAborted), home.locked():
                 settle(client, home, say)
 
@@ -49,7 +49,7 @@ def name_new(client: MlflowClient, home: Home, say: Say, is_its_store: bool = Fa
         Busy: it has not died.
     """
     with home.locked():
-        run_id = results.find_run(client, home.folder.name.removeprefix(NEW))
+        run_id = reader.find_run(client, home.folder.name.removeprefix(NEW))
         if run_id:
             home.renamed(run_id)
         elif is_its_store or home.about.get("store", client.tracking_uri) == client.tracking_uri:
@@ -95,5 +95,5 @@ def settle(client: MlflowClient, home: Home, say: Say) -> int:
 def _publish(client: MlflowClient, home: Home) -> None:
     """Let the page of a search show its end, if it is known what to show."""
     with contextlib.suppress(UserError):
-        config = stored_config(client, results.find_search(client, home.run_id))
+        config = stored_config(client, reader.find_search(client, home.run_id))
         home.spool.publish(home.run_id, [d.name for d in config.space.searched] or ["rnn"], False)

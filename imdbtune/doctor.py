@@ -25,7 +25,7 @@ from packaging.requirements import Requirement
 from imdbtune.data.imdb import KERAS_FILES, imdb_folder
 from imdbtune.errors import UserError, named
 from imdbtune.files import read_document
-from imdbtune.store import connect_existing, hide_secrets, resolve_uri
+from imdbtune.tracking.connection import connect_existing, hide_secrets, resolve_uri
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 GIB = 2**30

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune import carrying, results
 from imdbtune.cluster import Ran, WorkerLost, outcome_of, stack_of
-from imdbtune.delivery import is_away
 from imdbtune.errand import Errand, run_errand
 from imdbtune.errors import SearchAborted, harmless
 from imdbtune.hosts import GPU, Cluster, Host
-from imdbtune.spool import Spool
-from imdbtune.store import scrubbed
-from imdbtune.tracking import OPEN
+from imdbtune.tracking import artifact_transfer, reader
+from imdbtune.tracking.connection import scrubbed
+from imdbtune.tracking.outbox import Spool
+from imdbtune.tracking.outbox_delivery import is_away
+from imdbtune.tracking.writer import OPEN
 from imdbtune.training.spec import TrialResult
 from imdbtune.worker import Clock, Report, TrialFailure, TrialJob, is_overdue, too_long
 
@@ -193,12 +193,12 @@ class OnCluster:
     def _prepare(self, job: TrialJob, host: Host) -> None:
         """Put what the trial needs where its worker can fetch it."""
         if host.lacks_corpus and not self._corpus_sent:
-            if not carrying.has_corpus(self.mlflow, self.search):
-                carrying.send_corpus(self.mlflow, self.search, self.corpus)
+            if not artifact_transfer.has_corpus(self.mlflow, self.search):
+                artifact_transfer.send_corpus(self.mlflow, self.search, self.corpus)
             self._corpus_sent = True
         state, before = job.spec.state, self._run_of(job.before) if job.before else ""
         if state is not None and before and before not in self._left and state.exists():
-            carrying.leave(self.mlflow, before, state)  # it was trained on this machine
+            artifact_transfer.leave(self.mlflow, before, state)  # it was trained on this machine
             self._left.add(before)
 
     def _send(self, job: TrialJob, host: Host) -> None:
@@ -276,7 +276,7 @@ class OnCluster:
 
     def _as_mlflow_has_it(self, job: TrialJob, told: Any) -> Any:
         run_id = self._run_of(job.run_id)
-        trial = results.read_run(self.mlflow, run_id)
+        trial = reader.read_run(self.mlflow, run_id)
         if trial.status in OPEN:
             # At once: a worker that is only cut off may want to end it, too.
             status = "FAILED" if isinstance(told, TrialFailure) else "KILLED"

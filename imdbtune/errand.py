@@ -18,14 +18,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from imdbtune.carrying import KEPT, bring, corpus_place, fetch_corpus
 from imdbtune.cluster import Ended, Ran, WorkerLost, is_spent, training_environment
-from imdbtune.courier import LOOK_EVERY_S, REQUEST_S, RETRY_EVERY_S, Courier
 from imdbtune.data.sources import default_cache
-from imdbtune.delivery import is_away
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
-from imdbtune.spool import Spool
-from imdbtune.store import connect, impatient, scrubbed, why
+from imdbtune.tracking.artifact_transfer import KEPT, bring, corpus_place, fetch_corpus
+from imdbtune.tracking.background_delivery import LOOK_EVERY_S, REQUEST_S, RETRY_EVERY_S, Courier
+from imdbtune.tracking.connection import connect, impatient, scrubbed, why
+from imdbtune.tracking.outbox import Spool
+from imdbtune.tracking.outbox_delivery import is_away
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from imdbtune.worker import (
     Trainer,

@@ -15,8 +15,8 @@ import filelock
 from imdbtune.errors import Busy, UserError, shown
 from imdbtune.files import read_lines, replace_file
 from imdbtune.journal import Journal
-from imdbtune.spool import Spool, new_key
-from imdbtune.store import hide_secrets
+from imdbtune.tracking.connection import hide_secrets
+from imdbtune.tracking.outbox import Spool, new_key
 
 # In front of the key of a search whose run may not have been made yet.
 NEW = "new-"

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from imdbtune.cluster import leave
 from imdbtune.errand import prospect
 from imdbtune.errors import SearchAborted, UserError, harmless, shown
-from imdbtune.store import hide_secrets, is_local
+from imdbtune.tracking.connection import hide_secrets, is_local
 from imdbtune.versions import (
     PACKAGES,
     PASSING_ON,

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune import confirmation, tracking, view
+from imdbtune import confirmation
 from imdbtune.confirmation import Confirmation
 from imdbtune.report.effects import short
 from imdbtune.report.findings import reached, yardstick
 from imdbtune.report.page import log_report, read_material
-from imdbtune.results import (
+from imdbtune.tracking import mlflow_links, writer
+from imdbtune.tracking.reader import (
     Baseline,
     Search,
     Trial,
@@ -24,7 +25,7 @@ from imdbtune.results import (
     read_history,
     read_trials,
 )
-from imdbtune.sqlite_runs import runs_of
+from imdbtune.tracking.sqlite_reader import runs_of
 from imdbtune.training import learning_curves
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def publish(
     """
     runs = runs_of(client)
     trials = read_trials(runs, search)
-    run = tracking.Run(client, search.run_id)
+    run = writer.Run(client, search.run_id)
     done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
     counts = {
         "trials_finished": len(done),
@@ -59,16 +60,18 @@ def publish(
     metrics = {name: float(value) for name, value in counts.items()}
     report = report and bool(done)
     baselines, confirmed = read_baselines(runs, search), confirmation.read(client, search)
-    tags = {tracking.NOTE: markdown(search, trials, varied, report, baselines, confirmed)}
+    tags = {writer.NOTE: markdown(search, trials, varied, report, baselines, confirmed)}
     if done:
         metrics |= {k: v for k, v in done[0].metrics.items() if k.startswith("best_")}
         tags |= {"imdbtune.best": done[0].name, "imdbtune.best_run_id": done[0].run_id}
     run.log(metrics, tags=tags)
-    view_tag = f"{view.TAG}{search.run_id}"
-    client.set_experiment_tag(search.experiment_id, view_tag, view.shared_view(search, varied))
+    view_tag = f"{mlflow_links.TAG}{search.run_id}"
+    client.set_experiment_tag(
+        search.experiment_id, view_tag, mlflow_links.shared_view(search, varied)
+    )
     if final and done:
         _log_table(client, search.run_id, trials)
-        _log_curves(client, search, done[:CURVES_SHOWN], reached(baselines, tracking.LINEAR))
+        _log_curves(client, search, done[:CURVES_SHOWN], reached(baselines, writer.LINEAR))
     if report:
         ended = dataclasses.replace(search, status="FINISHED")  # its run is closed after this
         log_report(client, read_material(client, ended, trials))
@@ -84,23 +87,25 @@ def markdown(
 ) -> str:
     """The leaderboard as MLflow's description shows it, each name a link to its run."""
     done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
-    about = view.as_text(search.tags.get("imdbtune.about", ""))
+    about = mlflow_links.as_text(search.tags.get("imdbtune.about", ""))
     lines = [about, ""] if about else []
-    data = view.as_text(search.tags.get(tracking.DATA, "?"))
+    data = mlflow_links.as_text(search.tags.get(writer.DATA, "?"))
     facts = f"Data: {data}. {_states(trials)}"
     if not done:
         return "\n".join([*lines, facts, ""])
     # The first lines are seen before the rest is unfolded.
     answer = _answer(search, done[0]) + _beside(search, done, baselines)
     if confirmed is not None:
-        link = view.run_link(search, confirmed.run_id)
-        name = view.as_text(confirmed.winner.name)
+        link = mlflow_links.run_link(search, confirmed.run_id)
+        name = mlflow_links.as_text(confirmed.winner.name)
         answer += f" **[Confirmed]({link}): {name}, {confirmation.in_words(confirmed)}.**"
     lines += [f"{answer} {facts} {_links(search, report)}", ""]
     columns = ["trial", *varied, search.objective, "epoch", "seconds"]
     lines += ["| # | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
     for place, trial in enumerate(done[:ROWS_SHOWN], start=1):
-        link = f"[{view.as_text(trial.name)}]({view.run_link(search, trial.run_id)})"
+        link = (
+            f"[{mlflow_links.as_text(trial.name)}]({mlflow_links.run_link(search, trial.run_id)})"
+        )
         cells = [link, *(short(getattr(trial.params, name)) for name in varied)]
         cells += [f"{trial.score:.4f}", f"{trial.metrics.get('best_epoch', 0):.0f}"]
         cells += [f"{trial.metrics.get('train_seconds', 0):.0f}"]
@@ -111,7 +116,7 @@ def markdown(
 
 
 def _answer(search: Search, best: Trial) -> str:
-    link = f"[{view.as_text(best.name)}]({view.run_link(search, best.run_id)})"
+    link = f"[{mlflow_links.as_text(best.name)}]({mlflow_links.run_link(search, best.run_id)})"
     epoch = f" at epoch {best.metrics['best_epoch']:.0f}" if "best_epoch" in best.metrics else ""
     return f"**Best: {link}, {search.objective} {best.score:.4f}{epoch}.**"
 
@@ -122,14 +127,17 @@ def _beside(search: Search, done: Sequence[Trial], baselines: Sequence[Baseline]
     if found is None:
         return ""
     name, _, rest = str(found).partition(" reaches")
-    return f" {name.capitalize()} [reaches]({view.run_link(search, found.run_id)}){rest}."
+    return f" {name.capitalize()} [reaches]({mlflow_links.run_link(search, found.run_id)}){rest}."
 
 
 def _links(search: Search, report: bool) -> str:
     """What MLflow can show of the search, a click away."""
-    places = {"table of all trials": view.table_link(search), "charts": view.charts_link(search)}
+    places = {
+        "table of all trials": mlflow_links.table_link(search),
+        "charts": mlflow_links.charts_link(search),
+    }
     if report:
-        places["report"] = view.run_link(search, search.run_id, "report.html")
+        places["report"] = mlflow_links.run_link(search, search.run_id, "report.html")
     return "Open " + ", ".join(f"[{name}]({address})" for name, address in places.items()) + "."
 
 

@@ -16,7 +16,8 @@ import mlflow.models
 import mlflow.pyfunc
 import tensorflow as tf
 
-from imdbtune import tracking
+from imdbtune.tracking import writer
+from imdbtune.training import learning_curves, trainer
 
 __all__ = [
     "distributed",
@@ -25,8 +26,8 @@ __all__ = [
     "matplotlib",
     "mlflow",
     "tf",
-    "tracking",
     "trainer",
+    "writer",
 ]
 
 # Dask has each traceback that it sends looked up among all modules; Python notes where they lie the

@@ -10,11 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune import results, tracking
 from imdbtune.config.hyperparameters import check_field, convert
 from imdbtune.config.schema import DataConfig, TrainingConfig, TunerConfig
 from imdbtune.errors import UserError, shown
-from imdbtune.results import Trial
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.reader import Trial
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ def read_stages(client: MlflowClient, run_id: str) -> list[Stage]:
     Raises:
         UserError: it has not finished, or MLflow does not hold all that decided its outcome.
     """
-    stages = [read_stage(client, results.read_run(client, run_id))]
+    stages = [read_stage(client, reader.read_run(client, run_id))]
     while before := stages[0].continues:
-        search = results.find_search(client, stages[0].trial.tags[tracking.SEARCH_ID])
+        search = reader.find_search(client, stages[0].trial.tags[writer.SEARCH_ID])
         known = {stage.trial.run_id for stage in stages}
-        same = [t for t in results.read_trials(client, search) if t.trial_id == before]
+        same = [t for t in reader.read_trials(client, search) if t.trial_id == before]
         ended = [t for t in same if t.status == "FINISHED" and t.run_id not in known]
         if not ended:
             raise UserError(
@@ -81,12 +81,12 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
             f"run {trial.run_id} ({trial.name}) is itself a reproduction; reproduce the run that "
             f"it was made from, {shown(reproduced)}."
         )
-    if tracking.ENSEMBLE_OF in trial.tags:
+    if writer.ENSEMBLE_OF in trial.tags:
         raise UserError(
             f"run {trial.run_id} ({trial.name}) is an average of models; reproduce one of those, "
-            f"{shown(trial.tags[tracking.ENSEMBLE_OF], 200)}."
+            f"{shown(trial.tags[writer.ENSEMBLE_OF], 200)}."
         )
-    extra = results.read_extra_params(client, trial.run_id)
+    extra = reader.read_extra_params(client, trial.run_id)
     logged = {name: trial.tags.get(f"imdbtune.{name}", extra.get(name)) for name in SETTINGS}
     missing = [name for name, value in logged.items() if value is None]
     if missing:
@@ -149,7 +149,7 @@ class EpochPair:
     @property
     def difference(self) -> float:
         """The largest of its metrics; infinite where one run lacks one that the other has."""
-        known = [m for m in tracking.CURVES if m in self.then or m in self.now]
+        known = [m for m in writer.CURVES if m in self.then or m in self.now]
         pairs = [(self.then.get(m, math.nan), self.now.get(m, math.nan)) for m in known]
         differences = [abs(then - now) for then, now in pairs]
         return max((d if math.isfinite(d) else math.inf for d in differences), default=math.inf)
@@ -209,7 +209,7 @@ def _pairs(
     then, now = (
         {
             int(epoch["epoch"]): epoch
-            for epoch in results.read_history(client, run_id, execution=execution)
+            for epoch in reader.read_history(client, run_id, execution=execution)
         }
         for run_id in (original.run_id, again.run_id)
     )
@@ -220,12 +220,12 @@ def _pairs(
 def differing(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """What may change the figures and is not the same: versions, data, machine, compiling."""
     named = {
-        tracking.DIGEST: "data digest",
+        writer.DIGEST: "data digest",
         "imdbtune.threads": "threads",
         "imdbtune.compiled": "compiled",
         "imdbtune.cpu": "processor",
         "imdbtune.gpus": "graphics cards",
-        tracking.GIT_COMMIT: "git commit",
+        writer.GIT_COMMIT: "git commit",
     }
     versions = sorted(key for key in then.keys() | now.keys() if key.startswith("version."))
     named |= {key: key.removeprefix("version.") for key in versions}

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune import results, tracking
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import UserError
 from imdbtune.journal import Event, Journal
-from imdbtune.results import Search, Trial
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.reader import Search, Trial
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -140,10 +140,10 @@ def reconcile(
     noted = {e["run_id"] for e in agreed.events if e["event"] in ("ended", "failed", "lost")}
     failures = Counter(e["trial_id"] for e in agreed.events if e["event"] == "failed")
     finished = set()
-    trials = results.read_trials(client, search)
+    trials = reader.read_trials(client, search)
     for trial in sorted(trials, key=lambda trial: (trial.ended_ms or 0, trial.trial_id)):
-        if trial.status in tracking.OPEN:
-            tracking.Run(client, trial.run_id).end("KILLED", CUT_OFF)
+        if trial.status in writer.OPEN:
+            writer.Run(client, trial.run_id).end("KILLED", CUT_OFF)
         elif trial.status == "FINISHED" and trial.score is not None:
             finished.add(trial.trial_id)
         if trial.trial_id in ended or trial.key in noted:
@@ -160,7 +160,7 @@ def reconcile(
         for trial_id, event in ended.items()
         if event["score"] is not None and trial_id not in finished
     }
-    deleted = results.deleted_keys(client, search) if gone else set()
+    deleted = reader.deleted_keys(client, search) if gone else set()
     for trial_id, key in gone.items():
         (agreed.deleted if key in deleted else agreed.lost).append(trial_id)
     return agreed

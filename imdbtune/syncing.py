@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from imdbtune import results
 from imdbtune.cutoff import Say, forget, name_new, settle
 from imdbtune.errors import Busy, Deleted, NotDelivered, UserError, shown
 from imdbtune.home import Home, homes, new_homes
-from imdbtune.store import connect_existing, hide_secrets, is_missing
+from imdbtune.tracking import reader
+from imdbtune.tracking.connection import connect_existing, hide_secrets, is_missing
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ def _sync(home: Home, uri: str, say: Say) -> Synced:
         if home.spool.is_delivered() and not home.spool.is_open(home.run_id):
             return Synced(name, home.run_id, 0, kind)
         client = connect_existing(uri or home.about.get("store", ""), say)
-        if not results.run_exists(client, home.run_id):
+        if not reader.run_exists(client, home.run_id):
             raise UserError(
                 f"{kind} {name!r} (run {home.run_id}) is not in "
                 f"{hide_secrets(str(client.tracking_uri))}; name its store with --tracking-uri."
             )
-        results.check_not_deleted(client, home.run_id, f"{kind} {name!r}")
+        reader.check_not_deleted(client, home.run_id, f"{kind} {name!r}")
         return Synced(name, home.run_id, settle(client, home, say), kind)

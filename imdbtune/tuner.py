@@ -1,7 +1,7 @@
 """The driver of a search: asks the oracle, keeps the workers busy, tells the oracle.
 
 The oracle is told here, and only here; trials are trained and logged by the workers
-(:mod:`imdbtune.worker`). What is to be in MLflow goes to a spool (:mod:`imdbtune.spool`).
+(:mod:`imdbtune.worker`). What is to be in MLflow goes to a spool (:mod:`imdbtune.tracking.outbox`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted
 from imdbtune.journal import Event, Journal, ask, asked, replay, tell
-from imdbtune.results import Trial
-from imdbtune.tracking import CorpusFacts, Run, SearchRun, TrialRun
+from imdbtune.tracking.reader import Trial
+from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.training.spec import TrialSpec
 from imdbtune.worker import Trainer, TrialFailure, TrialJob, trial_folder
 

@@ -17,8 +17,8 @@ from imdbtune.errors import DiskFull, TrialFailed
 from imdbtune.files import is_full
 
 if TYPE_CHECKING:
-    from imdbtune.spool import Spool
-    from imdbtune.tracking import CorpusFacts
+    from imdbtune.tracking.outbox import Spool
+    from imdbtune.tracking.writer import CorpusFacts
     from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
 Trainer = Callable[["TrialSpec", "OnEpoch"], "TrialResult"]
@@ -52,7 +52,7 @@ class TrialFailure:
 
     def __post_init__(self) -> None:
         """Errors of a tracking store may hold its password."""
-        from imdbtune.store import scrubbed
+        from imdbtune.tracking.connection import scrubbed
 
         for name in ("reason", "traceback"):
             object.__setattr__(self, name, scrubbed(getattr(self, name)))
@@ -69,7 +69,7 @@ def run_trial(
     Raises:
         DiskFull: nothing can be written here any more, which is no fault of the trial.
     """
-    from imdbtune.tracking import TrialRun
+    from imdbtune.tracking.writer import TrialRun
 
     began = clock()
     run = TrialRun(job.spool, job.run_id)

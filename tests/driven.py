@@ -16,7 +16,7 @@ from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import TrialFailed
 from imdbtune.journal import Event, Journal
 from imdbtune.oracles import make_oracle
-from imdbtune.tracking import CorpusFacts, SearchRun
+from imdbtune.tracking.writer import CorpusFacts, SearchRun
 from imdbtune.training.spec import TrialSpec
 from imdbtune.tuner import Tuner
 from imdbtune.worker import Trainer, TrialFailure, TrialJob

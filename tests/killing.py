@@ -22,12 +22,13 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api, forking, journal, results, spool
+from imdbtune import api, forking, journal
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
 from imdbtune.journal import Event, Journal
-from imdbtune.results import Search, Trial
-from imdbtune.store import connect
+from imdbtune.tracking import outbox, reader
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training import learning_curves
 from imdbtune.training.spec import TrialSpec
 from tests.support import Stub, isolate, kill_self, make_config, prepare
@@ -75,7 +76,7 @@ class AtWrite:
         from mlflow import MlflowClient
 
         writes = itertools.count(1)
-        for module in (journal, spool):
+        for module in (journal, outbox):
             module.append_line = self._deadly(module.append_line, writes)
         for name in MLFLOW_WRITES:
             setattr(MlflowClient, name, self._deadly(getattr(MlflowClient, name), writes))
@@ -275,11 +276,11 @@ class Outcome:
 
 def read_outcome(folder: Path) -> Outcome:
     client = connect(f"sqlite:///{folder / 'mlflow.db'}")
-    searches = results.read_searches(client)
+    searches = reader.read_searches(client)
     events = Journal(folder / "runs" / searches[0].run_id / "journal.jsonl").read()
     runs = client.search_runs([searches[0].experiment_id], max_results=10_000)
     statuses = [run.info.status for run in runs]
-    return Outcome(searches, results.read_trials(client, searches[0]), events, statuses)
+    return Outcome(searches, reader.read_trials(client, searches[0]), events, statuses)
 
 
 def outcome_of(folder: Path, kind: str, workers: int, deaths: list[Death]) -> Outcome:

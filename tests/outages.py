@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import pytest
 
-from imdbtune import api, courier, results, tracking
-from imdbtune.store import connect
+from imdbtune import api
+from imdbtune.tracking import background_delivery, reader, writer
+from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import TrialSpec
 from tests.support import Stub, make_config
 
@@ -35,20 +36,20 @@ class Store(Protocol):
 
 def ask_again_soon(patch: pytest.MonkeyPatch) -> None:
     """A store that is away is asked again at once."""
-    patch.setattr(courier, "LOOK_EVERY_S", 0.05)
-    patch.setattr(courier, "RETRY_EVERY_S", 0.1)
+    patch.setattr(background_delivery, "LOOK_EVERY_S", 0.05)
+    patch.setattr(background_delivery, "RETRY_EVERY_S", 0.1)
 
 
 def check_whole(uri: str, name: str, units: Sequence[int], models: bool = True) -> None:
     """All that a search and its trials ought to have, once."""
     client = connect(uri)
-    search = results.find_search(client, name)
-    trials = results.read_trials(client, search)
+    search = reader.find_search(client, name)
+    trials = reader.read_trials(client, search)
     assert (search.status, search.metrics["trials_finished"]) == ("FINISHED", len(units))
     assert Counter(t.params.units for t in trials) == Counter(units)
     assert {t.status for t in trials} == {"FINISHED"}
     for trial in trials:
-        for curve in tracking.CURVES:
+        for curve in writer.CURVES:
             history = client.get_metric_history(trial.run_id, curve)
             assert [metric.step for metric in history] == [1, 2, 3]
         assert len(client.get_metric_history(trial.run_id, "best_val_accuracy")) == 1
@@ -64,7 +65,7 @@ def check_whole(uri: str, name: str, units: Sequence[int], models: bool = True) 
     assert len({m.source_run_id for m in logged}) == len(logged)
     table = Path(client.download_artifacts(search.run_id, "leaderboard.json")).read_text("utf-8")
     assert len(json.loads(table)["data"]) == len(units)
-    assert f"{len(units)} finished" in search.tags[tracking.NOTE]
+    assert f"{len(units)} finished" in search.tags[writer.NOTE]
     assert {a.path for a in client.list_artifacts(search.run_id)} >= {"all_val_accuracy.png"}
 
 

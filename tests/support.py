@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
-    from imdbtune.results import Search
+    from imdbtune.tracking.reader import Search
 
 # Where a row of four configurations is enough.
 SPACE: Mapping[str, Any] = {"rnn": ["simple_rnn", "lstm"], "units": [4, 8]}
@@ -121,7 +121,7 @@ def new_store(folder: Path) -> str:
 
 @functools.cache
 def empty_store() -> bytes:
-    from imdbtune.store import connect
+    from imdbtune.tracking.connection import connect
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "mlflow.db")
@@ -152,7 +152,7 @@ def make_config(
 def run_search(config: SearchConfig, folder: Path, **arguments: Any) -> tuple[MlflowClient, Search]:
     """``api.search`` over the stub, in a store and over reviews that are made in ``folder``."""
     from imdbtune import api
-    from imdbtune.store import connect
+    from imdbtune.tracking.connection import connect
 
     prepare(folder)
     settings = {"workers": 0, "trainer": stub_trainer, **arguments}

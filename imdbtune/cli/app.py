@@ -29,7 +29,7 @@ from imdbtune.cli import (
 )
 from imdbtune.cli.command import EXIT_CODES, Commands
 from imdbtune.errors import ImdbtuneError, UserError, harmless, named, shown
-from imdbtune.store import scrubbed
+from imdbtune.tracking.connection import scrubbed
 
 LONGEST = 900  # characters of a message
 app = Commands(

@@ -14,8 +14,8 @@ from imdbtune.cli.tables import details, in_a_line
 from imdbtune.errors import UserError, harmless
 
 if TYPE_CHECKING:
-    from imdbtune.registry import Version
-    from imdbtune.results import Baseline, Trial
+    from imdbtune.tracking.model_registry import Version
+    from imdbtune.tracking.reader import Baseline, Trial
 
 MOST_MEMBERS = 50  # models in an average
 
@@ -98,9 +98,10 @@ def best(
     quiet: opt.Quiet = False,
 ) -> None:
     """See HELP."""
-    from imdbtune import api, results
+    from imdbtune import api
     from imdbtune.cli.chatter import chatter_to_log
     from imdbtune.cli.progress import make_progress, stages
+    from imdbtune.tracking import reader
 
     found, trial = api.best(search or None, uri=tracking_uri)
     baselines = api.baselines(found.run_id, uri=tracking_uri)
@@ -161,7 +162,7 @@ def best(
         if not (as_json or quiet):
             _tell_registered(version)
     if as_json:
-        print_json({**facts, **results.as_row(trial), **facts})
+        print_json({**facts, **reader.as_row(trial), **facts})
 
 
 def _in_words(refitted: Trial) -> str:
@@ -192,10 +193,10 @@ def _gain(trial: Trial, members: Sequence[Trial], linear: float | None) -> str:
 
 def _beaten(baselines: Sequence[Baseline]) -> dict[str, float | None]:
     """What the winner has to beat, by the names of the fields; null where there is none."""
-    from imdbtune import tracking
+    from imdbtune.tracking import writer
 
     found = {b.which: b.metrics for b in baselines if b.accuracy is not None}
-    linear, majority = found.get(tracking.LINEAR, {}), found.get(tracking.MAJORITY, {})
+    linear, majority = found.get(writer.LINEAR, {}), found.get(writer.MAJORITY, {})
     return {
         "baseline_val_accuracy": linear.get("best_val_accuracy"),
         "baseline_val_loss": linear.get("best_val_loss"),
@@ -208,7 +209,7 @@ def _checked(
     export: str, formats: str, overwrite: bool, register: str, run_id: str
 ) -> tuple[str, ...]:
     """The names of the formats, when nothing stands against what was asked for."""
-    from imdbtune.registry import check_name
+    from imdbtune.tracking.model_registry import check_name
 
     if register:
         check_name(register)

@@ -18,7 +18,7 @@ from imdbtune.cli import options as opt
 from imdbtune.cli.chatter import speaking
 from imdbtune.cli.completion import completer
 from imdbtune.errors import UserError, harmless, shown
-from imdbtune.store import hide_secrets, resolve_uri
+from imdbtune.tracking.connection import hide_secrets, resolve_uri
 
 EXIT_CODES = "Exit codes: 0 done, 1 ended without success, 2 wrong input, 130 interrupted."
 COMMON = (("quiet", opt.Quiet), ("verbose", opt.Verbose))

@@ -20,7 +20,7 @@ def tell_next(commands: str, uri: str) -> None:
     Args:
         uri: the store that this command has used.
     """
-    from imdbtune.store import hide_secrets, resolve_uri
+    from imdbtune.tracking.connection import hide_secrets, resolve_uri
 
     used = resolve_uri(uri)
     flag = "" if used == resolve_uri() else f" (with --tracking-uri {hide_secrets(used)})"

@@ -21,7 +21,7 @@ from imdbtune.cli.chatter import chatter_to_log, is_aloud
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import counted, in_words
 from imdbtune.errors import harmless
-from imdbtune.tracking import LINEAR
+from imdbtune.tracking.writer import LINEAR
 
 Facts = dict[str, Any]
 Done = Callable[[str, int, int], None]  # name, how much is done, how much there is

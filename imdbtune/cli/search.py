@@ -17,7 +17,7 @@ from imdbtune.errors import NotDelivered, SearchAborted, UserError
 if TYPE_CHECKING:
     from imdbtune.api import Plan
     from imdbtune.estimate import Estimate
-    from imdbtune.results import Search, Trial
+    from imdbtune.tracking.reader import Search, Trial
 
 HELP = """Search a space of models; every trial is tracked in MLflow.
 
@@ -171,14 +171,14 @@ def search(
 
 def _tell(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
     """The leaderboard, and what one would do next; if quiet, the winner in a line."""
-    from imdbtune import results, tracking
-    from imdbtune.store import connect
+    from imdbtune.tracking import reader, writer
+    from imdbtune.tracking.connection import connect
 
     client = connect(plan.store)
-    found = results.find_search(client, run_id)
-    trials = results.read_trials(client, found)
+    found = reader.find_search(client, run_id)
+    trials = reader.read_trials(client, found)
     if as_json:
-        rows = [results.as_row(trial) for trial in trials]
+        rows = [reader.as_row(trial) for trial in trials]
         print_json({"event": "finished", "search": found.run_id, "trials": rows})
         return
     if quiet:
@@ -186,13 +186,13 @@ def _tell(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
             typer.echo(in_a_line(trial))
         return
     varied = [d.name for d in plan.config.space.searched]
-    foreseen = found.metrics.get(tracking.ESTIMATED)
+    foreseen = found.metrics.get(writer.ESTIMATED)
     if foreseen:
         typer.echo(_how_right(foreseen, found, trials, plan))
     typer.echo(leaderboard(found, trials[:10], varied))
     if len(trials) > 10:
         typer.echo(f"... and {len(trials) - 10} more: imdbtune compare")
-    if told := beside(found, trials, results.read_baselines(client, found)):
+    if told := beside(found, trials, reader.read_baselines(client, found)):
         typer.echo(told)
     typer.echo()
     tell_next("imdbtune best --export winner; imdbtune report; imdbtune ui", plan.store)
@@ -222,7 +222,7 @@ def _dry_run(
     config: SearchConfig, workers: int | None, as_json: bool, estimated: Estimate | None
 ) -> None:
     from imdbtune import api
-    from imdbtune.store import hide_secrets
+    from imdbtune.tracking.connection import hide_secrets
 
     resolved = api.plan(config, workers)
     told = config.as_dict()

@@ -11,7 +11,7 @@ from imdbtune.errors import shown
 
 if TYPE_CHECKING:  # every command imports this module, few of them read MLflow
     from imdbtune.confirmation import Confirmation
-    from imdbtune.results import Baseline, Search, Trial
+    from imdbtune.tracking.reader import Baseline, Search, Trial
 
 WHOLE = ("best_epoch", "epochs_run", "parameter_count")
 
@@ -35,7 +35,7 @@ def columns(reading: Mapping[str, Any]) -> str:
 
 def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:
     """The title of a search, and its trials: what was varied, the objective, epoch, seconds."""
-    from imdbtune.results import as_row
+    from imdbtune.tracking.reader import as_row
 
     columns = default_columns(varied, [f"best_{search.objective}"])
     return "\n".join([title(search), table([as_row(trial) for trial in trials], columns)])
@@ -51,9 +51,9 @@ def beside(search: Search, trials: Sequence[Trial], baselines: Sequence[Baseline
 
 def title(search: Search) -> str:
     """One line about a search."""
-    from imdbtune import tracking
+    from imdbtune.tracking import writer
 
-    data = search.tags.get(tracking.DATA, "?")
+    data = search.tags.get(writer.DATA, "?")
     return f"search {search.name} ({search.run_id}) on {data}, {search.status.lower()}"
 
 

@@ -60,12 +60,13 @@ def train(
         "tracking.uri": tracking_uri,
     }
     config = opt.configuration(model, flags, settings)
-    from imdbtune import api, results
+    from imdbtune import api
     from imdbtune.cli.progress import make_progress
+    from imdbtune.tracking import reader
 
     with make_progress(as_json=as_json, quiet=quiet) as progress:
         trial = api.train(config, cache=opt.optional_path(cache), listener=progress)
     if as_json:
-        print_json({"event": "finished", **results.as_row(trial)})
+        print_json({"event": "finished", **reader.as_row(trial)})
     else:
         typer.echo(in_a_line(trial) if quiet else details(trial))

@@ -45,7 +45,7 @@ def ui(
     """See HELP."""
     number = opt.whole_number("--port", port or "5000", 1, 65_535)
     from imdbtune import api
-    from imdbtune.store import hide_secrets
+    from imdbtune.tracking.connection import hide_secrets
 
     with api.ui(search or None, port=number, uri=tracking_uri) as pages:
         shown = {"address": hide_secrets(pages.address), "search": hide_secrets(pages.page)}

@@ -13,7 +13,7 @@ import numpy as np
 from imdbtune.config.hyperparameters import PARAMETERS, Scalar
 from imdbtune.config.search_space import word
 from imdbtune.report.findings import measured
-from imdbtune.results import Trial
+from imdbtune.tracking.reader import Trial
 
 MANY_VALUES = 8  # more different numbers than this are shown as a range
 BINS = 4

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from imdbtune import tracking
-from imdbtune.results import Baseline, Trial
+from imdbtune.tracking import writer
+from imdbtune.tracking.reader import Baseline, Trial
 
 ACCURACY = "best_val_accuracy"
 SURE = NormalDist().inv_cdf(0.975)  # standard errors on each side of a 95 % interval
@@ -119,7 +119,7 @@ def yardstick(
         trials: ranked; only the first one counts.
         reviews: on which both are measured.
     """
-    linear = reached(baselines, tracking.LINEAR)
+    linear = reached(baselines, writer.LINEAR)
     if linear is None:
         return None
     value = linear.metrics["best_val_accuracy"]

@@ -11,18 +11,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune import confirmation, tracking
+from imdbtune import confirmation
 from imdbtune.config.search_space import word
 from imdbtune.confirmation import Confirmation
 from imdbtune.errors import UserError, named
 from imdbtune.files import plain
 from imdbtune.report import effects, figures, findings
 from imdbtune.report.published import PUBLISHED
-from imdbtune.results import Baseline, Search, Trial, read_baselines, read_history, read_text
-from imdbtune.sqlite_runs import runs_of
-from imdbtune.store import hide_secrets
+from imdbtune.tracking import writer
+from imdbtune.tracking.connection import hide_secrets
+from imdbtune.tracking.mlflow_server import HOST, PORT, run_page
+from imdbtune.tracking.reader import (
+    Baseline,
+    Search,
+    Trial,
+    read_baselines,
+    read_history,
+    read_text,
+)
+from imdbtune.tracking.sqlite_reader import runs_of
 from imdbtune.training import learning_curves
-from imdbtune.ui import HOST, PORT, run_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -203,7 +211,7 @@ def render(material: Material, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> s
             best=done[0] if done else None,
             certainty=certainty_of(material) if done else None,
             linear=yardstick_of(material),
-            majority=findings.reached(material.baselines, tracking.MAJORITY),
+            majority=findings.reached(material.baselines, writer.MAJORITY),
             shares=material.shares,
             effects=[effects.effect_data(name, done) for name in ordered],
             names=names,
@@ -211,7 +219,7 @@ def render(material: Material, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> s
             confirmed=material.confirmed,
             how_sure=confirmation.in_words,
             method=confirmation.METHOD,
-            looks=int(material.search.metrics.get(tracking.TEST_LOOKS, 0)),
+            looks=int(material.search.metrics.get(writer.TEST_LOOKS, 0)),
             fronts=_fronts(done),
             config=material.config,
             published=_published(material),
@@ -243,7 +251,7 @@ def _fronts(done: Sequence[Trial]) -> dict[str, list[tuple[int, Trial]]]:
 
 def _published(material: Material) -> tuple[Any, ...]:
     """Only beside results on the same reviews."""
-    return PUBLISHED if material.search.tags.get(tracking.DATA) == "imdb" else ()
+    return PUBLISHED if material.search.tags.get(writer.DATA) == "imdb" else ()
 
 
 def _template() -> Any:

@@ -18,10 +18,10 @@ from imdbtune.errors import UserError
 from imdbtune.models.metrics import measure
 from imdbtune.models.nb_linear import LinearModel, fit
 from imdbtune.models.safe_load import load_keras
-from imdbtune.results import Search, Trial
+from imdbtune.tracking.mlflow_links import as_text, run_link
+from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
-from imdbtune.view import as_text, run_link
 
 if TYPE_CHECKING:
     import keras

@@ -22,8 +22,8 @@ from imdbtune.models.builders import initialize, linear_of, members_of, plain_mo
 from imdbtune.models.metrics import measure
 from imdbtune.models.nb_linear import LinearModel
 from imdbtune.models.nb_linear_keras import as_table, linear_network, steps, table_of
-from imdbtune.results import Search, Trial
-from imdbtune.tracking import save_model
+from imdbtune.tracking.reader import Search, Trial
+from imdbtune.tracking.writer import save_model
 from imdbtune.training.ensemble import Averaging, common_params, description, read, written
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import TrialSpec

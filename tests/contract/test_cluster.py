@@ -15,12 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
-from imdbtune import results
 from imdbtune.cluster import OnDask, open_cluster, thread_environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed
-from imdbtune.results import Search, Trial
-from imdbtune.spool import Spool, new_key
+from imdbtune.tracking import reader
+from imdbtune.tracking.outbox import Spool, new_key
+from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import TrialResult, TrialSpec
 from imdbtune.worker import TrialJob
 from tests.support import Stub, isolate, kill_self, make_config, run_search
@@ -102,7 +102,7 @@ def search_with(folder: Path, kind: str, workers: int, lose: bool = False) -> Do
         client, search = run_search(
             config, folder, workers=workers, trainer=trainer, listener=listen
         )
-    trials = results.read_trials(client, search)
+    trials = reader.read_trials(client, search)
     return Done(folder, client, search, trials, told, addresses)
 
 

@@ -18,10 +18,11 @@ import psutil
 import pytest
 import tomli_w
 
-from imdbtune import api, results
+from imdbtune import api
 from imdbtune.cluster import MAX_ATTEMPTS, OnDask
-from imdbtune.results import Search, Trial
-from imdbtune.store import connect
+from imdbtune.tracking import reader
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from imdbtune.worker import TrialJob
 from tests.support import isolate, kill_self, make_config, prepare, stub_trainer
@@ -133,7 +134,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
             trainer=Ordeal(marks),
         )
         client = connect(config.tracking.uri)
-        trials = results.read_trials(client, search)
+        trials = reader.read_trials(client, search)
     return Done(client, search, trials, read_marks(marks))
 
 
@@ -228,10 +229,10 @@ def test_ctrl_c_closes_all_runs_and_leaves_no_process(
             os.killpg(driver.pid, signal.SIGKILL)
     assert driver.returncode == 130
     client = connect(config.tracking.uri)
-    search = results.find_search(client)
+    search = reader.find_search(client)
     assert f"interrupted; go on with: imdbtune search --resume {search.run_id}" in told
     assert "Traceback" not in told
-    trials = {trial.params.units: trial for trial in results.read_trials(client, search)}
+    trials = {trial.params.units: trial for trial in reader.read_trials(client, search)}
     ended = {units: (trial.status, trial.reason) for units, trial in trials.items()}
     killed = ("KILLED", "interrupted")
     assert ended == {GOOD: ("FINISHED", ""), HANGING: killed, BUSY: killed}

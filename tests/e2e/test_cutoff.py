@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api, results, tracking
+from imdbtune import api
 from imdbtune.cli.app import main
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import Busy, Deleted, SearchAborted, UserError
 from imdbtune.home import Home, home_of, new_homes
-from imdbtune.results import Search, Trial
 from imdbtune.resuming import CUT_OFF
-from imdbtune.store import connect
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import TrialSpec
 from tests.killing import (
     AtEpoch,
@@ -92,7 +93,7 @@ def test_a_killed_training_is_closed_by_the_next_one(folder: Path) -> None:
     assert killed >= 5
     ended = [run for run in runs_of(folder) if run.info.status == "KILLED"]
     assert len(ended) >= 3
-    assert {run.data.tags[tracking.REASON] for run in ended} == {CUT_OFF}
+    assert {run.data.tags[writer.REASON] for run in ended} == {CUT_OFF}
 
 
 def test_a_killed_training_is_closed_by_the_next_search(folder: Path) -> None:
@@ -114,7 +115,7 @@ def test_a_killed_training_is_closed_by_the_next_search(folder: Path) -> None:
 
 def test_a_killed_reproduction_is_closed_by_sync(folder: Path) -> None:
     client, search = run_search(one_config(folder), folder)
-    (trial,) = results.read_trials(client, search)
+    (trial,) = reader.read_trials(client, search)
     assert run_forked(reproduce_and_die, folder, trial.run_id) == -9
     assert [run.info.status for run in runs_of(folder)].count("RUNNING") == 1
     again, before = sync(folder)
@@ -140,10 +141,10 @@ def test_a_killed_search_is_closed_by_sync_and_can_go_on(workers: int, tmp_path:
     assert closed.calls > 0
     left = read_outcome(folder)
     assert left.search.status == "KILLED"
-    assert left.search.tags[tracking.REASON] == CUT_OFF
+    assert left.search.tags[writer.REASON] == CUT_OFF
     assert "RUNNING" not in left.statuses
     assert reasons(left.trials) == {CUT_OFF}
-    assert "running" not in left.search.tags[tracking.NOTE]
+    assert "running" not in left.search.tags[writer.NOTE]
     assert [one.calls for one in sync(folder)] == [0]
     # A second session, which dies as well.
     assert run_driver(folder, "random", workers, AtEpoch(2)) == -9
@@ -154,7 +155,7 @@ def test_a_killed_search_is_closed_by_sync_and_can_go_on(workers: int, tmp_path:
     assert killed.finished() == whole.finished()
     assert killed.told() == whole.told()
     assert killed.search.status == "FINISHED"
-    assert tracking.REASON not in killed.search.tags
+    assert writer.REASON not in killed.search.tags
 
 
 def sync_in_another_process(folder: Path, search: str | None, file: Path) -> None:
@@ -177,11 +178,11 @@ def sync_in_another_process(folder: Path, search: str | None, file: Path) -> Non
 def left_over(folder: Path) -> tuple[Any, Search, Trial]:
     """A search that has ended, of which MLflow lacks the last that its trial and itself said."""
     client, search = run_search(one_config(folder), folder)
-    (trial,) = results.read_trials(client, search)
+    (trial,) = reader.read_trials(client, search)
     spool = home_of(folder / "runs", search.run_id).spool
     for key in (trial.key, search.run_id):
         spool.log_text(key, "hello", "late.txt")
-        tracking.Run(spool, key).log(tags={"late": "yes"})
+        writer.Run(spool, key).log(tags={"late": "yes"})
     return client, search, trial
 
 
@@ -206,7 +207,7 @@ def test_a_deleted_search_is_left_so_and_holds_up_no_other(folder: Path, left_ov
     other = folder / "runs" / "0123456789abcdef"
     other.mkdir()
     Home(other).describe("other", client.tracking_uri, "search")
-    tracking.Run(Home(other).spool, other.name).log({"loss": 0.5})
+    writer.Run(Home(other).spool, other.name).log({"loss": 0.5})
     client.delete_run(search.run_id)
     told: list[str] = []
     (failed,) = sync(folder, listener=lambda kind, facts: told.append(facts["text"]))
@@ -243,7 +244,7 @@ def test_a_trial_that_is_deleted_while_the_search_runs_holds_nothing_up(folder: 
     config = make_config(folder, name="one", space={"units": [5, 6]})
     client, search = run_search(config, folder, trainer=Stub(delete))
     assert search.status == "FINISHED"
-    (left,) = results.read_trials(client, search)
+    (left,) = reader.read_trials(client, search)
     assert (left.status, left.params.units) == ("FINISHED", 6)
     assert search.metrics["trials_finished"] == 1
     told.clear()
@@ -298,4 +299,4 @@ def test_sync_leaves_what_is_running_alone(folder: Path) -> None:
     assert everything.startswith("[] ['another process is working on this search (")
     assert named.startswith("refused: another process is working on this search (")
     assert search.status == "FINISHED"
-    assert [trial.status for trial in results.read_trials(client, search)] == ["FINISHED"]
+    assert [trial.status for trial in reader.read_trials(client, search)] == ["FINISHED"]

@@ -17,13 +17,14 @@ from typing import Any
 import dask.config
 import pytest
 
-from imdbtune import api, carrying, hosts, results, tracking
+from imdbtune import api, hosts
 from imdbtune.config.schema import parse_config
 from imdbtune.data.corpus import digest_of, read_corpus
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.home import homes
-from imdbtune.results import Search, Trial
-from imdbtune.store import connect
+from imdbtune.tracking import artifact_transfer, reader, writer
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.machines import ROOT, Machines, Tracking, kill, machines, wait_until
 from tests.outages import ask_again_soon
@@ -88,7 +89,7 @@ def search(
     given = {"cluster": place.scheduler, "trainer": stub_trainer, **arguments}
     found = api.search(config, cache=here / "cache", **given)
     client = connect(place.tracking.address)
-    return client, found, results.read_trials(client, found)
+    return client, found, reader.read_trials(client, found)
 
 
 def machine() -> str:
@@ -119,7 +120,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
         client, found = run_search(make_config(folder, **GRID), folder)
-        return outcomes(results.read_trials(client, found))
+        return outcomes(reader.read_trials(client, found))
 
 
 def nothing_open(folder: Path) -> bool:
@@ -145,18 +146,18 @@ def test_a_search_comes_out_as_on_this_machine(place: Place, here: Path) -> None
         assert len(client.get_run(trial.run_id).inputs.dataset_inputs) == 1
         history = client.get_metric_history(trial.run_id, "val_accuracy")
         assert [metric.step for metric in history] == [1, 2, 3]
-    assert found.tags[tracking.CLUSTER] == place.scheduler
+    assert found.tags[writer.CLUSTER] == place.scheduler
 
 
 def test_the_reviews_are_fetched_once_a_machine_and_leave_mlflow(place: Place, here: Path) -> None:
     """After the search above."""
     client, found, _ = search(place, here, "again", config={"tuner": {**RANDOM, "max_trials": 2}})
-    digest = found.tags[tracking.DIGEST]
+    digest = found.tags[writer.DIGEST]
     for name in ("first", "second"):
-        copy = carrying.corpus_place(place.machines.folder / name / "cache", digest)
+        copy = artifact_transfer.corpus_place(place.machines.folder / name / "cache", digest)
         assert digest_of(read_corpus(copy)) == digest
-    for known in results.read_searches(client):
-        assert not client.list_artifacts(known.run_id, carrying.CORPUS)
+    for known in reader.read_searches(client):
+        assert not client.list_artifacts(known.run_id, artifact_transfer.CORPUS)
     assert not list(place.machines.folder.glob("*/scratch/*/imdbtune/*"))
 
 
@@ -260,9 +261,9 @@ def test_ctrl_c_closes_all_runs_and_frees_the_workers(place: Place, here: Path) 
     with pytest.raises(KeyboardInterrupt):
         search(place, here, "interrupted", **given)
     client = connect(place.tracking.address)
-    found = results.find_search(client, "interrupted")
+    found = reader.find_search(client, "interrupted")
     assert found.status == "KILLED"
-    assert {t.status for t in results.read_trials(client, found)} == {"KILLED"}
+    assert {t.status for t in reader.read_trials(client, found)} == {"KILLED"}
     _, _, trials = search(place, here, "after", config=GRID)
     assert len(outcomes(trials)) == len(UNITS)
 
@@ -288,10 +289,10 @@ def test_states_and_models_travel_by_way_of_mlflow(place: Place, here: Path) -> 
     continued = [client.get_run(t.run_id).data.params.get("continues") for t in trials]
     assert sorted(map(bool, continued)) == [False, False, False, True]
     assert [bool(trial.model_id) for trial in trials] == [True, False, False, False]
-    fetched = results.fetch_model(client, trials[0], here)
+    fetched = reader.fetch_model(client, trials[0], here)
     assert fetched.stat().st_size > 1000
     for trial in trials:
-        assert not client.list_artifacts(trial.run_id, carrying.KEPT)
+        assert not client.list_artifacts(trial.run_id, artifact_transfer.KEPT)
 
 
 def test_a_worker_of_another_version_is_refused(
@@ -326,7 +327,7 @@ def test_a_worker_of_another_version_is_refused(
         search(place, here, "refused", config=GRID)
     assert len(str(refused.value).splitlines()) == 1
     kill(odd[0])
-    assert "refused" not in {s.name for s in results.read_searches(connect(place.tracking.address))}
+    assert "refused" not in {s.name for s in reader.read_searches(connect(place.tracking.address))}
 
 
 def wait_until_noticed(marks: Path, spec: TrialSpec) -> None:
@@ -360,14 +361,14 @@ def test_a_search_whose_scheduler_dies_goes_on(
         search(place, here, then, cluster=scheduler, **given)
     assert len(str(hit.value).splitlines()) == 1
     client = connect(place.tracking.address)
-    found = results.find_search(client, then)
+    found = reader.find_search(client, then)
     assert found.status == "FAILED"
-    assert not {t.status for t in results.read_trials(client, found)} & {"RUNNING", "SCHEDULED"}
+    assert not {t.status for t in reader.read_trials(client, found)} & {"RUNNING", "SCHEDULED"}
     again = place.scheduler if then == "elsewhere" else "local"
     where = {"uri": place.tracking.address, "cache": here / "cache", "workers": 0}
     found = api.resume(then, cluster=again, trainer=stub_trainer, **where)
     assert found.status == "FINISHED"
-    assert outcomes(results.read_trials(client, found)) == grid
+    assert outcomes(reader.read_trials(client, found)) == grid
     assert nothing_open(here)
 
 
@@ -439,7 +440,7 @@ def test_where_no_scheduler_answers_nothing_starts(
     monkeypatch.setattr(hosts, "CONNECT_S", 0.5)
     with pytest.raises(UserError, match=r"no Dask scheduler can be used at tcp://127\.0\.0\.1:1 "):
         search(place, here, "nobody", cluster="tcp://127.0.0.1:1")
-    assert "nobody" not in {s.name for s in results.read_searches(connect(place.tracking.address))}
+    assert "nobody" not in {s.name for s in reader.read_searches(connect(place.tracking.address))}
 
 
 @pytest.mark.parametrize("address", ["tcp://host", "http://host:1", "host:8786", "tcp://h:x"])

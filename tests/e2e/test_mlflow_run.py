@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imdbtune import results, tracking
 from imdbtune.home import home_of
-from imdbtune.store import connect
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.connection import connect
 
 ROOT = Path(__file__).resolve().parents[2]
 LINKED = ("MLproject", "conda.yaml", "constraints.txt", "imdbtune", "workflows")
@@ -54,22 +54,22 @@ def mlflow_run(project: Path, entry_point: str, **parameters: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def search(project: Path) -> results.Search:
+def search(project: Path) -> reader.Search:
     """The search that ``mlflow run`` made, read back from MLflow."""
     space = {"rnn": "gru,simple_rnn,lstm", "units": 4, "maxlen": 20}
     limits = {"max_trials": 2, "workers": 1, "set": "training.patience=1"}
     run_id = mlflow_run(project, "search", name=NAME, **TINY, **space, **limits)
-    found = results.find_search(connect(f"sqlite:///{project}/mlflow.db"))
+    found = reader.find_search(connect(f"sqlite:///{project}/mlflow.db"))
     assert found.run_id == run_id
     return found
 
 
 @pytest.fixture(scope="module")
-def trials(project: Path, search: results.Search) -> list[results.Trial]:
-    return results.read_trials(connect(f"sqlite:///{project}/mlflow.db"), search)
+def trials(project: Path, search: reader.Search) -> list[reader.Trial]:
+    return reader.read_trials(connect(f"sqlite:///{project}/mlflow.db"), search)
 
 
-def test_the_search_is_the_run_that_mlflow_started(project: Path, search: results.Search) -> None:
+def test_the_search_is_the_run_that_mlflow_started(project: Path, search: reader.Search) -> None:
     made = connect(f"sqlite:///{project}/mlflow.db").get_run(search.run_id)
     assert made.info.status == "FINISHED"
     assert made.info.run_name == search.name == NAME
@@ -79,22 +79,22 @@ def test_the_search_is_the_run_that_mlflow_started(project: Path, search: result
     assert made.data.metrics["trials_finished"] == 2
 
 
-def test_the_trials_are_its_children(search: results.Search, trials: list[results.Trial]) -> None:
+def test_the_trials_are_its_children(search: reader.Search, trials: list[reader.Trial]) -> None:
     assert len({trial.params.rnn for trial in trials}) == len(trials) == 2
     for trial in trials:
         assert trial.status == "FINISHED"
-        assert trial.tags[tracking.PARENT] == search.run_id
+        assert trial.tags[writer.PARENT] == search.run_id
         assert (trial.params.units, trial.params.maxlen) == (4, 20)
 
 
-def test_each_trial_has_its_curves(project: Path, trials: list[results.Trial]) -> None:
+def test_each_trial_has_its_curves(project: Path, trials: list[reader.Trial]) -> None:
     client = connect(f"sqlite:///{project}/mlflow.db")
     for trial in trials:
         paths = {artifact.path for artifact in client.list_artifacts(trial.run_id)}
         assert {"accuracy.png", "loss.png", "history.csv"} <= paths
 
 
-def test_each_model_loads_as_an_mlflow_model(project: Path, trials: list[results.Trial]) -> None:
+def test_each_model_loads_as_an_mlflow_model(project: Path, trials: list[reader.Trial]) -> None:
     import mlflow
 
     client = connect(f"sqlite:///{project}/mlflow.db")
@@ -108,7 +108,7 @@ def test_each_model_loads_as_an_mlflow_model(project: Path, trials: list[results
 
 
 def test_the_winner_is_exported_and_predicts(
-    project: Path, search: results.Search, trials: list[results.Trial]
+    project: Path, search: reader.Search, trials: list[reader.Trial]
 ) -> None:
     mlflow_run(project, "best", search=search.name, export="the winner")
     metadata = json.loads((project / "the winner" / "metadata.json").read_text(encoding="utf-8"))
@@ -125,26 +125,26 @@ def test_the_winner_is_exported_and_predicts(
 def test_a_training_is_the_run_that_mlflow_started(project: Path) -> None:
     fixed = {"model": "listing_6_23", "seed": 3, "set": "space.maxlen=20"}
     run_id = mlflow_run(project, "train", **TINY, **fixed)
-    trial = results.read_run(connect(f"sqlite:///{project}/mlflow.db"), run_id)
+    trial = reader.read_run(connect(f"sqlite:///{project}/mlflow.db"), run_id)
     assert (trial.status, trial.params.rnn, trial.params.maxlen) == ("FINISHED", "simple_rnn", 20)
     assert trial.tags["imdbtune.seed"] == "3"
     assert trial.model_id
 
 
-def test_the_search_goes_on(project: Path, search: results.Search) -> None:
+def test_the_search_goes_on(project: Path, search: reader.Search) -> None:
     """After all that reads it; the run that MLflow made for it is no search."""
     made = mlflow_run(project, "resume", search=search.run_id, max_trials=3, workers=1)
     client = connect(f"sqlite:///{project}/mlflow.db")
-    trials = results.read_trials(client, search)
+    trials = reader.read_trials(client, search)
     assert [trial.status for trial in trials] == ["FINISHED"] * 3
     assert {trial.params.rnn for trial in trials} == {"gru", "simple_rnn", "lstm"}
-    assert results.find_search(client).run_id == search.run_id != made
+    assert reader.find_search(client).run_id == search.run_id != made
     assert client.get_run(search.run_id).data.metrics["trials_finished"] == 3
 
 
-def test_what_mlflow_lacks_is_brought_in(project: Path, search: results.Search) -> None:
+def test_what_mlflow_lacks_is_brought_in(project: Path, search: reader.Search) -> None:
     """As if the store had gone away before the last word on a run."""
-    late = tracking.Run(home_of(project / ".imdbtune", search.run_id).spool, search.run_id)
+    late = writer.Run(home_of(project / ".imdbtune", search.run_id).spool, search.run_id)
     late.log(tags={"late": "but not lost"})
     mlflow_run(project, "sync", search=search.run_id)
     tags = connect(f"sqlite:///{project}/mlflow.db").get_run(search.run_id).data.tags

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api, results
-from imdbtune.store import connect
+from imdbtune import api
+from imdbtune.tracking import reader
+from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import TrialSpec
 from tests.e2e.test_elsewhere import GRID, UNITS, machine, mark, outcomes
 from tests.machines import Machines, machines, wait_until
@@ -132,7 +133,7 @@ def test_a_worker_is_cut_off_and_nothing_is_lost(
     prepare(tmp_path)
     isolate(monkeypatch, tmp_path)
     _, local = run_search(make_config(tmp_path, **GRID), tmp_path)
-    whole = outcomes(results.read_trials(connect(f"sqlite:///{tmp_path / 'mlflow.db'}"), local))
+    whole = outcomes(reader.read_trials(connect(f"sqlite:///{tmp_path / 'mlflow.db'}"), local))
 
     def cut() -> None:
         wait_until((tmp_path / "begun").exists, "the far machine got no trial")
@@ -147,7 +148,7 @@ def test_a_worker_is_cut_off_and_nothing_is_lost(
     where = {"cluster": place.scheduler, "cache": tmp_path / "cache", "trainer": trainer}
     found = api.search(config, **where)
     cutter.join()
-    trials = results.read_trials(connect(place.store), found)
+    trials = reader.read_trials(connect(place.store), found)
     assert found.status == "FINISHED"
     assert outcomes(trials) == whole
     assert len(whole) == len(UNITS)

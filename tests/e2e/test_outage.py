@@ -20,11 +20,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from imdbtune import api, courier, delivery, doctor, forking
+from imdbtune import api, doctor, forking
 from imdbtune.cli.app import main
 from imdbtune.errors import NotDelivered
-from imdbtune.spool import Spool
-from imdbtune.store import connect
+from imdbtune.tracking import background_delivery, outbox_delivery
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.outbox import Spool
 from imdbtune.training.spec import TrialSpec
 from tests.outages import MANY, OnWorkers, ask_again_soon, check_whole
 from tests.support import Stub, isolate, make_config, prepare, write_tiny_model
@@ -177,7 +178,7 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(courier, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(background_delivery, "PATIENCE_S", 0.5)
     told: list[str] = []
     during = During({5: server.kill})
     with pytest.raises(NotDelivered) as hit:
@@ -190,7 +191,7 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
     assert SECRET not in line + (home / "about.json").read_text()
     server.start()
     server.wait()
-    make, note, left = delivery._make, Spool.note, Counter[str]()
+    make, note, left = outbox_delivery._make, Spool.note, Counter[str]()
 
     def deadly(*call: Any) -> Any:
         """Dies after so many calls that were made, before they are noted."""
@@ -206,7 +207,7 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
         note(spool, key, delivered)
 
     with monkeypatch.context() as patch:
-        patch.setattr(delivery, "_make", deadly)
+        patch.setattr(outbox_delivery, "_make", deadly)
         patch.setattr(Spool, "note", note_if_alive)
         for calls in range(1, 8):
             left["calls"] = calls
@@ -244,7 +245,7 @@ def test_workers_train_on_while_the_server_is_away(server: Server, here: Path) -
 def test_what_workers_wrote_is_brought_in_later(
     server: Server, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(background_delivery, "PATIENCE_S", 0.5)
     search = OnWorkers(server, here, comes_back=False)
     with pytest.raises(NotDelivered):
         search.run(here, "workers-away")

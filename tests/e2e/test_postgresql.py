@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from mlflow.server import get_app_client
 
-from imdbtune import api, courier, forking
+from imdbtune import api, forking
 from imdbtune.cli.app import app
 from imdbtune.errors import UserError
-from imdbtune.store import connect
+from imdbtune.tracking import background_delivery
+from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import TrialSpec
 from tests.outages import MANY, OnWorkers, check_whole
 from tests.postgresql import ROOT, PostgreSQL, TrackingServer, why_not
@@ -84,7 +85,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: TrackingServer
     """Workers need no TensorFlow, and a store that is away is asked again soon."""
     trust(monkeypatch, server)
     monkeypatch.setattr(forking, "PRELOADED", ("mlflow.entities",))
-    monkeypatch.setattr(courier, "RETRY_EVERY_S", 1.0)
+    monkeypatch.setattr(background_delivery, "RETRY_EVERY_S", 1.0)
     prepare(tmp_path)
     return isolate(monkeypatch, tmp_path)
 

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imdbtune import api, results, tracking
+from imdbtune import api
 from imdbtune.config.schema import parse_config
 from imdbtune.export.folder import read_export
-from imdbtune.results import Search, Trial
-from imdbtune.store import connect
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.reader import Search, Trial
 from tests.support import isolate, new_store
 
 SPACE = {
@@ -73,7 +74,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         where = {"cache": folder / "cache", "folder": folder / "runs"}
         search = api.search(config, workers=2, **where)
         client = connect(config.tracking.uri)
-        yield Trained(folder, client, search, results.read_trials(client, search))
+        yield Trained(folder, client, search, reader.read_trials(client, search))
 
 
 def logged_model(trained: Trained, trial: Trial) -> Path:
@@ -96,7 +97,7 @@ def test_all_trials_have_finished_with_figures_that_can_be(trained: Trained) -> 
 
 def test_the_best_epoch_is_the_best_of_the_curve(trained: Trained) -> None:
     for trial in trained.trials:
-        history = results.read_history(trained.client, trial.run_id)
+        history = reader.read_history(trained.client, trial.run_id)
         assert [epoch["epoch"] for epoch in history] == [1, 2]
         best = max(history, key=lambda epoch: (epoch["val_accuracy"], -epoch["epoch"]))
         assert trial.metrics["best_epoch"] == best["epoch"]
@@ -191,7 +192,7 @@ def test_the_winner_is_exported_from_mlflow_alone(
     assert good.probability != bad.probability
     metadata = json.loads((out / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["run_id"] == best.run_id
-    assert metadata["data"]["digest"] == best.tags[tracking.DIGEST]
+    assert metadata["data"]["digest"] == best.tags[writer.DIGEST]
 
 
 def test_a_trial_comes_out_the_same_from_what_mlflow_holds(trained: Trained) -> None:
@@ -218,7 +219,7 @@ def test_a_trial_comes_out_the_same_from_what_mlflow_holds(trained: Trained) -> 
     assert compared["agrees"] in ("exactly", "within 1e-06")
     assert compared["differs"] == {}
     assert [pair["epoch"] for pair in compared["epochs"]] == [1, 2]
-    assert results.read_run(trained.client, compared["reproduced_as"]).status == "FINISHED"
+    assert reader.read_run(trained.client, compared["reproduced_as"]).status == "FINISHED"
 
 
 def test_the_mean_of_the_best_and_the_linear_model(trained: Trained, tmp_path: Path) -> None:
@@ -228,7 +229,7 @@ def test_the_mean_of_the_best_and_the_linear_model(trained: Trained, tmp_path: P
     both, same = api.ensemble(trained.search.run_id, 2, linear=True, **place)
     assert [member.run_id for member in same] == [member.run_id for member in members]
     assert both.run_id != of_two.run_id
-    assert both.tags[tracking.ENSEMBLE_OF] == f"{of_two.tags[tracking.ENSEMBLE_OF]},nb-linear"
+    assert both.tags[writer.ENSEMBLE_OF] == f"{of_two.tags[writer.ENSEMBLE_OF]},nb-linear"
     again, _ = api.ensemble(trained.search.run_id, 2, linear=True, **place)
     assert again.run_id == both.run_id
     for made, formats in ((of_two, ("numpy",)), (both, ("keras", "numpy"))):

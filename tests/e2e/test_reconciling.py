@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api, results, tracking
+from imdbtune import api
 from imdbtune.errors import SearchAborted, UserError
-from imdbtune.results import Search, Trial
-from imdbtune.spool import Spool
-from imdbtune.store import connect
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.outbox import Spool
+from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from imdbtune.worker import Trainer
 from tests.killing import AtWrite, draw_nothing, read_outcome, run_driver, run_forked
@@ -53,14 +54,14 @@ class Bench:
 
     @property
     def search(self) -> Search:
-        return results.find_search(self.client)
+        return reader.find_search(self.client)
 
     @property
     def journal(self) -> Path:
         return self.folder / "runs" / self.search.run_id / "journal.jsonl"
 
     def trials(self) -> list[Trial]:
-        return results.read_trials(self.client, self.search)
+        return reader.read_trials(self.client, self.search)
 
     def finished(self) -> dict[str, Any]:
         done = [trial for trial in self.trials() if trial.status == "FINISHED"]
@@ -188,7 +189,7 @@ def test_an_interruption_keeps_what_had_finished_and_the_best_model(bench: Bench
     assert best.model_id
     assert second.model_id is None
     assert killed.reason == "interrupted"
-    assert results.fetch_model(bench.client, best, bench.folder).is_file()
+    assert reader.fetch_model(bench.client, best, bench.folder).is_file()
     bench.go_on(Stub(write_tiny_model))
     assert bench.trained == ["0002", "0003"]
     assert bench.trials()[0].model_id
@@ -207,9 +208,9 @@ def test_a_trial_that_ended_while_the_search_was_interrupted_has_ended(bench: Be
 def test_a_model_that_was_not_logged_in_time_is_to_be_had_by_going_on(bench: Bench) -> None:
     bench.keep_models = "best"
     bench.begin()
-    tracking.Run(bench.client, bench.search.run_id).reopen()  # as a crash leaves it
+    writer.Run(bench.client, bench.search.run_id).reopen()  # as a crash leaves it
     with pytest.raises(UserError, match=f"--resume {bench.search.run_id}"):
-        results.fetch_model(bench.client, bench.trials()[0], bench.folder)
+        reader.fetch_model(bench.client, bench.trials()[0], bench.folder)
 
 
 def test_a_search_with_nothing_left_says_so(bench: Bench) -> None:
@@ -290,7 +291,7 @@ def test_a_search_that_cannot_be_described_is_not_begun(
     with pytest.raises(OSError, match="no space left"):
         bench.begin()
     with pytest.raises(UserError, match="no search yet"):
-        results.find_search(bench.client)
+        reader.find_search(bench.client)
     assert not (bench.folder / "runs").exists()
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imdbtune import api, registry
+from imdbtune import api
 from imdbtune.cli.app import app
 from imdbtune.errors import UserError
 from imdbtune.models.builders import plain_model
-from imdbtune.results import Trial
-from imdbtune.store import connect
+from imdbtune.tracking import model_registry
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.reader import Trial
 from imdbtune.training.spec import TrialSpec
 from tests.support import Stub, isolate, make_config, run_search, untried_exports
 
@@ -107,7 +108,7 @@ def test_both_models_have_an_example_which_they_take(winner: Trial, tmp_path: Pa
 
     client = connect(f"sqlite:///{Path('mlflow.db').absolute()}")
     for uri, count in (("models:/film reviews@champion", 2), (f"runs:/{winner.run_id}/model", 1)):
-        folder = registry.fetch(client, uri, tmp_path / str(count))
+        folder = model_registry.fetch(client, uri, tmp_path / str(count))
         described = Model.load(str(folder))
         example = described.load_input_example(str(folder))
         answers = mlflow.pyfunc.load_model(str(folder)).predict(example)

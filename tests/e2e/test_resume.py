@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api, results, tracking
+from imdbtune import api
 from imdbtune.config.schema import TUNERS
 from imdbtune.errors import UserError
-from imdbtune.results import Trial
-from imdbtune.store import connect
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.reader import Trial
 from tests.killing import (
     SPACES,
     AtWrite,
@@ -96,7 +97,7 @@ def test_no_run_is_left_open(case: Case) -> None:
     for killed in case.killed:
         assert set(killed.statuses) <= {"FINISHED", "KILLED"}
         assert killed.search.status == "FINISHED"
-        assert tracking.REASON not in killed.search.tags
+        assert writer.REASON not in killed.search.tags
         assert len(killed.searches) == 1
         for trial in killed.trials:
             assert trial.ended_ms is not None
@@ -131,7 +132,7 @@ def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def go_on(reference: str | None = None, **overrides: object) -> list[Trial]:
         given = {name.replace("__", "."): value for name, value in overrides.items()}
         found = api.resume(reference, given, uri=config.tracking.uri, **common)
-        return results.read_trials(connect(config.tracking.uri), found)
+        return reader.read_trials(connect(config.tracking.uri), found)
 
     return go_on
 

@@ -13,13 +13,14 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
-from imdbtune import leaderboard, results, tracking
+from imdbtune import leaderboard
 from imdbtune.cli.best import _beaten
 from imdbtune.data.corpus import START, Split, make_split
 from imdbtune.errors import UserError
 from imdbtune.models import nb_linear
 from imdbtune.report.findings import yardstick
-from imdbtune.results import Baseline, Search, Trial
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.reader import Baseline, Search, Trial
 from tests.unit.test_report import made_trial
 
 REVIEWS = [
@@ -194,12 +195,12 @@ def test_what_cannot_be_learned(reviews: Any, labels: list[int], told: str) -> N
 
 def made_baselines(accuracy: float, status: str = "FINISHED") -> list[Baseline]:
     metrics = {"best_val_accuracy": accuracy, "best_val_loss": 0.25, "train_seconds": 21.4}
-    majority = Baseline("b", tracking.MAJORITY, "FINISHED", {"best_val_accuracy": 0.505})
-    return [majority, Baseline("a", tracking.LINEAR, status, metrics)]
+    majority = Baseline("b", writer.MAJORITY, "FINISHED", {"best_val_accuracy": 0.505})
+    return [majority, Baseline("a", writer.LINEAR, status, metrics)]
 
 
 def best_of(accuracy: float) -> Trial:
-    return made_trial(1, accuracy, results.TrialParams())
+    return made_trial(1, accuracy, reader.TrialParams())
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_json_has_its_figures() -> None:
 
 
 def test_the_description_says_it_after_the_answer() -> None:
-    tags = {tracking.DATA: "demo", tracking.VALIDATION_REVIEWS: "5000"}
+    tags = {writer.DATA: "demo", writer.VALIDATION_REVIEWS: "5000"}
     search = Search("id", "mine", "RUNNING", "7", tags, {}, 0)
     text = leaderboard.markdown(search, [best_of(0.95)], ["units"], False, made_baselines(0.9))
     first = text.splitlines()[0]

@@ -14,13 +14,14 @@ import numpy as np
 import psutil
 import pytest
 
-from imdbtune import api, beside, results, tracking
+from imdbtune import api, beside
 from imdbtune.cli.app import app
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.imdb import npz_corpus
 from imdbtune.models import nb_linear
-from imdbtune.results import Baseline, Search
-from imdbtune.store import connect
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.reader import Baseline, Search
 from imdbtune.training.hardware import machine_tags
 from imdbtune.training.spec import TrialSpec
 from tests.support import Stub, isolate, make_config, prepare, run_search, stub_trainer
@@ -46,8 +47,8 @@ def go_on(here: Path, config: SearchConfig, **more: Any) -> Search:
 def statuses(config: SearchConfig) -> list[tuple[str, str]]:
     """Every run that is neither search nor trial, with its status."""
     client = connect(config.tracking.uri)
-    runs = client.search_runs([results.find_search(client).experiment_id])
-    tags = [(run.data.tags.get(tracking.BASELINE), run.info.status) for run in runs]
+    runs = client.search_runs([reader.find_search(client).experiment_id])
+    tags = [(run.data.tags.get(writer.BASELINE), run.info.status) for run in runs]
     return sorted((which, status) for which, status in tags if which)
 
 
@@ -60,19 +61,19 @@ def test_the_runs_stand_beside_the_trials_and_are_none(
         heard.extend([facts] if kind == "baseline" else [])
 
     client, search = run_search(config_in(here), here, listener=listen)
-    assert [trial.params.units for trial in results.read_trials(client, search)] == [8, 4]
-    majority, linear = results.read_baselines(client, search)
+    assert [trial.params.units for trial in reader.read_trials(client, search)] == [8, 4]
+    majority, linear = reader.read_baselines(client, search)
     assert (linear.status, majority.status) == ("FINISHED", "FINISHED")
     common = {"best_accuracy", "best_loss", "best_val_accuracy", "best_val_loss"}
     assert common | {"train_seconds", "parameter_count"} == set(majority.metrics)
     assert set(linear.metrics) == {*majority.metrics, "features"}
     run = client.get_run(linear.run_id)
     assert run.info.run_name == "baseline-nb-linear"
-    assert run.data.tags[tracking.PARENT] == search.run_id
-    assert run.data.tags[tracking.KIND] == "baseline"
+    assert run.data.tags[writer.PARENT] == search.run_id
+    assert run.data.tags[writer.KIND] == "baseline"
     assert run.data.params == {"ngrams": "1,2", "alpha": "1.0", "C": "0.1", "min_df": "2"}
-    assert [facts["name"] for facts in heard] == [tracking.MAJORITY, tracking.LINEAR]
-    note = client.get_run(search.run_id).data.tags[tracking.NOTE]
+    assert [facts["name"] for facts in heard] == [writer.MAJORITY, writer.LINEAR]
+    note = client.get_run(search.run_id).data.tags[writer.NOTE]
     assert "A linear model on word pairs [reaches](" in note
     _predicts_again(client, linear, here)
     _is_told(linear, capsys, config_in(here).tracking.uri)
@@ -106,7 +107,7 @@ def _is_told(linear: Baseline, capsys: pytest.CaptureFixture[str], uri: str) -> 
 def test_a_search_without_has_none(here: Path) -> None:
     config = make_config(here, space={"units": [4]})
     client, search = run_search(config, here)
-    assert results.read_baselines(client, search) == []
+    assert reader.read_baselines(client, search) == []
 
 
 def interrupt_at_second(spec: TrialSpec) -> None:
@@ -133,7 +134,7 @@ def test_what_was_cut_off_is_made_again_and_once(
         ("nb-linear", "FINISHED"),
         ("nb-linear", "KILLED"),
     ]
-    known = results.read_baselines(connect(config.tracking.uri), found)
+    known = reader.read_baselines(connect(config.tracking.uri), found)
     assert [b.status for b in known] == ["FINISHED", "FINISHED"]
 
 
@@ -148,12 +149,12 @@ def failing(here: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> tuple[str
     config = config_in(here)
     client, search = run_search(config, here, listener=listen)
     assert search.status == "FINISHED"
-    assert len(results.read_trials(client, search)) == 2
+    assert len(reader.read_trials(client, search)) == 2
     assert statuses(config) == [("majority", "FINISHED"), ("nb-linear", "FAILED")]
-    (linear,) = (b for b in results.read_baselines(client, search) if b.which == tracking.LINEAR)
+    (linear,) = (b for b in reader.read_baselines(client, search) if b.which == writer.LINEAR)
     assert linear.accuracy is None
     (notice,) = notices
-    return notice, client.get_run(linear.run_id).data.tags[tracking.REASON]
+    return notice, client.get_run(linear.run_id).data.tags[writer.REASON]
 
 
 @pytest.mark.parametrize(
@@ -216,14 +217,14 @@ def test_the_next_search_over_the_same_reviews_has_no_need_to_train_it(
     client, first = run_search(config_in(here), here)
     monkeypatch.setattr(beside, "CODE", "raise SystemExit(1)")
     _, second = run_search(config_in(here), here)
-    (_, one), (_, two) = (results.read_baselines(client, s) for s in (first, second))
+    (_, one), (_, two) = (reader.read_baselines(client, s) for s in (first, second))
     assert one.run_id != two.run_id
     assert two.metrics == one.metrics
     _predicts_again(client, two, here)
     (kept,) = (here / "cache").rglob(f"linear-*/{nb_linear.MODEL}")
     kept.write_bytes(b"nonsense")
     _, third = run_search(config_in(here), here)
-    assert [b.status for b in results.read_baselines(client, third)] == ["FINISHED", "FAILED"]
+    assert [b.status for b in reader.read_baselines(client, third)] == ["FINISHED", "FAILED"]
 
 
 def test_what_cannot_be_read_is_replaced(tmp_path: Path) -> None:

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imdbtune import api, confirmation, results, tracking
+from imdbtune import api, confirmation
 from imdbtune.cli.confirm import table
 from imdbtune.cli.tables import details
 from imdbtune.confirming import FIRST_SEED, best_runs, write_answers
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
-from imdbtune.store import connect
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import isolate, make_config, run_search, stub_trainer, write_tiny_model
 
 REVIEWS = 400
-LOG_MODEL = tracking.TrialRun.log_model
+LOG_MODEL = writer.TrialRun.log_model
 RATES = {"gru": 0.9, "lstm": 0.895, "simple_rnn": 0.6}
 
 
@@ -50,7 +51,7 @@ class Answering:
 @dataclass
 class Done:
     client: Any
-    search: results.Search
+    search: reader.Search
     uri: str
     folder: Path
 
@@ -58,9 +59,9 @@ class Done:
         where = {"uri": self.uri, "cache": self.folder / "cache", "folder": self.folder / "runs"}
         return api.confirm(trainer=trainer, workers=0, **{**where, **arguments})
 
-    def confirming(self) -> list[results.Trial]:
-        run = results.find_confirmation(self.client, self.search)
-        return results.read_trials(self.client, run) if run else []
+    def confirming(self) -> list[reader.Trial]:
+        run = reader.find_confirmation(self.client, self.search)
+        return reader.read_trials(self.client, run) if run else []
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +80,10 @@ def done(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Don
     folder = isolate(monkeypatch, tmp_path)
     shutil.copyfile(searched / "mlflow.db", folder / "mlflow.db")
     # Logging a model takes a second; one test does it.
-    monkeypatch.setattr(tracking.TrialRun, "log_model", lambda run, path: None)
+    monkeypatch.setattr(writer.TrialRun, "log_model", lambda run, path: None)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = connect(uri)
-    return Done(client, results.find_search(client), uri, folder)
+    return Done(client, reader.find_search(client), uri, folder)
 
 
 def test_the_leading_configurations_are_trained_as_in_the_search_with_new_seeds(
@@ -90,7 +91,7 @@ def test_the_leading_configurations_are_trained_as_in_the_search_with_new_seeds(
 ) -> None:
     trainer = Answering()
     made = done.confirm(trainer, top=3, seeds=2)
-    leading = results.read_trials(done.client, done.search)[:3]
+    leading = reader.read_trials(done.client, done.search)[:3]
     assert {spec.params for spec in trainer.specs} == {trial.params for trial in leading}
     assert sorted({spec.seed for spec in trainer.specs}) == [7 + FIRST_SEED, 8 + FIRST_SEED]
     assert {(s.epochs, s.patience, s.executions) for s in trainer.specs} == {(3, 2, 1)}
@@ -101,19 +102,19 @@ def test_the_leading_configurations_are_trained_as_in_the_search_with_new_seeds(
 
 
 def test_trainings_are_runs_of_their_own_and_no_trials_of_the_search(done: Done) -> None:
-    before = {trial.run_id for trial in results.read_trials(done.client, done.search)}
+    before = {trial.run_id for trial in reader.read_trials(done.client, done.search)}
     made = done.confirm(Answering(), top=2, seeds=2)
-    assert {t.run_id for t in results.read_trials(done.client, done.search)} == before
+    assert {t.run_id for t in reader.read_trials(done.client, done.search)} == before
     runs = done.confirming()
     assert [run.status for run in runs] == ["FINISHED"] * 4
     assert {run.tags["mlflow.parentRunId"] for run in runs} == {made.run_id}
-    assert {run.tags[tracking.CONFIRMS] for run in runs} == {r.trial_run_id for r in made.rows}
-    assert results.find_search(done.client).run_id == done.search.run_id
+    assert {run.tags[writer.CONFIRMS] for run in runs} == {r.trial_run_id for r in made.rows}
+    assert reader.find_search(done.client).run_id == done.search.run_id
     assert not (done.folder / "runs" / made.run_id).exists()
 
 
 def test_each_training_keeps_its_model(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking.TrialRun, "log_model", LOG_MODEL)
+    monkeypatch.setattr(writer.TrialRun, "log_model", LOG_MODEL)
     done.confirm(Answering(models=True), top=1, seeds=1)
     assert [bool(run.model_id) for run in done.confirming()] == [True]
 
@@ -124,7 +125,7 @@ def test_best_gives_out_a_training_of_the_recommended_configuration(done: Done) 
     search, trial = api.best(uri=done.uri)
     assert api.read_confirmation(search, uri=done.uri) == made
     assert trial.run_id == made.winner.run_ids[0]
-    assert trial.tags[tracking.CONFIRMS] == made.recommended
+    assert trial.tags[writer.CONFIRMS] == made.recommended
     text = details(trial, search, confirmed=made)
     assert "the mean of 3 seeds" in text
     assert "not confirmed" not in text
@@ -134,7 +135,7 @@ def test_best_gives_out_a_training_of_the_recommended_configuration(done: Done) 
 
 
 def test_the_best_models_are_the_confirmed_ones_and_then_the_others(done: Done) -> None:
-    trials = results.read_trials(done.client, done.search)
+    trials = reader.read_trials(done.client, done.search)
     assert best_runs(done.search, trials, None, 3) == [trial.run_id for trial in trials[:3]]
     made = done.confirm(Answering(), top=2, seeds=2)
     chosen = best_runs(done.search, trials, made, 3)
@@ -196,16 +197,16 @@ def test_a_confirmation_that_cannot_be_read_counts_as_none(done: Done) -> None:
     done.client.log_dict(made.run_id, {"rows": [{"name": 1}]}, confirmation.FILE)
     search, trial = api.best(uri=done.uri)
     assert api.read_confirmation(search, uri=done.uri) is None
-    assert tracking.CONFIRMS not in trial.tags
+    assert writer.CONFIRMS not in trial.tags
 
 
 def test_looks_at_the_test_reviews_are_counted_on_the_search(done: Done) -> None:
     done.confirm(Answering(), top=1, seeds=1)
-    for trial in (results.read_trials(done.client, done.search)[0], done.confirming()[0]):
-        results.count_test_look(done.client, trial)
-    found = results.find_search(done.client)
-    assert found.metrics[tracking.TEST_LOOKS] == 2
-    history = done.client.get_metric_history(found.run_id, tracking.TEST_LOOKS)
+    for trial in (reader.read_trials(done.client, done.search)[0], done.confirming()[0]):
+        reader.count_test_look(done.client, trial)
+    found = reader.find_search(done.client)
+    assert found.metrics[writer.TEST_LOOKS] == 2
+    history = done.client.get_metric_history(found.run_id, writer.TEST_LOOKS)
     assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 2.0)]
 
 
@@ -219,9 +220,9 @@ def test_refit_trains_on_all_reviews_for_the_epochs_found_and_once(done: Done) -
     assert not spec.hold_out
     assert spec.params == trial.params
     assert (spec.epochs, spec.schedule_epochs, spec.patience) == (2, 3, 0)  # the stub's best is 2
-    assert made.tags[tracking.REFITS] == trial.run_id
+    assert made.tags[writer.REFITS] == trial.run_id
     assert made.score is None
-    assert results.search_of(done.client, made) == done.search.run_id
+    assert reader.search_of(done.client, made) == done.search.run_id
     assert api.refit(trial, trainer=trainer, **where).run_id == made.run_id
     other = api.refit(trial, seed=3, trainer=trainer, **where)
     assert other.run_id != made.run_id

@@ -16,15 +16,15 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from imdbtune import delivery, ended_runs, sqlite_runs, tracking
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.courier import Courier
-from imdbtune.delivery import Memory, deliver, is_away
-from imdbtune.ended_runs import EndedRun
-from imdbtune.spool import Delivered, Spool
-from imdbtune.sqlite_runs import SqliteRuns
-from imdbtune.store import connect
-from imdbtune.tracking import Run, SearchRun, TrialRun
+from imdbtune.tracking import ended_runs, outbox_delivery, sqlite_reader, writer
+from imdbtune.tracking.background_delivery import Courier
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.ended_runs import EndedRun
+from imdbtune.tracking.outbox import Delivered, Spool
+from imdbtune.tracking.outbox_delivery import Memory, deliver, is_away
+from imdbtune.tracking.sqlite_reader import SqliteRuns
+from imdbtune.tracking.writer import Run, SearchRun, TrialRun
 from tests.support import isolate, new_store
 from tests.unit.test_results import FACTS
 
@@ -41,7 +41,7 @@ def opened(folder: Path) -> tuple[MlflowClient, Spool, SearchRun]:
     """A search in a store of its own."""
     folder.mkdir(exist_ok=True)
     client, spool = connect(new_store(folder)), Spool(folder / "spool")
-    tags = {"imdbtune.seed": "1", tracking.DATA: "tiny"}
+    tags = {"imdbtune.seed": "1", writer.DATA: "tiny"}
     return client, spool, SearchRun.open(client, "tiny", "imdbtune", tags, "search")
 
 
@@ -115,7 +115,7 @@ def test_the_store_is_as_mlflow_would_have_it(
         client, spool, search = opened(folder)
         trials = [write_trial(spool, search, write, folder / str(n)) for n in range(2)]
         if way == "by mlflow":
-            monkeypatch.setattr(delivery, "write_runs", lambda store, runs: {})
+            monkeypatch.setattr(outbox_delivery, "write_runs", lambda store, runs: {})
         deliver(client, spool, search.run_id, Memory())
         states = [spool.delivered(trial.run_id) for trial in trials]
         for state in states:
@@ -124,7 +124,7 @@ def test_the_store_is_as_mlflow_would_have_it(
         runs = [replace(state, run_id="") for state in states]
         assert spool.is_delivered()
         assert not list(spool.folder.glob("*/log_artifacts-*"))
-        keys = [client.get_run(s.run_id).data.tags[tracking.KEY] for s in states]
+        keys = [client.get_run(s.run_id).data.tags[writer.KEY] for s in states]
         assert keys == [trial.run_id for trial in trials]
         rows = {
             name: [_keyless(row, keys) for row in rows] for name, rows in tables(folder).items()
@@ -142,7 +142,7 @@ def _keyless(row: str, keys: list[str]) -> str:
 
 def test_many_runs_take_no_request_of_mlflow(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client, spool, search = opened(here)
-    monkeypatch.setattr(delivery, "AT_ONCE", 2)
+    monkeypatch.setattr(outbox_delivery, "AT_ONCE", 2)
     trials = [write_trial(spool, search, failed, here) for _ in range(5)]
     monkeypatch.setattr(MlflowClient, "create_run", lambda *a, **k: pytest.fail("asked MLflow"))
     memory = Memory()
@@ -208,7 +208,7 @@ def test_what_asks_for_judgement_is_left_to_mlflow(write: Write, here: Path) -> 
     assert EndedRun.of(calls) is None
     deliver(client, spool, search.run_id, Memory())
     run = client.get_run(spool.delivered(trial.run_id).run_id)
-    assert run.data.tags[tracking.KEY] == trial.run_id
+    assert run.data.tags[writer.KEY] == trial.run_id
     assert EndedRun.of([]) is None
     assert EndedRun.of(calls[:1]) is None
 
@@ -235,8 +235,10 @@ def test_tables_of_another_version_are_mlflows_own(
 ) -> None:
     client, spool, search = opened(here)
     trial = write_trial(spool, search, finished, here)
-    monkeypatch.setattr(sqlite_runs, "SCHEMAS", ("another",))
-    monkeypatch.setattr(delivery, "write_runs", lambda *a: pytest.fail("written without MLflow"))
+    monkeypatch.setattr(sqlite_reader, "SCHEMAS", ("another",))
+    monkeypatch.setattr(
+        outbox_delivery, "write_runs", lambda *a: pytest.fail("written without MLflow")
+    )
     deliver(client, spool, search.run_id, Memory())
     assert client.get_run(spool.delivered(trial.run_id).run_id).info.status == "FINISHED"
 
@@ -256,7 +258,7 @@ def test_a_locked_store_is_written_when_it_is_free(
     client, spool, search = opened(here)
     trial = write_trial(spool, search, finished, here)
     memory = Memory()
-    monkeypatch.setattr(sqlite_runs, "TIMEOUT_S", 0.01)
+    monkeypatch.setattr(sqlite_reader, "TIMEOUT_S", 0.01)
     with closing(sqlite3.connect(here / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.OperationalError, match="locked") as locked:
@@ -277,7 +279,7 @@ def test_what_is_cut_short_before_the_files_comes_out_as_one_run(
     trials = [write_trial(spool, search, finished, here / str(n)) for n in range(2)]
     memory = Memory()
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "files_at", lambda *a: shutil.copy2("nothing", "nowhere"))
+        patch.setattr(writer, "files_at", lambda *a: shutil.copy2("nothing", "nowhere"))
         with pytest.raises(FileNotFoundError):
             deliver(client, spool, search.run_id, memory)
     assert memory.doubtful == {trial.run_id for trial in trials}

@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api, results
+from imdbtune import api
 from imdbtune.cluster import InProcess
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
 from imdbtune.journal import Event, Journal, replay
 from imdbtune.oracles import make_oracle
-from imdbtune.results import Trial
 from imdbtune.resuming import reconcile
-from imdbtune.store import connect
-from imdbtune.tracking import CorpusFacts, SearchRun, TrialRun, common_tags
+from imdbtune.tracking import reader
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.reader import Trial
+from imdbtune.tracking.writer import CorpusFacts, SearchRun, TrialRun, common_tags
 from imdbtune.training.spec import TrialSpec
 from imdbtune.tuner import HOPELESS, MAX_ATTEMPTS, commonest
 from imdbtune.worker import TrialFailure, TrialJob, failure_of, is_overdue, too_long
@@ -476,7 +477,7 @@ def open_search(folder: Path) -> SearchRun:
 
 
 def read(search: SearchRun) -> list[Trial]:
-    return results.read_trials(search.client, results.find_search(search.client))
+    return reader.read_trials(search.client, reader.find_search(search.client))
 
 
 def test_in_this_process_a_time_limit_ends_a_trial_after_an_epoch(here: Path) -> None:
@@ -525,11 +526,11 @@ def test_attempts_have_runs_of_their_own_and_an_interrupted_one_is_made_again(he
     with pytest.raises(KeyboardInterrupt):
         run_search(config, here, trainer=Stub(interrupt_at_second))
     client = connect(config.tracking.uri)
-    attempts = by_attempt(results.read_trials(client, results.find_search(client)))
+    attempts = by_attempt(reader.read_trials(client, reader.find_search(client)))
     assert attempts == [("0000", "1", "FAILED"), ("0000", "2", "KILLED")]
     common: dict[str, Any] = {"workers": 0, "cache": here / "cache", "folder": here / "runs"}
     found = api.resume(uri=config.tracking.uri, trainer=Stub(fail_gru_at_first), **common)
-    trials = results.read_trials(client, found)
+    trials = reader.read_trials(client, found)
     again = [("0000", "2", "FINISHED"), ("0001", "1", "FINISHED")]
     assert by_attempt(trials) == sorted([*attempts, *again])
     params = {t.run_id: client.get_run(t.run_id).data.params for t in trials}
@@ -562,7 +563,7 @@ def test_an_attempt_that_failed_unnoticed_counts(
         if attempt <= noted:
             facts = {"trial_id": "0000", "run_id": run_id, "reason": "loss became nan in epoch 1."}
             journal.append({"event": "failed", **facts})
-    found = results.find_search(search.client)
+    found = reader.find_search(search.client)
     after = reconcile(search.client, found, journal, retries)
     assert after.events == journal.read()
     failed = [event for event in after.events if event["event"] == "failed"]

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from imdbtune import store, tracking
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.tracking import connection, writer
 from tests.support import new_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,9 +65,9 @@ def test_naming_formats_of_export_loads_no_tensorflow() -> None:
 def searched(folder: Path) -> str:
     """A store with a search of one trial, made without training it."""
     uri = new_store(folder)
-    client = store.connect(uri)
-    search = tracking.SearchRun.open(client, "light", "imdbtune", {}, "search")
-    trial = tracking.Run(client, search.start_trial("0000", TrialParams(), {}))
+    client = connection.connect(uri)
+    search = writer.SearchRun.open(client, "light", "imdbtune", {}, "search")
+    trial = writer.Run(client, search.start_trial("0000", TrialParams(), {}))
     trial.log({"best_val_accuracy": 0.9})
     for run in (trial, search):
         run.end("FINISHED")

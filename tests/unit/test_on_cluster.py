@@ -12,17 +12,18 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from imdbtune import __version__, carrying, results
+from imdbtune import __version__
 from imdbtune.cluster import Ended, Ran, WorkerLost
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.sources import open_corpus
-from imdbtune.delivery import Memory, deliver
 from imdbtune.elsewhere import OnCluster, Settled
 from imdbtune.errors import SearchAborted
 from imdbtune.hosts import Cluster, Host
-from imdbtune.spool import Spool
-from imdbtune.store import connect
-from imdbtune.tracking import SearchRun, TrialRun
+from imdbtune.tracking import artifact_transfer, reader
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.outbox import Spool
+from imdbtune.tracking.outbox_delivery import Memory, deliver
+from imdbtune.tracking.writer import SearchRun, TrialRun
 from imdbtune.training.spec import TrialResult, TrialSpec
 from imdbtune.versions import TRAINING, asker, differences, versions_here, versions_there
 from imdbtune.worker import TrialFailure, TrialJob
@@ -126,7 +127,7 @@ def test_a_trial_waits_until_mlflow_has_its_run(driver: Driver) -> None:
     ((_, errand, options),) = driver.dask.sent
     assert options["workers"] == ["tcp://a:1"]
     assert errand.process == "process-tcp://a:1"
-    assert results.read_run(driver.client, errand.run_id).trial_id == "0000"
+    assert reader.read_run(driver.client, errand.run_id).trial_id == "0000"
 
 
 def test_a_trial_waits_for_a_store_that_is_away(
@@ -141,12 +142,12 @@ def test_a_trial_waits_for_a_store_that_is_away(
     driver.executor.submit(driver.job())
     driver.deliver()
     with monkeypatch.context() as patch:
-        patch.setattr(carrying, "has_corpus", away)
+        patch.setattr(artifact_transfer, "has_corpus", away)
         for _ in range(2):
             assert driver.executor.done(0) == []
     assert driver.said == ["trials wait for the tracking store (no answer)"]
     assert driver.dask.sent == []
-    monkeypatch.setattr(carrying, "has_corpus", lambda *arguments: True)
+    monkeypatch.setattr(artifact_transfer, "has_corpus", lambda *arguments: True)
     driver.executor.done(0)
     assert len(driver.dask.sent) == 1
 
@@ -254,7 +255,7 @@ def test_a_run_that_a_worker_has_finished_is_not_killed_later(driver: Driver) ->
     run.end("FINISHED")
     driver.search.stop_trials("the search was cut off")
     driver.deliver()
-    found = results.read_run(driver.client, run.run_id)
+    found = reader.read_run(driver.client, run.run_id)
     assert (found.status, found.reason) == ("FINISHED", "")
 
 
@@ -267,7 +268,7 @@ def test_a_lost_trial_is_in_doubt_while_the_store_is_away(
         raise ConnectionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(results, "read_run", away)
+        patch.setattr(reader, "read_run", away)
         task.set_exception(Ended(Ran(WorkerLost("gone"), "tcp://a:1", False)))
         assert driver.executor.done(0) == []
     assert driver.executor.done(0) == [(job, WorkerLost("gone"))]
@@ -308,26 +309,26 @@ def test_a_state_from_this_machine_is_left_for_the_workers(driver: Driver) -> No
     ((_, errand, _),) = driver.dask.sent
     assert errand.before == driver.spool.delivered(before.run_id).run_id
     there = driver.folder / "elsewhere" / "state.npz"
-    carrying.bring(driver.client, errand.before, there)
+    artifact_transfer.bring(driver.client, errand.before, there)
     assert there.read_bytes() == b"weights"
-    carrying.tidy(driver.client, results.find_search(driver.client), kept=True)
-    assert driver.client.list_artifacts(errand.before, carrying.KEPT) == []
+    artifact_transfer.tidy(driver.client, reader.find_search(driver.client), kept=True)
+    assert driver.client.list_artifacts(errand.before, artifact_transfer.KEPT) == []
 
 
 def test_reviews_arrive_whole_or_not_at_all(tmp_path: Path) -> None:
     client = connect(new_store(tmp_path))
     corpus = open_corpus(str(tiny_corpus(tmp_path)), tmp_path / "cache", print)
     run = SearchRun.open(client, "far", "imdbtune", {}, "search").run_id
-    assert not carrying.has_corpus(client, run)
-    carrying.send_corpus(client, run, corpus.folder)
-    assert carrying.has_corpus(client, run)
+    assert not artifact_transfer.has_corpus(client, run)
+    artifact_transfer.send_corpus(client, run, corpus.folder)
+    assert artifact_transfer.has_corpus(client, run)
     with pytest.raises(SearchAborted, match="the reviews that have arrived are others"):
-        carrying.fetch_corpus(client, run, "0123", tmp_path / "there")
-    assert not carrying.corpus_place(tmp_path / "there", "0123").exists()
-    place = carrying.fetch_corpus(client, run, corpus.digest, tmp_path / "there")
-    carrying.remove(client, run, carrying.CORPUS)
-    assert not carrying.has_corpus(client, run)
-    assert carrying.fetch_corpus(client, run, corpus.digest, tmp_path / "there") == place
+        artifact_transfer.fetch_corpus(client, run, "0123", tmp_path / "there")
+    assert not artifact_transfer.corpus_place(tmp_path / "there", "0123").exists()
+    place = artifact_transfer.fetch_corpus(client, run, corpus.digest, tmp_path / "there")
+    artifact_transfer.remove(client, run, artifact_transfer.CORPUS)
+    assert not artifact_transfer.has_corpus(client, run)
+    assert artifact_transfer.fetch_corpus(client, run, corpus.digest, tmp_path / "there") == place
 
 
 def test_a_process_that_lacks_the_package_can_say_so(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from imdbtune.cli.app import app
 from imdbtune.config.schema import load_config
 from imdbtune.config.space_parser import parse_flag, parse_space
 from imdbtune.export.formats import FORMATS
-from imdbtune.store import connect
+from imdbtune.tracking.connection import connect
 from tests.pages import PAGES, README, ROOT, TOML, blocks, calls
 from tests.support import isolate, make_config, run_search
 

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imdbtune import api, results, tracking
+from imdbtune import api
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed, UserError
 from imdbtune.report import figures, page
 from imdbtune.report.effects import effect_data
 from imdbtune.report.findings import cost_data
-from imdbtune.results import Baseline, Search, Trial
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.reader import Baseline, Search, Trial
 from imdbtune.training.spec import TrialSpec
 from tests.support import (
     Stub,
@@ -55,8 +56,8 @@ def made_trial(number: int, accuracy: float, params: TrialParams, **more: Any) -
 
 def made_material(trials: Sequence[Trial], **tags: str) -> page.Material:
     known = {
-        tracking.DATA: "demo",
-        tracking.VALIDATION_REVIEWS: "5000",
+        writer.DATA: "demo",
+        writer.VALIDATION_REVIEWS: "5000",
         "imdbtune.tuner": "random",
         "imdbtune.seed": "0",
         "version.keras": "3.15.1",
@@ -72,7 +73,7 @@ def made_material(trials: Sequence[Trial], **tags: str) -> page.Material:
         }
         for n in (1, 2)
     ]
-    ranked = results.rank(list(trials), larger_is_better=True)
+    ranked = reader.rank(list(trials), larger_is_better=True)
     done = [t for t in ranked if t.status == "FINISHED"]
     return page.Material(search, ranked, [(t.name, epochs) for t in done], "[space]\nunits = 4\n")
 
@@ -117,8 +118,8 @@ def test_every_figure_fits(trials: list[Trial]) -> None:
 
 def with_linear(trials: Sequence[Trial], accuracy: float) -> page.Material:
     metrics = {"best_val_accuracy": accuracy, "train_seconds": 21.0}
-    linear = Baseline("a", tracking.LINEAR, "FINISHED", metrics)
-    majority = Baseline("b", tracking.MAJORITY, "FINISHED", {"best_val_accuracy": 0.505})
+    linear = Baseline("a", writer.LINEAR, "FINISHED", metrics)
+    majority = Baseline("b", writer.MAJORITY, "FINISHED", {"best_val_accuracy": 0.505})
     return dataclasses.replace(made_material(trials), baselines=[linear, majority])
 
 
@@ -252,7 +253,7 @@ def test_the_answer_comes_first(few: Page) -> None:
 )
 def test_untouched_test_reviews_are_so(looks: int, said: str) -> None:
     material = made_material(FEW)
-    search = dataclasses.replace(material.search, metrics={tracking.TEST_LOOKS: float(looks)})
+    search = dataclasses.replace(material.search, metrics={writer.TEST_LOOKS: float(looks)})
     shown = words(Page(page.render(dataclasses.replace(material, search=search), {})).text)
     assert said in shown
     assert ("2 models out of this search have been evaluated on them" in shown) == bool(looks)
@@ -281,7 +282,7 @@ def test_names_lead_to_mlflow(few: Page) -> None:
 @pytest.mark.parametrize("data", ["demo", "npz", "imdb"])
 def test_published_figures_stand_beside_imdb_only(data: str) -> None:
     tested = [made_trial(1, 0.88, TrialParams(), metrics={"test_accuracy": 0.8712})]
-    text = words(rendered(tested, **{tracking.DATA: data}).text)
+    text = words(rendered(tested, **{writer.DATA: data}).text)
     sources = ("Dai & Le 2015", "Maas et al. 2011", "Wang & Manning 2012", "92.76 %", "85.84 %")
     assert [source in text for source in sources] == [data == "imdb"] * 5
     assert text.count("87.12 %") == (2 if data == "imdb" else 1)
@@ -295,13 +296,11 @@ def test_nothing_of_others_becomes_html() -> None:
         "version.x": EVIL,
     }
     failed = made_trial(
-        9, 0.1, TrialParams(), status="FAILED", name=EVIL, tags={tracking.REASON: EVIL}
+        9, 0.1, TrialParams(), status="FAILED", name=EVIL, tags={writer.REASON: EVIL}
     )
     good = [made_trial(n, 0.8 + n / 100, TrialParams(units=n), name=EVIL) for n in (1, 2)]
     material = made_material([*good, failed], **tags)
-    search = Search(
-        "0" * 32, EVIL, EVIL, EVIL, material.search.tags | {tracking.REASON: EVIL}, {}, 0
-    )
+    search = Search("0" * 32, EVIL, EVIL, EVIL, material.search.tags | {writer.REASON: EVIL}, {}, 0)
     material = page.Material(search, material.trials, material.histories, EVIL)
     evil = Page(page.render(material, page.draw_all(material), ui=f"http://{EVIL}"))
     assert "script" not in {tag for tag, _ in evil.tags}
@@ -310,7 +309,7 @@ def test_nothing_of_others_becomes_html() -> None:
 
 
 def test_failures_are_told_with_their_reasons() -> None:
-    lost = {"status": "FAILED", "tags": {tracking.REASON: "loss became nan in epoch 1."}}
+    lost = {"status": "FAILED", "tags": {writer.REASON: "loss became nan in epoch 1."}}
     bad = [made_trial(20 + n, 0.5, TrialParams(units=3), **lost) for n in range(12)]
     text = words(rendered([*FEW, *bad]).text)
     assert "12 failed loss became nan in epoch 1." in text
@@ -318,7 +317,7 @@ def test_failures_are_told_with_their_reasons() -> None:
 
 
 def test_without_a_finished_trial_the_page_says_so() -> None:
-    trials = [made_trial(1, 0.5, TrialParams(), status="FAILED", tags={tracking.REASON: "lost."})]
+    trials = [made_trial(1, 0.5, TrialParams(), status="FAILED", tags={writer.REASON: "lost."})]
     text = words(rendered(trials).text)
     assert "No trial has finished" in text
     assert "lost." in text
@@ -354,11 +353,11 @@ def test_a_search_ends_with_its_report(searched: tuple[Path, Any, Search]) -> No
     _, client, search = searched
     paths = {artifact.path for artifact in client.list_artifacts(search.run_id, "figures")}
     assert {"figures/importance.png", "figures/by_rnn.png", "figures/parallel.png"} <= paths
-    html = results.read_text(client, search.run_id, "report.html")
+    html = reader.read_text(client, search.run_id, "report.html")
     text = words(Page(html).text)
     assert "A search of 4 trials on the npz reviews, finished." in text
     assert "loss became nan in epoch 1." in text
-    assert "report.html" in search.tags[tracking.NOTE]
+    assert "report.html" in search.tags[writer.NOTE]
 
 
 def test_the_same_report_is_written_to_a_file(searched: tuple[Path, Any, Search]) -> None:

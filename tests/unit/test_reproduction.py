@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api, results
+from imdbtune import api
 from imdbtune.cli.reproduce import table
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
 from imdbtune.reproduction import EpochPair, differing
+from imdbtune.tracking import reader
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import isolate, make_config, run_search, stub_trainer, write_tiny_model
 
@@ -40,12 +41,12 @@ class Notes:
 @dataclass
 class Done:
     client: Any
-    trials: list[results.Trial]
+    trials: list[reader.Trial]
     uri: str
     cache: Path
     asked: dict[str, TrialSpec]  # by the trial's number
 
-    def again(self, trial: results.Trial, trainer: Notes, **arguments: Any) -> Any:
+    def again(self, trial: reader.Trial, trainer: Notes, **arguments: Any) -> Any:
         where = {"uri": self.uri, "cache": self.cache, "trainer": trainer}
         return api.reproduce(trial.run_id, **{**where, **arguments})
 
@@ -55,7 +56,7 @@ def searched(folder: Path, **sections: Any) -> Done:
     config = make_config(folder, **sections)
     client, search = run_search(config, folder, trainer=notes)
     asked = {spec.folder.name: spec for spec in notes.specs}
-    trials = results.read_trials(client, search)
+    trials = reader.read_trials(client, search)
     return Done(client, trials, config.tracking.uri, folder / "cache", asked)
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from imdbtune import leaderboard, results, tracking
+from imdbtune import leaderboard
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError
-from imdbtune.results import Search, Trial
-from imdbtune.store import connect
-from imdbtune.tracking import CorpusFacts, Run, SearchRun, TrialRun
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.reader import Search, Trial
+from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
 from tests.support import isolate, new_store, write_tiny_model
 
 FACTS = CorpusFacts("demo", "a demo", "0123456789abcdef" * 4, "demo", 10, 5)
@@ -32,7 +33,7 @@ class Store:
     begun: list[SearchRun] = field(default_factory=list)
 
     def search(self, name: str = "tiny", kind: str = "search", **tags: str) -> SearchRun:
-        common = tracking.common_tags(FACTS, {"objective": "val_accuracy", **tags})
+        common = writer.common_tags(FACTS, {"objective": "val_accuracy", **tags})
         self.begun.append(SearchRun.open(self.client, name, "experiment", common, kind))
         return self.begun[-1]
 
@@ -40,20 +41,20 @@ class Store:
         self, search: SearchRun, score: float | None, status: str = "FINISHED", **params: Any
     ) -> str:
         """A trial whose objective is ``score``; RUNNING is left as it was begun."""
-        number = len(results.read_trials(self.client, self.read(search)))
+        number = len(reader.read_trials(self.client, self.read(search)))
         run_id = search.start_trial(f"{number:04d}", TrialParams(**params), {})
         run = TrialRun(self.client, run_id)
         if score is not None:
-            run.log({f"best_{search.tags[tracking.OBJECTIVE]}": score})
+            run.log({f"best_{search.tags[writer.OBJECTIVE]}": score})
         if status != "RUNNING":
             run.end(status, "" if status == "FINISHED" else "a reason")
         return run_id
 
     def read(self, search: SearchRun) -> Search:
-        return results.find_search(self.client, search.run_id)
+        return reader.find_search(self.client, search.run_id)
 
     def best(self, search: SearchRun) -> Trial:
-        return results.read_best(self.client, self.read(search))
+        return reader.read_best(self.client, self.read(search))
 
 
 @pytest.fixture
@@ -69,14 +70,14 @@ def test_without_a_name_it_is_the_last_search(store: Store) -> None:
     for name in ("first", "second"):
         store.search(name)
     store.search("a training", kind="train")
-    assert results.find_search(store.client).name == "second"
+    assert reader.find_search(store.client).name == "second"
 
 
 def test_of_one_name_it_is_the_newest(store: Store) -> None:
     old, new = store.search("twice"), store.search("twice")
     store.search("another")
-    assert results.find_search(store.client, "twice").run_id == new.run_id
-    assert results.find_search(store.client, old.run_id).run_id == old.run_id
+    assert reader.find_search(store.client, "twice").run_id == new.run_id
+    assert reader.find_search(store.client, old.run_id).run_id == old.run_id
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_of_one_name_it_is_the_newest(store: Store) -> None:
 def test_a_search_is_found_whatever_its_name(name: str, store: Store) -> None:
     made = store.search(name)
     store.search("another")
-    found = results.find_search(store.client, name)
+    found = reader.find_search(store.client, name)
     assert (found.run_id, found.name) == (made.run_id, name)
 
 
@@ -94,32 +95,32 @@ def test_a_search_is_found_whatever_its_name(name: str, store: Store) -> None:
 def test_a_search_that_there_is_not(name: str, store: Store) -> None:
     store.search("tiny")
     with pytest.raises(UserError, match=r"no search .* in sqlite:.*; start one with") as caught:
-        results.find_search(store.client, name)
+        reader.find_search(store.client, name)
     assert "\n" not in str(caught.value)
 
 
 def test_an_empty_store_has_no_search(store: Store) -> None:
     with pytest.raises(UserError, match="no search yet in sqlite:"):
-        results.find_search(store.client)
-    assert results.read_searches(store.client) == []
+        reader.find_search(store.client)
+    assert reader.read_searches(store.client) == []
 
 
 def test_a_trial_is_not_a_search(store: Store) -> None:
     run_id = store.trial(store.search(), 0.5)
     with pytest.raises(UserError, match="no search"):
-        results.find_search(store.client, run_id)
+        reader.find_search(store.client, run_id)
 
 
 def test_searches_are_listed_the_newest_first(store: Store) -> None:
     made = [store.search(name).run_id for name in ("a", "b", "c")]
     store.trial(store.begun[0], 0.5)
-    assert [s.run_id for s in results.read_searches(store.client)] == made[::-1]
+    assert [s.run_id for s in reader.read_searches(store.client)] == made[::-1]
 
 
 def test_a_deleted_search_is_not_found(store: Store) -> None:
     kept, gone = store.search("kept"), store.search("gone")
     store.client.delete_run(gone.run_id)
-    assert results.find_search(store.client).run_id == kept.run_id
+    assert reader.find_search(store.client).run_id == kept.run_id
 
 
 # The best trial.
@@ -131,7 +132,7 @@ def test_the_best_has_the_best_objective(objective: str, best: float, store: Sto
     for score in (0.3, best, 0.5):
         store.trial(search, score)
     assert store.best(search).score == best
-    scores = [trial.score for trial in results.read_trials(store.client, store.read(search))]
+    scores = [trial.score for trial in reader.read_trials(store.client, store.read(search))]
     assert scores == sorted(scores, reverse=objective == "val_accuracy")
 
 
@@ -151,7 +152,7 @@ def test_what_is_not_a_number_is_not_the_best(objective: str, value: float, stor
     for score in (value, 0.5, value, 0.6, value):
         store.trial(search, score)
     assert store.best(search).score == (0.6 if objective == "val_accuracy" else 0.5)
-    trials = results.read_trials(store.client, store.read(search))
+    trials = reader.read_trials(store.client, store.read(search))
     assert [trial.score for trial in trials[2:]] == [None] * 3
 
 
@@ -159,13 +160,13 @@ def test_of_equals_the_first_is_best(store: Store) -> None:
     search = store.search()
     made = [store.trial(search, score) for score in (0.5, 0.7, 0.7, 0.7)]
     assert store.best(search).run_id == made[1]
-    ranked = [trial.run_id for trial in results.read_trials(store.client, store.read(search))]
+    ranked = [trial.run_id for trial in reader.read_trials(store.client, store.read(search))]
     assert ranked == [*made[1:], made[0]]
 
 
 def test_equals_of_one_millisecond_are_ranked_by_number() -> None:
     trials = [made_trial(number, score=0.5) for number in (3, 1, 2)]
-    assert [t.trial_id for t in results.rank(trials, True)] == ["0001", "0002", "0003"]
+    assert [t.trial_id for t in reader.rank(trials, True)] == ["0001", "0002", "0003"]
 
 
 def test_a_score_of_zero_is_a_score(store: Store) -> None:
@@ -206,7 +207,7 @@ def test_trials_of_another_search_do_not_count(store: Store) -> None:
 
 def test_a_trial_is_read_as_it_was_written(store: Store) -> None:
     params = {"rnn": "gru", "bidirectional": True, "learning_rate": 1e-05, "pooling": "max_mean"}
-    trial = results.read_run(store.client, store.trial(store.search(), 0.5, **params))
+    trial = reader.read_run(store.client, store.trial(store.search(), 0.5, **params))
     assert trial.params == TrialParams(**params)
     assert (trial.trial_id, trial.name) == ("0000", "gru-d1-u32-L500-bi-max_mean")
     assert (trial.status, trial.score, trial.reason) == ("FINISHED", 0.5, "")
@@ -216,29 +217,29 @@ def test_a_trial_is_read_as_it_was_written(store: Store) -> None:
 @pytest.mark.parametrize("run_id", ["none", "0" * 32, "' or 1=1"])
 def test_a_trial_that_there_is_not(run_id: str, store: Store) -> None:
     with pytest.raises(UserError, match="no trial with run id"):
-        results.read_run(store.client, run_id)
+        reader.read_run(store.client, run_id)
 
 
 def test_a_search_is_not_a_trial(store: Store) -> None:
     with pytest.raises(UserError, match="no trial with run id"):
-        results.read_run(store.client, store.search().run_id)
+        reader.read_run(store.client, store.search().run_id)
 
 
 def test_a_history_is_in_order_of_epochs(store: Store) -> None:
     run = TrialRun(store.client, store.trial(store.search(), None, "RUNNING"))
     for epoch in (2, 1, 10, 3):
-        figures = dict.fromkeys(tracking.CURVES, epoch / 10)
+        figures = dict.fromkeys(writer.CURVES, epoch / 10)
         run.log_epoch(0, {"epoch": epoch, **figures, "seconds": 1.0})
         run.log_epoch(1, {"epoch": epoch, **dict.fromkeys(figures, 0.0), "seconds": 1.0})
-    history = results.read_history(store.client, run.run_id)
+    history = reader.read_history(store.client, run.run_id)
     assert [epoch["epoch"] for epoch in history] == [1, 2, 3, 10]
-    assert history[3] == {"epoch": 10.0, **dict.fromkeys(tracking.CURVES, 1.0)}
+    assert history[3] == {"epoch": 10.0, **dict.fromkeys(writer.CURVES, 1.0)}
 
 
 def test_a_model_that_was_not_kept(store: Store) -> None:
-    trial = results.read_run(store.client, store.trial(store.search(), 0.5))
+    trial = reader.read_run(store.client, store.trial(store.search(), 0.5))
     with pytest.raises(UserError, match=r"the model of lstm-d1-u32-L500 \(run \w+\) was not kept"):
-        results.fetch_model(store.client, trial, store.folder)
+        reader.fetch_model(store.client, trial, store.folder)
 
 
 def test_a_model_whose_file_is_gone(store: Store) -> None:
@@ -246,15 +247,15 @@ def test_a_model_whose_file_is_gone(store: Store) -> None:
 
     run_id = store.trial(store.search(), 0.5)
     write_tiny_model(TrialSpec(TrialParams(), corpus=store.folder, folder=store.folder))
-    tracking.save_model(store.folder / "model.keras", store.folder / "model")
-    tracking.send_model(store.client, run_id, store.folder / "model")
-    trial = results.read_run(store.client, run_id)
-    there = results.fetch_model(store.client, trial, store.folder / "fetched")
+    writer.save_model(store.folder / "model.keras", store.folder / "model")
+    writer.send_model(store.client, run_id, store.folder / "model")
+    trial = reader.read_run(store.client, run_id)
+    there = reader.fetch_model(store.client, trial, store.folder / "fetched")
     assert there.stat().st_size > 0
     logged = store.client.get_logged_model(trial.model_id)
     Path(logged.artifact_location, "data", "model.keras").unlink()
     with pytest.raises(UserError, match=r"the model file of lstm-d1-u32-L500 .* cannot be read"):
-        results.fetch_model(store.client, trial, store.folder / "again")
+        reader.fetch_model(store.client, trial, store.folder / "again")
 
 
 class Page(list[int]):
@@ -271,7 +272,7 @@ def test_all_pages_are_read(there: int, limit: int) -> None:
         page.token = str(start + len(page)) if start + len(page) < there else None
         return page
 
-    assert results._all(fetch, limit) == list(range(min(there, limit)))
+    assert reader._all(fetch, limit) == list(range(min(there, limit)))
 
 
 # The leaderboard.
@@ -285,7 +286,7 @@ def made_trial(number: int, score: float | None = None, status: str = "FINISHED"
         status=status,
         params=TrialParams(units=number),
         metrics={**metrics, **({} if score is None else {"best_val_accuracy": score})},
-        tags={tracking.TRIAL: f"{number:04d}"},
+        tags={writer.TRIAL: f"{number:04d}"},
         started_ms=0,
         ended_ms=None,
         model_id=None,
@@ -293,7 +294,7 @@ def made_trial(number: int, score: float | None = None, status: str = "FINISHED"
 
 
 def made_search(**tags: str) -> Search:
-    return Search("id", "mine", "RUNNING", "7", {tracking.DATA: "demo", **tags}, {}, 0)
+    return Search("id", "mine", "RUNNING", "7", {writer.DATA: "demo", **tags}, {}, 0)
 
 
 def table_of(text: str) -> Sequence[str]:
@@ -362,7 +363,7 @@ def test_a_page_is_written_while_the_search_runs(store: Store) -> None:
         "trials_failed": 0.0,
         "best_val_accuracy": 0.5,
     }
-    assert "Trials: 1 finished, 1 running." in found.tags[tracking.NOTE]
+    assert "Trials: 1 finished, 1 running." in found.tags[writer.NOTE]
     assert store.client.list_artifacts(search.run_id) == []
 
 
@@ -373,7 +374,7 @@ def test_the_page_of_a_search_in_which_nothing_finished(store: Store) -> None:
     found = store.read(search)
     assert found.metrics == {"trials_finished": 0.0, "trials_failed": 1.0}
     assert "imdbtune.best" not in found.tags
-    assert "Trials: 1 failed." in found.tags[tracking.NOTE]
+    assert "Trials: 1 failed." in found.tags[writer.NOTE]
 
 
 def test_mlflow_loads_the_leaderboard_as_a_table(store: Store) -> None:
@@ -405,7 +406,7 @@ def test_a_leaderboard_is_written_anew_each_time(store: Store) -> None:
 
 
 def test_a_row_is_flat() -> None:
-    row = results.as_row(made_trial(5, 0.5))
+    row = reader.as_row(made_trial(5, 0.5))
     assert (row["trial"], row["status"], row["units"], row["run_id"]) == (
         "0005",
         "FINISHED",

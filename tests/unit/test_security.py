@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api, leaderboard, results
+from imdbtune import api, leaderboard
 from imdbtune.cli.app import main
 from imdbtune.cli.predict import _csv_printer
 from imdbtune.cli.tables import details
@@ -23,7 +23,8 @@ from imdbtune.errors import SearchAborted, UserError, harmless
 from imdbtune.export.predictor import Prediction
 from imdbtune.home import home_of
 from imdbtune.models.safe_load import check_archive, load_keras
-from imdbtune.store import connect, scrubbed
+from imdbtune.tracking import reader
+from imdbtune.tracking.connection import connect, scrubbed
 from imdbtune.worker import TrialFailure
 from tests.support import Stub, isolate, make_config, run_search
 
@@ -180,8 +181,8 @@ def test_a_failed_trial_does_not_log_the_password(
         )
     told.append(str(aborted.value))
     client = connect(config.tracking.uri)
-    search = results.find_search(client)
-    for trial in results.read_trials(client, search):
+    search = reader.find_search(client)
+    for trial in reader.read_trials(client, search):
         assert (trial.status, SECRET in trial.reason) == ("FAILED", False)
         path = client.download_artifacts(trial.run_id, "traceback.txt")
         assert "https://***@films.example" in Path(path).read_text("utf-8")
@@ -233,14 +234,14 @@ def test_names_in_the_store_steer_no_terminal_and_make_no_page(
 ) -> None:
     isolate(monkeypatch, tmp_path)
     client, search = run_search(make_config(tmp_path, space={"units": [4]}), tmp_path)
-    (trial,) = results.read_trials(client, search)
+    (trial,) = reader.read_trials(client, search)
     odd = f"{text}<script>![x](http://films.example)|`"
     for run_id in (search.run_id, trial.run_id):
         client.set_tag(run_id, "mlflow.runName", odd)
         for name in ("search", "about", "data", "reason"):
             client.set_tag(run_id, f"imdbtune.{name}", odd)
-    search = results.find_search(client, search.run_id)
-    (trial,) = results.read_trials(client, search)
+    search = reader.find_search(client, search.run_id)
+    (trial,) = reader.read_trials(client, search)
     shown = [table(search, [trial], ["units"]), details(trial, search)]
     assert all(line.isprintable() for told in shown for line in told.splitlines())
     assert harmless(text) in shown[0]
@@ -258,7 +259,7 @@ def test_what_is_no_number_of_reviews_is_not_counted_with(
 ) -> None:
     isolate(monkeypatch, tmp_path)
     client, search = run_search(make_config(tmp_path, space={"units": [4]}), tmp_path)
-    (trial,) = results.read_trials(client, search)
+    (trial,) = reader.read_trials(client, search)
     odd = replace(search, tags={**search.tags, "imdbtune.validation_reviews": told})
     assert (search.validation_reviews, odd.validation_reviews) == (2, 0)
     assert "validation accuracy" in details(trial, search)
@@ -271,7 +272,7 @@ def test_figures_that_cannot_be_are_no_trouble(
 ) -> None:
     isolate(monkeypatch, tmp_path)
     client, search = run_search(make_config(tmp_path, space={"units": [4]}), tmp_path)
-    (trial,) = results.read_trials(client, search)
+    (trial,) = reader.read_trials(client, search)
     told = details(replace(trial, metrics=dict.fromkeys(trial.metrics, value)), search)
     assert "validation accuracy" not in told
     assert told.count("best loss") == 1

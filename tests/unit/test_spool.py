@@ -14,18 +14,19 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from imdbtune import api, delivery, files, results, tracking
+from imdbtune import api, files
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
-from imdbtune.courier import Courier, delivering
-from imdbtune.delivery import Memory, deliver
 from imdbtune.errors import DiskFull
 from imdbtune.files import append_line, read_lines, replace_text
 from imdbtune.home import Home
-from imdbtune.results import Search
-from imdbtune.spool import Spool, age_s, new_key
-from imdbtune.store import connect
-from imdbtune.tracking import SearchRun, TrialRun
+from imdbtune.tracking import outbox_delivery, reader, writer
+from imdbtune.tracking.background_delivery import Courier, delivering
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.outbox import Spool, age_s, new_key
+from imdbtune.tracking.outbox_delivery import Memory, deliver
+from imdbtune.tracking.reader import Search
+from imdbtune.tracking.writer import SearchRun, TrialRun
 from imdbtune.training.spec import TrialSpec
 from tests.killing import start_forked
 from tests.support import (
@@ -104,7 +105,7 @@ def test_a_search_on_a_full_disk_ends_in_a_line_and_goes_on_when_there_is_room(
     def fill(spec: TrialSpec) -> None:
         limit[0] = 20 if spec.params.units == 5 else limit[0]
 
-    monkeypatch.setattr("imdbtune.spool.append_line", append)
+    monkeypatch.setattr("imdbtune.tracking.outbox.append_line", append)
     monkeypatch.setattr("imdbtune.journal.append_line", append)
     config = make_config(here, space={"units": [4, 5, 6]})
     with pytest.raises(DiskFull, match="File too large") as hit:
@@ -113,7 +114,7 @@ def test_a_search_on_a_full_disk_ends_in_a_line_and_goes_on_when_there_is_room(
     limit[0] = 10**9
     found = go_on(here, config)
     client = connect(config.tracking.uri)
-    trials = results.read_trials(client, found)
+    trials = reader.read_trials(client, found)
     assert (found.status, found.metrics["trials_finished"]) == ("FINISHED", 3)
     assert [(t.params.units, t.status) for t in trials[:3]] == [
         (units, "FINISHED") for units in (6, 5, 4)
@@ -144,11 +145,11 @@ def test_two_searches_write_to_one_new_store_at_once(here: Path) -> None:
     assert [process.exitcode for process in processes] == [0, 0]
     client = connect(store)
     for name in names:
-        search = results.find_search(client, name)
-        trials = results.read_trials(client, search)
+        search = reader.find_search(client, name)
+        trials = reader.read_trials(client, search)
         assert (search.status, [t.status for t in trials]) == ("FINISHED", ["FINISHED"] * 8)
         for trial in trials:
-            assert len(results.read_history(client, trial.run_id)) == 3
+            assert len(reader.read_history(client, trial.run_id)) == 3
 
 
 def begun_trial(here: Path) -> tuple[Any, Spool, SearchRun, TrialRun]:
@@ -166,7 +167,7 @@ def test_calls_that_are_made_twice_come_out_as_made_once(here: Path) -> None:
     for _ in range(2):
         assert deliver(client, spool, parent.run_id, Memory.at_start(spool)) == 3
         (spool.folder / trial.run_id / "delivered.json").unlink()
-    (run,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
+    (run,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
     assert run.info.status == "FINISHED"
     for name in ("loss", "accuracy"):
         assert len(client.get_metric_history(run.info.run_id, name)) == 1
@@ -220,10 +221,10 @@ def test_what_is_cut_short_between_calls_is_made_again(
 
     memory = Memory.at_start(spool)
     with monkeypatch.context() as patch:
-        patch.setitem(delivery._CALLS, "log_artifacts", away)
+        patch.setitem(outbox_delivery._CALLS, "log_artifacts", away)
         with pytest.raises(ConnectionError):
             deliver(client, spool, parent.run_id, memory)
-    (run,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
+    (run,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
     assert spool.delivered(trial.run_id).run_id == run.info.run_id
     deliver(client, spool, parent.run_id, memory)
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 1
@@ -252,7 +253,7 @@ def test_the_end_of_a_search_waits_for_what_its_trials_were_told(
         deliver(client, spool, parent.run_id, memory)
     assert client.get_run(parent.run_id).info.status == "RUNNING"
     deliver(client, spool, parent.run_id, Memory.at_start(spool))
-    (ended,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
+    (ended,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
     statuses = {run.info.status for run in (ended, client.get_run(parent.run_id))}
     assert statuses == {"FINISHED"}
 
@@ -293,8 +294,8 @@ def test_the_age_of_a_run_is_in_its_key() -> None:
 def test_a_courier_lets_young_runs_be_unless_a_worker_waits_for_them(
     here: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
 ) -> None:
-    monkeypatch.setattr("imdbtune.courier.LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr("imdbtune.courier.YOUNG_S", 600.0)
+    monkeypatch.setattr("imdbtune.tracking.background_delivery.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("imdbtune.tracking.background_delivery.YOUNG_S", 600.0)
     client, spool, parent, older = begun_trial(here)
     looked = threading.Semaphore(0)
     courier = Courier(client, spool, parent.run_id, None, print, alone=alone)
@@ -327,11 +328,11 @@ def test_what_cannot_be_noted_for_want_of_room_is_delivered_all_the_same(
     for full in (True, False):
         with monkeypatch.context() as patch:
             if full:
-                patch.setattr("imdbtune.spool.replace_file", refuse)
+                patch.setattr("imdbtune.tracking.outbox.replace_file", refuse)
             made = deliver(client, spool, parent.run_id, Memory.at_start(spool))
             assert made == (5 if full else 4)  # then it is there, and two batches go as one
         assert spool.is_delivered() is not full
-        (run,) = client.search_runs([parent.experiment_id], f"tags.`{tracking.TRIAL}` = '0000'")
+        (run,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
         assert run.info.status == "FINISHED"
         assert len(client.get_metric_history(run.info.run_id, "loss")) == 1
         assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["history.csv"]
@@ -340,16 +341,16 @@ def test_what_cannot_be_noted_for_want_of_room_is_delivered_all_the_same(
 def test_a_store_is_back_when_it_has_answered(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not when there was nothing to deliver, while the page cannot be kept up to date."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("imdbtune.courier.LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr("imdbtune.courier.RETRY_EVERY_S", 0.01)
-    monkeypatch.setattr("imdbtune.courier.PUBLISH_EVERY_S", 0.0)
+    monkeypatch.setattr("imdbtune.tracking.background_delivery.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("imdbtune.tracking.background_delivery.RETRY_EVERY_S", 0.01)
+    monkeypatch.setattr("imdbtune.tracking.background_delivery.PUBLISH_EVERY_S", 0.0)
     tries = threading.Semaphore(0)
 
     def publish(client: MlflowClient, *rest: object, **more: object) -> None:
         tries.release()
         client.search_experiments()
 
-    monkeypatch.setattr("imdbtune.courier.publish_page", publish)
+    monkeypatch.setattr("imdbtune.tracking.background_delivery.publish_page", publish)
     told: list[str] = []
     client = MlflowClient("http://127.0.0.1:9")
     courier = Courier(client, Spool(here / "spool"), "parent", ["units"], told.append)
@@ -407,11 +408,11 @@ def test_a_search_that_died_as_its_run_was_made_is_gone_on_with(
         with pytest.raises(Dies):
             run_search(config, here)
     client = connect(config.tracking.uri)
-    dead = results.find_search(client)
+    dead = reader.find_search(client)
     assert (dead.status, client.get_run(dead.run_id).data.params) == ("RUNNING", {})
     found = go_on(here, config)
     assert (found.run_id, found.status) == (dead.run_id, "FINISHED")
-    assert len(results.read_trials(client, found)) == 2
+    assert len(reader.read_trials(client, found)) == 2
     assert client.get_run(found.run_id).data.params["tuner.kind"] == "grid"
     assert [path.name for path in (here / "runs").iterdir()] == [dead.run_id]
 

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from mlflow.entities import LoggedModelOutput
 
-from imdbtune import api, results, sqlite_runs, tracking
+from imdbtune import api
 from imdbtune.errors import UserError
-from imdbtune.sqlite_runs import SqliteRuns, open_runs
-from imdbtune.store import connect
-from imdbtune.tracking import Run, SearchRun
+from imdbtune.tracking import reader, sqlite_reader, writer
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.sqlite_reader import SqliteRuns, open_runs
+from imdbtune.tracking.writer import Run, SearchRun
 from tests.support import isolate, new_store
 from tests.unit.test_results import FACTS, Store
 
@@ -40,15 +41,15 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
             store.trial(search, score, status, units=8)
         for odd in (math.nan, math.inf, -math.inf):
             Run(store.client, store.trial(search, 0.1, "FAILED")).log({"best_val_loss": odd})
-        trial = tracking.TrialRun(store.client, store.trial(search, 0.7, rnn="gru"))
+        trial = writer.TrialRun(store.client, store.trial(search, 0.7, rnn="gru"))
         trial.log_corpus(FACTS)
         for step in (1, 2, 3):
             trial.log({"loss": 1 / step}, step=step)
         store.client.log_outputs(trial.run_id, [LoggedModelOutput("m-1", step=0)])
-        Run(store.client, search.start_baseline(tracking.LINEAR, {"C": 0.1})).end("FINISHED")
+        Run(store.client, search.start_baseline(writer.LINEAR, {"C": 0.1})).end("FINISHED")
         store.client.delete_run(store.trial(search, 0.99))
         confirmation = store.search("full", kind="confirm")
-        confirmation.log(tags={tracking.CONFIRMS: search.run_id})
+        confirmation.log(tags={writer.CONFIRMS: search.run_id})
         away = SearchRun.open(store.client, "away", "another", search.tags, "search")
         store.client.delete_experiment(away.experiment_id)
     return store
@@ -62,12 +63,12 @@ def runs(filled: Store) -> SqliteRuns:
 
 
 def test_searches_are_those_that_mlflow_finds(filled: Store, runs: SqliteRuns) -> None:
-    found = results.read_searches(runs)
-    assert found == results.read_searches(filled.client)
+    found = reader.read_searches(runs)
+    assert found == reader.read_searches(filled.client)
     assert {search.name for search in found} == {*NAMES, "full"}
-    assert results.read_searches(runs, 2) == found[:2]
+    assert reader.read_searches(runs, 2) == found[:2]
     for reference in (None, *NAMES, *(search.run_id for search in found)):
-        assert results.find_search(runs, reference) == results.find_search(filled.client, reference)
+        assert reader.find_search(runs, reference) == reader.find_search(filled.client, reference)
 
 
 @pytest.mark.parametrize(
@@ -77,38 +78,38 @@ def test_what_is_not_there_is_missed_in_the_same_words(
     reference: str, filled: Store, runs: SqliteRuns
 ) -> None:
     if not reference:
-        assert results.find_search(runs, reference) == results.find_search(filled.client)
+        assert reader.find_search(runs, reference) == reader.find_search(filled.client)
         return
     with pytest.raises(UserError) as told:
-        results.find_search(filled.client, reference)
+        reader.find_search(filled.client, reference)
     with pytest.raises(UserError) as same:
-        results.find_search(runs, reference)
+        reader.find_search(runs, reference)
     assert str(same.value) == str(told.value)
 
 
 def test_trials_are_those_that_mlflow_has(filled: Store, runs: SqliteRuns) -> None:
-    search = results.find_search(runs, "full")
-    found, told = (results.read_trials(client, search) for client in (runs, filled.client))
+    search = reader.find_search(runs, "full")
+    found, told = (reader.read_trials(client, search) for client in (runs, filled.client))
     assert [str(asdict(trial)) for trial in found] == [str(asdict(trial)) for trial in told]
     assert [trial.score for trial in found][:3] == [0.9, 0.7, 0.5]
     assert len(found) == 7
     assert found[1].model_id == "m-1"
-    assert results.read_baselines(runs, search) == results.read_baselines(filled.client, search)
-    confirmed = results.find_confirmation(runs, search)
+    assert reader.read_baselines(runs, search) == reader.read_baselines(filled.client, search)
+    confirmed = reader.find_confirmation(runs, search)
     assert confirmed
-    assert confirmed == results.find_confirmation(filled.client, search)
+    assert confirmed == reader.find_confirmation(filled.client, search)
 
 
 def test_the_history_of_a_metric_is_that_of_mlflow(filled: Store, runs: SqliteRuns) -> None:
-    search = results.find_search(filled.client, "full")
+    search = reader.find_search(filled.client, "full")
     known = 0
-    for trial in results.read_trials(filled.client, search):
+    for trial in reader.read_trials(filled.client, search):
         for name in ("loss", "best_val_loss", "best_val_accuracy", "unheard of"):
             there = filled.client.get_metric_history(trial.run_id, name)
             found = runs.get_metric_history(trial.run_id, name)
             assert [told(metric) for metric in found] == [told(metric) for metric in there]
             known += len(found)
-        assert results.read_history(runs, trial.run_id, ("loss",)) == results.read_history(
+        assert reader.read_history(runs, trial.run_id, ("loss",)) == reader.read_history(
             filled.client, trial.run_id, ("loss",)
         )
     assert known > 6  # three steps of one trial, and what is not finite
@@ -124,16 +125,16 @@ def test_a_deleted_search_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyP
     search = store.search()
     store.client.delete_run(search.run_id)
     with pytest.raises(UserError, match="was deleted in MLflow"):
-        results.find_search(open_runs(str(store.client.tracking_uri)), search.run_id)
+        reader.find_search(open_runs(str(store.client.tracking_uri)), search.run_id)
 
 
 def test_many_runs_are_read_in_parts(
     filled: Store, runs: SqliteRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search = results.find_search(runs, "full")
-    whole = results.read_trials(runs, search)
-    monkeypatch.setattr(sqlite_runs, "AT_ONCE", 2)
-    assert str(results.read_trials(runs, search)) == str(whole)
+    search = reader.find_search(runs, "full")
+    whole = reader.read_trials(runs, search)
+    monkeypatch.setattr(sqlite_reader, "AT_ONCE", 2)
+    assert str(reader.read_trials(runs, search)) == str(whole)
 
 
 def test_tables_of_another_version_are_left_to_mlflow(
@@ -143,18 +144,18 @@ def test_tables_of_another_version_are_left_to_mlflow(
     uri = new_store(tmp_path)
     connect(uri)
     assert isinstance(open_runs(uri), SqliteRuns)
-    monkeypatch.setattr(sqlite_runs, "SCHEMAS", ("another",))
+    monkeypatch.setattr(sqlite_reader, "SCHEMAS", ("another",))
     assert not isinstance(open_runs(uri), SqliteRuns)
 
 
 def test_mlflow_s_last_migration_is_the_one_that_is_known(filled: Store) -> None:
     """If not, look at what it has changed, then add it to SCHEMAS."""
-    assert SqliteRuns(filled.folder / "mlflow.db").schema() == sqlite_runs.SCHEMAS[-1]
+    assert SqliteRuns(filled.folder / "mlflow.db").schema() == sqlite_reader.SCHEMAS[-1]
 
 
 def test_nothing_is_written(filled: Store, runs: SqliteRuns) -> None:
     before = (filled.folder / "mlflow.db").read_bytes()
-    results.read_trials(runs, results.find_search(runs, "full"))
+    reader.read_trials(runs, reader.find_search(runs, "full"))
     assert (filled.folder / "mlflow.db").read_bytes() == before
     assert not list(filled.folder.glob("mlflow.db-*"))
 
@@ -169,7 +170,7 @@ def test_a_damaged_file_is_told_of_in_a_line(filled: Store, tmp_path: Path) -> N
     raw[size * (root - 1) : size * root] = os.urandom(size)
     (tmp_path / "mlflow.db").write_bytes(raw)
     with pytest.raises(UserError, match=r"cannot be (read|used)") as hit:
-        results.find_search(open_runs(f"sqlite:///{tmp_path}/mlflow.db"))
+        reader.find_search(open_runs(f"sqlite:///{tmp_path}/mlflow.db"))
     assert len(str(hit.value).splitlines()) == 1
 
 
@@ -189,7 +190,7 @@ def test_trials_are_compared_without_importing_mlflow(filled: Store) -> None:
 
 def test_a_search_that_is_named_twice_is_compared_once(filled: Store, runs: SqliteRuns) -> None:
     uri = str(filled.client.tracking_uri)
-    full = results.find_search(runs, "full")
+    full = reader.find_search(runs, "full")
     once, twice = (api.compare(refs, uri=uri) for refs in (["full"], ["full", full.run_id, "full"]))
     assert len(once.rows) > 0
     assert twice == once
@@ -198,11 +199,11 @@ def test_a_search_that_is_named_twice_is_compared_once(filled: Store, runs: Sqli
 def test_it_waits_for_one_who_writes(
     filled: Store, runs: SqliteRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_runs, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sqlite_reader, "TIMEOUT_S", 0.05)
     path: Any = filled.folder / "mlflow.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
         with pytest.raises(UserError, match="locked"):
-            results.find_search(runs)
+            reader.find_search(runs)
         writer.execute("ROLLBACK")
-    assert results.find_search(runs)
+    assert reader.find_search(runs)

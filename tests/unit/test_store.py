@@ -5,9 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from imdbtune import store
 from imdbtune.errors import UserError
-from imdbtune.store import connect, connect_existing, hide_secrets, is_local, resolve_uri
+from imdbtune.tracking import connection
+from imdbtune.tracking.connection import (
+    connect,
+    connect_existing,
+    hide_secrets,
+    is_local,
+    resolve_uri,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +105,7 @@ def test_a_store_is_made_where_there_is_none(here: Path) -> None:
 
 
 def test_a_new_user_is_told_what_takes_so_long(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "SLOW_S", 0.0)
+    monkeypatch.setattr(connection, "SLOW_S", 0.0)
     told: list[str] = []
     uri = f"sqlite:///{here}/mlflow.db"
     for _ in range(2):

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api, results, tracking
+from imdbtune import api
 from imdbtune.errors import NotDelivered, SearchAborted, TrialFailed, UserError
-from imdbtune.results import Search
-from imdbtune.store import connect
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.reader import Search
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import (
     Stub,
@@ -78,11 +79,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         config = make_config(folder, name="my search", space=SPACE, tuner={"seed": 3})
         client, search = run_search(config, folder, trainer=Stub(fail_two))
         made = client.search_runs([search.experiment_id])
-        parents = [run for run in made if tracking.PARENT not in run.data.tags]
+        parents = [run for run in made if writer.PARENT not in run.data.tags]
         children = {
             f"{run.data.params['rnn']} {run.data.params['maxlen']}": run
             for run in made
-            if tracking.PARENT in run.data.tags
+            if writer.PARENT in run.data.tags
         }
         assert len(made) == len(parents) + len(children)
         assert len(parents) == 1
@@ -100,8 +101,8 @@ def test_a_search_is_one_run_and_each_trial_a_child_of_it(told: Told) -> None:
     assert told.parent.info.run_id == told.search.run_id
     assert told.parent.info.run_name == "my search"
     for run in told.runs.values():
-        assert run.data.tags[tracking.PARENT] == told.search.run_id
-    numbers = {run.data.tags[tracking.TRIAL] for run in told.runs.values()}
+        assert run.data.tags[writer.PARENT] == told.search.run_id
+    numbers = {run.data.tags[writer.TRIAL] for run in told.runs.values()}
     assert numbers == {"0000", "0001", "0002", "0003"}
 
 
@@ -119,14 +120,14 @@ def test_all_parameters_of_a_trial_are_logged(told: Told) -> None:
     params = told.runs["gru 200"].data.params
     assert params.items() >= {"rnn": "gru", "depth": "2", "units": "64", "maxlen": "200"}.items()
     assert params.items() >= {"bidirectional": "false", "epochs": "3", "seed": "3"}.items()
-    assert set(results.PARAMETERS) <= set(params)
+    assert set(reader.PARAMETERS) <= set(params)
 
 
 def test_each_epoch_is_logged_at_its_own_step(told: Told) -> None:
     run_id = told.runs["gru 200"].info.run_id
-    params = results.read_run(told.client, run_id).params
+    params = reader.read_run(told.client, run_id).params
     spec = TrialSpec(params, corpus=told.folder, folder=told.folder)
-    for name in (*tracking.CURVES, "seconds"):
+    for name in (*writer.CURVES, "seconds"):
         logged = told.client.get_metric_history(run_id, name)
         expected = [(epoch, stub_metrics(spec, epoch)[name]) for epoch in (1, 2, 3)]
         assert [(metric.step, metric.value) for metric in logged] == expected
@@ -158,17 +159,17 @@ def test_search_and_trials_carry_the_same_tags(told: Told) -> None:
     }
     for run in (told.parent, *told.runs.values()):
         assert run.data.tags.items() >= expected.items()
-        assert len(run.data.tags[tracking.DIGEST]) == 64
-        assert {f"version.{package}" for package in tracking.PACKAGES} <= set(run.data.tags)
-    assert told.parent.data.tags[tracking.KIND] == "search"
-    assert {run.data.tags[tracking.KIND] for run in told.runs.values()} == {"trial"}
+        assert len(run.data.tags[writer.DIGEST]) == 64
+        assert {f"version.{package}" for package in writer.PACKAGES} <= set(run.data.tags)
+    assert told.parent.data.tags[writer.KIND] == "search"
+    assert {run.data.tags[writer.KIND] for run in told.runs.values()} == {"trial"}
 
 
 def test_the_data_set_is_an_input_with_our_digest(told: Told) -> None:
     for run in (told.parent, *told.runs.values()):
         (used,) = run.inputs.dataset_inputs
         assert used.dataset.name == "npz"
-        assert used.dataset.digest == run.data.tags[tracking.DIGEST][:16]
+        assert used.dataset.digest == run.data.tags[writer.DIGEST][:16]
         assert json.loads(used.dataset.source) == {"uri": str(told.folder / "imdb.npz")}
         assert json.loads(used.dataset.profile) == {"train_rows": 10, "test_rows": 5}
         assert {tag.key: tag.value for tag in used.tags} == {"mlflow.data.context": "training"}
@@ -206,7 +207,7 @@ def test_a_failed_trial_says_why_and_where(
 ) -> None:
     run = told.runs[trial]
     assert run.info.status == "FAILED"
-    assert run.data.tags[tracking.REASON] == reason
+    assert run.data.tags[writer.REASON] == reason
     traceback = told.text(run, "traceback.txt")
     assert traceback.startswith("Traceback (most recent call last)")
     assert "in fail_two" in traceback
@@ -246,7 +247,7 @@ def test_the_search_has_its_leaderboard_as_a_table(told: Told) -> None:
 
 
 def test_the_description_lists_the_trials_with_links(told: Told) -> None:
-    lines = told.parent.data.tags[tracking.NOTE].splitlines()
+    lines = told.parent.data.tags[writer.NOTE].splitlines()
     assert "Trials: 2 finished, 2 failed." in lines[0]
     table = [line for line in lines if line.startswith("|")]
     assert table[0] == "| # | trial | rnn | maxlen | val_accuracy | epoch | seconds |"
@@ -281,14 +282,14 @@ def statuses(client: Any) -> dict[str, list[str]]:
     runs = client.search_runs(experiments, order_by=["tags.`imdbtune.trial`"])
     kinds: dict[str, list[str]] = {"search": [], "trial": []}
     for run in runs:
-        kinds[run.data.tags[tracking.KIND]].append(run.info.status)
+        kinds[run.data.tags[writer.KIND]].append(run.info.status)
     return kinds
 
 
 def test_several_executions_are_kept_apart(here: Path) -> None:
     config = make_config(here, space={"units": [4, 8]}, tuner={"executions": 3})
     client, search = run_search(config, here)
-    metrics = results.read_best(client, search).metrics
+    metrics = reader.read_best(client, search).metrics
     assert metrics["val_accuracy"] == pytest.approx(0.618)
     assert metrics["execution_2/val_accuracy"] == pytest.approx(0.619)
     assert metrics["execution_3/val_accuracy"] == pytest.approx(0.620)
@@ -317,12 +318,12 @@ def test_ctrl_c_closes_all_runs(units: int, finished: int, here: Path) -> None:
         run_search(config, here, trainer=InterruptedAt(units))
     client = connect(config.tracking.uri)
     assert statuses(client) == {"search": ["KILLED"], "trial": ["FINISHED"] * finished + ["KILLED"]}
-    search = results.find_search(client)
-    assert search.tags[tracking.REASON] == "interrupted"
-    cut_off = results.read_trials(client, search)[-1]
+    search = reader.find_search(client)
+    assert search.tags[writer.REASON] == "interrupted"
+    cut_off = reader.read_trials(client, search)[-1]
     assert cut_off.reason == "interrupted"
     assert cut_off.ended_ms is not None
-    assert len(results.read_history(client, cut_off.run_id)) == 1
+    assert len(reader.read_history(client, cut_off.run_id)) == 1
     assert search.metrics["trials_finished"] == finished
 
 
@@ -335,7 +336,7 @@ def test_an_aborted_search_has_failed_and_says_why(here: Path) -> None:
         run_search(config, here, trainer=Stub(always))
     client = connect(config.tracking.uri)
     assert statuses(client) == {"search": ["FAILED"], "trial": ["FAILED"] * 5}
-    assert "no such luck" in results.find_search(client).tags[tracking.REASON]
+    assert "no such luck" in reader.find_search(client).tags[writer.REASON]
 
 
 def test_the_search_is_closed_even_if_its_page_cannot_be_written(
@@ -361,7 +362,7 @@ def test_a_trial_without_a_score_has_failed(value: float, here: Path) -> None:
         return result
 
     client, search = run_search(make_config(here, space={"units": [4, 8]}), here, trainer=lost)
-    good, bad = results.read_trials(client, search)
+    good, bad = reader.read_trials(client, search)
     assert (good.status, good.params.units) == ("FINISHED", 8)
     assert (bad.status, bad.score) == ("FAILED", None)
     assert bad.reason == f"val_accuracy came out as {value}."
@@ -386,7 +387,7 @@ def test_the_run_that_mlflow_has_started_becomes_the_search(
     run = client.get_run(search.run_id)
     assert (run.info.status, run.info.run_name) == ("FINISHED", "ours")
     assert run.data.params.items() >= {"max_trials": "2", "tuner.kind": "grid"}.items()
-    trials = results.read_trials(client, search)
+    trials = reader.read_trials(client, search)
     assert len(trials) == 2
     experiments = {client.get_run(trial.run_id).info.experiment_id for trial in trials}
     assert experiments == {theirs.info.experiment_id}
@@ -406,20 +407,20 @@ def test_an_experiment_in_the_bin_is_named(here: Path) -> None:
     gone = client.create_experiment("gone")
     client.delete_experiment(gone)
     with pytest.raises(UserError, match=re.escape(f"mlflow experiments restore -x {gone}")):
-        tracking.get_experiment(client, "gone")
+        writer.get_experiment(client, "gone")
 
 
 def test_models_are_kept_of_the_best_only(here: Path) -> None:
     config = make_config(here, space={"units": [4, 8, 6]}, tracking={"keep_models": "best"})
     client, search = run_search(config, here, trainer=Stub(write_tiny_model))
-    best, *others = results.read_trials(client, search)
+    best, *others = reader.read_trials(client, search)
     assert best.params.units == 8
     assert [trial.model_id for trial in others] == [None, None]
     model = client.get_logged_model(best.model_id)
     assert model.experiment_id == search.experiment_id
     assert (model.source_run_id, model.status) == (best.run_id, "READY")
     assert model.params["units"] == "8"
-    assert model.tags.items() >= tracking.SOURCE.items()
+    assert model.tags.items() >= writer.SOURCE.items()
     assert "best_val_accuracy" in {metric.key for metric in model.metrics}
     (data,) = client.get_run(best.run_id).inputs.dataset_inputs
     assert {metric.dataset_digest for metric in model.metrics} == {data.dataset.digest}
@@ -442,10 +443,10 @@ def test_trials_of_a_resumed_search_carry_the_tags_of_the_others(here: Path) -> 
         trainer=stub_trainer,
     )
     assert longer.run_id == search.run_id
-    own = (tracking.TRIAL, tracking.KEY, "mlflow.runName")
+    own = (writer.TRIAL, writer.KEY, "mlflow.runName")
     first, second = (
         {k: v for k, v in trial.tags.items() if k not in own}
-        for trial in results.read_trials(client, longer)
+        for trial in reader.read_trials(client, longer)
     )
     assert first == second
     assert "mlflow.source.git.commit" in first

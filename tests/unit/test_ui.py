@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from imdbtune import api, ui
+from imdbtune import api
 from imdbtune.cli.ui import has_display
 from imdbtune.errors import UserError
+from imdbtune.tracking import mlflow_server
 from tests.support import isolate, make_config, run_search
 
 
@@ -18,25 +19,25 @@ from tests.support import isolate, make_config, run_search
 def taken() -> Iterator[int]:
     """A port on which somebody listens."""
     with socket.socket() as bound:
-        bound.bind((ui.HOST, 0))
+        bound.bind((mlflow_server.HOST, 0))
         bound.listen()
         yield bound.getsockname()[1]
 
 
 def test_a_port_in_use_gives_way_to_the_next_free_one(taken: int) -> None:
-    free = ui.free_port(taken)
-    assert taken < free < taken + ui.TRIES
-    assert ui.free_port(free) == free
+    free = mlflow_server.free_port(taken)
+    assert taken < free < taken + mlflow_server.TRIES
+    assert mlflow_server.free_port(free) == free
 
 
 def test_without_a_free_port_it_says_so(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ui, "TRIES", 1)
+    monkeypatch.setattr(mlflow_server, "TRIES", 1)
     with pytest.raises(UserError, match=rf"no port from {taken} to {taken} is free.*--port"):
-        ui.free_port(taken)
+        mlflow_server.free_port(taken)
 
 
 def test_the_page_of_a_run_is_that_of_model_training() -> None:
-    page = ui.run_page("http://127.0.0.1:5000", "7", "abc")
+    page = mlflow_server.run_page("http://127.0.0.1:5000", "7", "abc")
     assert page == "http://127.0.0.1:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
 
 

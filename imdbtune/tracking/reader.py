@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from imdbtune import tracking
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.errors import Deleted, UserError, harmless, shown
-from imdbtune.sqlite_runs import SqliteRuns
+from imdbtune.tracking import writer
+from imdbtune.tracking.sqlite_reader import SqliteRuns
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,22 +43,22 @@ class Trial:
     @property
     def trial_id(self) -> str:
         """The oracle's number of the trial; empty for a single training."""
-        return self.tags.get(tracking.TRIAL, "")
+        return self.tags.get(writer.TRIAL, "")
 
     @property
     def key(self) -> str:
         """What journal and spool call its run."""
-        return self.tags.get(tracking.KEY) or self.run_id
+        return self.tags.get(writer.KEY) or self.run_id
 
     @property
     def objective(self) -> str:
         """What is optimised."""
-        return self.tags.get(tracking.OBJECTIVE, "val_accuracy")
+        return self.tags.get(writer.OBJECTIVE, "val_accuracy")
 
     @property
     def attempt(self) -> int:
         """Which run of the trial it is, from 1."""
-        told = self.tags.get(tracking.ATTEMPT, "")
+        told = self.tags.get(writer.ATTEMPT, "")
         return int(told) if told.isdecimal() else 1
 
     @property
@@ -69,7 +69,7 @@ class Trial:
     @property
     def reason(self) -> str:
         """Why it failed or was ended, if it was."""
-        return self.tags.get(tracking.REASON, "")
+        return self.tags.get(writer.REASON, "")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Search:
     @property
     def objective(self) -> str:
         """What is optimised."""
-        return self.tags.get(tracking.OBJECTIVE, "val_accuracy")
+        return self.tags.get(writer.OBJECTIVE, "val_accuracy")
 
     @property
     def larger_is_better(self) -> bool:
@@ -113,7 +113,7 @@ class Search:
     @property
     def validation_reviews(self) -> int:
         """How many reviews validated each epoch; 0 where it is not known."""
-        told = self.tags.get(tracking.VALIDATION_REVIEWS, "")
+        told = self.tags.get(writer.VALIDATION_REVIEWS, "")
         return int(told) if told.isascii() and told.isdigit() and len(told) < 12 else 0
 
 
@@ -124,8 +124,8 @@ def find_search(client: Runs, reference: str | None = None) -> Search:
         UserError: there is none.
         Deleted: it is in MLflow's bin.
     """
-    named = {tracking.SEARCH: reference} if reference else {}
-    found = _search_runs(client, {tracking.KIND: "search", **named}, 1)
+    named = {writer.SEARCH: reference} if reference else {}
+    found = _search_runs(client, {writer.KIND: "search", **named}, 1)
     if not found and reference and reference.isalnum():
         found = [run for run in _get_run(client, reference) if _kind(run) == "search"]
         for run in found:
@@ -138,13 +138,13 @@ def find_search(client: Runs, reference: str | None = None) -> Search:
 
 def read_searches(client: Runs, limit: int = 10_000) -> list[Search]:
     """Searches, the newest first."""
-    runs = _search_runs(client, {tracking.KIND: "search"}, limit)
+    runs = _search_runs(client, {writer.KIND: "search"}, limit)
     return [_as_search(run) for run in runs]
 
 
 def find_confirmation(client: Runs, search: Search) -> Search | None:
     """The run whose trials are trainings that confirm a search, if there is one."""
-    tags = {tracking.KIND: "confirm", tracking.CONFIRMS: search.run_id}
+    tags = {writer.KIND: "confirm", writer.CONFIRMS: search.run_id}
     found = _search_runs(client, tags, 1, [search.experiment_id])
     return _as_search(found[0]) if found else None
 
@@ -159,7 +159,7 @@ def read_baselines(client: Runs, search: Search) -> list[Baseline]:
     """What the trials of a search have to beat: each once, a finished run rather than another."""
     found: dict[str, Baseline] = {}
     for run in _children(client, search, "baseline"):
-        which, status = run.data.tags.get(tracking.BASELINE, ""), run.info.status
+        which, status = run.data.tags.get(writer.BASELINE, ""), run.info.status
         if which not in found or (status == "FINISHED" != found[which].status):
             metrics = dict(run.data.metrics)
             found[which] = Baseline(run.info.run_id, which, status, metrics)
@@ -226,12 +226,12 @@ def read_run(client: MlflowClient, run_id: str) -> Trial:
 def deleted_keys(client: MlflowClient, search: Search) -> set[str]:
     """The keys of a search's trials that are in MLflow's bin."""
     runs = _children(client, search, "trial", deleted=True)
-    return {run.data.tags.get(tracking.KEY, run.info.run_id) for run in runs}
+    return {run.data.tags.get(writer.KEY, run.info.run_id) for run in runs}
 
 
 def find_run(client: MlflowClient, key: str) -> str | None:
     """The id of the run that had this key before it had an id, if it has been made."""
-    found = _search_runs(client, {tracking.KEY: key}, 1)
+    found = _search_runs(client, {writer.KEY: key}, 1)
     return str(found[0].info.run_id) if found else None
 
 
@@ -274,7 +274,7 @@ def run_exists(client: MlflowClient, run_id: str) -> bool:
 def read_history(
     client: Runs,
     run_id: str,
-    names: Sequence[str] = tracking.CURVES,
+    names: Sequence[str] = writer.CURVES,
     execution: int = 0,
 ) -> list[Epoch]:
     """The metrics of each epoch of an execution (from 0), in order; each name costs a query."""
@@ -334,7 +334,7 @@ def fetch_linear(client: MlflowClient, search: Search, folder: Path) -> Path:
     from imdbtune.models.nb_linear import MODEL
 
     for found in read_baselines(client, search):
-        if found.which == tracking.LINEAR and found.status == "FINISHED":
+        if found.which == writer.LINEAR and found.status == "FINISHED":
             try:
                 return Path(client.download_artifacts(found.run_id, MODEL, str(folder)))
             except (MlflowException, OSError) as error:
@@ -350,7 +350,7 @@ def fetch_linear(client: MlflowClient, search: Search, folder: Path) -> Path:
 
 def _remedy(client: MlflowClient, trial: Trial) -> str:
     """How to get at a model that MLflow has not got."""
-    for run in _get_run(client, trial.tags.get(tracking.SEARCH_ID, "")):
+    for run in _get_run(client, trial.tags.get(writer.SEARCH_ID, "")):
         if run.info.status != "FINISHED" and run.data.params.get("tracking.keep_models") != "0":
             return (
                 "the search has not come to its end, at which the best ones are: "
@@ -391,7 +391,7 @@ def _search_runs(
 
 def _children(client: Runs, search: Search, kind: str, deleted: bool = False) -> list[Any]:
     """The runs of a kind that belong to a search, the newest first."""
-    tags = {tracking.SEARCH_ID: search.run_id, tracking.KIND: kind}
+    tags = {writer.SEARCH_ID: search.run_id, writer.KIND: kind}
     return _search_runs(client, tags, 100_000, [search.experiment_id], deleted)
 
 
@@ -420,11 +420,11 @@ def _get_run(client: Runs, run_id: str) -> list[Any]:
 
 
 def _kind(run: Any) -> str:
-    return str(run.data.tags.get(tracking.KIND, ""))
+    return str(run.data.tags.get(writer.KIND, ""))
 
 
 def _where(client: Runs) -> str:
-    from imdbtune.store import hide_secrets
+    from imdbtune.tracking.connection import hide_secrets
 
     return hide_secrets(str(client.tracking_uri))
 
@@ -437,7 +437,7 @@ def _harmless_tags(run: Any) -> dict[str, str]:
 def _as_search(run: Any) -> Search:
     return Search(
         run_id=run.info.run_id,
-        name=harmless(run.data.tags.get(tracking.SEARCH, run.info.run_name)),
+        name=harmless(run.data.tags.get(writer.SEARCH, run.info.run_name)),
         status=run.info.status,
         experiment_id=run.info.experiment_id,
         tags=_harmless_tags(run),
@@ -470,29 +470,29 @@ def _as_trial(run: Any) -> Trial:
 
 def ensemble_tag(members: Sequence[Trial], linear: bool) -> str:
     """What an average is made of, as its tag says it."""
-    return ",".join([member.run_id for member in members] + [tracking.LINEAR] * linear)
+    return ",".join([member.run_id for member in members] + [writer.LINEAR] * linear)
 
 
 def find_ensemble(client: MlflowClient, tag: str) -> Trial | None:
     """The finished average of exactly the models of an :func:`ensemble_tag`, if there is one."""
-    found = _search_runs(client, {tracking.ENSEMBLE_OF: tag}, 1, status="FINISHED")
+    found = _search_runs(client, {writer.ENSEMBLE_OF: tag}, 1, status="FINISHED")
     return _as_trial(found[0]) if found else None
 
 
 def read_seeds(client: MlflowClient, trial: Trial) -> list[Trial]:
     """A training and those that confirmed the same configuration with other seeds."""
-    confirms = trial.tags.get(tracking.CONFIRMS, "")
-    parent = trial.tags.get(tracking.SEARCH_ID, "")
+    confirms = trial.tags.get(writer.CONFIRMS, "")
+    parent = trial.tags.get(writer.SEARCH_ID, "")
     if not (confirms.isalnum() and parent.isalnum()):
         return [trial]
-    same = {tracking.CONFIRMS: confirms, tracking.SEARCH_ID: parent}
+    same = {writer.CONFIRMS: confirms, writer.SEARCH_ID: parent}
     runs = _search_runs(client, same, 10_000, status="FINISHED")
     return [_as_trial(run) for run in runs] or [trial]
 
 
 def find_refit(client: MlflowClient, trial: Trial, seed: int) -> Trial | None:
     """The finished training of a trial's configuration on all reviews with this seed, if any."""
-    for run in _search_runs(client, {tracking.REFITS: trial.run_id}, 100, status="FINISHED"):
+    for run in _search_runs(client, {writer.REFITS: trial.run_id}, 100, status="FINISHED"):
         if run.data.params.get("seed") == str(seed):
             return _as_trial(run)
     return None
@@ -503,9 +503,9 @@ def search_of(client: MlflowClient, trial: Trial) -> str:
 
     A training that confirms a search, or was made out of one, belongs to it too.
     """
-    parent = trial.tags.get(tracking.OF_SEARCH) or trial.tags.get(tracking.SEARCH_ID, "")
+    parent = trial.tags.get(writer.OF_SEARCH) or trial.tags.get(writer.SEARCH_ID, "")
     for run in _get_run(client, parent) if parent.isalnum() else []:
-        return str(run.data.tags.get(tracking.CONFIRMS, parent))
+        return str(run.data.tags.get(writer.CONFIRMS, parent))
     return ""
 
 
@@ -513,8 +513,8 @@ def count_test_look(client: MlflowClient, trial: Trial) -> None:
     """Note on its search that a trial's model has been evaluated on the test reviews."""
     search_id = search_of(client, trial)
     if search_id:
-        looks = _get_run(client, search_id)[0].data.metrics.get(tracking.TEST_LOOKS, 0) + 1
-        tracking.Run(client, search_id).log({tracking.TEST_LOOKS: looks}, step=int(looks))
+        looks = _get_run(client, search_id)[0].data.metrics.get(writer.TEST_LOOKS, 0) + 1
+        writer.Run(client, search_id).log({writer.TEST_LOOKS: looks}, step=int(looks))
 
 
 def as_row(trial: Trial) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 A :class:`Spool` takes the calls of a run's writers in the place of MLflow's client, so that
 training never waits for a tracking server: each call is a line in the run's file, which is written
 through to the disk at the run's end. What a power failure may take is of trials that are run again.
-:mod:`imdbtune.delivery` makes the calls, in their order.
+:mod:`imdbtune.tracking.outbox_delivery` makes the calls, in their order.
 
 The run that a call is for is named by a key: the id of a run that MLflow has, or the key that
 :meth:`Spool.create_run` gives out before MLflow knows of the run.

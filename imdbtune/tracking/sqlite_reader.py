@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.errors import UserError, named
-from imdbtune.store import connect_existing, is_missing, resolve_uri
+from imdbtune.tracking.connection import connect_existing, is_missing, resolve_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,10 +30,10 @@ AT_ONCE = 500  # runs asked for in a query; SQLite takes 999 values in its older
 
 
 def open_runs(uri: str = "") -> MlflowClient | SqliteRuns:
-    """What lists the runs of a store, for :mod:`imdbtune.results`.
+    """What lists the runs of a store, for :mod:`imdbtune.tracking.reader`.
 
     Args:
-        uri: the store, as for :func:`imdbtune.store.resolve_uri`.
+        uri: the store, as for :func:`imdbtune.tracking.connection.resolve_uri`.
 
     Raises:
         UserError: there is no such store, or it cannot be used.
@@ -58,7 +58,7 @@ def sqlite_runs(uri: str) -> SqliteRuns | None:
 
 @dataclass(frozen=True)
 class SqliteRuns:
-    """Stands in for MLflow's client where :mod:`imdbtune.results` looks for runs."""
+    """Stands in for MLflow's client where :mod:`imdbtune.tracking.reader` looks for runs."""
 
     path: Path
 

@@ -1,7 +1,7 @@
 """All writing to MLflow, over a client and run ids that are handed in.
 
 A search is a parent run, each of its trials a child run; names of tags and metrics are here and
-nowhere else. Reading is in :mod:`imdbtune.results`.
+nowhere else. Reading is in :mod:`imdbtune.tracking.reader`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from imdbtune import __version__
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError, shown
 from imdbtune.models.safe_load import load_keras
-from imdbtune.store import hide_secrets, scrubbed
+from imdbtune.tracking.connection import hide_secrets, scrubbed
 from imdbtune.training.hardware import machine_tags
 
 if TYPE_CHECKING:

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from imdbtune import results, tracking
 from imdbtune.data.corpus import FILES, digest_of, read_corpus
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.files import sync_folder
+from imdbtune.tracking import reader, writer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from imdbtune.results import Search
-    from imdbtune.spool import Spool
+    from imdbtune.tracking.outbox import Spool
+    from imdbtune.tracking.reader import Search
 
 CORPUS = "corpus"  # folder of artifacts with the reviews, on the run of a search
 KEPT = "kept"  # folder with a trial's files that are needed again
@@ -100,7 +100,7 @@ def leave(client: MlflowClient, run_id: str, path: Path) -> None:
 
 def remove(client: MlflowClient, run_id: str, what: str) -> None:
     """Take a folder of artifacts away that has served its purpose."""
-    files = tracking.files_at(client, client.get_run(run_id).info.artifact_uri)
+    files = writer.files_at(client, client.get_run(run_id).info.artifact_uri)
     if files.list_artifacts(what):
         files.delete_artifacts(what)
 
@@ -116,5 +116,5 @@ def tidy(client: MlflowClient, search: Search, kept: bool) -> None:
     """Take away what was in MLflow only to travel: the reviews, and if ``kept`` all files left."""
     with suppress(Exception), ThreadPoolExecutor(REQUESTS) as pool:  # somebody may not permit that
         remove(client, search.run_id, CORPUS)
-        runs = [trial.run_id for trial in results.read_trials(client, search)] if kept else []
+        runs = [trial.run_id for trial in reader.read_trials(client, search)] if kept else []
         list(pool.map(lambda run_id: remove(client, run_id, KEPT), runs))

@@ -4,8 +4,8 @@ MLflow takes 45 ms of the processor to be told of one run: forty statements, eac
 SQLAlchemy's objects, where a transaction of a few inserts does. In a search over thousands of short
 trials, or after a store was away, that is most of what a trial costs beside its training. So such
 runs are written here, as MLflow writes them, many in one transaction. That holds for the tables
-that this is tested with (:data:`imdbtune.sqlite_runs.SCHEMAS`) and for runs that need none of
-MLflow's judgement; all others are MLflow's own business.
+that this is tested with (:data:`imdbtune.tracking.sqlite_reader.SCHEMAS`) and for runs that need
+none of MLflow's judgement; all others are MLflow's own business.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from imdbtune.spool import Call
-from imdbtune.sqlite_runs import SqliteRuns
-from imdbtune.tracking import KEY
+from imdbtune.tracking.outbox import Call
+from imdbtune.tracking.sqlite_reader import SqliteRuns
+from imdbtune.tracking.writer import KEY
 
 # What is longer than this, MLflow may refuse, or cut.
 NAME_CHARACTERS, TEXT_CHARACTERS = 250, 500
@@ -119,7 +119,7 @@ def write_runs(store: SqliteRuns, runs: Mapping[str, EndedRun]) -> dict[str, tup
 
     Args:
         store: one whose tables are known.
-        runs: by the value of :data:`imdbtune.tracking.KEY` that they are told apart by.
+        runs: by the value of :data:`imdbtune.tracking.writer.KEY` that they are told apart by.
 
     Returns:
         Of each run that was written its id, and where its files go; the others are MLflow's.

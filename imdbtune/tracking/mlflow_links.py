@@ -13,9 +13,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imdbtune.results import Search
-from imdbtune.tracking import SEARCH_ID
-from imdbtune.ui import MODEL_TRAINING
+from imdbtune.tracking.mlflow_server import MODEL_TRAINING
+from imdbtune.tracking.reader import Search
+from imdbtune.tracking.writer import SEARCH_ID
 
 TAG = "mlflow.sharedViewState."
 FIGURES = ("best_epoch", "train_seconds", "parameter_count")

@@ -3,7 +3,7 @@
 Each call may be made twice, after a crash or where an answer was lost, and comes out as if it had
 been made once: runs are found by their key, models by their run, and MLflow itself keeps a metric
 with the same time, step and value once. Runs that have ended by then go to an SQLite store many at
-once (:mod:`imdbtune.ended_runs`).
+once (:mod:`imdbtune.tracking.ended_runs`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune import results, tracking
-from imdbtune.ended_runs import EndedRun, write_runs
 from imdbtune.errors import Deleted
 from imdbtune.files import is_full
-from imdbtune.spool import Call, Delivered, Spool, age_s
-from imdbtune.sqlite_runs import runs_of, sqlite_runs
-from imdbtune.store import from_requests
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.connection import from_requests
+from imdbtune.tracking.ended_runs import EndedRun, write_runs
+from imdbtune.tracking.outbox import Call, Delivered, Spool, age_s
+from imdbtune.tracking.sqlite_reader import runs_of, sqlite_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -106,7 +106,7 @@ def deliver(
             if not is_refusal(error):
                 raise
             run_id = spool.delivered(key).run_id or (key if key.isalnum() else "")
-            if not run_id or not results.is_deleted(client, run_id):
+            if not run_id or not reader.is_deleted(client, run_id):
                 refused = refused or error
             elif key == parent:
                 raise Deleted(f"its run {run_id} was deleted in MLflow") from error
@@ -256,11 +256,11 @@ def _create_run(client: MlflowClient, key: str, call: Call, is_new: bool) -> Run
     """The run with this key, which is made if there is none."""
     experiment = call["experiment_id"]
     if not is_new:
-        found = client.search_runs([experiment], f"tags.`{tracking.KEY}` = '{key}'", max_results=1)
+        found = client.search_runs([experiment], f"tags.`{writer.KEY}` = '{key}'", max_results=1)
         if found:
             return found[0].info
     about = {name: call[name] for name in ("start_time", "run_name")}
-    return client.create_run(experiment, tags={**call["tags"], tracking.KEY: key}, **about).info
+    return client.create_run(experiment, tags={**call["tags"], writer.KEY: key}, **about).info
 
 
 def _log_batch(client: MlflowClient, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
@@ -303,7 +303,7 @@ def _bring_files(client: MlflowClient, place: str, folder: Path) -> None:
     """
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-    files = tracking.files_at(client, place)
+    files = writer.files_at(client, place)
     if isinstance(files, LocalArtifactRepository) and not os.path.lexists(files.artifact_dir):
         target = Path(files.artifact_dir)
         with suppress(OSError):  # such as another disk: then they are copied
@@ -330,14 +330,14 @@ def _set_terminated(
     if told:
         return
     run = None if is_open else client.get_run(run_id)
-    if run is None or run.info.status in tracking.OPEN:
+    if run is None or run.info.status in writer.OPEN:
         client.set_terminated(run_id, status, end_time)
-    elif run.info.status == "FINISHED" and tracking.REASON in run.data.tags:
-        client.delete_tag(run_id, tracking.REASON)  # why it would have been ended
+    elif run.info.status == "FINISHED" and writer.REASON in run.data.tags:
+        client.delete_tag(run_id, writer.REASON)  # why it would have been ended
 
 
 def _reopen(client: MlflowClient, run_id: str) -> None:
-    tracking.Run(client, run_id).reopen()
+    writer.Run(client, run_id).reopen()
 
 
 def publish_page(
@@ -346,7 +346,7 @@ def publish_page(
     """The page of a search, from what MLflow has of its trials."""
     from imdbtune.leaderboard import publish
 
-    publish(client, results.find_search(runs_of(client), run_id), varied, final, report)
+    publish(client, reader.find_search(runs_of(client), run_id), varied, final, report)
 
 
 _CALLS: dict[str, Callable[..., None]] = {
@@ -354,7 +354,7 @@ _CALLS: dict[str, Callable[..., None]] = {
     "log_inputs": _log_inputs,
     "log_text": _log_text,
     "log_artifacts": _log_artifacts,
-    "log_model": tracking.send_model,
+    "log_model": writer.send_model,
     "set_terminated": _set_terminated,
     "reopen": _reopen,
     "publish": publish_page,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune import tracking
 from imdbtune.errors import UserError, shown
-from imdbtune.results import Trial
-from imdbtune.store import hide_secrets
+from imdbtune.tracking import writer
+from imdbtune.tracking.connection import hide_secrets
+from imdbtune.tracking.reader import Trial
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -83,11 +83,9 @@ def _make_known(client: MlflowClient, name: str) -> None:
 
 
 def _tags(trial: Trial) -> dict[str, str]:
-    named = (tracking.SEARCH, tracking.SEARCH_ID, tracking.TRIAL, tracking.OBJECTIVE)
+    named = (writer.SEARCH, writer.SEARCH_ID, writer.TRIAL, writer.OBJECTIVE)
     kept = {
-        key: trial.tags[key]
-        for key in (*named, tracking.DATA, tracking.DIGEST)
-        if key in trial.tags
+        key: trial.tags[key] for key in (*named, writer.DATA, writer.DIGEST) if key in trial.tags
     }
     tested = {f"imdbtune.{k}": str(v) for k, v in trial.metrics.items() if k == "test_accuracy"}
     return {**kept, SCORE: str(trial.score), **tested}

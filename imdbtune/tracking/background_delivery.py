@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from imdbtune.delivery import Memory, deliver, is_away, is_refusal, publish_page
 from imdbtune.errors import Deleted, DiskFull, NotDelivered
 from imdbtune.files import is_full
-from imdbtune.spool import Spool
-from imdbtune.store import hide_secrets, impatient, why, without_secrets
-from imdbtune.tracking import Run
+from imdbtune.tracking.connection import hide_secrets, impatient, why, without_secrets
+from imdbtune.tracking.outbox import Spool
+from imdbtune.tracking.outbox_delivery import Memory, deliver, is_away, is_refusal, publish_page
+from imdbtune.tracking.writer import Run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

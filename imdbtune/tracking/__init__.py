@@ -1,0 +1,1 @@
+"""MLflow: connection, writing, reading and the outbox."""
