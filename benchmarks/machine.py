@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import platform
 
-from imdbtune.cluster import cpu_count
+from imdbtune.cluster.local_executor import cpu_count
 from imdbtune.training.hardware import processor
 
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "mlflow", "numpy")

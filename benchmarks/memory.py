@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.machine import machine_lines
-from imdbtune.cluster import open_cluster, thread_environment
+from imdbtune.cluster.local_executor import open_cluster, thread_environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.sources import default_cache, open_corpus
 from imdbtune.training.spec import TrialSpec

@@ -31,8 +31,9 @@ import numpy as np
 
 from benchmarks.machine import machine_lines
 from benchmarks.overhead import stub
-from imdbtune import api, forking
-from imdbtune.cluster import cpu_count
+from imdbtune import api
+from imdbtune.cluster import forkserver
+from imdbtune.cluster.local_executor import cpu_count
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.journal import ask, tell
 from imdbtune.oracles import make_oracle
@@ -49,7 +50,7 @@ REPEATS = 3
 PRELOADED = (
     "mlflow.tracking.client",
     "mlflow.entities",
-    "imdbtune.errand",
+    "imdbtune.cluster.remote_task",
     "imdbtune.training.learning_curves",
 )
 SPAWN = multiprocessing.get_context("spawn")
@@ -135,16 +136,16 @@ def _serve(workers: int, there: Connection) -> None:
     import dask
     from distributed import LocalCluster
 
-    forking.PRELOADED = PRELOADED
+    forkserver.PRELOADED = PRELOADED
     settings = {
-        "distributed.worker.multiprocessing-method": forking.method(),
+        "distributed.worker.multiprocessing-method": forkserver.method(),
         # On machines of their own workers may look around fifty times a second; here they are many.
         "distributed.admin.tick.interval": "10s",
         "distributed.admin.system-monitor.interval": "60s",
         "distributed.worker.profile.enabled": False,
     }
     with dask.config.set(settings):
-        forking.begin(os.environ)
+        forkserver.begin(os.environ)
         sizes = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0}
         with LocalCluster(host="127.0.0.1", dashboard_address=None, **sizes) as cluster:
             there.send(cluster.scheduler_address)
@@ -154,7 +155,7 @@ def _serve(workers: int, there: Connection) -> None:
 def measure(case: Case) -> Measured:
     """Run the search in this process, which must be a new one."""
     measured = Measured()
-    forking.PRELOADED = PRELOADED
+    forkserver.PRELOADED = PRELOADED
 
     def listen(kind: str, facts: dict[str, Any]) -> None:
         if kind == "ended":

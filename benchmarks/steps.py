@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.cases import BATCH_SIZE, RNN_TYPES
 from benchmarks.machine import machine_lines
-from imdbtune.cluster import cpu_count, thread_environment
+from imdbtune.cluster.local_executor import cpu_count, thread_environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import Batches, pad, validation_split
 from imdbtune.data.corpus import Split, read_corpus

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from imdbtune.cluster import Executor, await_workers, cpu_count, open_cluster, training_environment
+from imdbtune.cluster.local_executor import (
+    Executor,
+    await_workers,
+    cpu_count,
+    open_cluster,
+    training_environment,
+)
+from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, run_trial
+from imdbtune.cluster.worker_pool import Cluster, check_artifacts, check_store, reach
 from imdbtune.comparison import Comparison, compare_searches
 from imdbtune.config.hyperparameters import convert
 from imdbtune.config.schema import DataConfig, SearchConfig, parse_config
@@ -26,7 +34,6 @@ from imdbtune.data.sources import check_source, default_cache, open_corpus, plac
 from imdbtune.errors import SearchAborted, UserError, named, shown
 from imdbtune.files import is_full, replace_text
 from imdbtune.home import TRAINING, Home, home_of, known_home, new_home
-from imdbtune.hosts import Cluster, check_artifacts, check_store, reach
 from imdbtune.resuming import (
     CUT_OFF,
     Agreement,
@@ -44,7 +51,6 @@ from imdbtune.tracking.outbox_delivery import publish_page
 from imdbtune.tracking.reader import Baseline, Search, Trial
 from imdbtune.tracking.sqlite_reader import open_runs, runs_of
 from imdbtune.training.spec import TrialSpec
-from imdbtune.worker import Trainer, TrialFailure, TrialJob, run_trial
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -210,11 +216,11 @@ def _reached(
 
 def _begin_environment(workers: int, cache: Path | None) -> dict[str, str]:
     """The environment of what trains; worker processes begin to import what they need."""
-    from imdbtune import forking
+    from imdbtune.cluster import forkserver
 
     environment = _set_environment(cache)
     if workers:
-        forking.begin(environment)
+        forkserver.begin(environment)
     return environment
 
 
@@ -436,7 +442,7 @@ def _workers_of(
     report = partial(tuner.listener, "epoch")
     if reached is None:
         return open_cluster(resolved.workers, tuner.folder, report, environment)
-    from imdbtune.elsewhere import on_cluster
+    from imdbtune.cluster.remote_executor import on_cluster
 
     return on_cluster(
         reached,

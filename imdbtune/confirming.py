@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune.cluster import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
+from imdbtune.cluster.local_executor import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
+from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, trial_folder
 from imdbtune.confirmation import ANSWERS, Confirmation
 from imdbtune.errors import UserError
 from imdbtune.reproduction import Stage
 from imdbtune.tracking import writer
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
-from imdbtune.worker import Trainer, TrialFailure, TrialJob, trial_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune.cluster import await_workers
+from imdbtune.cluster.local_executor import await_workers
 from imdbtune.errors import Busy, SearchAborted, UserError
 from imdbtune.home import NEW, TRAINING, Home, homes, new_homes
 from imdbtune.resuming import CUT_OFF, stored_config

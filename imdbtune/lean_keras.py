@@ -9,7 +9,8 @@ import gc
 from imdbtune.absent import absent
 
 # Python looks for garbage ever again while packages are imported, which make none: a second of
-# seven. It is the first import of a process that goes on to :mod:`imdbtune.preloaded`.
+# seven. It is the first import of a process that goes on to
+# :mod:`imdbtune.cluster.forkserver_preload`.
 gc.disable()
 
 with absent("sklearn", "matplotlib.pyplot"):

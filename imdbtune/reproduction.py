@@ -20,7 +20,7 @@ from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from imdbtune.worker import Trainer
+    from imdbtune.cluster.trial_job import Trainer
 
 TOLERANCE = 1e-6  # of every metric, with the same versions on the same machine
 SETTINGS = (

@@ -1,7 +1,8 @@
 """The driver of a search: asks the oracle, keeps the workers busy, tells the oracle.
 
 The oracle is told here, and only here; trials are trained and logged by the workers
-(:mod:`imdbtune.worker`). What is to be in MLflow goes to a spool (:mod:`imdbtune.tracking.outbox`).
+(:mod:`imdbtune.cluster.trial_job`). What is to be in MLflow goes to a spool
+(:mod:`imdbtune.tracking.outbox`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imdbtune.cluster import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
+from imdbtune.cluster.local_executor import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
+from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, trial_folder
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted
@@ -22,7 +24,6 @@ from imdbtune.journal import Event, Journal, ask, asked, replay, tell
 from imdbtune.tracking.reader import Trial
 from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.training.spec import TrialSpec
-from imdbtune.worker import Trainer, TrialFailure, TrialJob, trial_folder
 
 Listener = Callable[[str, dict[str, Any]], None]
 # A search stops when this many trials have failed (and one more for each that runs) and none has

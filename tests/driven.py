@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imdbtune.cluster import WorkerLost
+from imdbtune.cluster.local_executor import WorkerLost
+from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import TrialFailed
@@ -19,7 +20,6 @@ from imdbtune.oracles import make_oracle
 from imdbtune.tracking.writer import CorpusFacts, SearchRun
 from imdbtune.training.spec import TrialSpec
 from imdbtune.tuner import Tuner
-from imdbtune.worker import Trainer, TrialFailure, TrialJob
 from tests.support import stub_trainer
 
 KINDS = ("random", "grid", "bayesian", "hyperband")

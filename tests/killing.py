@@ -9,20 +9,21 @@ import functools
 import itertools
 import json
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from imdbtune import api, forking, journal
+from imdbtune import api, journal
+from imdbtune.cluster import forkserver
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
 from imdbtune.journal import Event, Journal
@@ -201,7 +202,7 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
         isolate(patch, folder)
         draw_nothing(patch)
         if kind not in REAL:  # its workers need no TensorFlow
-            patch.setattr(forking, "PRELOADED", ("mlflow.entities",))
+            patch.setattr(forkserver, "PRELOADED", ("mlflow.entities",))
         config = config_of(kind, folder)
         if death:
             death.arm()
@@ -236,7 +237,9 @@ def run_forked(target: Callable[..., None], *arguments: object) -> int | None:
 
 def start_forked(target: Callable[..., None], *arguments: object) -> BaseProcess:
     """A process in which the libraries are there already."""
-    server = forkserver._forkserver  # the one of this process, which others use as well
+    server = (
+        multiprocessing.forkserver._forkserver
+    )  # the one of this process, which others use as well
     if server._preload_modules != WARMED:
         server._stop()
         FORKS.set_forkserver_preload(WARMED)

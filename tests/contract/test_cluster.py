@@ -15,14 +15,14 @@ from typing import Any
 import psutil
 import pytest
 
-from imdbtune.cluster import OnDask, open_cluster, thread_environment
+from imdbtune.cluster.local_executor import OnDask, open_cluster, thread_environment
+from imdbtune.cluster.trial_job import TrialJob
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed
 from imdbtune.tracking import reader
 from imdbtune.tracking.outbox import Spool, new_key
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import TrialResult, TrialSpec
-from imdbtune.worker import TrialJob
 from tests.support import Stub, isolate, kill_self, make_config, run_search
 
 SPACE = {"rnn": ["simple_rnn", "lstm"], "units": [4, 5, 6]}

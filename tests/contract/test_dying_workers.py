@@ -19,12 +19,12 @@ import pytest
 import tomli_w
 
 from imdbtune import api
-from imdbtune.cluster import MAX_ATTEMPTS, OnDask
+from imdbtune.cluster.local_executor import MAX_ATTEMPTS, OnDask
+from imdbtune.cluster.trial_job import TrialJob
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
-from imdbtune.worker import TrialJob
 from tests.support import isolate, kill_self, make_config, prepare, stub_trainer
 
 # What becomes of a trial is decided by its units. The last one tells that the search goes on.

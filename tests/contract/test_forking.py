@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing.forkserver
 import os
 import sys
-from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
 import pytest
 
-from imdbtune import forking
-from imdbtune.cluster import open_cluster, thread_environment
+from imdbtune.cluster import forkserver
+from imdbtune.cluster.local_executor import open_cluster, thread_environment
 
 
 @pytest.fixture(autouse=True, scope="module")
 def own_fork_server() -> None:
     """This process has one; another test may have had other modules imported in it."""
-    forkserver._forkserver._stop()
+    multiprocessing.forkserver._forkserver._stop()
 
 
-pytestmark = pytest.mark.skipif(forking.method() != "forkserver", reason="no fork server here")
+pytestmark = pytest.mark.skipif(forkserver.method() != "forkserver", reason="no fork server here")
 
 
 def look_around() -> tuple[bool, bool, bool, int, str | None, str | None]:
@@ -78,6 +78,6 @@ def test_a_renewed_worker_is_there_at_once(tmp_path: Path) -> None:
 
 def test_what_is_taken_out_of_the_environment_comes_back() -> None:
     environment = {"A": "1", "B": "2"}
-    with forking.without(environment, ("A", "C")):
+    with forkserver.without(environment, ("A", "C")):
         assert environment == {"B": "2"}
     assert environment == {"A": "1", "B": "2"}

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from imdbtune.cluster import thread_environment
+from imdbtune.cluster.local_executor import thread_environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import Batches, pad, validation_split
 from imdbtune.data.corpus import START, Corpus, make_split, write_corpus

@@ -17,7 +17,8 @@ from typing import Any
 import dask.config
 import pytest
 
-from imdbtune import api, hosts
+from imdbtune import api
+from imdbtune.cluster import worker_pool
 from imdbtune.config.schema import parse_config
 from imdbtune.data.corpus import digest_of, read_corpus
 from imdbtune.errors import SearchAborted, UserError
@@ -437,7 +438,7 @@ def test_an_experiment_whose_files_lie_on_a_disk_is_refused(place: Place, here: 
 def test_where_no_scheduler_answers_nothing_starts(
     place: Place, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosts, "CONNECT_S", 0.5)
+    monkeypatch.setattr(worker_pool, "CONNECT_S", 0.5)
     with pytest.raises(UserError, match=r"no Dask scheduler can be used at tcp://127\.0\.0\.1:1 "):
         search(place, here, "nobody", cluster="tcp://127.0.0.1:1")
     assert "nobody" not in {s.name for s in reader.read_searches(connect(place.tracking.address))}

@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from imdbtune import api, doctor, forking
+from imdbtune import api, doctor
 from imdbtune.cli.app import main
+from imdbtune.cluster import forkserver
 from imdbtune.errors import NotDelivered
 from imdbtune.tracking import background_delivery, outbox_delivery
 from imdbtune.tracking.connection import connect
@@ -228,7 +229,7 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
 @pytest.fixture
 def _light_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """They need no TensorFlow."""
-    monkeypatch.setattr(forking, "PRELOADED", ("mlflow.entities",))
+    monkeypatch.setattr(forkserver, "PRELOADED", ("mlflow.entities",))
 
 
 @pytest.mark.usefixtures("_light_workers")

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from mlflow.server import get_app_client
 
-from imdbtune import api, forking
+from imdbtune import api
 from imdbtune.cli.app import app
+from imdbtune.cluster import forkserver
 from imdbtune.errors import UserError
 from imdbtune.tracking import background_delivery
 from imdbtune.tracking.connection import connect
@@ -84,7 +85,7 @@ def sign_in(patch: pytest.MonkeyPatch, name: str, password: str = "") -> None:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: TrackingServer) -> Path:
     """Workers need no TensorFlow, and a store that is away is asked again soon."""
     trust(monkeypatch, server)
-    monkeypatch.setattr(forking, "PRELOADED", ("mlflow.entities",))
+    monkeypatch.setattr(forkserver, "PRELOADED", ("mlflow.entities",))
     monkeypatch.setattr(background_delivery, "RETRY_EVERY_S", 1.0)
     prepare(tmp_path)
     return isolate(monkeypatch, tmp_path)

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from imdbtune import api
+from imdbtune.cluster.trial_job import Trainer
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.outbox import Spool
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
-from imdbtune.worker import Trainer
 from tests.killing import AtWrite, draw_nothing, read_outcome, run_driver, run_forked
 from tests.support import (
     Stub,

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from imdbtune import api
-from imdbtune.cluster import InProcess
+from imdbtune.cluster.local_executor import InProcess
+from imdbtune.cluster.trial_job import TrialFailure, TrialJob, failure_of, is_overdue, too_long
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
@@ -25,7 +26,6 @@ from imdbtune.tracking.reader import Trial
 from imdbtune.tracking.writer import CorpusFacts, SearchRun, TrialRun, common_tags
 from imdbtune.training.spec import TrialSpec
 from imdbtune.tuner import HOPELESS, MAX_ATTEMPTS, commonest
-from imdbtune.worker import TrialFailure, TrialJob, failure_of, is_overdue, too_long
 from tests.driven import SPACE, Driven, Notes, config_of, drive, make_driven, state_of
 from tests.support import Stub, isolate, make_config, new_store, run_search, stub_trainer
 

@@ -13,20 +13,26 @@ import cloudpickle
 import pytest
 
 from imdbtune import __version__
-from imdbtune.cluster import Ended, Ran, WorkerLost
+from imdbtune.cluster.compatibility import (
+    TRAINING,
+    asker,
+    differences,
+    versions_here,
+    versions_there,
+)
+from imdbtune.cluster.local_executor import Ended, Ran, WorkerLost
+from imdbtune.cluster.remote_executor import OnCluster, Settled
+from imdbtune.cluster.trial_job import TrialFailure, TrialJob
+from imdbtune.cluster.worker_pool import Cluster, Host
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.sources import open_corpus
-from imdbtune.elsewhere import OnCluster, Settled
 from imdbtune.errors import SearchAborted
-from imdbtune.hosts import Cluster, Host
 from imdbtune.tracking import artifact_transfer, reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.outbox import Spool
 from imdbtune.tracking.outbox_delivery import Memory, deliver
 from imdbtune.tracking.writer import SearchRun, TrialRun
 from imdbtune.training.spec import TrialResult, TrialSpec
-from imdbtune.versions import TRAINING, asker, differences, versions_here, versions_there
-from imdbtune.worker import TrialFailure, TrialJob
 from tests.support import new_store, stub_trainer, tiny_corpus
 
 

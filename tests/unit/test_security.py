@@ -18,6 +18,7 @@ from imdbtune.cli.app import main
 from imdbtune.cli.predict import _csv_printer
 from imdbtune.cli.tables import details
 from imdbtune.cli.tables import leaderboard as table
+from imdbtune.cluster.trial_job import TrialFailure
 from imdbtune.data.download import _not_through_links
 from imdbtune.errors import SearchAborted, UserError, harmless
 from imdbtune.export.predictor import Prediction
@@ -25,7 +26,6 @@ from imdbtune.home import home_of
 from imdbtune.models.safe_load import check_archive, load_keras
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect, scrubbed
-from imdbtune.worker import TrialFailure
 from tests.support import Stub, isolate, make_config, run_search
 
 SECRET = "s3cr3t-w0rd"

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from imdbtune import cluster
-from imdbtune.cluster import OnDask, WorkerLost
+from imdbtune.cluster import local_executor
+from imdbtune.cluster.local_executor import OnDask, WorkerLost
+from imdbtune.cluster.trial_job import TrialFailure, TrialJob, failure_of
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.training.spec import TrialSpec
-from imdbtune.worker import TrialFailure, TrialJob, failure_of
 
 
 class Task(Future):  # type: ignore[type-arg]
@@ -68,7 +68,7 @@ class Listener:
 
 
 def ended(outcome: Any, spent: bool = False) -> Exception:
-    return cluster.Ended(cluster.Ran(outcome, "w", spent))
+    return local_executor.Ended(local_executor.Ran(outcome, "w", spent))
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_the_process_of_a_trial_that_has_ended_is_not_killed(
     client.tasks[0].set_exception(done)
     now[0] = 61
     monkeypatch.setattr(
-        cluster, "stack_of", lambda asked, key: client.tasks[1].set_exception(done) or ""
+        local_executor, "stack_of", lambda asked, key: client.tasks[1].set_exception(done) or ""
     )
     outcomes = [outcome for _ in range(2) for _, outcome in executor.done(0)]
     assert outcomes == ["the result", "the result"]
@@ -199,9 +199,9 @@ class Worker:
         """Nobody listens."""
 
 
-def how_it_ends(job: TrialJob) -> cluster.Ran:
-    with pytest.raises(cluster.Ended) as raised:
-        cluster._run_in_worker(job)
+def how_it_ends(job: TrialJob) -> local_executor.Ran:
+    with pytest.raises(local_executor.Ended) as raised:
+        local_executor._run_in_worker(job)
     return raised.value.ran
 
 
@@ -210,10 +210,10 @@ def test_a_process_in_which_memory_ran_out_takes_no_more_trials(
 ) -> None:
     outcomes = [TrialFailure("loss became nan", ""), failure_of(MemoryError(), ""), "never"]
     monkeypatch.setattr("distributed.get_worker", Worker)
-    monkeypatch.setattr(cluster, "warm_up", lambda job: None)
-    monkeypatch.setattr(cluster, "run_trial", lambda job, report: outcomes.pop(0))
-    monkeypatch.setattr(cluster, "_spent", False)
-    monkeypatch.setattr(cluster, "RENEW_ABOVE", 2**60)
+    monkeypatch.setattr(local_executor, "warm_up", lambda job: None)
+    monkeypatch.setattr(local_executor, "run_trial", lambda job, report: outcomes.pop(0))
+    monkeypatch.setattr(local_executor, "_spent", False)
+    monkeypatch.setattr(local_executor, "RENEW_ABOVE", 2**60)
     job = TrialJob("0", TrialSpec(TrialParams(), tmp_path, tmp_path), "", "run-0")
     ran = [how_it_ends(job) for _ in range(4)]
     assert [r.spent for r in ran] == [False, True, True, True]
@@ -223,5 +223,5 @@ def test_a_process_in_which_memory_ran_out_takes_no_more_trials(
 
 def test_a_process_that_has_grown_takes_no_more_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit, spent in ((2**60, False), (1, True)):
-        monkeypatch.setattr(cluster, "RENEW_ABOVE", limit)
-        assert cluster.is_spent(TrialFailure("loss became nan", "")) == spent
+        monkeypatch.setattr(local_executor, "RENEW_ABOVE", limit)
+        assert local_executor.is_spent(TrialFailure("loss became nan", "")) == spent

@@ -1,7 +1,7 @@
 """What worker processes need: importing this module takes seconds, once for all of them.
 
-The process that workers are forked from imports it (:mod:`imdbtune.forking`). Nothing here may
-start threads or touch a graphics card: neither survives a fork.
+The process that workers are forked from imports it (:mod:`imdbtune.cluster.forkserver`). Nothing
+here may start threads or touch a graphics card: neither survives a fork.
 """
 
 import gc

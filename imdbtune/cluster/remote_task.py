@@ -18,16 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from imdbtune.cluster import Ended, Ran, WorkerLost, is_spent, training_environment
-from imdbtune.data.sources import default_cache
-from imdbtune.errors import NotDelivered, SearchAborted, UserError
-from imdbtune.tracking.artifact_transfer import KEPT, bring, corpus_place, fetch_corpus
-from imdbtune.tracking.background_delivery import LOOK_EVERY_S, REQUEST_S, RETRY_EVERY_S, Courier
-from imdbtune.tracking.connection import connect, impatient, scrubbed, why
-from imdbtune.tracking.outbox import Spool
-from imdbtune.tracking.outbox_delivery import is_away
-from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
-from imdbtune.worker import (
+from imdbtune.cluster.local_executor import Ended, Ran, WorkerLost, is_spent, training_environment
+from imdbtune.cluster.trial_job import (
     Trainer,
     TrialFailure,
     TrialJob,
@@ -36,6 +28,14 @@ from imdbtune.worker import (
     run_trial,
     warm_up,
 )
+from imdbtune.data.sources import default_cache
+from imdbtune.errors import NotDelivered, SearchAborted, UserError
+from imdbtune.tracking.artifact_transfer import KEPT, bring, corpus_place, fetch_corpus
+from imdbtune.tracking.background_delivery import LOOK_EVERY_S, REQUEST_S, RETRY_EVERY_S, Courier
+from imdbtune.tracking.connection import connect, impatient, scrubbed, why
+from imdbtune.tracking.outbox import Spool
+from imdbtune.tracking.outbox_delivery import is_away
+from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -78,7 +78,8 @@ class _Abandoned(BaseException):
 
 
 def run_errand(errand: Errand) -> None:
-    """Run in a worker process; ends with :class:`imdbtune.cluster.Ended` in any case.
+    """Run in a worker process; ends with :class:`imdbtune.cluster.local_executor.Ended` in any
+    case.
 
     Raises:
         SearchAborted: nothing can be written here, or the store stays away.

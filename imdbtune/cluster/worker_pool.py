@@ -15,11 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from imdbtune.cluster import leave
-from imdbtune.errand import prospect
-from imdbtune.errors import SearchAborted, UserError, harmless, shown
-from imdbtune.tracking.connection import hide_secrets, is_local
-from imdbtune.versions import (
+from imdbtune.cluster.compatibility import (
     PACKAGES,
     PASSING_ON,
     TRAINING,
@@ -28,6 +24,10 @@ from imdbtune.versions import (
     versions_here,
     versions_there,
 )
+from imdbtune.cluster.local_executor import leave
+from imdbtune.cluster.remote_task import prospect
+from imdbtune.errors import SearchAborted, UserError, harmless, shown
+from imdbtune.tracking.connection import hide_secrets, is_local
 
 if TYPE_CHECKING:
     from distributed import Client

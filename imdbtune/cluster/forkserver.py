@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from multiprocessing import forkserver
 
-PRELOADED = ("imdbtune.lean_keras", "imdbtune.preloaded")  # in this order
+PRELOADED = ("imdbtune.lean_keras", "imdbtune.cluster.forkserver_preload")  # in this order
 # The run that `mlflow run` made is the search's; a trial that saw it would write there.
 NOT_FOR_WORKERS = ("MLFLOW_RUN_ID",)
 

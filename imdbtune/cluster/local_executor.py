@@ -18,10 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import filelock
 
-from imdbtune import forking
-from imdbtune.errors import SearchAborted
-from imdbtune.training.xla_cache import cache_environment
-from imdbtune.worker import (
+from imdbtune.cluster import forkserver
+from imdbtune.cluster.trial_job import (
     Clock,
     Report,
     TrialFailure,
@@ -32,6 +30,8 @@ from imdbtune.worker import (
     too_long,
     warm_up,
 )
+from imdbtune.errors import SearchAborted
+from imdbtune.training.xla_cache import cache_environment
 
 if TYPE_CHECKING:
     from distributed import Client, Future, Worker
@@ -320,7 +320,7 @@ def open_cluster(
     from distributed.utils import get_mp_context
 
     settings = {
-        "distributed.worker.multiprocessing-method": forking.method(),
+        "distributed.worker.multiprocessing-method": forkserver.method(),
         # What must be set before a worker's interpreter starts.
         "distributed.nanny.pre-spawn-environ": environment,
         # A lost trial is started again by the driver, as a new attempt with a run of its own.
@@ -339,9 +339,9 @@ def open_cluster(
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
     }
-    with dask.config.set(settings), forking.without(os.environ, forking.NOT_FOR_WORKERS):
+    with dask.config.set(settings), forkserver.without(os.environ, forkserver.NOT_FOR_WORKERS):
         get_mp_context()  # Dask has modules of its own imported, the first time
-        forking.begin(environment)
+        forkserver.begin(environment)
         cluster = _start(workers, folder)
         try:
             with _client(cluster) as client:

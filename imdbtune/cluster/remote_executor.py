@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune.cluster import Ran, WorkerLost, outcome_of, stack_of
-from imdbtune.errand import Errand, run_errand
+from imdbtune.cluster.local_executor import Ran, WorkerLost, outcome_of, stack_of
+from imdbtune.cluster.remote_task import Errand, run_errand
+from imdbtune.cluster.trial_job import Clock, Report, TrialFailure, TrialJob, is_overdue, too_long
+from imdbtune.cluster.worker_pool import GPU, Cluster, Host
 from imdbtune.errors import SearchAborted, harmless
-from imdbtune.hosts import GPU, Cluster, Host
 from imdbtune.tracking import artifact_transfer, reader
 from imdbtune.tracking.connection import scrubbed
 from imdbtune.tracking.outbox import Spool
 from imdbtune.tracking.outbox_delivery import is_away
 from imdbtune.tracking.writer import OPEN
 from imdbtune.training.spec import TrialResult
-from imdbtune.worker import Clock, Report, TrialFailure, TrialJob, is_overdue, too_long
 
 if TYPE_CHECKING:
     from distributed import Future
