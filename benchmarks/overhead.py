@@ -21,20 +21,21 @@ from typing import Any
 from unittest import mock
 
 import imdbtune.tuner
+
 from benchmarks.machine import machine_lines
 from imdbtune import api
 from imdbtune.cluster.local_executor import Executor, cpu_count, thread_environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.data.sources import default_cache, open_corpus
-from imdbtune.journal import Journal
+from imdbtune.search.driver import Tuner
+from imdbtune.search.journal import Journal
 from imdbtune.tracking import connection, writer
 from imdbtune.tracking.outbox import Spool
 from imdbtune.tracking.outbox_delivery import Memory, deliver
 from imdbtune.tracking.writer import SearchRun, TrialRun
 from imdbtune.training import learning_curves
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
-from imdbtune.tuner import Tuner
 
 PARTS: tuple[tuple[str, Any, str], ...] = (
     ("oracle", imdbtune.tuner, "ask"),

@@ -35,8 +35,8 @@ from imdbtune import api
 from imdbtune.cluster import forkserver
 from imdbtune.cluster.local_executor import cpu_count
 from imdbtune.config.schema import SearchConfig, parse_config
-from imdbtune.journal import ask, tell
-from imdbtune.oracles import make_oracle
+from imdbtune.search.journal import ask, tell
+from imdbtune.search.keras_tuner_samplers import make_oracle
 from imdbtune.training import learning_curves
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 

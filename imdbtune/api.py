@@ -28,13 +28,12 @@ from imdbtune.cluster.worker_pool import Cluster, check_artifacts, check_store, 
 from imdbtune.comparison import Comparison, compare_searches
 from imdbtune.config.hyperparameters import convert
 from imdbtune.config.schema import DataConfig, SearchConfig, parse_config
-from imdbtune.cutoff import take_up_cut_off
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
 from imdbtune.errors import SearchAborted, UserError, named, shown
 from imdbtune.files import is_full, replace_text
-from imdbtune.home import TRAINING, Home, home_of, known_home, new_home
-from imdbtune.resuming import (
+from imdbtune.search.crash_recovery import take_up_cut_off
+from imdbtune.search.resume import (
     CUT_OFF,
     Agreement,
     changed_config,
@@ -42,7 +41,8 @@ from imdbtune.resuming import (
     reconcile,
     stored_config,
 )
-from imdbtune.syncing import Synced, sync_folder
+from imdbtune.search.sync import Synced, sync_folder
+from imdbtune.search.workspace import TRAINING, Home, home_of, known_home, new_home
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.background_delivery import Courier, delivering
 from imdbtune.tracking.connection import connect, connect_existing, resolve_uri
@@ -59,13 +59,13 @@ if TYPE_CHECKING:
     from imdbtune.confirming import Trainings, Wanted
     from imdbtune.data.corpus import Corpus
     from imdbtune.doctor import Check
-    from imdbtune.estimate import Estimate
     from imdbtune.export.occlusion import Explanation
     from imdbtune.export.predictor import Prediction, Predictor
     from imdbtune.reproduction import Reproduction
+    from imdbtune.search.driver import Tuner
+    from imdbtune.search.estimate import Estimate
     from imdbtune.tracking.model_registry import Version
     from imdbtune.tracking.outbox import Spool
-    from imdbtune.tuner import Tuner
 
 Listener = Callable[[str, dict[str, Any]], None]
 
@@ -129,7 +129,7 @@ def estimate(
 
 
 def _estimate(resolved: Plan, corpus: Corpus, listener: Listener) -> Estimate:
-    from imdbtune import estimate
+    from imdbtune.search import estimate
 
     if resolved.cluster:
         raise UserError(
@@ -239,7 +239,7 @@ def resume(
     """Go on with a search that was interrupted or has crashed, or extend one that has ended.
 
     Finished trials stay as they are; those that were under way are closed as KILLED and run
-    again, as new runs under their old numbers. What :func:`imdbtune.resuming.reconcile` finds
+    again, as new runs under their old numbers. What :func:`imdbtune.search.resume.reconcile` finds
     amiss is told as a ``notice``, where the search stands as ``resumed``.
 
     Args:
@@ -357,9 +357,9 @@ def _drive(
     agreed: Agreement | None = None,
 ) -> Search:
     """Run the trials that are left, and end the search; ``agreed``: of one that goes on."""
-    from imdbtune.oracles import make_oracle
+    from imdbtune.search.driver import Tuner
+    from imdbtune.search.keras_tuner_samplers import make_oracle
     from imdbtune.tracking import artifact_transfer
-    from imdbtune.tuner import Tuner
 
     config = resolved.config
     # Before a thread delivers: what Keras Tuner is imported without, all threads are without.
@@ -415,7 +415,7 @@ def _beside(
     config: SearchConfig, tuner: Tuner, corpus: Corpus, made: Sequence[str]
 ) -> AbstractContextManager[None]:
     """Makes what the trials have to beat, beside them, unless that is not wanted or there is it."""
-    from imdbtune.beside import baselines_beside
+    from imdbtune.search.baseline_job import baselines_beside
 
     if not config.tracking.baseline:
         return nullcontext()

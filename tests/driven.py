@@ -15,11 +15,11 @@ from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import TrialFailed
-from imdbtune.journal import Event, Journal
-from imdbtune.oracles import make_oracle
+from imdbtune.search.driver import Tuner
+from imdbtune.search.journal import Event, Journal
+from imdbtune.search.keras_tuner_samplers import make_oracle
 from imdbtune.tracking.writer import CorpusFacts, SearchRun
 from imdbtune.training.spec import TrialSpec
-from imdbtune.tuner import Tuner
 from tests.support import stub_trainer
 
 KINDS = ("random", "grid", "bayesian", "hyperband")

@@ -22,11 +22,12 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api, journal
+from imdbtune import api
 from imdbtune.cluster import forkserver
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
-from imdbtune.journal import Event, Journal
+from imdbtune.search import journal
+from imdbtune.search.journal import Event, Journal
 from imdbtune.tracking import outbox, reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial

@@ -16,7 +16,7 @@ from imdbtune.errors import NotDelivered, SearchAborted, UserError
 
 if TYPE_CHECKING:
     from imdbtune.api import Plan
-    from imdbtune.estimate import Estimate
+    from imdbtune.search.estimate import Estimate
     from imdbtune.tracking.reader import Search, Trial
 
 HELP = """Search a space of models; every trial is tracked in MLflow.
@@ -252,7 +252,7 @@ def _dry_run(
     minutes = f"{config.tuner.trial_timeout:g} minutes" if config.tuner.trial_timeout else "none"
     typer.echo(f"# time limit of a trial: {minutes}; retries: {config.tuner.retries}")
     if estimated:
-        from imdbtune import estimate
+        from imdbtune.search import estimate
 
         typer.echo(f"# estimated: {estimate.in_words(estimated)}")
 

@@ -12,7 +12,7 @@ from imdbtune.cli.output import print_json
 from imdbtune.errors import harmless
 
 if TYPE_CHECKING:
-    from imdbtune.syncing import Synced
+    from imdbtune.search.sync import Synced
 
 HELP = """Bring into MLflow what it lacks of a search.
 

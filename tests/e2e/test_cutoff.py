@@ -14,8 +14,8 @@ from imdbtune import api
 from imdbtune.cli.app import main
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import Busy, Deleted, SearchAborted, UserError
-from imdbtune.home import Home, home_of, new_homes
-from imdbtune.resuming import CUT_OFF
+from imdbtune.search.resume import CUT_OFF
+from imdbtune.search.workspace import Home, home_of, new_homes
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial

@@ -22,7 +22,7 @@ from imdbtune.cluster import worker_pool
 from imdbtune.config.schema import parse_config
 from imdbtune.data.corpus import digest_of, read_corpus
 from imdbtune.errors import SearchAborted, UserError
-from imdbtune.home import homes
+from imdbtune.search.workspace import homes
 from imdbtune.tracking import artifact_transfer, reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial

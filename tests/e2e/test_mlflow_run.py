@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imdbtune.home import home_of
+from imdbtune.search.workspace import home_of
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 

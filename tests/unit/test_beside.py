@@ -14,11 +14,12 @@ import numpy as np
 import psutil
 import pytest
 
-from imdbtune import api, beside
+from imdbtune import api
 from imdbtune.cli.app import app
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.imdb import npz_corpus
 from imdbtune.models import nb_linear
+from imdbtune.search import baseline_job
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Baseline, Search
@@ -120,7 +121,7 @@ def test_what_was_cut_off_is_made_again_and_once(
 ) -> None:
     config = config_in(here)
     with monkeypatch.context() as patch:
-        patch.setattr(beside, "CODE", SLEEPS)
+        patch.setattr(baseline_job, "CODE", SLEEPS)
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             run_search(config, here, trainer=Stub(interrupt_at_second))
@@ -140,7 +141,7 @@ def test_what_was_cut_off_is_made_again_and_once(
 
 def failing(here: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> tuple[str, str]:
     """The notice of a search whose linear model fails, and the reason on its run."""
-    monkeypatch.setattr(beside, "CODE", code)
+    monkeypatch.setattr(baseline_job, "CODE", code)
     notices: list[str] = []
 
     def listen(kind: str, facts: dict[str, Any]) -> None:
@@ -174,7 +175,7 @@ def test_its_failure_is_a_notice(
 
 
 def test_it_is_not_waited_for_without_end(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "WAIT_S", 0.1)
+    monkeypatch.setattr(baseline_job, "WAIT_S", 0.1)
     assert failing(here, monkeypatch, SLEEPS)[1] == "it took 0.1 s more than the trials"
 
 
@@ -215,7 +216,7 @@ def test_the_next_search_over_the_same_reviews_has_no_need_to_train_it(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, first = run_search(config_in(here), here)
-    monkeypatch.setattr(beside, "CODE", "raise SystemExit(1)")
+    monkeypatch.setattr(baseline_job, "CODE", "raise SystemExit(1)")
     _, second = run_search(config_in(here), here)
     (_, one), (_, two) = (reader.read_baselines(client, s) for s in (first, second))
     assert one.run_id != two.run_id

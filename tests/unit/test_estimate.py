@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api, estimate
+from imdbtune import api
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import parse_config
 from imdbtune.data.corpus import Corpus, make_split, write_corpus
-from imdbtune.estimate import (
+from imdbtune.search import estimate
+from imdbtune.search.estimate import (
     BEGIN_S,
     BESIDE_S,
     Cost,
@@ -23,8 +24,8 @@ from imdbtune.estimate import (
     makespan,
     multiplications,
 )
-from imdbtune.journal import ask
-from imdbtune.oracles import make_oracle
+from imdbtune.search.journal import ask
+from imdbtune.search.keras_tuner_samplers import make_oracle
 from imdbtune.training.spec import StepTimes, TrialSpec
 from tests.driven import SIZE, config_of
 

@@ -17,15 +17,15 @@ from imdbtune.cluster.trial_job import TrialFailure, TrialJob, failure_of, is_ov
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
-from imdbtune.journal import Event, Journal, replay
-from imdbtune.oracles import make_oracle
-from imdbtune.resuming import reconcile
+from imdbtune.search.driver import HOPELESS, MAX_ATTEMPTS, commonest
+from imdbtune.search.journal import Event, Journal, replay
+from imdbtune.search.keras_tuner_samplers import make_oracle
+from imdbtune.search.resume import reconcile
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Trial
 from imdbtune.tracking.writer import CorpusFacts, SearchRun, TrialRun, common_tags
 from imdbtune.training.spec import TrialSpec
-from imdbtune.tuner import HOPELESS, MAX_ATTEMPTS, commonest
 from tests.driven import SPACE, Driven, Notes, config_of, drive, make_driven, state_of
 from tests.support import Stub, isolate, make_config, new_store, run_search, stub_trainer
 
@@ -288,7 +288,9 @@ def test_a_journal_that_follows_keras_tuners_own_rule_is_refused(
     """Of five trials two go on there only if two at most have failed, else none: here three."""
     config = config_of("hyperband", LARGE)
     with monkeypatch.context() as before:
-        before.setattr("imdbtune.oracles._promoted", lambda oracle, trial_id: None)
+        before.setattr(
+            "imdbtune.search.keras_tuner_samplers._promoted", lambda oracle, trial_id: None
+        )
         old = drive(config, tmp_path, trainer=Stub(fail_first(3))).journal
     with pytest.raises(SearchAborted, match=r"trial 0005 comes out differently now.*imdbtune"):
         make_driven(config, tmp_path, events=old)

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_info
 
 from imdbtune.config.schema import parse_config
 from imdbtune.gaussian_process import quick
-from imdbtune.journal import ask, tell
-from imdbtune.oracles import make_oracle
+from imdbtune.search.journal import ask, tell
+from imdbtune.search.keras_tuner_samplers import make_oracle
 
 KEPT = {"kernel": Matern(nu=2.5), "normalize_y": True, "alpha": 1e-4, "random_state": 1}
 

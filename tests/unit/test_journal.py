@@ -10,8 +10,8 @@ import pytest
 
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import SearchAborted
-from imdbtune.journal import Event, Journal, ask, asked, replay, tell
-from imdbtune.oracles import make_oracle
+from imdbtune.search.journal import Event, Journal, ask, asked, replay, tell
+from imdbtune.search.keras_tuner_samplers import make_oracle
 
 EVENTS: list[Event] = [
     {"event": "asked", "trial_id": "0000", "values": {"rnn": "lstm", "units": 4}, "seed_state": 9},

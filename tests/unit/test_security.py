@@ -22,8 +22,8 @@ from imdbtune.cluster.trial_job import TrialFailure
 from imdbtune.data.download import _not_through_links
 from imdbtune.errors import SearchAborted, UserError, harmless
 from imdbtune.export.predictor import Prediction
-from imdbtune.home import home_of
 from imdbtune.models.safe_load import check_archive, load_keras
+from imdbtune.search.workspace import home_of
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect, scrubbed
 from tests.support import Stub, isolate, make_config, run_search

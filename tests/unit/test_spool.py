@@ -19,7 +19,7 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import DiskFull
 from imdbtune.files import append_line, read_lines, replace_text
-from imdbtune.home import Home
+from imdbtune.search.workspace import Home
 from imdbtune.tracking import outbox_delivery, reader, writer
 from imdbtune.tracking.background_delivery import Courier, delivering
 from imdbtune.tracking.connection import connect
@@ -106,7 +106,7 @@ def test_a_search_on_a_full_disk_ends_in_a_line_and_goes_on_when_there_is_room(
         limit[0] = 20 if spec.params.units == 5 else limit[0]
 
     monkeypatch.setattr("imdbtune.tracking.outbox.append_line", append)
-    monkeypatch.setattr("imdbtune.journal.append_line", append)
+    monkeypatch.setattr("imdbtune.search.journal.append_line", append)
     config = make_config(here, space={"units": [4, 5, 6]})
     with pytest.raises(DiskFull, match="File too large") as hit:
         run_search(config, here, trainer=Stub(fill))

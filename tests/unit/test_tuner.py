@@ -12,10 +12,10 @@ import pytest
 from imdbtune.cluster.local_executor import MAX_ATTEMPTS
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
-from imdbtune.journal import Journal, replay
-from imdbtune.oracles import make_oracle
+from imdbtune.search.driver import HOPELESS
+from imdbtune.search.journal import Journal, replay
+from imdbtune.search.keras_tuner_samplers import make_oracle
 from imdbtune.training.spec import TrialSpec
-from imdbtune.tuner import HOPELESS
 from tests.driven import (
     KINDS,
     LEARNING_RATE,

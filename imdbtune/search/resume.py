@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import UserError
-from imdbtune.journal import Event, Journal
+from imdbtune.search.journal import Event, Journal
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.reader import Search, Trial
 

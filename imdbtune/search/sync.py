@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from imdbtune.cutoff import Say, forget, name_new, settle
 from imdbtune.errors import Busy, Deleted, NotDelivered, UserError, shown
-from imdbtune.home import Home, homes, new_homes
+from imdbtune.search.crash_recovery import Say, forget, name_new, settle
+from imdbtune.search.workspace import Home, homes, new_homes
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect_existing, hide_secrets, is_missing
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from imdbtune.cluster.local_executor import await_workers
 from imdbtune.errors import Busy, SearchAborted, UserError
-from imdbtune.home import NEW, TRAINING, Home, homes, new_homes
-from imdbtune.resuming import CUT_OFF, stored_config
+from imdbtune.search.resume import CUT_OFF, stored_config
+from imdbtune.search.workspace import NEW, TRAINING, Home, homes, new_homes
 from imdbtune.tracking import reader
 from imdbtune.tracking.background_delivery import REQUEST_S, Courier
 from imdbtune.tracking.connection import impatient

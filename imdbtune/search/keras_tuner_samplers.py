@@ -2,7 +2,7 @@
 
 Keras Tuner's ``Tuner`` and its chief/worker mode are not used: the first writes state in place
 and needs TensorBoard, the second hangs when a worker is killed. The oracles keep nothing on
-disk here; :mod:`imdbtune.journal` does.
+disk here; :mod:`imdbtune.search.journal` does.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import Batches, used, validation_split
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import SearchAborted
-from imdbtune.journal import ask, tell
-from imdbtune.oracles import make_oracle
+from imdbtune.search.journal import ask, tell
+from imdbtune.search.keras_tuner_samplers import make_oracle
 from imdbtune.training.spec import StepTimes, TrialSpec
 
 MOST_DRAWN = 1000

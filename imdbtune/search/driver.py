@@ -20,7 +20,7 @@ from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, trial_fo
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted
-from imdbtune.journal import Event, Journal, ask, asked, replay, tell
+from imdbtune.search.journal import Event, Journal, ask, asked, replay, tell
 from imdbtune.tracking.reader import Trial
 from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.training.spec import TrialSpec

@@ -14,7 +14,7 @@ import filelock
 
 from imdbtune.errors import Busy, UserError, shown
 from imdbtune.files import read_lines, replace_file
-from imdbtune.journal import Journal
+from imdbtune.search.journal import Journal
 from imdbtune.tracking.connection import hide_secrets
 from imdbtune.tracking.outbox import Spool, new_key
 

@@ -1,0 +1,1 @@
+"""The search: its driver, samplers, journal, resume and crash recovery."""
