@@ -55,13 +55,13 @@ from imdbtune.training.spec import TrialSpec
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from imdbtune.confirmation import Confirmation
-    from imdbtune.confirming import Trainings, Wanted
+    from imdbtune.confirm.reproduction import Reproduction
+    from imdbtune.confirm.results import Confirmation
+    from imdbtune.confirm.runs import Trainings, Wanted
     from imdbtune.data.corpus import Corpus
     from imdbtune.doctor import Check
     from imdbtune.export.occlusion import Explanation
     from imdbtune.export.predictor import Prediction, Predictor
-    from imdbtune.reproduction import Reproduction
     from imdbtune.search.driver import Tuner
     from imdbtune.search.estimate import Estimate
     from imdbtune.tracking.model_registry import Version
@@ -643,7 +643,7 @@ def reproduce(
         UserError: no such run, it has not finished, or its reviews are not here.
         SearchAborted: the training failed.
     """
-    from imdbtune import reproduction
+    from imdbtune.confirm import reproduction
 
     client = connect_existing(uri)
     stages = reproduction.read_stages(client, run_id)
@@ -688,38 +688,38 @@ def confirm(
         seeds: how many trainings of each.
         test: evaluate the trainings of the recommended configuration on the test reviews.
         data: where the reviews are on this machine; default: where they were.
-        trainer: in the place of :class:`imdbtune.confirming.WithAnswers`, whose file it has to
+        trainer: in the place of :class:`imdbtune.confirm.runs.WithAnswers`, whose file it has to
             write too. For the other arguments see :func:`search`.
 
     Raises:
         UserError: no such search, nothing in it has finished, or its reviews are not here.
         SearchAborted: every training failed.
     """
-    from imdbtune import confirmation, confirming
-    from imdbtune.reproduction import read_stage
+    from imdbtune.confirm import results, runs
+    from imdbtune.confirm.reproduction import read_stage
 
     client = connect_existing(uri, _teller(listener))
     base = _base(folder)
     take_up_cut_off(client, base, _teller(listener))
     found = reader.find_search(client, search_ref)
-    best_ones = confirming.leading(found, reader.read_trials(client, found), top)
+    best_ones = runs.leading(found, reader.read_trials(client, found), top)
     stages = [read_stage(client, trial) for trial in best_ones]
     count = cpu_count() if workers is None else workers
     environment = _begin_environment(count, cache)
     corpus, facts = _open_again(best_ones[0], data, cache, listener)
     with _confirming(client, found, facts, stages[0].settings, base, listener) as (run, home):
         parent = reader.find_confirmation(client, found)
-        done = confirmation.finished(client, parent) if parent else {}
-        todo = confirming.wanted(stages, seeds, done)
+        done = results.finished(client, parent) if parent else {}
+        todo = runs.wanted(stages, seeds, done)
         listener = _with_run_ids(listener, home.spool)
         told = {"search": found, "run_id": run.run_id, "corpus": corpus, "folder": home.folder}
         listener("confirming", {**told, "trainings": len(todo), "workers": count})
-        trainings = confirming.Trainings(
+        trainings = runs.Trainings(
             run=replace(run, client=home.spool),
             corpus=corpus.folder,
             facts=facts,
             folder=home.folder,
-            trainer=trainer or confirming.WithAnswers(),
+            trainer=trainer or runs.WithAnswers(),
             listener=listener,
         )
         with delivering(Courier(client, home.spool, run.run_id, None, _teller(listener))):
@@ -729,11 +729,11 @@ def confirm(
             home.discard()
     confirmed = reader.find_confirmation(client, found)
     assert confirmed is not None
-    concluded = confirmation.conclude(client, found, confirmed)
+    concluded = results.conclude(client, found, confirmed)
     if test:
         for run_id in concluded.winner.run_ids:
             evaluate(reader.read_run(client, run_id), uri=uri, cache=cache)
-        concluded = confirmation.conclude(client, found, confirmed)
+        concluded = results.conclude(client, found, confirmed)
     with suppress(UserError):  # of a search that an early version has logged
         config = stored_config(client, found)
         varied = [d.name for d in config.space.searched] or ["rnn"]
@@ -767,8 +767,8 @@ def refit(
         UserError: the trial has not finished, or its reviews are not here.
         SearchAborted: the training failed.
     """
-    from imdbtune import confirmation
-    from imdbtune.reproduction import read_stage
+    from imdbtune.confirm import results
+    from imdbtune.confirm.reproduction import read_stage
 
     client = connect_existing(uri, _teller(listener))
     settings = read_stage(client, trial).settings
@@ -778,7 +778,7 @@ def refit(
         return known
     corpus, facts = _open_again(trial, data, cache, listener)
     planned = settings.pop("epochs")
-    epochs = confirmation.best_epochs(client, trial)
+    epochs = results.best_epochs(client, trial)
     own = {"executions": 1, "seed": chosen, "hold_out": False, "initial_epoch": 0}
     settings |= {**own, "patience": 0, "schedule_epochs": planned}
     told = {k: v for k, v in settings.items() if k not in ("seed", "schedule_epochs")}
@@ -820,7 +820,7 @@ def ensemble(
     Raises:
         UserError: there are too few such models, or the search has no linear one.
     """
-    from imdbtune import confirming
+    from imdbtune.confirm import runs
     from imdbtune.models.nb_linear import LinearModel
     from imdbtune.training import ensemble
 
@@ -828,7 +828,7 @@ def ensemble(
     found = reader.find_search(client, search_ref)
     confirmed = read_confirmation(found, uri=uri)
     trials = reader.read_trials(client, found)
-    chosen = confirming.best_runs(found, trials, confirmed, count)
+    chosen = runs.best_runs(found, trials, confirmed, count)
     members = [reader.read_run(client, run_id) for run_id in chosen]
     ensemble.check_members(members, linear)
     if refitted:
@@ -978,9 +978,9 @@ def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial
 
 def read_confirmation(search: Search, *, uri: str = "") -> Confirmation | None:
     """What :func:`confirm` has found out about a search, if it has been confirmed."""
-    from imdbtune import confirmation
+    from imdbtune.confirm import results
 
-    return confirmation.read(connect_existing(uri, reading=True), search)
+    return results.read(connect_existing(uri, reading=True), search)
 
 
 def baselines(search_ref: str | None = None, *, uri: str = "") -> list[Baseline]:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune import confirmation
-from imdbtune.confirmation import Confirmation
+from imdbtune.confirm import results
+from imdbtune.confirm.results import Confirmation
 from imdbtune.report.effects import short
 from imdbtune.report.findings import reached, yardstick
 from imdbtune.report.page import log_report, read_material
@@ -59,7 +59,7 @@ def publish(
     }
     metrics = {name: float(value) for name, value in counts.items()}
     report = report and bool(done)
-    baselines, confirmed = read_baselines(runs, search), confirmation.read(client, search)
+    baselines, confirmed = read_baselines(runs, search), results.read(client, search)
     tags = {writer.NOTE: markdown(search, trials, varied, report, baselines, confirmed)}
     if done:
         metrics |= {k: v for k, v in done[0].metrics.items() if k.startswith("best_")}
@@ -98,7 +98,7 @@ def markdown(
     if confirmed is not None:
         link = mlflow_links.run_link(search, confirmed.run_id)
         name = mlflow_links.as_text(confirmed.winner.name)
-        answer += f" **[Confirmed]({link}): {name}, {confirmation.in_words(confirmed)}.**"
+        answer += f" **[Confirmed]({link}): {name}, {results.in_words(confirmed)}.**"
     lines += [f"{answer} {facts} {_links(search, report)}", ""]
     columns = ["trial", *varied, search.objective, "epoch", "seconds"]
     lines += ["| # | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]

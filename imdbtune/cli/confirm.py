@@ -12,7 +12,7 @@ from imdbtune.cli.output import print_json, tell_next
 from imdbtune.cli.tables import aligned
 
 if TYPE_CHECKING:
-    from imdbtune.confirmation import Confirmation, Confirmed
+    from imdbtune.confirm.results import Confirmation, Confirmed
 
 HELP = """Train the best trials again with other seeds, and compare.
 
@@ -56,8 +56,9 @@ def confirm(
     quiet: opt.Quiet = False,
 ) -> None:
     """See HELP."""
-    from imdbtune import api, confirmation
+    from imdbtune import api
     from imdbtune.cli.progress import make_progress
+    from imdbtune.confirm import results
 
     several = [
         opt.whole_number(flag, given or "5", 1, 1000)
@@ -81,9 +82,9 @@ def confirm(
         return
     if not quiet:
         typer.echo(table(done))
-    typer.echo(f"recommended: {done.winner.name}, {confirmation.in_words(done)}")
+    typer.echo(f"recommended: {done.winner.name}, {results.in_words(done)}")
     if not quiet:
-        typer.echo(f"the test: {confirmation.METHOD}.")
+        typer.echo(f"the test: {results.METHOD}.")
         tell_next("imdbtune best --refit --export winner", tracking_uri)
 
 

@@ -11,7 +11,7 @@ from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 
 if TYPE_CHECKING:
-    from imdbtune.reproduction import Reproduction
+    from imdbtune.confirm.reproduction import Reproduction
 
 HELP = """Train a finished run again from MLflow's record, and compare.
 

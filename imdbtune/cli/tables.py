@@ -10,7 +10,7 @@ from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import shown
 
 if TYPE_CHECKING:  # every command imports this module, few of them read MLflow
-    from imdbtune.confirmation import Confirmation
+    from imdbtune.confirm.results import Confirmation
     from imdbtune.tracking.reader import Baseline, Search, Trial
 
 WHOLE = ("best_epoch", "epochs_run", "parameter_count")
@@ -120,12 +120,12 @@ def details(
     confirmed: Confirmation | None = None,
 ) -> str:
     """One trial in full: parameters, the key numbers of its curves, how sure they are."""
-    from imdbtune import confirmation
+    from imdbtune.confirm import results
 
     lines = [f"{trial.name}  (run {trial.run_id})"]
     if search is not None:
         lines.append(f"the best of search {search.name} (run {search.run_id})")
-        sure = confirmation.in_words(confirmed) if confirmed else how_sure(trial, search)
+        sure = results.in_words(confirmed) if confirmed else how_sure(trial, search)
         told = (sure, beside(search, [trial], baselines))
         lines += [f"  {line}" for line in told if line]
     lines += [f"  {name:<20}{_cell(value)}" for name, value in trial.params.as_dict().items()]

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune import confirmation
 from imdbtune.config.search_space import word
-from imdbtune.confirmation import Confirmation
+from imdbtune.confirm import results
+from imdbtune.confirm.results import Confirmation
 from imdbtune.errors import UserError, named
 from imdbtune.files import plain
 from imdbtune.report import effects, figures, findings
@@ -81,7 +81,7 @@ def read_material(client: MlflowClient, search: Search, trials: list[Trial]) -> 
         trials,
         best + others,
         config,
-        confirmation.read(client, search),
+        results.read(client, search),
         read_baselines(runs, search),
     )
 
@@ -217,8 +217,8 @@ def render(material: Material, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> s
             names=names,
             failures=findings.failures_data(material.trials),
             confirmed=material.confirmed,
-            how_sure=confirmation.in_words,
-            method=confirmation.METHOD,
+            how_sure=results.in_words,
+            method=results.METHOD,
             looks=int(material.search.metrics.get(writer.TEST_LOOKS, 0)),
             fronts=_fronts(done),
             config=material.config,

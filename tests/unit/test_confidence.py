@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from imdbtune.confidence import Repeats, compare, holm, interval, judge
+from imdbtune.confirm.significance import Repeats, compare, holm, interval, judge
 
 
 def make(name: str, shares: np.ndarray, rng: np.random.Generator, cost: float = 1.0) -> Repeats:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imdbtune import api, confirmation
+from imdbtune import api
 from imdbtune.cli.confirm import table
 from imdbtune.cli.tables import details
-from imdbtune.confirming import FIRST_SEED, best_runs, write_answers
+from imdbtune.confirm import results
+from imdbtune.confirm.runs import FIRST_SEED, best_runs, write_answers
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
@@ -55,7 +56,7 @@ class Done:
     uri: str
     folder: Path
 
-    def confirm(self, trainer: Answering, **arguments: Any) -> confirmation.Confirmation:
+    def confirm(self, trainer: Answering, **arguments: Any) -> results.Confirmation:
         where = {"uri": self.uri, "cache": self.folder / "cache", "folder": self.folder / "runs"}
         return api.confirm(trainer=trainer, workers=0, **{**where, **arguments})
 
@@ -185,16 +186,16 @@ def test_where_every_training_fails_the_reason_is_told(done: Done) -> None:
 def test_damaged_answers_are_named(done: Done) -> None:
     done.confirm(Answering(), top=1, seeds=1)
     run = done.confirming()[0]
-    bad = done.folder / confirmation.ANSWERS
+    bad = done.folder / results.ANSWERS
     bad.write_bytes(b"\x93NUMPY nonsense")
     done.client.log_artifact(run.run_id, str(bad))
-    with pytest.raises(UserError, match=f"{confirmation.ANSWERS} of run {run.run_id}"):
+    with pytest.raises(UserError, match=f"{results.ANSWERS} of run {run.run_id}"):
         done.confirm(Answering(), top=1, seeds=1)
 
 
 def test_a_confirmation_that_cannot_be_read_counts_as_none(done: Done) -> None:
     made = done.confirm(Answering(), top=1, seeds=1)
-    done.client.log_dict(made.run_id, {"rows": [{"name": 1}]}, confirmation.FILE)
+    done.client.log_dict(made.run_id, {"rows": [{"name": 1}]}, results.FILE)
     search, trial = api.best(uri=done.uri)
     assert api.read_confirmation(search, uri=done.uri) is None
     assert writer.CONFIRMS not in trial.tags

@@ -14,8 +14,8 @@ import pytest
 
 from imdbtune import api
 from imdbtune.cli.reproduce import table
+from imdbtune.confirm.reproduction import EpochPair, differing
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
-from imdbtune.reproduction import EpochPair, differing
 from imdbtune.tracking import reader
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import isolate, make_config, run_search, stub_trainer, write_tiny_model

@@ -20,7 +20,7 @@ from imdbtune.tracking.reader import Search, Trial
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from imdbtune.confidence import Answers, Repeats, Verdict
+    from imdbtune.confirm.significance import Answers, Repeats, Verdict
 
 FILE = "confirmation.json"
 ANSWERS = "validation_right.npy"  # an artifact of each training
@@ -147,7 +147,7 @@ def conclude(client: MlflowClient, search: Search, run: Search) -> Confirmation:
     Raises:
         UserError: not one of them has finished.
     """
-    from imdbtune.confidence import judge
+    from imdbtune.confirm.significance import judge
 
     trainings = finished(client, run)
     originals = {t.run_id: t for t in reader.read_trials(client, search) if t.run_id in trainings}
@@ -176,7 +176,7 @@ def _repeats(
 ) -> Iterator[tuple[str, Repeats]]:
     import numpy as np
 
-    from imdbtune.confidence import Repeats
+    from imdbtune.confirm.significance import Repeats
 
     for run_id, by_seed in trainings.items():
         answers = [_answers(client, trial.run_id) for _, trial in sorted(by_seed.items())]

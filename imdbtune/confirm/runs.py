@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune.cluster.local_executor import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
 from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, trial_folder
-from imdbtune.confirmation import ANSWERS, Confirmation
+from imdbtune.confirm.reproduction import Stage
+from imdbtune.confirm.results import ANSWERS, Confirmation
 from imdbtune.errors import UserError
-from imdbtune.reproduction import Stage
 from imdbtune.tracking import writer
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec

@@ -1,0 +1,1 @@
+"""Confirmation: repeated runs, their statistics and reproduction."""
