@@ -25,13 +25,13 @@ from imdbtune.cluster.local_executor import (
 )
 from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, run_trial
 from imdbtune.cluster.worker_pool import Cluster, check_artifacts, check_store, reach
-from imdbtune.comparison import Comparison, compare_searches
 from imdbtune.config.hyperparameters import convert
 from imdbtune.config.schema import DataConfig, SearchConfig, parse_config
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
 from imdbtune.errors import SearchAborted, UserError, named, shown
 from imdbtune.files import is_full, replace_text
+from imdbtune.report.comparison import Comparison, compare_searches
 from imdbtune.search.crash_recovery import take_up_cut_off
 from imdbtune.search.resume import (
     CUT_OFF,

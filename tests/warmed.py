@@ -4,7 +4,8 @@ import mlflow
 import scipy.optimize
 import sklearn.gaussian_process
 
-from imdbtune import api, leaderboard
+from imdbtune import api
+from imdbtune.report import leaderboard
 from imdbtune.tuner_library import keras_tuner
 from tests.support import empty_store
 

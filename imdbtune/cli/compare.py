@@ -14,7 +14,7 @@ from imdbtune.cli.quick import uncollected
 from imdbtune.errors import UserError
 
 if TYPE_CHECKING:
-    from imdbtune.comparison import Comparison
+    from imdbtune.report.comparison import Comparison
 
 HELP = """List the trials of one or several searches, the best first.
 

@@ -344,7 +344,7 @@ def publish_page(
     client: MlflowClient, run_id: str, varied: list[str], report: bool = False, final: bool = True
 ) -> None:
     """The page of a search, from what MLflow has of its trials."""
-    from imdbtune.leaderboard import publish
+    from imdbtune.report.leaderboard import publish
 
     publish(client, reader.find_search(runs_of(client), run_id), varied, final, report)
 

@@ -13,11 +13,11 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
-from imdbtune import leaderboard
 from imdbtune.cli.best import _beaten
 from imdbtune.data.corpus import START, Split, make_split
 from imdbtune.errors import UserError
 from imdbtune.models import nb_linear
+from imdbtune.report import leaderboard
 from imdbtune.report.findings import yardstick
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.reader import Baseline, Search, Trial

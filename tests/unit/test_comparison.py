@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from imdbtune.comparison import Comparison, compare_searches
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.errors import UserError
+from imdbtune.report.comparison import Comparison, compare_searches
 from imdbtune.tracking import writer
 from imdbtune.tracking.reader import Search, Trial, rank
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from imdbtune.errors import UserError
-from imdbtune.query import parse_condition
+from imdbtune.report.filter_expression import parse_condition
 
 ROWS: list[dict[str, Any]] = [
     {"n": 0, "rnn": "gru", "maxlen": 100, "acc": 0.80, "bi": False, "why": None},

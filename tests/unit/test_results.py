@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from imdbtune import leaderboard
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError
+from imdbtune.report import leaderboard
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial

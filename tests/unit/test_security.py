@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api, leaderboard
+from imdbtune import api
 from imdbtune.cli.app import main
 from imdbtune.cli.predict import _csv_printer
 from imdbtune.cli.tables import details
@@ -23,6 +23,7 @@ from imdbtune.data.download import _not_through_links
 from imdbtune.errors import SearchAborted, UserError, harmless
 from imdbtune.export.predictor import Prediction
 from imdbtune.models.safe_load import check_archive, load_keras
+from imdbtune.report import leaderboard
 from imdbtune.search.workspace import home_of
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect, scrubbed

@@ -345,7 +345,7 @@ def test_the_search_is_closed_even_if_its_page_cannot_be_written(
     def no_room(*arguments: Any, **named: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("imdbtune.leaderboard.publish", no_room)
+    monkeypatch.setattr("imdbtune.report.leaderboard.publish", no_room)
     config = make_config(here, space={"units": [4]})
     with pytest.raises(NotDelivered, match=r"no space left.*imdbtune sync"):
         run_search(config, here)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import UserError, not_one_of, shown
-from imdbtune.query import parse_condition
+from imdbtune.report.filter_expression import parse_condition
 from imdbtune.tracking.reader import Baseline, Search, Trial, as_row
 
 if TYPE_CHECKING:
