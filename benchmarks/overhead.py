@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import imdbtune.tuner
+
 
 from benchmarks.machine import machine_lines
 from imdbtune import api
@@ -38,8 +38,8 @@ from imdbtune.training import learning_curves
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 
 PARTS: tuple[tuple[str, Any, str], ...] = (
-    ("oracle", imdbtune.tuner, "ask"),
-    ("oracle", imdbtune.tuner, "tell"),
+    ("oracle", driver, "ask"),
+    ("oracle", driver, "tell"),
     ("journal", Journal, "append"),
     ("spool: start a trial", SearchRun, "start_trial"),
     ("spool: two epochs", TrialRun, "log_epoch"),

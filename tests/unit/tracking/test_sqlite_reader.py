@@ -22,7 +22,7 @@ from imdbtune.tracking.connection import connect
 from imdbtune.tracking.sqlite_reader import SqliteRuns, open_runs
 from imdbtune.tracking.writer import Run, SearchRun
 from tests.support import isolate, new_store
-from tests.unit.test_results import FACTS, Store
+from tests.unit.tracking.test_reader import FACTS, Store
 
 NAMES = ("plain", "it's", 'a "quoted" one', "50 %", "näher; DROP TABLE runs", "a`b")
 

@@ -195,7 +195,7 @@ import functools, sys
 from pathlib import Path
 from imdbtune import api
 from imdbtune.cli.app import main
-from tests.contract.test_dying_workers import Ordeal
+from tests.contract.test_lost_workers import Ordeal
 
 api.search = functools.partial(api.search, trainer=Ordeal(Path("marks").absolute()))
 main()

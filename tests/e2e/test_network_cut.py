@@ -20,7 +20,7 @@ from imdbtune import api
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import TrialSpec
-from tests.e2e.test_elsewhere import GRID, UNITS, machine, mark, outcomes
+from tests.e2e.test_remote_cluster import GRID, UNITS, machine, mark, outcomes
 from tests.machines import Machines, machines, wait_until
 from tests.support import Stub, isolate, make_config, prepare, run_search
 

@@ -26,7 +26,7 @@ from imdbtune.tracking.outbox_delivery import Memory, deliver, is_away
 from imdbtune.tracking.sqlite_reader import SqliteRuns
 from imdbtune.tracking.writer import Run, SearchRun, TrialRun
 from tests.support import isolate, new_store
-from tests.unit.test_results import FACTS
+from tests.unit.tracking.test_reader import FACTS
 
 ID = re.compile(r"[0-9a-f]{32}")
 Write = Callable[[TrialRun, Path], None]

@@ -26,7 +26,7 @@ from imdbtune.cli.output import print_json, tell_next
 from imdbtune.cli.progress import Lines, Progress, in_words, stages
 from tests.support import isolate
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GROUP: Any = typer.main.get_command(app)
 COMMANDS: dict[str, Any] = GROUP.commands
 # Options that set nothing.

@@ -21,7 +21,7 @@ from imdbtune.report import leaderboard
 from imdbtune.report.findings import yardstick
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.reader import Baseline, Search, Trial
-from tests.unit.test_report import made_trial
+from tests.unit.report.test_page import made_trial
 
 REVIEWS = [
     [START, 4, 5, 6],
