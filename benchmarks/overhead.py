@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-
-
 from benchmarks.machine import machine_lines
 from imdbtune import api
 from imdbtune.cluster.local_executor import Executor, cpu_count, thread_environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.data.sources import default_cache, open_corpus
+from imdbtune.search import driver
 from imdbtune.search.driver import Tuner
 from imdbtune.search.journal import Journal
 from imdbtune.tracking import connection, writer
