@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.machine import machine_lines
-from imdbtune.cluster.local_executor import open_cluster, thread_environment
+from imdbtune.cluster.local_executor import open_local_executor, thread_environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.sources import default_cache, open_corpus
 from imdbtune.training.spec import TrialSpec
@@ -35,7 +35,9 @@ def train(spec: TrialSpec) -> None:
 
 def measure(workers: int, spec: TrialSpec, folder: Path) -> dict[str, list[float]]:
     """MiB of each process while ``workers`` workers wait after a trial."""
-    with open_cluster(workers, folder, lambda event: None, thread_environment(1)) as executor:
+    with open_local_executor(
+        workers, folder, lambda event: None, thread_environment(1)
+    ) as executor:
         executor.client.run(train, spec)
         pids = {info for info in executor.client.run(lambda: psutil.Process().pid).values()}
         here = psutil.Process()

@@ -27,11 +27,11 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.data.sources import default_cache, open_corpus
 from imdbtune.search import driver
-from imdbtune.search.driver import Tuner
+from imdbtune.search.driver import Driver
 from imdbtune.search.journal import Journal
 from imdbtune.tracking import connection, writer
-from imdbtune.tracking.outbox import Spool
-from imdbtune.tracking.outbox_delivery import Memory, deliver
+from imdbtune.tracking.outbox import Outbox
+from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver
 from imdbtune.tracking.writer import SearchRun, TrialRun
 from imdbtune.training import learning_curves
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
@@ -90,7 +90,7 @@ class Stopwatch:
     def watch(self, run: Callable[..., None]) -> Callable[..., None]:
         """``Tuner.run`` with each of ``PARTS`` measured, and itself as the rest."""
 
-        def watched(tuner: Tuner, executor: Executor) -> None:
+        def watched(tuner: Driver, executor: Executor) -> None:
             with contextlib.ExitStack() as patches:
                 for part, owner, name in PARTS:
                     timed = self.timed(part, getattr(owner, name))
@@ -128,7 +128,7 @@ def stub_config(trials: int, folder: Path) -> SearchConfig:
 def print_split(trials: int, folder: Path) -> None:
     """Milliseconds a trial in this process, by part."""
     stopwatch = Stopwatch()
-    with mock.patch.object(Tuner, "run", stopwatch.watch(Tuner.run)):
+    with mock.patch.object(Driver, "run", stopwatch.watch(Driver.run)):
         search(trials, 0, folder)
     print(f"\n| {trials} trials in this process | ms a trial |\n|---|---|")
     for part, seconds in stopwatch.seconds.items():
@@ -155,15 +155,15 @@ def print_logging(folder: Path) -> None:
     result = train_trial(spec)
     client = connection.connect(f"sqlite:///{folder}/mlflow.db")
     opened = SearchRun.open(client, "logging", "imdbtune", {}, "search")
-    spool = Spool(folder / "spool")
-    search = replace(opened, client=spool)
+    outbox = Outbox(folder / "spool")
+    search = replace(opened, client=outbox)
     print("\n| logging a trial | epochs s | result and plots s | model s | delivery s |")
     print("|---|---|---|---|---|")
     for label in ("the first", "the second"):
-        run = TrialRun(spool, search.start_trial(label, params, {}))
+        run = TrialRun(outbox, search.start_trial(label, params, {}))
         took = log_trial(run, result, spec)
         began = time.perf_counter()
-        deliver(client, spool, search.run_id, Memory.at_start(spool))
+        deliver(client, outbox, search.run_id, DeliveryCache.at_start(outbox))
         took.append(time.perf_counter() - began)
         print(f"| {label} | " + " | ".join(f"{seconds:.2f}" for seconds in took) + " |")
 

@@ -36,7 +36,7 @@ from imdbtune.cluster import forkserver
 from imdbtune.cluster.local_executor import cpu_count
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.search.journal import ask, tell
-from imdbtune.search.keras_tuner_samplers import make_oracle
+from imdbtune.search.keras_tuner_samplers import make_sampler
 from imdbtune.training import learning_curves
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
@@ -200,7 +200,7 @@ def search_row(case: Case) -> str:
 
 def answer_ms(kind: str, ended: int) -> float:
     """Milliseconds until an oracle that has been told of ``ended`` trials names the next one."""
-    oracle = make_oracle(config_of(kind, ended + REPEATS, ""))
+    oracle = make_sampler(config_of(kind, ended + REPEATS, ""))
     rng = np.random.default_rng(1)
     fill = type(oracle)._random_populate_space if kind == "bayesian" else None
     times = []

@@ -20,21 +20,21 @@ from imdbtune.cluster.local_executor import (
     Executor,
     await_workers,
     cpu_count,
-    open_cluster,
+    open_local_executor,
     training_environment,
 )
 from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, run_trial
-from imdbtune.cluster.worker_pool import Cluster, check_artifacts, check_store, reach
+from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, check_store, open_worker_pool
 from imdbtune.config.hyperparameters import convert
 from imdbtune.config.schema import DataConfig, SearchConfig, parse_config
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
-from imdbtune.errors import SearchAborted, UserError, named, shown
-from imdbtune.files import is_full, replace_text
+from imdbtune.errors import SearchAborted, UserError, quote_path, short_repr
+from imdbtune.files import is_disk_full, replace_text
 from imdbtune.report.comparison import Comparison, compare_searches
-from imdbtune.search.crash_recovery import take_up_cut_off
+from imdbtune.search.crash_recovery import recover_crashed_runs
 from imdbtune.search.resume import (
-    CUT_OFF,
+    CRASHED,
     Agreement,
     changed_config,
     note_limits,
@@ -42,11 +42,17 @@ from imdbtune.search.resume import (
     stored_config,
 )
 from imdbtune.search.sync import Synced, sync_folder
-from imdbtune.search.workspace import TRAINING, Home, home_of, known_home, new_home
+from imdbtune.search.workspace import (
+    TRAINING,
+    Workspace,
+    create_workspace,
+    open_workspace,
+    workspace_of,
+)
 from imdbtune.tracking import reader, writer
-from imdbtune.tracking.background_delivery import Courier, delivering
+from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.connection import connect, connect_existing, resolve_uri
-from imdbtune.tracking.mlflow_server import PORT, Pages, run_page, serve
+from imdbtune.tracking.mlflow_server import PORT, MlflowServer, run_page, serve
 from imdbtune.tracking.outbox_delivery import publish_page
 from imdbtune.tracking.reader import Baseline, Search, Trial
 from imdbtune.tracking.sqlite_reader import open_runs, runs_of
@@ -57,15 +63,15 @@ if TYPE_CHECKING:
 
     from imdbtune.confirm.reproduction import Reproduction
     from imdbtune.confirm.results import Confirmation
-    from imdbtune.confirm.runs import Trainings, Wanted
+    from imdbtune.confirm.runs import RepeatedRuns, TrainingRequest
     from imdbtune.data.corpus import Corpus
     from imdbtune.doctor import Check
     from imdbtune.export.occlusion import Explanation
     from imdbtune.export.predictor import Prediction, Predictor
-    from imdbtune.search.driver import Tuner
+    from imdbtune.search.driver import Driver
     from imdbtune.search.estimate import Estimate
     from imdbtune.tracking.model_registry import Version
-    from imdbtune.tracking.outbox import Spool
+    from imdbtune.tracking.outbox import Outbox
 
 Listener = Callable[[str, dict[str, Any]], None]
 
@@ -181,18 +187,18 @@ def search(
     facts = corpus_facts(corpus, config.data.source)
     seconds = _estimate(resolved, corpus, listener).seconds if estimated else 0.0
     base = _base(folder)
-    take_up_cut_off(client, base, _teller(listener))
+    recover_crashed_runs(client, base, _teller(listener))
     with (
         _reached(resolved, client, corpus, listener) as reached,
-        new_home(base, config.name, resolved.store) as (begun, key),
+        create_workspace(base, config.name, resolved.store) as (begun, key),
     ):
-        _describe(writer.Run(begun.spool, key), config, facts)
+        _describe(writer.Run(begun.outbox, key), config, facts)
         if seconds:
-            writer.Run(begun.spool, key).log({writer.ESTIMATED: seconds})
+            writer.Run(begun.outbox, key).log({writer.ESTIMATED: seconds})
         parent = _open_search(client, config, facts, key, _place(base))
-        home = begun.renamed(parent.run_id)
+        workspace = begun.renamed(parent.run_id)
         return _drive(
-            resolved, client, parent, home, corpus, listener, trainer, environment, reached
+            resolved, client, parent, workspace, corpus, listener, trainer, environment, reached
         )
 
 
@@ -203,14 +209,16 @@ def _on_cluster(config: SearchConfig, cluster: str) -> SearchConfig:
 @contextmanager
 def _reached(
     resolved: Plan, client: MlflowClient, corpus: Corpus, listener: Listener
-) -> Iterator[Cluster | None]:
+) -> Iterator[WorkerPool | None]:
     """The cluster of a plan, if it has one, all of whose workers fit."""
     if not resolved.cluster:
         yield None
         return
     experiment = resolved.config.tracking.experiment
     check_artifacts(client, writer.get_experiment(client, experiment))
-    with reach(resolved.cluster, resolved.store, corpus.digest, _teller(listener)) as cluster:
+    with open_worker_pool(
+        resolved.cluster, resolved.store, corpus.digest, _teller(listener)
+    ) as cluster:
         yield cluster
 
 
@@ -254,32 +262,32 @@ def resume(
     """
     client = connect_existing(uri, _teller(listener))
     base = _base(folder)
-    take_up_cut_off(client, base, _teller(listener))
+    recover_crashed_runs(client, base, _teller(listener))
     found = reader.find_search(client, search_ref)
-    home = home_of(base, found.run_id)
-    _check_is_here(client, found, home)
-    with home.locked():
-        await_workers(home.folder)
+    workspace = workspace_of(base, found.run_id)
+    _check_is_here(client, found, workspace)
+    with workspace.locked():
+        await_workers(workspace.folder)
         parent = writer.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
-        replace(parent, client=home.spool).stop_trials(CUT_OFF)
-        Courier(client, home.spool, found.run_id, None, _teller(listener)).finish()
+        replace(parent, client=workspace.outbox).stop_trials(CRASHED)
+        BackgroundDelivery(client, workspace.outbox, found.run_id, None, _teller(listener)).finish()
         before = stored_config(client, found)
         where = {"tracking.uri": str(client.tracking_uri)}
-        config = changed_config(before, home.journal, {**overrides, **where})
+        config = changed_config(before, workspace.journal, {**overrides, **where})
         config = _on_cluster(config, cluster)
         resolved = plan(config, workers)
         environment = _begin_environment(resolved.workers, cache)
         corpus = _open_corpus(config.data, cache, listener)
         check_corpus(corpus, found.tags, found.name)
         with _reached(resolved, client, corpus, listener) as reached:
-            agreed = reconcile(client, found, home.journal, config.tuner.retries)
-            note_limits(home.journal, before, config)
-            home.spool.reopen(parent.run_id)
+            agreed = reconcile(client, found, workspace.journal, config.tuner.retries)
+            note_limits(workspace.journal, before, config)
+            workspace.outbox.reopen(parent.run_id)
             return _drive(
                 resolved,
                 client,
                 parent,
-                home,
+                workspace,
                 corpus,
                 listener,
                 trainer,
@@ -315,16 +323,17 @@ def _place(base: Path) -> str:
     return f"{socket.gethostname()}:{base}"
 
 
-def _check_is_here(client: MlflowClient, found: Search, home: Home) -> None:
+def _check_is_here(client: MlflowClient, found: Search, workspace: Workspace) -> None:
     """Raise UserError if the search was begun elsewhere, or its journal is gone."""
-    if home.journal.path.exists():
+    if workspace.journal.path.exists():
         return
-    if home.folder.exists() and not reader.read_trials(client, found):
+    if workspace.folder.exists() and not reader.read_trials(client, found):
         return
-    place, here = found.tags.get(writer.FOLDER, ""), _place(home.folder.parent)
+    place, here = found.tags.get(writer.FOLDER, ""), _place(workspace.folder.parent)
     where = "the folder in which it was begun" if place in ("", here) else place
     raise UserError(
-        f"search {found.name!r} cannot go on here: its journal {home.journal.path} is missing; "
+        f"search {found.name!r} cannot go on here: its journal "
+        f"{workspace.journal.path} is missing; "
         f"run this in {where}, or begin a new one."
     )
 
@@ -333,12 +342,12 @@ def _teller(listener: Listener) -> Callable[[str], None]:
     return lambda text: listener("notice", {"text": text})
 
 
-def _with_run_ids(listener: Listener, spool: Spool) -> Listener:
+def _with_run_ids(listener: Listener, outbox: Outbox) -> Listener:
     """Tell MLflow's run id of a trial that has ended, if MLflow has the run already."""
 
     def tell(kind: str, facts: dict[str, Any]) -> None:
         if kind in ("ended", "retried"):
-            facts = {**facts, "run_id": spool.delivered(facts["run_id"]).run_id}
+            facts = {**facts, "run_id": outbox.delivered(facts["run_id"]).run_id}
         listener(kind, facts)
 
     return tell
@@ -348,53 +357,55 @@ def _drive(
     resolved: Plan,
     client: MlflowClient,
     parent: writer.SearchRun,
-    home: Home,
+    workspace: Workspace,
     corpus: Corpus,
     listener: Listener,
     trainer: Trainer | None,
     environment: Mapping[str, str],
-    reached: Cluster | None,
+    reached: WorkerPool | None,
     agreed: Agreement | None = None,
 ) -> Search:
     """Run the trials that are left, and end the search; ``agreed``: of one that goes on."""
-    from imdbtune.search.driver import Tuner
-    from imdbtune.search.keras_tuner_samplers import make_oracle
+    from imdbtune.search.driver import Driver
+    from imdbtune.search.keras_tuner_samplers import make_sampler
     from imdbtune.tracking import artifact_transfer
 
     config = resolved.config
     # Before a thread delivers: what Keras Tuner is imported without, all threads are without.
-    oracle = make_oracle(config)
+    oracle = make_sampler(config)
     found = reader.find_search(client, parent.run_id)
     varied = [d.name for d in config.space.searched] or ["rnn"]
     report = config.tracking.report
     say = _teller(listener)
     alone = reached is None
-    courier = Courier(client, home.spool, parent.run_id, varied, say, report, alone)
-    listener = _with_run_ids(listener, home.spool)
+    delivery = BackgroundDelivery(
+        client, workspace.outbox, parent.run_id, varied, say, report, alone
+    )
+    listener = _with_run_ids(listener, workspace.outbox)
     travels = reached is not None or writer.CLUSTER in found.tags
     if reached is not None:
         resolved = replace(resolved, workers=len(reached.usable()))
-    with delivering(courier, found.metrics.get("search_seconds", 0.0)):
-        facts = {"search": found, "plan": resolved, "corpus": corpus, "folder": home.folder}
+    with deliver_in_background(delivery, found.metrics.get("search_seconds", 0.0)):
+        facts = {"search": found, "plan": resolved, "corpus": corpus, "folder": workspace.folder}
         listener("opened", facts)
         if reached is not None:
             tags = {writer.CLUSTER: reached.address}
-            writer.Run(home.spool, parent.run_id).log(tags=tags)
-        tuner = Tuner(
+            writer.Run(workspace.outbox, parent.run_id).log(tags=tags)
+        tuner = Driver(
             config=config,
             oracle=oracle,
-            search=replace(parent, client=home.spool),
-            journal=home.journal,
+            search=replace(parent, client=workspace.outbox),
+            journal=workspace.journal,
             corpus=corpus.folder,
             facts=corpus_facts(corpus, config.data.source),
-            folder=home.folder,
+            folder=workspace.folder,
             listener=listener,
             clock=time.monotonic,
             trainer=trainer,
             elsewhere=reached is not None,
         )
         if travels:
-            tuner.bring = partial(artifact_transfer.bring_unless_here, client, home.spool)
+            tuner.bring = partial(artifact_transfer.download_if_missing, client, workspace.outbox)
         if agreed is not None:
             for text in agreed.notices():
                 listener("notice", {"text": text})
@@ -407,19 +418,19 @@ def _drive(
         if agreed is not None and not tuner.begun:
             listener("notice", {"text": tuner.why_nothing_was_left()})
     if travels:
-        artifact_transfer.tidy(client, found, kept=tuner.has_left_files())
+        artifact_transfer.delete_leftovers(client, found, kept=tuner.has_left_files())
     return reader.find_search(client, parent.run_id)
 
 
 def _beside(
-    config: SearchConfig, tuner: Tuner, corpus: Corpus, made: Sequence[str]
+    config: SearchConfig, tuner: Driver, corpus: Corpus, made: Sequence[str]
 ) -> AbstractContextManager[None]:
     """Makes what the trials have to beat, beside them, unless that is not wanted or there is it."""
-    from imdbtune.search.baseline_job import baselines_beside
+    from imdbtune.search.baseline_job import baselines_in_background
 
     if not config.tracking.baseline:
         return nullcontext()
-    return baselines_beside(
+    return baselines_in_background(
         tuner.search,
         corpus,
         tuner.facts,
@@ -433,21 +444,21 @@ def _beside(
 def _workers_of(
     resolved: Plan,
     environment: Mapping[str, str],
-    tuner: Tuner,
+    tuner: Driver,
     client: MlflowClient,
     corpus: Corpus,
-    reached: Cluster | None,
+    reached: WorkerPool | None,
 ) -> AbstractContextManager[Executor]:
     """What the trials of a search run on."""
     report = partial(tuner.listener, "epoch")
     if reached is None:
-        return open_cluster(resolved.workers, tuner.folder, report, environment)
-    from imdbtune.cluster.remote_executor import on_cluster
+        return open_local_executor(resolved.workers, tuner.folder, report, environment)
+    from imdbtune.cluster.remote_executor import open_remote_executor
 
-    return on_cluster(
+    return open_remote_executor(
         reached,
         client,
-        spool=tuner.search.client,
+        outbox=tuner.search.client,
         search=tuner.search.run_id,
         corpus=corpus.folder,
         report=report,
@@ -456,7 +467,7 @@ def _workers_of(
 
 
 def _run(
-    tuner: Tuner,
+    tuner: Driver,
     workers: AbstractContextManager[Executor],
     beside: AbstractContextManager[None],
 ) -> None:
@@ -502,7 +513,7 @@ def _open_search(
 
 
 def _describe(run: writer.Run, config: SearchConfig, facts: writer.CorpusFacts) -> None:
-    """Say in full what a search is about, in its spool: before its run is made."""
+    """Say in full what a search is about, in its outbox: before its run is made."""
     told = config.as_dict()
     told["tracking"]["uri"] = ""  # it may hold a password, and is where this is kept
     run.client.log_text(run.run_id, tomli_w.dumps(told), "config.toml")
@@ -531,9 +542,9 @@ def _training_settings(config: SearchConfig) -> dict[str, object]:
 
 
 def _validation_reviews(facts: writer.CorpusFacts, config: SearchConfig) -> int:
-    from imdbtune.data.batches import used, validation_split
+    from imdbtune.data.batches import limit_rows, validation_split
 
-    return len(validation_split(used(facts.train_rows, config.data.reviews))[1])
+    return len(validation_split(limit_rows(facts.train_rows, config.data.reviews))[1])
 
 
 def train(
@@ -563,11 +574,11 @@ def train(
     settings = {**_training_settings(config), "epochs": config.training.epochs}
     tags = writer.common_tags(facts, settings)
     name, experiment = config.name, config.tracking.experiment
-    with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home):
+    with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, workspace):
         # The settings have the names of the fields that they fill.
-        spec = TrialSpec(params, corpus.folder, home.folder / "trial", **settings)  # type: ignore[arg-type]
+        spec = TrialSpec(params, corpus.folder, workspace.folder / "trial", **settings)  # type: ignore[arg-type]
         _set_environment(cache)
-        return _train_tracked(run, home, spec, corpus, listener, trainer)
+        return _train_tracked(run, workspace, spec, corpus, listener, trainer)
 
 
 @contextmanager
@@ -579,39 +590,39 @@ def _new_training(
     facts: writer.CorpusFacts,
     folder: Path | None,
     listener: Listener,
-) -> Iterator[tuple[writer.SearchRun, Home]]:
+) -> Iterator[tuple[writer.SearchRun, Workspace]]:
     """A run for one training, and its folder, which goes away once MLflow has all."""
-    take_up_cut_off(client, _base(folder), _teller(listener))
-    with new_home(_base(folder), name, str(client.tracking_uri), TRAINING) as (begun, key):
-        writer.Run(begun.spool, key).log_corpus(facts)  # before the run is made: it is open
-        begun.spool.sync(key)
+    recover_crashed_runs(client, _base(folder), _teller(listener))
+    with create_workspace(_base(folder), name, str(client.tracking_uri), TRAINING) as (begun, key):
+        writer.Run(begun.outbox, key).log_corpus(facts)  # before the run is made: it is open
+        begun.outbox.sync(key)
         run = writer.SearchRun.open(client, name, experiment, tags, "train", key)
-        home = begun.renamed(run.run_id)
+        workspace = begun.renamed(run.run_id)
         try:
-            yield run, home
+            yield run, workspace
         finally:
-            if home.spool.is_delivered():
-                home.discard()
+            if workspace.outbox.is_empty():
+                workspace.discard()
 
 
 def _train_tracked(
     run: writer.SearchRun,
-    home: Home,
+    workspace: Workspace,
     spec: TrialSpec,
     corpus: Corpus,
     listener: Listener,
     trainer: Trainer | None = None,
 ) -> Trial:
     """Train in this process, as a run that has been opened; it is closed however that ends."""
-    courier = Courier(run.client, home.spool, run.run_id, None, _teller(listener))
-    with delivering(courier):
-        spooled = replace(run, client=home.spool)
+    delivery = BackgroundDelivery(run.client, workspace.outbox, run.run_id, None, _teller(listener))
+    with deliver_in_background(delivery):
+        spooled = replace(run, client=workspace.outbox)
         extra = {"seed": spec.seed, "epochs": spec.epochs}
         extra |= {"schedule_epochs": spec.schedule_epochs} if spec.schedule_epochs else {}
         spooled.log(params={**spec.params.as_dict(), **extra})
         told = {"run_id": run.run_id, "params": spec.params, "epochs": spec.epochs}
         listener("opened", {**told, "corpus": corpus})
-        job = TrialJob("", spec, home.spool, run.run_id, trainer=trainer)
+        job = TrialJob("", spec, workspace.outbox, run.run_id, trainer=trainer)
         outcome = run_trial(job, lambda event: listener("epoch", event))
         if isinstance(outcome, TrialFailure):
             raise SearchAborted(f"the training failed: {outcome.reason}")
@@ -652,11 +663,11 @@ def reproduce(
     tags = writer.common_tags(facts, {**settings, "reproduces": run_id})
     experiment = _experiment_of(client, run_id)
     name = f"reproduce-{original.name}"[:250]
-    with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home):
-        *before, spec = reproduction.make_specs(stages, corpus.folder, home.folder / "trial")
+    with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, workspace):
+        *before, spec = reproduction.make_specs(stages, corpus.folder, workspace.folder / "trial")
         chained = reproduction.Chained(before, trainer)
         _set_environment(cache)
-        again = _train_tracked(run, home, spec, corpus, listener, chained)
+        again = _train_tracked(run, workspace, spec, corpus, listener, chained)
     compared = reproduction.compare_runs(client, original, again, spec.executions)
     run.log(tags={"imdbtune.agrees": compared.verdict})
     client.log_dict(run.run_id, compared.as_dict(), "reproduction.json")
@@ -688,7 +699,8 @@ def confirm(
         seeds: how many trainings of each.
         test: evaluate the trainings of the recommended configuration on the test reviews.
         data: where the reviews are on this machine; default: where they were.
-        trainer: in the place of :class:`imdbtune.confirm.runs.WithAnswers`, whose file it has to
+        trainer: in the place of :class:`imdbtune.confirm.runs.TrainAndSavePredictions`, whose file
+        it has to
             write too. For the other arguments see :func:`search`.
 
     Raises:
@@ -700,33 +712,35 @@ def confirm(
 
     client = connect_existing(uri, _teller(listener))
     base = _base(folder)
-    take_up_cut_off(client, base, _teller(listener))
+    recover_crashed_runs(client, base, _teller(listener))
     found = reader.find_search(client, search_ref)
     best_ones = runs.leading(found, reader.read_trials(client, found), top)
     stages = [read_stage(client, trial) for trial in best_ones]
     count = cpu_count() if workers is None else workers
     environment = _begin_environment(count, cache)
     corpus, facts = _open_again(best_ones[0], data, cache, listener)
-    with _confirming(client, found, facts, stages[0].settings, base, listener) as (run, home):
+    with _confirming(client, found, facts, stages[0].settings, base, listener) as (run, workspace):
         parent = reader.find_confirmation(client, found)
         done = results.finished(client, parent) if parent else {}
-        todo = runs.wanted(stages, seeds, done)
-        listener = _with_run_ids(listener, home.spool)
-        told = {"search": found, "run_id": run.run_id, "corpus": corpus, "folder": home.folder}
+        todo = runs.training_requests(stages, seeds, done)
+        listener = _with_run_ids(listener, workspace.outbox)
+        told = {"search": found, "run_id": run.run_id, "corpus": corpus, "folder": workspace.folder}
         listener("confirming", {**told, "trainings": len(todo), "workers": count})
-        trainings = runs.Trainings(
-            run=replace(run, client=home.spool),
+        trainings = runs.RepeatedRuns(
+            run=replace(run, client=workspace.outbox),
             corpus=corpus.folder,
             facts=facts,
-            folder=home.folder,
-            trainer=trainer or runs.WithAnswers(),
+            folder=workspace.folder,
+            trainer=trainer or runs.TrainAndSavePredictions(),
             listener=listener,
         )
-        with delivering(Courier(client, home.spool, run.run_id, None, _teller(listener))):
+        with deliver_in_background(
+            BackgroundDelivery(client, workspace.outbox, run.run_id, None, _teller(listener))
+        ):
             if todo:
                 _train_all(trainings, todo, count, environment)
-        if home.spool.is_delivered():
-            home.discard()
+        if workspace.outbox.is_empty():
+            workspace.discard()
     confirmed = reader.find_confirmation(client, found)
     assert confirmed is not None
     concluded = results.conclude(client, found, confirmed)
@@ -786,11 +800,11 @@ def refit(
     tags |= {writer.OF_SEARCH: reader.search_of(client, trial)}
     experiment = _experiment_of(client, trial.run_id)
     name = f"refit-{trial.name}"[:250]
-    with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home):
-        where = home.folder / "trial"
+    with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, workspace):
+        where = workspace.folder / "trial"
         spec = TrialSpec(trial.params, corpus.folder, where, epochs=epochs, **settings)
         _set_environment(cache)
-        return _train_tracked(run, home, spec, corpus, listener, trainer)
+        return _train_tracked(run, workspace, spec, corpus, listener, trainer)
 
 
 def ensemble(
@@ -851,7 +865,7 @@ def ensemble(
     tags[writer.NOTE] = ensemble.description(found, members, linear)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        _new_training(client, name, experiment, tags, facts, folder, listener) as (run, home),
+        _new_training(client, name, experiment, tags, facts, folder, listener) as (run, workspace),
     ):
         files = []
         for number, member in enumerate(members):
@@ -861,7 +875,7 @@ def ensemble(
         spec = TrialSpec(
             ensemble.common_params(params, linear),
             corpus.folder,
-            home.folder / "trial",
+            workspace.folder / "trial",
             reviews=reviews,
             epochs=1,
             hold_out=not refitted,
@@ -872,8 +886,8 @@ def ensemble(
             beside = ensemble.fit_linear(corpus.train.head(reviews or len(corpus.train)))
         elif linear:
             beside = LinearModel.load(reader.fetch_linear(client, found, Path(scratch)))
-        trainer = ensemble.Averaging(tuple(files), params, beside)
-        made = _train_tracked(run, home, spec, corpus, listener, trainer)
+        trainer = ensemble.EnsembleSpec(tuple(files), params, beside)
+        made = _train_tracked(run, workspace, spec, corpus, listener, trainer)
     return made, members
 
 
@@ -885,7 +899,7 @@ def _confirming(
     settings: Mapping[str, object],
     base: Path,
     listener: Listener,
-) -> Iterator[tuple[writer.SearchRun, Home]]:
+) -> Iterator[tuple[writer.SearchRun, Workspace]]:
     """The run whose children confirm a search, made or taken up, and its folder, locked."""
     one = {k: v for k, v in settings.items() if k not in ("seed", "epochs", "initial_epoch")}
     tags = writer.common_tags(facts, {**one, "executions": 1})
@@ -897,26 +911,31 @@ def _confirming(
     existing = reader.find_confirmation(client, found)
     if existing is None:
         experiment = _experiment_of(client, found.run_id)
-        with new_home(base, name, store, TRAINING) as (begun, key):
-            writer.Run(begun.spool, key).log_corpus(facts)  # before the run is made: it is open
-            begun.spool.sync(key)
+        with create_workspace(base, name, store, TRAINING) as (begun, key):
+            writer.Run(begun.outbox, key).log_corpus(facts)  # before the run is made: it is open
+            begun.outbox.sync(key)
             run = writer.SearchRun.open(client, name, experiment, tags, "confirm", key)
             yield run, begun.renamed(run.run_id)
         return
-    with known_home(base, existing.run_id, name, store, TRAINING) as home:
-        await_workers(home.folder)
+    with open_workspace(base, existing.run_id, name, store, TRAINING) as workspace:
+        await_workers(workspace.folder)
         run = writer.SearchRun.adopt(client, existing.run_id, existing.experiment_id, tags)
-        replace(run, client=home.spool).stop_trials(CUT_OFF)
-        Courier(client, home.spool, existing.run_id, None, _teller(listener)).finish()
+        replace(run, client=workspace.outbox).stop_trials(CRASHED)
+        BackgroundDelivery(
+            client, workspace.outbox, existing.run_id, None, _teller(listener)
+        ).finish()
         for trial in reader.read_trials(client, existing):
             if trial.status in writer.OPEN:
-                writer.Run(client, trial.run_id).end("KILLED", CUT_OFF)
-        home.spool.reopen(run.run_id)
-        yield run, home
+                writer.Run(client, trial.run_id).end("KILLED", CRASHED)
+        workspace.outbox.reopen(run.run_id)
+        yield run, workspace
 
 
 def _train_all(
-    trainings: Trainings, todo: Sequence[Wanted], workers: int, environment: Mapping[str, str]
+    trainings: RepeatedRuns,
+    todo: Sequence[TrainingRequest],
+    workers: int,
+    environment: Mapping[str, str],
 ) -> None:
     """Run trainings on workers; however that ends, no run is left open.
 
@@ -924,7 +943,7 @@ def _train_all(
         SearchAborted: all have failed.
     """
     report = partial(trainings.listener, "epoch")
-    processes = open_cluster(workers, trainings.folder, report, environment)
+    processes = open_local_executor(workers, trainings.folder, report, environment)
     with _stopping(processes, trainings.run.stop_trials) as executor:
         trainings.all(executor, todo)
     if len(trainings.failed) == len(todo):
@@ -1032,29 +1051,29 @@ def report(
     Raises:
         UserError: no such search, or ``out`` cannot be written or is something else.
     """
-    from imdbtune.report.page import check_out, draw_all, read_material, render
+    from imdbtune.report.page import check_out, draw_all, read_report_data, render
 
     check_out(out)
     client = connect_existing(uri, reading=True)
     runs = runs_of(client)
     found = reader.find_search(runs, search_ref)
-    material = read_material(client, found, reader.read_trials(runs, found))
+    material = read_report_data(client, found, reader.read_trials(runs, found))
     address = str(client.tracking_uri)
     place = {"ui": address.rstrip("/")} if address.startswith("http") else {}
     page = render(material, draw_all(material), **place)
     try:
         replace_text(out, page)
     except OSError as error:
-        if is_full(error):
+        if is_disk_full(error):
             raise
         raise UserError(
-            f"{named(out)} cannot be written: {error.strerror}; name another file with --out."
+            f"{quote_path(out)} cannot be written: {error.strerror}; name another file with --out."
         ) from error
     return found
 
 
 @contextmanager
-def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Iterator[Pages]:
+def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Iterator[MlflowServer]:
     """MLflow's pages over the store of a search, while the block runs.
 
     A store that is a server has its own; for any other, one is started on this machine.
@@ -1073,10 +1092,10 @@ def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Ite
 
     if store.startswith("http"):
         address = store.rstrip("/")
-        yield Pages(address, page(address))
+        yield MlflowServer(address, page(address))
         return
     with serve(store, port) as (address, process):
-        yield Pages(address, page(address), process)
+        yield MlflowServer(address, page(address), process)
 
 
 def _open_again(
@@ -1119,7 +1138,7 @@ def _data_of(trial: Trial, elsewhere: str = "") -> DataConfig:
     except (ValueError, UserError) as error:
         raise UserError(
             f"run {trial.run_id} ({trial.name}) does not say how its reviews were read: its tag "
-            f"{writer.READING} is {shown(told)}; set it as it was."
+            f"{writer.READING} is {short_repr(told)}; set it as it was."
         ) from error
     return replace(reading, source=elsewhere or trial.tags.get(writer.CORPUS, ""))
 
@@ -1153,7 +1172,7 @@ def evaluate(
         padded = trial.tags.get(writer.BATCHING) == "padded"
         metrics = evaluate_model(model, corpus.test, trial.params, padded, progress)
     writer.Run(client, trial.run_id).log(metrics)
-    reader.count_test_look(client, trial)
+    reader.count_test_evaluation(client, trial)
     return metrics
 
 
@@ -1298,7 +1317,7 @@ def _predictor(model: str, model_format: str, uri: str, cache: Path | None) -> P
         inner = export_in(folder)
         if inner != folder:
             return Predictor.load(inner, model_format)
-        trial = reader.read_run(client, model_registry.run_of(folder))
+        trial = reader.read_run(client, model_registry.run_of_version(folder))
         corpus = open_trial_corpus(trial, cache)
         words, labels = corpus.word_index(), corpus.labels
         padded = trial.tags.get(writer.BATCHING) == "padded"

@@ -23,8 +23,8 @@ import yaml
 from packaging.requirements import Requirement
 
 from imdbtune.data.imdb import KERAS_FILES, imdb_folder
-from imdbtune.errors import UserError, named
-from imdbtune.files import read_document
+from imdbtune.errors import UserError, quote_path
+from imdbtune.files import read_small_text
 from imdbtune.tracking.connection import connect_existing, hide_secrets, resolve_uri
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -185,7 +185,7 @@ def disk(name: str, folder: Path) -> Check:
         free = shutil.disk_usage(there).free
     except OSError as error:
         remedy = "mend the rights, or name another folder."
-        found = f"{named(folder)} cannot be written: {error.strerror}"
+        found = f"{quote_path(folder)} cannot be written: {error.strerror}"
         return Check(name, PROBLEM, found, remedy)
     found = f"{folder}: {free / GIB:.1f} GiB free"
     if free < LITTLE_DISK:
@@ -284,7 +284,7 @@ def project(folder: Path) -> Check:
     if not path.is_file():
         return Check("MLproject", OK, "not in this folder: mlflow run needs that of the project")
     try:
-        points = yaml.safe_load(read_document(path, most=MOST_MLPROJECT))["entry_points"]
+        points = yaml.safe_load(read_small_text(path, most=MOST_MLPROJECT))["entry_points"]
         return Check("MLproject", OK, f"entry points {', '.join(points)}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
         return Check("MLproject", PROBLEM, f"cannot be read: {error!r}"[:200], "restore the file.")

@@ -56,7 +56,7 @@ class NotDelivered(SearchAborted):
     """The work is done, but MLflow has not got all of it; the rest is on disk."""
 
 
-def shown(value: object, limit: int = 80) -> str:
+def short_repr(value: object, limit: int = 80) -> str:
     """``repr(value)`` for a message: one line, escaped, cut to ``limit`` characters."""
     try:
         text = repr(value)
@@ -65,21 +65,21 @@ def shown(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 4] + "..." + text[-1]
 
 
-def named(path: object) -> str:
+def quote_path(path: object) -> str:
     """A file or folder in a message, whole within reason."""
-    return shown(str(path), limit=300)
+    return short_repr(str(path), limit=300)
 
 
-def harmless(text: str) -> str:
+def escape_control(text: str) -> str:
     """``text`` on one line, with all that steers a terminal escaped."""
     if text.isprintable():  # as nearly all of the thousands of tags of a search are
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def not_one_of(what: str, came: object, allowed: Iterable[object]) -> UserError:
+def unknown_choice(what: str, came: object, allowed: Iterable[object]) -> UserError:
     """A ``UserError`` that lists the allowed values and names the nearest one."""
     names = [str(name) for name in allowed]
     near = difflib.get_close_matches(str(came), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UserError(f"{what} {shown(came)} is not known; allowed: {', '.join(names)}.{hint}")
+    return UserError(f"{what} {short_repr(came)} is not known; allowed: {', '.join(names)}.{hint}")

@@ -118,7 +118,7 @@ def replace_text(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
         return
     try:
-        with written_aside(whole) as aside:
+        with atomic_path(whole) as aside:
             aside.write_text(text, encoding="utf-8")
             if whole.exists():
                 shutil.copymode(whole, aside)
@@ -127,7 +127,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A file for the block to write, which comes in the place of ``path`` if that goes well."""
     aside = path.with_name(f"{path.name[:40]}.{uuid.uuid4().hex[:8]}.part")
     try:
@@ -161,7 +161,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def is_full(error: BaseException | None) -> bool:
+def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or one that led to it, says that the disk is full."""
     while error is not None:
         if isinstance(error, OSError):
@@ -174,7 +174,7 @@ def is_full(error: BaseException | None) -> bool:
     return False
 
 
-def plain(path: Path) -> Path:
+def require_regular_file(path: Path) -> Path:
     """The path, if a regular file is there or what a link there leads to is one.
 
     Raises:
@@ -189,22 +189,22 @@ def plain(path: Path) -> Path:
     raise OSError(errno.EINVAL, f"it is {kind}, no file", str(path))
 
 
-def read_document(path: Path, most: int = 2**24) -> str:
+def read_small_text(path: Path, most: int = 2**24) -> str:
     """The text of a file in UTF-8 that is small by its nature.
 
     Raises:
-        OSError: as :func:`plain`, or it has more than ``most`` bytes.
+        OSError: as :func:`require_regular_file`, or it has more than ``most`` bytes.
         UnicodeDecodeError: it is not UTF-8.
     """
-    if plain(path).stat().st_size > most:
+    if require_regular_file(path).stat().st_size > most:
         raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
     return path.read_text(encoding="utf-8-sig")  # Windows puts a mark first
 
 
-def check_plain_inside(path: Path) -> None:
+def require_regular_files(path: Path) -> None:
     """Raise OSError unless a path is a regular file, or a folder of such, however deep."""
     if not path.is_dir():
-        plain(path)
+        require_regular_file(path)
     for folder, _, names in os.walk(path):
         for name in names:
-            plain(Path(folder, name))
+            require_regular_file(Path(folder, name))

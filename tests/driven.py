@@ -15,9 +15,9 @@ from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import TrialFailed
-from imdbtune.search.driver import Tuner
+from imdbtune.search.driver import Driver
 from imdbtune.search.journal import Event, Journal
-from imdbtune.search.keras_tuner_samplers import make_oracle
+from imdbtune.search.keras_tuner_samplers import make_sampler
 from imdbtune.tracking.writer import CorpusFacts, SearchRun
 from imdbtune.training.spec import TrialSpec
 from tests.support import stub_trainer
@@ -127,7 +127,7 @@ class NotLogged(SearchRun):
 class Driven:
     """What a search over the stub has done."""
 
-    tuner: Tuner
+    tuner: Driver
     executor: AtOnce
     ledger: Ledger
     told: list[tuple[str, dict[str, Any]]]
@@ -151,9 +151,9 @@ def make_driven(
 ) -> Driven:
     """A tuner that has not begun, or that knows what is in the journal ``events``."""
     at_once, ledger, told = AtOnce(trainer, **executor), Ledger(), []
-    tuner = Tuner(
+    tuner = Driver(
         config=config,
-        oracle=make_oracle(config),
+        oracle=make_sampler(config),
         search=NotLogged(ledger, "search", "0", {}),  # type: ignore[arg-type]
         journal=Notes(folder / "journal.jsonl"),
         corpus=folder,

@@ -64,7 +64,7 @@ EPOCHS = {"random": 2, "grid": 2, "bayesian": 2, "hyperband": 4}
 
 @dataclass(frozen=True)
 class AtWrite:
-    """Dies at the ``number``-th write (from 1) to journal, spool or MLflow.
+    """Dies at the ``number``-th write (from 1) to journal, outbox or MLflow.
 
     ``how``: ``before`` it, ``after`` it, or in the middle of it where it is to a file:
     ``half`` of the line is written, or all of it as the ``zeros`` of a block that was allocated

@@ -28,8 +28,8 @@ from imdbtune.cli import (
     ui,
 )
 from imdbtune.cli.command import EXIT_CODES, Commands
-from imdbtune.errors import ImdbtuneError, UserError, harmless, named, shown
-from imdbtune.tracking.connection import scrubbed
+from imdbtune.errors import ImdbtuneError, UserError, escape_control, quote_path, short_repr
+from imdbtune.tracking.connection import redact_secrets
 
 LONGEST = 900  # characters of a message
 app = Commands(
@@ -89,11 +89,11 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # the reader of a pipe has gone
             sys.exit(0)
-        where = f" ({named(error.filename)})" if error.filename else ""
+        where = f" ({quote_path(error.filename)})" if error.filename else ""
         code = 2 if error.errno == errno.ENAMETOOLONG else 1  # what came was no name of a file
         sys.exit(_say(f"{error.strerror or error}{where}; mend that and run again.", code))
     except Exception:  # a fault of ours, or of a library that quotes a URI with its password
-        typer.echo(scrubbed(traceback.format_exc()), err=True)
+        typer.echo(redact_secrets(traceback.format_exc()), err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -104,7 +104,7 @@ def _usage_message(error: TyperException) -> str:
     path = context.command_path if context is not None else "imdbtune"
     name = getattr(parameter, "envvar", None)
     if name and os.environ.get(name):  # typer reads nothing else but flags that are on or off
-        return f"{name} = {shown(os.environ[name])} is not allowed; it is 1 or 0."
+        return f"{name} = {short_repr(os.environ[name])} is not allowed; it is 1 or 0."
     return f"{error.format_message().rstrip('.')}. See {path} --help."
 
 
@@ -114,7 +114,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 def _say(message: str, code: int) -> int:
     """Say it on one line; what came may be long, or hold characters that steer terminals."""
-    line = harmless(" ".join(scrubbed(message).splitlines()))
+    line = escape_control(" ".join(redact_secrets(message).splitlines()))
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
     typer.echo(f"imdbtune: {line}", err=True)

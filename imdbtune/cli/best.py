@@ -11,7 +11,7 @@ import typer
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import details, in_a_line
-from imdbtune.errors import UserError, harmless
+from imdbtune.errors import UserError, escape_control
 
 if TYPE_CHECKING:
     from imdbtune.tracking.model_registry import Version
@@ -240,7 +240,7 @@ def _tell_export(folder: Path, metrics: dict[str, float], checked: dict[str, flo
         typer.echo(f"  test loss           {metrics['test_loss']:.4f}")
     for name, difference in checked.items():
         typer.echo(f"  {name:<20}opens by itself; differs from Keras by at most {difference:.1e}")
-    named = harmless(str(folder))
+    named = escape_control(str(folder))
     typer.echo(f"exported to {named}; README.md there says how to use it")
     typer.echo(f'next: imdbtune predict --model {named} "a wonderful film"')
 

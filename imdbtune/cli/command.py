@@ -17,7 +17,7 @@ from imdbtune import __version__
 from imdbtune.cli import options as opt
 from imdbtune.cli.chatter import speaking
 from imdbtune.cli.completion import completer
-from imdbtune.errors import UserError, harmless, shown
+from imdbtune.errors import UserError, escape_control, short_repr
 from imdbtune.tracking.connection import hide_secrets, resolve_uri
 
 EXIT_CODES = "Exit codes: 0 done, 1 ended without success, 2 wrong input, 130 interrupted."
@@ -119,7 +119,7 @@ def from_environment(ctx: typer.Context) -> dict[str, str]:
 
 def blamed(message: str, variables: dict[str, str]) -> str:
     """Which variables a message is about: those whose value it has, else all."""
-    named = [name for name, value in variables.items() if shown(value) in message]
+    named = [name for name, value in variables.items() if short_repr(value) in message]
     return f" Set in the environment: {', '.join(named or variables)}." if variables else ""
 
 
@@ -139,4 +139,4 @@ def _say_where(ctx: typer.Context) -> None:
         f"cache: {ctx.params.get('cache') or default_cache()}",
     )
     for line in lines:
-        typer.echo(harmless(line), err=True)
+        typer.echo(escape_control(line), err=True)

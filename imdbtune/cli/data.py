@@ -7,7 +7,7 @@ import typer
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import columns
-from imdbtune.errors import harmless
+from imdbtune.errors import escape_control
 
 HELP = """Show which reviews there are, and where they are cached.
 
@@ -54,7 +54,7 @@ def data(
         corpus = open_corpus(
             config.source,
             opt.optional_path(cache) or default_cache(),
-            lambda text: typer.echo(harmless(text), err=True),
+            lambda text: typer.echo(escape_control(text), err=True),
             progress,
             config=config,
         )
@@ -66,7 +66,7 @@ def data(
         typer.echo(facts["title"])
         return
     for key in ("name", "title", "folder", "digest"):
-        typer.echo(f"{key:<12}{harmless(facts[key])}")
+        typer.echo(f"{key:<12}{escape_control(facts[key])}")
     if corpus.reading.get("text_column"):
         typer.echo(f"{'columns':<12}{columns(corpus.reading)}")
     negative, positive = corpus.labels

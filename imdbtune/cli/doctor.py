@@ -8,7 +8,7 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.errors import harmless
+from imdbtune.errors import escape_control
 
 HELP = """Check that this machine is fit, and say what to do if not.
 
@@ -46,7 +46,7 @@ def doctor(
             if as_json or (quiet and check.state == "ok"):
                 continue
             remedy = f"; {check.remedy}" if check.remedy else ""
-            typer.echo(harmless(f"{check.state:<9}{check.name}: {check.found}{remedy}"))
+            typer.echo(escape_control(f"{check.state:<9}{check.name}: {check.found}{remedy}"))
     usable = all(check.state != "problem" for check in found)
     if as_json:
         print_json({"usable": usable, "checks": [asdict(check) for check in found]})

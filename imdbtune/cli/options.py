@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imdbtune.config.schema import SearchConfig, load_config
-from imdbtune.errors import UserError, shown
+from imdbtune.errors import UserError, short_repr
 
 Data = Annotated[
     str,
@@ -92,7 +92,7 @@ def overrides(flags: dict[str, str], settings: list[str] | None) -> dict[str, ob
         key, equals, value = setting.partition("=")
         if not equals or "." not in key:
             raise UserError(
-                f"--set {shown(setting)} is not SECTION.KEY=VALUE; "
+                f"--set {short_repr(setting)} is not SECTION.KEY=VALUE; "
                 "write for example --set training.patience=3."
             )
         given[key.strip()] = value.strip()
@@ -122,4 +122,6 @@ def whole_number(flag: str, text: str, low: int, high: int) -> int:
     """A number given on the command line, or UserError with the limits."""
     if text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high:
         return int(text)
-    raise UserError(f"{flag} {shown(text)} is not allowed; it is a whole number, {low} to {high}.")
+    raise UserError(
+        f"{flag} {short_repr(text)} is not allowed; it is a whole number, {low} to {high}."
+    )

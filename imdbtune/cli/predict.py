@@ -15,7 +15,7 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.errors import UserError, harmless, named, shown
+from imdbtune.errors import UserError, escape_control, quote_path, short_repr
 
 if TYPE_CHECKING:
     from imdbtune.export.occlusion import Explanation
@@ -96,7 +96,9 @@ def predict(
     if as_json and as_csv:
         raise UserError("--json and --csv both came; give one of the two.")
     if text_column and not file:
-        raise UserError(f"--text-column {shown(text_column)} is of a table; give one by --file.")
+        raise UserError(
+            f"--text-column {short_repr(text_column)} is of a table; give one by --file."
+        )
     if explain_html:
         _check_new(Path(explain_html))
     from imdbtune import api
@@ -124,9 +126,9 @@ def predict(
 def _check_new(path: Path) -> None:
     try:
         if not path.parent.is_dir():
-            raise UserError(f"no folder {named(path.parent)} for the page; make it first.")
+            raise UserError(f"no folder {quote_path(path.parent)} for the page; make it first.")
         if path.exists():
-            raise UserError(f"{named(path)} is there already; name a new file.")
+            raise UserError(f"{quote_path(path)} is there already; name a new file.")
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(None, "no right to write there, or a read-only disk")
     except OSError as error:
@@ -135,7 +137,7 @@ def _check_new(path: Path) -> None:
 
 def _no_page(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"{named(path)} cannot be written ({error.strerror}); name another file with "
+        f"{quote_path(path)} cannot be written ({error.strerror}); name another file with "
         "--explain-html."
     )
 
@@ -161,13 +163,13 @@ def _explain(explanations: Iterator[Explanation], out: str, as_json: bool) -> No
             _print_words(explanation)
     if out and kept:
         from imdbtune.export.occlusion import page
-        from imdbtune.files import is_full, replace_text
+        from imdbtune.files import is_disk_full, replace_text
 
         html = page(kept, kept[0].labels).encode("utf-8", errors="replace").decode()
         try:
             replace_text(Path(out), html)
         except OSError as error:
-            if is_full(error):
+            if is_disk_full(error):
                 raise
             raise _no_page(Path(out), error) from error
 
@@ -181,11 +183,11 @@ def _print_words(explanation: Explanation) -> None:
     if not console.no_color and console.is_terminal:
         text = Text()
         for word in explanation.words:
-            text.append(harmless(word.word), style=_style(word.effect, explanation.largest))
+            text.append(escape_control(word.word), style=_style(word.effect, explanation.largest))
             text.append(" ")
         console.print(text)
     for word in explanation.strongest(SHOWN):
-        typer.echo(f"  {word.effect:+8.3f}  {harmless(word.word)}")
+        typer.echo(f"  {word.effect:+8.3f}  {escape_control(word.word)}")
 
 
 def _style(effect: float | None, largest: float) -> str:
@@ -207,7 +209,7 @@ def _csv_printer() -> Callable[[Prediction], None]:
 
     def print_row(prediction: Prediction) -> None:
         text = prediction.text.encode("utf-8", errors="replace").decode()
-        text = harmless(text) if watched else text
+        text = escape_control(text) if watched else text
         writer.writerow([prediction.label, f"{prediction.probability:.6f}", text])
 
     return print_row

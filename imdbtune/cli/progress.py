@@ -20,7 +20,7 @@ from rich.text import Text
 from imdbtune.cli.chatter import chatter_to_log, is_aloud
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import counted, in_words
-from imdbtune.errors import harmless
+from imdbtune.errors import escape_control
 from imdbtune.tracking.writer import LINEAR
 
 Facts = dict[str, Any]
@@ -70,7 +70,7 @@ def _json_lines(kind: str, facts: Facts) -> None:
 
 def _notices_only(err: TextIO, kind: str, facts: Facts) -> None:
     if kind == "notice":
-        err.write("".join(f"{harmless(line)}\n" for line in facts["text"].splitlines()))
+        err.write("".join(f"{escape_control(line)}\n" for line in facts["text"].splitlines()))
 
 
 def _unheard(name: str, done: int, total: int) -> None:
@@ -107,9 +107,9 @@ class Progress:
         """What libraries and stores say may steer terminals."""
         for line in text.splitlines():
             if self.say is not None:
-                self.say(harmless(line))
+                self.say(escape_control(line))
             else:
-                self.err.write(harmless(line) + "\n")
+                self.err.write(escape_control(line) + "\n")
 
     def _on_notice(self, facts: Facts) -> None:
         self._line(facts["text"])
@@ -260,7 +260,7 @@ def stages(err: TextIO | None = None, quiet: bool = False) -> Iterator[Done]:
 
         def advance(name: str, done: int, total: int) -> None:
             if name not in tasks:
-                tasks[name] = bars.add_task(escape(harmless(name)), total=total)
+                tasks[name] = bars.add_task(escape(escape_control(name)), total=total)
             bars.update(tasks[name], completed=done)
 
         yield advance
@@ -280,9 +280,9 @@ class Lines:
         began = self.began.setdefault(name, now)
         if name not in self.said:
             self.said[name] = now
-            self.say(f"{harmless(name)} ...")
+            self.say(f"{escape_control(name)} ...")
         if now - self.said[name] < EVERY_S or not 0 < done < total:
             return
         self.said[name] = now
         left = in_words((now - began) / done * (total - done))
-        self.say(f"{harmless(name)}: {done / total:.0%}; about {left} left")
+        self.say(f"{escape_control(name)}: {done / total:.0%}; about {left} left")

@@ -9,7 +9,7 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.errors import harmless
+from imdbtune.errors import escape_control
 
 if TYPE_CHECKING:
     from imdbtune.search.sync import Synced
@@ -54,11 +54,11 @@ def sync(
             typer.echo(f"{_named(one)}: {told}")
     for one in done:
         if one.problem:
-            typer.echo(f"imdbtune: {_named(one)}: {harmless(one.problem)}", err=True)
+            typer.echo(f"imdbtune: {_named(one)}: {escape_control(one.problem)}", err=True)
     if any(one.problem for one in done):
         raise typer.Exit(1)
 
 
 def _named(one: Synced) -> str:
     run = f" (run {one.run_id})" if one.run_id else ""
-    return f"{one.kind} {harmless(one.name)}{run}"
+    return f"{one.kind} {escape_control(one.name)}{run}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.hyperparameters import PARAMETERS
-from imdbtune.errors import shown
+from imdbtune.errors import short_repr
 
 if TYPE_CHECKING:  # every command imports this module, few of them read MLflow
     from imdbtune.confirm.results import Confirmation
@@ -30,7 +30,7 @@ def columns(reading: Mapping[str, Any]) -> str:
     """Which columns of a table are read as what."""
     named = {kind: reading.get(f"{kind}_column", "") for kind in ("text", "label", "split")}
     named = {kind: name for kind, name in named.items() if name not in ("", "none")}
-    return ", ".join(f"{kind} in column {shown(name)}" for kind, name in named.items())
+    return ", ".join(f"{kind} in column {short_repr(name)}" for kind, name in named.items())
 
 
 def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:
@@ -43,9 +43,9 @@ def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) 
 
 def beside(search: Search, trials: Sequence[Trial], baselines: Sequence[Baseline]) -> str:
     """How the first trial of a search stands to its linear model; empty where there is none."""
-    from imdbtune.report.findings import yardstick
+    from imdbtune.report.findings import compare_with_baseline
 
-    found = yardstick(baselines, trials, search.validation_reviews)
+    found = compare_with_baseline(baselines, trials, search.validation_reviews)
     return str(found) if found else ""
 
 
@@ -144,8 +144,8 @@ def details(
         if name in trial.metrics:
             value = trial.metrics[name]
             whole = value.is_integer() or abs(value) > 100
-            shown = f"{value:,.0f}" if whole else f"{value:.4f}"
-            lines.append(f"  {name.replace('_', ' '):<20}{shown}")
+            figure = f"{value:,.0f}" if whole else f"{value:.4f}"
+            lines.append(f"  {name.replace('_', ' '):<20}{figure}")
     return "\n".join(lines)
 
 

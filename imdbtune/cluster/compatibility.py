@@ -17,13 +17,13 @@ PACKAGES = TRAINING[2:]
 Versions = dict[str, str]
 
 
-def versions_here() -> Versions:
+def local_versions() -> Versions:
     """Those of this process."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"python": _minor(platform.python_version()), "imdbtune": __version__, **packages}
 
 
-def versions_there(told: Mapping[str, Any]) -> Versions:
+def remote_versions(told: Mapping[str, Any]) -> Versions:
     """What another process has answered to Dask's question; imdbtune is to be asked by itself.
 
     Dask's own question comes first: code of ours can be run by the same Python only.
@@ -33,7 +33,7 @@ def versions_there(told: Mapping[str, Any]) -> Versions:
     return {"python": _minor(packages["python"]), **found}
 
 
-def asker() -> Callable[[], str]:
+def version_probe() -> Callable[[], str]:
     """A function that says which imdbtune its process has; empty if none.
 
     It is made anew, so that it travels as code: a process without the package can run it too.

@@ -27,7 +27,7 @@ from imdbtune.cluster.trial_job import (
     failure_of,
     is_overdue,
     run_trial,
-    too_long,
+    time_limit_message,
     warm_up,
 )
 from imdbtune.errors import SearchAborted
@@ -75,7 +75,7 @@ class Executor(Protocol):
 
 
 @dataclass
-class InProcess:
+class InProcessExecutor:
     """One trial at a time, in this process: for debugging, and for the command ``train``."""
 
     report: Report
@@ -94,7 +94,7 @@ class InProcess:
 
 
 @dataclass
-class OnDask:
+class DaskExecutor:
     """Trials as tasks of a Dask cluster."""
 
     client: Client
@@ -133,7 +133,7 @@ class OnDask:
         self._short |= bool(killed) or isinstance(outcome, WorkerLost)
         if isinstance(outcome, WorkerLost):
             return [(job, killed or outcome)]
-        if not isinstance(outcome, Ran):
+        if not isinstance(outcome, FinishedTask):
             return [(job, outcome)]
         if outcome.outcome is None:
             self.submit(job)
@@ -145,7 +145,7 @@ class OnDask:
     def _collect(self, future: Future) -> None:
         """Called by a thread of the client's when a trial has ended."""
         self._begun.pop(future.key, None)
-        outcome = outcome_of(future)
+        outcome = task_outcome(future)
         try:
             self.client.cancel([future])
         finally:
@@ -153,7 +153,7 @@ class OnDask:
 
     def _renew(self, worker: str) -> None:
         """Replace a worker's process. What is sent to it meanwhile is turned away there."""
-        leaving = self.client.submit(leave, workers=[worker], pure=False, retries=0)
+        leaving = self.client.submit(kill_this_process, workers=[worker], pure=False, retries=0)
         with contextlib.suppress(TimeoutError):  # it has died meanwhile
             leaving.exception(timeout=LEAVE_S)
         self._short = True
@@ -167,14 +167,14 @@ class OnDask:
         for key, begun in list(self._begun.items()):
             job = self._jobs.get(key)
             if job and key not in self._killed and is_overdue(job, self.clock() - begun.at):
-                stack = stack_of(self.client, key)
-                self._killed[key] = TrialFailure(too_long(job), stack, logged=False)
+                stack = call_stack(self.client, key)
+                self._killed[key] = TrialFailure(time_limit_message(job), stack, logged=False)
                 if key in self._begun:  # it has not ended by itself meanwhile
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(begun.pid, signal.SIGKILL)  # its nanny starts another process
 
 
-def stack_of(client: Client, key: str) -> str:
+def call_stack(client: Client, key: str) -> str:
     """Where a trial is, if its worker still answers."""
     found: dict[str, Any] = {}
     with contextlib.suppress(Exception):  # whatever it is, the trial has to end
@@ -183,10 +183,10 @@ def stack_of(client: Client, key: str) -> str:
     return "".join(lines) or "the worker did not say where it was"
 
 
-def outcome_of(future: Future) -> Any:
+def task_outcome(future: Future) -> Any:
     """How a trial has ended whose future is done."""
     error = future.exception()
-    if isinstance(error, Ended):
+    if isinstance(error, TaskEnded):
         return error.ran
     if isinstance(error, SearchAborted):
         return error
@@ -207,7 +207,7 @@ class _Begun:
 
 
 @dataclass(frozen=True)
-class Ran:
+class FinishedTask:
     """A trial's outcome, the address of its worker, and whether the process is to be renewed.
 
     There is no outcome where it was to be renewed already: the trial has not been begun.
@@ -218,14 +218,14 @@ class Ran:
     spent: bool
 
 
-class Ended(Exception):
+class TaskEnded(Exception):
     """How a trial has ended, raised in its worker.
 
     A value that a task returns stays with the worker's process, and once that has died the
     scheduler runs the task again. An exception it keeps itself.
     """
 
-    def __init__(self, ran: Ran) -> None:
+    def __init__(self, ran: FinishedTask) -> None:
         super().__init__(ran)
         self.ran = ran
 
@@ -245,7 +245,7 @@ def _run_in_worker(job: TrialJob) -> None:
 
     worker = get_worker()
     if _spent:
-        raise Ended(Ran(None, worker.address, _spent))
+        raise TaskEnded(FinishedTask(None, worker.address, _spent))
     outcome: TrialResult | TrialFailure
     try:
         warm_up(job)
@@ -254,11 +254,11 @@ def _run_in_worker(job: TrialJob) -> None:
         outcome = run_trial(job, lambda event: worker.log_event(TOPIC, event))
     except MemoryError as error:
         outcome = failure_of(error, traceback.format_exc(), logged=False)
-    _spent = is_spent(outcome)
-    raise Ended(Ran(outcome, worker.address, _spent))
+    _spent = must_be_renewed(outcome)
+    raise TaskEnded(FinishedTask(outcome, worker.address, _spent))
 
 
-def is_spent(outcome: TrialResult | TrialFailure | WorkerLost) -> bool:
+def must_be_renewed(outcome: TrialResult | TrialFailure | WorkerLost) -> bool:
     """Whether memory has run out, which leaves things half done, or the process has grown."""
     import psutil
 
@@ -267,7 +267,7 @@ def is_spent(outcome: TrialResult | TrialFailure | WorkerLost) -> bool:
     return bool(psutil.Process().memory_info().rss > RENEW_ABOVE)
 
 
-def leave() -> None:
+def kill_this_process() -> None:
     """End this worker's process; its nanny starts another one."""
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -302,7 +302,7 @@ def training_environment(cache: Path) -> dict[str, str]:
 
 
 @contextmanager
-def open_cluster(
+def open_local_executor(
     workers: int, folder: Path, report: Report, environment: Mapping[str, str]
 ) -> Iterator[Executor]:
     """An executor over ``workers`` processes with one thread each; 0: this process.
@@ -314,7 +314,7 @@ def open_cluster(
         environment: variables of the worker processes: see :func:`training_environment`.
     """
     if workers == 0:
-        yield InProcess(report)
+        yield InProcessExecutor(report)
         return
     import dask
     from distributed.utils import get_mp_context
@@ -348,7 +348,7 @@ def open_cluster(
                 client.register_plugin(_plugin(folder))
                 client.subscribe_topic(TOPIC, lambda event: report(event[1]))
                 try:
-                    yield OnDask(client, workers)
+                    yield DaskExecutor(client, workers)
                 except BaseException:
                     _kill(cluster)
                     raise

@@ -12,15 +12,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune.cluster.local_executor import Ran, WorkerLost, outcome_of, stack_of
-from imdbtune.cluster.remote_task import Errand, run_errand
-from imdbtune.cluster.trial_job import Clock, Report, TrialFailure, TrialJob, is_overdue, too_long
-from imdbtune.cluster.worker_pool import GPU, Cluster, Host
-from imdbtune.errors import SearchAborted, harmless
+from imdbtune.cluster.local_executor import FinishedTask, WorkerLost, call_stack, task_outcome
+from imdbtune.cluster.remote_task import RemoteTask, run_remote_task
+from imdbtune.cluster.trial_job import (
+    Clock,
+    Report,
+    TrialFailure,
+    TrialJob,
+    is_overdue,
+    time_limit_message,
+)
+from imdbtune.cluster.worker_pool import GPU, WorkerInfo, WorkerPool
+from imdbtune.errors import SearchAborted, escape_control
 from imdbtune.tracking import artifact_transfer, reader
-from imdbtune.tracking.connection import scrubbed
-from imdbtune.tracking.outbox import Spool
-from imdbtune.tracking.outbox_delivery import is_away
+from imdbtune.tracking.connection import redact_secrets
+from imdbtune.tracking.outbox import Outbox
+from imdbtune.tracking.outbox_delivery import is_temporary
 from imdbtune.tracking.writer import OPEN
 from imdbtune.training.spec import TrialResult
 
@@ -33,9 +40,11 @@ TICK_S = 0.1
 
 
 @contextmanager
-def on_cluster(cluster: Cluster, mlflow: MlflowClient, **settings: Any) -> Iterator[OnCluster]:
+def open_remote_executor(
+    cluster: WorkerPool, mlflow: MlflowClient, **settings: Any
+) -> Iterator[RemoteExecutor]:
     """An executor over a cluster that was reached; ``settings`` are its fields."""
-    executor = OnCluster(cluster, mlflow, **settings)
+    executor = RemoteExecutor(cluster, mlflow, **settings)
     try:
         yield executor
     finally:
@@ -43,14 +52,14 @@ def on_cluster(cluster: Cluster, mlflow: MlflowClient, **settings: Any) -> Itera
 
 
 @dataclass(frozen=True)
-class Settled:
+class FinishedElsewhere:
     """A trial that MLflow has finished, though its worker did not live to say so."""
 
     score: float
 
 
 @dataclass
-class OnCluster:
+class RemoteExecutor:
     """An executor over a cluster: as many trials at once as there are workers for them.
 
     A trial is sent to one process and nowhere else: if that dies the driver decides what becomes
@@ -58,22 +67,22 @@ class OnCluster:
 
     Args:
         mlflow: a client of the store, for what travels by way of it.
-        spool: of the search; a trial waits until MLflow has its run.
+        outbox: of the search; a trial waits until MLflow has its run.
         search: run id of the search.
         corpus: folder of the reviews here.
         keep_model: have models left with their runs until it is known which are kept.
     """
 
-    cluster: Cluster
+    cluster: WorkerPool
     mlflow: MlflowClient
-    spool: Spool
+    outbox: Outbox
     search: str
     corpus: Path
     report: Report
     keep_model: bool = False
     clock: Clock = time.monotonic
     _waiting: deque[TrialJob] = field(default_factory=deque)
-    _sent: dict[str, tuple[TrialJob, Host, Any]] = field(default_factory=dict)
+    _sent: dict[str, tuple[TrialJob, WorkerInfo, Any]] = field(default_factory=dict)
     _ended: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
     _begun: dict[str, float] = field(default_factory=dict)
     _killed: dict[str, TrialFailure] = field(default_factory=dict)
@@ -133,7 +142,7 @@ class OnCluster:
             elif kind == "trained":  # what is left is to be written, and the store may be away
                 self._begun.pop(told, None)
             elif kind == "notice":
-                self.cluster.say(harmless(told))
+                self.cluster.say(escape_control(told))
             elif kind == "epoch":  # Dask adds the worker's address
                 self.report(told)
 
@@ -161,8 +170,8 @@ class OnCluster:
                 continue
             job, host, _ = self._sent[key]
             if is_overdue(job, self.clock() - since):
-                stack = stack_of(self.cluster.client, key)
-                self._killed[key] = TrialFailure(too_long(job), stack, logged=False)
+                stack = call_stack(self.cluster.client, key)
+                self._killed[key] = TrialFailure(time_limit_message(job), stack, logged=False)
                 self.cluster.renew(host)
 
     def _hand_out(self) -> None:
@@ -179,18 +188,18 @@ class OnCluster:
                 self._send(job, host)
                 self._told_away = False
         except Exception as error:
-            if not is_away(error):
+            if not is_temporary(error):
                 raise
             if not self._told_away:
                 self._told_away = True
                 told = (str(error).splitlines() or [""])[0][:200]
-                self.cluster.say(scrubbed(f"trials wait for the tracking store ({told})"))
+                self.cluster.say(redact_secrets(f"trials wait for the tracking store ({told})"))
 
     def _run_of(self, key: str) -> str:
         """MLflow's run id, once it has the run."""
-        return self.spool.delivered(key).run_id
+        return self.outbox.delivered(key).run_id
 
-    def _prepare(self, job: TrialJob, host: Host) -> None:
+    def _prepare(self, job: TrialJob, host: WorkerInfo) -> None:
         """Put what the trial needs where its worker can fetch it."""
         if host.lacks_corpus and not self._corpus_sent:
             if not artifact_transfer.has_corpus(self.mlflow, self.search):
@@ -198,11 +207,13 @@ class OnCluster:
             self._corpus_sent = True
         state, before = job.spec.state, self._run_of(job.before) if job.before else ""
         if state is not None and before and before not in self._left and state.exists():
-            artifact_transfer.leave(self.mlflow, before, state)  # it was trained on this machine
+            artifact_transfer.upload_file(
+                self.mlflow, before, state
+            )  # it was trained on this machine
             self._left.add(before)
 
-    def _send(self, job: TrialJob, host: Host) -> None:
-        errand = Errand(
+    def _send(self, job: TrialJob, host: WorkerInfo) -> None:
+        errand = RemoteTask(
             job=job,
             process=host.process,
             run_id=self._run_of(job.run_id),
@@ -213,7 +224,7 @@ class OnCluster:
             topic=self._topic,
         )
         future = self.cluster.client.submit(
-            run_errand,
+            run_remote_task,
             errand,
             workers=[host.address],
             resources={GPU: 1} if host.gpu else {},
@@ -225,7 +236,7 @@ class OnCluster:
 
     def _note_end(self, future: Future) -> None:
         """Called by a thread of the client's."""
-        self._ended.put((future.key, outcome_of(future)))
+        self._ended.put((future.key, task_outcome(future)))
 
     def _collect(self) -> list[tuple[TrialJob, Any]]:
         try:
@@ -239,7 +250,7 @@ class OnCluster:
         job, host, future = self._sent.pop(key)
         self._begun.pop(key, None)
         self.cluster.client.cancel([future])
-        if isinstance(outcome, Ran):
+        if isinstance(outcome, FinishedTask):
             if outcome.spent and host.nanny:
                 self.cluster.renew(host)
             outcome = outcome.outcome
@@ -257,8 +268,8 @@ class OnCluster:
         return [(job, outcome)]
 
     def _note_closed(self, job: TrialJob, well: bool, told: bool = False) -> None:
-        """Let the spool know that a run has ended: so says MLflow, or its worker ``told`` it."""
-        self.spool.set_terminated(job.run_id, "FINISHED" if well else "FAILED", told)
+        """Let the outbox know that a run has ended: so says MLflow, or its worker ``told`` it."""
+        self.outbox.set_terminated(job.run_id, "FINISHED" if well else "FAILED", told)
 
     def _settle(self) -> list[tuple[TrialJob, Any]]:
         """Ask MLflow about trials whose worker is lost: it may have finished them before."""
@@ -267,7 +278,7 @@ class OnCluster:
             try:
                 outcome = self._as_mlflow_has_it(job, told)
             except Exception as error:
-                if not is_away(error):
+                if not is_temporary(error):
                     raise
                 continue
             self._doubtful.remove((job, told))
@@ -284,7 +295,7 @@ class OnCluster:
             return told
         if trial.status == "FINISHED" and trial.score is not None:
             self._note_closed(job, well=True)
-            return Settled(trial.score)
+            return FinishedElsewhere(trial.score)
         if trial.status == "FAILED":
             self._note_closed(job, well=False)
             return TrialFailure(trial.reason, "", logged=True)

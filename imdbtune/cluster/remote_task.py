@@ -1,7 +1,7 @@
 """A trial in a worker of another machine, which sees neither the driver's disk nor its processes.
 
-It writes to a spool of its own and delivers it to MLflow before it hands over the outcome, so that
-what is finished is safe, whoever dies then.
+It writes to an outbox of its own and delivers that to MLflow before it hands over the outcome, so
+that what is finished is safe, whoever dies then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from imdbtune.cluster.local_executor import Ended, Ran, WorkerLost, is_spent, training_environment
+from imdbtune.cluster.local_executor import (
+    FinishedTask,
+    TaskEnded,
+    WorkerLost,
+    must_be_renewed,
+    training_environment,
+)
 from imdbtune.cluster.trial_job import (
     Trainer,
     TrialFailure,
@@ -30,11 +36,16 @@ from imdbtune.cluster.trial_job import (
 )
 from imdbtune.data.sources import default_cache
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
-from imdbtune.tracking.artifact_transfer import KEPT, bring, corpus_place, fetch_corpus
-from imdbtune.tracking.background_delivery import LOOK_EVERY_S, REQUEST_S, RETRY_EVERY_S, Courier
-from imdbtune.tracking.connection import connect, impatient, scrubbed, why
-from imdbtune.tracking.outbox import Spool
-from imdbtune.tracking.outbox_delivery import is_away
+from imdbtune.tracking.artifact_transfer import KEPT, corpus_place, download_file, fetch_corpus
+from imdbtune.tracking.background_delivery import (
+    LOOK_EVERY_S,
+    REQUEST_S,
+    RETRY_EVERY_S,
+    BackgroundDelivery,
+)
+from imdbtune.tracking.connection import connect, failure_reason, redact_secrets, short_timeouts
+from imdbtune.tracking.outbox import Outbox
+from imdbtune.tracking.outbox_delivery import is_temporary
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -50,7 +61,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Errand:
+class RemoteTask:
     """A trial on its way.
 
     Args:
@@ -77,8 +88,8 @@ class _Abandoned(BaseException):
     """The driver has gone, or does not want the trial any more."""
 
 
-def run_errand(errand: Errand) -> None:
-    """Run in a worker process; ends with :class:`imdbtune.cluster.local_executor.Ended` in any
+def run_remote_task(errand: RemoteTask) -> None:
+    """Run in a worker process; ends with :class:`imdbtune.cluster.local_executor.TaskEnded` in any
     case.
 
     Raises:
@@ -90,19 +101,19 @@ def run_errand(errand: Errand) -> None:
     key = worker.get_current_task()
     _log_no_outcomes()
     if worker.id != errand.process:
-        raise Ended(Ran(WorkerLost("the worker process died"), worker.address, False))
+        raise TaskEnded(FinishedTask(WorkerLost("the worker process died"), worker.address, False))
     outcome: TrialResult | TrialFailure | WorkerLost
-    with _ONE_AT_A_TIME, impatient(retries=0, timeout_s=REQUEST_S):
+    with _ONE_AT_A_TIME, short_timeouts(retries=0, timeout_s=REQUEST_S):
         try:
             outcome = _run(errand, worker, key)
         except MemoryError as error:
             outcome = failure_of(error, traceback.format_exc(), logged=False)
         except _Abandoned:
             outcome = WorkerLost("nobody wanted the trial any more")
-    raise Ended(Ran(outcome, worker.address, is_spent(outcome)))
+    raise TaskEnded(FinishedTask(outcome, worker.address, must_be_renewed(outcome)))
 
 
-async def prospect(store: str, digest: str, dask_worker: Any = None) -> dict[str, Any]:
+async def inspect_worker(store: str, digest: str, dask_worker: Any = None) -> dict[str, Any]:
     """In a worker: its process, what is wrong with its way to a store, and if it lacks a corpus."""
     import asyncio
 
@@ -114,7 +125,7 @@ async def prospect(store: str, digest: str, dask_worker: Any = None) -> dict[str
     return {**found, "lacks": not corpus_place(default_cache(), digest).is_dir()}
 
 
-def _run(errand: Errand, worker: Worker, key: str) -> TrialResult | TrialFailure:
+def _run(errand: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFailure:
     from mlflow import MlflowClient
 
     cache = default_cache()
@@ -140,34 +151,34 @@ def _run(errand: Errand, worker: Worker, key: str) -> TrialResult | TrialFailure
             worker.log_event(errand.topic, {"notice": f"{worker.address}: {line}"})
 
         tell({"begun": key})
-        courier = Courier(client, job.spool, errand.run_id, None, say, alone=False)
-        courier.start()
+        delivery = BackgroundDelivery(client, job.outbox, errand.run_id, None, say, alone=False)
+        delivery.start()
         try:
             outcome = run_trial(job, lambda event: tell({"epoch": event}))
             tell({"trained": key})
         except BaseException:
             with suppress(Exception):
-                courier.finish()
+                delivery.finish()
             raise
-        _finish(courier)
+        _finish(delivery)
         return outcome
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _here(errand: Errand, client: MlflowClient, folder: Path, cache: Path) -> TrialJob:
+def _here(errand: RemoteTask, client: MlflowClient, folder: Path, cache: Path) -> TrialJob:
     """The trial with all that it needs on this machine."""
     job = errand.job
     assert job.corpus is not None
     corpus = fetch_corpus(client, errand.search, job.corpus.digest, cache)
     state = folder / "before" / "state.npz" if job.spec.state else None
     if state is not None and errand.before:
-        bring(client, errand.before, state)
+        download_file(client, errand.before, state)
     spec = replace(job.spec, corpus=corpus, folder=folder / "trial", state=state)
     return replace(
         job,
         spec=spec,
-        spool=Spool(folder / "spool"),
+        outbox=Outbox(folder / "spool"),
         run_id=errand.run_id,
         trainer=_Leaving(job.trainer, errand.keep_model),
     )
@@ -204,7 +215,7 @@ def _patiently(attempt: Callable[[], T]) -> T:
         try:
             return attempt()
         except Exception as error:
-            if not is_away(error):
+            if not is_temporary(error):
                 raise
             if time.monotonic() + wait > until:
                 raise SearchAborted(_stays_away(error)) from error
@@ -212,15 +223,15 @@ def _patiently(attempt: Callable[[], T]) -> T:
         wait = min(2 * wait, RETRY_EVERY_S)
 
 
-def _finish(courier: Courier) -> None:
+def _finish(delivery: BackgroundDelivery) -> None:
     try:
-        courier.finish(PATIENCE_S)
+        delivery.finish(PATIENCE_S)
     except NotDelivered as error:
         raise SearchAborted(_stays_away(error.__cause__ or error)) from error
 
 
 def _stays_away(error: BaseException) -> str:
-    return scrubbed(f"a worker cannot use the tracking store ({why(error)[:200]})")
+    return redact_secrets(f"a worker cannot use the tracking store ({failure_reason(error)[:200]})")
 
 
 def _log_no_outcomes() -> None:

@@ -1,4 +1,4 @@
-"""What a worker process does with one trial: train it and write it to the spool.
+"""What a worker process does with one trial: train it and write it to the outbox.
 
 Failures come back as values, with their traceback, so that every executor tells them alike.
 """
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.errors import DiskFull, TrialFailed
-from imdbtune.files import is_full
+from imdbtune.files import is_disk_full
 
 if TYPE_CHECKING:
-    from imdbtune.tracking.outbox import Spool
+    from imdbtune.tracking.outbox import Outbox
     from imdbtune.tracking.writer import CorpusFacts
     from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
@@ -28,11 +28,11 @@ Clock = Callable[[], float]  # seconds that only go forward
 
 @dataclass(frozen=True)
 class TrialJob:
-    """A trial on its way to a worker: what to train, and which run of a spool is its own."""
+    """A trial on its way to a worker: what to train, and which run of an outbox is its own."""
 
     trial_id: str
     spec: TrialSpec
-    spool: Spool
+    outbox: Outbox
     run_id: str
     corpus: CorpusFacts | None = None
     log_model: bool = True
@@ -52,10 +52,10 @@ class TrialFailure:
 
     def __post_init__(self) -> None:
         """Errors of a tracking store may hold its password."""
-        from imdbtune.tracking.connection import scrubbed
+        from imdbtune.tracking.connection import redact_secrets
 
         for name in ("reason", "traceback"):
-            object.__setattr__(self, name, scrubbed(getattr(self, name)))
+            object.__setattr__(self, name, redact_secrets(getattr(self, name)))
 
 
 def run_trial(
@@ -72,13 +72,13 @@ def run_trial(
     from imdbtune.tracking.writer import TrialRun
 
     began = clock()
-    run = TrialRun(job.spool, job.run_id)
+    run = TrialRun(job.outbox, job.run_id)
 
     def on_epoch(execution: int, epoch: dict[str, float]) -> None:
         run.log_epoch(execution, epoch)
         report({"trial_id": job.trial_id, "execution": execution, **epoch})
         if is_overdue(job, clock() - began):
-            raise TrialFailed(too_long(job))
+            raise TrialFailed(time_limit_message(job))
 
     try:
         if job.corpus is not None:
@@ -92,7 +92,7 @@ def run_trial(
         run.end("FINISHED")
     except Exception as error:
         failure = failure_of(error, traceback.format_exc())
-        if is_full(error):
+        if is_disk_full(error):
             raise DiskFull(f"no room is left on the disk ({failure.reason})") from error
         run.fail(failure.reason, failure.traceback)
         return failure
@@ -119,7 +119,7 @@ def is_overdue(job: TrialJob, seconds: float) -> bool:
     return 0 < job.timeout_minutes * 60 < seconds
 
 
-def too_long(job: TrialJob) -> str:
+def time_limit_message(job: TrialJob) -> str:
     """The reason why an overdue trial has failed."""
     plural = "" if job.timeout_minutes == 1 else "s"
     return f"took longer than {job.timeout_minutes:g} minute{plural}"

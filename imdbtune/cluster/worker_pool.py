@@ -19,14 +19,14 @@ from imdbtune.cluster.compatibility import (
     PACKAGES,
     PASSING_ON,
     TRAINING,
-    asker,
     differences,
-    versions_here,
-    versions_there,
+    local_versions,
+    remote_versions,
+    version_probe,
 )
-from imdbtune.cluster.local_executor import leave
-from imdbtune.cluster.remote_task import prospect
-from imdbtune.errors import SearchAborted, UserError, harmless, shown
+from imdbtune.cluster.local_executor import kill_this_process
+from imdbtune.cluster.remote_task import inspect_worker
+from imdbtune.errors import SearchAborted, UserError, escape_control, short_repr
 from imdbtune.tracking.connection import hide_secrets, is_local
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def check_artifacts(client: MlflowClient, experiment_id: str) -> None:
     found = client.get_experiment(experiment_id)
     if urlsplit(found.artifact_location).scheme in ("", "file"):
         raise UserError(
-            f"experiment {found.name!r} keeps its files in {shown(found.artifact_location)}, a "
+            f"experiment {found.name!r} keeps its files in "
+            f"{short_repr(found.artifact_location)}, a "
             "folder of whichever machine writes; start mlflow server with --artifacts-destination "
             "and name a new --experiment."
         )
@@ -81,7 +82,7 @@ def _is_loopback(host: str | None) -> bool:
 
 
 @dataclass
-class Host:
+class WorkerInfo:
     """A worker that may have trials, one at a time."""
 
     address: str
@@ -93,7 +94,7 @@ class Host:
 
 
 @dataclass
-class Cluster:
+class WorkerPool:
     """The workers behind a scheduler, as they come and go.
 
     Args:
@@ -107,7 +108,7 @@ class Cluster:
     store: str = field(repr=False)
     digest: str
     say: Callable[[str], None]
-    hosts: dict[str, Host] = field(default_factory=dict)
+    hosts: dict[str, WorkerInfo] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)  # why, by address
     broken: str = ""  # what the last worker said that has failed us
     _asked: set[str] = field(default_factory=set)
@@ -127,7 +128,7 @@ class Cluster:
         call, scheduler = self.client.sync, self.client.scheduler
         wrong = self._mismatch(
             lambda: call(scheduler.versions, packages=PACKAGES),
-            lambda: self.client.run_on_scheduler(asker()),
+            lambda: self.client.run_on_scheduler(version_probe()),
             PASSING_ON,
         )
         if wrong:
@@ -144,7 +145,7 @@ class Cluster:
     def _mismatch(
         self, dasks: Callable[[], Any], ours: Callable[[], str], names: Sequence[str]
     ) -> str:
-        here, there = versions_here(), versions_there(dasks())
+        here, there = local_versions(), remote_versions(dasks())
         differ = differences(here, there, names)
         differ = differ or differences(here, {"imdbtune": ours()}, names)
         return f"has other versions: {differ}; install the same there and here" if differ else ""
@@ -197,9 +198,9 @@ class Cluster:
 
         answer: dict[str, Any] = {}
         try:
-            answer["wrong"] = self._mismatch(versions, lambda: ask(asker()), TRAINING)
+            answer["wrong"] = self._mismatch(versions, lambda: ask(version_probe()), TRAINING)
             if not answer["wrong"]:
-                answer |= ask(prospect, self.store, self.digest)
+                answer |= ask(inspect_worker, self.store, self.digest)
         except Exception:  # it has died meanwhile; or it will be asked again
             answer = {"silent": True}
         self._answers.put((address, answer))
@@ -208,12 +209,12 @@ class Cluster:
         if answer.get("silent") or answer.get("process") in self._leaving:
             self._again[address] = time.monotonic() + AGAIN_S
         elif answer["wrong"] or answer["away"]:
-            self.refuse(address, harmless(answer["wrong"] or answer["away"])[:500])
+            self.refuse(address, escape_control(answer["wrong"] or answer["away"])[:500])
             if not answer["wrong"]:  # the store may be back soon
                 self._again[address] = time.monotonic() + AGAIN_S
         else:
             self.refused.pop(address, None)
-            self.hosts[address] = Host(
+            self.hosts[address] = WorkerInfo(
                 address,
                 answer["process"],
                 gpu=bool(known["resources"].get(GPU)),
@@ -233,24 +234,24 @@ class Cluster:
         self.hosts.pop(address, None)
         self._asked.discard(address)
 
-    def usable(self) -> list[Host]:
+    def usable(self) -> list[WorkerInfo]:
         """Those that can have trials: the ones with graphics cards, if there are any such."""
         running = [host for host in self.hosts.values() if host.running]
         return [host for host in running if host.gpu] or running
 
-    def renew(self, host: Host) -> None:
+    def renew(self, host: WorkerInfo) -> None:
         """Have a worker's process replaced; where nobody starts another one, it ends."""
         self._leaving.add(host.process)
         self.forget(host.address)
         threading.Thread(target=self._replace, args=[host], daemon=True).start()
 
-    def _replace(self, host: Host) -> None:
+    def _replace(self, host: WorkerInfo) -> None:
         """In a thread: a process may hang so that it does not answer."""
         with contextlib.suppress(Exception):  # it may have gone by itself
             if host.nanny:
                 self.client.restart_workers([host.address], LEAVE_S, raise_for_error=False)
             else:
-                self.client.run(leave, workers=[host.address])
+                self.client.run(kill_this_process, workers=[host.address])
 
 
 async def _knock(address: str, security: Any) -> None:
@@ -262,7 +263,9 @@ async def _knock(address: str, security: Any) -> None:
 
 
 @contextmanager
-def reach(address: str, store: str, digest: str, say: Callable[[str], None]) -> Iterator[Cluster]:
+def open_worker_pool(
+    address: str, store: str, digest: str, say: Callable[[str], None]
+) -> Iterator[WorkerPool]:
     """A running cluster whose scheduler and workers fit; Dask's configuration says how it is met.
 
     Raises:
@@ -286,7 +289,7 @@ def reach(address: str, store: str, digest: str, say: Callable[[str], None]) -> 
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # its traceback of a lost connection says nothing new
     try:
-        cluster = Cluster(client, address, store, digest, say)
+        cluster = WorkerPool(client, address, store, digest, say)
         cluster.check()
         yield cluster
     finally:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from imdbtune.errors import UserError, not_one_of, shown
+from imdbtune.errors import UserError, short_repr, unknown_choice
 
 Scalar = str | int | float | bool
 
@@ -105,7 +105,7 @@ def check_value(name: str, value: object) -> Scalar:
         UserError: the name is unknown or the value is not allowed for it.
     """
     if name not in PARAMETERS:
-        raise not_one_of("hyperparameter", name, PARAMETERS)
+        raise unknown_choice("hyperparameter", name, PARAMETERS)
     return check_field(PARAMETERS[name], value)
 
 
@@ -132,7 +132,7 @@ def check_field(spec: dataclasses.Field[Any], value: object) -> Scalar:
     converted = convert(str(spec.type), value)
     if converted is None or not _within(spec, converted):
         name = spec.name
-        raise UserError(f"{name} = {shown(value)} is not allowed; {name} is {allowed(spec)}.")
+        raise UserError(f"{name} = {short_repr(value)} is not allowed; {name} is {allowed(spec)}.")
     return converted
 
 

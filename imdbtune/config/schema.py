@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from imdbtune.config.hyperparameters import NOT_PADDED, check_field, limited
 from imdbtune.config.search_space import SearchSpace
 from imdbtune.config.space_parser import parse_space
-from imdbtune.errors import UserError, not_one_of, shown
-from imdbtune.files import read_document
+from imdbtune.errors import UserError, short_repr, unknown_choice
+from imdbtune.files import read_small_text
 
 LOCAL = "local"
 TUNERS = ("random", "grid", "bayesian", "hyperband")
@@ -164,18 +164,18 @@ def parse_config(table: Mapping[str, Any], overrides: Mapping[str, object] = {})
     for dotted, value in overrides.items():
         section, _, key = dotted.rpartition(".")
         if section in ("name", "about"):
-            raise not_one_of("section", section, ("space", *SECTIONS))
+            raise unknown_choice("section", section, ("space", *SECTIONS))
         into = merged.setdefault(section, {}) if section else merged
         if isinstance(into, dict):  # else it is refused below
             into[key] = value
     for key, value in merged.items():
         if key not in TOP_LEVEL:
-            raise not_one_of("section or key", key, TOP_LEVEL)
+            raise unknown_choice("section or key", key, TOP_LEVEL)
         if key in ("name", "about"):
             _check_line(key, value)
         elif not isinstance(value, Mapping):
             raise UserError(
-                f"{key} = {shown(value)} is not a section; write [{key}] above its keys."
+                f"{key} = {short_repr(value)} is not a section; write [{key}] above its keys."
             )
     config = SearchConfig(
         name=merged.get("name", "search"),
@@ -212,7 +212,7 @@ def _check_line(key: str, value: object) -> None:
         or not (value.strip() or key == "about")
     ):
         raise UserError(
-            f"{key} = {shown(value)} is not allowed; it is a line of text, "
+            f"{key} = {short_repr(value)} is not allowed; it is a line of text, "
             f"at most {longest} characters."
         )
 
@@ -221,14 +221,15 @@ def _section(name: str, table: Mapping[str, Any]) -> Any:
     fields = {f.name: f for f in dataclasses.fields(SECTIONS[name])}
     for key in table:
         if key not in fields:
-            raise not_one_of(f"key in [{name}]", key, fields)
+            raise unknown_choice(f"key in [{name}]", key, fields)
     return SECTIONS[name](**{key: check_field(fields[key], v) for key, v in table.items()})
 
 
 def _check_keep_models(text: str) -> None:
     if text not in ("all", "best") and not (text.isascii() and text.isdigit() and len(text) < 10):
         raise UserError(
-            f"keep_models = {shown(text)} is not allowed; it is all, best, or a number of models."
+            f"keep_models = {short_repr(text)} is not allowed; it is all, best, "
+            "or a number of models."
         )
 
 
@@ -240,7 +241,7 @@ def _check_cluster(address: str) -> None:
         ):
             return
     raise UserError(
-        f"cluster {shown(address)} is no Dask scheduler's address; write tcp://HOST:8786 or "
+        f"cluster {short_repr(address)} is no Dask scheduler's address; write tcp://HOST:8786 or "
         f"tls://HOST:8786, or {LOCAL} for processes of this machine."
     )
 
@@ -273,7 +274,7 @@ def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> Searc
 def _read(path: str) -> tuple[str, str]:
     try:
         if not Path(path).is_dir() and Path(path).exists():
-            return read_document(Path(path)), path
+            return read_small_text(Path(path)), path
         known = bundled_workflows()
         if path in known:
             return known[path].read_text(encoding="utf-8"), path
@@ -281,9 +282,9 @@ def _read(path: str) -> tuple[str, str]:
         raise UserError(f"{path} is not a text file in UTF-8: {error.reason}.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read {shown(path)}: {reason}.") from error
+        raise UserError(f"cannot read {short_repr(path)}: {reason}.") from error
     raise UserError(
-        f"no file {shown(path)}; give the path of a TOML file, or one of {', '.join(known)}."
+        f"no file {short_repr(path)}; give the path of a TOML file, or one of {', '.join(known)}."
     )
 
 

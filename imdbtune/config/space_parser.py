@@ -9,7 +9,7 @@ from typing import Any
 
 from imdbtune.config.hyperparameters import PARAMETERS, Scalar, allowed, check_value, convert
 from imdbtune.config.search_space import Dimension, SearchSpace, word
-from imdbtune.errors import UserError, not_one_of, shown
+from imdbtune.errors import UserError, short_repr, unknown_choice
 
 
 def parse_space(table: Mapping[str, Any]) -> SearchSpace:
@@ -25,7 +25,7 @@ def parse_space(table: Mapping[str, Any]) -> SearchSpace:
 
 def _parse_dimension(name: str, value: Any) -> Dimension:
     if name not in PARAMETERS:
-        raise not_one_of("hyperparameter", name, PARAMETERS)
+        raise unknown_choice("hyperparameter", name, PARAMETERS)
     if isinstance(value, str):
         return parse_flag(name, value)
     if isinstance(value, Mapping):
@@ -40,7 +40,7 @@ def _choice(name: str, values: Sequence[object], when: object) -> Dimension:
         )
     checked = tuple(check_value(name, v) for v in values)
     if len(set(checked)) != len(checked):
-        raise UserError(f"{name} = {shown(list(values))} names a value twice; name each once.")
+        raise UserError(f"{name} = {short_repr(list(values))} names a value twice; name each once.")
     return Dimension(name, values=checked, when=_parse_when(name, when))
 
 
@@ -51,7 +51,7 @@ TABLE_KEYS = ("min", "max", "step", "sampling", "values", "when")
 def _parse_table(name: str, table: Mapping[str, Any]) -> Dimension:
     for key in table:
         if key not in TABLE_KEYS:
-            raise not_one_of(f"key in {name}", key, TABLE_KEYS)
+            raise unknown_choice(f"key in {name}", key, TABLE_KEYS)
     when = table.get("when", {})
     if "values" in table:
         if set(table) - {"values", "when"}:
@@ -59,7 +59,7 @@ def _parse_table(name: str, table: Mapping[str, Any]) -> Dimension:
         values = table["values"]
         return _choice(name, values if isinstance(values, (list, tuple)) else [values], when)
     if "min" not in table or "max" not in table:
-        raise UserError(f"{name} = {shown(dict(table))} is no range; give both min and max.")
+        raise UserError(f"{name} = {short_repr(dict(table))} is no range; give both min and max.")
     return _range(name, table["min"], table["max"], table.get("step"), table.get("sampling"), when)
 
 
@@ -71,7 +71,7 @@ def _range(name: str, low: Any, high: Any, step: Any, sampling: Any, when: objec
     first, last = float(check_value(name, low)), float(check_value(name, high))
     sampling = "linear" if sampling is None else sampling
     if sampling not in ("linear", "log"):
-        raise not_one_of(f"sampling of {name}", sampling, ("linear", "log"))
+        raise unknown_choice(f"sampling of {name}", sampling, ("linear", "log"))
     if first >= last:
         raise UserError(f"{name} = {low} to {high} is an empty range; min must be below max.")
     if sampling == "log" and first <= 0:
@@ -97,7 +97,9 @@ def _check_step(name: str, step: Any, sampling: str, width: float) -> None:
     if number is None or float(number) <= least or (sampling == "linear" and float(number) > width):
         kind = "a whole number" if is_int else "a number"
         limit = "above 1 (each value times the step)" if least else f"above 0, at most {width:g}"
-        raise UserError(f"step = {shown(step)} of {name} is not allowed; it is {kind} {limit}.")
+        raise UserError(
+            f"step = {short_repr(step)} of {name} is not allowed; it is {kind} {limit}."
+        )
 
 
 def _check_count(name: str, first: float, last: float, step: Any, sampling: str) -> None:
@@ -110,7 +112,8 @@ def _check_count(name: str, first: float, last: float, step: Any, sampling: str)
         count = (last - first) / float(step)
     if count > MOST_VALUES:
         raise UserError(
-            f"step = {shown(step)} of {name} makes {count:.3g} values, more than {MOST_VALUES:,}; "
+            f"step = {short_repr(step)} of {name} makes {count:.3g} values, "
+            f"more than {MOST_VALUES:,}; "
             "take a larger step, or none."
         )
 
@@ -118,7 +121,7 @@ def _check_count(name: str, first: float, last: float, step: Any, sampling: str)
 def _parse_when(name: str, when: object) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
     if not isinstance(when, Mapping):
         raise UserError(
-            f"when = {shown(when)} of {name} is not a table; "
+            f"when = {short_repr(when)} of {name} is not a table; "
             'write for example when = { rnn = ["lstm", "gru"] }.'
         )
     conditions = []
@@ -126,7 +129,7 @@ def _parse_when(name: str, when: object) -> tuple[tuple[str, tuple[Scalar, ...]]
         listed = values if isinstance(values, (list, tuple)) else [values]
         if not listed:
             raise UserError(
-                f"{name} depends on {shown(parent)} = [], which is never so; name its values, "
+                f"{name} depends on {short_repr(parent)} = [], which is never so; name its values, "
                 "or remove the condition."
             )
         conditions.append((str(parent), tuple(check_value(str(parent), v) for v in listed)))
@@ -190,7 +193,7 @@ def parse_flag(name: str, text: str) -> Dimension:
     """
     spec = PARAMETERS.get(name)
     if spec is None:
-        raise not_one_of("hyperparameter", name, PARAMETERS)
+        raise unknown_choice("hyperparameter", name, PARAMETERS)
     if spec.type in ("int", "float"):
         match = _RANGE.fullmatch(text.strip())
         if match:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.hyperparameters import check_field, convert
 from imdbtune.config.schema import DataConfig, TrainingConfig, TunerConfig
-from imdbtune.errors import UserError, shown
+from imdbtune.errors import UserError, short_repr
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.reader import Trial
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
@@ -79,12 +79,12 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
     if reproduced:
         raise UserError(
             f"run {trial.run_id} ({trial.name}) is itself a reproduction; reproduce the run that "
-            f"it was made from, {shown(reproduced)}."
+            f"it was made from, {short_repr(reproduced)}."
         )
     if writer.ENSEMBLE_OF in trial.tags:
         raise UserError(
             f"run {trial.run_id} ({trial.name}) is an average of models; reproduce one of those, "
-            f"{shown(trial.tags[writer.ENSEMBLE_OF], 200)}."
+            f"{short_repr(trial.tags[writer.ENSEMBLE_OF], 200)}."
         )
     extra = reader.read_extra_params(client, trial.run_id)
     logged = {name: trial.tags.get(f"imdbtune.{name}", extra.get(name)) for name in SETTINGS}

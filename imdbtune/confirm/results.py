@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune.errors import UserError, harmless
+from imdbtune.errors import UserError, escape_control
 from imdbtune.tracking import mlflow_links, reader, writer
 from imdbtune.tracking.reader import Search, Trial
 
@@ -101,7 +101,7 @@ class Confirmation:
                 if each.type == "float":
                     row[name] = math.nan if row[name] is None else float(row[name])
                 elif each.type == "str":
-                    row[name] = harmless(str(row[name]))
+                    row[name] = escape_control(str(row[name]))
             row["run_ids"] = tuple(str(run_id) for run_id in row["run_ids"])
             rows.append(Confirmed(**row))
         named = {name: str(plain[name]) for name in ("search_id", "run_id", "recommended")}

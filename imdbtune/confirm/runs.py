@@ -25,7 +25,7 @@ FIRST_SEED = 1000  # after that of the search: far from those of its executions 
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TrainingRequest:
     """One training: which configuration, with which seed."""
 
     number: str
@@ -64,27 +64,27 @@ def best_runs(
     return [*(row.run_ids[0] for row in rows), *others][:count]
 
 
-def wanted(
+def training_requests(
     stages: Sequence[Stage], seeds: int, done: Mapping[str, Mapping[int, Trial]]
-) -> list[Wanted]:
+) -> list[TrainingRequest]:
     """The trainings that are still to be made; seed by seed, so that all advance together."""
-    found: list[Wanted] = []
+    found: list[TrainingRequest] = []
     for index in range(seeds):
         for stage in stages:
             seed = stage.settings["seed"] + FIRST_SEED + index
             if seed not in done.get(stage.trial.run_id, {}):
-                found.append(Wanted(str(len(found)), stage, seed))
+                found.append(TrainingRequest(str(len(found)), stage, seed))
     return found
 
 
-def spec_of(each: Wanted, corpus: Path, folder: Path) -> TrialSpec:
+def spec_of(each: TrainingRequest, corpus: Path, folder: Path) -> TrialSpec:
     """What to train: as in the search, but once, from the beginning, with the new seed."""
     settings = {**each.stage.settings, "seed": each.seed, "executions": 1, "initial_epoch": 0}
     return TrialSpec(each.stage.trial.params, corpus, trial_folder(folder, each.number), **settings)
 
 
 @dataclass(frozen=True)
-class WithAnswers:
+class TrainAndSavePredictions:
     """Trains a trial, and keeps which of the validation reviews its model gets right."""
 
     def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
@@ -111,11 +111,11 @@ def write_answers(spec: TrialSpec, right: Any) -> None:
 
 
 @dataclass
-class Trainings:
+class RepeatedRuns:
     """Runs trainings on an executor, as children of a run; the order does not matter.
 
     Args:
-        run: the parent, over a spool.
+        run: the parent, over an outbox.
         listener: called with ``started``, ``retried`` and ``ended``, as by a search.
     """
 
@@ -129,10 +129,10 @@ class Trainings:
     failed: list[str] = field(default_factory=list)
     _attempts: Counter[str] = field(default_factory=Counter)
 
-    def all(self, executor: Executor, trainings: Sequence[Wanted]) -> None:
+    def all(self, executor: Executor, trainings: Sequence[TrainingRequest]) -> None:
         """Train them; one that fails is noted in ``failed``, one whose worker dies runs again."""
         waiting = list(trainings)
-        running: dict[str, Wanted] = {}
+        running: dict[str, TrainingRequest] = {}
         while waiting or running:
             while waiting and len(running) < executor.slots:
                 each = waiting.pop(0)
@@ -143,7 +143,7 @@ class Trainings:
                 if self._ended(job, outcome):
                     waiting.append(each)
 
-    def _job(self, each: Wanted) -> TrialJob:
+    def _job(self, each: TrainingRequest) -> TrialJob:
         spec = spec_of(each, self.corpus, self.folder)
         self._attempts[each.number] += 1
         child = dataclasses.replace(

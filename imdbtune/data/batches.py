@@ -27,7 +27,7 @@ POOL = 24  # batches whose reviews are sorted together: less padding, yet well s
 CALM = 6
 
 
-def used(available: int, reviews: int) -> int:
+def limit_rows(available: int, reviews: int) -> int:
     """How many of the training reviews a search uses that is told to take ``reviews`` (0: all)."""
     return min(available, reviews or available)
 

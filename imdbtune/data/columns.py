@@ -12,8 +12,8 @@ from imdbtune.data.gathering import Review
 from imdbtune.data.labels import check_labels, label_name
 from imdbtune.data.parts import NAMES, TRAIN
 from imdbtune.data.tables import FORMATS, Csv, Table, Values, is_table, listed, open_table
-from imdbtune.errors import UserError, not_one_of, shown
-from imdbtune.files import plain
+from imdbtune.errors import UserError, short_repr, unknown_choice
+from imdbtune.files import require_regular_file
 
 TEXT_NAMES = (
     *("text", "review", "reviews", "review_text", "sentence", "content", "comment"),
@@ -69,14 +69,18 @@ def read_reviews(table: Table, columns: Columns) -> Iterator[Review]:
         if text is None:
             text = ""
         if not isinstance(text, str):
-            raise table.wrong(place, f"column {shown(columns.text)} holds {shown(text)}, no text")
+            raise table.wrong(
+                place, f"column {short_repr(columns.text)} holds {short_repr(text)}, no text"
+            )
         if not label:
-            raise table.wrong(place, f"column {shown(columns.label)} {_no_label(values[1])}")
+            raise table.wrong(place, f"column {short_repr(columns.label)} {_no_label(values[1])}")
         if label not in known:
             known.append(label)
             if len(known) > 2:
-                third = f"holds {shown(label)}, a third label beside {listed(known[:2])}"
-                raise table.wrong(place, f"column {shown(columns.label)} {third}; two are allowed")
+                third = f"holds {short_repr(label)}, a third label beside {listed(known[:2])}"
+                raise table.wrong(
+                    place, f"column {short_repr(columns.label)} {third}; two are allowed"
+                )
         part = _part(table, place, columns.split, values[2]) if columns.split else TRAIN
         yield Review(text, label, part)
 
@@ -97,7 +101,7 @@ def read_texts(path: Path, column: str = "", progress: Progress | None = None) -
     if not is_table(path):
         if column:
             raise UserError(
-                f"column {shown(column)} is asked for, but {path} is no table "
+                f"column {short_repr(column)} is asked for, but {path} is no table "
                 f"({', '.join(FORMATS)}); leave it out, or give a table."
             )
         return _lines(path)
@@ -112,7 +116,7 @@ def read_texts(path: Path, column: str = "", progress: Progress | None = None) -
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        file = plain(path).open("rb")
+        file = require_regular_file(path).open("rb")
     except OSError as error:
         raise UserError(
             f"{path} cannot be read: {error.strerror or error}; give a file with a review a line, "
@@ -129,21 +133,23 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _no_label(value: object) -> str:
     empty = value is None or (isinstance(value, str) and not value.strip())
-    return "is empty; each row needs a label" if empty else f"holds {shown(value)}, no label"
+    return "is empty; each row needs a label" if empty else f"holds {short_repr(value)}, no label"
 
 
 def _part(table: Table, place: int, column: str, value: object) -> int:
     part = NAMES.get(value.strip().casefold()) if isinstance(value, str) else None
     if part is None:
         allowed = f"it may hold {', '.join(NAMES)}; or leave it out by --split-column {NO_COLUMN}"
-        raise table.wrong(place, f"column {shown(column)} holds {shown(value)}; {allowed}")
+        raise table.wrong(
+            place, f"column {short_repr(column)} holds {short_repr(value)}; {allowed}"
+        )
     return part
 
 
 def _check_names(table: Table) -> None:
     odd = [name for name in table.columns if not name.isprintable() or len(name) > _LONGEST]
     if odd or not any(table.columns):
-        first = shown(odd[0]) if odd else "''"
+        first = short_repr(odd[0]) if odd else "''"
         raise UserError(
             f"{table.path} has a column {first}, which is no name; the first row has to be the "
             "names of the columns, such as text,label."
@@ -156,9 +162,11 @@ def _named(table: Table, name: str) -> str:
         return ""
     same = [c for c in table.columns if c == name] or _alike(table, name)
     if not same:
-        raise not_one_of(f"column of {table.path}", name, table.columns)
+        raise unknown_choice(f"column of {table.path}", name, table.columns)
     if len(same) > 1:
-        raise UserError(f"{table.path} has {len(same)} columns {shown(name)}; rename one of them.")
+        raise UserError(
+            f"{table.path} has {len(same)} columns {short_repr(name)}; rename one of them."
+        )
     return same[0]
 
 
@@ -224,7 +232,8 @@ def _check_first_line(table: Table, sample: dict[str, Values]) -> None:
     for name, values in sample.items():
         if name in values and len(set(values)) <= 2:
             raise UserError(
-                f"{table.path}, line 1: it holds {shown(name)}, as other lines do, but has to name "
+                f"{table.path}, line 1: it holds {short_repr(name)}, as other "
+                "lines do, but has to name "
                 "the columns; put a line such as text,label before it."
             )
 
@@ -233,4 +242,4 @@ def _check_label_column(table: Table, label: str, values: Values) -> None:
     """The first rows suffice to tell a column with too many labels."""
     found = dict.fromkeys(filter(None, map(label_name, values)))
     if len(found) > 2:
-        check_labels(f"column {shown(label)} of {table.path}", found, listed(found, 5))
+        check_labels(f"column {short_repr(label)} of {table.path}", found, listed(found, 5))

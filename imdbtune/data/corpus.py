@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.errors import UserError
-from imdbtune.files import plain
+from imdbtune.files import require_regular_file
 
 PAD = 0
 START = 1
@@ -261,7 +261,7 @@ def _read_split(folder: Path, half: str) -> Split:
 
 def _read_array(folder: Path, name: str) -> npt.NDArray[Any]:
     try:
-        mapped = np.load(plain(folder / name), mmap_mode="r", allow_pickle=False)
+        mapped = np.load(require_regular_file(folder / name), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(folder, f"{name}: {error}") from error
     return np.asarray(mapped).view(np.ndarray)  # slices of a plain array are cheaper
@@ -269,7 +269,7 @@ def _read_array(folder: Path, name: str) -> npt.NDArray[Any]:
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        document = json.loads(plain(folder / name).read_text(encoding="utf-8"))
+        document = json.loads(require_regular_file(folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _damaged(folder, f"{name}: {error}") from error
     if not isinstance(document, dict):

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from imdbtune.data.corpus import not_writable
 from imdbtune.errors import UserError
-from imdbtune.files import plain
+from imdbtune.files import require_regular_file
 
 Progress = Callable[[str, int, int], None]  # of what, how much is done, how much there is
 
@@ -109,7 +109,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def sha256(path: Path) -> str:
     """The sha256 of a file's content, hex."""
-    with plain(path).open("rb") as file:
+    with require_regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from imdbtune.data.corpus import Corpus, Split, read_corpus, write_corpus
 from imdbtune.data.download import Progress, RemoteFile, fetch, locked, sha256
 from imdbtune.data.npz import read_npz
-from imdbtune.errors import UserError, shown
-from imdbtune.files import read_document
+from imdbtune.errors import UserError, short_repr
+from imdbtune.files import read_small_text
 
 _BASE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 _WORDS = "imdb_word_index.json"
@@ -120,7 +120,7 @@ def read_word_index(path: Path) -> dict[str, int]:
         UserError: the file is not one JSON object of words and ranks >= 1.
     """
     try:
-        words = json.loads(read_document(path, _MOST_WORDS_BYTES))
+        words = json.loads(read_small_text(path, _MOST_WORDS_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} is not a word index: {reason}.") from error
@@ -129,6 +129,6 @@ def read_word_index(path: Path) -> dict[str, int]:
     for word, rank in words.items():
         if type(rank) is not int or rank < 1:
             raise UserError(
-                f"{path} is not a word index: the rank of {shown(word)} must be 1 or more."
+                f"{path} is not a word index: the rank of {short_repr(word)} must be 1 or more."
             )
     return words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
-from imdbtune.errors import UserError, not_one_of
+from imdbtune.errors import UserError, unknown_choice
 
 _LONGEST = 100
 _POSITIVE = ("positive", "pos", "good", "true", "yes", "y", "t", "+", "like", "fresh")
@@ -34,7 +34,7 @@ def order_labels(names: Collection[str], positive: str = "") -> tuple[str, str]:
     first, second = sorted(names, key=_by_number)
     if positive:
         if positive not in names:
-            raise not_one_of("positive label", positive, (first, second))
+            raise unknown_choice("positive label", positive, (first, second))
         return (first, second) if positive == second else (second, first)
     means_positive = first.casefold() in _POSITIVE or second.casefold() in _NEGATIVE
     means_negative = second.casefold() in _POSITIVE or first.casefold() in _NEGATIVE

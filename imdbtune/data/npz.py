@@ -19,7 +19,7 @@ import numpy.typing as npt
 from imdbtune.data.corpus import INDEX_FROM, START, Split
 from imdbtune.data.safe_pickle import load_rows
 from imdbtune.errors import UserError
-from imdbtune.files import plain
+from imdbtune.files import require_regular_file
 
 SHUFFLE_SEED = 113  # of keras.datasets.imdb.load_data
 
@@ -44,7 +44,7 @@ def read_npz(path: Path) -> tuple[Split, Split]:
         UserError: the file is missing, is not such a file, or asks for code to be run.
     """
     try:
-        with zipfile.ZipFile(plain(path)) as archive:
+        with zipfile.ZipFile(require_regular_file(path)) as archive:
             members = _Members(archive, path.stat().st_size)
             rng = np.random.RandomState(SHUFFLE_SEED)
             return _read_split(members, "train", rng), _read_split(members, "test", rng)

@@ -21,7 +21,7 @@ from imdbtune.data.labels import check_labels, order_labels
 from imdbtune.data.parts import VALIDATION, Codes, Index, divide
 from imdbtune.data.review_folder import digest_of, read_files, review_files
 from imdbtune.data.tables import listed, open_table
-from imdbtune.errors import UserError, harmless, shown
+from imdbtune.errors import UserError, escape_control, short_repr
 
 _VERSION = 1  # goes up with every change of what is made of a file
 
@@ -98,7 +98,7 @@ def _converted(
     with locked(folder.with_name(f"{folder.name}.lock")):
         if folder.is_dir():  # another process was first
             return read_corpus(folder)
-        return _convert(folder, path, reading, Gathered(reviews), harmless(name or path.name))
+        return _convert(folder, path, reading, Gathered(reviews), escape_control(name or path.name))
 
 
 def _convert(
@@ -106,7 +106,7 @@ def _convert(
 ) -> Corpus:
     check_labels(path, gathered.label_names, listed(gathered.label_names))
     if not gathered.words:
-        where = f"column {shown(reading['text_column'])} of " if reading["text_column"] else ""
+        where = f"column {short_repr(reading['text_column'])} of " if reading["text_column"] else ""
         raise UserError(f"{where}{path} has no words in any row; choose another column of texts.")
     names = order_labels(gathered.label_names, reading["positive"])
     labels = gathered.labels(names)
@@ -132,7 +132,8 @@ def _check_part(path: Path, part: str, labels: Codes, names: tuple[str, str]) ->
     if not counts.all():
         lacking = names[int(np.argmin(counts))]
         raise UserError(
-            f"{path} has no row for {part} that is labelled {shown(lacking)} (of {counts.sum():,} "
+            f"{path} has no row for {part} that is labelled "
+            f"{short_repr(lacking)} (of {counts.sum():,} "
             f"for {part}); each label needs rows for training and for testing."
         )
 

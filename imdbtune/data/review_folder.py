@@ -12,8 +12,8 @@ from imdbtune.data.gathering import Review
 from imdbtune.data.labels import check_labels, label_name
 from imdbtune.data.parts import TEST, TRAIN
 from imdbtune.data.tables import MAX_LINE, listed
-from imdbtune.errors import UserError, shown
-from imdbtune.files import plain
+from imdbtune.errors import UserError, short_repr
+from imdbtune.files import require_regular_file
 
 PARTS = {"train": TRAIN, "test": TEST}
 UNLABELLED = "unsup"
@@ -34,7 +34,7 @@ class ReviewFile:
         Raises:
             UserError: it is no text in UTF-8, or too long.
         """
-        if plain(self.path).stat().st_size > MAX_LINE:
+        if require_regular_file(self.path).stat().st_size > MAX_LINE:
             raise UserError(f"{self.path} is no text of at most {MAX_LINE:,} bytes; take it away.")
         raw = self.path.read_bytes()
         try:
@@ -70,7 +70,7 @@ def review_files(folder: Path) -> list[ReviewFile]:
     check_labels(folder, labels, listed(labels, 5))
     odd = [label for label in labels if not label_name(label)]
     if odd:
-        raise UserError(f"{folder} has a folder {shown(odd[0])}, which is no name of a label.")
+        raise UserError(f"{folder} has a folder {short_repr(odd[0])}, which is no name of a label.")
     return found
 
 

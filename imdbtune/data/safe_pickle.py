@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imdbtune.errors import shown
+from imdbtune.errors import short_repr
 
 _ANY = rb".{%d}"
 _ARGUMENTS = {  # opcode -> pattern of its argument, which has a fixed length
@@ -90,7 +90,7 @@ def _opcode_name(opcode: bytes) -> str:
     if not opcode:
         return "a pickle that is cut off"
     names = {op.code.encode("latin1"): op.name for op in pickletools.opcodes}
-    return f"opcode {names.get(opcode) or shown(opcode)}"
+    return f"opcode {names.get(opcode) or short_repr(opcode)}"
 
 
 class _Global:
@@ -115,7 +115,7 @@ class _Dtype:
 
     def __init__(self, code: str, *_: object) -> None:
         if not isinstance(code, str) or not _DTYPE.fullmatch(code):
-            raise pickle.UnpicklingError(f"refused: array type {shown(code)}")
+            raise pickle.UnpicklingError(f"refused: array type {short_repr(code)}")
         self.code, self.order = code, "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -149,7 +149,7 @@ class _Array:
 def _encode(text: str, encoding: str) -> bytes:
     """``_codecs.encode`` as Python 3 writes bytes in protocol 2: the encoding is latin1."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError(f"refused: encoding {shown(encoding)}")
+        raise pickle.UnpicklingError(f"refused: encoding {short_repr(encoding)}")
     return text.encode("latin1")
 
 
@@ -171,4 +171,4 @@ class _Unpickler(pickle.Unpickler):
         try:
             return _GLOBALS[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"refused: {shown(f'{module}.{name}')}") from None
+            raise pickle.UnpicklingError(f"refused: {short_repr(f'{module}.{name}')}") from None

@@ -17,7 +17,7 @@ from imdbtune.data.download import DownloadFailed, Progress, RemoteFile
 from imdbtune.data.imdb import KERAS_FILES, imdb_corpus, npz_corpus
 from imdbtune.data.own import check_own, folder_corpus, table_corpus
 from imdbtune.data.tables import FORMATS, is_table
-from imdbtune.errors import UserError, not_one_of, shown
+from imdbtune.errors import UserError, short_repr, unknown_choice
 
 SOURCES = ("auto", "imdb", "demo")
 _FOUND = TableConfig()  # all that is to be found in a table
@@ -46,7 +46,9 @@ def check_source(source: str, config: TableConfig = _FOUND) -> dict[str, Any]:
     _check_unused(source, config)
     if source.endswith(".npz"):
         if not _is_file(_expanded(source)):
-            raise UserError(f"no file {shown(source)}; give the path of an imdb.npz, imdb or demo.")
+            raise UserError(
+                f"no file {short_repr(source)}; give the path of an imdb.npz, imdb or demo."
+            )
     elif source not in SOURCES:
         raise _unknown(source)
     return {}
@@ -59,7 +61,7 @@ def place_of(source: str, corpus: Corpus) -> str:
 
 def _unknown(source: str) -> UserError:
     tables = (f"PATH{ending}" for ending in FORMATS)
-    return not_one_of("data source", source, (*SOURCES, "PATH.npz", *tables, "FOLDER"))
+    return unknown_choice("data source", source, (*SOURCES, "PATH.npz", *tables, "FOLDER"))
 
 
 def _check_unused(source: str, config: TableConfig) -> None:
@@ -67,7 +69,8 @@ def _check_unused(source: str, config: TableConfig) -> None:
     for field in dataclasses.fields(TableConfig):
         if getattr(config, field.name) != field.default:
             raise UserError(
-                f"{field.name} says how a table of reviews is read, and {shown(source)} is none; "
+                f"{field.name} says how a table of reviews is read, and "
+                f"{short_repr(source)} is none; "
                 "leave it out."
             )
 
@@ -93,7 +96,7 @@ def _expanded(source: str) -> Path:
         return Path(source).expanduser()
     except RuntimeError as error:
         raise UserError(
-            f"{shown(source)} is in the home of nobody here; write ./~ for ~."
+            f"{short_repr(source)} is in the home of nobody here; write ./~ for ~."
         ) from error
 
 

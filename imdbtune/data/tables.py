@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from imdbtune.data.download import Progress
-from imdbtune.errors import UserError, shown
-from imdbtune.files import plain
+from imdbtune.errors import UserError, short_repr
+from imdbtune.files import require_regular_file
 
 SAMPLE = 1000  # rows by which columns are found
 MAX_LINE = 2**24  # bytes of a line, characters of a field
@@ -139,7 +139,7 @@ def _plainly(error: csv.Error) -> str:
         return "a quote that is opened in this row is never closed"
     if "field larger" in str(error):
         return f"a quote that is opened in this row is not closed within {MAX_LINE:,} characters"
-    return shown(str(error))
+    return short_repr(str(error))
 
 
 class JsonLines(Table):
@@ -159,7 +159,7 @@ class JsonLines(Table):
         for line, record in self._records():
             lacking = [name for name in names if name not in record]
             if lacking:
-                raise self.wrong(line, f"it has no {shown(lacking[0])}, only {listed(record)}")
+                raise self.wrong(line, f"it has no {short_repr(lacking[0])}, only {listed(record)}")
             yield line, tuple(record[name] for name in names)
 
     def _records(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -172,7 +172,9 @@ class JsonLines(Table):
                 reason = f"it is not JSON ({str(error).removesuffix('.')})"
                 raise self.wrong(line, f"{reason}; each line is one object") from error
             if not isinstance(record, dict):
-                raise self.wrong(line, f"it is {shown(record)}, not an object such as {_OBJECT}")
+                raise self.wrong(
+                    line, f"it is {short_repr(record)}, not an object such as {_OBJECT}"
+                )
             yield line, record
 
 
@@ -222,7 +224,7 @@ class Parquet(Table):
                 if wanted and unpacked > max(_FREE_BYTES, _MAX_RATIO * packed):
                     raise UserError(
                         f"{self.path} is not safe to read: {packed:,} bytes of its column "
-                        f"{shown(part.path_in_schema)} would unpack to {unpacked:,}."
+                        f"{short_repr(part.path_in_schema)} would unpack to {unpacked:,}."
                     )
 
     def _opened(self, texts: Sequence[str] = ()) -> Any:
@@ -275,7 +277,7 @@ def open_table(path: Path, progress: Progress | None = None) -> Table:
         UserError: it cannot be read, or holds no rows of the kind that its name says.
     """
     try:
-        if not plain(path).stat().st_size:
+        if not require_regular_file(path).stat().st_size:
             raise UserError(f"{path} is empty; a table has a row for each review.")
         table = FORMATS[path.suffix.lower()](path, progress)
         if not table.columns or next(table.rows(table.columns[:1]), None) is None:
@@ -289,4 +291,4 @@ def listed(names: Iterable[object], most: int = 12) -> str:
     """Names for a message; of many, the first."""
     known = list(names)
     rest = f" and {len(known) - most} more" if len(known) > most else ""
-    return ", ".join(shown(name, 40) for name in known[:most]) + rest
+    return ", ".join(short_repr(name, 40) for name in known[:most]) + rest

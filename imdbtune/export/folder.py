@@ -15,8 +15,8 @@ from typing import Any
 from imdbtune.config.hyperparameters import TrialParams, check_value
 from imdbtune.data.corpus import LABELS
 from imdbtune.data.imdb import read_word_index
-from imdbtune.errors import UserError, named, not_one_of, shown
-from imdbtune.files import read_document
+from imdbtune.errors import UserError, quote_path, short_repr, unknown_choice
+from imdbtune.files import read_small_text
 
 FORMAT = "imdbtune-export"
 FORMAT_VERSION = 1
@@ -53,7 +53,8 @@ def read_export(folder: Path) -> Export:
         raise _no_export(folder, f"{METADATA} is from something else")
     if metadata.get("format_version") != FORMAT_VERSION:
         raise UserError(
-            f"{named(folder)} has export version {shown(metadata.get('format_version'))}, this "
+            f"{quote_path(folder)} has export version "
+            f"{short_repr(metadata.get('format_version'))}, this "
             f"imdbtune reads version {FORMAT_VERSION}; export the model again with this one."
         )
     try:
@@ -88,7 +89,7 @@ def networks_of(export: Export) -> tuple[TrialParams, ...]:
 
 def _checked_params(name: str, value: object) -> tuple[TrialParams, ...]:
     if not isinstance(value, list) or not all(isinstance(params, dict) for params in value):
-        raise UserError(f"{name} {shown(value)} are no hyperparameters with their values.")
+        raise UserError(f"{name} {short_repr(value)} are no hyperparameters with their values.")
     return tuple(TrialParams.from_values(params) for params in value)
 
 
@@ -109,19 +110,21 @@ def write_json(path: Path, document: Mapping[str, Any], indent: int | None = Non
 
 def damaged(folder: Path, what: str) -> UserError:
     """The ``UserError`` for an export folder in which something is wrong."""
-    return UserError(f"the export in {named(folder)} is damaged: {what} Export the model again.")
+    return UserError(
+        f"the export in {quote_path(folder)} is damaged: {what} Export the model again."
+    )
 
 
 def _checked_formats(value: object) -> dict[str, dict[str, Any]]:
     if not isinstance(value, dict) or not value:
-        raise UserError(f"formats {shown(value)} is no object of formats.")
+        raise UserError(f"formats {short_repr(value)} is no object of formats.")
     return value
 
 
 def checked_batching(value: object) -> str:
     """A batching, or UserError."""
     if value not in BATCHINGS:
-        raise not_one_of("batching", value, BATCHINGS)
+        raise unknown_choice("batching", value, BATCHINGS)
     return str(value)
 
 
@@ -131,13 +134,13 @@ def checked_labels(value: object) -> tuple[str, str]:
         first, second = value
         if all(isinstance(name, str) and name.isprintable() for name in value):
             return first, second
-    raise UserError(f"labels {shown(value)} are not two names.")
+    raise UserError(f"labels {short_repr(value)} are not two names.")
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file of an export, or UserError."""
     try:
-        document = json.loads(read_document(path))
+        document = json.loads(read_small_text(path))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise _no_export(path.parent, f"{path.name} cannot be read: {reason}") from error
@@ -148,7 +151,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def _no_export(folder: Path, why: str) -> UserError:
     return UserError(
-        f"{named(folder)} is no export of imdbtune ({why}); give a folder that imdbtune best "
+        f"{quote_path(folder)} is no export of imdbtune ({why}); give a folder that imdbtune best "
         "--export wrote."
     )
 
@@ -156,4 +159,4 @@ def _no_export(folder: Path, why: str) -> UserError:
 def not_writable(folder: Path, error: Exception) -> UserError:
     """The ``UserError`` for a folder to which nothing can be written."""
     reason = getattr(error, "strerror", None) or error
-    return UserError(f"{named(folder)} cannot be written ({reason}); choose another folder.")
+    return UserError(f"{quote_path(folder)} cannot be written ({reason}); choose another folder.")

@@ -51,9 +51,9 @@ class Trained:
         Raises:
             ExportFailed: it is an ensemble, and not known of which configurations.
         """
-        from imdbtune.models.builders import members_of, named_weights
+        from imdbtune.models.builders import member_models, named_weights
 
-        models = members_of(self.model) or [self.model]
+        models = member_models(self.model) or [self.model]
         params = self.members or (self.params,)
         if len(models) != len(params):
             raise ExportFailed(
@@ -67,10 +67,10 @@ class Trained:
 
     def linear_table(self) -> npt.NDArray[np.float32] | None:
         """Of the linear model in an ensemble, as :mod:`imdbtune.models.nb_linear_keras` has it."""
-        from imdbtune.models.builders import linear_of
+        from imdbtune.models.builders import linear_part
         from imdbtune.models.nb_linear_keras import table_of
 
-        network = linear_of(self.model)
+        network = linear_part(self.model)
         return None if network is None else table_of(network)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from imdbtune.data.download import Progress
-from imdbtune.errors import ExportFailed, ImdbtuneError, not_one_of
+from imdbtune.errors import ExportFailed, ImdbtuneError, unknown_choice
 from imdbtune.export.format import Format, Trained
 from imdbtune.export.keras_format import KERAS
 from imdbtune.export.litert_format import LITERT
@@ -32,7 +32,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
     names = dict.fromkeys(name.strip() for name in text.split(","))
     for name in names:
         if name not in (*FORMATS, "all"):
-            raise not_one_of("format", name, (*FORMATS, "all"))
+            raise unknown_choice("format", name, (*FORMATS, "all"))
     return tuple(FORMATS) if "all" in names else tuple(names)
 
 

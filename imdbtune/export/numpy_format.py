@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imdbtune.errors import named
+from imdbtune.errors import quote_path
 from imdbtune.export.folder import Export, networks_of
 from imdbtune.export.format import Format, Run, Trained
 from imdbtune.models import numpy_reference
@@ -81,7 +81,7 @@ def _load(export: Export) -> Run:
     about["batching"] = export.batching
     path = export.folder / MODEL
     with zipfile.ZipFile(path) as archive:
-        check_members(named(path), archive.infolist(), path.stat().st_size)
+        check_members(quote_path(path), archive.infolist(), path.stat().st_size)
     with np.load(path, allow_pickle=False) as arrays:
         weights = dict(arrays)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from imdbtune.data.corpus import INDEX_FROM, OOV
 from imdbtune.data.text import split_words
-from imdbtune.errors import harmless
+from imdbtune.errors import escape_control
 from imdbtune.export.predictor import Prediction, Predictor
 
 LEAST = 1e-6  # no probability is nearer to 0 or 1, where the logit would have no end
@@ -114,7 +114,7 @@ def _section(explanation: Explanation) -> str:
 
 
 def _span(word: WordEffect, largest: float) -> str:
-    text = html.escape(harmless(word.word))
+    text = html.escape(escape_control(word.word))
     if word.effect is None:
         return f'<span class="unread">{text}</span>'
     colour = "0, 114, 178" if word.effect > 0 else "230, 159, 0"  # of Okabe and Ito's palette

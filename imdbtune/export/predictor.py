@@ -15,12 +15,12 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import Batches, pad
 from imdbtune.data.corpus import LABELS, make_split
 from imdbtune.data.text import Tokenizer
-from imdbtune.errors import UserError, not_one_of
+from imdbtune.errors import UserError, unknown_choice
 from imdbtune.export.folder import Export, damaged, read_export
 from imdbtune.export.format import Format, Run
 from imdbtune.export.formats import FORMATS
-from imdbtune.files import check_plain_inside
-from imdbtune.models.safe_load import reason
+from imdbtune.files import require_regular_files
+from imdbtune.models.safe_load import load_failure_reason
 
 IntArray = npt.NDArray[np.int32]
 Index = npt.NDArray[np.int64]
@@ -158,7 +158,7 @@ class Predictor:
 def _chosen(export: Export, name: str) -> Format:
     there = [known for known in FORMATS if known in export.formats]
     if name and name not in there:
-        raise not_one_of(f"format of {export.folder}", name, there)
+        raise unknown_choice(f"format of {export.folder}", name, there)
     if not there:
         raise damaged(export.folder, f"it is in none of the formats {', '.join(FORMATS)}.")
     return FORMATS[name or there[0]]
@@ -168,13 +168,13 @@ def _load(export: Export, chosen: Format) -> Run:
     """The model as one function, tried on one review."""
     chosen.check_installed()
     try:
-        check_plain_inside(export.folder / chosen.files[0])
+        require_regular_files(export.folder / chosen.files[0])
         run = chosen.load(export)
         probe = run(np.full((1, export.maxlen), export.vocabulary - 1, np.int32))
     except UserError:
         raise
     except Exception as error:  # libraries raise whatever the damage led to
-        what = f"{chosen.files[0]} cannot be used ({reason(error)})."
+        what = f"{chosen.files[0]} cannot be used ({load_failure_reason(error)})."
         raise damaged(export.folder, what) from error
     if probe.shape != (1, 1) or not np.isfinite(probe).all():
         raise damaged(

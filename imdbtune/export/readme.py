@@ -7,7 +7,7 @@ from typing import Any
 
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import LABELS
-from imdbtune.errors import shown
+from imdbtune.errors import short_repr
 
 _TEXT = """\
 # {label}
@@ -43,7 +43,8 @@ def readme(document: Mapping[str, Any], usage: str) -> str:
         what=what,
         tells="an English movie review is positive"
         if labels == LABELS
-        else f"a text is {shown(labels[1])} (a probability of 1) or {shown(labels[0])} (of 0)",
+        else f"a text is {short_repr(labels[1])} (a probability of 1) or "
+        f"{short_repr(labels[0])} (of 0)",
         usage=usage,
         vocabulary=document["vocabulary"],
         maxlen=document["maxlen"],

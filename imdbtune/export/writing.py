@@ -15,7 +15,7 @@ from typing import Any
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import INDEX_FROM, LABELS, OOV, PAD, START
 from imdbtune.data.text import SEPARATORS
-from imdbtune.errors import DiskFull, UserError, named, shown
+from imdbtune.errors import DiskFull, UserError, quote_path, short_repr
 from imdbtune.export import encode
 from imdbtune.export.folder import (
     ENCODE,
@@ -33,7 +33,7 @@ from imdbtune.export.folder import (
     write_json,
 )
 from imdbtune.export.readme import readme
-from imdbtune.files import is_full
+from imdbtune.files import is_disk_full
 
 
 def write_export(
@@ -94,10 +94,10 @@ def write_export(
             else:
                 _move(new, target, Path(temporary))
     except (OSError, UnicodeEncodeError) as error:
-        if is_full(error):
+        if is_disk_full(error):
             reason = getattr(error, "strerror", None) or error
             raise DiskFull(
-                f"{named(folder)} has no room for the export ({reason}); make some, or choose "
+                f"{quote_path(folder)} has no room for the export ({reason}); make some, or choose "
                 "another folder."
             ) from error
         raise not_writable(folder, error) from error
@@ -161,29 +161,31 @@ def _to_add_to(
 ) -> dict[str, Any]:
     if not folder.is_dir():
         if folder.exists():
-            raise UserError(f"{named(folder)} is a file; give the name of a new folder.")
+            raise UserError(f"{quote_path(folder)} is a file; give the name of a new folder.")
         above = next(path for path in folder.parents if path.exists())
         if not above.is_dir():
-            raise not_writable(folder, NotADirectoryError(f"{named(above)} is a file"))
+            raise not_writable(folder, NotADirectoryError(f"{quote_path(above)} is a file"))
         _check_writable(folder, above)
         return {}
     _check_writable(folder, folder)
     files = sorted(entry.name for entry in folder.iterdir())
     if files and not is_export(folder):
         raise UserError(
-            f"{named(folder)} holds other files ({shown(files[0])}, ...); choose a new folder."
+            f"{quote_path(folder)} holds other files ({short_repr(files[0])}, "
+            "...); choose a new folder."
         )
     if overwrite or not files:
         return {}
     if not run_id or read_object(folder / METADATA).get("run_id") != run_id:
         raise UserError(
-            f"{named(folder)} is an export already, of another run; choose a new folder or "
+            f"{quote_path(folder)} is an export already, of another run; choose a new folder or "
             "--overwrite."
         )
     there = read_export(folder).formats
     if all(name in there for name in names):
         raise UserError(
-            f"{named(folder)} is an export already, of the same run as {', '.join(names)}; name "
+            f"{quote_path(folder)} is an export already, of the same run as "
+            f"{', '.join(names)}; name "
             "another format to add it, or --overwrite."
         )
     return there
@@ -225,8 +227,8 @@ def _add(new: Path, folder: Path) -> None:
     for entry in entries:
         if entry.name not in ours and (folder / entry.name).exists():
             raise UserError(
-                f"{named(folder)} has {shown(entry.name)}, which is not of the export; move that, "
-                "or choose a new folder."
+                f"{quote_path(folder)} has {short_repr(entry.name)}, which is not of the export; "
+                "move that, or choose a new folder."
             )
     for entry in entries:
         entry.replace(folder / entry.name)

@@ -15,7 +15,7 @@ from keras import layers, ops
 
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV
-from imdbtune.models.fused_rnn import DenseEmbedding, Recurrence
+from imdbtune.models.fused_rnn import DenseEmbedding, FusedRNN
 from imdbtune.models.hashed_bigrams import bigram_ids
 from imdbtune.models.lr_schedule import Schedule
 from imdbtune.models.nb_linear_keras import LINEAR
@@ -41,7 +41,7 @@ def fused_model(params: TrialParams, seed: int = 0) -> keras.Model:
     ids = keras.Input((params.maxlen,), dtype="int32", name="ids")
     ways = 2 if params.bidirectional else 1
     cells = [CELLS[params.rnn](params.units) for _ in range(params.depth * ways)]
-    recurrence = Recurrence(
+    recurrence = FusedRNN(
         params.vocabulary,
         params.embedding,
         cells,
@@ -195,12 +195,12 @@ def averaged_model(
     return keras.Model(ids, mean, name="ensemble")
 
 
-def members_of(model: keras.Model) -> list[keras.Model]:
+def member_models(model: keras.Model) -> list[keras.Model]:
     """The networks that one of :func:`averaged_model` is the mean of; other models have none."""
     return [inner for inner in _inner(model) if inner.name != LINEAR]
 
 
-def linear_of(model: keras.Model) -> keras.Model | None:
+def linear_part(model: keras.Model) -> keras.Model | None:
     """The linear model in one of :func:`averaged_model`, if it has one."""
     return next((inner for inner in _inner(model) if inner.name == LINEAR), None)
 

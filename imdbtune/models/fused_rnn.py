@@ -34,14 +34,14 @@ from imdbtune.models.cells import CELLS
 from imdbtune.models.hashed_bigrams import bigram_ids
 from imdbtune.models.input_projection import Inputs, Vectors, words
 from imdbtune.models.pooling import bag, pool
-from imdbtune.models.scan import Layer, Walk, scan
-from imdbtune.models.sequence_pooling import Last, Pooled, Readout, Whole
+from imdbtune.models.scan import Layer, TimeRange, scan
+from imdbtune.models.sequence_pooling import Last, Pooled, SequencePooling, Whole
 
 Tensor = Any
 Tensors = tuple[Tensor, ...]
 
 
-class Recurrence(keras.layers.Layer):
+class FusedRNN(keras.layers.Layer):
     """Ids (batch, maxlen) to what the output layer sees of the recurrence, (batch, features).
 
     ``cells`` are the layers from bottom to top; with ``bidirectional`` each layer is a pair of
@@ -93,7 +93,7 @@ class Recurrence(keras.layers.Layer):
         mask = tf.not_equal(by_time, 0)
         used = tf.cast(tf.reduce_any(mask, axis=1), tf.int32)
         walks = [
-            Walk(
+            TimeRange(
                 tf.cast(mask, tf.float32), tf.argmax(used, output_type=tf.int32), backwards=way == 1
             )
             for way in range(self.ways)
@@ -104,7 +104,9 @@ class Recurrence(keras.layers.Layer):
             return features
         return tf.concat([features, bag(ids, tf.transpose(inputs.source, [1, 0, 2]))], -1)
 
-    def _recur(self, ids: Tensor, mask: Tensor, walks: Sequence[Walk], inputs: Inputs) -> Tensor:
+    def _recur(
+        self, ids: Tensor, mask: Tensor, walks: Sequence[TimeRange], inputs: Inputs
+    ) -> Tensor:
         """What is read out of the recurrence, (batch, features)."""
         layers = [self.cells]  # in one direction all layers are one loop
         if self.ways == 2:
@@ -113,7 +115,7 @@ class Recurrence(keras.layers.Layer):
             both = [_run([c], inputs, w, Whole())[0] for c, w in zip(pair, walks, strict=True)]
             inputs = Vectors(tf.concat(both, -1))
         stacks = [layers[-1]] if self.ways == 1 else [[cell] for cell in layers[-1]]
-        readout: Readout = Last() if self.pooling == "last" else Pooled()
+        readout: SequencePooling = Last() if self.pooling == "last" else Pooled()
         if "attention" in self.pooling:
             readout = Whole()
         results = [_run(s, inputs, w, readout) for s, w in zip(stacks, walks, strict=True)]
@@ -137,7 +139,9 @@ class Recurrence(keras.layers.Layer):
         return Vectors(tf.transpose(self.dropout(vectors, training=training), [1, 0, 2]))
 
 
-def _run(cells: Sequence[Any], inputs: Inputs, walk: Walk, readout: Readout) -> Tensors:
+def _run(
+    cells: Sequence[Any], inputs: Inputs, walk: TimeRange, readout: SequencePooling
+) -> Tensors:
     return scan([_layer(cell) for cell in cells], inputs, walk, readout)
 
 
@@ -150,7 +154,7 @@ def _layer(cell: Any) -> Layer:
 
 
 class DenseEmbedding(keras.layers.Embedding):
-    """An embedding whose gradient is one tensor, as it is in :class:`Recurrence`.
+    """An embedding whose gradient is one tensor, as it is in :class:`FusedRNN`.
 
     TensorFlow gives the gradient of a lookup as a list with an entry for each word of the batch,
     and Keras's optimizers square the entries instead of their sums: a second moment that is too

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from imdbtune.errors import UserError, named, shown
-from imdbtune.files import plain
+from imdbtune.errors import UserError, quote_path, short_repr
+from imdbtune.files import require_regular_file
 
 # Keras stores without compressing. What is small is let pass, whatever its ratio.
 _MOST_EXPANSION = 10
@@ -56,10 +56,12 @@ def load_keras(path: Path) -> Any:
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the damage led to
-        raise UserError(f"{named(path)} cannot be used ({reason(error)}).") from error
+        raise UserError(
+            f"{quote_path(path)} cannot be used ({load_failure_reason(error)})."
+        ) from error
 
 
-def reason(error: Exception) -> str:
+def load_failure_reason(error: Exception) -> str:
     """The first line of what went wrong; Keras puts that behind the whole configuration."""
     told = str(getattr(error, "strerror", None) or error)
     told += " is missing" if isinstance(error, KeyError) else ""
@@ -74,9 +76,9 @@ def check_archive(path: Path) -> None:
         UserError: it is damaged, leads out of its folder, unpacks to far more than it is, or
             names layers that may do more than compute.
     """
-    name = named(path)
+    name = quote_path(path)
     try:
-        with zipfile.ZipFile(plain(path)) as archive:
+        with zipfile.ZipFile(require_regular_file(path)) as archive:
             check_members(name, archive.infolist(), path.stat().st_size)
             broken = archive.testzip()  # Keras itself overlooks wrong checksums
             if broken is None and "config.json" in archive.namelist():
@@ -89,7 +91,7 @@ def check_archive(path: Path) -> None:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{name} is not a readable .keras file ({why}).") from error
     if broken is not None:
-        raise UserError(f"{name} is not a readable .keras file ({shown(broken)} is damaged).")
+        raise UserError(f"{name} is not a readable .keras file ({short_repr(broken)} is damaged).")
 
 
 def check_members(name: str, members: list[zipfile.ZipInfo], packed: int) -> None:
@@ -103,7 +105,7 @@ def check_members(name: str, members: list[zipfile.ZipInfo], packed: int) -> Non
     for member in members:
         if _leads_out(member.filename):
             raise UserError(
-                f"{name} is not safe to open: it would unpack to {shown(member.filename)}."
+                f"{name} is not safe to open: it would unpack to {short_repr(member.filename)}."
             )
     described = sum(m.file_size for m in members if m.filename.endswith(".json"))
     if described > _MOST_DESCRIPTION:
@@ -128,7 +130,8 @@ def _check_classes(name: str, config: Any) -> None:
         allowed = _MODULES.get(module, ()) if known else ()
         if not isinstance(kind, str) or (allowed is not None and kind not in allowed):
             raise UserError(
-                f"{name} is not safe to open: it names {shown(kind)} of {shown(module)}, which "
+                f"{name} is not safe to open: it names {short_repr(kind)} of "
+                f"{short_repr(module)}, which "
                 "may run code or read files; models of imdbtune have plain layers only."
             )
 

@@ -10,14 +10,14 @@ import tensorflow as tf
 
 from imdbtune.models.cells import Cell, product_gradients
 from imdbtune.models.input_projection import Inputs
-from imdbtune.models.sequence_pooling import Readout, Visited
+from imdbtune.models.sequence_pooling import SequencePooling, StepView
 
 Tensor = Any
 Tensors = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Walk:
+class TimeRange:
     """Which time steps a loop visits: from ``first`` to the last one, or the other way round.
 
     ``mask`` is (time, batch), 1 for words and 0 for padding; every column before ``first`` is
@@ -81,7 +81,9 @@ class Layer:
     weights: Tensors
 
 
-def scan(layers: Sequence[Layer], inputs: Inputs, walk: Walk, readout: Readout) -> Tensors:
+def scan(
+    layers: Sequence[Layer], inputs: Inputs, walk: TimeRange, readout: SequencePooling
+) -> Tensors:
     """Run layers on top of each other over time, from states of zero; masked rows keep theirs.
 
     Returns:
@@ -122,7 +124,7 @@ def scan(layers: Sequence[Layer], inputs: Inputs, walk: Walk, readout: Readout) 
                 new = _map(lambda k: tf.gather(k, walk.after(t)), kept)
                 gates = _map(lambda k: tf.gather(k, t), kept_gates)
                 d_output, *others = d_states[-1]
-                visited = Visited(t, live, new[-1][0])
+                visited = StepView(t, live, new[-1][0])
                 d_output = readout.gradient(d_output, upstream, results, visited)
                 d_states = [*d_states[:-1], (d_output, *others)]
                 d_new = _map(lambda d: live * d, d_states)

@@ -17,7 +17,7 @@ Results = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Visited:
+class StepView:
     """A time step on the way back: which rows are words (batch, 1), 1 or 0, and what came out."""
 
     t: Tensor
@@ -42,7 +42,7 @@ class Last:
         return upstream[0]
 
     def gradient(
-        self, d_output: Tensor, upstream: Results, results: Results, step: Visited
+        self, d_output: Tensor, upstream: Results, results: Results, step: StepView
     ) -> Tensor:
         """See the module."""
         return d_output
@@ -65,7 +65,7 @@ class Whole:
         return zero
 
     def gradient(
-        self, d_output: Tensor, upstream: Results, results: Results, step: Visited
+        self, d_output: Tensor, upstream: Results, results: Results, step: StepView
     ) -> Tensor:
         """See the module."""
         return d_output + tf.gather(upstream[0], step.t)
@@ -99,7 +99,7 @@ class Pooled:
         return zero
 
     def gradient(
-        self, d_output: Tensor, upstream: Results, results: Results, step: Visited
+        self, d_output: Tensor, upstream: Results, results: Results, step: StepView
     ) -> Tensor:
         """See the module."""
         largest, times, _ = results
@@ -108,4 +108,4 @@ class Pooled:
         return d_output + step.live * (d_total + share)
 
 
-Readout = Last | Whole | Pooled
+SequencePooling = Last | Whole | Pooled

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.hyperparameters import PARAMETERS
-from imdbtune.errors import UserError, not_one_of, shown
+from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.report.filter_expression import parse_condition
 from imdbtune.tracking.reader import Baseline, Search, Trial, as_row
 
@@ -76,7 +76,7 @@ def compare_searches(
     known = all_columns(rows)
     for column in columns:
         if column not in known:
-            raise not_one_of("column", column, known)
+            raise unknown_choice("column", column, known)
     if where:
         condition = parse_condition(where, rows, known)
         rows = [row for row in rows if condition(row)]
@@ -110,10 +110,11 @@ def sort_rows(rows: Sequence[Row], order: str, columns: Collection[str]) -> list
     for key in reversed(order.split(",")):
         column, colon, direction = key.strip().partition(":")
         if column not in columns:
-            raise not_one_of("column", column, columns)
+            raise unknown_choice("column", column, columns)
         if direction not in (("asc", "desc") if colon else ("",)):
             raise UserError(
-                f"order {shown(key.strip())} is not known; write COLUMN, COLUMN:asc or COLUMN:desc."
+                f"order {short_repr(key.strip())} is not known; write COLUMN, "
+                "COLUMN:asc or COLUMN:desc."
             )
         falls = direction == "desc" or (not direction and "accuracy" in column)
         there = [row for row in result if row.get(column) is not None]

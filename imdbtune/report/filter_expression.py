@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imdbtune.errors import UserError, not_one_of, shown
+from imdbtune.errors import UserError, short_repr, unknown_choice
 
 Row = Mapping[str, Any]
 Condition = Callable[[Row], bool]
@@ -74,7 +74,8 @@ def _tokens(text: str) -> list[_Token]:
         match = _TOKEN.match(text, position)
         if match is None:
             raise UserError(
-                f"the condition {shown(text)} cannot be read at {shown(text[position:].strip())}; "
+                f"the condition {short_repr(text)} cannot be read at "
+                f"{short_repr(text[position:].strip())}; "
                 "write for example: rnn=gru and maxlen>=200."
             )
         sign, double, single, word = match.groups()
@@ -104,9 +105,9 @@ class _Parser:
 
     def wrong(self, expected: str) -> UserError:
         token = self.peek()
-        came = "the end" if token is _END else shown(token.text)
+        came = "the end" if token is _END else short_repr(token.text)
         return UserError(
-            f"the condition {shown(self.text)} has {came} where {expected} was expected; "
+            f"the condition {short_repr(self.text)} has {came} where {expected} was expected; "
             "write for example: rnn=gru and maxlen>=200."
         )
 
@@ -139,7 +140,7 @@ class _Parser:
             raise self.wrong("a column")
         column = self.next().text
         if column not in self.columns:
-            raise not_one_of("column", column, self.columns)
+            raise unknown_choice("column", column, self.columns)
         sign = self.peek()
         if sign.means("not", "in"):
             return self._membership(column)
@@ -151,7 +152,9 @@ class _Parser:
     def _comparison(self, column: str, sign: str) -> Condition:
         value = self._value(column)
         if isinstance(value, (str, bool)) and sign not in ("=", "==", "!="):
-            raise UserError(f"{column} {sign} {shown(value)}: use =, != or in, it is no number.")
+            raise UserError(
+                f"{column} {sign} {short_repr(value)}: use =, != or in, it is no number."
+            )
         compare = OPERATORS[sign]
         return lambda row: _has(row, column) and compare(_comparable(row[column]), value)
 
@@ -177,7 +180,7 @@ class _Parser:
         value = 0.0 if held is None else _as_kind_of(held, text)
         if value is None:
             kind = "true or false" if isinstance(held, bool) else "numbers"
-            raise UserError(f"{column} holds {kind}, not {shown(text)}.")
+            raise UserError(f"{column} holds {kind}, not {short_repr(text)}.")
         return value
 
 

@@ -77,7 +77,7 @@ def expected_maximum(count: int) -> float:
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class BaselineComparison:
     """What a linear model reaches on the validation reviews, and the winner beside it."""
 
     run_id: str  # of the linear model
@@ -110,9 +110,9 @@ class Yardstick:
         return f"{reached}: {self.verdict}" if self.verdict else reached
 
 
-def yardstick(
+def compare_with_baseline(
     baselines: Sequence[Baseline], trials: Sequence[Trial], reviews: int
-) -> Yardstick | None:
+) -> BaselineComparison | None:
     """The linear model of a search, if it has one that has finished, beside its first trial.
 
     Args:
@@ -128,7 +128,7 @@ def yardstick(
     spread = [standard_error(share, reviews) for share in (value, best or 0.0)]
     within = ahead is not None and abs(ahead) <= SURE * math.hypot(*spread)
     seconds = linear.metrics.get("train_seconds", 0.0)
-    return Yardstick(linear.run_id, value, seconds, ahead, within)
+    return BaselineComparison(linear.run_id, value, seconds, ahead, within)
 
 
 def reached(baselines: Sequence[Baseline], which: str) -> Baseline | None:

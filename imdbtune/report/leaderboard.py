@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from imdbtune.confirm import results
 from imdbtune.confirm.results import Confirmation
 from imdbtune.report.effects import short
-from imdbtune.report.findings import reached, yardstick
-from imdbtune.report.page import log_report, read_material
+from imdbtune.report.findings import compare_with_baseline, reached
+from imdbtune.report.page import log_report, read_report_data
 from imdbtune.tracking import mlflow_links, writer
 from imdbtune.tracking.reader import (
     Baseline,
@@ -74,7 +74,7 @@ def publish(
         _log_curves(client, search, done[:CURVES_SHOWN], reached(baselines, writer.LINEAR))
     if report:
         ended = dataclasses.replace(search, status="FINISHED")  # its run is closed after this
-        log_report(client, read_material(client, ended, trials))
+        log_report(client, read_report_data(client, ended, trials))
 
 
 def markdown(
@@ -123,7 +123,7 @@ def _answer(search: Search, best: Trial) -> str:
 
 def _beside(search: Search, done: Sequence[Trial], baselines: Sequence[Baseline]) -> str:
     """How the best trial stands to the linear model, whose run is a click away."""
-    found = yardstick(baselines, done, search.validation_reviews)
+    found = compare_with_baseline(baselines, done, search.validation_reviews)
     if found is None:
         return ""
     name, _, rest = str(found).partition(" reaches")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from imdbtune.config.search_space import word
 from imdbtune.confirm import results
 from imdbtune.confirm.results import Confirmation
-from imdbtune.errors import UserError, named
-from imdbtune.files import plain
+from imdbtune.errors import UserError, quote_path
+from imdbtune.files import require_regular_file
 from imdbtune.report import effects, figures, findings
 from imdbtune.report.published import PUBLISHED
 from imdbtune.tracking import writer
@@ -48,7 +48,7 @@ MARK = "<!-- a report of imdbtune -->"
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportData:
     """All that a report is made of, read from MLflow."""
 
     search: Search
@@ -69,14 +69,14 @@ class Material:
         return effects.importance_data(self.done)
 
 
-def read_material(client: MlflowClient, search: Search, trials: list[Trial]) -> Material:
+def read_report_data(client: MlflowClient, search: Search, trials: list[Trial]) -> ReportData:
     """Read what a report needs beside the trials: the curves of the best, the configuration."""
     runs = runs_of(client)
     done = [trial for trial, _ in findings.measured(trials)][:CURVES_SHOWN]
     others = [(t.name, read_history(runs, t.run_id, ("val_accuracy",))) for t in done[1:]]
     best = [(t.name, read_history(runs, t.run_id)) for t in done[:1]]
     config = read_text(client, search.run_id, "config.toml")
-    return Material(
+    return ReportData(
         search,
         trials,
         best + others,
@@ -107,7 +107,7 @@ class Drawn:
         return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
 
 
-def draw_all(material: Material) -> dict[str, Drawn]:
+def draw_all(material: ReportData) -> dict[str, Drawn]:
     """Every figure of the page by its name; without a finished trial there are none."""
     done = material.done
     if not done:
@@ -129,7 +129,7 @@ def draw_all(material: Material) -> dict[str, Drawn]:
     return {each.name: each for each in drawn}
 
 
-def _curves(material: Material) -> list[Drawn]:
+def _curves(material: ReportData) -> list[Drawn]:
     name, history = material.histories[0]
     found = []
     for metric in ("accuracy", "loss"):
@@ -176,26 +176,26 @@ def _effects(
     return found
 
 
-def certainty_of(material: Material) -> findings.Certainty:
+def certainty_of(material: ReportData) -> findings.Certainty:
     """How sure the best trial's accuracy is."""
     accuracies = [value for _, value in findings.measured(material.done)]
     reviews = material.search.validation_reviews
     return findings.certainty_data(accuracies, accuracies[0], reviews)
 
 
-def yardstick_of(material: Material) -> findings.Yardstick | None:
+def baseline_comparison_of(material: ReportData) -> findings.BaselineComparison | None:
     """The linear model beside the best trial, if the search has one."""
     reviews = material.search.validation_reviews
-    return findings.yardstick(material.baselines, material.done, reviews)
+    return findings.compare_with_baseline(material.baselines, material.done, reviews)
 
 
-def linear_of(material: Material) -> float | None:
+def linear_of(material: ReportData) -> float | None:
     """The linear model's accuracy."""
-    found = yardstick_of(material)
+    found = baseline_comparison_of(material)
     return found.accuracy if found else None
 
 
-def render(material: Material, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> str:
+def render(material: ReportData, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> str:
     """The page; ``ui`` is where MLflow's pages are."""
     done = material.done
     shown_ui = hide_secrets(ui)
@@ -210,7 +210,7 @@ def render(material: Material, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> s
             done=done,
             best=done[0] if done else None,
             certainty=certainty_of(material) if done else None,
-            linear=yardstick_of(material),
+            linear=baseline_comparison_of(material),
             majority=findings.reached(material.baselines, writer.MAJORITY),
             shares=material.shares,
             effects=[effects.effect_data(name, done) for name in ordered],
@@ -219,7 +219,7 @@ def render(material: Material, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> s
             confirmed=material.confirmed,
             how_sure=results.in_words,
             method=results.METHOD,
-            looks=int(material.search.metrics.get(writer.TEST_LOOKS, 0)),
+            looks=int(material.search.metrics.get(writer.TEST_EVALUATIONS, 0)),
             fronts=_fronts(done),
             config=material.config,
             published=_published(material),
@@ -249,7 +249,7 @@ def _fronts(done: Sequence[Trial]) -> dict[str, list[tuple[int, Trial]]]:
     return found
 
 
-def _published(material: Material) -> tuple[Any, ...]:
+def _published(material: ReportData) -> tuple[Any, ...]:
     """Only beside results on the same reviews."""
     return PUBLISHED if material.search.tags.get(writer.DATA) == "imdb" else ()
 
@@ -276,25 +276,25 @@ def check_out(path: Path) -> None:
     """Raise UserError unless a report can be written to ``path`` without harm to another file."""
     try:
         if not path.parent.is_dir():
-            raise UserError(f"no folder {named(path.parent)} for the report; make it first.")
+            raise UserError(f"no folder {quote_path(path.parent)} for the report; make it first.")
         if path.is_dir():
-            raise UserError(f"{named(path)} is a folder; name a file in it.")
+            raise UserError(f"{quote_path(path)} is a folder; name a file in it.")
         if path.exists() and not _is_report(path):
             raise UserError(
-                f"{named(path)} is there and is no report; name another file with --out."
+                f"{quote_path(path)} is there and is no report; name another file with --out."
             )
     except OSError as error:
         raise UserError(
-            f"{named(path)} cannot be used: {error.strerror}; name another file with --out."
+            f"{quote_path(path)} cannot be used: {error.strerror}; name another file with --out."
         ) from error
 
 
 def _is_report(path: Path) -> bool:
-    with plain(path).open("rb") as file:
+    with require_regular_file(path).open("rb") as file:
         return MARK.encode() in file.read(200)
 
 
-def log_report(client: MlflowClient, material: Material, ui: str = LOCAL_UI) -> None:
+def log_report(client: MlflowClient, material: ReportData, ui: str = LOCAL_UI) -> None:
     """The page and its figures as artifacts of the search's run."""
     drawn = draw_all(material)
     with tempfile.TemporaryDirectory() as scratch:

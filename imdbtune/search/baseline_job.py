@@ -1,6 +1,6 @@
 """What a search has to beat, made beside its trials: the linear model in a process of its own.
 
-That process leaves a file and is done; all writing, by way of the spool, is the driver's. If it
+That process leaves a file and is done; all writing, by way of the outbox, is the driver's. If it
 fails, or the machine has no room for it, the search goes on without.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from imdbtune.data.corpus import Corpus
-from imdbtune.errors import harmless
+from imdbtune.errors import escape_control
 from imdbtune.models import nb_linear
 from imdbtune.tracking.writer import LINEAR, MAJORITY, CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.training.hardware import machine_tags
@@ -34,7 +34,7 @@ Listener = Callable[[str, dict[str, Any]], None]
 
 
 @contextmanager
-def baselines_beside(
+def baselines_in_background(
     search: SearchRun,
     corpus: Corpus,
     facts: CorpusFacts,
@@ -48,7 +48,7 @@ def baselines_beside(
     If not, their runs are left open, as those of trials are.
 
     Args:
-        search: writes to a spool.
+        search: writes to an outbox.
         reviews: how many of the training reviews the search uses; 0: all.
         folder: the search's, for what the process leaves.
         listener: called with ``baseline`` when one is done, with ``waiting`` when only the linear
@@ -164,7 +164,7 @@ class _Maker:
         self._tell(reason)
 
     def _tell(self, reason: str) -> None:
-        text = f"no linear model to compare the trials with: {harmless(reason)[:200]}"
+        text = f"no linear model to compare the trials with: {escape_control(reason)[:200]}"
         self.listener("notice", {"text": text})
 
     def finish(self) -> None:

@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING
 
 from imdbtune.cluster.local_executor import await_workers
 from imdbtune.errors import Busy, SearchAborted, UserError
-from imdbtune.search.resume import CUT_OFF, stored_config
-from imdbtune.search.workspace import NEW, TRAINING, Home, homes, new_homes
+from imdbtune.search.resume import CRASHED, stored_config
+from imdbtune.search.workspace import (
+    NEW,
+    TRAINING,
+    Workspace,
+    list_unnamed_workspaces,
+    list_workspaces,
+)
 from imdbtune.tracking import reader
-from imdbtune.tracking.background_delivery import REQUEST_S, Courier
-from imdbtune.tracking.connection import impatient
+from imdbtune.tracking.background_delivery import REQUEST_S, BackgroundDelivery
+from imdbtune.tracking.connection import short_timeouts
 from imdbtune.tracking.writer import OPEN, Run
 
 if TYPE_CHECKING:
@@ -22,24 +28,29 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 
-def take_up_cut_off(client: MlflowClient, base: Path, say: Say) -> None:
+def recover_crashed_runs(client: MlflowClient, base: Path, say: Say) -> None:
     """Settle what died here while it used this store, but for searches that can go on.
 
     Those that died while their run was made get their final names. Trainings cannot go on: they
     are closed as KILLED, and their folders go away.
     """
-    for home in new_homes(base):
+    for workspace in list_unnamed_workspaces(base):
         with contextlib.suppress(Busy):
-            name_new(client, home, say)
-    for home in homes(base):
-        if home.kind != TRAINING or home.about.get("store") not in ("", client.tracking_uri):
+            name_new(client, workspace, say)
+    for workspace in list_workspaces(base):
+        if workspace.kind != TRAINING or workspace.about.get("store") not in (
+            "",
+            client.tracking_uri,
+        ):
             continue
-        if reader.run_exists(client, home.run_id):
-            with contextlib.suppress(SearchAborted), home.locked():
-                settle(client, home, say)
+        if reader.run_exists(client, workspace.run_id):
+            with contextlib.suppress(SearchAborted), workspace.locked():
+                settle(client, workspace, say)
 
 
-def name_new(client: MlflowClient, home: Home, say: Say, is_its_store: bool = False) -> None:
+def name_new(
+    client: MlflowClient, workspace: Workspace, say: Say, is_its_store: bool = False
+) -> None:
     """Give the folder of what died while its run was made its final name, or take it away.
 
     Args:
@@ -48,21 +59,26 @@ def name_new(client: MlflowClient, home: Home, say: Say, is_its_store: bool = Fa
     Raises:
         Busy: it has not died.
     """
-    with home.locked():
-        run_id = reader.find_run(client, home.folder.name.removeprefix(NEW))
+    with workspace.locked():
+        run_id = reader.find_run(client, workspace.folder.name.removeprefix(NEW))
         if run_id:
-            home.renamed(run_id)
-        elif is_its_store or home.about.get("store", client.tracking_uri) == client.tracking_uri:
-            forget(home, say)
+            workspace.renamed(run_id)
+        elif (
+            is_its_store or workspace.about.get("store", client.tracking_uri) == client.tracking_uri
+        ):
+            forget(workspace, say)
 
 
-def forget(home: Home, say: Say) -> None:
+def forget(workspace: Workspace, say: Say) -> None:
     """Take away the folder of what died before MLflow had a run of it, which has done nothing."""
-    say(f"{home.kind} {home.name} was cut off before MLflow had a run of it: nothing is missing.")
-    home.discard()
+    say(
+        f"{workspace.kind} {workspace.name} was cut off before MLflow had a run "
+        "of it: nothing is missing."
+    )
+    workspace.discard()
 
 
-def settle(client: MlflowClient, home: Home, say: Say) -> int:
+def settle(client: MlflowClient, workspace: Workspace, say: Say) -> int:
     """Close what has no driver any more as KILLED, and deliver; returns how many calls were made.
 
     For the holder of the home's lock: where it can be had, no driver lives.
@@ -71,29 +87,31 @@ def settle(client: MlflowClient, home: Home, say: Say) -> int:
         NotDelivered: the store has not got all.
         SearchAborted: a worker lives on.
     """
-    kind, name = home.kind, home.name
-    courier = Courier(client, home.spool, home.run_id, None, say)
-    with impatient(retries=1, timeout_s=REQUEST_S):
-        if home.spool.is_open(home.run_id):
-            await_workers(home.folder)
-            for key in home.spool.open_runs():
-                if key != home.run_id:
-                    Run(home.spool, key).end("KILLED", CUT_OFF)
-            courier.finish()
+    kind, name = workspace.kind, workspace.name
+    delivery = BackgroundDelivery(client, workspace.outbox, workspace.run_id, None, say)
+    with short_timeouts(retries=1, timeout_s=REQUEST_S):
+        if workspace.outbox.is_open(workspace.run_id):
+            await_workers(workspace.folder)
+            for key in workspace.outbox.open_runs():
+                if key != workspace.run_id:
+                    Run(workspace.outbox, key).end("KILLED", CRASHED)
+            delivery.finish()
             # One that ended for want of room may have said so to the store alone.
-            if client.get_run(home.run_id).info.status in OPEN:
-                Run(home.spool, home.run_id).end("KILLED", CUT_OFF)
+            if client.get_run(workspace.run_id).info.status in OPEN:
+                Run(workspace.outbox, workspace.run_id).end("KILLED", CRASHED)
                 if kind != TRAINING:
-                    _publish(client, home)
-                say(f"{kind} {name} (run {home.run_id}) was cut off: closed as KILLED.")
-        courier.finish()
+                    _publish(client, workspace)
+                say(f"{kind} {name} (run {workspace.run_id}) was cut off: closed as KILLED.")
+        delivery.finish()
     if kind == TRAINING:
-        home.discard()
-    return courier.made
+        workspace.discard()
+    return delivery.made
 
 
-def _publish(client: MlflowClient, home: Home) -> None:
+def _publish(client: MlflowClient, workspace: Workspace) -> None:
     """Let the page of a search show its end, if it is known what to show."""
     with contextlib.suppress(UserError):
-        config = stored_config(client, reader.find_search(client, home.run_id))
-        home.spool.publish(home.run_id, [d.name for d in config.space.searched] or ["rnn"], False)
+        config = stored_config(client, reader.find_search(client, workspace.run_id))
+        workspace.outbox.publish(
+            workspace.run_id, [d.name for d in config.space.searched] or ["rnn"], False
+        )

@@ -1,7 +1,7 @@
 """The driver of a search: asks the oracle, keeps the workers busy, tells the oracle.
 
 The oracle is told here, and only here; trials are trained and logged by the workers
-(:mod:`imdbtune.cluster.trial_job`). What is to be in MLflow goes to a spool
+(:mod:`imdbtune.cluster.trial_job`). What is to be in MLflow goes to an outbox
 (:mod:`imdbtune.tracking.outbox`).
 """
 
@@ -28,12 +28,12 @@ from imdbtune.training.spec import TrialSpec
 Listener = Callable[[str, dict[str, Any]], None]
 # A search stops when this many trials have failed (and one more for each that runs) and none has
 # finished, or when more than three in four of at least four times as many have.
-HOPELESS = 5
+MIN_FAILURES_TO_STOP = 5
 LAST_WORDS = 4000  # characters of the workers' log that are kept of a worker that died
 
 
 @dataclass
-class Tuner:
+class Driver:
     """One search under way.
 
     Args:
@@ -174,7 +174,7 @@ class Tuner:
         job = TrialJob(
             trial_id=trial_id,
             spec=spec,
-            spool=self.search.client,
+            outbox=self.search.client,
             run_id=run_id,
             corpus=self.facts,
             log_model=self.config.tracking.keep_models == "all",
@@ -304,12 +304,12 @@ class Tuner:
         """
         failed, finished, running = len(self.failed), len(self.scores), len(self.running)
         if finished:
-            hopeless = failed >= 4 * HOPELESS and failed > 3 * (finished + running)
+            hopeless = failed >= 4 * MIN_FAILURES_TO_STOP and failed > 3 * (finished + running)
         else:
-            hopeless = failed >= (1 if at_the_end else HOPELESS + running)
+            hopeless = failed >= (1 if at_the_end else MIN_FAILURES_TO_STOP + running)
         if not hopeless:
             return
-        reason, times = commonest(self.failed.values())
+        reason, times = most_common_failure(self.failed.values())
         raise SearchAborted(
             f"{failed} of {failed + finished} trials have failed, {times} of them with: "
             f"{reason.rstrip('.')}. Change the space or the set-up."
@@ -321,7 +321,7 @@ class Tuner:
         self.running.clear()
 
 
-def commonest(reasons: Iterable[str]) -> tuple[str, int]:
+def most_common_failure(reasons: Iterable[str]) -> tuple[str, int]:
     """The most frequent reason in one wording of it, and how often; numbers do not count."""
     wordings: dict[str, list[str]] = {}
     for reason in reasons:

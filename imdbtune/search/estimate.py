@@ -21,11 +21,11 @@ import numpy as np
 
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
-from imdbtune.data.batches import Batches, used, validation_split
+from imdbtune.data.batches import Batches, limit_rows, validation_split
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import SearchAborted
 from imdbtune.search.journal import ask, tell
-from imdbtune.search.keras_tuner_samplers import make_oracle
+from imdbtune.search.keras_tuner_samplers import make_sampler
 from imdbtune.training.spec import StepTimes, TrialSpec
 
 MOST_DRAWN = 1000
@@ -79,7 +79,7 @@ def draw(config: SearchConfig) -> tuple[list[Drawn], float]:
     tuner = config.tuner
     if tuner.kind == "bayesian":
         config = replace(config, tuner=replace(tuner, kind="random"))
-    oracle, scores = make_oracle(config), random.Random(tuner.seed)
+    oracle, scores = make_sampler(config), random.Random(tuner.seed)
     limit = tuner.trial_limit or MOST_DRAWN
     drawn: list[Drawn] = []
     while len(drawn) < min(limit, MOST_DRAWN):
@@ -109,7 +109,7 @@ def multiplications(params: TrialParams) -> float:
 
 def cost_of(params: TrialParams, corpus: Corpus, config: SearchConfig) -> Cost:
     """Rows x time steps of an epoch, and the work of one."""
-    count = used(len(corpus.train), config.data.reviews)
+    count = limit_rows(len(corpus.train), config.data.reviews)
     part, held_out = validation_split(count)
     work = multiplications(params)
     if config.training.batching == "padded":

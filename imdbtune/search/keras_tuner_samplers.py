@@ -21,7 +21,7 @@ SEED_OFFSET = 1
 MAX_COLLISIONS = 200
 
 
-def make_oracle(config: SearchConfig) -> Any:
+def make_sampler(config: SearchConfig) -> Any:
     """The oracle of a search, knowing its space, budget and seed."""
     library = keras_tuner()
     oracles = library.oracles

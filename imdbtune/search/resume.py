@@ -27,7 +27,7 @@ MAY_CHANGE = (
     "tracking.baseline",
     "cluster.address",
 )
-CUT_OFF = "the search was cut off"
+CRASHED = "the search was cut off"
 
 
 def stored_config(client: MlflowClient, search: Search) -> SearchConfig:
@@ -143,7 +143,7 @@ def reconcile(
     trials = reader.read_trials(client, search)
     for trial in sorted(trials, key=lambda trial: (trial.ended_ms or 0, trial.trial_id)):
         if trial.status in writer.OPEN:
-            writer.Run(client, trial.run_id).end("KILLED", CUT_OFF)
+            writer.Run(client, trial.run_id).end("KILLED", CRASHED)
         elif trial.status == "FINISHED" and trial.score is not None:
             finished.add(trial.trial_id)
         if trial.trial_id in ended or trial.key in noted:

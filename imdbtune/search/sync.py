@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from imdbtune.errors import Busy, Deleted, NotDelivered, UserError, shown
+from imdbtune.errors import Busy, Deleted, NotDelivered, UserError, short_repr
 from imdbtune.search.crash_recovery import Say, forget, name_new, settle
-from imdbtune.search.workspace import Home, homes, new_homes
+from imdbtune.search.workspace import Workspace, list_unnamed_workspaces, list_workspaces
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect_existing, hide_secrets, is_missing
 
@@ -28,15 +28,23 @@ def sync_folder(base: Path, search_ref: str | None, uri: str, say: Say) -> list[
 
     What one of several cannot do holds up no other.
     """
-    begun = [home for home in new_homes(base) if search_ref in (None, home.name)]
-    done = [made for home in begun for made in _try_new(home, uri, say)]
-    chosen = [home for home in homes(base) if search_ref in (None, home.run_id, home.name)]
+    begun = [
+        workspace
+        for workspace in list_unnamed_workspaces(base)
+        if search_ref in (None, workspace.name)
+    ]
+    done = [made for workspace in begun for made in _try_new(workspace, uri, say)]
+    chosen = [
+        workspace
+        for workspace in list_workspaces(base)
+        if search_ref in (None, workspace.run_id, workspace.name)
+    ]
     if not chosen and not begun:
-        what = f"no search {shown(search_ref)}" if search_ref else "no search"
+        what = f"no search {short_repr(search_ref)}" if search_ref else "no search"
         raise UserError(f"{what} in {base}; run this in the folder in which it was begun.")
-    for home in chosen:
+    for workspace in chosen:
         try:
-            done.append(_sync(home, uri, say))
+            done.append(_sync(workspace, uri, say))
         except (Busy, Deleted) as error:
             if search_ref is not None:
                 raise
@@ -44,20 +52,20 @@ def sync_folder(base: Path, search_ref: str | None, uri: str, say: Say) -> list[
         except (UserError, NotDelivered) as error:
             if len(chosen) + len(begun) == 1:
                 raise
-            done.append(Synced(home.name, home.run_id, 0, home.kind, str(error)))
+            done.append(Synced(workspace.name, workspace.run_id, 0, workspace.kind, str(error)))
     return done
 
 
-def _try_new(home: Home, uri: str, say: Say) -> list[Synced]:
+def _try_new(workspace: Workspace, uri: str, say: Say) -> list[Synced]:
     """Settle what died before it knew of its run; it has no result yet, but may have a problem."""
-    name, kind = home.name, home.kind
-    store = uri or home.about.get("store", "")
+    name, kind = workspace.name, workspace.kind
+    store = uri or workspace.about.get("store", "")
     try:
         if is_missing(store):
-            with home.locked():
-                forget(home, say)
+            with workspace.locked():
+                forget(workspace, say)
         else:
-            name_new(connect_existing(store, say), home, say, is_its_store=bool(store))
+            name_new(connect_existing(store, say), workspace, say, is_its_store=bool(store))
     except Busy as error:
         say(str(error))
     except UserError as error:
@@ -65,16 +73,16 @@ def _try_new(home: Home, uri: str, say: Say) -> list[Synced]:
     return []
 
 
-def _sync(home: Home, uri: str, say: Say) -> Synced:
-    name, kind = home.name, home.kind
-    with home.locked():
-        if home.spool.is_delivered() and not home.spool.is_open(home.run_id):
-            return Synced(name, home.run_id, 0, kind)
-        client = connect_existing(uri or home.about.get("store", ""), say)
-        if not reader.run_exists(client, home.run_id):
+def _sync(workspace: Workspace, uri: str, say: Say) -> Synced:
+    name, kind = workspace.name, workspace.kind
+    with workspace.locked():
+        if workspace.outbox.is_empty() and not workspace.outbox.is_open(workspace.run_id):
+            return Synced(name, workspace.run_id, 0, kind)
+        client = connect_existing(uri or workspace.about.get("store", ""), say)
+        if not reader.run_exists(client, workspace.run_id):
             raise UserError(
-                f"{kind} {name!r} (run {home.run_id}) is not in "
+                f"{kind} {name!r} (run {workspace.run_id}) is not in "
                 f"{hide_secrets(str(client.tracking_uri))}; name its store with --tracking-uri."
             )
-        reader.check_not_deleted(client, home.run_id, f"{kind} {name!r}")
-        return Synced(name, home.run_id, settle(client, home, say), kind)
+        reader.check_not_deleted(client, workspace.run_id, f"{kind} {name!r}")
+        return Synced(name, workspace.run_id, settle(client, workspace, say), kind)

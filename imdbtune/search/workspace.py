@@ -1,4 +1,4 @@
-"""The folder in which a search or training keeps what it needs: its journal and its spool."""
+"""The folder in which a search or training keeps what it needs: its journal and its outbox."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 import filelock
 
-from imdbtune.errors import Busy, UserError, shown
+from imdbtune.errors import Busy, UserError, short_repr
 from imdbtune.files import read_lines, replace_file
 from imdbtune.search.journal import Journal
 from imdbtune.tracking.connection import hide_secrets
-from imdbtune.tracking.outbox import Spool, new_key
+from imdbtune.tracking.outbox import Outbox, new_key
 
 # In front of the key of a search whose run may not have been made yet.
 NEW = "new-"
@@ -24,7 +24,7 @@ SEARCH, TRAINING = "search", "training"
 
 
 @dataclass(frozen=True)
-class Home:
+class Workspace:
     """The folder of one search, named by its run id."""
 
     folder: Path
@@ -40,9 +40,9 @@ class Home:
         return Journal(self.folder / "journal.jsonl")
 
     @property
-    def spool(self) -> Spool:
+    def outbox(self) -> Outbox:
         """What MLflow is to be told."""
-        return Spool(self.folder / "spool")
+        return Outbox(self.folder / "spool")
 
     @property
     def about(self) -> dict[str, Any]:
@@ -85,10 +85,11 @@ class Home:
         finally:
             lock.release()
 
-    def renamed(self, run_id: str) -> Home:
-        """A new home under its final name, and in its spool what was said of the run before."""
-        final = home_of(self.folder.parent, run_id)
-        self.spool.rename(self.folder.name.removeprefix(NEW), run_id)
+    def renamed(self, run_id: str) -> Workspace:
+        """A new workspace under its final name, and in its outbox what was "
+        "said of the run before."""
+        final = workspace_of(self.folder.parent, run_id)
+        self.outbox.rename(self.folder.name.removeprefix(NEW), run_id)
         self.folder.rename(final.folder)
         return final
 
@@ -99,55 +100,63 @@ class Home:
             self.folder.parent.rmdir()
 
 
-def home_of(base: Path, run_id: str) -> Home:
+def workspace_of(base: Path, run_id: str) -> Workspace:
     """The folder of a search in ``base``.
 
     Raises:
         UserError: the run id, which a server gives, is none.
     """
     if not run_id.isalnum():
-        raise UserError(f"run id {shown(run_id)} is none of MLflow's; use another tracking store.")
-    return Home(base / run_id)
+        raise UserError(
+            f"run id {short_repr(run_id)} is none of MLflow's; use another tracking store."
+        )
+    return Workspace(base / run_id)
 
 
-def homes(base: Path) -> list[Home]:
+def list_workspaces(base: Path) -> list[Workspace]:
     """The folders of searches in ``base``, the newest first."""
     found = []
     for path in base.glob("*/about.json"):
         with contextlib.suppress(OSError):  # it has just gone away
             found.append((path.stat().st_mtime, path.parent))
-    return [Home(path) for _, path in sorted(found, reverse=True) if not path.name.startswith(NEW)]
+    return [
+        Workspace(path) for _, path in sorted(found, reverse=True) if not path.name.startswith(NEW)
+    ]
 
 
-def new_homes(base: Path) -> list[Home]:
+def list_unnamed_workspaces(base: Path) -> list[Workspace]:
     """The folders of what has begun in ``base`` and may have no run yet, or has died then."""
-    return [Home(path) for path in sorted(base.glob(f"{NEW}*"))]
+    return [Workspace(path) for path in sorted(base.glob(f"{NEW}*"))]
 
 
 @contextmanager
-def new_home(base: Path, name: str, store: str, kind: str = SEARCH) -> Iterator[tuple[Home, str]]:
+def create_workspace(
+    base: Path, name: str, store: str, kind: str = SEARCH
+) -> Iterator[tuple[Workspace, str]]:
     """A locked folder that is there before its search's run is, and the run's key.
 
     It goes away if it has not been renamed.
     """
     key = new_key()
-    home = Home(base.absolute() / f"{NEW}{key}")
-    home.folder.mkdir(parents=True)
+    workspace = Workspace(base.absolute() / f"{NEW}{key}")
+    workspace.folder.mkdir(parents=True)
     try:
-        with home.locked():
-            home.describe(name, store, kind)
-            yield home, key
+        with workspace.locked():
+            workspace.describe(name, store, kind)
+            yield workspace, key
     finally:
-        if home.folder.exists():
-            home.discard()
+        if workspace.folder.exists():
+            workspace.discard()
 
 
 @contextmanager
-def known_home(base: Path, run_id: str, name: str, store: str, kind: str) -> Iterator[Home]:
+def open_workspace(
+    base: Path, run_id: str, name: str, store: str, kind: str
+) -> Iterator[Workspace]:
     """The locked folder of a run that is there; made again if it has been taken away."""
-    home = home_of(base, run_id)
-    home.folder.mkdir(parents=True, exist_ok=True)
-    with home.locked():
-        if not home.about:
-            home.describe(name, store, kind)
-        yield home
+    workspace = workspace_of(base, run_id)
+    workspace.folder.mkdir(parents=True, exist_ok=True)
+    with workspace.locked():
+        if not workspace.about:
+            workspace.describe(name, store, kind)
+        yield workspace

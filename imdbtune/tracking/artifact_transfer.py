@@ -22,7 +22,7 @@ from imdbtune.tracking import reader, writer
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from imdbtune.tracking.outbox import Spool
+    from imdbtune.tracking.outbox import Outbox
     from imdbtune.tracking.reader import Search
 
 CORPUS = "corpus"  # folder of artifacts with the reviews, on the run of a search
@@ -82,7 +82,7 @@ def _check(arrived: Path, digest: str) -> None:
         )
 
 
-def bring(client: MlflowClient, run_id: str, path: Path) -> None:
+def download_file(client: MlflowClient, run_id: str, path: Path) -> None:
     """Fetch a file that a trial elsewhere has left with its run; nothing if there is none."""
     names = {Path(artifact.path).name for artifact in client.list_artifacts(run_id, KEPT)}
     if path.name not in names:
@@ -93,28 +93,29 @@ def bring(client: MlflowClient, run_id: str, path: Path) -> None:
         Path(got).replace(path)
 
 
-def leave(client: MlflowClient, run_id: str, path: Path) -> None:
-    """Put a trial's file where :func:`bring` finds it."""
+def upload_file(client: MlflowClient, run_id: str, path: Path) -> None:
+    """Put a trial's file where :func:`download_file` finds it."""
     client.log_artifact(run_id, str(path), KEPT)
 
 
-def remove(client: MlflowClient, run_id: str, what: str) -> None:
+def delete_file(client: MlflowClient, run_id: str, what: str) -> None:
     """Take a folder of artifacts away that has served its purpose."""
-    files = writer.files_at(client, client.get_run(run_id).info.artifact_uri)
+    files = writer.artifact_repository(client, client.get_run(run_id).info.artifact_uri)
     if files.list_artifacts(what):
         files.delete_artifacts(what)
 
 
-def bring_unless_here(client: MlflowClient, spool: Spool, key: str, path: Path) -> None:
-    """As :func:`bring`, of a run by its key in a spool, where the file is not here already."""
-    run_id = spool.delivered(key).run_id
+def download_if_missing(client: MlflowClient, outbox: Outbox, key: str, path: Path) -> None:
+    """As :func:`download_file`, of a run by its key in an outbox, where the "
+    "file is not here already."""
+    run_id = outbox.delivered(key).run_id
     if run_id and not path.exists():
-        bring(client, run_id, path)
+        download_file(client, run_id, path)
 
 
-def tidy(client: MlflowClient, search: Search, kept: bool) -> None:
+def delete_leftovers(client: MlflowClient, search: Search, kept: bool) -> None:
     """Take away what was in MLflow only to travel: the reviews, and if ``kept`` all files left."""
     with suppress(Exception), ThreadPoolExecutor(REQUESTS) as pool:  # somebody may not permit that
-        remove(client, search.run_id, CORPUS)
+        delete_file(client, search.run_id, CORPUS)
         runs = [trial.run_id for trial in reader.read_trials(client, search)] if kept else []
-        list(pool.map(lambda run_id: remove(client, run_id, KEPT), runs))
+        list(pool.map(lambda run_id: delete_file(client, run_id, KEPT), runs))

@@ -11,10 +11,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from imdbtune.errors import Deleted, DiskFull, NotDelivered
-from imdbtune.files import is_full
-from imdbtune.tracking.connection import hide_secrets, impatient, why, without_secrets
-from imdbtune.tracking.outbox import Spool
-from imdbtune.tracking.outbox_delivery import Memory, deliver, is_away, is_refusal, publish_page
+from imdbtune.files import is_disk_full
+from imdbtune.tracking.connection import failure_reason, hide_secrets, redact_error, short_timeouts
+from imdbtune.tracking.outbox import Outbox
+from imdbtune.tracking.outbox_delivery import (
+    DeliveryCache,
+    deliver,
+    is_refusal,
+    is_temporary,
+    publish_page,
+)
 from imdbtune.tracking.writer import Run
 
 if TYPE_CHECKING:
@@ -32,28 +38,28 @@ REQUEST_S = 30
 
 
 @dataclass
-class Courier:
+class BackgroundDelivery:
     """Delivers while a search runs, and what is left at its end.
 
     Args:
         client: of the store.
-        spool: where the calls are.
+        outbox: where the calls are.
         parent: run id of the search.
         varied: columns of the page that is kept up to date; ``None``: there is no page.
         say: called with a line when the store goes away, and when it is back.
         report: whether a search that ends well gets one.
-        alone: nobody else ends the runs of the spool, such as a worker elsewhere.
+        alone: nobody else ends the runs of the outbox, such as a worker elsewhere.
     """
 
     client: MlflowClient
-    spool: Spool
+    outbox: Outbox
     parent: str
     varied: list[str] | None
     say: Callable[[str], None]
     report: bool = False
     alone: bool = True
     made: int = 0
-    _memory: Memory = field(init=False)
+    _memory: DeliveryCache = field(init=False)
     _deleted: set[str] = field(default_factory=set)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -62,7 +68,7 @@ class Courier:
 
     def __post_init__(self) -> None:
         """Note what an earlier process may have delivered."""
-        self._memory = Memory.at_start(self.spool, self.alone)
+        self._memory = DeliveryCache.at_start(self.outbox, self.alone)
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -85,7 +91,7 @@ class Courier:
 
     def _deliver(self, young_s: float = 0.0) -> None:
         self.made += deliver(
-            self.client, self.spool, self.parent, self._memory, self._say_deleted, young_s
+            self.client, self.outbox, self.parent, self._memory, self._say_deleted, young_s
         )
 
     def _note_well(self) -> None:
@@ -122,8 +128,8 @@ class Courier:
         if isinstance(error, Deleted):
             return str(error)
         uri = str(self.client.tracking_uri)
-        reason = without_secrets(why(error), uri)
-        if is_full(error):
+        reason = redact_error(failure_reason(error), uri)
+        if is_disk_full(error):
             return f"no room is left on the disk ({reason[:200]})"
         trouble = "refuses something" if is_refusal(error) else "cannot be written"
         return f"the tracking store {hide_secrets(uri)} {trouble} ({reason[:200]})"
@@ -146,10 +152,10 @@ class Courier:
                 self._deliver()
                 return self._note_well()
             except Exception as error:
-                hopeless = not patience_s or not is_away(error)
+                hopeless = not patience_s or not is_temporary(error)
                 if hopeless or self._note_trouble(error) + wait > patience_s:
                     raise NotDelivered(
-                        f"{self._told(error)}; what it lacks is kept in {self.spool.folder}. "
+                        f"{self._told(error)}; what it lacks is kept in {self.outbox.folder}. "
                         f"Bring it in with: imdbtune sync {self.parent}"
                     ) from error
             time.sleep(wait)
@@ -157,11 +163,11 @@ class Courier:
 
 
 @contextmanager
-def delivering(courier: Courier, before_s: float = 0.0) -> Iterator[None]:
+def deliver_in_background(delivery: BackgroundDelivery, before_s: float = 0.0) -> Iterator[None]:
     """Deliver while the block runs; however it ends, end the parent run and deliver the rest.
 
     Args:
-        courier: of the search.
+        delivery: of the search.
         before_s: what the search had taken until now.
 
     Raises:
@@ -170,8 +176,8 @@ def delivering(courier: Courier, before_s: float = 0.0) -> Iterator[None]:
     """
     began = time.monotonic() - before_s
     status, reason = "FINISHED", ""
-    with impatient(retries=0, timeout_s=REQUEST_S):
-        courier.start()
+    with short_timeouts(retries=0, timeout_s=REQUEST_S):
+        delivery.start()
         try:
             yield
         except KeyboardInterrupt:
@@ -179,28 +185,28 @@ def delivering(courier: Courier, before_s: float = 0.0) -> Iterator[None]:
             raise
         except BaseException as error:
             status, reason = "FAILED", str(error) or type(error).__name__
-            if is_full(error) and not isinstance(error, DiskFull):
+            if is_disk_full(error) and not isinstance(error, DiskFull):
                 raise DiskFull(f"no room is left on the disk ({error})") from error
             raise
         finally:
             with _quiet(status != "FINISHED"):
                 try:
-                    _end(courier, status, reason, time.monotonic() - began)
+                    _end(delivery, status, reason, time.monotonic() - began)
                 finally:  # it must not go on by itself
-                    courier.finish(PATIENCE_S if status == "FINISHED" else 0.0)
+                    delivery.finish(PATIENCE_S if status == "FINISHED" else 0.0)
 
 
-def _end(courier: Courier, status: str, reason: str, seconds: float) -> None:
-    run = Run(courier.spool, courier.parent)
+def _end(delivery: BackgroundDelivery, status: str, reason: str, seconds: float) -> None:
+    run = Run(delivery.outbox, delivery.parent)
     try:
         run.log({"search_seconds": seconds})
         run.end(status, reason)
     except OSError:  # no room here; the store may have some
-        Run(courier.client, courier.parent).end(status, reason)
+        Run(delivery.client, delivery.parent).end(status, reason)
         raise
-    if courier.varied is not None:
-        report = courier.report and status == "FINISHED"
-        courier.spool.publish(courier.parent, courier.varied, report)
+    if delivery.varied is not None:
+        report = delivery.report and status == "FINISHED"
+        delivery.outbox.publish(delivery.parent, delivery.varied, report)
 
 
 def _quiet(really: bool) -> contextlib.AbstractContextManager[None]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from imdbtune.errors import UserError, named, shown
-from imdbtune.files import plain
+from imdbtune.errors import UserError, quote_path, short_repr
+from imdbtune.files import require_regular_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +46,7 @@ def resolve_uri(uri: str = "") -> str:
     known = scheme in SCHEMES and (":" in chosen or chosen == "databricks")
     if not known or not chosen.isprintable():
         raise UserError(
-            f"tracking URI {shown(hide_secrets(chosen))} is not known; give for example "
+            f"tracking URI {short_repr(hide_secrets(chosen))} is not known; give for example "
             f"{DEFAULT_URI} or http://127.0.0.1:5000."
         )
     return _absolute(chosen) if scheme == "sqlite" else chosen
@@ -57,17 +57,17 @@ def _absolute(uri: str) -> str:
     name = uri.partition(":///")[2]
     if not name or name == ":memory:" or "?" in name:
         raise UserError(
-            f"tracking URI {shown(uri)} names no file to keep; give for example {DEFAULT_URI}."
+            f"tracking URI {short_repr(uri)} names no file to keep; give for example {DEFAULT_URI}."
         )
     try:
         path = Path(name).absolute()
         path.exists()
     except OSError as error:  # the name is too long, the working directory is gone
         raise UserError(
-            f"tracking store {shown(uri)} cannot be used: {error.strerror}; name another one."
+            f"tracking store {short_repr(uri)} cannot be used: {error.strerror}; name another one."
         ) from error
     if not path.parent.is_dir():
-        raise UserError(f"no folder {named(path.parent)} for {uri}; make it first.")
+        raise UserError(f"no folder {quote_path(path.parent)} for {uri}; make it first.")
     return f"sqlite:///{path}"
 
 
@@ -92,7 +92,7 @@ def _userinfo(uri: str) -> str:
     return (rest if slashes else scheme).rpartition("@")[0]
 
 
-def without_secrets(text: str, uri: str) -> str:
+def redact_error(text: str, uri: str) -> str:
     """``text`` of an error about ``uri``, one line of it, with no password of the URI in it."""
     line = " ".join((text.splitlines() or [""])[0].split()).replace(uri, hide_secrets(uri))
     userinfo = _userinfo(uri)
@@ -109,7 +109,7 @@ def from_requests(error: BaseException) -> bool:
     return type(error).__module__.startswith(("requests.", "urllib3."))
 
 
-def why(error: BaseException) -> str:
+def failure_reason(error: BaseException) -> str:
     """What went wrong in a line: of a request without an answer, what the network says of it.
 
     MLflow and requests tell that last, behind the address, which they repeat.
@@ -129,7 +129,7 @@ _SECRET_IN_TEXT = re.compile(_SECRET.pattern.replace("[^&#]", r"[^&#\s'\"<>]"), 
 _SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
-def scrubbed(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """``text`` without the secrets of URIs in it, or of the environment; for messages and logs."""
     for name in _SECRET_VARIABLES:
         value = os.environ.get(name, "")
@@ -158,7 +158,7 @@ def connect_existing(uri: str = "", say: Say = _silent, reading: bool = False) -
     if is_missing(resolved):
         path = resolved.removeprefix("sqlite:///")
         raise UserError(
-            f"no tracking store at {named(path)}; run this where the search was "
+            f"no tracking store at {quote_path(path)}; run this where the search was "
             "begun, name the store with --tracking-uri, or start with imdbtune search."
         )
     return connect(resolved, say, reading)
@@ -211,13 +211,13 @@ def connect(uri: str, say: Say = _silent, reading: bool = False) -> MlflowClient
     if path is not None:
         _check_sqlite(path, reading)
     try:
-        with impatient(retries=1, timeout_s=10), _said_if_slow(uri, say), _few_attempts(uri):
+        with short_timeouts(retries=1, timeout_s=10), _said_if_slow(uri, say), _few_attempts(uri):
             if path is not None and not path.exists():
                 _make_sqlite(path)
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
     except Exception as error:  # SQLAlchemy and the drivers below MLflow have errors of their own
-        reason = without_secrets(why(error), uri)
+        reason = redact_error(failure_reason(error), uri)
         raise UserError(
             f"the tracking store {hide_secrets(uri)} cannot be used: {reason[:300]}; "
             "start or mend it, or name another one."
@@ -226,7 +226,7 @@ def connect(uri: str, say: Say = _silent, reading: bool = False) -> MlflowClient
 
 
 @contextmanager
-def impatient(retries: int, timeout_s: int) -> Iterator[None]:
+def short_timeouts(retries: int, timeout_s: int) -> Iterator[None]:
     """Let MLflow's requests give up soon: it retries each for minutes otherwise.
 
     What the environment says stands over it.
@@ -298,17 +298,19 @@ def _make_sqlite(path: Path) -> None:
 
 def _check_sqlite(path: Path, reading: bool = False) -> None:
     if path.is_dir():
-        raise UserError(f"{named(path)} is a folder, not an SQLite file; name a file in it.")
+        raise UserError(f"{quote_path(path)} is a folder, not an SQLite file; name a file in it.")
     if path.exists():
         try:
-            with plain(path).open("rb") as file:
+            with require_regular_file(path).open("rb") as file:
                 head = file.read(16)
         except OSError as error:
             raise UserError(
-                f"{named(path)} cannot be read: {error.strerror}; name another SQLite file."
+                f"{quote_path(path)} cannot be read: {error.strerror}; name another SQLite file."
             ) from error
         if head and head != b"SQLite format 3\x00":
-            raise UserError(f"{named(path)} is not an SQLite file; name another one.")
+            raise UserError(f"{quote_path(path)} is not an SQLite file; name another one.")
     there = path if path.exists() else path.parent
     if not (reading and path.exists()) and not os.access(there, os.W_OK):
-        raise UserError(f"{named(path)} cannot be written; name another file or mend the rights.")
+        raise UserError(
+            f"{quote_path(path)} cannot be written; name another file or mend the rights."
+        )

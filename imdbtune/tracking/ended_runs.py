@@ -38,7 +38,7 @@ Metric = tuple[str, float, int, int]  # name, value, milliseconds, step
 
 @dataclass(frozen=True)
 class EndedRun:
-    """A run from its beginning to its end, which was told in so many ``calls`` of a spool.
+    """A run from its beginning to its end, which was told in so many ``calls`` of an outbox.
 
     ``folders`` have its files, by the spool's names.
     """
@@ -57,7 +57,7 @@ class EndedRun:
 
     @classmethod
     def of(cls, calls: Sequence[Call]) -> EndedRun | None:
-        """The run that the calls of a spool tell of, from its beginning to its end.
+        """The run that the calls of an outbox tell of, from its beginning to its end.
 
         Returns:
             ``None`` where they do not, or where MLflow is to judge: of what is not finite or long,

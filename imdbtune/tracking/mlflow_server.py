@@ -27,7 +27,7 @@ MODEL_TRAINING = "workflowType=machine_learning"
 
 
 @dataclass(frozen=True)
-class Pages:
+class MlflowServer:
     """Where MLflow's pages are; ``process`` is the server, where it is one of ours."""
 
     address: str

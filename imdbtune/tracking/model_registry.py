@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune.errors import UserError, shown
+from imdbtune.errors import UserError, short_repr
 from imdbtune.tracking import writer
 from imdbtune.tracking.connection import hide_secrets
 from imdbtune.tracking.reader import Trial
@@ -37,7 +37,7 @@ def check_name(name: str) -> None:
     """Raise UserError unless a registered model may have this name."""
     if not name.strip() or not name.isprintable() or any(c in name for c in "/:@#?%"):
         raise UserError(
-            f"a model cannot be registered as {shown(name)}; give a name of letters, digits, "
+            f"a model cannot be registered as {short_repr(name)}; give a name of letters, digits, "
             "spaces, dots, - and _."
         )
 
@@ -66,7 +66,7 @@ def register(client: MlflowClient, trial: Trial, name: str, model: Path) -> Vers
         client.set_registered_model_alias(name, ALIAS, made.version)
     except (MlflowException, OSError) as error:
         raise UserError(
-            f"the model cannot be registered as {shown(name)} in "
+            f"the model cannot be registered as {short_repr(name)} in "
             f"{hide_secrets(str(client.tracking_uri))}: {_first_line(error)}"
         ) from error
     return Version(name, str(made.version))
@@ -139,13 +139,13 @@ def fetch(client: MlflowClient, uri: str, folder: Path) -> Path:
         return Path(download_artifacts(artifact_uri=_location(client, uri), **where))
     except Exception as error:  # MLflow's errors, and those of what it asks
         raise UserError(
-            f"no model {shown(uri)} in {hide_secrets(str(client.tracking_uri))} "
+            f"no model {short_repr(uri)} in {hide_secrets(str(client.tracking_uri))} "
             f"({_first_line(error)}); give models:/NAME@{ALIAS}, models:/NAME/VERSION or "
             "runs:/RUN_ID/model."
         ) from error
 
 
-def run_of(folder: Path) -> str:
+def run_of_version(folder: Path) -> str:
     """The id of the run whose model a downloaded folder holds.
 
     Raises:

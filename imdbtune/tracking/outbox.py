@@ -1,6 +1,6 @@
 """What is to be written to MLflow, on disk until MLflow has it.
 
-A :class:`Spool` takes the calls of a run's writers in the place of MLflow's client, so that
+A :class:`Outbox` takes the calls of a run's writers in the place of MLflow's client, so that
 training never waits for a tracking server: each call is a line in the run's file, which is written
 through to the disk at the run's end. What a power failure may take is of trials that are run again.
 :mod:`imdbtune.tracking.outbox_delivery` makes the calls, in their order.
@@ -32,7 +32,7 @@ Call = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Delivered:
+class DeliveryState:
     """How far the calls of one run have come.
 
     Args:
@@ -62,7 +62,7 @@ def _now_ms() -> int:
 
 
 @dataclass(frozen=True)
-class Spool:
+class Outbox:
     """The calls of a search's runs, in a folder; several processes may add to it."""
 
     folder: Path
@@ -169,12 +169,14 @@ class Spool:
         calls = self._calls(key)
         return calls.stat().st_size if calls.exists() else 0
 
-    def left(self, key: str, state: Delivered | None = None) -> Iterator[tuple[Call, int]]:
+    def pending_calls(
+        self, key: str, state: DeliveryState | None = None
+    ) -> Iterator[tuple[Call, int]]:
         """The calls that have not been made, each with the offset after it."""
         return read_lines(self._calls(key), (state or self.delivered(key)).offset)
 
     def open_runs(self) -> list[str]:
-        """The runs that have not ended, as far as the spool knows."""
+        """The runs that have not ended, as far as the outbox knows."""
         return [key for key in self.runs() if self.is_open(key)]
 
     def is_open(self, key: str) -> bool:
@@ -191,15 +193,15 @@ class Spool:
         if (self.folder / key).exists():
             (self.folder / key).rename(self.folder / run_id)
 
-    def delivered(self, key: str) -> Delivered:
+    def delivered(self, key: str) -> DeliveryState:
         """How far the run's calls have come; from the start where that cannot be read."""
         noted = next(read_lines(self.folder / key / "delivered.json"), None)
-        return Delivered(**noted[0]) if noted else Delivered()
+        return DeliveryState(**noted[0]) if noted else DeliveryState()
 
-    def note(self, key: str, delivered: Delivered) -> None:
+    def note(self, key: str, delivered: DeliveryState) -> None:
         """Note how far the run's calls have come."""
         replace_file(self.folder / key / "delivered.json", asdict(delivered))
 
-    def is_delivered(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether all calls have been made."""
-        return not any(next(self.left(key), None) for key in self.runs())
+        return not any(next(self.pending_calls(key), None) for key in self.runs())

@@ -1,4 +1,4 @@
-"""Brings what lies in a spool to MLflow.
+"""Brings what lies in an outbox to MLflow.
 
 Each call may be made twice, after a crash or where an answer was lost, and comes out as if it had
 been made once: runs are found by their key, models by their run, and MLflow itself keeps a metric
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.errors import Deleted
-from imdbtune.files import is_full
+from imdbtune.files import is_disk_full
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import from_requests
 from imdbtune.tracking.ended_runs import EndedRun, write_runs
-from imdbtune.tracking.outbox import Call, Delivered, Spool, age_s
+from imdbtune.tracking.outbox import Call, DeliveryState, Outbox, age_s
 from imdbtune.tracking.sqlite_reader import runs_of, sqlite_runs
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ IN_ANY_ORDER = {"log_batch", "log_inputs", "log_text", "log_artifacts"}
 
 
 @dataclass
-class Memory:
-    """What a process keeps in mind from one delivery of a spool to the next, to ask MLflow less.
+class DeliveryCache:
+    """What a process keeps in mind from one delivery of an outbox to the next, to ask MLflow less.
 
     Args:
         sizes: of the files of calls, as far as they have been read.
@@ -56,16 +56,16 @@ class Memory:
     alone: bool = True
 
     @classmethod
-    def at_start(cls, spool: Spool, alone: bool = True) -> Memory:
+    def at_start(cls, outbox: Outbox, alone: bool = True) -> DeliveryCache:
         """At the start of a process: all that is there may have been delivered."""
-        return cls(doubtful={*spool.sizes()}, alone=alone)
+        return cls(doubtful={*outbox.sizes()}, alone=alone)
 
 
 def deliver(
     client: MlflowClient,
-    spool: Spool,
+    outbox: Outbox,
     parent: str,
-    memory: Memory,
+    memory: DeliveryCache,
     deleted: Callable[[str], None] = lambda run_id: None,
     young_s: float = 0.0,
 ) -> int:
@@ -75,7 +75,7 @@ def deliver(
 
     Args:
         client: of the store.
-        spool: where the calls are.
+        outbox: where the calls are.
         parent: run id of the search.
         memory: to be kept from call to call.
         deleted: called with the id of each run that was deleted.
@@ -89,9 +89,9 @@ def deliver(
     refused: Exception | None = None
     waits = False  # the parent, for a run that is left
     # What the parent has been told by now waits for all that its trials were told before.
-    until = spool.size(parent)
-    sizes = sorted(spool.sizes().items())
-    made = _deliver_ended(client, spool, dict(sizes), memory)
+    until = outbox.size(parent)
+    sizes = sorted(outbox.sizes().items())
+    made = _deliver_ended(client, outbox, dict(sizes), memory)
     for key, size in [*(item for item in sizes if item[0] != parent), (parent, until)]:
         if memory.sizes.get(key) == size or (key == parent and (refused or waits)):
             continue
@@ -99,13 +99,13 @@ def deliver(
             waits = True
             continue
         try:
-            made += _deliver_run(client, spool, key, size, memory)
+            made += _deliver_run(client, outbox, key, size, memory)
             memory.sizes[key] = size
         except Exception as error:
             memory.doubtful.add(key)
             if not is_refusal(error):
                 raise
-            run_id = spool.delivered(key).run_id or (key if key.isalnum() else "")
+            run_id = outbox.delivered(key).run_id or (key if key.isalnum() else "")
             if not run_id or not reader.is_deleted(client, run_id):
                 refused = refused or error
             elif key == parent:
@@ -119,7 +119,7 @@ def deliver(
 
 
 def _deliver_ended(
-    client: MlflowClient, spool: Spool, sizes: dict[str, int], memory: Memory
+    client: MlflowClient, outbox: Outbox, sizes: dict[str, int], memory: DeliveryCache
 ) -> int:
     """Runs that have ended and of which nothing was delivered, as far as they can go at once."""
     waiting = sorted(sizes.keys() - memory.sizes.keys())
@@ -128,54 +128,60 @@ def _deliver_ended(
         return 0
     made = 0
     for first in range(0, len(waiting), AT_ONCE):
-        runs = _ended(spool, waiting[first : first + AT_ONCE], sizes)
+        runs = _ended(outbox, waiting[first : first + AT_ONCE], sizes)
         written = write_runs(store, runs) if runs else {}
         memory.doubtful |= written.keys()  # until it is noted that they are there
         for key, (run_id, place) in written.items():
             for name in runs[key].folders:
-                _bring_files(client, place, spool.folder / key / name)
-            state = Delivered(run_id, sizes[key], killed=runs[key].status == "KILLED")
-            if _noted(spool, key, state):
-                _remove(spool, key, runs[key].folders)
+                _bring_files(client, place, outbox.folder / key / name)
+            state = DeliveryState(run_id, sizes[key], killed=runs[key].status == "KILLED")
+            if _noted(outbox, key, state):
+                _remove(outbox, key, runs[key].folders)
             memory.sizes[key] = sizes[key]
             memory.doubtful.discard(key)
             made += runs[key].calls
     return made
 
 
-def _ended(spool: Spool, keys: Iterable[str], sizes: dict[str, int]) -> dict[str, EndedRun]:
+def _ended(outbox: Outbox, keys: Iterable[str], sizes: dict[str, int]) -> dict[str, EndedRun]:
     runs = {}
     for key in keys:
-        if spool.delivered(key) == Delivered():
-            calls = [call for call, end in spool.left(key, Delivered()) if end <= sizes[key]]
+        if outbox.delivered(key) == DeliveryState():
+            calls = [
+                call
+                for call, end in outbox.pending_calls(key, DeliveryState())
+                if end <= sizes[key]
+            ]
             run = EndedRun.of(calls)
             if run is not None:
                 runs[key] = run
     return runs
 
 
-def _deliver_run(client: MlflowClient, spool: Spool, key: str, size: int, memory: Memory) -> int:
-    state = before = spool.delivered(key)
+def _deliver_run(
+    client: MlflowClient, outbox: Outbox, key: str, size: int, memory: DeliveryCache
+) -> int:
+    state = before = outbox.delivered(key)
     made, spent = 0, []
-    calls = ((call, end) for call, end in spool.left(key, state) if end <= size)
+    calls = ((call, end) for call, end in outbox.pending_calls(key, state) if end <= size)
     try:
         for group, offset in _groups(calls):
             for call in group:
                 if not state.killed:
-                    state = _make(client, spool, key, state, call, memory)
+                    state = _make(client, outbox, key, state, call, memory)
                 made += 1
             state = replace(state, offset=offset)
             spent += [call["folder"] for call in group if "folder" in call]
     finally:
-        if state != before and _noted(spool, key, state):
-            _remove(spool, key, spent)
+        if state != before and _noted(outbox, key, state):
+            _remove(outbox, key, spent)
     return made
 
 
-def _remove(spool: Spool, key: str, folders: Iterable[str]) -> None:
+def _remove(outbox: Outbox, key: str, folders: Iterable[str]) -> None:
     """Delete folders whose files have been delivered."""
     for name in folders:
-        shutil.rmtree(spool.folder / key / name, ignore_errors=True)
+        shutil.rmtree(outbox.folder / key / name, ignore_errors=True)
 
 
 def _groups(calls: Iterable[tuple[Call, int]]) -> Iterator[tuple[list[Call], int]]:
@@ -219,20 +225,25 @@ def _go_together(first: Call, second: Call) -> bool:
     )
 
 
-def _noted(spool: Spool, key: str, state: Delivered) -> bool:
+def _noted(outbox: Outbox, key: str, state: DeliveryState) -> bool:
     """Note how far it is, where there is room for that; else the calls are made again later."""
     try:
-        spool.note(key, state)
+        outbox.note(key, state)
     except OSError as error:
-        if not is_full(error):
+        if not is_disk_full(error):
             raise
         return False
     return True
 
 
 def _make(
-    client: MlflowClient, spool: Spool, key: str, state: Delivered, call: Call, memory: Memory
-) -> Delivered:
+    client: MlflowClient,
+    outbox: Outbox,
+    key: str,
+    state: DeliveryState,
+    call: Call,
+    memory: DeliveryCache,
+) -> DeliveryState:
     is_new = key not in memory.doubtful
     if call["call"] == "create_run":
         info = _create_run(client, key, call, is_new)
@@ -241,7 +252,7 @@ def _make(
     run_id = state.run_id or key
     arguments = {name: value for name, value in call.items() if name != "call"}
     if "folder" in arguments:
-        arguments["folder"] = spool.folder / key / call["folder"]
+        arguments["folder"] = outbox.folder / key / call["folder"]
     if call["call"] == "log_artifacts":
         arguments["place"] = memory.places.get(run_id)
     if call["call"] == "set_terminated":
@@ -303,7 +314,7 @@ def _bring_files(client: MlflowClient, place: str, folder: Path) -> None:
     """
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-    files = writer.files_at(client, place)
+    files = writer.artifact_repository(client, place)
     if isinstance(files, LocalArtifactRepository) and not os.path.lexists(files.artifact_dir):
         target = Path(files.artifact_dir)
         with suppress(OSError):  # such as another disk: then they are copied
@@ -354,7 +365,7 @@ _CALLS: dict[str, Callable[..., None]] = {
     "log_inputs": _log_inputs,
     "log_text": _log_text,
     "log_artifacts": _log_artifacts,
-    "log_model": writer.send_model,
+    "log_model": writer.upload_model,
     "set_terminated": _set_terminated,
     "reopen": _reopen,
     "publish": publish_page,
@@ -368,7 +379,7 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, MlflowException) and error.get_http_status_code() in (400, 404, 409)
 
 
-def is_away(error: Exception) -> bool:
+def is_temporary(error: Exception) -> bool:
     """Whether it may go better later: no answer, an answer that says so, or a locked database."""
     from mlflow.exceptions import MlflowException
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
-from imdbtune.errors import Deleted, UserError, harmless, shown
+from imdbtune.errors import Deleted, UserError, escape_control, short_repr
 from imdbtune.tracking import writer
 from imdbtune.tracking.sqlite_reader import SqliteRuns
 
@@ -47,7 +47,7 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """What journal and spool call its run."""
+        """What journal and outbox call its run."""
         return self.tags.get(writer.KEY) or self.run_id
 
     @property
@@ -131,7 +131,7 @@ def find_search(client: Runs, reference: str | None = None) -> Search:
         for run in found:
             _check_not_deleted(run, "the search")
     if not found:
-        what = f"no search {shown(reference)}" if reference else "no search yet"
+        what = f"no search {short_repr(reference)}" if reference else "no search yet"
         raise UserError(f"{what} in {_where(client)}; start one with imdbtune search.")
     return _as_search(found[0])
 
@@ -220,7 +220,7 @@ def read_run(client: MlflowClient, run_id: str) -> Trial:
         if _kind(run) in ("trial", "train"):
             _check_not_deleted(run, "the trial")
             return _as_trial(run)
-    raise UserError(f"no trial with run id {shown(run_id)} in {_where(client)}.")
+    raise UserError(f"no trial with run id {short_repr(run_id)} in {_where(client)}.")
 
 
 def deleted_keys(client: MlflowClient, search: Search) -> set[str]:
@@ -431,13 +431,13 @@ def _where(client: Runs) -> str:
 
 def _harmless_tags(run: Any) -> dict[str, str]:
     """Anyone who can write to the store can write what steers a terminal."""
-    return {name: harmless(value) for name, value in run.data.tags.items()}
+    return {name: escape_control(value) for name, value in run.data.tags.items()}
 
 
 def _as_search(run: Any) -> Search:
     return Search(
         run_id=run.info.run_id,
-        name=harmless(run.data.tags.get(writer.SEARCH, run.info.run_name)),
+        name=escape_control(run.data.tags.get(writer.SEARCH, run.info.run_name)),
         status=run.info.status,
         experiment_id=run.info.experiment_id,
         tags=_harmless_tags(run),
@@ -457,7 +457,7 @@ def _as_trial(run: Any) -> Trial:
     outputs = run.outputs.model_outputs if run.outputs else []
     return Trial(
         run_id=run.info.run_id,
-        name=harmless(run.info.run_name),
+        name=escape_control(run.info.run_name),
         status=run.info.status,
         params=params,
         metrics=dict(run.data.metrics),
@@ -509,12 +509,12 @@ def search_of(client: MlflowClient, trial: Trial) -> str:
     return ""
 
 
-def count_test_look(client: MlflowClient, trial: Trial) -> None:
+def count_test_evaluation(client: MlflowClient, trial: Trial) -> None:
     """Note on its search that a trial's model has been evaluated on the test reviews."""
     search_id = search_of(client, trial)
     if search_id:
-        looks = _get_run(client, search_id)[0].data.metrics.get(writer.TEST_LOOKS, 0) + 1
-        writer.Run(client, search_id).log({writer.TEST_LOOKS: looks}, step=int(looks))
+        looks = _get_run(client, search_id)[0].data.metrics.get(writer.TEST_EVALUATIONS, 0) + 1
+        writer.Run(client, search_id).log({writer.TEST_EVALUATIONS: looks}, step=int(looks))
 
 
 def as_row(trial: Trial) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from imdbtune.errors import UserError, named
+from imdbtune.errors import UserError, quote_path
 from imdbtune.tracking.connection import connect_existing, is_missing, resolve_uri
 
 if TYPE_CHECKING:
@@ -153,7 +153,8 @@ class SqliteRuns:
                 yield database
         except sqlite3.Error as error:
             raise UserError(
-                f"the tracking store {named(self.path)} cannot be read: {error}; mend it, or name "
+                f"the tracking store {quote_path(self.path)} cannot be read: "
+                f"{error}; mend it, or name "
                 "another one."
             ) from error
 

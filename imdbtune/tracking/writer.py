@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune import __version__
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.errors import UserError, shown
+from imdbtune.errors import UserError, short_repr
 from imdbtune.models.safe_load import load_keras
-from imdbtune.tracking.connection import hide_secrets, scrubbed
+from imdbtune.tracking.connection import hide_secrets, redact_secrets
 from imdbtune.training.hardware import machine_tags
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ MEMBERS = "imdbtune.members"  # their hyperparameters, as JSON
 REFITS = "imdbtune.refits"  # the run whose configuration was trained on all reviews
 OF_SEARCH = "imdbtune.of_search"  # the search out of which a model was made
 ESTIMATED = "estimated_seconds"  # on a search, beside search_seconds: what was foreseen
-TEST_LOOKS = "test_looks"  # on a search: how many models were evaluated on the test reviews
+TEST_EVALUATIONS = "test_looks"  # on a search: how many models were evaluated on the test reviews
 KEY = "imdbtune.key"  # names a run before MLflow does
 MODEL_PATH = "imdbtune.model"
 REASON = "imdbtune.reason"
@@ -130,7 +130,7 @@ def get_experiment(client: MlflowClient, name: str) -> str:
     raise lost
 
 
-def files_at(client: MlflowClient, place: str) -> Any:
+def artifact_repository(client: MlflowClient, place: str) -> Any:
     """MLflow's repository of the files at a run's ``artifact_uri``; the run is not read for it."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -150,7 +150,7 @@ def adopted_run(client: MlflowClient) -> Any | None:
         return client.get_run(run_id) if run_id else None
     except MlflowException as error:
         raise UserError(
-            f"MLFLOW_RUN_ID names run {shown(run_id)}, which is not in "
+            f"MLFLOW_RUN_ID names run {short_repr(run_id)}, which is not in "
             f"{hide_secrets(str(client.tracking_uri))}; unset it, or name its store."
         ) from error
 
@@ -171,7 +171,7 @@ def _now_ms() -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """One MLflow run that is being written: at once, or by way of a spool."""
+    """One MLflow run that is being written: at once, or by way of an outbox."""
 
     client: Any  # MlflowClient, or the Spool that stands in for it
     run_id: str
@@ -218,7 +218,7 @@ class Run:
     def end(self, status: str, reason: str = "") -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
         if reason:
-            self.log(tags={REASON: scrubbed(reason)[:500]})
+            self.log(tags={REASON: redact_secrets(reason)[:500]})
         self.client.set_terminated(self.run_id, status=status)
 
 
@@ -271,7 +271,7 @@ class TrialRun(Run):
 
     def fail(self, reason: str, traceback: str) -> None:
         """Close the run as FAILED, with the reason as a tag and the traceback as an artifact."""
-        self.client.log_text(self.run_id, scrubbed(traceback), "traceback.txt")
+        self.client.log_text(self.run_id, redact_secrets(traceback), "traceback.txt")
         self.end("FAILED", reason)
 
 
@@ -327,7 +327,7 @@ def _layers(model: Any) -> Iterator[Any]:
             yield from _layers(layer)
 
 
-def send_model(client: MlflowClient, run_id: str, folder: Path) -> None:
+def upload_model(client: MlflowClient, run_id: str, folder: Path) -> None:
     """Make a folder of :func:`save_model` the run's model; once, however often it is called.
 
     ``Model.log`` does the same for a model in memory, and makes another one each time.
@@ -448,7 +448,7 @@ class SearchRun(Run):
     def stop_trials(self, reason: str) -> None:
         """Close as KILLED whatever child is under way, also one that nobody has noted yet.
 
-        The spool says which, so that this works while the store is away.
+        The outbox says which, so that this works while the store is away.
         """
         for key in self.client.open_runs():
             if key != self.run_id:

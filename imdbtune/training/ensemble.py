@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
-from imdbtune.data.batches import used, validation_split
+from imdbtune.data.batches import limit_rows, validation_split
 from imdbtune.data.corpus import Split, read_corpus
 from imdbtune.errors import UserError
 from imdbtune.models.metrics import measure
@@ -98,7 +98,7 @@ def fit_linear(reviews: Split) -> LinearModel:
 
 
 @dataclass(frozen=True)
-class Averaging:
+class EnsembleSpec:
     """Averages the models in ``files``, and a linear model if there is one, instead of training.
 
     The history has one "epoch": the mean's figures on the held-out reviews, or on all of them if
@@ -120,7 +120,7 @@ class Averaging:
         path = spec.folder / "model.keras"
         model.save(path)
         train = read_corpus(spec.corpus).train
-        count = used(len(train), spec.reviews)
+        count = limit_rows(len(train), spec.reviews)
         rows = validation_split(count)[1] if spec.hold_out else np.arange(count)
         chances = probabilities(path, train, rows, spec.params, padded=False)
         prefix = "val_" if spec.hold_out else ""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.data.batches import Batches, Index, used, validation_split
+from imdbtune.data.batches import Batches, Index, limit_rows, validation_split
 from imdbtune.data.corpus import Split
 from imdbtune.data.download import Progress
 from imdbtune.models.metrics import measure
@@ -75,7 +75,7 @@ def validation_right(
 
     ``train`` is the corpus's training split, of which the first ``reviews`` were used (0: all).
     """
-    rows = validation_split(used(len(train), reviews))[1]
+    rows = validation_split(limit_rows(len(train), reviews))[1]
     positive = train.labels[rows] > 0
     right = (probabilities(model, train, rows, params, padded) > 0.5) == positive
     return np.asarray(right, np.bool_)

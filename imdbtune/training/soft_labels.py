@@ -22,7 +22,7 @@ import numpy.typing as npt
 from imdbtune.data.corpus import Split, make_split, read_corpus
 from imdbtune.data.download import locked
 from imdbtune.errors import TrialFailed, UserError
-from imdbtune.files import written_aside
+from imdbtune.files import atomic_path
 from imdbtune.models import nb_linear
 
 FOLDS = 5
@@ -48,10 +48,12 @@ def soft_labels(corpus: Path, count: int, share: float) -> Floats | None:
     if not share:
         return None
     labels = read_corpus(corpus).train.labels[:count].astype(np.float32)
-    return (1 - np.float32(share)) * labels + np.float32(share) * opinions(corpus, count)
+    return (1 - np.float32(share)) * labels + np.float32(share) * out_of_fold_probabilities(
+        corpus, count
+    )
 
 
-def opinions(corpus: Path, count: int) -> Floats:
+def out_of_fold_probabilities(corpus: Path, count: int) -> Floats:
     """The linear model's probability of each of the first ``count`` training reviews, (count,).
 
     Each part is made once and kept. Processes that want them at the same time share the work.
@@ -94,7 +96,7 @@ def _kept_or_made(kept: Path, split: Split, fold: int) -> Floats:
     except ValueError as error:
         raise TrialFailed(f"no soft labels: {error}") from error
     made = nb_linear.predict(model, _chosen(split, rows[fold::FOLDS])).astype(np.float32)
-    with contextlib.suppress(OSError), written_aside(kept) as aside, aside.open("wb") as file:
+    with contextlib.suppress(OSError), atomic_path(kept) as aside, aside.open("wb") as file:
         np.save(file, made)
     return made
 

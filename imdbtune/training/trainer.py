@@ -19,10 +19,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from imdbtune.data.batches import VALIDATION_SHARE, Batches, Index, pad, used, validation_split
+from imdbtune.data.batches import (
+    VALIDATION_SHARE,
+    Batches,
+    Index,
+    limit_rows,
+    pad,
+    validation_split,
+)
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import TrialFailed
-from imdbtune.files import written_aside
+from imdbtune.files import atomic_path
 from imdbtune.models.builders import (
     as_plain,
     compile_model,
@@ -112,7 +119,7 @@ def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
     model, data, compiled = _prepared(spec, spec.seed + execution)
     if spec.state is not None:
         load_state(model, spec.state)
-    recorder = Recorder(lambda epoch: on_epoch(execution, epoch))
+    recorder = HistoryRecorder(lambda epoch: on_epoch(execution, epoch))
     stopper = keras.callbacks.EarlyStopping(
         monitor=spec.objective,
         mode="max" if spec.larger_is_better else "min",
@@ -121,9 +128,9 @@ def _train_once(spec: TrialSpec, execution: int, on_epoch: OnEpoch) -> Training:
     )
     callbacks = [recorder, stopper] if spec.hold_out else [recorder]
     if spec.params.ema:
-        callbacks.append(Averages())  # after those that are to see the averaged weights
+        callbacks.append(WeightAveraging())  # after those that are to see the averaged weights
     if spec.keep_state and execution == 0:
-        callbacks.append(KeepState(_state_path(spec)))
+        callbacks.append(SaveState(_state_path(spec)))
     model.fit(
         **data,
         initial_epoch=spec.initial_epoch,
@@ -198,7 +205,7 @@ def _parts(spec: TrialSpec) -> tuple[Index, Index]:
 
 
 def _rows(spec: TrialSpec) -> int:
-    return used(len(read_corpus(spec.corpus).train), spec.reviews)
+    return limit_rows(len(read_corpus(spec.corpus).train), spec.reviews)
 
 
 def _padded_data(spec: TrialSpec) -> dict[str, Any]:
@@ -252,7 +259,7 @@ def as_dataset(batches: Batches, rng: np.random.Generator | None = None) -> tf.d
     return made.with_options(options)
 
 
-class Recorder(keras.callbacks.Callback):
+class HistoryRecorder(keras.callbacks.Callback):
     """Collects the history, reports each epoch, and stops a training that has lost its way."""
 
     def __init__(self, on_epoch: Callable[[Epoch], None]) -> None:
@@ -276,7 +283,7 @@ class Recorder(keras.callbacks.Callback):
             raise TrialFailed(f"{lost[0]} became {metrics[lost[0]]} in epoch {epoch + 1}.")
 
 
-class Averages(keras.callbacks.SwapEMAWeights):
+class WeightAveraging(keras.callbacks.SwapEMAWeights):
     """Puts the averaged weights in the model's place from the validation to the epoch's end.
 
     So the weights that are measured are those that early stopping keeps; Keras's own callback
@@ -291,7 +298,7 @@ class Averages(keras.callbacks.SwapEMAWeights):
         super().on_test_end(logs)
 
 
-class KeepState(keras.callbacks.Callback):
+class SaveState(keras.callbacks.Callback):
     """Saves weights and optimizer as the last epoch left them, to go on from later."""
 
     def __init__(self, path: Path) -> None:
@@ -311,7 +318,7 @@ def _state_path(spec: TrialSpec) -> Path:
 def save_state(model: keras.Model, path: Path) -> None:
     """Write all variables, the optimizer's included; aside first, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as aside, aside.open("wb") as file:
+    with atomic_path(path) as aside, aside.open("wb") as file:
         np.savez(file, *[np.asarray(v) for v in _variables(model)])
         file.flush()
         os.fsync(file.fileno())  # else a power failure may leave the new name on an empty file

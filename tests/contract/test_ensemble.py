@@ -18,13 +18,13 @@ from imdbtune.export.format import Trained
 from imdbtune.export.formats import FORMATS, export_model
 from imdbtune.export.predictor import Predictor
 from imdbtune.models import nb_linear, numpy_reference
-from imdbtune.models.builders import initialize, linear_of, members_of, plain_model
+from imdbtune.models.builders import initialize, linear_part, member_models, plain_model
 from imdbtune.models.metrics import measure
 from imdbtune.models.nb_linear import LinearModel
 from imdbtune.models.nb_linear_keras import as_table, linear_network, steps, table_of
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.tracking.writer import save_model
-from imdbtune.training.ensemble import Averaging, common_params, description, read, written
+from imdbtune.training.ensemble import EnsembleSpec, common_params, description, read, written
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import TrialSpec
 
@@ -64,7 +64,7 @@ def test_the_average_answers_the_mean_of_what_its_members_answer(
     assert (common.maxlen, common.vocabulary) == (60, 800)
     reviews = 150
     spec = TrialSpec(common, corpus.folder, tmp_path, reviews=reviews, hold_out=hold_out)
-    result = Averaging(members, PARAMS)(spec, lambda execution, epoch: None)
+    result = EnsembleSpec(members, PARAMS)(spec, lambda execution, epoch: None)
     rows = validation_split(reviews)[1] if hold_out else np.arange(reviews)
     alone = [
         probabilities(file, corpus.train, rows, params, padded=False)
@@ -85,7 +85,7 @@ def test_it_opens_as_a_model_of_mlflow(
     looks: list[list[str]] = []
     monkeypatch.setattr(environment, "warn_dependency_requirement_mismatches", looks.append)
     spec = TrialSpec(common_params(PARAMS), corpus.folder, tmp_path, reviews=50)
-    result = Averaging(members, PARAMS)(spec, lambda execution, epoch: None)
+    result = EnsembleSpec(members, PARAMS)(spec, lambda execution, epoch: None)
     save_model(result.model, tmp_path / "mlflow")  # with its example
     assert (tmp_path / "mlflow" / "MLmodel").exists()
     assert not looks  # through all packages, for a second
@@ -100,7 +100,7 @@ def averaged(
     spec = TrialSpec(
         common_params(PARAMS), corpus.folder, tmp_path_factory.mktemp("mean"), reviews=50
     )
-    return Averaging(members, PARAMS)(spec, lambda execution, epoch: None).model
+    return EnsembleSpec(members, PARAMS)(spec, lambda execution, epoch: None).model
 
 
 def test_its_members_come_out_of_its_file_as_they_went_in(
@@ -113,8 +113,8 @@ def test_its_members_come_out_of_its_file_as_they_went_in(
         assert alone.weights.keys() == network.weights.keys()
         for name, array in alone.weights.items():
             np.testing.assert_array_equal(network.weights[name], array)
-    assert members_of(plain_model(PARAMS[0])) == []
-    assert linear_of(plain_model(PARAMS[0])) is None
+    assert member_models(plain_model(PARAMS[0])) == []
+    assert linear_part(plain_model(PARAMS[0])) is None
 
 
 # Reviews that say a thing twice, are one word long, or end in what is known only as a pair.
@@ -163,7 +163,7 @@ def test_with_the_linear_model_in_every_format(
     common = common_params(PARAMS, linear=True)
     assert (common.maxlen, common.vocabulary) == (5000, 100_000)
     spec = TrialSpec(common, corpus.folder, tmp_path, reviews=150)
-    result = Averaging(members, PARAMS, linear)(spec, lambda execution, epoch: None)
+    result = EnsembleSpec(members, PARAMS, linear)(spec, lambda execution, epoch: None)
     rows = validation_split(150)[1]
     alone = [
         probabilities(file, corpus.train, rows, params, padded=False)

@@ -15,12 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
-from imdbtune.cluster.local_executor import OnDask, open_cluster, thread_environment
+from imdbtune.cluster.local_executor import DaskExecutor, open_local_executor, thread_environment
 from imdbtune.cluster.trial_job import TrialJob
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed
 from imdbtune.tracking import reader
-from imdbtune.tracking.outbox import Spool, new_key
+from imdbtune.tracking.outbox import Outbox, new_key
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import TrialResult, TrialSpec
 from tests.support import Stub, isolate, kill_self, make_config, run_search
@@ -172,8 +172,8 @@ def test_a_process_without_the_certificates_is_not_let_in(tmp_path: Path) -> Non
     from distributed import Client
     from distributed.security import Security
 
-    with open_cluster(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
-        assert isinstance(executor, OnDask)
+    with open_local_executor(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
+        assert isinstance(executor, DaskExecutor)
         address = executor.client.scheduler_info()["address"]  # where the workers reach it
         assert address.startswith("tls://127.0.0.1:")
         for stranger, to in (
@@ -188,11 +188,11 @@ def test_a_trial_whose_worker_dies_when_it_has_ended_is_not_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The driver comes to hear of the end only when the process has gone."""
-    collect = OnDask._collect
+    collect = DaskExecutor._collect
     marks = tmp_path / "marks"
     marks.mkdir()
 
-    def late(executor: OnDask, future: Any) -> None:
+    def late(executor: DaskExecutor, future: Any) -> None:
         (mark,) = marks.iterdir()
         worker = psutil.Process(int(mark.name))
         worker.kill()
@@ -201,12 +201,12 @@ def test_a_trial_whose_worker_dies_when_it_has_ended_is_not_run_again(
         time.sleep(0.5)  # for what Dask would have it do
         collect(executor, future)
 
-    monkeypatch.setattr(OnDask, "_collect", late)
+    monkeypatch.setattr(DaskExecutor, "_collect", late)
     trainer = Stub(functools.partial(mark_process, marks))
-    spool = Spool(tmp_path / "spool")
+    outbox = Outbox(tmp_path / "spool")
     spec = TrialSpec(TrialParams(), tmp_path, tmp_path / "trial")
-    job = TrialJob("0", spec, spool, new_key(), log_model=False, trainer=trainer)
-    with open_cluster(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
+    job = TrialJob("0", spec, outbox, new_key(), log_model=False, trainer=trainer)
+    with open_local_executor(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
         executor.submit(job)
         ((_, outcome),) = executor.done(120)
     assert isinstance(outcome, TrialResult)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from imdbtune.cluster import forkserver
-from imdbtune.cluster.local_executor import open_cluster, thread_environment
+from imdbtune.cluster.local_executor import open_local_executor, thread_environment
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,7 +42,7 @@ def test_workers_are_forked_with_all_imported_and_nothing_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "of the search")
-    with open_cluster(2, tmp_path, lambda event: None, thread_environment(1)) as executor:
+    with open_local_executor(2, tmp_path, lambda event: None, thread_environment(1)) as executor:
         seen = executor.client.run(look_around)
         parents = {parent for *_, parent, _, _ in seen.values()}
         assert len(parents) == 1
@@ -62,12 +62,12 @@ def import_what_was_spared() -> bool:
 
 
 def test_what_keras_was_spared_is_imported_when_it_is_needed(tmp_path: Path) -> None:
-    with open_cluster(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
+    with open_local_executor(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
         assert [*executor.client.run(import_what_was_spared).values()] == [True]
 
 
 def test_a_renewed_worker_is_there_at_once(tmp_path: Path) -> None:
-    with open_cluster(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
+    with open_local_executor(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
         (before,) = executor.client.run(os.getpid).values()
         executor.client.restart_workers(list(executor.client.scheduler_info()["workers"]))
         (after,) = executor.client.run(os.getpid).values()

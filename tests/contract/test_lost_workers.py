@@ -19,7 +19,7 @@ import pytest
 import tomli_w
 
 from imdbtune import api
-from imdbtune.cluster.local_executor import MAX_ATTEMPTS, OnDask
+from imdbtune.cluster.local_executor import MAX_ATTEMPTS, DaskExecutor
 from imdbtune.cluster.trial_job import TrialJob
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
@@ -105,13 +105,13 @@ def read_marks(folder: Path) -> list[tuple[int, int]]:
 
 def limit_those_that_hang(patch: pytest.MonkeyPatch) -> None:
     """The others may take as long as a busy machine needs."""
-    submit = OnDask.submit
+    submit = DaskExecutor.submit
 
-    def limited(executor: OnDask, job: TrialJob) -> None:
+    def limited(executor: DaskExecutor, job: TrialJob) -> None:
         hangs = job.spec.params.units in (HANGING, BUSY)
         submit(executor, job if hangs else replace(job, timeout_minutes=0.0))
 
-    patch.setattr(OnDask, "submit", limited)
+    patch.setattr(DaskExecutor, "submit", limited)
 
 
 @pytest.fixture(scope="module")

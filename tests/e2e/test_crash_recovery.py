@@ -14,8 +14,8 @@ from imdbtune import api
 from imdbtune.cli.app import main
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import Busy, Deleted, SearchAborted, UserError
-from imdbtune.search.resume import CUT_OFF
-from imdbtune.search.workspace import Home, home_of, new_homes
+from imdbtune.search.resume import CRASHED
+from imdbtune.search.workspace import Workspace, list_unnamed_workspaces, workspace_of
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
@@ -93,7 +93,7 @@ def test_a_killed_training_is_closed_by_the_next_one(folder: Path) -> None:
     assert killed >= 5
     ended = [run for run in runs_of(folder) if run.info.status == "KILLED"]
     assert len(ended) >= 3
-    assert {run.data.tags[writer.REASON] for run in ended} == {CUT_OFF}
+    assert {run.data.tags[writer.REASON] for run in ended} == {CRASHED}
 
 
 def test_a_killed_training_is_closed_by_the_next_search(folder: Path) -> None:
@@ -141,9 +141,9 @@ def test_a_killed_search_is_closed_by_sync_and_can_go_on(workers: int, tmp_path:
     assert closed.calls > 0
     left = read_outcome(folder)
     assert left.search.status == "KILLED"
-    assert left.search.tags[writer.REASON] == CUT_OFF
+    assert left.search.tags[writer.REASON] == CRASHED
     assert "RUNNING" not in left.statuses
-    assert reasons(left.trials) == {CUT_OFF}
+    assert reasons(left.trials) == {CRASHED}
     assert "running" not in left.search.tags[writer.NOTE]
     assert [one.calls for one in sync(folder)] == [0]
     # A second session, which dies as well.
@@ -179,10 +179,10 @@ def left_over(folder: Path) -> tuple[Any, Search, Trial]:
     """A search that has ended, of which MLflow lacks the last that its trial and itself said."""
     client, search = run_search(one_config(folder), folder)
     (trial,) = reader.read_trials(client, search)
-    spool = home_of(folder / "runs", search.run_id).spool
+    outbox = workspace_of(folder / "runs", search.run_id).outbox
     for key in (trial.key, search.run_id):
-        spool.log_text(key, "hello", "late.txt")
-        writer.Run(spool, key).log(tags={"late": "yes"})
+        outbox.log_text(key, "hello", "late.txt")
+        writer.Run(outbox, key).log(tags={"late": "yes"})
     return client, search, trial
 
 
@@ -206,8 +206,8 @@ def test_a_deleted_search_is_left_so_and_holds_up_no_other(folder: Path, left_ov
     client, search, _ = left_over
     other = folder / "runs" / "0123456789abcdef"
     other.mkdir()
-    Home(other).describe("other", client.tracking_uri, "search")
-    writer.Run(Home(other).spool, other.name).log({"loss": 0.5})
+    Workspace(other).describe("other", client.tracking_uri, "search")
+    writer.Run(Workspace(other).outbox, other.name).log({"loss": 0.5})
     client.delete_run(search.run_id)
     told: list[str] = []
     (failed,) = sync(folder, listener=lambda kind, facts: told.append(facts["text"]))
@@ -271,8 +271,8 @@ def test_a_store_that_is_away_is_not_taken_for_one_without_the_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_forked(train_one, folder, AtWrite(2, "after")) == -9
-    (home,) = new_homes(folder / "runs")
-    home.describe("one", "http://127.0.0.1:9", "training")
+    (workspace,) = list_unnamed_workspaces(folder / "runs")
+    workspace.describe("one", "http://127.0.0.1:9", "training")
     (folder / "runs").rename(folder / ".imdbtune")
     monkeypatch.setattr("sys.argv", ["imdbtune", "sync"])
     with pytest.raises(SystemExit) as ended:
@@ -282,7 +282,7 @@ def test_a_store_that_is_away_is_not_taken_for_one_without_the_run(
     line = "imdbtune: training one: the tracking store http://127.0.0.1:9 cannot be used"
     assert told.err.startswith(line)
     assert len(told.err.splitlines()) == 1
-    assert len(new_homes(folder / ".imdbtune")) == 1
+    assert len(list_unnamed_workspaces(folder / ".imdbtune")) == 1
 
 
 def test_sync_leaves_what_is_running_alone(folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imdbtune.search.workspace import home_of
+from imdbtune.search.workspace import workspace_of
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 
@@ -144,7 +144,7 @@ def test_the_search_goes_on(project: Path, search: reader.Search) -> None:
 
 def test_what_mlflow_lacks_is_brought_in(project: Path, search: reader.Search) -> None:
     """As if the store had gone away before the last word on a run."""
-    late = writer.Run(home_of(project / ".imdbtune", search.run_id).spool, search.run_id)
+    late = writer.Run(workspace_of(project / ".imdbtune", search.run_id).outbox, search.run_id)
     late.log(tags={"late": "but not lost"})
     mlflow_run(project, "sync", search=search.run_id)
     tags = connect(f"sqlite:///{project}/mlflow.db").get_run(search.run_id).data.tags

@@ -40,7 +40,7 @@ def write_model(spec: TrialSpec) -> None:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a search in it, whose models were kept, and a registered winner."""
     folder = tmp_path_factory.mktemp("registry")
     with pytest.MonkeyPatch.context() as patch:
@@ -56,8 +56,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return isolate(monkeypatch, home)
+def here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return isolate(monkeypatch, workspace)
 
 
 @pytest.fixture

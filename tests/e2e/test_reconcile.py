@@ -17,7 +17,7 @@ from imdbtune.cluster.trial_job import Trainer
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.outbox import Spool
+from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.killing import AtWrite, draw_nothing, read_outcome, run_driver, run_forked
@@ -287,7 +287,7 @@ def test_a_search_that_cannot_be_described_is_not_begun(
     def refuse(*arguments: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(Spool, "log_text", refuse)
+    monkeypatch.setattr(Outbox, "log_text", refuse)
     with pytest.raises(OSError, match="no space left"):
         bench.begin()
     with pytest.raises(UserError, match="no search yet"):

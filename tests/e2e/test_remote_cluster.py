@@ -22,7 +22,7 @@ from imdbtune.cluster import worker_pool
 from imdbtune.config.schema import parse_config
 from imdbtune.data.corpus import digest_of, read_corpus
 from imdbtune.errors import SearchAborted, UserError
-from imdbtune.search.workspace import homes
+from imdbtune.search.workspace import list_workspaces
 from imdbtune.tracking import artifact_transfer, reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
@@ -126,7 +126,9 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def nothing_open(folder: Path) -> bool:
     """Whether the spools of all searches that were begun in a folder know of no run under way."""
-    return not any(home.spool.open_runs() for home in homes(folder / ".imdbtune"))
+    return not any(
+        workspace.outbox.open_runs() for workspace in list_workspaces(folder / ".imdbtune")
+    )
 
 
 def test_a_search_comes_out_as_on_this_machine(place: Place, here: Path) -> None:

@@ -26,7 +26,7 @@ from imdbtune.cluster import forkserver
 from imdbtune.errors import NotDelivered
 from imdbtune.tracking import background_delivery, outbox_delivery
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.outbox import Spool
+from imdbtune.tracking.outbox import Outbox
 from imdbtune.training.spec import TrialSpec
 from tests.outages import MANY, OnWorkers, ask_again_soon, check_whole
 from tests.support import Stub, isolate, make_config, prepare, write_tiny_model
@@ -186,13 +186,13 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
         begin(here, server, "away", during, told)
     assert during.trained == UNITS
     line = str(hit.value)
-    (home,) = (here / ".imdbtune").iterdir()
-    assert f"imdbtune sync {home.name}" in line
+    (workspace,) = (here / ".imdbtune").iterdir()
+    assert f"imdbtune sync {workspace.name}" in line
     assert len(line.splitlines()) == 1
-    assert SECRET not in line + (home / "about.json").read_text()
+    assert SECRET not in line + (workspace / "about.json").read_text()
     server.start()
     server.wait()
-    make, note, left = outbox_delivery._make, Spool.note, Counter[str]()
+    make, note, left = outbox_delivery._make, Outbox.note, Counter[str]()
 
     def deadly(*call: Any) -> Any:
         """Dies after so many calls that were made, before they are noted."""
@@ -202,14 +202,14 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
             raise Dies
         return made
 
-    def note_if_alive(spool: Spool, key: str, delivered: Any) -> None:
+    def note_if_alive(outbox: Outbox, key: str, delivered: Any) -> None:
         if not left["calls"]:
             raise Dies
-        note(spool, key, delivered)
+        note(outbox, key, delivered)
 
     with monkeypatch.context() as patch:
         patch.setattr(outbox_delivery, "_make", deadly)
-        patch.setattr(Spool, "note", note_if_alive)
+        patch.setattr(Outbox, "note", note_if_alive)
         for calls in range(1, 8):
             left["calls"] = calls
             with pytest.raises(Dies):

@@ -20,13 +20,13 @@ from imdbtune.cli.tables import details
 from imdbtune.cli.tables import leaderboard as table
 from imdbtune.cluster.trial_job import TrialFailure
 from imdbtune.data.download import _not_through_links
-from imdbtune.errors import SearchAborted, UserError, harmless
+from imdbtune.errors import SearchAborted, UserError, escape_control
 from imdbtune.export.predictor import Prediction
 from imdbtune.models.safe_load import check_archive, load_keras
 from imdbtune.report import leaderboard
-from imdbtune.search.workspace import home_of
+from imdbtune.search.workspace import workspace_of
 from imdbtune.tracking import reader
-from imdbtune.tracking.connection import connect, scrubbed
+from imdbtune.tracking.connection import connect, redact_secrets
 from tests.support import Stub, isolate, make_config, run_search
 
 SECRET = "s3cr3t-w0rd"
@@ -153,14 +153,14 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 def test_no_secret_stays_in_a_text(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET if "header" in text else "")
-    assert SECRET not in scrubbed(f"one line\n{text}\nanother")
+    assert SECRET not in redact_secrets(f"one line\n{text}\nanother")
     assert SECRET not in str(TrialFailure(text, text))
-    assert scrubbed(text).startswith(text[:5])
+    assert redact_secrets(text).startswith(text[:5])
 
 
 def test_what_is_no_secret_stays() -> None:
     text = "sqlite:////home/a@b/mlflow.db and https://films.example/a?b=1, ann@films.example"
-    assert scrubbed(text) == text
+    assert redact_secrets(text) == text
 
 
 def quote_the_uri(spec: Any) -> None:
@@ -245,7 +245,7 @@ def test_names_in_the_store_steer_no_terminal_and_make_no_page(
     (trial,) = reader.read_trials(client, search)
     shown = [table(search, [trial], ["units"]), details(trial, search)]
     assert all(line.isprintable() for told in shown for line in told.splitlines())
-    assert harmless(text) in shown[0]
+    assert escape_control(text) in shown[0]
     page = leaderboard.markdown(search, [trial], ["units"])
     assert "<script" not in page
     assert "![x]" not in page.replace("\\[", "").replace("\\!", "")
@@ -300,7 +300,7 @@ def test_csv_steers_no_terminal_and_leaves_files_as_they_are(
 def test_a_run_id_that_climbs_makes_no_folder(tmp_path: Path) -> None:
     for run_id in ("../out", "a/b", "", "a\0b"):
         with pytest.raises(UserError, match="is none of MLflow's"):
-            home_of(tmp_path, run_id)
+            workspace_of(tmp_path, run_id)
 
 
 @pytest.mark.parametrize(("set_to", "then"), [(None, "true"), ("false", "false")])

@@ -15,22 +15,22 @@ import pytest
 from imdbtune import __version__
 from imdbtune.cluster.compatibility import (
     TRAINING,
-    asker,
     differences,
-    versions_here,
-    versions_there,
+    local_versions,
+    remote_versions,
+    version_probe,
 )
-from imdbtune.cluster.local_executor import Ended, Ran, WorkerLost
-from imdbtune.cluster.remote_executor import OnCluster, Settled
+from imdbtune.cluster.local_executor import FinishedTask, TaskEnded, WorkerLost
+from imdbtune.cluster.remote_executor import FinishedElsewhere, RemoteExecutor
 from imdbtune.cluster.trial_job import TrialFailure, TrialJob
-from imdbtune.cluster.worker_pool import Cluster, Host
+from imdbtune.cluster.worker_pool import WorkerInfo, WorkerPool
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.sources import open_corpus
 from imdbtune.errors import SearchAborted
 from imdbtune.tracking import artifact_transfer, reader
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.outbox import Spool
-from imdbtune.tracking.outbox_delivery import Memory, deliver
+from imdbtune.tracking.outbox import Outbox
+from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver
 from imdbtune.tracking.writer import SearchRun, TrialRun
 from imdbtune.training.spec import TrialResult, TrialSpec
 from tests.support import new_store, stub_trainer, tiny_corpus
@@ -68,7 +68,7 @@ class Dask:
         """Nothing runs."""
 
 
-class Known(Cluster):
+class Known(WorkerPool):
     """Its workers are those that a test says."""
 
     def look(self) -> None:
@@ -80,27 +80,27 @@ class Driver:
 
     def __init__(self, folder: Path) -> None:
         self.client = connect(new_store(folder))
-        self.dask, self.spool = Dask(), Spool(folder / "spool")
+        self.dask, self.outbox = Dask(), Outbox(folder / "spool")
         self.folder = folder
         self.said: list[str] = []
         self.epochs: list[dict[str, Any]] = []
         self.cluster = Known(self.dask, "tcp://s:1", "http://store", "d1", self.said.append)
         self.cluster._checked = True
         for name in ("tcp://a:1", "tcp://b:1"):
-            self.cluster.hosts[name] = Host(name, f"process-{name}", False, True, False)
+            self.cluster.hosts[name] = WorkerInfo(name, f"process-{name}", False, True, False)
         made = SearchRun.open(self.client, "far", "imdbtune", {}, "search")
-        self.search = SearchRun(self.spool, made.run_id, made.experiment_id, {})
-        self.executor = OnCluster(
-            self.cluster, self.client, self.spool, made.run_id, folder, self.epochs.append
+        self.search = SearchRun(self.outbox, made.run_id, made.experiment_id, {})
+        self.executor = RemoteExecutor(
+            self.cluster, self.client, self.outbox, made.run_id, folder, self.epochs.append
         )
 
     def job(self, trial_id: str = "0000", **more: Any) -> TrialJob:
         key = self.search.start_trial(trial_id, TrialParams(), {})
         spec = TrialSpec(TrialParams(), self.folder, self.folder / "trial", **more)
-        return TrialJob(trial_id, spec, self.spool, key)
+        return TrialJob(trial_id, spec, self.outbox, key)
 
     def deliver(self) -> None:
-        deliver(self.client, self.spool, self.search.run_id, Memory.at_start(self.spool))
+        deliver(self.client, self.outbox, self.search.run_id, DeliveryCache.at_start(self.outbox))
 
     def begin(self) -> tuple[TrialJob, TrialRun, Task]:
         """A trial on its way: its job, its run, its task."""
@@ -197,10 +197,10 @@ def test_what_a_worker_has_ended_is_ended_in_the_spool(driver: Driver) -> None:
     job, run, task = driver.begin()
     run.end("FINISHED")
     before = driver.client.get_run(run.run_id).info.end_time
-    task.set_exception(Ended(Ran(result(), "tcp://a:1", False)))
+    task.set_exception(TaskEnded(FinishedTask(result(), "tcp://a:1", False)))
     ((ended, outcome),) = driver.executor.done(0)
     assert (ended, outcome) == (job, result())
-    assert driver.spool.open_runs() == []
+    assert driver.outbox.open_runs() == []
     driver.deliver()
     assert driver.client.get_run(run.run_id).info.end_time == before
 
@@ -210,9 +210,9 @@ def test_what_mlflow_has_of_a_lost_trial_counts(driver: Driver) -> None:
     job, run, task = driver.begin()
     run.log({"best_val_accuracy": 0.75})
     run.end("FINISHED")
-    task.set_exception(Ended(Ran(WorkerLost("gone"), "tcp://a:1", False)))
-    assert driver.executor.done(0) == [(job, Settled(0.75))]
-    assert driver.spool.open_runs() == []
+    task.set_exception(TaskEnded(FinishedTask(WorkerLost("gone"), "tcp://a:1", False)))
+    assert driver.executor.done(0) == [(job, FinishedElsewhere(0.75))]
+    assert driver.outbox.open_runs() == []
     assert list(driver.cluster.hosts) == ["tcp://b:1"]
 
 
@@ -249,9 +249,9 @@ def test_a_worker_that_was_cut_off_cannot_end_a_trial_that_is_run_again(driver: 
     driver.executor._look_at = 0.0
     assert driver.executor.done(0) == [(job, WorkerLost("the worker process died"))]
     assert driver.status(run) == "KILLED"
-    worker = Spool(driver.folder / "worker")
+    worker = Outbox(driver.folder / "worker")
     TrialRun(worker, run.run_id).end("FINISHED")
-    assert deliver(driver.client, worker, run.run_id, Memory.at_start(worker)) == 1
+    assert deliver(driver.client, worker, run.run_id, DeliveryCache.at_start(worker)) == 1
     assert driver.status(run) == "KILLED"
 
 
@@ -275,7 +275,7 @@ def test_a_lost_trial_is_in_doubt_while_the_store_is_away(
 
     with monkeypatch.context() as patch:
         patch.setattr(reader, "read_run", away)
-        task.set_exception(Ended(Ran(WorkerLost("gone"), "tcp://a:1", False)))
+        task.set_exception(TaskEnded(FinishedTask(WorkerLost("gone"), "tcp://a:1", False)))
         assert driver.executor.done(0) == []
     assert driver.executor.done(0) == [(job, WorkerLost("gone"))]
 
@@ -296,9 +296,9 @@ def test_a_failure_that_its_run_tells_already_is_passed_on(driver: Driver) -> No
     job, run, task = driver.begin()
     run.fail("loss became nan", "a traceback")
     failure = TrialFailure("loss became nan", "a traceback")
-    task.set_exception(Ended(Ran(failure, "tcp://a:1", False)))
+    task.set_exception(TaskEnded(FinishedTask(failure, "tcp://a:1", False)))
     assert driver.executor.done(0) == [(job, failure)]
-    assert driver.spool.open_runs() == []
+    assert driver.outbox.open_runs() == []
 
 
 def test_a_state_from_this_machine_is_left_for_the_workers(driver: Driver) -> None:
@@ -308,16 +308,16 @@ def test_a_state_from_this_machine_is_left_for_the_workers(driver: Driver) -> No
     state.write_bytes(b"weights")
     job = driver.job("0001", state=state)
     driver.executor.submit(
-        TrialJob(job.trial_id, job.spec, job.spool, job.run_id, before=before.run_id)
+        TrialJob(job.trial_id, job.spec, job.outbox, job.run_id, before=before.run_id)
     )
     driver.deliver()
     driver.executor.done(0)
     ((_, errand, _),) = driver.dask.sent
-    assert errand.before == driver.spool.delivered(before.run_id).run_id
+    assert errand.before == driver.outbox.delivered(before.run_id).run_id
     there = driver.folder / "elsewhere" / "state.npz"
-    artifact_transfer.bring(driver.client, errand.before, there)
+    artifact_transfer.download_file(driver.client, errand.before, there)
     assert there.read_bytes() == b"weights"
-    artifact_transfer.tidy(driver.client, reader.find_search(driver.client), kept=True)
+    artifact_transfer.delete_leftovers(driver.client, reader.find_search(driver.client), kept=True)
     assert driver.client.list_artifacts(errand.before, artifact_transfer.KEPT) == []
 
 
@@ -332,14 +332,14 @@ def test_reviews_arrive_whole_or_not_at_all(tmp_path: Path) -> None:
         artifact_transfer.fetch_corpus(client, run, "0123", tmp_path / "there")
     assert not artifact_transfer.corpus_place(tmp_path / "there", "0123").exists()
     place = artifact_transfer.fetch_corpus(client, run, corpus.digest, tmp_path / "there")
-    artifact_transfer.remove(client, run, artifact_transfer.CORPUS)
+    artifact_transfer.delete_file(client, run, artifact_transfer.CORPUS)
     assert not artifact_transfer.has_corpus(client, run)
     assert artifact_transfer.fetch_corpus(client, run, corpus.digest, tmp_path / "there") == place
 
 
 def test_a_process_that_lacks_the_package_can_say_so(tmp_path: Path) -> None:
     """The question travels as code."""
-    (tmp_path / "ask").write_bytes(cloudpickle.dumps(asker()))
+    (tmp_path / "ask").write_bytes(cloudpickle.dumps(version_probe()))
     code = (
         "import sys, cloudpickle; sys.modules['imdbtune'] = None; "
         "print([cloudpickle.load(open('ask', 'rb'))()])"
@@ -347,14 +347,14 @@ def test_a_process_that_lacks_the_package_can_say_so(tmp_path: Path) -> None:
     run = [sys.executable, "-c", code]
     told = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert told.stdout == "['']\n"
-    assert asker()() == __version__
+    assert version_probe()() == __version__
 
 
 def test_differences_are_told_in_a_line() -> None:
-    here = versions_here()
+    here = local_versions()
     told = {"packages": {**here, "python": f"{here['python']}.99.final.0", "numpy": None}}
-    there = versions_there(told) | {"keras": "3.14.0"}
+    there = remote_versions(told) | {"keras": "3.14.0"}
     found = differences(here, there, TRAINING)
     assert found == f"keras 3.14.0 (here {here['keras']}), numpy none (here {here['numpy']})"
-    assert differences(here, versions_there({"packages": here}), TRAINING) == ""
+    assert differences(here, remote_versions({"packages": here}), TRAINING) == ""
     assert differences(here, {"imdbtune": ""}, TRAINING) == f"imdbtune none (here {__version__})"

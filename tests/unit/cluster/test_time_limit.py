@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from imdbtune.cluster import local_executor
-from imdbtune.cluster.local_executor import OnDask, WorkerLost
+from imdbtune.cluster.local_executor import DaskExecutor, WorkerLost
 from imdbtune.cluster.trial_job import TrialFailure, TrialJob, failure_of
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.training.spec import TrialSpec
@@ -68,7 +68,7 @@ class Listener:
 
 
 def ended(outcome: Any, spent: bool = False) -> Exception:
-    return local_executor.Ended(local_executor.Ran(outcome, "w", spent))
+    return local_executor.TaskEnded(local_executor.FinishedTask(outcome, "w", spent))
 
 
 @pytest.fixture
@@ -85,9 +85,9 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 def start(
     folder: Path, now: list[float], minutes: float, trials: int = 2
-) -> tuple[OnDask, Listener]:
+) -> tuple[DaskExecutor, Listener]:
     client = Listener()
-    executor = OnDask(client, trials, lambda: now[0])  # type: ignore[arg-type]
+    executor = DaskExecutor(client, trials, lambda: now[0])  # type: ignore[arg-type]
     spec = TrialSpec(TrialParams(), folder, folder)
     for number in range(trials):
         executor.submit(TrialJob(str(number), spec, "", f"run-{number}", timeout_minutes=minutes))
@@ -150,7 +150,7 @@ def test_the_process_of_a_trial_that_has_ended_is_not_killed(
     client.tasks[0].set_exception(done)
     now[0] = 61
     monkeypatch.setattr(
-        local_executor, "stack_of", lambda asked, key: client.tasks[1].set_exception(done) or ""
+        local_executor, "call_stack", lambda asked, key: client.tasks[1].set_exception(done) or ""
     )
     outcomes = [outcome for _ in range(2) for _, outcome in executor.done(0)]
     assert outcomes == ["the result", "the result"]
@@ -199,8 +199,8 @@ class Worker:
         """Nobody listens."""
 
 
-def how_it_ends(job: TrialJob) -> local_executor.Ran:
-    with pytest.raises(local_executor.Ended) as raised:
+def how_it_ends(job: TrialJob) -> local_executor.FinishedTask:
+    with pytest.raises(local_executor.TaskEnded) as raised:
         local_executor._run_in_worker(job)
     return raised.value.ran
 
@@ -224,4 +224,4 @@ def test_a_process_in_which_memory_ran_out_takes_no_more_trials(
 def test_a_process_that_has_grown_takes_no_more_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit, spent in ((2**60, False), (1, True)):
         monkeypatch.setattr(local_executor, "RENEW_ABOVE", limit)
-        assert local_executor.is_spent(TrialFailure("loss became nan", "")) == spent
+        assert local_executor.must_be_renewed(TrialFailure("loss became nan", "")) == spent

@@ -18,7 +18,7 @@ from imdbtune.data.corpus import START, Split, make_split
 from imdbtune.errors import UserError
 from imdbtune.models import nb_linear
 from imdbtune.report import leaderboard
-from imdbtune.report.findings import yardstick
+from imdbtune.report.findings import compare_with_baseline
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.reader import Baseline, Search, Trial
 from tests.unit.report.test_page import made_trial
@@ -213,16 +213,16 @@ def best_of(accuracy: float) -> Trial:
     ],
 )
 def test_the_winner_beside_it(winner: float, said: str, verb: str) -> None:
-    found = yardstick(made_baselines(0.9162), [best_of(winner)], 5000)
+    found = compare_with_baseline(made_baselines(0.9162), [best_of(winner)], 5000)
     assert found is not None
     assert str(found) == f"a linear model on word pairs reaches 0.9162 in 21 s: {said}"
     assert found.stands == verb
 
 
 def test_nothing_is_said_where_there_is_none() -> None:
-    assert yardstick([], [best_of(0.9)], 5000) is None
-    assert yardstick(made_baselines(0.9, "FAILED"), [best_of(0.9)], 5000) is None
-    alone = yardstick(made_baselines(0.9), [], 5000)
+    assert compare_with_baseline([], [best_of(0.9)], 5000) is None
+    assert compare_with_baseline(made_baselines(0.9, "FAILED"), [best_of(0.9)], 5000) is None
+    alone = compare_with_baseline(made_baselines(0.9), [], 5000)
     assert str(alone) == "a linear model on word pairs reaches 0.9000 in 21 s"
     assert set(_beaten([]).values()) == {None}
 

@@ -54,7 +54,7 @@ def made_trial(number: int, accuracy: float, params: TrialParams, **more: Any) -
     )
 
 
-def made_material(trials: Sequence[Trial], **tags: str) -> page.Material:
+def made_material(trials: Sequence[Trial], **tags: str) -> page.ReportData:
     known = {
         writer.DATA: "demo",
         writer.VALIDATION_REVIEWS: "5000",
@@ -75,7 +75,7 @@ def made_material(trials: Sequence[Trial], **tags: str) -> page.Material:
     ]
     ranked = reader.rank(list(trials), larger_is_better=True)
     done = [t for t in ranked if t.status == "FINISHED"]
-    return page.Material(search, ranked, [(t.name, epochs) for t in done], "[space]\nunits = 4\n")
+    return page.ReportData(search, ranked, [(t.name, epochs) for t in done], "[space]\nunits = 4\n")
 
 
 def drawn_from(count: int, **axes: Sequence[Any]) -> list[Trial]:
@@ -116,7 +116,7 @@ def test_every_figure_fits(trials: list[Trial]) -> None:
         assert each.alt.endswith(".")
 
 
-def with_linear(trials: Sequence[Trial], accuracy: float) -> page.Material:
+def with_linear(trials: Sequence[Trial], accuracy: float) -> page.ReportData:
     metrics = {"best_val_accuracy": accuracy, "train_seconds": 21.0}
     linear = Baseline("a", writer.LINEAR, "FINISHED", metrics)
     majority = Baseline("b", writer.MAJORITY, "FINISHED", {"best_val_accuracy": 0.505})
@@ -253,7 +253,7 @@ def test_the_answer_comes_first(few: Page) -> None:
 )
 def test_untouched_test_reviews_are_so(looks: int, said: str) -> None:
     material = made_material(FEW)
-    search = dataclasses.replace(material.search, metrics={writer.TEST_LOOKS: float(looks)})
+    search = dataclasses.replace(material.search, metrics={writer.TEST_EVALUATIONS: float(looks)})
     shown = words(Page(page.render(dataclasses.replace(material, search=search), {})).text)
     assert said in shown
     assert ("2 models out of this search have been evaluated on them" in shown) == bool(looks)
@@ -301,7 +301,7 @@ def test_nothing_of_others_becomes_html() -> None:
     good = [made_trial(n, 0.8 + n / 100, TrialParams(units=n), name=EVIL) for n in (1, 2)]
     material = made_material([*good, failed], **tags)
     search = Search("0" * 32, EVIL, EVIL, EVIL, material.search.tags | {writer.REASON: EVIL}, {}, 0)
-    material = page.Material(search, material.trials, material.histories, EVIL)
+    material = page.ReportData(search, material.trials, material.histories, EVIL)
     evil = Page(page.render(material, page.draw_all(material), ui=f"http://{EVIL}"))
     assert "script" not in {tag for tag, _ in evil.tags}
     assert not [attrs for _, attrs in evil.tags if "onerror" in attrs]

@@ -12,9 +12,9 @@ import pytest
 from imdbtune.cluster.local_executor import MAX_ATTEMPTS
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
-from imdbtune.search.driver import HOPELESS
+from imdbtune.search.driver import MIN_FAILURES_TO_STOP
 from imdbtune.search.journal import Journal, replay
-from imdbtune.search.keras_tuner_samplers import make_oracle
+from imdbtune.search.keras_tuner_samplers import make_sampler
 from imdbtune.training.spec import TrialSpec
 from tests.driven import (
     KINDS,
@@ -169,10 +169,12 @@ def test_a_search_goes_on_after_failed_trials(kind: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hopeless_search_stops_with_the_commonest_reason(kind: str, tmp_path: Path) -> None:
     driven = make_driven(config_of(kind), tmp_path, trainer=Stub(fail_always))
-    with pytest.raises(SearchAborted, match=f"{HOPELESS} of {HOPELESS} trials have failed") as hit:
+    with pytest.raises(
+        SearchAborted, match=f"{MIN_FAILURES_TO_STOP} of {MIN_FAILURES_TO_STOP} trials have failed"
+    ) as hit:
         driven.tuner.run(driven.executor)
     assert "loss became nan in epoch 1." in str(hit.value)
-    assert len(driven.tuner.journal.read()) >= 2 * HOPELESS
+    assert len(driven.tuner.journal.read()) >= 2 * MIN_FAILURES_TO_STOP
 
 
 def test_some_failures_among_many_do_not_stop_a_search(tmp_path: Path) -> None:
@@ -256,7 +258,7 @@ def fail_gru_16(spec: TrialSpec) -> None:
 def test_the_replayed_oracle_knows_every_score(kind: str, tmp_path: Path) -> None:
     config = config_of(kind, max_trials=6)
     whole = drive(config, tmp_path, trainer=Stub(fail_lstm))
-    oracle = make_oracle(config)
+    oracle = make_sampler(config)
     assert replay(oracle, [e for e in whole.journal if e["event"] != "started"]) == []
     known = {trial_id: (t.status, t.score) for trial_id, t in oracle.trials.items()}
     assert known == {i: (t.status, t.score) for i, t in whole.tuner.oracle.trials.items()}

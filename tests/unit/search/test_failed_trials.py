@@ -12,14 +12,20 @@ from typing import Any
 import pytest
 
 from imdbtune import api
-from imdbtune.cluster.local_executor import InProcess
-from imdbtune.cluster.trial_job import TrialFailure, TrialJob, failure_of, is_overdue, too_long
+from imdbtune.cluster.local_executor import InProcessExecutor
+from imdbtune.cluster.trial_job import (
+    TrialFailure,
+    TrialJob,
+    failure_of,
+    is_overdue,
+    time_limit_message,
+)
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
-from imdbtune.search.driver import HOPELESS, MAX_ATTEMPTS, commonest
+from imdbtune.search.driver import MAX_ATTEMPTS, MIN_FAILURES_TO_STOP, most_common_failure
 from imdbtune.search.journal import Event, Journal, replay
-from imdbtune.search.keras_tuner_samplers import make_oracle
+from imdbtune.search.keras_tuner_samplers import make_sampler
 from imdbtune.search.resume import reconcile
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
@@ -72,7 +78,7 @@ def test_a_reason_is_one_line(error: Exception, reason: str) -> None:
 )
 def test_the_time_limit_is_in_minutes(minutes: float, told: str, tmp_path: Path) -> None:
     job = TrialJob("0000", _spec(tmp_path), "", "run", timeout_minutes=minutes)
-    assert too_long(job) == f"took longer than {told}"
+    assert time_limit_message(job) == f"took longer than {told}"
     assert is_overdue(job, 60 * minutes + 1e-6)
     assert not is_overdue(job, 60 * minutes)
     assert not is_overdue(replace(job, timeout_minutes=0.0), 1e9)
@@ -93,7 +99,7 @@ def _spec(folder: Path) -> TrialSpec:
 def test_reasons_that_differ_in_numbers_are_one(
     reasons: list[str], found: tuple[str, int] | None
 ) -> None:
-    assert commonest(reasons) == (found or ("loss became nan in epoch 1.", 2))
+    assert most_common_failure(reasons) == (found or ("loss became nan in epoch 1.", 2))
 
 
 # Trying again.
@@ -212,7 +218,7 @@ def test_hyperband_holds_to_its_journal_where_trials_end_in_another_order(
     """The numbers of its trials may differ then, as in any search on workers; nothing else does."""
     config, reordered = config_with_retries("hyperband"), 0
     for whole, before, again in cut_everywhere(config, tmp_path, slots=slots):
-        oracle = make_oracle(config)
+        oracle = make_sampler(config)
         assert replay(oracle, again.journal) == []
         assert state_of(oracle) == state_of(again.tuner.oracle), f"cut at {len(before)}"
         same = _ends(again) == _ends(whole)
@@ -277,7 +283,7 @@ def test_a_journal_brings_an_oracle_to_where_it_was(
     events = watched.read()
     assert {"failed", "lost", "ended"} < {event["event"] for event in events}
     for number, event in enumerate(events):
-        oracle = make_oracle(config)
+        oracle = make_sampler(config)
         replay(oracle, events[: number + (event["event"] in ("asked", "idle"))])
         assert state_of(oracle) == watched.states[number], f"event {number}"
 
@@ -416,7 +422,7 @@ def test_a_search_without_any_success_is_given_up(slots: int, tmp_path: Path) ->
     )
     with pytest.raises(SearchAborted) as raised:
         driven.tuner.run(driven.executor)
-    count = HOPELESS + slots - 1
+    count = MIN_FAILURES_TO_STOP + slots - 1
     assert f"{count} of {count} trials have failed, {count} of them with: no luck" in str(
         raised.value
     )
@@ -484,13 +490,13 @@ def read(search: SearchRun) -> list[Trial]:
 
 def test_in_this_process_a_time_limit_ends_a_trial_after_an_epoch(here: Path) -> None:
     search, told = open_search(here), []
-    executor = InProcess(told.append, clock=lambda: 60.0 * len(told))  # a minute an epoch
+    executor = InProcessExecutor(told.append, clock=lambda: 60.0 * len(told))  # a minute an epoch
     for trial_id, minutes in (("0000", 1.5), ("0001", 4.0), ("0002", 0.0)):
         run_id = search.start_trial(trial_id, TrialParams(), {})
         job = TrialJob(
             trial_id,
             _spec(here),
-            search.client,  # what stands in for a spool here
+            search.client,  # what stands in for an outbox here
             run_id,
             log_model=False,
             trainer=stub_trainer,

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 from imdbtune.config.schema import parse_config
 from imdbtune.gaussian_process import quick
 from imdbtune.search.journal import ask, tell
-from imdbtune.search.keras_tuner_samplers import make_oracle
+from imdbtune.search.keras_tuner_samplers import make_sampler
 
 KEPT = {"kernel": Matern(nu=2.5), "normalize_y": True, "alpha": 1e-4, "random_state": 1}
 
@@ -66,7 +66,7 @@ def test_the_oracle_goes_where_the_plain_one_goes_and_takes_one_thread() -> None
 
     ways = []
     for plain in (True, False):
-        oracle = make_oracle(config)
+        oracle = make_sampler(config)
         if plain:
             oracle.gpr = Watched(**oracle.gpr.get_params(deep=False))
         values = []

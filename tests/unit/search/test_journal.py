@@ -11,7 +11,7 @@ import pytest
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import SearchAborted
 from imdbtune.search.journal import Event, Journal, ask, asked, replay, tell
-from imdbtune.search.keras_tuner_samplers import make_oracle
+from imdbtune.search.keras_tuner_samplers import make_sampler
 
 EVENTS: list[Event] = [
     {"event": "asked", "trial_id": "0000", "values": {"rnn": "lstm", "units": 4}, "seed_state": 9},
@@ -107,13 +107,13 @@ def test_damage_before_the_last_line_is_told_and_left_alone(torn: bytes, tmp_pat
 def test_a_trial_that_has_ended_is_not_ended_again() -> None:
     """Twice told is a trial that MLflow had lost: the oracle keeps what it knew."""
     config, events = config_of("random", {"units": [1, 2, 3, 4, 5, 6]}), []
-    oracle = make_oracle(config)
+    oracle = make_sampler(config)
     ask_and_note(oracle, events)
     tell_and_note(oracle, "0000", 0.5, events)
     tell_and_note(oracle, "0000", 0.25, events)
     assert oracle.trials["0000"].score == 0.5
     assert oracle.end_order == ["0000"]
-    again = make_oracle(config)
+    again = make_sampler(config)
     assert replay(again, events) == []
     assert again.trials["0000"].score == 0.5
 
@@ -141,12 +141,12 @@ def tell_and_note(oracle: Any, trial_id: str, score: float | None, events: list[
 
 def test_trials_that_have_not_ended_come_back_in_order() -> None:
     config, events = config_of("random", {"units": [1, 2, 3, 4, 5, 6]}), []
-    oracle = make_oracle(config)
+    oracle = make_sampler(config)
     for _ in range(4):
         ask_and_note(oracle, events)
     tell_and_note(oracle, "0001", 0.5, events)
     tell_and_note(oracle, "0002", None, events)
-    left = replay(make_oracle(config), events)
+    left = replay(make_sampler(config), events)
     asked_for = {e["trial_id"]: e for e in events if e["event"] == "asked"}
     assert left == [asked_for["0000"], asked_for["0003"]]
 
@@ -155,13 +155,13 @@ def test_trials_that_have_not_ended_come_back_in_order() -> None:
 def test_a_replayed_bayesian_oracle_answers_alike(in_flight: int) -> None:
     """It has fitted its regressor and drawn its numbers, even if the values were put in."""
     config, events = config_of("bayesian", LEARNING_RATE), []
-    oracle = make_oracle(config)
+    oracle = make_sampler(config)
     for number in range(6):
         ask_and_note(oracle, events)
         if number >= in_flight - 1:
             score = 0.5 + 0.01 * number**2 % 0.07
             tell_and_note(oracle, f"{number - in_flight + 1:04d}", score, events)
-    again = make_oracle(config)
+    again = make_sampler(config)
     replay(again, events)
     for number in (6, 7):
         one, other = ask(oracle, number), ask(again, number)
@@ -171,7 +171,7 @@ def test_a_replayed_bayesian_oracle_answers_alike(in_flight: int) -> None:
 def test_waiting_that_has_used_up_random_numbers_is_replayed() -> None:
     """A bracket's first round takes the whole space; the next bracket begins, and has to wait."""
     config, events = config_of("hyperband", {"units": [2, 3, 4, 5, 6]}), []
-    oracle = make_oracle(config)
+    oracle = make_sampler(config)
     for _ in range(5):
         ask_and_note(oracle, events)
     waits = ask_and_note(oracle, events)
@@ -179,7 +179,7 @@ def test_waiting_that_has_used_up_random_numbers_is_replayed() -> None:
     assert events[-1]["event"] == "idle"
     for number in range(5):
         tell_and_note(oracle, f"{number:04d}", 0.5 + number / 100, events)
-    again = make_oracle(config)
+    again = make_sampler(config)
     assert replay(again, events) == []
     one, other = ask(oracle, 5), ask(again, 5)
     assert one.status == other.status == "RUNNING"
@@ -190,10 +190,10 @@ def test_waiting_that_has_used_up_random_numbers_is_replayed() -> None:
 @pytest.mark.parametrize("kind", ["random", "grid", "hyperband"])
 def test_values_that_an_oracle_does_not_confirm_stop_the_search(kind: str) -> None:
     config, events = config_of(kind, {"units": [2, 3, 4, 5, 6]}), []
-    ask_and_note(make_oracle(config), events)
+    ask_and_note(make_sampler(config), events)
     events[0]["values"]["units"] = 7
     with pytest.raises(SearchAborted, match="trial 0000 comes out differently now"):
-        replay(make_oracle(config), events)
+        replay(make_sampler(config), events)
 
 
 @pytest.mark.parametrize("kind", ["random", "grid", "bayesian", "hyperband"])
@@ -201,7 +201,7 @@ def test_true_and_false_come_through_an_oracle_and_the_journal(kind: str) -> Non
     """Keras Tuner makes 1 and 0 of them."""
     units = {"values": [4, 8], "when": {"bidirectional": True}}
     config, events = config_of(kind, {"bidirectional": [False, True], "units": units}), []
-    oracle = make_oracle(config)
+    oracle = make_sampler(config)
     for number in range(3):
         ask_and_note(oracle, events)
         tell_and_note(oracle, f"{number:04d}", 0.5, events)

@@ -18,11 +18,11 @@ from mlflow.entities import Metric
 
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.tracking import ended_runs, outbox_delivery, sqlite_reader, writer
-from imdbtune.tracking.background_delivery import Courier
+from imdbtune.tracking.background_delivery import BackgroundDelivery
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.ended_runs import EndedRun
-from imdbtune.tracking.outbox import Delivered, Spool
-from imdbtune.tracking.outbox_delivery import Memory, deliver, is_away
+from imdbtune.tracking.outbox import DeliveryState, Outbox
+from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver, is_temporary
 from imdbtune.tracking.sqlite_reader import SqliteRuns
 from imdbtune.tracking.writer import Run, SearchRun, TrialRun
 from tests.support import isolate, new_store
@@ -37,17 +37,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return isolate(monkeypatch, tmp_path)
 
 
-def opened(folder: Path) -> tuple[MlflowClient, Spool, SearchRun]:
+def opened(folder: Path) -> tuple[MlflowClient, Outbox, SearchRun]:
     """A search in a store of its own."""
     folder.mkdir(exist_ok=True)
-    client, spool = connect(new_store(folder)), Spool(folder / "spool")
+    client, outbox = connect(new_store(folder)), Outbox(folder / "spool")
     tags = {"imdbtune.seed": "1", writer.DATA: "tiny"}
-    return client, spool, SearchRun.open(client, "tiny", "imdbtune", tags, "search")
+    return client, outbox, SearchRun.open(client, "tiny", "imdbtune", tags, "search")
 
 
-def write_trial(spool: Spool, search: SearchRun, write: Write, place: Path) -> TrialRun:
-    begun = replace(search, client=spool)
-    trial = TrialRun(spool, begun.start_trial("0000", TrialParams(), {"seed": 1}))
+def write_trial(outbox: Outbox, search: SearchRun, write: Write, place: Path) -> TrialRun:
+    begun = replace(search, client=outbox)
+    trial = TrialRun(outbox, begun.start_trial("0000", TrialParams(), {"seed": 1}))
     write(trial, place)
     return trial
 
@@ -112,18 +112,18 @@ def test_the_store_is_as_mlflow_would_have_it(
     found = []
     for way in ("at once", "by mlflow"):
         folder = here / way
-        client, spool, search = opened(folder)
-        trials = [write_trial(spool, search, write, folder / str(n)) for n in range(2)]
+        client, outbox, search = opened(folder)
+        trials = [write_trial(outbox, search, write, folder / str(n)) for n in range(2)]
         if way == "by mlflow":
             monkeypatch.setattr(outbox_delivery, "write_runs", lambda store, runs: {})
-        deliver(client, spool, search.run_id, Memory())
-        states = [spool.delivered(trial.run_id) for trial in trials]
+        deliver(client, outbox, search.run_id, DeliveryCache())
+        states = [outbox.delivered(trial.run_id) for trial in trials]
         for state in states:
             assert client.get_run(state.run_id).info.artifact_uri.endswith("artifacts")
         files = [[a.path for a in client.list_artifacts(state.run_id)] for state in states]
         runs = [replace(state, run_id="") for state in states]
-        assert spool.is_delivered()
-        assert not list(spool.folder.glob("*/log_artifacts-*"))
+        assert outbox.is_empty()
+        assert not list(outbox.folder.glob("*/log_artifacts-*"))
         keys = [client.get_run(s.run_id).data.tags[writer.KEY] for s in states]
         assert keys == [trial.run_id for trial in trials]
         rows = {
@@ -141,15 +141,15 @@ def _keyless(row: str, keys: list[str]) -> str:
 
 
 def test_many_runs_take_no_request_of_mlflow(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    client, spool, search = opened(here)
+    client, outbox, search = opened(here)
     monkeypatch.setattr(outbox_delivery, "AT_ONCE", 2)
-    trials = [write_trial(spool, search, failed, here) for _ in range(5)]
+    trials = [write_trial(outbox, search, failed, here) for _ in range(5)]
     monkeypatch.setattr(MlflowClient, "create_run", lambda *a, **k: pytest.fail("asked MLflow"))
-    memory = Memory()
-    assert deliver(client, spool, search.run_id, memory) == 6 * 5
-    assert deliver(client, spool, search.run_id, memory) == 0
+    memory = DeliveryCache()
+    assert deliver(client, outbox, search.run_id, memory) == 6 * 5
+    assert deliver(client, outbox, search.run_id, memory) == 0
     assert not memory.doubtful
-    ids = {spool.delivered(trial.run_id).run_id for trial in trials}
+    ids = {outbox.delivered(trial.run_id).run_id for trial in trials}
     assert {client.get_run(run_id).info.status for run_id in ids} == {"FAILED"}
     assert len(ids) == 5
 
@@ -202,51 +202,51 @@ ODD = [under_way, diverged, endless, wordy, with_a_text, ended_twice, renamed, o
 
 @pytest.mark.parametrize("write", ODD)
 def test_what_asks_for_judgement_is_left_to_mlflow(write: Write, here: Path) -> None:
-    client, spool, search = opened(here)
-    trial = write_trial(spool, search, write, here)
-    calls = [call for call, _ in spool.left(trial.run_id)]
+    client, outbox, search = opened(here)
+    trial = write_trial(outbox, search, write, here)
+    calls = [call for call, _ in outbox.pending_calls(trial.run_id)]
     assert EndedRun.of(calls) is None
-    deliver(client, spool, search.run_id, Memory())
-    run = client.get_run(spool.delivered(trial.run_id).run_id)
+    deliver(client, outbox, search.run_id, DeliveryCache())
+    run = client.get_run(outbox.delivered(trial.run_id).run_id)
     assert run.data.tags[writer.KEY] == trial.run_id
     assert EndedRun.of([]) is None
     assert EndedRun.of(calls[:1]) is None
 
 
 def test_a_parameter_with_two_values_is_refused_by_mlflow(here: Path) -> None:
-    client, spool, search = opened(here)
-    trial = write_trial(spool, search, under_way, here)
+    client, outbox, search = opened(here)
+    trial = write_trial(outbox, search, under_way, here)
     trial.log(params={"seed": 2})
     trial.end("FINISHED")
     with pytest.raises(Exception, match="Changing param values is not allowed"):
-        deliver(client, spool, search.run_id, Memory())
+        deliver(client, outbox, search.run_id, DeliveryCache())
 
 
 def test_text_that_is_none_goes_to_mlflow(here: Path) -> None:
-    client, spool, search = opened(here)
-    write_trial(spool, search, half_a_character, here)
+    client, outbox, search = opened(here)
+    write_trial(outbox, search, half_a_character, here)
     with pytest.raises(Exception, match="surrogates not allowed"):
-        deliver(client, spool, search.run_id, Memory())
+        deliver(client, outbox, search.run_id, DeliveryCache())
     assert len(client.search_runs([search.experiment_id])) == 2
 
 
 def test_tables_of_another_version_are_mlflows_own(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, spool, search = opened(here)
-    trial = write_trial(spool, search, finished, here)
+    client, outbox, search = opened(here)
+    trial = write_trial(outbox, search, finished, here)
     monkeypatch.setattr(sqlite_reader, "SCHEMAS", ("another",))
     monkeypatch.setattr(
         outbox_delivery, "write_runs", lambda *a: pytest.fail("written without MLflow")
     )
-    deliver(client, spool, search.run_id, Memory())
-    assert client.get_run(spool.delivered(trial.run_id).run_id).info.status == "FINISHED"
+    deliver(client, outbox, search.run_id, DeliveryCache())
+    assert client.get_run(outbox.delivered(trial.run_id).run_id).info.status == "FINISHED"
 
 
 def test_to_a_deleted_experiment_nothing_is_written(here: Path) -> None:
-    client, spool, search = opened(here)
-    trial = write_trial(spool, search, finished, here)
-    run = EndedRun.of([call for call, _ in spool.left(trial.run_id)])
+    client, outbox, search = opened(here)
+    trial = write_trial(outbox, search, finished, here)
+    run = EndedRun.of([call for call, _ in outbox.pending_calls(trial.run_id)])
     assert run is not None
     client.delete_experiment(search.experiment_id)
     assert ended_runs.write_runs(SqliteRuns(here / "mlflow.db"), {"key": run}) == {}
@@ -255,38 +255,38 @@ def test_to_a_deleted_experiment_nothing_is_written(here: Path) -> None:
 def test_a_locked_store_is_written_when_it_is_free(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, spool, search = opened(here)
-    trial = write_trial(spool, search, finished, here)
-    memory = Memory()
+    client, outbox, search = opened(here)
+    trial = write_trial(outbox, search, finished, here)
+    memory = DeliveryCache()
     monkeypatch.setattr(sqlite_reader, "TIMEOUT_S", 0.01)
     with closing(sqlite3.connect(here / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.OperationalError, match="locked") as locked:
-            deliver(client, spool, search.run_id, memory)
-        assert is_away(locked.value)
-        courier = Courier(client, spool, search.run_id, None, print)
-        assert "cannot be written (database is locked)" in courier._told(locked.value)
-    assert spool.delivered(trial.run_id) == Delivered()
-    deliver(client, spool, search.run_id, memory)
-    assert client.get_run(spool.delivered(trial.run_id).run_id).info.status == "FINISHED"
+            deliver(client, outbox, search.run_id, memory)
+        assert is_temporary(locked.value)
+        delivery = BackgroundDelivery(client, outbox, search.run_id, None, print)
+        assert "cannot be written (database is locked)" in delivery._told(locked.value)
+    assert outbox.delivered(trial.run_id) == DeliveryState()
+    deliver(client, outbox, search.run_id, memory)
+    assert client.get_run(outbox.delivered(trial.run_id).run_id).info.status == "FINISHED"
     assert len(client.search_runs([search.experiment_id])) == 2
 
 
 def test_what_is_cut_short_before_the_files_comes_out_as_one_run(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, spool, search = opened(here)
-    trials = [write_trial(spool, search, finished, here / str(n)) for n in range(2)]
-    memory = Memory()
+    client, outbox, search = opened(here)
+    trials = [write_trial(outbox, search, finished, here / str(n)) for n in range(2)]
+    memory = DeliveryCache()
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "files_at", lambda *a: shutil.copy2("nothing", "nowhere"))
+        patch.setattr(writer, "artifact_repository", lambda *a: shutil.copy2("nothing", "nowhere"))
         with pytest.raises(FileNotFoundError):
-            deliver(client, spool, search.run_id, memory)
+            deliver(client, outbox, search.run_id, memory)
     assert memory.doubtful == {trial.run_id for trial in trials}
-    deliver(client, spool, search.run_id, memory)
+    deliver(client, outbox, search.run_id, memory)
     assert len(client.search_runs([search.experiment_id])) == 3
     for trial in trials:
-        run_id = spool.delivered(trial.run_id).run_id
+        run_id = outbox.delivered(trial.run_id).run_id
         assert [a.path for a in client.list_artifacts(run_id)] == ["history.csv"]
         steps = [metric.step for metric in client.get_metric_history(run_id, "loss")]
         assert sorted(steps) == [1, 2, 3]
@@ -295,15 +295,15 @@ def test_what_is_cut_short_before_the_files_comes_out_as_one_run(
 def test_files_that_were_moved_before_that_was_noted_are_not_missed(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, spool, search = opened(here)
-    trial = write_trial(spool, search, finished, here)
+    client, outbox, search = opened(here)
+    trial = write_trial(outbox, search, finished, here)
     with monkeypatch.context() as patch:
-        patch.setattr(Spool, "note", lambda *arguments: pytest.fail("killed"))
+        patch.setattr(Outbox, "note", lambda *arguments: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception, match="killed"):
-            deliver(client, spool, search.run_id, Memory())
-    assert not list(spool.folder.glob("*/log_artifacts-*"))
-    deliver(client, spool, search.run_id, Memory.at_start(spool))
-    run_id = spool.delivered(trial.run_id).run_id
+            deliver(client, outbox, search.run_id, DeliveryCache())
+    assert not list(outbox.folder.glob("*/log_artifacts-*"))
+    deliver(client, outbox, search.run_id, DeliveryCache.at_start(outbox))
+    run_id = outbox.delivered(trial.run_id).run_id
     assert [a.path for a in client.list_artifacts(run_id)] == ["history.csv"]
     assert client.get_run(run_id).info.status == "FINISHED"
     assert len(client.search_runs([search.experiment_id])) == 2
@@ -314,7 +314,7 @@ def test_files_are_moved_where_that_goes_and_copied_elsewhere(
     here: Path, monkeypatch: pytest.MonkeyPatch, same_disk: bool
 ) -> None:
     """Both into folders with the rights of new ones."""
-    client, spool, search = opened(here)
+    client, outbox, search = opened(here)
 
     def two_folders(trial: TrialRun, place: Path) -> None:
         for name in ("first", "second"):
@@ -329,25 +329,25 @@ def test_files_are_moved_where_that_goes_and_copied_elsewhere(
     def refuse(path: Path, target: Path) -> Path:
         raise OSError(errno.EXDEV, "Invalid cross-device link", str(path))
 
-    trial = write_trial(spool, search, two_folders, here)
+    trial = write_trial(outbox, search, two_folders, here)
     if not same_disk:
         monkeypatch.setattr(Path, "rename", refuse)
-    deliver(client, spool, search.run_id, Memory())
-    run = client.get_run(spool.delivered(trial.run_id).run_id)
+    deliver(client, outbox, search.run_id, DeliveryCache())
+    run = client.get_run(outbox.delivered(trial.run_id).run_id)
     there = Path(run.info.artifact_uri)
     files = {str(path.relative_to(there)) for path in there.rglob("*") if path.is_file()}
     assert files == {"first.csv", "inside/first.txt", "second.csv", "inside/second.txt"}
     assert there.stat().st_mode == there.parent.stat().st_mode
-    assert not list(spool.folder.glob("*/log_artifacts-*"))
+    assert not list(outbox.folder.glob("*/log_artifacts-*"))
 
 
 def test_what_a_killed_run_still_says_is_not_passed_on(here: Path) -> None:
-    client, spool, search = opened(here)
-    trial = write_trial(spool, search, silent, here)
-    memory = Memory()
-    deliver(client, spool, search.run_id, memory)
+    client, outbox, search = opened(here)
+    trial = write_trial(outbox, search, silent, here)
+    memory = DeliveryCache()
+    deliver(client, outbox, search.run_id, memory)
     trial.log({"loss": 0.5})
-    Run(spool, trial.run_id).end("FINISHED")
-    deliver(client, spool, search.run_id, memory)
-    run = client.get_run(spool.delivered(trial.run_id).run_id)
+    Run(outbox, trial.run_id).end("FINISHED")
+    deliver(client, outbox, search.run_id, memory)
+    run = client.get_run(outbox.delivered(trial.run_id).run_id)
     assert (run.info.status, dict(run.data.metrics)) == ("KILLED", {})

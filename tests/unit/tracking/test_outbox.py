@@ -19,12 +19,12 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import DiskFull
 from imdbtune.files import append_line, read_lines, replace_text
-from imdbtune.search.workspace import Home
+from imdbtune.search.workspace import Workspace
 from imdbtune.tracking import outbox_delivery, reader, writer
-from imdbtune.tracking.background_delivery import Courier, delivering
+from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.outbox import Spool, age_s, new_key
-from imdbtune.tracking.outbox_delivery import Memory, deliver
+from imdbtune.tracking.outbox import Outbox, age_s, new_key
+from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver
 from imdbtune.tracking.reader import Search
 from imdbtune.tracking.writer import SearchRun, TrialRun
 from imdbtune.training.spec import TrialSpec
@@ -70,7 +70,7 @@ def test_of_a_line_without_room_nothing_stays(room: int, tmp_path: Path) -> None
     size = path.stat().st_size
     with no_room_beyond(size + room), pytest.raises(OSError, match=r"File too large.*lines") as hit:
         append_line(path, {"second": "x" * 100})
-    assert files.is_full(hit.value)
+    assert files.is_disk_full(hit.value)
     assert path.stat().st_size == size
     append_line(path, {"third": 3})
     assert [record for record, _ in read_lines(path)] == [{"first": 1}, {"third": 3}]
@@ -83,7 +83,7 @@ def test_a_text_without_room_replaces_none(tmp_path: Path) -> None:
     link.symlink_to(path.name)
     with no_room_beyond(8), pytest.raises(OSError, match=r"File too large.*link") as hit:
         replace_text(link, "x" * 100)
-    assert files.is_full(hit.value)
+    assert files.is_disk_full(hit.value)
     assert path.read_text() == "whole"
     replace_text(link, "longer than that")
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("longer than that", 0o640)
@@ -94,7 +94,7 @@ def test_a_text_without_room_replaces_none(tmp_path: Path) -> None:
 def test_a_search_on_a_full_disk_ends_in_a_line_and_goes_on_when_there_is_room(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full for the spool and the journal from the second trial on."""
+    """The disk is full for the outbox and the journal from the second trial on."""
     real = files.append_line
     limit = [10**9]
 
@@ -124,13 +124,13 @@ def test_a_search_on_a_full_disk_ends_in_a_line_and_goes_on_when_there_is_room(
 
 def search_in(folder: Path, name: str, store: str) -> None:
     """What a search writes, in a process of its own."""
-    client, spool = connect(store), Spool(folder / name)
+    client, outbox = connect(store), Outbox(folder / name)
     parent = SearchRun.open(client, name, "imdbtune", {}, "search")
-    with delivering(Courier(client, spool, parent.run_id, None, print)):
-        search = replace(parent, client=spool)
+    with deliver_in_background(BackgroundDelivery(client, outbox, parent.run_id, None, print)):
+        search = replace(parent, client=outbox)
         for number in range(8):
             params = TrialParams(units=4 + number)
-            trial = TrialRun(spool, search.start_trial(f"{number:04}", params, {}))
+            trial = TrialRun(outbox, search.start_trial(f"{number:04}", params, {}))
             for epoch in (1, 2, 3):
                 trial.log_epoch(0, stub_metrics(TrialSpec(params, folder, folder), epoch))
             trial.end("FINISHED")
@@ -152,21 +152,21 @@ def test_two_searches_write_to_one_new_store_at_once(here: Path) -> None:
             assert len(reader.read_history(client, trial.run_id)) == 3
 
 
-def begun_trial(here: Path) -> tuple[Any, Spool, SearchRun, TrialRun]:
-    client, spool = connect(new_store(here)), Spool(here / "spool")
+def begun_trial(here: Path) -> tuple[Any, Outbox, SearchRun, TrialRun]:
+    client, outbox = connect(new_store(here)), Outbox(here / "spool")
     parent = SearchRun.open(client, "tiny", "imdbtune", {}, "search")
-    search = SearchRun(spool, parent.run_id, parent.experiment_id, parent.tags)
-    trial = TrialRun(spool, search.start_trial("0000", TrialParams(), {}))
-    return client, spool, parent, trial
+    search = SearchRun(outbox, parent.run_id, parent.experiment_id, parent.tags)
+    trial = TrialRun(outbox, search.start_trial("0000", TrialParams(), {}))
+    return client, outbox, parent, trial
 
 
 def test_calls_that_are_made_twice_come_out_as_made_once(here: Path) -> None:
-    client, spool, parent, trial = begun_trial(here)
+    client, outbox, parent, trial = begun_trial(here)
     trial.log({"loss": float("nan"), "accuracy": 0.5}, step=1)
     trial.end("FINISHED")
     for _ in range(2):
-        assert deliver(client, spool, parent.run_id, Memory.at_start(spool)) == 3
-        (spool.folder / trial.run_id / "delivered.json").unlink()
+        assert deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox)) == 3
+        (outbox.folder / trial.run_id / "delivered.json").unlink()
     (run,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
     assert run.info.status == "FINISHED"
     for name in ("loss", "accuracy"):
@@ -174,37 +174,37 @@ def test_calls_that_are_made_twice_come_out_as_made_once(here: Path) -> None:
 
 
 def test_neighbouring_batches_go_together_as_far_as_the_store_takes_them(here: Path) -> None:
-    client, spool, parent, trial = begun_trial(here)
-    deliver(client, spool, parent.run_id, Memory.at_start(spool))
+    client, outbox, parent, trial = begun_trial(here)
+    deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
     for step in range(1000):
         trial.log({"loss": 1 / (step + 1)}, step=step)
     for told in ("first", "second"):  # the store takes no name twice in a batch
         trial.log(tags={"told": told})
-    assert deliver(client, spool, parent.run_id, Memory.at_start(spool)) == 3
-    assert deliver(client, spool, parent.run_id, Memory.at_start(spool)) == 0
-    run = client.get_run(spool.delivered(trial.run_id).run_id)
+    assert deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox)) == 3
+    assert deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox)) == 0
+    run = client.get_run(outbox.delivered(trial.run_id).run_id)
     history = client.get_metric_history(run.info.run_id, "loss")
     assert sorted(metric.step for metric in history) == list(range(1000))
     assert run.data.tags["told"] == "second"
 
 
-def with_files(here: Path, spool: Spool, trial: TrialRun) -> None:
+def with_files(here: Path, outbox: Outbox, trial: TrialRun) -> None:
     """A figure, files and another figure of a trial."""
     trial.log({"loss": 0.5}, step=1)
     (here / "history").mkdir()
     (here / "history" / "history.csv").write_text("epoch\n1\n")
-    spool.log_artifacts(trial.run_id, str(here / "history"))
+    outbox.log_artifacts(trial.run_id, str(here / "history"))
     trial.log({"best_loss": 0.5})
 
 
 def test_batches_go_together_whatever_files_are_between_them(here: Path) -> None:
-    client, spool, parent, trial = begun_trial(here)
-    deliver(client, spool, parent.run_id, Memory.at_start(spool))
-    with_files(here, spool, trial)
+    client, outbox, parent, trial = begun_trial(here)
+    deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
+    with_files(here, outbox, trial)
     trial.end("FINISHED")
-    made = deliver(client, spool, parent.run_id, Memory.at_start(spool))
+    made = deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
     assert made == 3  # its figures, its files, its end
-    run = client.get_run(spool.delivered(trial.run_id).run_id)
+    run = client.get_run(outbox.delivered(trial.run_id).run_id)
     assert run.data.metrics == {"loss": 0.5, "best_loss": 0.5}
     assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["history.csv"]
 
@@ -213,75 +213,75 @@ def test_what_is_cut_short_between_calls_is_made_again(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The figures have gone out when the store goes away; their files stay until they have."""
-    client, spool, parent, trial = begun_trial(here)
-    with_files(here, spool, trial)
+    client, outbox, parent, trial = begun_trial(here)
+    with_files(here, outbox, trial)
 
     def away(*arguments: object, **named: object) -> None:
         raise ConnectionError("away")
 
-    memory = Memory.at_start(spool)
+    memory = DeliveryCache.at_start(outbox)
     with monkeypatch.context() as patch:
         patch.setitem(outbox_delivery._CALLS, "log_artifacts", away)
         with pytest.raises(ConnectionError):
-            deliver(client, spool, parent.run_id, memory)
+            deliver(client, outbox, parent.run_id, memory)
     (run,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
-    assert spool.delivered(trial.run_id).run_id == run.info.run_id
-    deliver(client, spool, parent.run_id, memory)
+    assert outbox.delivered(trial.run_id).run_id == run.info.run_id
+    deliver(client, outbox, parent.run_id, memory)
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 1
     assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["history.csv"]
-    assert spool.is_delivered()
-    assert not list(spool.folder.glob("*/log_artifacts-*"))
+    assert outbox.is_empty()
+    assert not list(outbox.folder.glob("*/log_artifacts-*"))
 
 
 def test_the_end_of_a_search_waits_for_what_its_trials_were_told(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A trial and the search end while the trial's calls are being made."""
-    client, spool, parent, trial = begun_trial(here)
-    search = replace(parent, client=spool)
-    sizes = Spool.sizes
+    client, outbox, parent, trial = begun_trial(here)
+    search = replace(parent, client=outbox)
+    sizes = Outbox.sizes
 
-    def end_both(spool: Spool) -> dict[str, int]:
-        found = sizes(spool)
+    def end_both(outbox: Outbox) -> dict[str, int]:
+        found = sizes(outbox)
         trial.end("FINISHED")
         search.end("FINISHED")
         return found
 
-    memory = Memory.at_start(spool)
+    memory = DeliveryCache.at_start(outbox)
     with monkeypatch.context() as patch:
-        patch.setattr(Spool, "sizes", end_both)
-        deliver(client, spool, parent.run_id, memory)
+        patch.setattr(Outbox, "sizes", end_both)
+        deliver(client, outbox, parent.run_id, memory)
     assert client.get_run(parent.run_id).info.status == "RUNNING"
-    deliver(client, spool, parent.run_id, Memory.at_start(spool))
+    deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
     (ended,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
     statuses = {run.info.status for run in (ended, client.get_run(parent.run_id))}
     assert statuses == {"FINISHED"}
 
 
 def test_a_young_run_is_left_for_later_and_its_search_with_it(here: Path) -> None:
-    client, spool, parent, trial = begun_trial(here)
-    search = replace(parent, client=spool)
+    client, outbox, parent, trial = begun_trial(here)
+    search = replace(parent, client=outbox)
     search.log(tags={"told": "of the trial"})
-    memory = Memory()
+    memory = DeliveryCache()
 
     def told() -> tuple[int, set[str]]:
         runs = client.search_runs([parent.experiment_id])
         return len(runs), {run.data.tags.get("told", "") for run in runs}
 
-    assert deliver(client, spool, parent.run_id, memory, young_s=60.0) == 0
+    assert deliver(client, outbox, parent.run_id, memory, young_s=60.0) == 0
     assert told() == (1, {""})
-    assert deliver(client, spool, parent.run_id, memory, young_s=0.0) == 3
+    assert deliver(client, outbox, parent.run_id, memory, young_s=0.0) == 3
     assert told() == (2, {"", "of the trial"})
     trial.log(tags={"told": "of itself"})  # what MLflow has heard of does not wait
-    assert deliver(client, spool, parent.run_id, memory, young_s=60.0) == 1
+    assert deliver(client, outbox, parent.run_id, memory, young_s=60.0) == 1
     assert told() == (2, {"of itself", "of the trial"})
 
 
 def test_a_young_run_that_has_ended_is_written_at_once(here: Path) -> None:
-    client, spool, parent, trial = begun_trial(here)
+    client, outbox, parent, trial = begun_trial(here)
     trial.end("FINISHED")
-    assert deliver(client, spool, parent.run_id, Memory(), young_s=60.0) == 3
-    assert client.get_run(spool.delivered(trial.run_id).run_id).info.status == "FINISHED"
+    assert deliver(client, outbox, parent.run_id, DeliveryCache(), young_s=60.0) == 3
+    assert client.get_run(outbox.delivered(trial.run_id).run_id).info.status == "FINISHED"
 
 
 def test_the_age_of_a_run_is_in_its_key() -> None:
@@ -296,30 +296,30 @@ def test_a_courier_lets_young_runs_be_unless_a_worker_waits_for_them(
 ) -> None:
     monkeypatch.setattr("imdbtune.tracking.background_delivery.LOOK_EVERY_S", 0.01)
     monkeypatch.setattr("imdbtune.tracking.background_delivery.YOUNG_S", 600.0)
-    client, spool, parent, older = begun_trial(here)
+    client, outbox, parent, older = begun_trial(here)
     looked = threading.Semaphore(0)
-    courier = Courier(client, spool, parent.run_id, None, print, alone=alone)
-    begun = replace(parent, client=spool)
-    trial = TrialRun(spool, begun.start_trial("0001", TrialParams(), {}))
-    monkeypatch.setattr(Courier, "_note_well", lambda courier: looked.release())
-    courier.start()
+    delivery = BackgroundDelivery(client, outbox, parent.run_id, None, print, alone=alone)
+    begun = replace(parent, client=outbox)
+    trial = TrialRun(outbox, begun.start_trial("0001", TrialParams(), {}))
+    monkeypatch.setattr(BackgroundDelivery, "_note_well", lambda delivery: looked.release())
+    delivery.start()
     for _ in range(2):
         assert looked.acquire(timeout=60)
-    assert spool.delivered(older.run_id).run_id  # it may have been heard of by another process
-    assert bool(spool.delivered(trial.run_id).run_id) is not alone
-    courier.finish()
-    assert spool.delivered(trial.run_id).run_id
+    assert outbox.delivered(older.run_id).run_id  # it may have been heard of by another process
+    assert bool(outbox.delivered(trial.run_id).run_id) is not alone
+    delivery.finish()
+    assert outbox.delivered(trial.run_id).run_id
 
 
 def test_what_cannot_be_noted_for_want_of_room_is_delivered_all_the_same(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run is closed in the store; when there is room, nothing comes out twice."""
-    client, spool, parent, trial = begun_trial(here)
+    client, outbox, parent, trial = begun_trial(here)
     trial.log({"loss": 0.5}, step=1)
     (here / "history").mkdir()
     (here / "history" / "history.csv").write_text("epoch\n1\n")
-    spool.log_artifacts(trial.run_id, str(here / "history"))
+    outbox.log_artifacts(trial.run_id, str(here / "history"))
     trial.end("FINISHED")
 
     def refuse(path: Path, record: Any) -> None:
@@ -329,9 +329,9 @@ def test_what_cannot_be_noted_for_want_of_room_is_delivered_all_the_same(
         with monkeypatch.context() as patch:
             if full:
                 patch.setattr("imdbtune.tracking.outbox.replace_file", refuse)
-            made = deliver(client, spool, parent.run_id, Memory.at_start(spool))
+            made = deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
             assert made == (5 if full else 4)  # then it is there, and two batches go as one
-        assert spool.is_delivered() is not full
+        assert outbox.is_empty() is not full
         (run,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
         assert run.info.status == "FINISHED"
         assert len(client.get_metric_history(run.info.run_id, "loss")) == 1
@@ -353,11 +353,11 @@ def test_a_store_is_back_when_it_has_answered(here: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("imdbtune.tracking.background_delivery.publish_page", publish)
     told: list[str] = []
     client = MlflowClient("http://127.0.0.1:9")
-    courier = Courier(client, Spool(here / "spool"), "parent", ["units"], told.append)
-    courier.start()
+    delivery = BackgroundDelivery(client, Outbox(here / "spool"), "parent", ["units"], told.append)
+    delivery.start()
     for _ in range(4):
         assert tries.acquire(timeout=60)
-    courier.finish()
+    delivery.finish()
     assert told[:1] == [
         "the tracking store http://127.0.0.1:9 cannot be written (Connection refused); what is to "
         "be written there is kept, and tried again."
@@ -366,35 +366,35 @@ def test_a_store_is_back_when_it_has_answered(here: Path, monkeypatch: pytest.Mo
 
 
 def test_what_a_killed_trial_still_says_is_not_passed_on(here: Path) -> None:
-    client, spool, parent, trial = begun_trial(here)
+    client, outbox, parent, trial = begun_trial(here)
     trial.end("KILLED", "the search was cut off")
     trial.log({"loss": 0.5}, step=2)
     trial.end("FINISHED")
-    deliver(client, spool, parent.run_id, Memory.at_start(spool))
-    run = client.get_run(spool.delivered(trial.run_id).run_id)
+    deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
+    run = client.get_run(outbox.delivered(trial.run_id).run_id)
     assert (run.info.status, dict(run.data.metrics)) == ("KILLED", {})
-    assert spool.is_delivered()
+    assert outbox.is_empty()
 
 
 def test_a_run_that_was_deleted_holds_up_no_other(here: Path) -> None:
-    client, spool, parent, trial = begun_trial(here)
-    deliver(client, spool, parent.run_id, Memory.at_start(spool))
-    client.delete_run(spool.delivered(trial.run_id).run_id)
-    search = SearchRun(spool, parent.run_id, parent.experiment_id, parent.tags)
-    other = TrialRun(spool, search.start_trial("0001", TrialParams(), {}))
+    client, outbox, parent, trial = begun_trial(here)
+    deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
+    client.delete_run(outbox.delivered(trial.run_id).run_id)
+    search = SearchRun(outbox, parent.run_id, parent.experiment_id, parent.tags)
+    other = TrialRun(outbox, search.start_trial("0001", TrialParams(), {}))
     for run in (trial, other):
         run.log({"loss": 0.5}, step=1)
     deleted: list[str] = []
-    deliver(client, spool, parent.run_id, Memory.at_start(spool), deleted.append)
-    assert deleted == [spool.delivered(trial.run_id).run_id]
-    assert client.get_run(spool.delivered(other.run_id).run_id).data.metrics == {"loss": 0.5}
+    deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox), deleted.append)
+    assert deleted == [outbox.delivered(trial.run_id).run_id]
+    assert client.get_run(outbox.delivered(other.run_id).run_id).data.metrics == {"loss": 0.5}
 
 
 class Dies(BaseException):
     """The end of a process."""
 
 
-def die(home: Home, run_id: str) -> Home:
+def die(workspace: Workspace, run_id: str) -> Workspace:
     raise Dies
 
 
@@ -403,8 +403,8 @@ def test_a_search_that_died_as_its_run_was_made_is_gone_on_with(
 ) -> None:
     config = make_config(here, space={"units": [4, 5]})
     with monkeypatch.context() as patch:
-        patch.setattr(Home, "renamed", die)
-        patch.setattr(Home, "discard", lambda home: None)
+        patch.setattr(Workspace, "renamed", die)
+        patch.setattr(Workspace, "discard", lambda workspace: None)
         with pytest.raises(Dies):
             run_search(config, here)
     client = connect(config.tracking.uri)
@@ -423,7 +423,7 @@ def test_a_home_whose_run_was_never_made_goes_away(
     config = make_config(here, space={"units": [4]})
     with monkeypatch.context() as patch:
         patch.setattr(SearchRun, "open", lambda *arguments: die(*arguments[:2]))
-        patch.setattr(Home, "discard", lambda home: None)
+        patch.setattr(Workspace, "discard", lambda workspace: None)
         with pytest.raises(Dies):
             run_search(config, here)
     assert len(list((here / "runs").iterdir())) == 1
@@ -432,33 +432,36 @@ def test_a_home_whose_run_was_never_made_goes_away(
 
 
 def test_runs_that_have_not_ended_are_open(tmp_path: Path) -> None:
-    spool = Spool(tmp_path)
-    search = SearchRun(spool, "parent", "0", {})
+    outbox = Outbox(tmp_path)
+    search = SearchRun(outbox, "parent", "0", {})
     keys = [search.start_trial(f"{number:04}", TrialParams(), {}) for number in range(3)]
-    TrialRun(spool, keys[0]).end("FINISHED")
-    TrialRun(spool, keys[0]).log({"test_loss": 0.5})
+    TrialRun(outbox, keys[0]).end("FINISHED")
+    TrialRun(outbox, keys[0]).log({"test_loss": 0.5})
     search.log(tags={"about": "films"})
     torn = tmp_path / "torn" / "calls.jsonl"
     torn.parent.mkdir()
     torn.write_bytes(b'{"call": "create_r')
-    assert spool.open_runs() == sorted([*keys[1:], "parent"])
+    assert outbox.open_runs() == sorted([*keys[1:], "parent"])
     search.stop_trials("interrupted")
-    assert spool.open_runs() == ["parent"]
+    assert outbox.open_runs() == ["parent"]
 
 
 @pytest.mark.parametrize("torn", [b'{"call": "log_ba', bytes(40), b'{"call":' + bytes(40) + b"\n"])
 def test_what_a_power_failure_has_torn_is_none(torn: bytes, tmp_path: Path) -> None:
     """Of a trial that was under way, whose calls had not been written through."""
-    spool = Spool(tmp_path)
-    run = TrialRun(spool, "run")
+    outbox = Outbox(tmp_path)
+    run = TrialRun(outbox, "run")
     run.log({"loss": 0.5})
-    whole = spool.size("run")
+    whole = outbox.size("run")
     with (tmp_path / "run" / "calls.jsonl").open("ab") as file:
         file.write(torn)
-    assert len(list(spool.left("run"))) == 1
+    assert len(list(outbox.pending_calls("run"))) == 1
     run.end("KILLED")
-    assert [call["call"] for call, _ in spool.left("run")] == ["log_batch", "set_terminated"]
-    assert spool.size("run") > whole
+    assert [call["call"] for call, _ in outbox.pending_calls("run")] == [
+        "log_batch",
+        "set_terminated",
+    ]
+    assert outbox.size("run") > whole
     with (tmp_path / "run" / "calls.jsonl").open("ab") as file:
         file.write(torn.strip() + b"\n")
-    assert spool.open_runs() == []
+    assert outbox.open_runs() == []

@@ -248,7 +248,7 @@ def test_a_model_whose_file_is_gone(store: Store) -> None:
     run_id = store.trial(store.search(), 0.5)
     write_tiny_model(TrialSpec(TrialParams(), corpus=store.folder, folder=store.folder))
     writer.save_model(store.folder / "model.keras", store.folder / "model")
-    writer.send_model(store.client, run_id, store.folder / "model")
+    writer.upload_model(store.client, run_id, store.folder / "model")
     trial = reader.read_run(store.client, run_id)
     there = reader.fetch_model(store.client, trial, store.folder / "fetched")
     assert there.stat().st_size > 0

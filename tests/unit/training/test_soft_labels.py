@@ -31,14 +31,14 @@ def corpus(tmp_path: Path) -> Corpus:
 
 def test_an_opinion_is_of_one_that_has_not_seen_the_label(corpus: Corpus) -> None:
     """It knows the words, and nothing of the wrong labels; one that was trained on them does."""
-    found = soft_labels.opinions(corpus.folder, COUNT)
+    found = soft_labels.out_of_fold_probabilities(corpus.folder, COUNT)
     said = np.arange(COUNT) % 2
     assert found.shape == (COUNT,)
     assert ((found > 0.5) == said).mean() > 0.97
 
 
 def test_each_part_is_told_by_a_model_of_the_others(corpus: Corpus) -> None:
-    found = soft_labels.opinions(corpus.folder, COUNT)
+    found = soft_labels.out_of_fold_probabilities(corpus.folder, COUNT)
     split = corpus.train.head(COUNT)
     for fold in range(soft_labels.FOLDS):
         others = [row for row in range(COUNT) if row % soft_labels.FOLDS != fold]
@@ -53,7 +53,7 @@ def test_labels_are_softened_and_stay_on_their_side(share: float, corpus: Corpus
     made = soft_labels.soft_labels(corpus.folder, COUNT, share)
     assert made is not None
     labels = corpus.train.labels[:COUNT]
-    opinions = soft_labels.opinions(corpus.folder, COUNT)
+    opinions = soft_labels.out_of_fold_probabilities(corpus.folder, COUNT)
     np.testing.assert_allclose(made, (1 - share) * labels + share * opinions, rtol=1e-5)
     assert ((made > 0.5) == labels).all()
     assert made.dtype == np.float32
@@ -70,22 +70,28 @@ def test_a_part_is_made_once_also_where_several_want_it(
     real, made = nb_linear.fit, []
     monkeypatch.setattr(nb_linear, "fit", lambda split: made.append(len(split)) or real(split))
     with ThreadPoolExecutor(3) as pool:
-        every = list(pool.map(lambda _: soft_labels.opinions(corpus.folder, COUNT), range(3)))
+        every = list(
+            pool.map(
+                lambda _: soft_labels.out_of_fold_probabilities(corpus.folder, COUNT), range(3)
+            )
+        )
     assert made == [160] * 5
     np.testing.assert_array_equal(every[0], every[1])
-    soft_labels.opinions(corpus.folder, COUNT - 20)
+    soft_labels.out_of_fold_probabilities(corpus.folder, COUNT - 20)
     assert len(made) == 10
 
 
 def test_what_cannot_be_read_is_made_again(corpus: Corpus) -> None:
-    first = soft_labels.opinions(corpus.folder, COUNT)
+    first = soft_labels.out_of_fold_probabilities(corpus.folder, COUNT)
     kept = sorted(corpus.folder.parent.glob("opinions-*.npy"))
     assert len(kept) == 5
     kept[0].write_bytes(kept[0].read_bytes()[:100])
     kept[1].write_bytes(b"")
     np.save(kept[2], np.zeros(3, np.float32))
     np.save(kept[3], np.array([{"a": 1}], object), allow_pickle=True)
-    np.testing.assert_array_equal(soft_labels.opinions(corpus.folder, COUNT), first)
+    np.testing.assert_array_equal(
+        soft_labels.out_of_fold_probabilities(corpus.folder, COUNT), first
+    )
     assert sorted(corpus.folder.parent.glob("opinions-*.npy")) == kept
 
 
@@ -102,9 +108,9 @@ def test_a_cache_that_cannot_be_written_does_not_matter(
 
     monkeypatch.setattr(Path, "open", read)
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    assert len(soft_labels.opinions(corpus.folder, COUNT)) == COUNT
+    assert len(soft_labels.out_of_fold_probabilities(corpus.folder, COUNT)) == COUNT
 
 
 def test_too_few_reviews_fail_the_trial(corpus: Corpus) -> None:
     with pytest.raises(TrialFailed, match="no soft labels: "):
-        soft_labels.opinions(corpus.folder, 1)
+        soft_labels.out_of_fold_probabilities(corpus.folder, 1)
