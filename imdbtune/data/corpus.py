@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from imdbtune.data.cache import not_writable
 from imdbtune.errors import UserError
 from imdbtune.files import require_regular_file
 
@@ -177,14 +178,6 @@ def read_corpus(folder: Path) -> Corpus:
         (str(labels[0]), str(labels[1])),
         meta.get("reading", {}),
         tuple(map(str, notes)),
-    )
-
-
-def not_writable(path: Path, error: OSError) -> UserError:
-    """The ``UserError`` for a file or folder of the cache that cannot be written."""
-    return UserError(
-        f"{path} cannot be written ({error.strerror or error}); make room or permit it, or choose "
-        "another cache folder with the environment variable IMDBTUNE_CACHE."
     )
 
 

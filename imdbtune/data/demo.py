@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from imdbtune.data.cache import locked
 from imdbtune.data.corpus import INDEX_FROM, Corpus, Split, make_split, read_corpus, write_corpus
 from imdbtune.data.demo_reviews import Review, write_reviews
-from imdbtune.data.download import locked
 from imdbtune.data.text import Tokenizer, build_word_index
 
 DEMO_VERSION = 1

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from imdbtune.data.cache import locked, sha256
 from imdbtune.data.corpus import Corpus, Split, read_corpus, write_corpus
-from imdbtune.data.download import Progress, RemoteFile, fetch, locked, sha256
+from imdbtune.data.download import Progress, RemoteFile, fetch
 from imdbtune.data.npz import read_npz
 from imdbtune.errors import UserError, short_repr
 from imdbtune.files import read_small_text

@@ -13,9 +13,10 @@ import numpy as np
 
 from imdbtune.config.schema import TableConfig
 from imdbtune.data.batches import VALIDATION_SHARE
+from imdbtune.data.cache import locked, sha256
 from imdbtune.data.columns import NO_COLUMN, Columns, find_columns, read_reviews
 from imdbtune.data.corpus import Corpus, read_corpus, write_corpus
-from imdbtune.data.download import Progress, locked, sha256
+from imdbtune.data.download import Progress
 from imdbtune.data.gathering import Gathered, Review
 from imdbtune.data.labels import check_labels, order_labels
 from imdbtune.data.parts import VALIDATION, Codes, Index, divide

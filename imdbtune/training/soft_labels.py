@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imdbtune.data.cache import locked
 from imdbtune.data.corpus import Split, make_split, read_corpus
-from imdbtune.data.download import locked
 from imdbtune.errors import TrialFailed, UserError
 from imdbtune.files import atomic_path
 from imdbtune.models import nb_linear

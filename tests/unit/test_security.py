@@ -19,7 +19,6 @@ from imdbtune.cli.predict import _csv_printer
 from imdbtune.cli.tables import details
 from imdbtune.cli.tables import leaderboard as table
 from imdbtune.cluster.trial_job import TrialFailure
-from imdbtune.data.download import _not_through_links
 from imdbtune.errors import SearchAborted, UserError, escape_control
 from imdbtune.export.predictor import Prediction
 from imdbtune.models.safe_load import check_archive, load_keras
@@ -131,14 +130,6 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.keras")
     with pytest.raises(UserError, match="it is a pipe, no file"):
         check_archive(tmp_path / "model.keras")
-
-
-def test_a_link_in_the_cache_is_not_written_through(tmp_path: Path) -> None:
-    (tmp_path / "precious").write_text("mine")
-    (tmp_path / "imdb.npz.part").symlink_to(tmp_path / "precious")
-    with pytest.raises(OSError, match=r"imdb\.npz\.part"):
-        _not_through_links(str(tmp_path / "imdb.npz.part"), os.O_WRONLY | os.O_TRUNC)
-    assert (tmp_path / "precious").read_text() == "mine"
 
 
 TEXTS = [

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imdbtune.data.cache import sha256
 from imdbtune.data.corpus import make_split, write_corpus
-from imdbtune.data.download import DownloadFailed, RemoteFile, sha256
+from imdbtune.data.download import DownloadFailed, RemoteFile
 from imdbtune.data.imdb import imdb_corpus, npz_corpus, read_word_index
 from imdbtune.data.sources import default_cache, describe, open_corpus
 from imdbtune.errors import UserError
@@ -80,7 +81,7 @@ def test_auto_does_not_hide_a_damaged_cache(
 def test_imdb_by_name_is_imdb_or_an_error(
     tmp_path: Path, nowhere: tuple[RemoteFile, RemoteFile]
 ) -> None:
-    with pytest.raises(DownloadFailed, match="no connection"):
+    with pytest.raises(DownloadFailed, match="refused"):
         open_corpus("imdb", tmp_path, silent, files=nowhere)
 
 
