@@ -418,7 +418,7 @@ EXPORTS = [
     Case(f"predict --model {'x' * 5000} good", "File name too long"),
     Case("predict --model {m}/export --file {m}/missing.txt", "No such file"),
     Case("predict --model {m}/export --file {m}", ("Is a directory", "standard input")),
-    Case("predict --model {m}/export --file {m}/imdb.npz --text-column x", "is no table"),
+    Case("predict --model {m}/export --file {m}/imdb.npz --text-column x", "is for tables"),
 ]
 
 

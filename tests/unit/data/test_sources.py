@@ -56,7 +56,7 @@ def test_auto_falls_back_to_the_demo_corpus_and_says_why(
     corpus = open_corpus("auto", tmp_path, told.append, files=nowhere)
     assert corpus.name == "demo"
     (message,) = told
-    assert "demo corpus is used, not IMDB" in message
+    assert "Using the built-in demo corpus, not IMDB" in message
     assert nowhere[0].url in message
     assert "--data PATH/imdb.npz" in message
 
