@@ -20,7 +20,7 @@ from imdbtune.data.download import Progress
 from imdbtune.data.labels import check_labels, order_labels
 from imdbtune.data.parts import VALIDATION, Codes, Index, divide
 from imdbtune.data.review_buffer import Review, ReviewBuffer
-from imdbtune.data.review_folder import digest_of, read_files, review_files
+from imdbtune.data.review_folder import folder_digest, read_files, review_files
 from imdbtune.data.tables import open_table
 from imdbtune.errors import UserError, escape_control, short_repr
 
@@ -60,7 +60,7 @@ def folder_corpus(
     reading = _reading(config)
     name = f"{folder.resolve().name}/"
     try:
-        target = _folder(cache, digest_of(files), name, reading)
+        target = _folder(cache, folder_digest(files), name, reading)
         reviews = read_files(files, name, progress)
         return open_or_create(target, lambda: _convert(target, folder, reading, reviews, name))
     except OSError as error:

@@ -83,7 +83,7 @@ def _label_folders(part: Path) -> list[Path]:
     return sorted(entry for entry in part.iterdir() if entry.is_dir() and entry.name != UNLABELLED)
 
 
-def digest_of(files: list[ReviewFile]) -> str:
+def folder_digest(files: list[ReviewFile]) -> str:
     """Return the sha256 over the names and contents of all files, in hex."""
     digest = hashlib.sha256()
     for file in files:

@@ -198,7 +198,7 @@ def test_a_server_that_stops_sending_is_given_up(tmp_path: Path, server: Server)
     assert "timed out" in failure(tmp_path, server.file(), timeout_s=0.3)
 
 
-def test_without_a_server_the_reason_is_told(tmp_path: Path) -> None:
+def test_without_a_server_the_reason_is_given(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}/x.bin"
@@ -254,7 +254,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, server: Server
         fetch(server.file(), tmp_path / "file" / "folder")
 
 
-def test_a_full_disk_is_told(
+def test_a_full_disk_is_reported(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

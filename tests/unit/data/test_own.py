@@ -97,7 +97,9 @@ def test_all_formats_give_the_same_reviews(name: str, write: Write) -> None:
     assert corpus.title == f"{name}: 10 reviews to train on, 2 to test"
 
 
-def test_words_are_ranked_in_the_training_part_and_encoded_as_ever(write: Write) -> None:
+def test_words_are_ranked_in_the_training_part_and_encoded(
+    write: Write,
+) -> None:
     rows = [(t, v, "train") for t, v in ROWS] + [("new bad words", "bad", "test")]
     rows.append(("film good", "good", "test"))
     corpus = read(write("own.csv", as_csv([("text", "label", "split"), *rows])))
@@ -136,7 +138,7 @@ def test_line_breaks_of_all_systems_end_words(write: Write) -> None:
         ([0.0, 1.0], ("0", "1")),
     ],
 )
-def test_labels_of_any_kind_are_kept_as_names(
+def test_labels_of_any_type_become_names(
     values: list[Any], names: tuple[str, str], write: Write
 ) -> None:
     records = [{"review": "w x", "sentiment": value, "id": 3} for value in values * 3]
@@ -190,7 +192,7 @@ def test_a_column_says_what_is_for_testing_unless_it_is_to_be_ignored(write: Wri
     assert corpus.notes == ()
 
 
-def test_rows_for_validation_are_told(write: Write) -> None:
+def test_rows_for_validation_are_noted(write: Write) -> None:
     parts = ["train"] * 12 + ["dev"] * 4 + ["test"] * 4
     rows = [(f"w{i} x", "ab"[i % 2], part) for i, part in enumerate(parts)]
     corpus = read(write("own.csv", as_csv([("text", "label", "part"), *rows])), split_column="part")
@@ -200,7 +202,7 @@ def test_rows_for_validation_are_told(write: Write) -> None:
     assert last == {f"w{i} x" for i in range(12, 16)}
 
 
-def test_texts_that_are_in_both_parts_are_counted_and_told(write: Write) -> None:
+def test_texts_that_are_in_both_parts_are_counted_and_noted(write: Write) -> None:
     rows = [("Same, same!", "a", "train"), ("other", "b", "train"), ("", "a", "train")]
     rows += [("same same", "a", "test"), ("same", "b", "test"), ("", "b", "test")]
     path = write("own.csv", as_csv([("text", "label", "split"), *rows]))
@@ -214,8 +216,8 @@ def test_texts_that_are_in_both_parts_are_counted_and_told(write: Write) -> None
 def test_a_table_is_converted_once_for_each_way_to_read_it(write: Write) -> None:
     path = write("own.csv", as_csv(NAMED))
     first = read(path)
-    (first.folder / "word_index.json").write_text('{"kept": 1}')
-    assert read(path).word_index() == {"kept": 1}
+    (first.folder / "word_index.json").write_text('{"saved": 1}')
+    assert read(path).word_index() == {"saved": 1}
     again = read(path, **first.reading)
     assert again.folder == first.folder
     others = [read(path, split_seed=1), read(path, test_share=0.5)]
@@ -346,7 +348,7 @@ WRONG: list[tuple[str, bytes | str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "settings", "says"), WRONG)
-def test_what_is_wrong_is_told_with_its_place(
+def test_errors_name_their_position(
     name: str, content: bytes | str, settings: dict[str, Any], says: str, write: Write
 ) -> None:
     path = write(name, content)
@@ -357,7 +359,7 @@ def test_what_is_wrong_is_told_with_its_place(
     assert not list(path.parent.glob("cache/corpora/own-*[!k]"))
 
 
-def test_a_third_label_far_down_is_told_with_its_line(write: Write) -> None:
+def test_a_third_label_far_down_is_reported_with_its_line(write: Write) -> None:
     path = write("own.csv", as_csv([("text", "label"), *ROWS * 100, ("poor", "mixed")]))
     says = "line 1202: column 'label' holds 'mixed', a third label after 'good', 'bad'; two are"
     with pytest.raises(UserError, match=says):
@@ -483,7 +485,7 @@ def test_texts_to_predict_are_taken_out_of_files(
 
 
 @pytest.mark.parametrize("value", [["good"], {"film": "good"}])
-def test_a_parquet_column_of_lists_or_structs_is_no_trouble(value: object, tmp_path: Path) -> None:
+def test_a_parquet_column_of_lists_or_structs_can_be_read(value: object, tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
