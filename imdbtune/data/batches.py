@@ -93,7 +93,7 @@ class Batches:
     ) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
         """Yield ``(ids (batch, maxlen), targets (batch, 1), weights (batch,))`` of each batch.
 
-        With ``rng``, for training, reviews are shuffled, and words dropped and cropped.
+        With ``rng``, for training, reviews are shuffled and cropped, and words dropped.
         """
         weight = len(self) * self.batch_size / len(self.rows)
         targets = np.zeros(len(self.split), np.float32)

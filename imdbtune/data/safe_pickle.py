@@ -75,6 +75,7 @@ def load_rows(data: bytes, start: int = 0) -> list[Any]:
 
 
 def _check_opcodes(data: bytes, at: int) -> None:
+    """Raise UnpicklingError unless all opcodes from byte ``at`` on are allowed, STOP last."""
     while True:
         at = _RUN.match(data, at).end()  # type: ignore[union-attr]  # the empty run always matches
         opcode = data[at : at + 1]
