@@ -180,10 +180,10 @@ class Driver:
             log_model=self.config.tracking.keep_models == "all",
             trainer=self.trainer,
             timeout_minutes=self.config.tuner.trial_timeout,
-            before=self.runs.get(values.get("tuner/trial_id", ""), ""),
+            previous_run_id=self.runs.get(values.get("tuner/trial_id", ""), ""),
         )
         if spec.state is not None and not self.elsewhere:
-            self.bring(job.before, spec.state)
+            self.bring(job.previous_run_id, spec.state)
         self.running[trial_id] = job
         self.journal.append({"event": "started", "trial_id": trial_id, "run_id": run_id})
         self.listener("started", {"trial_id": trial_id, "params": params, "epochs": spec.epochs})

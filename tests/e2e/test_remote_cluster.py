@@ -411,8 +411,8 @@ def test_with_certificates_only(place: Place, here: Path) -> None:
     ("store", "cluster", "reason"),
     [
         ("sqlite:///mlflow.db", "tcp://127.0.0.1:1", "on this machine's disk"),
-        ("http://127.0.0.1:1", "tls://10.0.0.1:8786", "which only this machine reaches"),
-        ("http://localhost:1", "tcp://far:8786", "which only this machine reaches"),
+        ("http://127.0.0.1:1", "tls://10.0.0.1:8786", "which only this machine can reach"),
+        ("http://localhost:1", "tcp://far:8786", "which only this machine can reach"),
     ],
 )
 def test_a_store_that_workers_cannot_reach_is_refused_before_anything_starts(
@@ -433,7 +433,7 @@ def test_no_time_is_estimated_here_for_workers_elsewhere(place: Place, here: Pat
 
 def test_an_experiment_whose_files_lie_on_a_disk_is_refused(place: Place, here: Path) -> None:
     connect(place.tracking.address).create_experiment("disk", artifact_location=str(here))
-    with pytest.raises(UserError, match="a folder of whichever machine writes"):
+    with pytest.raises(UserError, match="a folder on the disk of each machine"):
         search(place, here, "disk", config={"tracking": {"experiment": "disk"}})
 
 
