@@ -37,11 +37,11 @@ from imdbtune.search.resume import (
     CRASHED,
     Agreement,
     changed_config,
-    note_limits,
+    journal_limits,
     reconcile,
     stored_config,
 )
-from imdbtune.search.sync import Synced, sync_folder
+from imdbtune.search.sync import SyncResult, sync_folder
 from imdbtune.search.workspace import (
     TRAINING,
     Workspace,
@@ -281,7 +281,7 @@ def resume(
         check_corpus(corpus, found.tags, found.name)
         with _reached(resolved, client, corpus, listener) as reached:
             agreed = reconcile(client, found, workspace.journal, config.tuner.retries)
-            note_limits(workspace.journal, before, config)
+            journal_limits(workspace.journal, before, config)
             workspace.outbox.reopen(parent.run_id)
             return _drive(
                 resolved,
@@ -372,7 +372,7 @@ def _drive(
 
     config = resolved.config
     # Before a thread delivers: what Keras Tuner is imported without, all threads are without.
-    oracle = make_sampler(config)
+    sampler = make_sampler(config)
     found = reader.find_search(client, parent.run_id)
     varied = [d.name for d in config.space.searched] or ["rnn"]
     report = config.tracking.report
@@ -393,7 +393,7 @@ def _drive(
             writer.Run(workspace.outbox, parent.run_id).log(tags=tags)
         tuner = Driver(
             config=config,
-            oracle=oracle,
+            sampler=sampler,
             search=replace(parent, client=workspace.outbox),
             journal=workspace.journal,
             corpus=corpus.folder,
@@ -402,23 +402,25 @@ def _drive(
             listener=listener,
             clock=time.monotonic,
             trainer=trainer,
-            elsewhere=reached is not None,
+            remote=reached is not None,
         )
         if travels:
-            tuner.bring = partial(artifact_transfer.download_if_missing, client, workspace.outbox)
+            tuner.download = partial(
+                artifact_transfer.download_if_missing, client, workspace.outbox
+            )
         if agreed is not None:
             for text in agreed.notices():
                 listener("notice", {"text": text})
-            tuner.restore(agreed.events, agreed.trained, agreed.lost)
-            listener("resumed", tuner.standing())
+            tuner.restore(agreed.events, agreed.unjournaled, agreed.lost)
+            listener("resumed", tuner.progress_summary())
         known = reader.read_baselines(client, found) if agreed is not None else []
         made = [baseline.which for baseline in known if baseline.status == "FINISHED"]
         workers = _workers_of(resolved, environment, tuner, client, corpus, reached)
         _run(tuner, workers, _beside(config, tuner, corpus, made))
-        if agreed is not None and not tuner.begun:
-            listener("notice", {"text": tuner.why_nothing_was_left()})
+        if agreed is not None and not tuner.started:
+            listener("notice", {"text": tuner.explain_nothing_to_train()})
     if travels:
-        artifact_transfer.delete_leftovers(client, found, kept=tuner.has_left_files())
+        artifact_transfer.delete_leftovers(client, found, kept=tuner.has_leftover_files())
     return reader.find_search(client, parent.run_id)
 
 
@@ -475,11 +477,11 @@ def _run(
 
     def stop(reason: str) -> None:
         tuner.stop(reason)
-        tuner.log_kept_models()
+        tuner.log_best_models()
 
     with _stopping(workers, stop) as executor, beside:
         tuner.run(executor)
-    tuner.log_kept_models()
+    tuner.log_best_models()
 
 
 @contextmanager
@@ -956,7 +958,7 @@ def sync(
     uri: str = "",
     folder: Path | None = None,
     listener: Listener = _ignore,
-) -> list[Synced]:
+) -> list[SyncResult]:
     """Bring into MLflow what it lacks of searches whose tracking store was away.
 
     Searches and trainings whose process has died are closed as KILLED; searches can still go on.

@@ -12,7 +12,7 @@ from imdbtune.cli.output import print_json
 from imdbtune.errors import escape_control
 
 if TYPE_CHECKING:
-    from imdbtune.search.sync import Synced
+    from imdbtune.search.sync import SyncResult
 
 HELP = """Bring into MLflow what it lacks of a search.
 
@@ -59,6 +59,6 @@ def sync(
         raise typer.Exit(1)
 
 
-def _named(one: Synced) -> str:
+def _named(one: SyncResult) -> str:
     run = f" (run {one.run_id})" if one.run_id else ""
     return f"{one.kind} {escape_control(one.name)}{run}"

@@ -72,7 +72,7 @@ def runs_of(folder: Path) -> list[Any]:
     return list(client.search_runs([e.experiment_id for e in found]))
 
 
-def sync(folder: Path, search: str | None = None, **arguments: Any) -> list[api.Synced]:
+def sync(folder: Path, search: str | None = None, **arguments: Any) -> list[api.SyncResult]:
     return api.sync(search, folder=folder / "runs", **arguments)
 
 
@@ -109,7 +109,7 @@ def test_a_killed_training_is_closed_by_the_next_search(folder: Path) -> None:
     statuses = {run.info.run_id: run.info.status for run in runs_of(folder)}
     assert statuses.pop(left.info.run_id) == "KILLED"
     assert set(statuses.values()) == {"FINISHED"}
-    assert told == [f"training one (run {left.info.run_id}) was cut off: closed as KILLED."]
+    assert told == [f"training one (run {left.info.run_id}) had crashed: closed as KILLED."]
     assert [path.name for path in (folder / "runs").iterdir()] == [search.run_id]
 
 
@@ -261,7 +261,7 @@ def test_what_died_before_it_had_a_run_is_told_and_lacks_nothing(
     assert runs_of(folder) == []
     told: list[str] = []
     assert sync(folder, asked, listener=lambda kind, facts: told.append(facts["text"])) == []
-    line = "training one was cut off before MLflow had a run of it: nothing is missing."
+    line = "training one crashed before its run was created in MLflow: nothing is missing."
     assert told == [line]
     with pytest.raises(UserError, match="no search"):
         sync(folder, asked)

@@ -37,7 +37,7 @@ LOG = logging.getLogger(__name__)
 SEED = int(os.environ.get("IMDBTUNE_TEST_SEED") or random.SystemRandom().randrange(10**6))
 SPACE = SPACES["random"][0]
 KILLS = 13  # of each kind of search, four kinds
-REASONS = {"the search was cut off", "the worker process died"}
+REASONS = {"the driver process died", "the worker process died"}
 
 
 @dataclass

@@ -290,7 +290,7 @@ def test_csv_steers_no_terminal_and_leaves_files_as_they_are(
 
 def test_a_run_id_that_climbs_makes_no_folder(tmp_path: Path) -> None:
     for run_id in ("../out", "a/b", "", "a\0b"):
-        with pytest.raises(UserError, match="is none of MLflow's"):
+        with pytest.raises(UserError, match="is not a run id of MLflow"):
             workspace_of(tmp_path, run_id)
 
 

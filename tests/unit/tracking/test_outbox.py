@@ -367,7 +367,7 @@ def test_a_store_is_back_when_it_has_answered(here: Path, monkeypatch: pytest.Mo
 
 def test_what_a_killed_trial_still_says_is_not_passed_on(here: Path) -> None:
     client, outbox, parent, trial = begun_trial(here)
-    trial.end("KILLED", "the search was cut off")
+    trial.end("KILLED", "the driver process died")
     trial.log({"loss": 0.5}, step=2)
     trial.end("FINISHED")
     deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
