@@ -50,12 +50,12 @@ def version_probe() -> Callable[[], str]:
     return probe
 
 
-def differences(here: Mapping[str, str], there: Mapping[str, str], names: Sequence[str]) -> str:
+def differences(local: Mapping[str, str], remote: Mapping[str, str], names: Sequence[str]) -> str:
     """Return the versions of ``names`` that differ, in one line; empty if none does."""
     differing = (
-        f"{name} {there[name] or 'none'} (here {here[name]})"
+        f"{name} {remote[name] or 'none'} (here {local[name]})"
         for name in names
-        if name in there and there[name] != here[name]
+        if name in remote and remote[name] != local[name]
     )
     return ", ".join(differing)
 

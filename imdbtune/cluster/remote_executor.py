@@ -263,7 +263,7 @@ class RemoteExecutor:
             outcome = outcome.outcome
         if isinstance(outcome, SearchAborted):  # its disk is full, or it cannot reach the store
             self.pool.last_error = f"{worker.address}: {outcome}"
-            self.pool.refuse(worker.address, f"cannot go on ({outcome})")
+            self.pool.refuse(worker.address, f"cannot continue ({outcome})")
             outcome = WorkerLost(str(outcome))
         elif isinstance(outcome, WorkerLost):
             self.pool.drop(worker.address)

@@ -283,7 +283,7 @@ def _version_mismatch(
     local = local_versions()
     differ = differences(local, remote_versions(versions()), names)
     differ = differ or differences(local, {"imdbtune": imdbtune_version()}, names)
-    return f"has other versions: {differ}; install the same there and here" if differ else ""
+    return f"has other versions: {differ}; install the same on all machines" if differ else ""
 
 
 async def _probe(address: str, security: Any) -> None:
@@ -304,7 +304,7 @@ def open_worker_pool(
         address: of the scheduler; for the others see :class:`WorkerPool`.
 
     Raises:
-        UserError: no scheduler answers there, or the scheduler or a worker cannot be used.
+        UserError: no scheduler answers, or the scheduler or a worker cannot be used.
     """
     from distributed import Client
     from distributed.security import Security

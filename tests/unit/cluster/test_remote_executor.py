@@ -285,7 +285,7 @@ def test_a_worker_that_cannot_go_on_gets_no_more_trials(bench: Bench) -> None:
     future.set_exception(SearchAborted("no room is left on the disk"))
     ((ended, outcome),) = bench.executor.done(0)
     assert (ended, type(outcome)) == (job, WorkerLost)
-    assert "cannot go on (no room is left" in bench.notices[0]
+    assert "cannot continue (no room is left" in bench.notices[0]
     bench.pool.workers.clear()
     bench.executor._next_refresh = 0.0
     with pytest.raises(SearchAborted, match="no worker is left: tcp://a:1: no room is left"):
