@@ -59,7 +59,7 @@ def finish_naming(
 
     Args:
         is_its_store: whether the run is known to belong to this store; if not, the workspace is
-            deleted only if it names this store or none.
+            deleted only if it names this store or was never described.
 
     Raises:
         Busy: its process is alive.
