@@ -16,7 +16,7 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV
 from imdbtune.export.folder import Export
 from imdbtune.export.format import Format, Network, Run, Trained
-from imdbtune.models.hashed_bigrams import FIRST, SECOND
+from imdbtune.models.hashed_bigrams import FIRST_FACTOR, SECOND_FACTOR
 
 MODEL = "model.onnx"
 OPSET = 17  # of 2022: what most runtimes understand; with its IR version
@@ -123,7 +123,7 @@ def _mean_of_networks(graph: _Graph, trained: Trained) -> None:
 
 def _linear(graph: _Graph, table: npt.NDArray[np.float32]) -> str:
     """A linear model: see :func:`imdbtune.models.nb_linear_keras.linear_network`."""
-    from imdbtune.models.nb_linear_keras import steps
+    from imdbtune.models.nb_linear_keras import search_steps
 
     columns = [graph.constant(column.astype(np.int32)) for column in table[:, :2].T]
     weights = graph.constant(table[:, 2])
@@ -135,7 +135,7 @@ def _linear(graph: _Graph, table: npt.NDArray[np.float32]) -> str:
         return [graph.add("Gather", column, place) for column in columns]
 
     place = graph.add("Cast", graph.add("Sub", pair[0], pair[0]), to=_INT64)
-    for step in steps(len(table)):
+    for step in search_steps(len(table)):
         tried = graph.add("Add", place, graph.constant(np.array(step)))
         first, second = row(graph.add("Min", tried, last))
         same, before = graph.add("Equal", first, pair[0]), graph.add("Less", first, pair[0])
@@ -205,8 +205,8 @@ def _bigram_ids(graph: _Graph, ids: str, buckets: int) -> str:
     def number(value: int) -> str:
         return graph.constant(np.array(value, np.int32))
 
-    first = graph.add("Mul", ids, number(FIRST))
-    mixed = graph.add("Add", first, graph.add("Mul", _following(graph, ids), number(SECOND)))
+    first = graph.add("Mul", ids, number(FIRST_FACTOR))
+    mixed = graph.add("Add", first, graph.add("Mul", _following(graph, ids), number(SECOND_FACTOR)))
     mixed = graph.add("Add", graph.add("Mod", mixed, number(buckets - 1)), number(1))
     return graph.add("Where", graph.add("Cast", ids, to=_BOOL), mixed, number(0))
 

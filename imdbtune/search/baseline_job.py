@@ -28,7 +28,7 @@ WAIT_S = 300  # for the linear model, when all trials have ended
 # The search path is the driver's: where the package is not installed, only that leads to it.
 CODE = (
     "import json, sys; path, given = map(json.loads, sys.argv[1:]); sys.path[:] = path; "
-    "from imdbtune.baseline import main; main(given)"
+    "from imdbtune.models.nb_linear import main; main(given)"
 )
 Listener = Callable[[str, dict[str, Any]], None]
 
@@ -95,8 +95,8 @@ class _Maker:
         out = self.folder / "model"
         out.parent.mkdir(parents=True)
         run = self._begin(LINEAR, nb_linear.SETTINGS)
-        kept = nb_linear.kept_folder(self.corpus, self.reviews)
-        if nb_linear.is_whole(kept):
+        kept = nb_linear.cache_folder(self.corpus, self.reviews)
+        if nb_linear.is_cached(kept):
             shutil.copytree(kept, out)
             self._log_linear(run, out)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -133,7 +133,7 @@ class _Maker:
                 self._fail(run, status)
                 return
             out = self.folder / "model"
-            nb_linear.keep(out, nb_linear.kept_folder(self.corpus, self.reviews))
+            nb_linear.save_to_cache(out, nb_linear.cache_folder(self.corpus, self.reviews))
             self._log_linear(run, out)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"

@@ -33,9 +33,9 @@ from imdbtune.files import atomic_path
 from imdbtune.models.builders import (
     as_plain,
     compile_model,
+    create_variables,
     fused_model,
     initialize,
-    make_variables,
     plain_model,
 )
 from imdbtune.training.soft_labels import soft_labels
@@ -111,7 +111,7 @@ def _prepared(spec: TrialSpec, seed: int) -> tuple[Any, dict[str, Any], bool]:
     initialize(model, seed)
     planned = spec.schedule_epochs or spec.epochs
     compile_model(model, spec.params, compiled, steps=_steps_an_epoch(spec) * planned)
-    make_variables(model)
+    create_variables(model)
     return model, data, compiled
 
 

@@ -134,7 +134,7 @@ class Touches:
 def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
     keys = np.array([Touches(tmp_path / "run")], object)
     np.savez(tmp_path / "linear.npz", keys=keys, weights=np.zeros(1), bias=0.0, vocabulary=9)
-    with pytest.raises(UserError, match="is no linear model of imdbtune"):
+    with pytest.raises(UserError, match="is not a linear model of imdbtune"):
         nb_linear.LinearModel.load(tmp_path / "linear.npz")
     assert not (tmp_path / "run").exists()
 
@@ -149,10 +149,10 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     ]
     for change in wrong:
         np.savez(path, **(good | change))
-        with pytest.raises(UserError, match="is no linear model of imdbtune"):
+        with pytest.raises(UserError, match="is not a linear model of imdbtune"):
             nb_linear.LinearModel.load(path)
     path.write_bytes(b"PK\3\4 and no more")
-    with pytest.raises(UserError, match="is no linear model of imdbtune"):
+    with pytest.raises(UserError, match="is not a linear model of imdbtune"):
         nb_linear.LinearModel.load(path)
     np.savez(path, **good)
     assert nb_linear.LinearModel.load(path).vocabulary == 9
