@@ -337,8 +337,8 @@ def _unrolled(step: Step, projected: Array, state: State, mask: Mask | None) -> 
         if mask is None:
             state = following
         else:
-            keep = mask[:, time, None]
-            state = tuple(np.where(keep, *pair) for pair in zip(following, state, strict=True))
+            unmasked = mask[:, time, None]
+            state = tuple(np.where(unmasked, *pair) for pair in zip(following, state, strict=True))
         outputs[time] = state[0]
     return outputs.swapaxes(0, 1)
 

@@ -62,10 +62,10 @@ def out_of_fold_probabilities(corpus: Path, count: int) -> Floats:
     Raises:
         TrialFailed: no linear model can be trained on so few reviews.
     """
-    opened = read_corpus(corpus)
-    split = opened.train.head(count)
+    data = read_corpus(corpus)
+    split = data.train.head(count)
     version = importlib.metadata.version("scikit-learn")
-    key = json.dumps([opened.digest, count, FOLDS, dict(nb_linear.SETTINGS), version])
+    key = json.dumps([data.digest, count, FOLDS, dict(nb_linear.SETTINGS), version])
     name = f"opinions-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     result = np.empty(count, np.float32)
     for offset in range(FOLDS):

@@ -223,8 +223,8 @@ def test_formats_that_are_written_out_by_hand_have_all_members(
     assert np.ptp(answers) > 0.01
 
 
-def test_an_ensemble_of_which_nothing_was_noted_is_told_of(averaged: Path) -> None:
-    with pytest.raises(ExportFailed, match="make it again"):
+def test_an_ensemble_with_unknown_members_has_no_networks(averaged: Path) -> None:
+    with pytest.raises(ExportFailed, match="create the ensemble again"):
         Trained(averaged, common_params(PARAMS), masked=True).networks()
 
 

@@ -99,18 +99,18 @@ def test_outputs_and_gradients_are_those_of_the_keras_layers(
 
 
 @pytest.mark.parametrize("case", [STACKED_LSTM, GRU, EVERYTHING, LOOKED_UP], ids=str)
-def test_they_are_when_compiled_too(case: Any) -> None:
+def test_compiled_outputs_and_gradients_are_those_of_the_keras_layers(case: Any) -> None:
     assert_same(params(*case), jit=True)
 
 
 @pytest.mark.parametrize(("vocabulary", "kind"), [(20, ProjectedTable), (24, EmbeddingLookup)])
-def test_a_large_vocabulary_is_not_projected_for_a_few_words(vocabulary: int, kind: type) -> None:
-    """Below half of the batch's 45 places."""
+def test_only_a_small_vocabulary_is_projected_as_a_table(vocabulary: int, kind: type) -> None:
+    """Small means at most half of the batch's 45 positions."""
     assert type(embedded_words(tf.zeros((vocabulary, 3)), tf.zeros((MAXLEN, 5), tf.int32))) is kind
 
 
 @pytest.mark.parametrize("case", [CASES[1], STACKED_LSTM, GRU, EVERYTHING], ids=str)
-def test_company_does_not_change_a_prediction(case: Any) -> None:
+def test_predictions_do_not_depend_on_other_reviews(case: Any) -> None:
     fused, plain = both_models(params(*case))
     review = reviews((3,), seed=2)
     short, long = reviews((1, 2), seed=3), reviews((MAXLEN, 5), seed=4)
@@ -169,7 +169,7 @@ print(ours, first, len(traces) - first, compilations() - ours)
 """
 
 
-def test_batches_of_other_lengths_compile_nothing_anew(tmp_path: Path) -> None:
+def test_batches_of_other_lengths_share_one_compilation(tmp_path: Path) -> None:
     cached = f"--tf_xla_persistent_cache_directory={tmp_path}"
     environment = {**os.environ, "TF_XLA_FLAGS": cached, "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(
@@ -183,4 +183,4 @@ def test_batches_of_other_lengths_compile_nothing_anew(tmp_path: Path) -> None:
     compiled, traced, traced_again, by_plain_layers = map(int, done.stdout.split())
     assert compiled == 2  # one training step, one validation step
     assert (traced, traced_again) == (1, 0)
-    assert by_plain_layers == 3  # what it would be otherwise: one for each length
+    assert by_plain_layers == 3  # plain layers are compiled for each length
