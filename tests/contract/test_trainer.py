@@ -38,13 +38,13 @@ HELD_OUT = REVIEWS // 5
 FORMS = [("buckets", "on"), ("buckets", "off"), ("padded", "off")]
 
 
-def small_corpus(folder: Path, told_by_a_word: bool) -> Corpus:
+def small_corpus(folder: Path, separable: bool) -> Corpus:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, REVIEWS)
     reviews = []
     for label in labels:
         review = rng.integers(GOOD + 1, WORDS, rng.integers(4, 30))
-        if told_by_a_word and label:
+        if separable and label:
             review[rng.integers(0, len(review), 4)] = GOOD
         reviews.append([START, *review])
     half = make_split(reviews, labels)
@@ -53,13 +53,13 @@ def small_corpus(folder: Path, told_by_a_word: bool) -> Corpus:
 
 @pytest.fixture(scope="module")
 def easy(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return small_corpus(tmp_path_factory.mktemp("easy") / "corpus", told_by_a_word=True)
+    return small_corpus(tmp_path_factory.mktemp("easy") / "corpus", separable=True)
 
 
 @pytest.fixture(scope="module")
 def hopeless(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """Labels that nothing tells: training can only get worse on other reviews."""
-    return small_corpus(tmp_path_factory.mktemp("hopeless") / "corpus", told_by_a_word=False)
+    """Labels that are independent of the words: training only overfits."""
+    return small_corpus(tmp_path_factory.mktemp("hopeless") / "corpus", separable=False)
 
 
 def small_spec(corpus: Corpus, folder: Path, **changed: Any) -> TrialSpec:
@@ -240,7 +240,7 @@ def test_the_saved_model_is_that_of_the_best_epoch(
 
 
 def one_step_an_epoch(corpus: Corpus, folder: Path, **changed: Any) -> TrialSpec:
-    """So that the order of the reviews, which starts over when it goes on, does not matter."""
+    """So that the order of the reviews, which a resumed training starts again, does not matter."""
     return small_spec(corpus, folder, batch_size=192, keep_state=True, **changed)
 
 
@@ -258,7 +258,7 @@ def uninterrupted(easy: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Tri
 def test_a_training_continues_from_a_saved_state(
     compile: str, easy: Corpus, uninterrupted: TrialResult, tmp_path: Path
 ) -> None:
-    """Also in the compiled form where it began in the other."""
+    """Also in the compiled form, if it started in the other."""
     begun = train_trial(one_step_an_epoch(easy, tmp_path / "begun", epochs=2, **WITH_STATE))
     rest = one_step_an_epoch(
         easy, tmp_path / "rest", compile=compile, initial_epoch=2, **WITH_STATE
