@@ -96,8 +96,8 @@ class _BaselineJob:
         out = self.folder / "model"
         out.parent.mkdir(parents=True)
         run = self._begin(LINEAR, nb_linear.SETTINGS)
-        kept = nb_linear.kept_folder(self.corpus, self.reviews)
-        if nb_linear.is_whole(kept):
+        kept = nb_linear.cache_folder(self.corpus, self.reviews)
+        if nb_linear.is_cached(kept):
             shutil.copytree(kept, out)
             self._log_linear(run, out)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -134,7 +134,7 @@ class _BaselineJob:
                 self._fail(run, status)
                 return
             out = self.folder / "model"
-            nb_linear.keep(out, nb_linear.kept_folder(self.corpus, self.reviews))
+            nb_linear.save_to_cache(out, nb_linear.cache_folder(self.corpus, self.reviews))
             self._log_linear(run, out)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"

@@ -21,7 +21,7 @@ from imdbtune.models import nb_linear, numpy_reference
 from imdbtune.models.builders import initialize, linear_part, member_models, plain_model
 from imdbtune.models.metrics import measure
 from imdbtune.models.nb_linear import LinearModel
-from imdbtune.models.nb_linear_keras import as_table, linear_network, steps, table_of
+from imdbtune.models.nb_linear_keras import as_table, linear_network, search_steps, table_of
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.tracking.writer import save_model
 from imdbtune.training.ensemble import EnsembleSpec, common_params, description, read, written
@@ -153,8 +153,8 @@ def test_words_that_others_do_not_know_are_left_out(linear: LinearModel) -> None
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 8, 9, 1000, 1024, 1025])
 def test_the_steps_reach_every_row(rows: int) -> None:
-    assert sum(steps(rows)) >= rows - 1
-    assert steps(rows) == sorted(steps(rows), reverse=True)
+    assert sum(search_steps(rows)) >= rows - 1
+    assert search_steps(rows) == sorted(search_steps(rows), reverse=True)
 
 
 def test_with_the_linear_model_in_every_format(
@@ -223,8 +223,8 @@ def test_formats_that_are_written_out_by_hand_have_all_members(
     assert np.ptp(answers) > 0.01
 
 
-def test_an_ensemble_of_which_nothing_was_noted_is_told_of(averaged: Path) -> None:
-    with pytest.raises(ExportFailed, match="make it again"):
+def test_an_ensemble_with_unknown_members_has_no_networks(averaged: Path) -> None:
+    with pytest.raises(ExportFailed, match="create the ensemble again"):
         Trained(averaged, common_params(PARAMS), masked=True).networks()
 
 

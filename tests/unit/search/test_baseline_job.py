@@ -87,7 +87,9 @@ def _predicts_again(client: Any, linear: Baseline, here: Path) -> None:
     """The model in MLflow reaches what its run says."""
     path = Path(client.download_artifacts(linear.run_id, nb_linear.MODEL, str(here)))
     model = nb_linear.LinearModel.load(path)
-    _, validation = nb_linear.halves(npz_corpus(here / "imdb.npz", here / "cache").train)
+    _, validation = nb_linear.train_and_validation(
+        npz_corpus(here / "imdb.npz", here / "cache").train
+    )
     measured = nb_linear.measure(nb_linear.predict(model, validation), validation.labels)
     assert measured["loss"] == pytest.approx(linear.metrics["best_val_loss"])
 
@@ -200,7 +202,7 @@ def test_a_process_that_cannot_be_started_is_a_notice(
 
 
 def test_the_process_ends_with_the_one_that_started_it() -> None:
-    code = "import time; from imdbtune.baseline import _come_second; _come_second(); "
+    code = "import time; from imdbtune.models.nb_linear import _run_in_background as run; run(); "
     made = subprocess.Popen(
         [sys.executable, "-c", f"{code}print(flush=True); time.sleep(60)"],
         stdin=subprocess.PIPE,
@@ -236,13 +238,13 @@ def test_what_cannot_be_read_is_replaced(tmp_path: Path) -> None:
     for folder in (out, kept):
         folder.mkdir()
         (folder / nb_linear.MODEL).write_bytes(b"nonsense")
-    assert not nb_linear.is_whole(kept)
+    assert not nb_linear.is_cached(kept)
     nb_linear.LinearModel(np.array([5]), np.array([1], np.float32), bias=0.5, vocabulary=9).save(
         out / nb_linear.MODEL
     )
     (out / nb_linear.RESULT).write_text("{}", encoding="utf-8")
-    nb_linear.keep(out, kept)
-    assert nb_linear.is_whole(kept)
+    nb_linear.save_to_cache(out, kept)
+    assert nb_linear.is_cached(kept)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["linear-x", "out"]
 
 
