@@ -99,7 +99,7 @@ def best(
 ) -> None:
     """See HELP."""
     from imdbtune import api
-    from imdbtune.cli.chatter import chatter_to_log
+    from imdbtune.cli.library_output import redirect_library_output
     from imdbtune.cli.progress import make_progress, stages
     from imdbtune.tracking import reader
 
@@ -138,7 +138,7 @@ def best(
             typer.echo(_in_words(trial))
     if export:
         metrics: dict[str, float] = {}
-        with chatter_to_log() as err, stages(err, quiet) as progress:
+        with redirect_library_output() as err, stages(err, quiet) as progress:
             if test:
                 metrics = api.evaluate(trial, uri=uri, cache=kept, progress=progress)
             folder = api.export(
@@ -156,7 +156,7 @@ def best(
         if not (as_json or quiet):
             _tell_export(folder, metrics, checked)
     if register:
-        with chatter_to_log() as err, stages(err, quiet) as progress:
+        with redirect_library_output() as err, stages(err, quiet) as progress:
             version = api.register(trial, register, uri=uri, cache=kept, progress=progress)
         facts |= {"registered": version.uri, "version": version.number}
         if not (as_json or quiet):

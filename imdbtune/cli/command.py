@@ -15,8 +15,8 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from imdbtune import __version__
 from imdbtune.cli import options as opt
-from imdbtune.cli.chatter import speaking
 from imdbtune.cli.completion import completer
+from imdbtune.cli.library_output import set_library_output
 from imdbtune.errors import UserError, escape_control, short_repr
 from imdbtune.tracking.connection import hide_secrets, resolve_uri
 
@@ -77,7 +77,7 @@ def equipped(function: Function, name: str) -> Function:
     def call(ctx: typer.Context, **given: Any) -> None:
         if given["quiet"] and given["verbose"]:
             raise UserError("--quiet and --verbose both came; give one of the two.")
-        with speaking(given["verbose"]):
+        with set_library_output(given["verbose"]):
             if given["verbose"]:
                 _say_where(ctx)
             try:

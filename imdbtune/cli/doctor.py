@@ -37,10 +37,10 @@ def doctor(
 ) -> None:
     """See HELP."""
     from imdbtune import api
-    from imdbtune.cli.chatter import chatter_to_log
+    from imdbtune.cli.library_output import redirect_library_output
 
     found = []
-    with chatter_to_log():
+    with redirect_library_output():
         for check in api.doctor(uri=tracking_uri, cache=opt.optional_path(cache)):
             found.append(check)
             if as_json or (quiet and check.state == "ok"):

@@ -102,12 +102,12 @@ def predict(
     if explain_html:
         _check_new(Path(explain_html))
     from imdbtune import api
-    from imdbtune.cli.chatter import chatter_to_log
+    from imdbtune.cli.library_output import redirect_library_output
     from imdbtune.cli.progress import stages
 
     # Bars and results would get into each other's way on a terminal.
     watched = stages() if file and not sys.stdout.isatty() else nullcontext(None)
-    with chatter_to_log(), watched as progress:
+    with redirect_library_output(), watched as progress:
         from_file = api.read_texts(Path(file), text_column, progress) if file else ()
         given = itertools.chain(_lines(texts or []), from_file)
         where: Where = {

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from imdbtune.cli.chatter import chatter_to_log, is_aloud
+from imdbtune.cli.library_output import is_library_output_shown, redirect_library_output
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import counted, in_words
 from imdbtune.errors import escape_control
@@ -33,7 +33,7 @@ def make_progress(
     *, as_json: bool = False, quiet: bool = False
 ) -> Iterator[Callable[[str, Facts], None]]:
     """A listener for :mod:`imdbtune.api`; while it is open, libraries talk to a log file."""
-    with chatter_to_log() as err:
+    with redirect_library_output() as err:
         if quiet:
             yield lambda kind, facts: _notices_only(err, kind, facts)
         elif as_json:
@@ -51,7 +51,7 @@ def make_progress(
 
 def can_be_redrawn(console: Console) -> bool:
     """Whether it is a terminal that can go back, which nothing else is to write to."""
-    return console.is_terminal and not console.is_dumb_terminal and not is_aloud()
+    return console.is_terminal and not console.is_dumb_terminal and not is_library_output_shown()
 
 
 def _json_lines(kind: str, facts: Facts) -> None:

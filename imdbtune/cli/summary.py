@@ -40,10 +40,10 @@ def summary(
     as_json: opt.Json = False,
 ) -> None:
     """See HELP."""
-    from imdbtune.cli.chatter import chatter_to_log
+    from imdbtune.cli.library_output import redirect_library_output
 
     config = opt.configuration(model, {}, settings) if model or settings else None
-    with chatter_to_log():
+    with redirect_library_output():
         shown = _model_of(config) if config else _listing_models()
         if as_json:
             print_json([{"about": about, **_facts(network)} for about, network in shown])

@@ -18,7 +18,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from imdbtune.cli import chatter
+from imdbtune.cli import library_output
 from imdbtune.cli.app import app
 from imdbtune.cli.command import blamed, laid_out, variable
 from imdbtune.cli.completion import completer
@@ -241,20 +241,20 @@ def test_wrong_variables_are_named(set_to: dict[str, str], says: str, tmp_path: 
     assert "SEED" not in done.stderr
 
 
-def test_libraries_are_heard_only_if_asked_for(
+def test_library_output_is_shown_only_with_verbose(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     isolate(monkeypatch, tmp_path)
-    with chatter.chatter_to_log() as err:
+    with library_output.redirect_library_output() as err:
         os.write(2, b"native\n")
         err.write("ours\n")
     assert capfd.readouterr().err == "ours\n"
     assert (tmp_path / "cache" / "libraries.log").read_text() == "native\n"
-    with chatter.speaking(True), chatter.chatter_to_log() as err:
+    with library_output.set_library_output(True), library_output.redirect_library_output() as err:
         os.write(2, b"native\n")
         err.write("ours\n")
     assert capfd.readouterr().err == "native\nours\n"
-    assert not chatter.is_aloud()
+    assert not library_output.is_library_output_shown()
 
 
 def test_stages_are_told_at_times(monkeypatch: pytest.MonkeyPatch) -> None:
