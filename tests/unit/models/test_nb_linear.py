@@ -13,7 +13,7 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
-from imdbtune.cli.best import _beaten
+from imdbtune.cli.best import _baseline_facts
 from imdbtune.data.corpus import START, Split, make_split
 from imdbtune.errors import UserError
 from imdbtune.models import nb_linear
@@ -224,11 +224,11 @@ def test_nothing_is_said_where_there_is_none() -> None:
     assert compare_with_baseline(made_baselines(0.9, "FAILED"), [best_of(0.9)], 5000) is None
     alone = compare_with_baseline(made_baselines(0.9), [], 5000)
     assert str(alone) == "a linear model on word pairs reaches 0.9000 in 21 s"
-    assert set(_beaten([]).values()) == {None}
+    assert set(_baseline_facts([]).values()) == {None}
 
 
 def test_json_has_its_figures() -> None:
-    assert _beaten(made_baselines(0.9)) == {
+    assert _baseline_facts(made_baselines(0.9)) == {
         "baseline_val_accuracy": 0.9,
         "baseline_val_loss": 0.25,
         "baseline_seconds": 21.4,
