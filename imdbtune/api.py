@@ -1051,16 +1051,16 @@ def report(
     Raises:
         UserError: no such search, or ``out`` cannot be written or is something else.
     """
-    from imdbtune.report.page import check_out, draw_all, read_report_data, render
+    from imdbtune.report.page import check_output_path, draw_figures, read_report_data, render
 
-    check_out(out)
+    check_output_path(out)
     client = connect_existing(uri, reading=True)
     runs = runs_of(client)
     found = reader.find_search(runs, search_ref)
     material = read_report_data(client, found, reader.read_trials(runs, found))
     address = str(client.tracking_uri)
     place = {"ui": address.rstrip("/")} if address.startswith("http") else {}
-    page = render(material, draw_all(material), **place)
+    page = render(material, draw_figures(material), **place)
     try:
         replace_text(out, page)
     except OSError as error:

@@ -164,11 +164,11 @@ def trial_line(trial: Trial) -> str:
 
 def accuracy_interval(trial: Trial, search: Search) -> str:
     """Return the validation accuracy with its 95 % interval, or an empty text."""
-    from imdbtune.report.findings import SURE, standard_error
+    from imdbtune.report.findings import Z_95, standard_error
 
     accuracy = trial.metrics.get("best_val_accuracy")
     rows = search.validation_reviews
-    half_width = SURE * standard_error(accuracy or 0.0, rows)
+    half_width = Z_95 * standard_error(accuracy or 0.0, rows)
     if accuracy is None or not math.isfinite(half_width):
         return ""
     count = search.metrics.get("trials_finished", 0)

@@ -98,7 +98,7 @@ def _is_told(linear: Baseline, capsys: pytest.CaptureFixture[str], uri: str) -> 
         app([command, "--tracking-uri", uri], standalone_mode=False)
         told = capsys.readouterr().out
         assert f"a linear model on word pairs reaches {reached:.4f} in " in told
-        assert " s: the winner is " in told
+        assert " s: the best trial is " in told
         app([command, "--tracking-uri", uri, "--quiet"], standalone_mode=False)
         assert "linear" not in capsys.readouterr().out
     app(["best", "--tracking-uri", uri, "--json"], standalone_mode=False)
