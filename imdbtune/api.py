@@ -665,7 +665,7 @@ def reproduce(
     name = f"reproduce-{original.name}"[:250]
     with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, workspace):
         *before, spec = reproduction.make_specs(stages, corpus.folder, workspace.folder / "trial")
-        chained = reproduction.Chained(before, trainer)
+        chained = reproduction.ChainedTrainer(before, trainer)
         _set_environment(cache)
         again = _train_tracked(run, workspace, spec, corpus, listener, chained)
     compared = reproduction.compare_runs(client, original, again, spec.executions)
@@ -714,14 +714,14 @@ def confirm(
     base = _base(folder)
     recover_crashed_runs(client, base, _teller(listener))
     found = reader.find_search(client, search_ref)
-    best_ones = runs.leading(found, reader.read_trials(client, found), top)
+    best_ones = runs.best_configurations(found, reader.read_trials(client, found), top)
     stages = [read_stage(client, trial) for trial in best_ones]
     count = cpu_count() if workers is None else workers
     environment = _begin_environment(count, cache)
     corpus, facts = _open_again(best_ones[0], data, cache, listener)
     with _confirming(client, found, facts, stages[0].settings, base, listener) as (run, workspace):
         parent = reader.find_confirmation(client, found)
-        done = results.finished(client, parent) if parent else {}
+        done = results.read_finished_runs(client, parent) if parent else {}
         todo = runs.training_requests(stages, seeds, done)
         listener = _with_run_ids(listener, workspace.outbox)
         told = {"search": found, "run_id": run.run_id, "corpus": corpus, "folder": workspace.folder}
@@ -743,11 +743,11 @@ def confirm(
             workspace.discard()
     confirmed = reader.find_confirmation(client, found)
     assert confirmed is not None
-    concluded = results.conclude(client, found, confirmed)
+    concluded = results.compare_and_log(client, found, confirmed)
     if test:
         for run_id in concluded.winner.run_ids:
             evaluate(reader.read_run(client, run_id), uri=uri, cache=cache)
-        concluded = results.conclude(client, found, confirmed)
+        concluded = results.compare_and_log(client, found, confirmed)
     with suppress(UserError):  # of a search that an early version has logged
         config = stored_config(client, found)
         varied = [d.name for d in config.space.searched] or ["rnn"]
@@ -792,7 +792,7 @@ def refit(
         return known
     corpus, facts = _open_again(trial, data, cache, listener)
     planned = settings.pop("epochs")
-    epochs = results.best_epochs(client, trial)
+    epochs = results.mean_best_epoch(client, trial)
     own = {"executions": 1, "seed": chosen, "hold_out": False, "initial_epoch": 0}
     settings |= {**own, "patience": 0, "schedule_epochs": planned}
     told = {k: v for k, v in settings.items() if k not in ("seed", "schedule_epochs")}
@@ -945,7 +945,7 @@ def _train_all(
     report = partial(trainings.listener, "epoch")
     processes = open_local_executor(workers, trainings.folder, report, environment)
     with _stopping(processes, trainings.run.stop_trials) as executor:
-        trainings.all(executor, todo)
+        trainings.train_all(executor, todo)
     if len(trainings.failed) == len(todo):
         raise SearchAborted(f"all trainings have failed, the last one with: {trainings.failed[-1]}")
 
@@ -1329,6 +1329,6 @@ def doctor(*, uri: str = "", cache: Path | None = None) -> Iterator[Check]:
 
     Each has a ``state``: ``ok``, ``warning``, or ``problem`` where imdbtune cannot be used.
     """
-    from imdbtune.doctor import examine
+    from imdbtune.doctor import run_checks
 
-    return examine(uri, cache or default_cache())
+    return run_checks(uri, cache or default_cache())

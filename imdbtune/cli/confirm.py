@@ -83,7 +83,7 @@ def confirm(
         return
     if not quiet:
         typer.echo(table(confirmation))
-    typer.echo(f"recommended: {confirmation.winner.name}, {results.in_words(confirmation)}")
+    typer.echo(f"recommended: {confirmation.winner.name}, {results.describe(confirmation)}")
     if not quiet:
         typer.echo(f"significance test: {results.METHOD}.")
         print_next_steps("imdbtune best --refit --export winner", tracking_uri)

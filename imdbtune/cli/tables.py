@@ -131,7 +131,7 @@ def details(
     lines = [f"{trial.name}  (run {trial.run_id})"]
     if search is not None:
         lines.append(f"best of search {search.name} (run {search.run_id})")
-        certainty = results.in_words(confirmed) if confirmed else accuracy_interval(trial, search)
+        certainty = results.describe(confirmed) if confirmed else accuracy_interval(trial, search)
         comparison = baseline_sentence(search, [trial], baselines)
         lines += [f"  {line}" for line in (certainty, comparison) if line]
     params = trial.params.as_dict()

@@ -98,7 +98,7 @@ def markdown(
     if confirmed is not None:
         link = mlflow_links.run_link(search, confirmed.run_id)
         name = mlflow_links.as_text(confirmed.winner.name)
-        answer += f" **[Confirmed]({link}): {name}, {results.in_words(confirmed)}.**"
+        answer += f" **[Confirmed]({link}): {name}, {results.describe(confirmed)}.**"
     lines += [f"{answer} {facts} {_links(search, report)}", ""]
     columns = ["trial", *varied, search.objective, "epoch", "seconds"]
     lines += ["| # | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
