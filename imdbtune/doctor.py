@@ -294,7 +294,9 @@ def project(folder: Path) -> Check:
             "MLproject", OK, "not in this folder; mlflow run works in the folder of the project"
         )
     try:
-        points = yaml.safe_load(read_small_text(path, most=MAX_MLPROJECT_BYTES))["entry_points"]
+        points = yaml.safe_load(read_small_text(path, max_bytes=MAX_MLPROJECT_BYTES))[
+            "entry_points"
+        ]
         return Check("MLproject", OK, f"entry points {', '.join(points)}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
         return Check("MLproject", PROBLEM, f"cannot be read: {error!r}"[:200], "restore the file.")
