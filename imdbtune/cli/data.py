@@ -42,13 +42,7 @@ def data(
     from imdbtune.config.schema import parse_config
     from imdbtune.data.sources import default_cache, describe, open_corpus
 
-    flags = {
-        "data.source": source,
-        "data.text_column": text_column,
-        "data.label_column": label_column,
-        "data.split_column": split_column,
-        "data.test_share": test_share,
-    }
+    flags = opt.data_flags(source, text_column, label_column, split_column, test_share)
     config = parse_config({}, opt.merge_flags(flags, settings)).data
     with show_stages(quiet=quiet) as progress:
         corpus = open_corpus(

@@ -139,6 +139,19 @@ Verbose = Annotated[
 ]
 
 
+def data_flags(
+    source: str, text_column: str, label_column: str, split_column: str, test_share: str
+) -> dict[str, str]:
+    """Return the flags of the reviews by dotted key."""
+    return {
+        "data.source": source,
+        "data.text_column": text_column,
+        "data.label_column": label_column,
+        "data.split_column": split_column,
+        "data.test_share": test_share,
+    }
+
+
 def merge_flags(flags: dict[str, str], settings: list[str] | None) -> dict[str, object]:
     """Return the flags and ``--set`` values by dotted key; an empty flag counts as not given.
 

@@ -140,11 +140,7 @@ def search(
     """Run the command; ``HELP`` is its help text."""
     flags = {
         "name": name,
-        "data.source": data,
-        "data.text_column": text_column,
-        "data.label_column": label_column,
-        "data.split_column": split_column,
-        "data.test_share": test_share,
+        **opt.data_flags(data, text_column, label_column, split_column, test_share),
         "data.reviews": reviews,
         "space.rnn": rnn,
         "space.depth": depth,

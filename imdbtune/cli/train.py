@@ -47,11 +47,7 @@ def train(
     """Run the command; ``HELP`` is its help text."""
     flags = {
         "name": name,
-        "data.source": data,
-        "data.text_column": text_column,
-        "data.label_column": label_column,
-        "data.split_column": split_column,
-        "data.test_share": test_share,
+        **opt.data_flags(data, text_column, label_column, split_column, test_share),
         "data.reviews": reviews,
         "tuner.seed": seed,
         "training.epochs": epochs,

@@ -107,16 +107,18 @@ def shared_limits(accuracies: Sequence[float]) -> tuple[float, float]:
     return max(0.0, low - margin), min(1.0, high + margin)
 
 
-def draw_importance(shares: Sequence[Importance]) -> Figure:
+def draw_importance(importances: Sequence[Importance]) -> Figure:
     """Draw a bar for each hyperparameter, with a mark at the chance level."""
-    figure, axes = _figure(1.5 + 0.34 * len(shares))
-    places = range(len(shares))
-    axes.barh(places, [100 * each.share for each in shares], color=BLUE, height=0.6)
-    for place, each in zip(places, shares, strict=True):
-        label = "chance (95 %)" if place == 0 else None
+    figure, axes = _figure(1.5 + 0.34 * len(importances))
+    positions = range(len(importances))
+    axes.barh(positions, [100 * each.share for each in importances], color=BLUE, height=0.6)
+    for position, each in zip(positions, importances, strict=True):
+        label = "chance (95 %)" if position == 0 else None
         mark = [100 * each.chance_level] * 2
-        axes.plot(mark, [place - 0.4, place + 0.4], color=VERMILLION, linewidth=2, label=label)
-    axes.set_yticks(list(places), [each.name for each in shares])
+        axes.plot(
+            mark, [position - 0.4, position + 0.4], color=VERMILLION, linewidth=2, label=label
+        )
+    axes.set_yticks(list(positions), [each.name for each in importances])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the variance of the accuracy (%)")
@@ -160,16 +162,17 @@ def _labelled_points(
 ) -> list[tuple[Any, int]]:
     """Return the points of the front, from the best down, whose labels do not overlap."""
     low, high = axes.get_ylim()
-    places = np.log(front[:, 0]) if needs_log_scale(front[:, 0].tolist()) else front[:, 0]
-    wide = max(float(np.ptp(places)), 1e-9)
-    chosen: list[tuple[Any, int]] = []
+    log_scale = needs_log_scale(front[:, 0].tolist())
+    x_values = np.log(front[:, 0]) if log_scale else front[:, 0]
+    width = max(float(np.ptp(x_values)), 1e-9)
+    labelled: list[tuple[Any, int]] = []
     last: tuple[float, float] | None = None
-    for x, point, index in zip(places[::-1], front[::-1], indices[::-1], strict=True):
-        here = (x / wide, point[1] / (high - low))
-        if last is None or abs(here[0] - last[0]) > 0.1 or abs(here[1] - last[1]) > 0.08:
-            chosen.append((point, index))
-            last = here
-    return chosen
+    for x, point, index in zip(x_values[::-1], front[::-1], indices[::-1], strict=True):
+        position = (x / width, point[1] / (high - low))
+        if last is None or abs(position[0] - last[0]) > 0.1 or abs(position[1] - last[1]) > 0.08:
+            labelled.append((point, index))
+            last = position
+    return labelled
 
 
 def draw_progress(progress: Progress, linear: float | None = None) -> Figure:
@@ -195,11 +198,11 @@ def draw_interval(uncertainty: Uncertainty, others: Sequence[float]) -> Figure:
     from imdbtune.report.findings import Z_95, standard_error
 
     figure, axes = _figure(1.2 + 0.26 * len(others))
-    for place, value in enumerate(others):
+    for position, value in enumerate(others):
         half_width = Z_95 * standard_error(value, uncertainty.reviews) * 100
-        colour = VERMILLION if place == 0 else BLUE
+        colour = VERMILLION if position == 0 else BLUE
         axes.errorbar(
-            value * 100, place, xerr=half_width, fmt="o", color=colour, capsize=3, markersize=5
+            value * 100, position, xerr=half_width, fmt="o", color=colour, capsize=3, markersize=5
         )
     axes.set_yticks(range(len(others)), [f"#{n}" for n in range(1, len(others) + 1)])
     axes.invert_yaxis()
@@ -260,11 +263,11 @@ def _draw_axes(axes: Axes, parallel: Parallel) -> None:
     axes.xaxis.set_label_position("top")
     axes.tick_params(axis="x", length=0, pad=4)
     axes.spines[:].set_visible(False)
-    for place, axis in enumerate(parallel.axes):
-        axes.axvline(place, color="#404040", linewidth=0.8, zorder=4)
+    for position, axis in enumerate(parallel.axes):
+        axes.axvline(position, color="#404040", linewidth=0.8, zorder=4)
         for height, label in axis.ticks:
             axes.text(
-                place + 0.03,
+                position + 0.03,
                 height,
                 label,
                 fontsize=8,

@@ -6,7 +6,7 @@ import base64
 import functools
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,70 +114,66 @@ def draw_figures(data: ReportData) -> dict[str, ReportFigure]:
         return {}
     uncertainty = uncertainty_of(data)
     accuracies = [value for _, value in findings.with_accuracy(finished)]
-    drawn = [*_curves(data)]
+    drawn = [*_draw_curves(data)]
     if uncertainty.reviews:
         best = accuracies[:MAX_ROWS]
         figure = figures.draw_interval(uncertainty, best)
         drawn.append(
             ReportFigure("intervals", figure, "The best trials with their 95 % intervals.")
         )
-    drawn += _costs(finished)
+    drawn += _draw_costs(finished)
     progress = findings.progress_data(finished, data.search.started_ms)
     if progress.minutes:
         figure = figures.draw_progress(progress, linear_accuracy(data))
         drawn.append(ReportFigure("progress", figure, "Best accuracy so far over time."))
     if len(finished) > 1:
-        drawn += _effects(data.importances, finished, accuracies)
+        drawn += _draw_effects(data.importances, finished, accuracies)
     return {each.name: each for each in drawn}
 
 
-def _curves(data: ReportData) -> list[ReportFigure]:
+def _draw_curves(data: ReportData) -> Iterator[ReportFigure]:
     name, history = data.histories[0]
-    found = []
     for metric in ("accuracy", "loss"):
-        figure = learning_curves.draw_curves(
-            learning_curves.curves_data(history, metric), name, width=figures.WIDTH
-        )
-        found.append(
-            ReportFigure(
-                f"best_{metric}", figure, f"Learning curve of the best trial: {metric} by epoch."
-            )
-        )
-    every = learning_curves.leaderboard_curves_data(data.histories, "accuracy")
-    linear = linear_accuracy(data)
-    figure = learning_curves.draw_all_curves(every, data.search.name, narrow=True, linear=linear)
-    return [*found, ReportFigure("curves", figure, "Validation accuracy of all trials by epoch.")]
+        curves = learning_curves.curves_data(history, metric)
+        figure = learning_curves.draw_curves(curves, name, width=figures.WIDTH)
+        alt = f"Learning curve of the best trial: {metric} by epoch."
+        yield ReportFigure(f"best_{metric}", figure, alt)
+    figure = learning_curves.draw_all_curves(
+        learning_curves.leaderboard_curves_data(data.histories, "accuracy"),
+        data.search.name,
+        narrow=True,
+        linear=linear_accuracy(data),
+    )
+    yield ReportFigure("curves", figure, "Validation accuracy of all trials by epoch.")
 
 
-def _costs(finished: Sequence[Trial]) -> list[ReportFigure]:
-    found = []
+def _draw_costs(finished: Sequence[Trial]) -> Iterator[ReportFigure]:
     for metric in figures.UNITS:
         cost = findings.cost_data(finished, metric)
         if cost.points:
             ranks = [n for n, t in enumerate(finished, start=1) if t.metrics.get(metric, 0) > 0]
-            about = f"Accuracy against {figures.UNITS[metric]}, with the Pareto front."
-            found.append(ReportFigure(metric, figures.draw_cost(cost, ranks), about))
-    return found
+            alt = f"Accuracy against {figures.UNITS[metric]}, with the Pareto front."
+            yield ReportFigure(metric, figures.draw_cost(cost, ranks), alt)
 
 
-def _effects(
-    shares: Sequence[effects.Importance], finished: Sequence[Trial], accuracies: Sequence[float]
-) -> list[ReportFigure]:
-    found = []
-    if shares:
-        about = "Share of the variance that each hyperparameter explains."
-        found.append(ReportFigure("importance", figures.draw_importance(shares), about))
+def _draw_effects(
+    importances: Sequence[effects.Importance],
+    finished: Sequence[Trial],
+    accuracies: Sequence[float],
+) -> Iterator[ReportFigure]:
+    if importances:
+        alt = "Share of the variance that each hyperparameter explains."
+        yield ReportFigure("importance", figures.draw_importance(importances), alt)
     limits = figures.shared_limits(accuracies)
     names = effects.varied_params(finished)
     for name in names:
         figure = figures.draw_effect(effects.effect_data(name, finished), limits)
-        found.append(ReportFigure(f"by_{name}", figure, f"Accuracy of each trial by {name}."))
+        yield ReportFigure(f"by_{name}", figure, f"Accuracy of each trial by {name}.")
     if len(names) > 1:
-        ordered = [share.name for share in shares] or names
-        foremost = [name for name in names if name in ordered[:MAX_AXES]]
-        figure = figures.draw_parallel(effects.parallel_data(finished, foremost))
-        found.append(ReportFigure("parallel", figure, "Parallel coordinates of all trials."))
-    return found
+        ordered = [each.name for each in importances] or names
+        most_important = [name for name in names if name in ordered[:MAX_AXES]]
+        figure = figures.draw_parallel(effects.parallel_data(finished, most_important))
+        yield ReportFigure("parallel", figure, "Parallel coordinates of all trials.")
 
 
 def uncertainty_of(data: ReportData) -> findings.Uncertainty:

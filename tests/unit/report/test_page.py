@@ -386,7 +386,7 @@ def test_a_report_without_room_leaves_the_older_one_whole(
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("", "is a folder"), ("mlflow.db", "is not a report"), ("no/x.html", "does not exist")],
+    [("", "is a folder"), ("mlflow.db", "is not a report"), ("no/x.html", "there is no folder")],
 )
 def test_a_report_harms_no_other_file(
     name: str, said: str, searched: tuple[Path, Any, Search]
