@@ -135,9 +135,7 @@ def predict(
 def _check_new(path: Path) -> None:
     try:
         if not path.parent.is_dir():
-            raise UserError(
-                f"the folder {quote_path(path.parent)} does not exist; create it first."
-            )
+            raise UserError(f"there is no folder {quote_path(path.parent)}; create it first.")
         if path.exists():
             raise UserError(f"{quote_path(path)} already exists; give a new file name.")
         if not os.access(path.parent, os.W_OK):

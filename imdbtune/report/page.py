@@ -277,9 +277,7 @@ def check_output_path(path: Path) -> None:
     """Raise UserError unless ``path`` is a new file in a folder, or an older report."""
     try:
         if not path.parent.is_dir():
-            raise UserError(
-                f"the folder {quote_path(path.parent)} does not exist; create it first."
-            )
+            raise UserError(f"there is no folder {quote_path(path.parent)}; create it first.")
         if path.is_dir():
             raise UserError(f"{quote_path(path)} is a folder; give a file in it.")
         if path.exists() and not _is_report(path):
