@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from imdbtune.confirm import results
 from imdbtune.confirm.results import Confirmation
-from imdbtune.report.effects import short
-from imdbtune.report.findings import compare_with_baseline, reached
+from imdbtune.report.effects import short_value
+from imdbtune.report.findings import compare_with_baseline, find_baseline
 from imdbtune.report.page import log_report, read_report_data
 from imdbtune.tracking import mlflow_links, writer
 from imdbtune.tracking.reader import (
@@ -71,7 +71,7 @@ def publish(
     )
     if final and done:
         _log_table(client, search.run_id, trials)
-        _log_curves(client, search, done[:CURVES_SHOWN], reached(baselines, writer.LINEAR))
+        _log_curves(client, search, done[:CURVES_SHOWN], find_baseline(baselines, writer.LINEAR))
     if report:
         ended = dataclasses.replace(search, status="FINISHED")  # its run is closed after this
         log_report(client, read_report_data(client, ended, trials))
@@ -98,7 +98,7 @@ def markdown(
     if confirmed is not None:
         link = mlflow_links.run_link(search, confirmed.run_id)
         name = mlflow_links.as_text(confirmed.winner.name)
-        answer += f" **[Confirmed]({link}): {name}, {results.in_words(confirmed)}.**"
+        answer += f" **[Confirmed]({link}): {name}, {results.describe(confirmed)}.**"
     lines += [f"{answer} {facts} {_links(search, report)}", ""]
     columns = ["trial", *varied, search.objective, "epoch", "seconds"]
     lines += ["| # | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
@@ -106,7 +106,7 @@ def markdown(
         link = (
             f"[{mlflow_links.as_text(trial.name)}]({mlflow_links.run_link(search, trial.run_id)})"
         )
-        cells = [link, *(short(getattr(trial.params, name)) for name in varied)]
+        cells = [link, *(short_value(getattr(trial.params, name)) for name in varied)]
         cells += [f"{trial.score:.4f}", f"{trial.metrics.get('best_epoch', 0):.0f}"]
         cells += [f"{trial.metrics.get('train_seconds', 0):.0f}"]
         lines.append(f"| {place} | " + " | ".join(cells) + " |")

@@ -230,7 +230,7 @@ def test_ctrl_c_closes_all_runs_and_leaves_no_process(
     assert driver.returncode == 130
     client = connect(config.tracking.uri)
     search = reader.find_search(client)
-    assert f"interrupted; go on with: imdbtune search --resume {search.run_id}" in told
+    assert f"interrupted; continue with: imdbtune search --resume {search.run_id}" in told
     assert "Traceback" not in told
     trials = {trial.params.units: trial for trial in reader.read_trials(client, search)}
     ended = {units: (trial.status, trial.reason) for units, trial in trials.items()}

@@ -427,7 +427,7 @@ def test_a_store_that_workers_cannot_reach_is_refused_before_anything_starts(
 
 
 def test_no_time_is_estimated_here_for_workers_elsewhere(place: Place, here: Path) -> None:
-    with pytest.raises(UserError, match="says nothing of the workers of tcp://"):
+    with pytest.raises(UserError, match="cannot estimate the workers of tcp://"):
         search(place, here, "estimated", estimated=True)
 
 

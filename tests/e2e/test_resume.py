@@ -159,5 +159,5 @@ def test_a_search_goes_on_as_it_was_begun_or_not_at_all(ended: Any) -> None:
 
 def test_a_search_goes_on_only_where_its_journal_is(ended: Any, tmp_path: Path) -> None:
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"cannot go on here: .* is missing"):
+    with pytest.raises(UserError, match=r"cannot be resumed here: .* is missing"):
         ended()

@@ -28,16 +28,16 @@ api.search = partial(api.search, trainer=stub_trainer)
 """
 BARS = """
 import time
-from imdbtune.cli.progress import stages
-with stages() as told:
+from imdbtune.cli.progress import show_stages
+with show_stages() as told:
     for done in range(3):
         told("exporting", done, 3)
         time.sleep(0.2)
 """
 EXPLAIN = """
 from imdbtune.cli.predict import _print_words
-from imdbtune.explain import Explanation, WordEffect
-from imdbtune.predict import Prediction
+from imdbtune.export.occlusion import Explanation, WordEffect
+from imdbtune.export.predictor import Prediction
 words = (WordEffect("not", -2.0), WordEffect("good", 1.0))
 _print_words(Explanation(Prediction("not good", 0.2, "negative"), ("negative", "positive"), words))
 """

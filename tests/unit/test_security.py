@@ -128,7 +128,7 @@ def test_a_description_without_end_is_not_read(tmp_path: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.keras")
-    with pytest.raises(UserError, match="it is a pipe, no file"):
+    with pytest.raises(UserError, match="it is a pipe, not a file"):
         check_archive(tmp_path / "model.keras")
 
 

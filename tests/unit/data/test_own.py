@@ -416,7 +416,7 @@ def test_a_file_of_a_folder_that_is_no_text_is_named(tmp_path: Path) -> None:
         read(folder)
     wrong.unlink()
     os.mkfifo(wrong)
-    with pytest.raises(UserError, match=f"{wrong} cannot be read: it is a pipe, no file"):
+    with pytest.raises(UserError, match=f"{wrong} cannot be read: it is a pipe, not a file"):
         read(folder)
     wrong.unlink()
     with wrong.open("wb") as file:
@@ -427,7 +427,7 @@ def test_a_file_of_a_folder_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "own.csv")
-    with pytest.raises(UserError, match="it is a pipe, no file"):
+    with pytest.raises(UserError, match="it is a pipe, not a file"):
         read(tmp_path / "own.csv")
 
 

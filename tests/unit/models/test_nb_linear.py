@@ -13,7 +13,7 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
-from imdbtune.cli.best import _beaten
+from imdbtune.cli.best import _baseline_facts
 from imdbtune.data.corpus import START, Split, make_split
 from imdbtune.errors import UserError
 from imdbtune.models import nb_linear
@@ -203,17 +203,18 @@ def best_of(accuracy: float) -> Trial:
 @pytest.mark.parametrize(
     ("winner", "said", "verb"),
     [
-        (0.8952, "the winner is 2.1 points below it", "is beaten by"),
-        (0.9362, "the winner is 2.0 points above it", "beats"),
-        (0.9182, "the winner is 0.2 points above it, which may be chance", "cannot be told from"),
-        (0.9162, "the winner is level with it, which may be chance", "cannot be told from"),
+        (0.8952, "2.1 points below it", "is beaten by"),
+        (0.9362, "2.0 points above it", "beats"),
+        (0.9182, "0.2 points above it, which is not significant", "does not differ significantly"),
+        (0.9162, "level with it", "does not differ significantly"),
     ],
 )
 def test_comparison_with_the_winner(winner: float, said: str, verb: str) -> None:
     found = compare_with_baseline(made_baselines(0.9162), [best_of(winner)], 5000)
     assert found is not None
-    assert str(found) == f"a linear model on word pairs reaches 0.9162 in 21 s: {said}"
-    assert found.stands == verb
+    result = "a linear model on word pairs reaches 0.9162 in 21 s"
+    assert str(found) == f"{result}: the best trial is {said}"
+    assert found.relation.startswith(verb)
 
 
 def test_there_is_no_comparison_without_a_baseline() -> None:
@@ -221,11 +222,11 @@ def test_there_is_no_comparison_without_a_baseline() -> None:
     assert compare_with_baseline(made_baselines(0.9, "FAILED"), [best_of(0.9)], 5000) is None
     alone = compare_with_baseline(made_baselines(0.9), [], 5000)
     assert str(alone) == "a linear model on word pairs reaches 0.9000 in 21 s"
-    assert set(_beaten([]).values()) == {None}
+    assert set(_baseline_facts([]).values()) == {None}
 
 
-def test_json_has_the_metrics_of_the_baselines() -> None:
-    assert _beaten(made_baselines(0.9)) == {
+def test_json_has_its_figures() -> None:
+    assert _baseline_facts(made_baselines(0.9)) == {
         "baseline_val_accuracy": 0.9,
         "baseline_val_loss": 0.25,
         "baseline_seconds": 21.4,
@@ -239,4 +240,4 @@ def test_the_description_mentions_the_baseline_after_the_winner() -> None:
     text = leaderboard.markdown(search, [best_of(0.95)], ["units"], False, made_baselines(0.9))
     first = text.splitlines()[0]
     assert "at epoch 2.** A linear model on word pairs [reaches](#/experiments/7/runs/a?" in first
-    assert ") 0.9000 in 21 s: the winner is 5.0 points above it. Data: demo." in first
+    assert ") 0.9000 in 21 s: the best trial is 5.0 points above it. Data: demo." in first

@@ -100,7 +100,7 @@ def _is_reported(linear: Baseline, capsys: pytest.CaptureFixture[str], uri: str)
         app([command, "--tracking-uri", uri], standalone_mode=False)
         printed = capsys.readouterr().out
         assert f"a linear model on word pairs reaches {reached:.4f} in " in printed
-        assert " s: the winner is " in printed
+        assert " s: the best trial is " in printed
         app([command, "--tracking-uri", uri, "--quiet"], standalone_mode=False)
         assert "linear" not in capsys.readouterr().out
     app(["best", "--tracking-uri", uri, "--json"], standalone_mode=False)
