@@ -53,7 +53,6 @@ from imdbtune.tracking import reader, writer
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.connection import connect, connect_existing, resolve_uri
 from imdbtune.tracking.mlflow_server import PORT, MlflowServer, run_page, serve
-from imdbtune.tracking.outbox_delivery import publish_page
 from imdbtune.tracking.reader import Baseline, Search, Trial
 from imdbtune.tracking.sqlite_reader import open_runs, runs_of
 from imdbtune.training.spec import TrialSpec
@@ -366,6 +365,7 @@ def _drive(
     agreed: Agreement | None = None,
 ) -> Search:
     """Run the trials that are left, and end the search; ``agreed``: of one that goes on."""
+    from imdbtune.report.leaderboard import publish_page
     from imdbtune.search.driver import Driver
     from imdbtune.search.keras_tuner_samplers import make_sampler
     from imdbtune.tracking import artifact_transfer
@@ -377,9 +377,8 @@ def _drive(
     varied = [d.name for d in config.space.searched] or ["rnn"]
     report = config.tracking.report
     say = _teller(listener)
-    alone = reached is None
     delivery = BackgroundDelivery(
-        client, workspace.outbox, parent.run_id, varied, say, report, alone
+        client, workspace.outbox, parent.run_id, varied, say, report, publish_page
     )
     listener = _with_run_ids(listener, workspace.outbox)
     travels = reached is not None or writer.CLUSTER in found.tags
@@ -709,6 +708,7 @@ def confirm(
     """
     from imdbtune.confirm import results, runs
     from imdbtune.confirm.reproduction import read_stage
+    from imdbtune.report.leaderboard import publish_page
 
     client = connect_existing(uri, _teller(listener))
     base = _base(folder)
@@ -975,7 +975,9 @@ def sync(
         SearchAborted: a search is still running.
         NotDelivered: the store has gone away again.
     """
-    return sync_folder(_base(folder), search_ref, uri, _teller(listener))
+    from imdbtune.report.leaderboard import publish_page
+
+    return sync_folder(_base(folder), search_ref, uri, _teller(listener), publish_page)
 
 
 def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial]:

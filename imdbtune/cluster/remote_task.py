@@ -38,7 +38,7 @@ from imdbtune.data.sources import default_cache
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 from imdbtune.tracking.artifact_transfer import KEPT, corpus_place, download_file, fetch_corpus
 from imdbtune.tracking.background_delivery import (
-    LOOK_EVERY_S,
+    POLL_S,
     REQUEST_S,
     RETRY_EVERY_S,
     BackgroundDelivery,
@@ -151,7 +151,7 @@ def _run(errand: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFai
             worker.log_event(errand.topic, {"notice": f"{worker.address}: {line}"})
 
         tell({"begun": key})
-        delivery = BackgroundDelivery(client, job.outbox, errand.run_id, None, say, alone=False)
+        delivery = BackgroundDelivery(client, job.outbox, errand.run_id, None, say)
         delivery.start()
         try:
             outcome = run_trial(job, lambda event: tell({"epoch": event}))
@@ -210,7 +210,7 @@ def _patiently(attempt: Callable[[], T]) -> T:
     Raises:
         SearchAborted: it stays away.
     """
-    wait, until = LOOK_EVERY_S, time.monotonic() + PATIENCE_S
+    wait, until = POLL_S, time.monotonic() + PATIENCE_S
     while True:
         try:
             return attempt()

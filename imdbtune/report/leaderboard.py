@@ -21,6 +21,7 @@ from imdbtune.tracking.reader import (
     Trial,
     as_row,
     failed_trials,
+    find_search,
     read_baselines,
     read_history,
     read_trials,
@@ -33,6 +34,17 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 30
 CURVES_SHOWN = 200
+
+
+def publish_page(
+    client: MlflowClient,
+    run_id: str,
+    varied: Sequence[str],
+    report: bool = False,
+    final: bool = True,
+) -> None:
+    """Write the page of the search with this run id, as :func:`publish` does."""
+    publish(client, find_search(runs_of(client), run_id), varied, final, report)
 
 
 def publish(

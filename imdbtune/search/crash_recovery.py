@@ -20,6 +20,7 @@ from imdbtune.search.workspace import (
 from imdbtune.tracking import reader
 from imdbtune.tracking.background_delivery import REQUEST_S, BackgroundDelivery
 from imdbtune.tracking.connection import short_timeouts
+from imdbtune.tracking.outbox_delivery import Publish
 from imdbtune.tracking.writer import OPEN, Run
 
 if TYPE_CHECKING:
@@ -78,17 +79,22 @@ def forget(workspace: Workspace, say: Say) -> None:
     workspace.discard()
 
 
-def settle(client: MlflowClient, workspace: Workspace, say: Say) -> int:
-    """Close what has no driver any more as KILLED, and deliver; returns how many calls were made.
+def settle(
+    client: MlflowClient, workspace: Workspace, say: Say, publish: Publish | None = None
+) -> int:
+    """Close as KILLED what has no driver any more, and deliver; return the number of calls made.
 
-    For the holder of the home's lock: where it can be had, no driver lives.
+    Only for the holder of the workspace's lock: whoever can take it knows that no driver lives.
+    ``publish`` writes the page of a search; trainings need none.
 
     Raises:
         NotDelivered: the store has not got all.
         SearchAborted: a worker lives on.
     """
     kind, name = workspace.kind, workspace.name
-    delivery = BackgroundDelivery(client, workspace.outbox, workspace.run_id, None, say)
+    delivery = BackgroundDelivery(
+        client, workspace.outbox, workspace.run_id, None, say, publish=publish
+    )
     with short_timeouts(retries=1, timeout_s=REQUEST_S):
         if workspace.outbox.is_open(workspace.run_id):
             await_workers(workspace.folder)
@@ -105,7 +111,7 @@ def settle(client: MlflowClient, workspace: Workspace, say: Say) -> int:
         delivery.finish()
     if kind == TRAINING:
         workspace.discard()
-    return delivery.made
+    return delivery.delivered
 
 
 def _publish(client: MlflowClient, workspace: Workspace) -> None:

@@ -10,6 +10,7 @@ from imdbtune.search.crash_recovery import Say, forget, name_new, settle
 from imdbtune.search.workspace import Workspace, list_unnamed_workspaces, list_workspaces
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect_existing, hide_secrets, is_missing
+from imdbtune.tracking.outbox_delivery import Publish
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,12 @@ class Synced:
     problem: str = ""
 
 
-def sync_folder(base: Path, search_ref: str | None, uri: str, say: Say) -> list[Synced]:
-    """Bring in what MLflow lacks of the searches in a folder; see :func:`imdbtune.api.sync`.
+def sync_folder(
+    base: Path, search_ref: str | None, uri: str, say: Say, publish: Publish
+) -> list[Synced]:
+    """Deliver what MLflow lacks of the searches in a folder, as :func:`imdbtune.api.sync` says.
 
-    What one of several cannot do holds up no other.
+    A search that fails does not hold up the others. ``publish`` writes the page of a search.
     """
     begun = [
         workspace
@@ -44,7 +47,7 @@ def sync_folder(base: Path, search_ref: str | None, uri: str, say: Say) -> list[
         raise UserError(f"{what} in {base}; run this in the folder in which it was begun.")
     for workspace in chosen:
         try:
-            done.append(_sync(workspace, uri, say))
+            done.append(_sync(workspace, uri, say, publish))
         except (Busy, Deleted) as error:
             if search_ref is not None:
                 raise
@@ -73,7 +76,7 @@ def _try_new(workspace: Workspace, uri: str, say: Say) -> list[Synced]:
     return []
 
 
-def _sync(workspace: Workspace, uri: str, say: Say) -> Synced:
+def _sync(workspace: Workspace, uri: str, say: Say, publish: Publish) -> Synced:
     name, kind = workspace.name, workspace.kind
     with workspace.locked():
         if workspace.outbox.is_empty() and not workspace.outbox.is_open(workspace.run_id):
@@ -85,4 +88,5 @@ def _sync(workspace: Workspace, uri: str, say: Say) -> Synced:
                 f"{hide_secrets(str(client.tracking_uri))}; name its store with --tracking-uri."
             )
         reader.check_not_deleted(client, workspace.run_id, f"{kind} {name!r}")
-        return Synced(name, workspace.run_id, settle(client, workspace, say), kind)
+        calls = settle(client, workspace, say, publish)
+        return Synced(name, workspace.run_id, calls, kind)

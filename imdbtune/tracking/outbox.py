@@ -11,7 +11,6 @@ The run that a call is for is named by a key: the id of a run that MLflow has, o
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
@@ -49,12 +48,6 @@ class DeliveryState:
 def new_key() -> str:
     """A name for a run that MLflow does not know yet; they sort by time."""
     return f"{_now_ms()}-{uuid.uuid4().hex[:8]}"
-
-
-def age_s(key: str) -> float:
-    """Seconds since a run began, by its key; infinite where the key does not tell, as MLflow's."""
-    began, _, rest = key.partition("-")
-    return time.time() - int(began) / 1000 if rest and began.isdecimal() else math.inf
 
 
 def _now_ms() -> int:

@@ -251,7 +251,7 @@ def _check_not_deleted(run: Any, what: str) -> None:
     if run.info.lifecycle_stage == "deleted":
         run_id = run.info.run_id
         raise Deleted(
-            f"{what} (run {run_id}) was deleted in MLflow, and is left so; bring it back with: "
+            f"{what} (run {run_id}) was deleted in MLflow, and stays deleted; restore it with: "
             f"mlflow runs restore --run-id {run_id}"
         )
 
