@@ -30,7 +30,7 @@ from imdbtune.tracking.sqlite_reader import runs_of
 from imdbtune.training import learning_curves
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from imdbtune.tracking.connection import MlflowClient
 
 ROWS_SHOWN = 30
 CURVES_SHOWN = 200
@@ -77,10 +77,6 @@ def publish(
         metrics |= {k: v for k, v in done[0].metrics.items() if k.startswith("best_")}
         tags |= {"imdbtune.best": done[0].name, "imdbtune.best_run_id": done[0].run_id}
     run.log(metrics, tags=tags)
-    view_tag = f"{mlflow_links.TAG}{search.run_id}"
-    client.set_experiment_tag(
-        search.experiment_id, view_tag, mlflow_links.shared_view(search, varied)
-    )
     if final and done:
         _log_table(client, search.run_id, trials)
         _log_curves(client, search, done[:CURVES_SHOWN], reached(baselines, writer.LINEAR))
