@@ -39,18 +39,18 @@ from imdbtune.errors import NotDelivered, SearchAborted, UserError
 from imdbtune.tracking.artifact_transfer import KEPT, corpus_place, download_file, fetch_corpus
 from imdbtune.tracking.background_delivery import (
     POLL_S,
-    REQUEST_S,
     RETRY_EVERY_S,
     BackgroundDelivery,
 )
-from imdbtune.tracking.connection import connect, failure_reason, redact_secrets, short_timeouts
+from imdbtune.tracking.connection import connect, failure_reason, open_client, redact_secrets
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import is_temporary
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from distributed import Worker
-    from mlflow import MlflowClient
+
+    from imdbtune.tracking.connection import MlflowClient
 
 T = TypeVar("T")
 # How long a trial waits for a store that is away, before it begins and when it has ended.
@@ -103,7 +103,7 @@ def run_remote_task(errand: RemoteTask) -> None:
     if worker.id != errand.process:
         raise TaskEnded(FinishedTask(WorkerLost("the worker process died"), worker.address, False))
     outcome: TrialResult | TrialFailure | WorkerLost
-    with _ONE_AT_A_TIME, short_timeouts(retries=0, timeout_s=REQUEST_S):
+    with _ONE_AT_A_TIME:
         try:
             outcome = _run(errand, worker, key)
         except MemoryError as error:
@@ -126,11 +126,9 @@ async def inspect_worker(store: str, digest: str, dask_worker: Any = None) -> di
 
 
 def _run(errand: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFailure:
-    from mlflow import MlflowClient
-
     cache = default_cache()
     os.environ.update(training_environment(cache) | QUIET)  # before TensorFlow is there
-    client = MlflowClient(tracking_uri=errand.store)
+    client = open_client(errand.store)
     folder = Path(worker.local_directory, "imdbtune", errand.run_id)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -18,13 +18,12 @@ from imdbtune.search.workspace import (
     list_workspaces,
 )
 from imdbtune.tracking import reader
-from imdbtune.tracking.background_delivery import REQUEST_S, BackgroundDelivery
-from imdbtune.tracking.connection import short_timeouts
+from imdbtune.tracking.background_delivery import BackgroundDelivery
 from imdbtune.tracking.outbox_delivery import Publish
 from imdbtune.tracking.writer import OPEN, Run
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from imdbtune.tracking.connection import MlflowClient
 
 Say = Callable[[str], None]
 
@@ -95,20 +94,19 @@ def settle(
     delivery = BackgroundDelivery(
         client, workspace.outbox, workspace.run_id, None, say, publish=publish
     )
-    with short_timeouts(retries=1, timeout_s=REQUEST_S):
-        if workspace.outbox.is_open(workspace.run_id):
-            await_workers(workspace.folder)
-            for key in workspace.outbox.open_runs():
-                if key != workspace.run_id:
-                    Run(workspace.outbox, key).end("KILLED", CRASHED)
-            delivery.finish()
-            # One that ended for want of room may have said so to the store alone.
-            if client.get_run(workspace.run_id).info.status in OPEN:
-                Run(workspace.outbox, workspace.run_id).end("KILLED", CRASHED)
-                if kind != TRAINING:
-                    _publish(client, workspace)
-                say(f"{kind} {name} (run {workspace.run_id}) was cut off: closed as KILLED.")
+    if workspace.outbox.is_open(workspace.run_id):
+        await_workers(workspace.folder)
+        for key in workspace.outbox.open_runs():
+            if key != workspace.run_id:
+                Run(workspace.outbox, key).end("KILLED", CRASHED)
         delivery.finish()
+        # One that ended on a full disk may have said so to the store alone.
+        if client.get_run(workspace.run_id).info.status in OPEN:
+            Run(workspace.outbox, workspace.run_id).end("KILLED", CRASHED)
+            if kind != TRAINING:
+                _publish(client, workspace)
+            say(f"{kind} {name} (run {workspace.run_id}) was cut off: closed as KILLED.")
+    delivery.finish()
     if kind == TRAINING:
         workspace.discard()
     return delivery.delivered

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from imdbtune.errors import Deleted, DiskFull, NotDelivered
 from imdbtune.files import is_disk_full
-from imdbtune.tracking.connection import failure_reason, hide_secrets, redact_error, short_timeouts
+from imdbtune.tracking.connection import failure_reason, hide_secrets, redact_error
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import (
     DeliveryCache,
@@ -30,8 +30,6 @@ RETRY_EVERY_S = 10.0
 PUBLISH_EVERY_S = 15.0
 # How long a search that has ended waits for a store that is away, from when it went away.
 PATIENCE_S = 120.0
-# How long one request may take; a server that takes a model needs some time.
-REQUEST_S = 30
 
 
 @dataclass
@@ -173,25 +171,24 @@ def deliver_in_background(delivery: BackgroundDelivery, before_s: float = 0.0) -
     """
     began = time.monotonic() - before_s
     status, reason = "FINISHED", ""
-    with short_timeouts(retries=0, timeout_s=REQUEST_S):
-        delivery.start()
-        try:
-            yield
-        except KeyboardInterrupt:
-            status, reason = "KILLED", "interrupted"
-            raise
-        except BaseException as error:
-            status, reason = "FAILED", str(error) or type(error).__name__
-            if is_disk_full(error) and not isinstance(error, DiskFull):
-                raise DiskFull(f"no room is left on the disk ({error})") from error
-            raise
-        finally:
-            # An error of closing must not hide the one that ended the block.
-            with suppress(Exception) if status != "FINISHED" else nullcontext():
-                try:
-                    _end(delivery, status, reason, time.monotonic() - began)
-                finally:  # the thread must not outlive the block
-                    delivery.finish(PATIENCE_S if status == "FINISHED" else 0.0)
+    delivery.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        status, reason = "KILLED", "interrupted"
+        raise
+    except BaseException as error:
+        status, reason = "FAILED", str(error) or type(error).__name__
+        if is_disk_full(error) and not isinstance(error, DiskFull):
+            raise DiskFull(f"no room is left on the disk ({error})") from error
+        raise
+    finally:
+        # An error of closing must not hide the one that ended the block.
+        with suppress(Exception) if status != "FINISHED" else nullcontext():
+            try:
+                _end(delivery, status, reason, time.monotonic() - began)
+            finally:  # the thread must not outlive the block
+                delivery.finish(PATIENCE_S if status == "FINISHED" else 0.0)
 
 
 def _end(delivery: BackgroundDelivery, status: str, reason: str, seconds: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sqlite3
@@ -18,18 +17,36 @@ from imdbtune.errors import UserError, quote_path, short_repr
 from imdbtune.files import require_regular_file
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient as MlflowClient  # the type, also for other packages
 
 Say = Callable[[str], None]
 DEFAULT_URI = "sqlite:///mlflow.db"
-# A store that has not answered after so long is told of.
-ATTEMPTS = 4  # to reach a database, with pauses of a second in all
-SLOW_S = 3.0
-SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "file")
+SLOW_S = 3.0  # until a store that has not answered is mentioned
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SCHEMES = (*DATABASES, "http", "https", "databricks", "file")
+# What MLflow's client reads from the environment at each request.
+ENVIRONMENT_DEFAULTS = {
+    # MLflow would retry a request for minutes; what must not fail is retried by the delivery.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # a server that receives a model needs some time
+    # MLflow would print two lines for each run that ends, and ask the server for them.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 
 def _silent(line: str) -> None:
     """For those who do not listen."""
+
+
+def set_environment_defaults() -> None:
+    """Set :data:`ENVIRONMENT_DEFAULTS` where the environment has no value of its own.
+
+    The command line does so at its start, :func:`connect` for those who use the Python API: both
+    before this package starts a thread. Further calls change nothing.
+    """
+    for name, value in ENVIRONMENT_DEFAULTS.items():
+        if not os.environ.get(name):
+            os.environ[name] = value
 
 
 def resolve_uri(uri: str = "") -> str:
@@ -203,18 +220,17 @@ def connect(uri: str, say: Say = _silent, reading: bool = False) -> MlflowClient
     Raises:
         UserError: the store cannot be opened, or does not answer.
     """
-    from mlflow import MlflowClient
-
-    # MLflow would print two lines for each run that ends, and ask the server for them.
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    set_environment_defaults()  # before the timer below is a thread
     path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:") else None
     if path is not None:
         _check_sqlite(path, reading)
     try:
-        with short_timeouts(retries=1, timeout_s=10), _said_if_slow(uri, say), _few_attempts(uri):
+        with _said_if_slow(uri, say):
             if path is not None and not path.exists():
                 _make_sqlite(path)
-            client = MlflowClient(tracking_uri=uri)
+            if uri.startswith(DATABASES):
+                _check_database(uri)
+            client = open_client(uri)
             client.search_experiments(max_results=1)
     except Exception as error:  # SQLAlchemy and the drivers below MLflow have errors of their own
         reason = redact_error(failure_reason(error), uri)
@@ -225,23 +241,12 @@ def connect(uri: str, say: Say = _silent, reading: bool = False) -> MlflowClient
     return client
 
 
-@contextmanager
-def short_timeouts(retries: int, timeout_s: int) -> Iterator[None]:
-    """Let MLflow's requests give up soon: it retries each for minutes otherwise.
+def open_client(uri: str) -> MlflowClient:
+    """Return a client for a store, which is not asked whether it answers."""
+    from mlflow import MlflowClient
 
-    What the environment says stands over it.
-    """
-    own = {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s),
-    }
-    added = {name: value for name, value in own.items() if not os.environ.get(name)}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
+    set_environment_defaults()
+    return MlflowClient(tracking_uri=uri)
 
 
 @contextmanager
@@ -259,34 +264,27 @@ def _said_if_slow(uri: str, say: Say) -> Iterator[None]:
         timer.cancel()
 
 
-@contextmanager
-def _few_attempts(uri: str) -> Iterator[None]:
-    """Let MLflow give a database up after a second or two: it would ask for two minutes, and log
-    each attempt in five lines.
-    """
-    if uri.startswith("http"):
-        yield
-        return
-    from mlflow.store.db import utils
+def _check_database(uri: str) -> None:
+    """Raise what is wrong with a database at once: MLflow would retry for two minutes first.
 
-    logger = logging.getLogger(utils.__name__)
-    before = (utils.MAX_RETRY_COUNT, logger.level)
-    utils.MAX_RETRY_COUNT = ATTEMPTS
-    logger.setLevel(logging.ERROR)
+    ``create_sqlalchemy_engine``, in MLflow 3.17, is the first of those attempts. MLflow does not
+    document it, but it alone knows the options of MLflow's connections.
+    """
+    import sqlalchemy
+    from mlflow.store.db.utils import create_sqlalchemy_engine
+
+    engine = create_sqlalchemy_engine(uri)
     try:
-        yield
+        sqlalchemy.inspect(engine)
     finally:
-        utils.MAX_RETRY_COUNT, level = before
-        logger.setLevel(level)
+        engine.dispose()
 
 
 def _make_sqlite(path: Path) -> None:
-    """Let MLflow make its tables aside: a file that a crash has left with some is of no use."""
-    from mlflow import MlflowClient
-
+    """Let MLflow create its tables in another file: with only some of them a file is useless."""
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments(max_results=1)
+        open_client(f"sqlite:///{aside}").search_experiments(max_results=1)
         try:
             os.link(aside, path)
         except OSError:  # another process was first, or the disk knows no links
