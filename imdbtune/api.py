@@ -58,8 +58,6 @@ from imdbtune.tracking.sqlite_reader import open_runs, runs_of
 from imdbtune.training.spec import TrialSpec
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from imdbtune.confirm.reproduction import Reproduction
     from imdbtune.confirm.results import Confirmation
     from imdbtune.confirm.runs import RepeatedRuns, TrainingRequest
@@ -69,6 +67,7 @@ if TYPE_CHECKING:
     from imdbtune.export.predictor import Prediction, Predictor
     from imdbtune.search.driver import Driver
     from imdbtune.search.estimate import Estimate
+    from imdbtune.tracking.connection import MlflowClient
     from imdbtune.tracking.model_registry import Version
     from imdbtune.tracking.outbox import Outbox
 
@@ -836,6 +835,7 @@ def ensemble(
     """
     from imdbtune.confirm import runs
     from imdbtune.models.nb_linear import LinearModel
+    from imdbtune.search import ensemble_tags
     from imdbtune.training import ensemble
 
     client = connect_existing(uri, _teller(listener))
@@ -844,7 +844,7 @@ def ensemble(
     trials = reader.read_trials(client, found)
     chosen = runs.best_runs(found, trials, confirmed, count)
     members = [reader.read_run(client, run_id) for run_id in chosen]
-    ensemble.check_members(members, linear)
+    ensemble_tags.check_members(members, linear)
     if refitted:
         place: dict[str, Any] = {"uri": uri, "data": data, "cache": cache, "folder": folder}
         members = [refit(member, listener=listener, **place) for member in members]
@@ -861,8 +861,8 @@ def ensemble(
     experiment = _experiment_of(client, found.run_id)
     name = f"ensemble-of-{len(members)}{'-and-linear' if linear else ''}-{found.name}"[:250]
     params = tuple(member.params for member in members)
-    tags[writer.MEMBERS] = ensemble.written(params)
-    tags[writer.NOTE] = ensemble.description(found, members, linear)
+    tags[writer.MEMBERS] = ensemble_tags.write_members(params)
+    tags[writer.NOTE] = ensemble_tags.description(found, members, linear)
     with (
         tempfile.TemporaryDirectory() as scratch,
         _new_training(client, name, experiment, tags, facts, folder, listener) as (run, workspace),
@@ -1174,7 +1174,9 @@ def evaluate(
         padded = trial.tags.get(writer.BATCHING) == "padded"
         metrics = evaluate_model(model, corpus.test, trial.params, padded, progress)
     writer.Run(client, trial.run_id).log(metrics)
-    reader.count_test_evaluation(client, trial)
+    search_id = reader.search_of(client, trial)
+    if search_id:
+        writer.count_test_evaluation(client, search_id)
     return metrics
 
 
@@ -1203,13 +1205,13 @@ def export(
     from imdbtune.export.format import Trained
     from imdbtune.export.formats import export_model
     from imdbtune.export.verify import sample_texts
-    from imdbtune.training import ensemble
+    from imdbtune.search.ensemble_tags import read_members
 
     client = connect_existing(uri, reading=True)
     corpus = open_trial_corpus(trial, cache)
     words = corpus.word_index()
     batching = trial.tags.get(writer.BATCHING, "buckets")
-    members = ensemble.read(trial.tags.get(writer.MEMBERS, ""))
+    members = read_members(trial.tags.get(writer.MEMBERS, ""))
     linear = writer.LINEAR in trial.tags.get(writer.ENSEMBLE_OF, "").split(",")
     metadata: dict[str, Any] = {
         "name": trial.name,

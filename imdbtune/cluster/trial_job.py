@@ -108,8 +108,9 @@ def default_trainer() -> Trainer:
 
 def warm_up(job: TrialJob) -> None:
     """Import what a trial needs: seconds in a new process, which are not the trial's own."""
-    import mlflow.entities  # noqa: F401 - what is logged
+    from imdbtune.tracking import writer
 
+    writer.warm_up()
     if job.trainer is None:
         default_trainer()
 

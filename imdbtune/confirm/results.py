@@ -7,10 +7,8 @@ import io
 import json
 import math
 import statistics
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.errors import UserError, escape_control
@@ -18,9 +16,8 @@ from imdbtune.tracking import mlflow_links, reader, writer
 from imdbtune.tracking.reader import Search, Trial
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from imdbtune.confirm.significance import Answers, Repeats, Verdict
+    from imdbtune.tracking.connection import MlflowClient
 
 FILE = "confirmation.json"
 ANSWERS = "validation_right.npy"  # an artifact of each training
@@ -192,16 +189,14 @@ def _answers(client: MlflowClient, run_id: str) -> Answers:
         UserError: the artifact is gone, or something else.
     """
     import numpy as np
-    from mlflow.exceptions import MlflowException
 
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(client.download_artifacts(run_id, ANSWERS, folder))
-            right = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        file = io.BytesIO(reader.read_artifact(client, run_id, ANSWERS))
+        right = np.load(file, allow_pickle=False)
         if right.dtype != np.bool_ or right.ndim != 1 or not len(right):
             raise ValueError("it is no row of truths")
         return np.asarray(right)
-    except (MlflowException, OSError, ValueError, EOFError) as error:
+    except (UserError, OSError, ValueError, EOFError) as error:
         raise UserError(
             f"{ANSWERS} of run {run_id} cannot be read ({str(error).splitlines()[0][:200]}); "
             "delete that run in MLflow and confirm again."

@@ -17,7 +17,7 @@ import filelock
 from imdbtune.data.corpus import FILES, digest_of, read_corpus
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.files import sync_folder
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import reader
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -98,11 +98,17 @@ def upload_file(client: MlflowClient, run_id: str, path: Path) -> None:
     client.log_artifact(run_id, str(path), KEPT)
 
 
-def delete_file(client: MlflowClient, run_id: str, what: str) -> None:
-    """Take a folder of artifacts away that has served its purpose."""
-    files = writer.artifact_repository(client, client.get_run(run_id).info.artifact_uri)
-    if files.list_artifacts(what):
-        files.delete_artifacts(what)
+def delete_file(client: MlflowClient, run_id: str, folder: str) -> None:
+    """Delete a folder of artifacts that is no longer needed.
+
+    MLflow's client cannot delete artifacts; its registry of artifact stores, in MLflow 3.17, can.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    place = client.get_run(run_id).info.artifact_uri
+    files = get_artifact_repository(place, str(client.tracking_uri))
+    if files.list_artifacts(folder):
+        files.delete_artifacts(folder)
 
 
 def download_if_missing(client: MlflowClient, outbox: Outbox, key: str, path: Path) -> None:

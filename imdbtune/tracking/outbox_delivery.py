@@ -18,6 +18,7 @@ from imdbtune.errors import Deleted
 from imdbtune.files import is_disk_full
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import from_requests
+from imdbtune.tracking.logged_models import upload_model
 from imdbtune.tracking.outbox import Call, DeliveryState, Outbox
 
 if TYPE_CHECKING:
@@ -127,16 +128,20 @@ def _deliver_run(
     """Make the calls of one run in the first ``size`` bytes of its file; return their number."""
     state = before = outbox.delivered(key)
     count, spent = 0, []
+    is_open = False  # whether the run was created just now, so that nobody else has ended it
     calls = ((call, end) for call, end in outbox.pending_calls(key, state) if end <= size)
     try:
         for group, offset in _groups(calls):
             for call in group:
                 if call["call"] == "create_run":
-                    run_id = _create_run(client, key, call, may_exist=key in cache.doubtful)
-                    state = replace(state, run_id=run_id)
+                    is_open = key not in cache.doubtful
+                    state = replace(state, run_id=_create_run(client, key, call, not is_open))
+                elif call["call"] == "set_terminated" and not state.killed:
+                    _set_terminated(client, state.run_id or key, call, is_open)
+                    is_open = False
+                    state = replace(state, killed=call["status"] == "KILLED" and state.run_id != "")
                 elif not state.killed:
                     _make_call(client, state.run_id or key, call, outbox.folder / key, publish)
-                    state = replace(state, killed=bool(state.run_id) and _kills(call))
                 count += 1
             state = replace(state, offset=offset)
             spent += [outbox.folder / key / call["folder"] for call in group if "folder" in call]
@@ -145,10 +150,6 @@ def _deliver_run(
             for folder in spent:
                 shutil.rmtree(folder, ignore_errors=True)
     return count
-
-
-def _kills(call: Call) -> bool:
-    return bool(call["call"] == "set_terminated" and call["status"] == "KILLED")
 
 
 def _groups(calls: Iterable[tuple[Call, int]]) -> Iterator[tuple[list[Call], int]]:
@@ -218,7 +219,7 @@ def _create_run(client: MlflowClient, key: str, call: Call, may_exist: bool) -> 
 def _make_call(
     client: MlflowClient, run_id: str, call: Call, folder: Path, publish: Publish | None
 ) -> None:
-    """Make one call; ``folder`` holds the files of the run's calls."""
+    """Make a call that neither creates nor ends a run; ``folder`` holds the files of the calls."""
     match call["call"]:
         case "log_batch":
             _log_batch(client, run_id, call)
@@ -229,10 +230,7 @@ def _make_call(
         case "log_artifacts":
             client.log_artifacts(run_id, str(folder / call["folder"]))
         case "log_model":
-            writer.upload_model(client, run_id, folder / call["folder"])
-        case "set_terminated":
-            if not call.get("told"):  # else MLflow knows it from the worker
-                _set_terminated(client, run_id, call["status"], call["end_time"])
+            upload_model(client, run_id, folder / call["folder"])
         case "reopen":
             writer.Run(client, run_id).reopen()
         case "publish":
@@ -262,11 +260,13 @@ def _log_inputs(client: MlflowClient, run_id: str, datasets: Any) -> None:
     client.log_inputs(run_id, inputs)
 
 
-def _set_terminated(client: MlflowClient, run_id: str, status: str, end_time: int) -> None:
+def _set_terminated(client: MlflowClient, run_id: str, call: Call, is_open: bool) -> None:
     """End a run, unless it has ended: an earlier delivery or a remote worker may have done so."""
-    run = client.get_run(run_id)
-    if run.info.status in writer.OPEN:
-        client.set_terminated(run_id, status, end_time)
+    if call.get("told"):  # MLflow knows it from the worker
+        return
+    run = None if is_open else client.get_run(run_id)
+    if run is None or run.info.status in writer.OPEN:
+        client.set_terminated(run_id, call["status"], call["end_time"])
     elif run.info.status == "FINISHED" and writer.REASON in run.data.tags:
         client.delete_tag(run_id, writer.REASON)  # why it would have been ended
 

@@ -287,15 +287,26 @@ def read_history(
 
 
 def read_text(client: MlflowClient, run_id: str, artifact: str) -> str:
-    """A text artifact of a run; empty where there is none, or it cannot be read."""
+    """Return a text artifact of a run; empty where there is none, or it cannot be read."""
+    try:
+        return read_artifact(client, run_id, artifact).decode("utf-8")
+    except (UserError, UnicodeDecodeError):
+        return ""
+
+
+def read_artifact(client: MlflowClient, run_id: str, artifact: str) -> bytes:
+    """Return the content of an artifact of a run.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         with tempfile.TemporaryDirectory() as folder:
-            path = client.download_artifacts(run_id, artifact, folder)
-            return Path(path).read_text(encoding="utf-8")
-    except (MlflowException, OSError, UnicodeDecodeError):
-        return ""
+            return Path(client.download_artifacts(run_id, artifact, folder)).read_bytes()
+    except (MlflowException, OSError) as error:
+        raise UserError(str(error)) from error
 
 
 def fetch_model(client: MlflowClient, trial: Trial, folder: Path) -> Path:
@@ -507,14 +518,6 @@ def search_of(client: MlflowClient, trial: Trial) -> str:
     for run in _get_run(client, parent) if parent.isalnum() else []:
         return str(run.data.tags.get(writer.CONFIRMS, parent))
     return ""
-
-
-def count_test_evaluation(client: MlflowClient, trial: Trial) -> None:
-    """Note on its search that a trial's model has been evaluated on the test reviews."""
-    search_id = search_of(client, trial)
-    if search_id:
-        looks = _get_run(client, search_id)[0].data.metrics.get(writer.TEST_EVALUATIONS, 0) + 1
-        writer.Run(client, search_id).log({writer.TEST_EVALUATIONS: looks}, step=int(looks))
 
 
 def as_row(trial: Trial) -> dict[str, Any]:

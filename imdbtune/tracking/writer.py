@@ -14,8 +14,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from imdbtune import __version__
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError, short_repr
-from imdbtune.models.safe_load import load_keras
 from imdbtune.tracking.connection import hide_secrets, redact_secrets
 from imdbtune.training.hardware import machine_tags
 
@@ -68,7 +66,6 @@ EXPERIMENT_KIND = "mlflow.experimentKind"
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "mlflow", "numpy")
 OPEN = ("RUNNING", "SCHEDULED")
 CURVES = ("accuracy", "loss", "val_accuracy", "val_loss")
-EXAMPLE = (1, 14, 22, 16)  # "this film was" in IMDB's ids; the first one starts a review
 EPOCH_METRICS = (*CURVES, "seconds")
 
 
@@ -128,13 +125,6 @@ def get_experiment(client: MlflowClient, name: str) -> str:
         except MlflowException as error:  # another process was first
             lost = error
     raise lost
-
-
-def artifact_repository(client: MlflowClient, place: str) -> Any:
-    """MLflow's repository of the files at a run's ``artifact_uri``; the run is not read for it."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    return get_artifact_repository(place, str(client.tracking_uri))
 
 
 def adopted_run(client: MlflowClient) -> Any | None:
@@ -264,6 +254,8 @@ class TrialRun(Run):
 
     def log_model(self, path: Path) -> None:
         """A ``.keras`` file as an MLflow Keras model with its signature."""
+        from imdbtune.tracking.logged_models import save_model
+
         folder = path.with_name("mlflow_model")
         shutil.rmtree(folder, ignore_errors=True)
         save_model(path, folder)
@@ -273,97 +265,6 @@ class TrialRun(Run):
         """Close the run as FAILED, with the reason as a tag and the traceback as an artifact."""
         self.client.log_text(self.run_id, redact_secrets(traceback), "traceback.txt")
         self.end("FAILED", reason)
-
-
-def save_model(path: Path, folder: Path) -> None:
-    """Write a ``.keras`` file to a folder in MLflow's form: with its signature and an example."""
-    import mlflow
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    from imdbtune.data.corpus import OOV
-
-    ids = TensorSpec(np.dtype("int32"), (-1, -1), name="ids")
-    out = TensorSpec(np.dtype("float32"), (-1, 1), name="probability")
-    model = load_keras(path)
-    known = next(layer.input_dim for layer in _layers(model) if hasattr(layer, "input_dim"))
-    example = np.array([EXAMPLE], np.int32)
-    folder.mkdir(parents=True)  # MLflow writes the example before it makes the folder
-    with _installed_taken_as_read():
-        mlflow.keras.save_model(
-            model,
-            str(folder),
-            signature=ModelSignature(inputs=Schema([ids]), outputs=Schema([out])),
-            input_example={"ids": np.where(example < known, example, OOV)},
-            pip_requirements=[
-                f"{p}=={importlib.metadata.version(p)}" for p in ("tensorflow", "keras", "numpy")
-            ],
-        )
-
-
-@contextmanager
-def _installed_taken_as_read() -> Iterator[None]:
-    """Spare MLflow to look whether a model's requirements are those that are installed.
-
-    They were read off there. For it MLflow reads the lists of the files of all packages that there
-    are: a second in each process.
-    """
-    from mlflow.utils import environment
-
-    looks = environment.warn_dependency_requirement_mismatches
-    environment.warn_dependency_requirement_mismatches = lambda model_requirements: None
-    try:
-        yield
-    finally:
-        environment.warn_dependency_requirement_mismatches = looks
-
-
-def _layers(model: Any) -> Iterator[Any]:
-    """A model's layers, and those of the models that it is made of."""
-    for layer in model.layers:
-        yield layer
-        if hasattr(layer, "layers"):
-            yield from _layers(layer)
-
-
-def upload_model(client: MlflowClient, run_id: str, folder: Path) -> None:
-    """Make a folder of :func:`save_model` the run's model; once, however often it is called.
-
-    ``Model.log`` does the same for a model in memory, and makes another one each time.
-    """
-    from mlflow.entities import LoggedModelOutput, Metric
-    from mlflow.models import Model
-
-    run = client.get_run(run_id)
-    experiment = run.info.experiment_id
-    query = f"source_run_id = '{run_id}'"
-    found = client.search_logged_models([experiment], query, max_results=1)
-    model = found[0] if found else None
-    if model is None:
-        source = {k: v for k, v in run.data.tags.items() if k in (*SOURCE, GIT_COMMIT)}
-        about = {"source_run_id": run_id, "tags": source, "params": run.data.params}
-        model = client.create_logged_model(experiment, name="model", **about)
-    if model.status == "READY":
-        return
-    described = Model.load(str(folder))
-    described.run_id, described.model_id = run_id, model.model_id
-    described.model_uuid, described.artifact_path = model.model_id, model.artifact_location
-    described.save(str(folder / "MLmodel"))
-    client.log_model_artifacts(model.model_id, str(folder))
-    figures = (name for name in run.data.metrics if name not in EPOCH_METRICS and "/" not in name)
-    last = [client.get_metric_history(run_id, name)[-1] for name in figures]
-    used = run.inputs.dataset_inputs if run.inputs else []
-    data = (used[0].dataset.name, used[0].dataset.digest) if used else (None, None)
-    client.log_batch(
-        run_id,
-        metrics=[
-            Metric(m.key, m.value, m.timestamp, m.step, model.model_id, *data, run_id) for m in last
-        ],
-    )
-    if not (run.outputs and run.outputs.model_outputs):
-        client.log_outputs(run_id, models=[LoggedModelOutput(model.model_id, step=0)])
-    client.finalize_logged_model(model.model_id, "READY")
 
 
 def _spread(scores: Sequence[float]) -> float:
@@ -377,6 +278,20 @@ def _as_csv(history: Sequence[Epoch]) -> str:
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue()
+
+
+def count_test_evaluation(client: MlflowClient, search_id: str) -> None:
+    """Add one to the number of models of a search that were evaluated on the test reviews.
+
+    MLflow has no operation that adds: of two evaluations at the same moment one is counted.
+    """
+    count = client.get_run(search_id).data.metrics.get(TEST_EVALUATIONS, 0) + 1
+    Run(client, search_id).log({TEST_EVALUATIONS: count}, step=int(count))
+
+
+def warm_up() -> None:
+    """Import what logging needs, which takes seconds in a new process."""
+    import mlflow.entities  # noqa: F401
 
 
 @dataclass(frozen=True)
