@@ -42,7 +42,7 @@ class Publish(Protocol):
         """
 
 
-# The most of each that goes in one request, by MLflow's limits (1,000 of all).
+# The largest number of each in one request, by MLflow's limits (1,000 in total).
 IN_A_BATCH = {"metrics": 800, "params": 100, "tags": 100}
 IN_ANY_ORDER = {"log_batch", "log_inputs", "log_text", "log_artifacts"}
 
@@ -153,37 +153,37 @@ def _deliver_run(
 
 
 def _groups(calls: Iterable[tuple[Call, int]]) -> Iterator[tuple[list[Call], int]]:
-    """Calls whose order says nothing come together, each group with the offset after it."""
+    """Group calls whose order does not matter; each group comes with the offset after it."""
     group: list[Call] = []
     end = 0
     for call, offset in calls:
         if group and not {group[-1]["call"], call["call"]} <= IN_ANY_ORDER:
-            yield _joined(group), end
+            yield _merge_batches(group), end
             group = []
         group.append(call)
         end = offset
     if group:
-        yield _joined(group), end
+        yield _merge_batches(group), end
 
 
-def _joined(group: Iterable[Call]) -> list[Call]:
-    """Their batches as one: a request takes as long for one value as for a hundred."""
-    joined: list[Call] = []
+def _merge_batches(group: Iterable[Call]) -> list[Call]:
+    """Merge the batches of a group: a request takes as long for one value as for a hundred."""
+    merged: list[Call] = []
     batch: Call | None = None
     for call in group:
         if call["call"] != "log_batch":
-            joined.append(call)
-        elif batch is not None and _go_together(batch, call):
+            merged.append(call)
+        elif batch is not None and _can_merge(batch, call):
             for name in IN_A_BATCH:
                 batch[name] += call[name]
         else:
             batch = call
-            joined.append(call)
-    return joined
+            merged.append(call)
+    return merged
 
 
-def _go_together(first: Call, second: Call) -> bool:
-    """Whether MLflow takes both batches as one: no name twice, and not too many."""
+def _can_merge(first: Call, second: Call) -> bool:
+    """Return whether MLflow takes both batches as one: no name twice, and not too many values."""
     for name, most in IN_A_BATCH.items():
         if len(first[name]) + len(second[name]) > most:
             return False
@@ -272,14 +272,14 @@ def _set_terminated(client: MlflowClient, run_id: str, call: Call, is_open: bool
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the store has answered that it will never do so, as of a run that was deleted."""
+    """Return whether the store refuses a call for good, as for a run that was deleted."""
     from mlflow.exceptions import MlflowException
 
     return isinstance(error, MlflowException) and error.get_http_status_code() in (400, 404, 409)
 
 
 def is_temporary(error: Exception) -> bool:
-    """Whether it may go better later: no answer, an answer that says so, or a locked database."""
+    """Return whether a retry may succeed: no answer, a passing failure, or a locked database."""
     from mlflow.exceptions import MlflowException
 
     expected = (MlflowException, ConnectionError, TimeoutError)

@@ -1,7 +1,7 @@
-"""All writing to MLflow, over a client and run ids that are handed in.
+"""Writes the runs of searches and trials, and names their tags and metrics.
 
-A search is a parent run, each of its trials a child run; names of tags and metrics are here and
-nowhere else. Reading is in :mod:`imdbtune.tracking.reader`.
+A search is a parent run, each of its trials a child run. The client is handed in: MLflow's, or an
+:class:`imdbtune.tracking.outbox.Outbox` that delivers later.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ SEARCH = "imdbtune.search"
 SEARCH_ID = "imdbtune.search_id"
 TRIAL = "imdbtune.trial"
 ATTEMPT = "imdbtune.attempt"  # from 1
-BASELINE = "imdbtune.baseline"  # which one
+BASELINE = "imdbtune.baseline"  # LINEAR or MAJORITY
 LINEAR, MAJORITY = "nb-linear", "majority"
 OBJECTIVE = "imdbtune.objective"
 DATA = "imdbtune.data"
 DIGEST = "imdbtune.data_digest"
 CORPUS = "imdbtune.corpus"
-READING = "imdbtune.corpus_reading"  # of a table: its columns, and how it was divided, as JSON
+READING = "imdbtune.corpus_reading"  # as JSON: the columns of a table, and its split
 BATCHING = "imdbtune.batching"
-CLUSTER = "imdbtune.cluster"  # on a search: the scheduler by way of which it last ran
+CLUSTER = "imdbtune.cluster"  # on a search: the address of its last Dask scheduler
 FOLDER = "imdbtune.folder"  # on a search: host and folder of its journal
 CONFIRMS = "imdbtune.confirms"  # the run of the search, or of the trial, that is trained again
 CONFIRMED_BY = "imdbtune.confirmed_by"  # on a search: the run that holds the confirmation
-ENSEMBLE_OF = "imdbtune.ensemble_of"  # the runs whose models are averaged, and LINEAR if it is
+ENSEMBLE_OF = "imdbtune.ensemble_of"  # the runs whose models are averaged, and maybe LINEAR
 MEMBERS = "imdbtune.members"  # their hyperparameters, as JSON
 REFITS = "imdbtune.refits"  # the run whose configuration was trained on all reviews
-OF_SEARCH = "imdbtune.of_search"  # the search out of which a model was made
-ESTIMATED = "estimated_seconds"  # on a search, beside search_seconds: what was foreseen
-TEST_EVALUATIONS = "test_looks"  # on a search: how many models were evaluated on the test reviews
-KEY = "imdbtune.key"  # names a run before MLflow does
+OF_SEARCH = "imdbtune.of_search"  # the search that a model was derived from
+ESTIMATED = "estimated_seconds"  # on a search: the estimate of search_seconds
+TEST_EVALUATIONS = "test_looks"  # on a search: models evaluated on the test reviews
+KEY = "imdbtune.key"  # the name of a run before MLflow gives it an id
 MODEL_PATH = "imdbtune.model"
 REASON = "imdbtune.reason"
 VALIDATION_REVIEWS = "imdbtune.validation_reviews"
@@ -71,7 +71,7 @@ EPOCH_METRICS = (*CURVES, "seconds")
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """What the tracking store is told of a corpus; also enough to find it again."""
+    """The description of a corpus that MLflow stores, enough to find the corpus again."""
 
     name: str
     title: str
@@ -83,7 +83,7 @@ class CorpusFacts:
 
 
 def common_tags(corpus: CorpusFacts, settings: Mapping[str, object]) -> dict[str, str]:
-    """Tags that a search shares with its trials: data, settings, versions, git commit."""
+    """Return the tags that a search shares with its trials: data, settings, versions, commit."""
     tags = {DATA: corpus.name, DIGEST: corpus.digest, CORPUS: corpus.source}
     if corpus.reading:
         tags[READING] = json.dumps(dict(corpus.reading))
@@ -105,7 +105,7 @@ def _git_commit() -> str:
 
 
 def get_experiment(client: MlflowClient, name: str) -> str:
-    """The id of the experiment, which is created if there is none of the name."""
+    """Return the id of the experiment with this name, which is created if need be."""
     from mlflow.exceptions import MlflowException
 
     for _ in range(2):
@@ -113,12 +113,12 @@ def get_experiment(client: MlflowClient, name: str) -> str:
         if found is not None:
             if found.lifecycle_stage == "deleted":
                 raise UserError(
-                    f"experiment {name!r} is in MLflow's bin; restore it with "
+                    f"experiment {name!r} was deleted in MLflow; restore it with "
                     f"mlflow experiments restore -x {found.experiment_id}, or name another one."
                 )
             return str(found.experiment_id)
         try:
-            # Opens MLflow's page with runs and charts first, not traces of language models.
+            # MLflow then opens with runs and charts, not with traces of language models.
             return str(
                 client.create_experiment(name, tags={EXPERIMENT_KIND: "custom_model_development"})
             )
@@ -128,7 +128,7 @@ def get_experiment(client: MlflowClient, name: str) -> str:
 
 
 def adopted_run(client: MlflowClient) -> Any | None:
-    """The run that ``mlflow run`` has started for this process, if it did; given out once.
+    """Return the run that ``mlflow run`` started for this process, if any; only once.
 
     Raises:
         UserError: the store has no such run.
@@ -161,9 +161,9 @@ def _now_ms() -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """One MLflow run that is being written: at once, or by way of an outbox."""
+    """One MLflow run to write to, at once or by way of an outbox."""
 
-    client: Any  # MlflowClient, or the Spool that stands in for it
+    client: Any  # MlflowClient, or the Outbox that replaces it
     run_id: str
 
     def log(
@@ -173,7 +173,7 @@ class Run:
         params: Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Metrics, parameters and tags in one request."""
+        """Log metrics, parameters and tags in one request."""
         from mlflow.entities import Metric, RunTag
 
         now = _now_ms()
@@ -185,7 +185,7 @@ class Run:
         )
 
     def log_corpus(self, corpus: CorpusFacts) -> None:
-        """The corpus as an MLflow data set, with the project's own digest."""
+        """Log the corpus as an MLflow data set, with this project's digest."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         rows = {"train_rows": corpus.train_rows, "test_rows": corpus.test_rows}
@@ -200,7 +200,7 @@ class Run:
         self.client.log_inputs(self.run_id, [DatasetInput(data, tags)])
 
     def reopen(self) -> None:
-        """Mark a run that had ended, or was left behind by a crash, as RUNNING again."""
+        """Mark a run as RUNNING again that has ended, or was left open by a crash."""
         if REASON in self.client.get_run(self.run_id).data.tags:
             self.client.delete_tag(self.run_id, REASON)
         self.client.update_run(self.run_id, status="RUNNING")
@@ -216,13 +216,13 @@ class TrialRun(Run):
     """The run of one trial, written by the process that trains it."""
 
     def log_epoch(self, execution: int, epoch: Epoch) -> None:
-        """One epoch's metrics at its step; executions after the first under a prefix."""
+        """Log one epoch's metrics at its step; executions after the first have a prefix."""
         prefix = f"execution_{execution + 1}/" if execution else ""
         values = {prefix + name: value for name, value in epoch.items() if name != "epoch"}
         self.log(values, step=int(epoch["epoch"]))
 
     def log_result(self, result: TrialResult, spec: TrialSpec) -> None:
-        """Final metrics, the history as CSV and JSON, and the two plots of Listing 6.24."""
+        """Log the final metrics, the history as CSV and JSON, and the plots of Listing 6.24."""
         from imdbtune.training import learning_curves
 
         best, scores = result.best, result.scores
@@ -253,7 +253,7 @@ class TrialRun(Run):
         self.client.log_artifacts(self.run_id, str(history))
 
     def log_model(self, path: Path) -> None:
-        """A ``.keras`` file as an MLflow Keras model with its signature."""
+        """Log a ``.keras`` file as an MLflow Keras model with its signature."""
         from imdbtune.tracking.logged_models import save_model
 
         folder = path.with_name("mlflow_model")
@@ -274,9 +274,9 @@ def _spread(scores: Sequence[float]) -> float:
 
 def _as_csv(history: Sequence[Epoch]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
+    rows = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(history)
     return text.getvalue()
 
 
@@ -316,8 +316,8 @@ class SearchRun(Run):
 
         Args:
             tags: those that the trials share.
-            key: names the run before it has an id.
-            folder: host and folder in which a search can go on.
+            key: the name of the run before it has an id.
+            folder: host and folder in which a search can be resumed.
         """
         adopted = adopted_run(client)
         own = {KIND: kind, SEARCH: name, **tags}
@@ -334,7 +334,7 @@ class SearchRun(Run):
     def adopt(
         cls, client: MlflowClient, run_id: str, experiment_id: str, tags: Mapping[str, str]
     ) -> SearchRun:
-        """A search's run that exists, with the tags that its trials share."""
+        """Return an existing run of a search, with the tags that its trials share."""
         shared = {k: v for k, v in tags.items() if k.startswith(("imdbtune.", "version."))}
         for own in (KIND, KEY, REASON, FOLDER, CLUSTER, "imdbtune.best", "imdbtune.best_run_id"):
             shared.pop(own, None)
@@ -345,14 +345,14 @@ class SearchRun(Run):
     def start_trial(
         self, trial_id: str, params: TrialParams, extra: Mapping[str, object], attempt: int = 1
     ) -> str:
-        """A child run for an attempt at a trial, with its parameters; returns its run id."""
+        """Start a child run for an attempt at a trial, with its parameters; return its run id."""
         own = {KIND: "trial", TRIAL: trial_id, ATTEMPT: str(attempt)}
         return self._start_child(params.label, own, {**params.as_dict(), **extra})
 
-    def start_baseline(self, which: str, settings: Mapping[str, object]) -> str:
-        """A child run for what the trials have to beat, beside them; returns its run id."""
-        own = {KIND: "baseline", BASELINE: which}
-        return self._start_child(f"baseline-{which}", own, settings)
+    def start_baseline(self, name: str, settings: Mapping[str, object]) -> str:
+        """Start a child run for a baseline; return its run id."""
+        own = {KIND: "baseline", BASELINE: name}
+        return self._start_child(f"baseline-{name}", own, settings)
 
     def _start_child(self, name: str, own: Mapping[str, str], params: Mapping[str, object]) -> str:
         tags = {**self.tags, **own, SEARCH_ID: self.run_id, PARENT: self.run_id, **SOURCE}
@@ -361,9 +361,9 @@ class SearchRun(Run):
         return str(made.info.run_id)
 
     def stop_trials(self, reason: str) -> None:
-        """Close as KILLED whatever child is under way, also one that nobody has noted yet.
+        """Close all running children as KILLED.
 
-        The outbox says which, so that this works while the store is away.
+        The outbox knows them, so that this works while the store is away.
         """
         for key in self.client.open_runs():
             if key != self.run_id:

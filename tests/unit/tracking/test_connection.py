@@ -111,7 +111,7 @@ def test_a_new_user_is_told_what_takes_so_long(here: Path, monkeypatch: pytest.M
     uri = f"sqlite:///{here}/mlflow.db"
     for _ in range(2):
         connect(uri, told.append)
-    assert told[0] == f"making the tracking store {uri} ..."
+    assert told[0] == f"creating the tracking store {uri} ..."
     assert told[-1] == f"waiting for the tracking store {uri} to answer ..."
 
 

@@ -238,7 +238,7 @@ def test_a_history_is_in_order_of_epochs(store: Store) -> None:
 
 def test_a_model_that_was_not_kept(store: Store) -> None:
     trial = reader.read_run(store.client, store.trial(store.search(), 0.5))
-    with pytest.raises(UserError, match=r"the model of lstm-d1-u32-L500 \(run \w+\) was not kept"):
+    with pytest.raises(UserError, match=r"the model of lstm-d1-u32-L500 \(run \w+\) was not saved"):
         reader.fetch_model(store.client, trial, store.folder)
 
 
