@@ -100,9 +100,9 @@ class Outbox:
         """Log the files of a folder, which is moved into the outbox."""
         self._add_folder(run_id, "log_artifacts", Path(local_dir))
 
-    def set_terminated(self, run_id: str, status: str, told: bool = False) -> None:
-        """End a run now; ``told``: a remote worker has told MLflow already."""
-        self._add(run_id, "set_terminated", status=status, end_time=_now_ms(), told=told)
+    def set_terminated(self, run_id: str, status: str, reported: bool = False) -> None:
+        """End a run now; ``reported``: a remote worker has ended it in MLflow already."""
+        self._add(run_id, "set_terminated", status=status, end_time=_now_ms(), told=reported)
         self.sync(run_id)
 
     # Calls that the delivery makes of several calls of the client.

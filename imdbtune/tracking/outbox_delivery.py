@@ -1,4 +1,4 @@
-"""Delivers what lies in an outbox to MLflow.
+"""Delivers the calls in an outbox to MLflow.
 
 Each call may be made twice, after a crash or where an answer was lost, with the same result as
 once: runs are found by their key, models by their run, and MLflow itself keeps only one of two
@@ -262,7 +262,7 @@ def _log_inputs(client: MlflowClient, run_id: str, datasets: Any) -> None:
 
 def _set_terminated(client: MlflowClient, run_id: str, call: Call, is_open: bool) -> None:
     """End a run, unless it has ended: an earlier delivery or a remote worker may have done so."""
-    if call.get("told"):  # MLflow knows it from the worker
+    if call.get("told"):  # by a remote worker
         return
     run = None if is_open else client.get_run(run_id)
     if run is None or run.info.status in writer.OPEN:

@@ -327,8 +327,10 @@ class SearchRun(Run):
             run.log(tags={**own, **unshared, "mlflow.runName": name})
             return run
         experiment_id = get_experiment(client, experiment)
-        made = client.create_run(experiment_id, tags={**SOURCE, **own, **unshared}, run_name=name)
-        return cls(client, made.info.run_id, experiment_id, own)
+        created = client.create_run(
+            experiment_id, tags={**SOURCE, **own, **unshared}, run_name=name
+        )
+        return cls(client, created.info.run_id, experiment_id, own)
 
     @classmethod
     def adopt(
@@ -356,9 +358,9 @@ class SearchRun(Run):
 
     def _start_child(self, name: str, own: Mapping[str, str], params: Mapping[str, object]) -> str:
         tags = {**self.tags, **own, SEARCH_ID: self.run_id, PARENT: self.run_id, **SOURCE}
-        made = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
-        Run(self.client, made.info.run_id).log(params=params)
-        return str(made.info.run_id)
+        created = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
+        Run(self.client, created.info.run_id).log(params=params)
+        return str(created.info.run_id)
 
     def stop_trials(self, reason: str) -> None:
         """Close all running children as KILLED.
