@@ -53,14 +53,11 @@ from imdbtune.tracking import reader, writer
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.connection import connect, connect_existing, resolve_uri
 from imdbtune.tracking.mlflow_server import PORT, MlflowServer, run_page, serve
-from imdbtune.tracking.outbox_delivery import publish_page
 from imdbtune.tracking.reader import Baseline, Search, Trial
 from imdbtune.tracking.sqlite_reader import open_runs, runs_of
 from imdbtune.training.spec import TrialSpec
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from imdbtune.confirm.reproduction import Reproduction
     from imdbtune.confirm.results import Confirmation
     from imdbtune.confirm.runs import RepeatedRuns, TrainingRequest
@@ -70,6 +67,7 @@ if TYPE_CHECKING:
     from imdbtune.export.predictor import Prediction, Predictor
     from imdbtune.search.driver import Driver
     from imdbtune.search.estimate import Estimate
+    from imdbtune.tracking.connection import MlflowClient
     from imdbtune.tracking.model_registry import Version
     from imdbtune.tracking.outbox import Outbox
 
@@ -372,6 +370,7 @@ def _run_search(
     agreed: Agreement | None = None,
 ) -> Search:
     """Run the remaining trials and end the search; ``agreed``: state of a resumed search."""
+    from imdbtune.report.leaderboard import publish_page
     from imdbtune.search.driver import Driver
     from imdbtune.search.keras_tuner_samplers import make_sampler
     from imdbtune.tracking import artifact_transfer
@@ -383,9 +382,8 @@ def _run_search(
     varied = [d.name for d in config.space.searched] or ["rnn"]
     report = config.tracking.report
     notify = _notice_sender(listener)
-    is_local = pool is None
     delivery = BackgroundDelivery(
-        client, workspace.outbox, parent.run_id, varied, notify, report, is_local
+        client, workspace.outbox, parent.run_id, varied, notify, report, publish_page
     )
     listener = _with_run_ids(listener, workspace.outbox)
     travels = pool is not None or writer.CLUSTER in found.tags
@@ -732,6 +730,7 @@ def confirm(
     """
     from imdbtune.confirm import results, runs
     from imdbtune.confirm.reproduction import read_stage
+    from imdbtune.report.leaderboard import publish_page
 
     client = connect_existing(uri, _notice_sender(listener))
     base = _search_folder(folder)
@@ -877,6 +876,7 @@ def ensemble(
     """
     from imdbtune.confirm import runs
     from imdbtune.models.nb_linear import LinearModel
+    from imdbtune.search import ensemble_tags
     from imdbtune.training import ensemble
 
     client = connect_existing(uri, _notice_sender(listener))
@@ -885,7 +885,7 @@ def ensemble(
     trials = reader.read_trials(client, found)
     chosen = runs.best_runs(found, trials, confirmed, count)
     members = [reader.read_run(client, run_id) for run_id in chosen]
-    ensemble.check_members(members, linear)
+    ensemble_tags.check_members(members, linear)
     if refitted:
         place: dict[str, Any] = {"uri": uri, "data": data, "cache": cache, "folder": folder}
         members = [refit(member, listener=listener, **place) for member in members]
@@ -902,8 +902,8 @@ def ensemble(
     experiment = _experiment_name(client, found.run_id)
     name = f"ensemble-of-{len(members)}{'-and-linear' if linear else ''}-{found.name}"[:250]
     params = tuple(member.params for member in members)
-    tags[writer.MEMBERS] = ensemble.written(params)
-    tags[writer.NOTE] = ensemble.description(found, members, linear)
+    tags[writer.MEMBERS] = ensemble_tags.write_members(params)
+    tags[writer.NOTE] = ensemble_tags.description(found, members, linear)
     with (
         tempfile.TemporaryDirectory() as scratch,
         _open_training(client, name, experiment, tags, facts, folder, listener) as (run, workspace),
@@ -1016,7 +1016,10 @@ def sync(
         SearchAborted: the search is still running.
         NotDelivered: the store became unreachable again.
     """
-    return sync_folder(_search_folder(folder), search_ref, uri, _notice_sender(listener))
+    from imdbtune.report.leaderboard import publish_page
+
+    notify = _notice_sender(listener)
+    return sync_folder(_search_folder(folder), search_ref, uri, notify, publish_page)
 
 
 def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial]:
@@ -1221,7 +1224,9 @@ def evaluate(
         padded = trial.tags.get(writer.BATCHING) == "padded"
         metrics = evaluate_model(model, corpus.test, trial.params, padded, progress)
     writer.Run(client, trial.run_id).log(metrics)
-    reader.count_test_evaluation(client, trial)
+    search_id = reader.search_of(client, trial)
+    if search_id:
+        writer.count_test_evaluation(client, search_id)
     return metrics
 
 
@@ -1251,13 +1256,13 @@ def export(
     from imdbtune.export.format import Trained
     from imdbtune.export.formats import export_model
     from imdbtune.export.verify import sample_texts
-    from imdbtune.training import ensemble
+    from imdbtune.search.ensemble_tags import read_members
 
     client = connect_existing(uri, reading=True)
     corpus = open_trial_corpus(trial, cache)
     words = corpus.word_index()
     batching = trial.tags.get(writer.BATCHING, "buckets")
-    members = ensemble.read(trial.tags.get(writer.MEMBERS, ""))
+    members = read_members(trial.tags.get(writer.MEMBERS, ""))
     linear = writer.LINEAR in trial.tags.get(writer.ENSEMBLE_OF, "").split(",")
     metadata: dict[str, Any] = {
         "name": trial.name,

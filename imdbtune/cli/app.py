@@ -29,7 +29,7 @@ from imdbtune.cli import (
 )
 from imdbtune.cli.command import EXIT_CODES, Commands
 from imdbtune.errors import ImdbtuneError, UserError, escape_control, quote_path, short_repr
-from imdbtune.tracking.connection import redact_secrets
+from imdbtune.tracking.connection import redact_secrets, set_environment_defaults
 
 MAX_MESSAGE_LENGTH = 900  # characters
 app = Commands(
@@ -73,6 +73,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _raise_interrupt)
     # MLflow sends usage data from each process unless this is set; users may still enable it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    set_environment_defaults()
     try:
         code = app(standalone_mode=False, prog_name="imdbtune")
         if sys.stdout is not None:  # it is None where it was closed

@@ -33,7 +33,8 @@ from imdbtune.training.spec import TrialResult
 
 if TYPE_CHECKING:
     from distributed import Future
-    from mlflow import MlflowClient
+
+    from imdbtune.tracking.connection import MlflowClient
 
 REFRESH_EVERY_S = 1.0  # of the list of workers
 POLL_S = 0.1  # wait for a trial to end

@@ -38,19 +38,19 @@ from imdbtune.data.sources import default_cache
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 from imdbtune.tracking.artifact_transfer import KEPT, corpus_place, download_file, fetch_corpus
 from imdbtune.tracking.background_delivery import (
-    LOOK_EVERY_S,
-    REQUEST_S,
+    POLL_S,
     RETRY_EVERY_S,
     BackgroundDelivery,
 )
-from imdbtune.tracking.connection import connect, failure_reason, redact_secrets, short_timeouts
+from imdbtune.tracking.connection import connect, failure_reason, open_client, redact_secrets
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import is_temporary
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from distributed import Worker
-    from mlflow import MlflowClient
+
+    from imdbtune.tracking.connection import MlflowClient
 
 T = TypeVar("T")
 # How long a trial waits for a store that does not answer, before it starts and after it has ended.
@@ -104,7 +104,7 @@ def run_remote_task(remote: RemoteTask) -> None:
     if worker.id != remote.worker_id:
         raise TaskEnded(FinishedTask(WorkerLost("the worker process died"), worker.address, False))
     outcome: TrialResult | TrialFailure | WorkerLost
-    with _ONE_AT_A_TIME, short_timeouts(retries=0, timeout_s=REQUEST_S):
+    with _ONE_AT_A_TIME:
         try:
             outcome = _run(remote, worker, key)
         except MemoryError as error:
@@ -133,11 +133,9 @@ async def inspect_worker(tracking_uri: str, digest: str, dask_worker: Any = None
 
 
 def _run(remote: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFailure:
-    from mlflow import MlflowClient
-
     cache = default_cache()
     os.environ.update(training_environment(cache) | NO_PROGRESS_BAR)  # TensorFlow reads it once
-    client = MlflowClient(tracking_uri=remote.tracking_uri)
+    client = open_client(remote.tracking_uri)
     folder = Path(worker.local_directory, "imdbtune", remote.run_id)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -158,7 +156,7 @@ def _run(remote: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFai
             worker.log_event(remote.topic, {"notice": f"{worker.address}: {line}"})
 
         send({"started": key})
-        delivery = BackgroundDelivery(client, job.outbox, remote.run_id, None, notify, alone=False)
+        delivery = BackgroundDelivery(client, job.outbox, remote.run_id, None, notify)
         delivery.start()
         try:
             outcome = run_trial(job, lambda event: send({"epoch": event}))
@@ -220,7 +218,7 @@ def _retry(attempt: Callable[[], T]) -> T:
     Raises:
         SearchAborted: the store stays unreachable.
     """
-    wait, deadline = LOOK_EVERY_S, time.monotonic() + STORE_TIMEOUT_S
+    wait, deadline = POLL_S, time.monotonic() + STORE_TIMEOUT_S
     while True:
         try:
             return attempt()

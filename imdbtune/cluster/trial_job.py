@@ -128,8 +128,9 @@ def default_trainer() -> Trainer:
 
 def warm_up(job: TrialJob) -> None:
     """Import what a trial needs, so that these seconds do not count as the trial's own."""
-    import mlflow.entities  # noqa: F401 - logging needs it
+    from imdbtune.tracking import writer
 
+    writer.warm_up()
     if job.trainer is None:
         default_trainer()
 

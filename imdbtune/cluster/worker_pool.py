@@ -31,7 +31,8 @@ from imdbtune.tracking.connection import hide_secrets, is_local
 
 if TYPE_CHECKING:
     from distributed import Client
-    from mlflow import MlflowClient
+
+    from imdbtune.tracking.connection import MlflowClient
 
 CONNECT_S = 15
 SCHEDULER_S = 30  # for a busy scheduler to answer

@@ -18,9 +18,8 @@ from imdbtune.tracking.reader import Trial
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from imdbtune.cluster.trial_job import Trainer
+    from imdbtune.tracking.connection import MlflowClient
 
 TOLERANCE = 1e-6  # of every metric, for the same versions on the same machine
 SETTINGS = (

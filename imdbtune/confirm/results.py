@@ -7,10 +7,8 @@ import io
 import json
 import math
 import statistics
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.errors import UserError, escape_control
@@ -18,9 +16,8 @@ from imdbtune.tracking import mlflow_links, reader, writer
 from imdbtune.tracking.reader import Search, Trial
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from imdbtune.confirm.significance import Correctness, Ranking, Repeats
+    from imdbtune.tracking.connection import MlflowClient
 
 RESULT_FILE = "confirmation.json"
 CORRECTNESS_FILE = "validation_right.npy"  # artifact of each training
@@ -193,16 +190,14 @@ def _read_correctness(client: MlflowClient, run_id: str) -> Correctness:
         UserError: the artifact is missing or invalid.
     """
     import numpy as np
-    from mlflow.exceptions import MlflowException
 
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(client.download_artifacts(run_id, CORRECTNESS_FILE, folder))
-            correct = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        file = io.BytesIO(reader.read_artifact(client, run_id, CORRECTNESS_FILE))
+        correct = np.load(file, allow_pickle=False)
         if correct.dtype != np.bool_ or correct.ndim != 1 or not len(correct):
             raise ValueError("it is not an array of booleans")
         return np.asarray(correct)
-    except (MlflowException, OSError, ValueError, EOFError) as error:
+    except (UserError, OSError, ValueError, EOFError) as error:
         reason = str(error).splitlines()[0][:200]
         raise UserError(
             f"{CORRECTNESS_FILE} of run {run_id} cannot be read ({reason}); "

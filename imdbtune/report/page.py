@@ -34,8 +34,8 @@ from imdbtune.training import learning_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from mlflow import MlflowClient
 
+    from imdbtune.tracking.connection import MlflowClient
     from imdbtune.training.spec import Epoch
 
 LOCAL_UI = f"http://{HOST}:{PORT}"

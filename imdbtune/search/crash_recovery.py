@@ -18,12 +18,12 @@ from imdbtune.search.workspace import (
     list_workspaces,
 )
 from imdbtune.tracking import reader
-from imdbtune.tracking.background_delivery import REQUEST_S, BackgroundDelivery
-from imdbtune.tracking.connection import short_timeouts
+from imdbtune.tracking.background_delivery import BackgroundDelivery
+from imdbtune.tracking.outbox_delivery import Publish
 from imdbtune.tracking.writer import OPEN, Run
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from imdbtune.tracking.connection import MlflowClient
 
 Notify = Callable[[str], None]
 
@@ -83,10 +83,15 @@ def discard_unstarted(workspace: Workspace, notify: Notify) -> None:
     workspace.discard()
 
 
-def close_crashed(client: MlflowClient, workspace: Workspace, notify: Notify) -> int:
+def close_crashed(
+    client: MlflowClient, workspace: Workspace, notify: Notify, publish: Publish | None = None
+) -> int:
     """Close the open runs of a crashed process as KILLED, and deliver its outbox.
 
     The caller must hold the workspace's lock, which shows that the driver is dead.
+
+    Args:
+        publish: writes the page of a search; trainings have none.
 
     Returns:
         How many calls of MLflow's client were delivered.
@@ -96,24 +101,25 @@ def close_crashed(client: MlflowClient, workspace: Workspace, notify: Notify) ->
         SearchAborted: a worker process of the driver is alive.
     """
     kind, name = workspace.kind, workspace.name
-    delivery = BackgroundDelivery(client, workspace.outbox, workspace.run_id, None, notify)
-    with short_timeouts(retries=1, timeout_s=REQUEST_S):
-        if workspace.outbox.is_open(workspace.run_id):
-            await_workers(workspace.folder)
-            for key in workspace.outbox.open_runs():
-                if key != workspace.run_id:
-                    Run(workspace.outbox, key).end("KILLED", CRASHED)
-            delivery.finish()
-            # A run that ended because the disk was full may be closed in MLflow only.
-            if client.get_run(workspace.run_id).info.status in OPEN:
-                Run(workspace.outbox, workspace.run_id).end("KILLED", CRASHED)
-                if kind != TRAINING:
-                    _publish(client, workspace)
-                notify(f"{kind} {name} (run {workspace.run_id}) had crashed: closed as KILLED.")
+    delivery = BackgroundDelivery(
+        client, workspace.outbox, workspace.run_id, None, notify, publish=publish
+    )
+    if workspace.outbox.is_open(workspace.run_id):
+        await_workers(workspace.folder)
+        for key in workspace.outbox.open_runs():
+            if key != workspace.run_id:
+                Run(workspace.outbox, key).end("KILLED", CRASHED)
         delivery.finish()
+        # A run that ended because the disk was full may be closed in MLflow only.
+        if client.get_run(workspace.run_id).info.status in OPEN:
+            Run(workspace.outbox, workspace.run_id).end("KILLED", CRASHED)
+            if kind != TRAINING:
+                _publish(client, workspace)
+            notify(f"{kind} {name} (run {workspace.run_id}) had crashed: closed as KILLED.")
+    delivery.finish()
     if kind == TRAINING:
         workspace.discard()
-    return delivery.made
+    return delivery.delivered
 
 
 def _publish(client: MlflowClient, workspace: Workspace) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.schema import SearchConfig, parse_config
@@ -17,7 +15,7 @@ from imdbtune.tracking import reader, writer
 from imdbtune.tracking.reader import Search, Trial
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from imdbtune.tracking.connection import MlflowClient
 
 LIMITS = ("tuner.max_trials", "tuner.max_minutes", "tuner.trial_timeout", "tuner.retries")
 MAY_CHANGE = (
@@ -36,13 +34,10 @@ def stored_config(client: MlflowClient, search: Search) -> SearchConfig:
     Raises:
         UserError: it cannot be read.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = client.download_artifacts(search.run_id, "config.toml", folder)
-            return parse_config(tomllib.loads(Path(path).read_text(encoding="utf-8")))
-    except (MlflowException, OSError, ValueError, UserError) as error:
+        text = reader.read_artifact(client, search.run_id, "config.toml").decode("utf-8")
+        return parse_config(tomllib.loads(text))
+    except (ValueError, UserError) as error:
         raise UserError(
             f"the configuration of search {search.name!r} cannot be read: {error}"
         ) from error

@@ -15,6 +15,7 @@ from imdbtune.search.crash_recovery import (
 from imdbtune.search.workspace import Workspace, list_unnamed_workspaces, list_workspaces
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect_existing, hide_secrets, is_missing
+from imdbtune.tracking.outbox_delivery import Publish
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class SyncResult:
     problem: str = ""
 
 
-def sync_folder(base: Path, search_ref: str | None, uri: str, notify: Notify) -> list[SyncResult]:
+def sync_folder(
+    base: Path, search_ref: str | None, uri: str, notify: Notify, publish: Publish
+) -> list[SyncResult]:
     """Deliver what MLflow lacks of the searches and trainings in a folder.
 
     The problems of one of several do not keep the others from being delivered.
@@ -44,6 +47,7 @@ def sync_folder(base: Path, search_ref: str | None, uri: str, notify: Notify) ->
         search_ref: run id or name of a single one; ``None``: all.
         uri: tracking store; empty: the one that the workspace names.
         notify: called with lines for the user.
+        publish: writes the page of a search.
 
     Raises:
         UserError: there is no such search, or the only one cannot be delivered.
@@ -66,7 +70,7 @@ def sync_folder(base: Path, search_ref: str | None, uri: str, notify: Notify) ->
         raise UserError(f"{what} in {base}; run this in the folder in which it was started.")
     for workspace in chosen:
         try:
-            done.append(_sync(workspace, uri, notify))
+            done.append(_sync(workspace, uri, notify, publish))
         except (Busy, Deleted) as error:
             if search_ref is not None:
                 raise
@@ -96,7 +100,7 @@ def _sync_unnamed(workspace: Workspace, uri: str, notify: Notify) -> list[SyncRe
     return []
 
 
-def _sync(workspace: Workspace, uri: str, notify: Notify) -> SyncResult:
+def _sync(workspace: Workspace, uri: str, notify: Notify, publish: Publish) -> SyncResult:
     name, kind = workspace.name, workspace.kind
     with workspace.locked():
         if workspace.outbox.is_empty() and not workspace.outbox.is_open(workspace.run_id):
@@ -108,5 +112,5 @@ def _sync(workspace: Workspace, uri: str, notify: Notify) -> SyncResult:
                 f"{hide_secrets(str(client.tracking_uri))}; name its store with --tracking-uri."
             )
         reader.check_not_deleted(client, workspace.run_id, f"{kind} {name!r}")
-        calls = close_crashed(client, workspace, notify)
+        calls = close_crashed(client, workspace, notify, publish)
         return SyncResult(name, workspace.run_id, calls, kind)

@@ -22,9 +22,10 @@ from imdbtune.models.builders import initialize, linear_part, member_models, pla
 from imdbtune.models.metrics import measure
 from imdbtune.models.nb_linear import LinearModel
 from imdbtune.models.nb_linear_keras import as_table, linear_network, search_steps, table_of
+from imdbtune.search.ensemble_tags import description, read_members, write_members
+from imdbtune.tracking.logged_models import save_model
 from imdbtune.tracking.reader import Search, Trial
-from imdbtune.tracking.writer import save_model
-from imdbtune.training.ensemble import EnsembleSpec, common_params, description, read, written
+from imdbtune.training.ensemble import EnsembleSpec, common_params
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import TrialSpec
 
@@ -229,24 +230,26 @@ def test_an_ensemble_with_unknown_members_has_no_networks(averaged: Path) -> Non
 
 
 def test_a_tag_says_what_it_is_made_of() -> None:
-    assert read(written(PARAMS)) == PARAMS
+    assert read_members(write_members(PARAMS)) == PARAMS
     many = tuple(TrialParams(units=n + 1, learning_rate=0.001 + n / 7e5) for n in range(50))
-    assert read(written(many)) == many
-    assert len(written(many)) < 8000  # the longest that MLflow takes
+    assert read_members(write_members(many)) == many
+    assert len(write_members(many)) < 8000  # the longest that MLflow takes
 
 
 @pytest.mark.parametrize(
     "tag", ["", "[", "[]", "{}", "null", '{"shared":{},"own":[{"units":-1}]}', '{"own":3}']
 )
 def test_a_tag_that_cannot_be_read_says_nothing(tag: str) -> None:
-    assert read(tag) == ()
+    assert read_members(tag) == ()
 
 
 def test_its_page_in_mlflow_leads_to_its_members() -> None:
     search = Search("0" * 32, "s", "FINISHED", "7", {}, {}, 0)
     runs = [Trial(f"r{n}", "gru_[1]", "FINISHED", PARAMS[0], {}, {}, 0, 0, None) for n in range(23)]
     few, many = description(search, runs[:2]), description(search, runs)
-    assert few.startswith("The mean of what 2 models say: [gru_\\[1\\]](#/experiments/7/runs/r0?")
+    assert few.startswith(
+        "The mean probability of 2 models: [gru_\\[1\\]](#/experiments/7/runs/r0?"
+    )
     assert "/runs/r1?" in few
     assert "others" not in few
     assert "23 models" in many

@@ -194,7 +194,7 @@ def test_what_a_deleted_trial_lacks_waits_for_it(folder: Path, left_over: Any) -
     assert (done.calls, done.problem) == (2, "")
     assert client.get_run(search.run_id).data.tags["late"] == "yes"
     (line,) = told
-    assert f"run {trial.run_id} was deleted in MLflow, and is left so" in line
+    assert f"run {trial.run_id} was deleted in MLflow, and stays deleted" in line
     assert f"mlflow runs restore --run-id {trial.run_id}" in line
     client.restore_run(trial.run_id)
     assert [one.calls for one in sync(folder)] == [2]
@@ -214,7 +214,7 @@ def test_a_deleted_search_is_left_so_and_holds_up_no_other(folder: Path, left_ov
     assert (failed.name, failed.calls) == ("other", 0)
     assert "is not in sqlite" in failed.problem
     (line,) = told
-    assert f"search 'one' (run {search.run_id}) was deleted in MLflow, and is left so" in line
+    assert f"search 'one' (run {search.run_id}) was deleted in MLflow, and stays deleted" in line
     for asked in (
         lambda: sync(folder, "one"),
         lambda: api.best(search.run_id, uri=client.tracking_uri),
@@ -249,7 +249,7 @@ def test_a_trial_that_is_deleted_while_the_search_runs_holds_nothing_up(folder: 
     assert search.metrics["trials_finished"] == 1
     told.clear()
     assert [one.problem for one in sync(folder, listener=listen)] == [""]
-    assert "was deleted in MLflow, and is left so" in told[0]
+    assert "was deleted in MLflow, and stays deleted" in told[0]
 
 
 @pytest.mark.parametrize("asked", [None, "one"])

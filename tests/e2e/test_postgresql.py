@@ -125,7 +125,7 @@ def test_postgresql_goes_away_during_a_search_and_nothing_is_missing(
     assert search.run(here, "shared").status == "FINISHED"
     assert "View run" not in capsys.readouterr().out
     check_whole(server.uri, "shared", MANY, models=False)
-    assert search.told[-1] == "the tracking store has all that was kept for it."
+    assert search.told[-1] == "the tracking store has received everything that was waiting for it."
     assert "s3cr3t" not in "".join(search.told)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     capsys.readouterr()

@@ -165,7 +165,7 @@ def test_an_outage_in_the_middle_of_a_search_loses_nothing(server: Server, here:
     assert during.trained == UNITS
     check_whole(server.uri, "outage", UNITS)
     assert "cannot be written" in told[0]
-    assert told[-1] == "the tracking store has all that was kept for it."
+    assert told[-1] == "the tracking store has received everything that was waiting for it."
     assert SECRET not in "".join(told)
 
 
@@ -192,15 +192,19 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
     assert SECRET not in line + (workspace / "about.json").read_text()
     server.start()
     server.wait()
-    make, note, left = outbox_delivery._make, Outbox.note, Counter[str]()
+    note, left = Outbox.note, Counter[str]()
 
-    def deadly(*call: Any) -> Any:
+    def deadly(make_call: Callable[..., Any]) -> Callable[..., Any]:
         """Dies after so many calls that were made, before they are noted."""
-        made = make(*call)
-        left["calls"] -= 1
-        if not left["calls"]:
-            raise Dies
-        return made
+
+        def make(*arguments: Any, **named: Any) -> Any:
+            made = make_call(*arguments, **named)
+            left["calls"] -= 1
+            if not left["calls"]:
+                raise Dies
+            return made
+
+        return make
 
     def note_if_alive(outbox: Outbox, key: str, delivered: Any) -> None:
         if not left["calls"]:
@@ -208,7 +212,8 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
         note(outbox, key, delivered)
 
     with monkeypatch.context() as patch:
-        patch.setattr(outbox_delivery, "_make", deadly)
+        for name in ("_create_run", "_make_call", "_set_terminated"):
+            patch.setattr(outbox_delivery, name, deadly(getattr(outbox_delivery, name)))
         patch.setattr(Outbox, "note", note_if_alive)
         for calls in range(1, 8):
             left["calls"] = calls
@@ -238,7 +243,7 @@ def test_workers_train_on_while_the_server_is_away(server: Server, here: Path) -
     assert search.run(here, "workers-outage").status == "FINISHED"
     check_whole(server.uri, "workers-outage", MANY, models=False)
     assert "cannot be written" in search.told[0]
-    assert search.told[-1] == "the tracking store has all that was kept for it."
+    assert search.told[-1] == "the tracking store has received everything that was waiting for it."
     assert SECRET not in "".join(search.told)
 
 

@@ -204,7 +204,7 @@ def test_a_confirmation_that_cannot_be_read_counts_as_none(done: Done) -> None:
 def test_test_evaluations_are_counted_on_the_search(done: Done) -> None:
     done.confirm(StubTrainer(), top=1, seeds=1)
     for trial in (reader.read_trials(done.client, done.search)[0], done.confirming()[0]):
-        reader.count_test_evaluation(done.client, trial)
+        writer.count_test_evaluation(done.client, reader.search_of(done.client, trial))
     found = reader.find_search(done.client)
     assert found.metrics[writer.TEST_EVALUATIONS] == 2
     history = done.client.get_metric_history(found.run_id, writer.TEST_EVALUATIONS)

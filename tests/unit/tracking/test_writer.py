@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api
+from imdbtune import __version__, api
 from imdbtune.errors import NotDelivered, SearchAborted, TrialFailed, UserError
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
@@ -155,7 +155,7 @@ def test_search_and_trials_carry_the_same_tags(told: Told) -> None:
         "imdbtune.seed": "3",
         "imdbtune.objective": "val_accuracy",
         "mlflow.source.git.commit": commit.stdout.strip(),
-        "version.imdbtune": api.tracking.__version__,
+        "version.imdbtune": __version__,
     }
     for run in (told.parent, *told.runs.values()):
         assert run.data.tags.items() >= expected.items()
