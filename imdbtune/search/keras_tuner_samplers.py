@@ -7,11 +7,13 @@ disk here; :mod:`imdbtune.search.journal` does.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from imdbtune.config.schema import SearchConfig
+from imdbtune.config.search_space import Dimension, SearchSpace
 from imdbtune.gaussian_process import quick
 from imdbtune.tuner_library import equip_bayesian, keras_tuner
 
@@ -36,7 +38,7 @@ def make_sampler(config: SearchConfig) -> Any:
     direction = "max" if config.tuner.objective == "val_accuracy" else "min"
     arguments: dict[str, Any] = {
         "objective": library.Objective(config.tuner.objective, direction),
-        "hyperparameters": config.space.hyperparameters(),
+        "hyperparameters": keras_tuner_space(config.space),
         "tune_new_entries": False,
         "allow_new_entries": False,
         "seed": config.tuner.seed + SEED_OFFSET,
@@ -51,6 +53,39 @@ def make_sampler(config: SearchConfig) -> Any:
     if config.tuner.kind == "hyperband":
         made._max_collisions = MAX_COLLISIONS
     return made
+
+
+def keras_tuner_space(space: SearchSpace) -> Any:
+    """Return the searched dimensions as Keras Tuner's ``HyperParameters``."""
+    found = keras_tuner().HyperParameters()
+    found.merge([_hyperparameter(d, space.constants.keys()) for d in space.searched])
+    return found
+
+
+def _hyperparameter(dimension: Dimension, constants: Collection[str]) -> Any:
+    """Return a dimension as Keras Tuner's ``HyperParameter``, with its conditions."""
+    library = keras_tuner()
+    kinds = library.engine.hyperparameters
+    # hp.conditional_scope() needs each parent to depend on all those before it, so conditions are
+    # given directly. Their class is not exported; seen in keras-tuner 1.4.8.
+    condition = library.src.engine.conditions.Parent
+    conditions = [
+        condition(parent, list(values))
+        for parent, values in dimension.when
+        if parent not in constants  # it always holds
+    ]
+    steps = dimension.grid() if dimension.step and not dimension.is_int else None
+    if dimension.values or steps:  # Keras Tuner miscounts inexact steps of floats
+        values = list(dimension.values or steps or ())
+        return kinds.Choice(dimension.name, values, conditions=conditions)
+    return (kinds.Int if dimension.is_int else kinds.Float)(
+        dimension.name,
+        dimension.typed(dimension.low),
+        dimension.typed(dimension.high),
+        step=dimension.typed(dimension.step) if dimension.step is not None else None,
+        sampling=dimension.sampling,
+        conditions=conditions,
+    )
 
 
 def _in_memory(kind: type[Any]) -> type[Any]:

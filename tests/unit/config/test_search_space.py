@@ -10,6 +10,7 @@ from imdbtune.config.hyperparameters import PARAMETERS, TrialParams, check_value
 from imdbtune.config.search_space import Dimension, SearchSpace
 from imdbtune.config.space_parser import parse_flag, parse_space
 from imdbtune.errors import UserError
+from imdbtune.search.keras_tuner_samplers import keras_tuner_space
 from imdbtune.tuner_library import keras_tuner
 
 CELLS = ("simple_rnn", "lstm", "gru")
@@ -108,7 +109,7 @@ def searched_exhaustively(space: SearchSpace, folder: Path) -> list[TrialParams]
     oracle = library.oracles.GridSearchOracle(
         objective=library.Objective("score", "max"),
         max_trials=1000,
-        hyperparameters=space.hyperparameters(),
+        hyperparameters=keras_tuner_space(space),
         tune_new_entries=False,
         allow_new_entries=False,
     )
