@@ -371,8 +371,7 @@ def _drive(
     from imdbtune.tracking import artifact_transfer
 
     config = resolved.config
-    # Before a thread delivers: what Keras Tuner is imported without, all threads are without.
-    oracle = make_sampler(config)
+    sampler = make_sampler(config)
     found = reader.find_search(client, parent.run_id)
     varied = [d.name for d in config.space.searched] or ["rnn"]
     report = config.tracking.report
@@ -393,7 +392,7 @@ def _drive(
             writer.Run(workspace.outbox, parent.run_id).log(tags=tags)
         tuner = Driver(
             config=config,
-            oracle=oracle,
+            sampler=sampler,
             search=replace(parent, client=workspace.outbox),
             journal=workspace.journal,
             corpus=corpus.folder,

@@ -153,7 +153,7 @@ def make_driven(
     at_once, ledger, told = AtOnce(trainer, **executor), Ledger(), []
     tuner = Driver(
         config=config,
-        oracle=make_sampler(config),
+        sampler=make_sampler(config),
         search=NotLogged(ledger, "search", "0", {}),  # type: ignore[arg-type]
         journal=Notes(folder / "journal.jsonl"),
         corpus=folder,
@@ -166,19 +166,19 @@ def make_driven(
     return Driven(tuner, at_once, ledger, told, [])
 
 
-def state_of(oracle: Any) -> dict[str, Any]:
-    """All that an oracle's answers depend on; a bracket of Hyperband's that is full does not."""
-    state = oracle.get_state() | {"tried_so_far": sorted(oracle._tried_so_far)}
-    state["exhausted"] = oracle.exhausted
+def state_of(sampler: Any) -> dict[str, Any]:
+    """All that a sampler's answers depend on; a bracket of Hyperband's that is full does not."""
+    state = sampler.get_state() | {"tried_so_far": sorted(sampler._tried_so_far)}
+    state["exhausted"] = sampler.exhausted
     state["brackets"] = [
         bracket
         for bracket in state.get("brackets", ())
         if len(bracket["rounds"][-1])
-        < oracle._get_size(bracket["bracket_num"], bracket["bracket_num"])
+        < sampler._get_size(bracket["bracket_num"], bracket["bracket_num"])
     ]
     state["trials"] = {
         trial_id: (trial.status, trial.score, trial.hyperparameters.values)
-        for trial_id, trial in oracle.trials.items()
+        for trial_id, trial in sampler.trials.items()
     }
     copied: dict[str, Any] = json.loads(json.dumps(state))
     return copied

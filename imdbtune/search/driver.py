@@ -1,6 +1,6 @@
-"""The driver of a search: asks the oracle, keeps the workers busy, tells the oracle.
+"""The driver of a search: asks the sampler, keeps the workers busy, tells the sampler.
 
-The oracle is told here, and only here; trials are trained and logged by the workers
+The sampler is told results only here; trials are trained and logged by the workers
 (:mod:`imdbtune.cluster.trial_job`). What is to be in MLflow goes to an outbox
 (:mod:`imdbtune.tracking.outbox`).
 """
@@ -13,17 +13,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imdbtune.cluster.local_executor import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
 from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, trial_folder
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted
-from imdbtune.search.journal import Event, Journal, ask, asked, replay, tell
+from imdbtune.search.journal import Event, Journal, replay
 from imdbtune.tracking.reader import Trial
 from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.training.spec import TrialSpec
+
+if TYPE_CHECKING:
+    from imdbtune.search.keras_tuner_samplers import Sampler
 
 Listener = Callable[[str, dict[str, Any]], None]
 # A search stops when this many trials have failed (and one more for each that runs) and none has
@@ -45,7 +48,7 @@ class Driver:
     """
 
     config: SearchConfig
-    oracle: Any
+    sampler: Sampler
     search: SearchRun
     journal: Journal
     corpus: Path
@@ -68,7 +71,7 @@ class Driver:
     waiting: list[Event] = field(default_factory=list)
     trained: dict[str, Trial] = field(default_factory=dict)  # in MLflow, and told to no one
     exhausted: bool = False
-    idle: bool = False  # the oracle waits for a trial to end
+    idle: bool = False  # the sampler waits for a trial to end
 
     def restore(
         self, events: list[Event], trained: Mapping[str, Trial] = {}, again: Iterable[str] = ()
@@ -79,7 +82,7 @@ class Driver:
             trained: trials that have ended in MLflow and not in the journal; they are only noted.
             again: trials to be run again although they have ended.
         """
-        self.waiting = replay(self.oracle, events)
+        self.waiting = replay(self.sampler, events)
         asked_for = {e["trial_id"]: e for e in events if e["event"] == "asked"}
         self.waiting += [asked_for[trial_id] for trial_id in again]
         self.trained = dict(trained)
@@ -102,7 +105,7 @@ class Driver:
 
     def why_nothing_was_left(self) -> str:
         """Why a search that was taken up has not trained anything, and what would extend it."""
-        known, limit = len(self.oracle.trials), self.config.tuner.trial_limit
+        known, limit = len(self.sampler.trials), self.config.tuner.trial_limit
         if limit is not None and known >= limit:
             return (
                 f"nothing is left to train: --max-trials is {limit} and all are done; "
@@ -133,26 +136,25 @@ class Driver:
                 self._end(job, outcome)
 
     def _next(self) -> Event | None:
-        """The next trial: one to be run again, or a new one from the oracle, if there is any."""
+        """The next trial: one to be run again, or a new one from the sampler, if there is any."""
         if self.waiting:
             return self.waiting.pop(0)
         limit = self.config.tuner.trial_limit
-        known = len(self.oracle.trials)
+        known = len(self.sampler.trials)
         if self.exhausted or self.idle or (limit is not None and known >= limit):
             return None
-        drawn = self.oracle._seed_state
-        trial = ask(self.oracle, known)
-        self.idle = trial.status == "IDLE"
-        if self.idle and self.oracle._seed_state != drawn:
-            self.journal.append(asked(self.oracle, trial))
-        if trial.status == "STOPPED":
+        suggestion = self.sampler.suggest(known)
+        self.idle = suggestion.status == "IDLE"
+        if self.idle and suggestion.has_drawn:
+            self.journal.append(suggestion.as_event())
+        if suggestion.status == "STOPPED":
             self.exhausted = True
             # A hyperband that stops may have run all its brackets.
-            if self.config.tuner.kind != "hyperband" or self.oracle.exhausted:
+            if self.config.tuner.kind != "hyperband" or self.sampler.exhausted:
                 self.listener("exhausted", {"trials": known})
-        if trial.status != "RUNNING":
+        if suggestion.status != "RUNNING":
             return None
-        event = asked(self.oracle, trial)
+        event = suggestion.as_event()
         self.journal.append(event)
         return event
 
@@ -235,7 +237,7 @@ class Driver:
         ended = {"event": "ended", "trial_id": trial_id, "run_id": run_id}
         event = {**ended, "score": score, "reason": failure}
         self.journal.append(event)
-        tell(self.oracle, trial_id, score, failure)
+        self.sampler.tell(trial_id, score, failure)
         self.idle = False
         self._note_end(event)
         facts = {"trial_id": trial_id, "params": params, "run_id": run_id}
@@ -260,7 +262,8 @@ class Driver:
         event = {"event": kind, **facts}
         self.journal.append(event)
         self._note_attempt(event)
-        self.waiting.append(asked(self.oracle, self.oracle.trials[job.trial_id]))
+        values = self.sampler.values_of(job.trial_id)
+        self.waiting.append({"event": "asked", "trial_id": job.trial_id, "values": values})
         self.listener("retried", {**facts, "params": job.spec.params})
 
     def _last_words(self) -> str:

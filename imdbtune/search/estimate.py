@@ -1,4 +1,4 @@
-"""How long a search will take: the trials that its oracle would draw, and a few timed steps.
+"""How long a search will take: the trials that its sampler would suggest, and a few timed steps.
 
 The cheapest and the dearest of these trials are timed, side by side if the search has several
 workers; what the others take is read off the line through the two.
@@ -24,7 +24,6 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import Batches, limit_rows, validation_split
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import SearchAborted
-from imdbtune.search.journal import ask, tell
 from imdbtune.search.keras_tuner_samplers import make_sampler
 from imdbtune.training.spec import StepTimes, TrialSpec
 
@@ -40,7 +39,7 @@ FORWARD = 1 / 3  # of a training step's work: what a validation step is
 
 @dataclass(frozen=True)
 class Drawn:
-    """A trial that the oracle might ask for."""
+    """A trial that the sampler might suggest."""
 
     params: TrialParams
     epochs: int  # that it trains itself
@@ -73,24 +72,24 @@ class Estimate:
 def draw(config: SearchConfig) -> tuple[list[Drawn], float]:
     """The trials of a search, and how many there are for each of them if they are too many.
 
-    The oracle is answered with random scores. Bayesian optimisation takes too long to be asked,
-    and its trials lie in the same space as those of a random search.
+    The sampler is told random scores. Bayesian optimisation takes too long to suggest trials, and
+    its trials lie in the same space as those of a random search.
     """
     tuner = config.tuner
     if tuner.kind == "bayesian":
         config = replace(config, tuner=replace(tuner, kind="random"))
-    oracle, scores = make_sampler(config), random.Random(tuner.seed)
+    sampler, scores = make_sampler(config), random.Random(tuner.seed)
     limit = tuner.trial_limit or MOST_DRAWN
     drawn: list[Drawn] = []
     while len(drawn) < min(limit, MOST_DRAWN):
-        trial = ask(oracle, len(drawn))
+        trial = sampler.suggest(len(drawn))
         if trial.status != "RUNNING":
             break
-        values = trial.hyperparameters.values
+        values = trial.values
         epochs = int(values.get("tuner/epochs", config.training.epochs))
         epochs -= int(values.get("tuner/initial_epoch", 0))
         drawn.append(Drawn(config.space.params(values), epochs))
-        tell(oracle, trial.trial_id, scores.random(), "")
+        sampler.tell(trial.trial_id, scores.random())
     size = config.space.size() if tuner.kind == "grid" else None
     known = [number for number in (tuner.trial_limit, size) if number]
     many = min(known) if known and len(drawn) == MOST_DRAWN else len(drawn)

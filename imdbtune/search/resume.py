@@ -131,9 +131,9 @@ def reconcile(
     """Compare the journal with MLflow, and leave no trial's run RUNNING.
 
     A trial that a worker has finished but that the driver did not live to note down is told to
-    the oracle, not trained again. One that has failed is, if it has not had all its ``retries``:
+    the sampler, not trained again. One that has failed is, if it has not had all its ``retries``:
     that is noted down here. One that the journal has and MLflow has lost is trained again,
-    because all reports are made from MLflow; the oracle keeps the score that it was told.
+    because all reports are made from MLflow; the sampler keeps the score that it was told.
     """
     agreed = Agreement(journal.read())
     ended = {e["trial_id"]: e for e in agreed.events if e["event"] == "ended"}

@@ -36,7 +36,7 @@ class Workspace:
 
     @property
     def journal(self) -> Journal:
-        """What the oracle was asked and told."""
+        """The events of the search, among them what the sampler suggested and was told."""
         return Journal(self.folder / "journal.jsonl")
 
     @property

@@ -1,4 +1,4 @@
-"""The driver and the four oracles: which trials are run, in which order, and when it ends."""
+"""The driver and the four samplers: which trials are run, in which order, and when it ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fail_always(spec: TrialSpec) -> None:
     raise TrialFailed("no such luck." if spec.params.units == 2 else "loss became nan in epoch 1.")
 
 
-def test_no_kind_of_oracle_is_left_out() -> None:
+def test_no_kind_of_sampler_is_left_out() -> None:
     from imdbtune.config.schema import TUNERS
 
     assert set(KINDS) == set(TUNERS)
@@ -126,7 +126,7 @@ def ignore(execution: int, epoch: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["random", "grid", "bayesian"])
-def test_other_oracles_train_each_trial_from_the_start(kind: str, tmp_path: Path) -> None:
+def test_other_samplers_train_each_trial_from_the_start(kind: str, tmp_path: Path) -> None:
     for spec in drive(config_of(kind, max_trials=4, seed=7), tmp_path).executor.specs:
         assert (spec.initial_epoch, spec.epochs, spec.state, spec.keep_state) == (0, 4, None, False)
         assert spec.seed == 7
@@ -138,7 +138,7 @@ def test_twelve_trials_where_no_number_is_given(kind: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
-def test_the_bayesian_oracle_goes_where_it_is_better(objective: str, tmp_path: Path) -> None:
+def test_the_bayesian_sampler_goes_where_it_is_better(objective: str, tmp_path: Path) -> None:
     config = config_of("bayesian", {"units": {"min": 1, "max": 300}}, objective=objective)
     units = [values["units"] for values in drive(config, tmp_path).asked]
     assert max(units[:3]) < 300
@@ -220,7 +220,7 @@ def interrupt(spec: TrialSpec) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slots", [1, 2])
-def test_a_replayed_oracle_goes_on_as_if_nothing_had_been(
+def test_a_replayed_sampler_goes_on_as_if_nothing_had_been(
     kind: str, slots: int, tmp_path: Path
 ) -> None:
     config = config_of(kind, max_trials=0 if kind == "hyperband" else 9, seed=3)
@@ -255,13 +255,13 @@ def fail_gru_16(spec: TrialSpec) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_replayed_oracle_knows_every_score(kind: str, tmp_path: Path) -> None:
+def test_the_replayed_sampler_knows_every_score(kind: str, tmp_path: Path) -> None:
     config = config_of(kind, max_trials=6)
     whole = drive(config, tmp_path, trainer=Stub(fail_lstm))
-    oracle = make_sampler(config)
-    assert replay(oracle, [e for e in whole.journal if e["event"] != "started"]) == []
-    known = {trial_id: (t.status, t.score) for trial_id, t in oracle.trials.items()}
-    assert known == {i: (t.status, t.score) for i, t in whole.tuner.oracle.trials.items()}
+    sampler = make_sampler(config)
+    assert replay(sampler, [e for e in whole.journal if e["event"] != "started"]) == []
+    known = {trial_id: (t.status, t.score) for trial_id, t in sampler.trials.items()}
+    assert known == {i: (t.status, t.score) for i, t in whole.tuner.sampler.trials.items()}
     assert {status for status, _ in known.values()} == {"COMPLETED", "FAILED"}
 
 

@@ -218,9 +218,9 @@ def test_hyperband_holds_to_its_journal_where_trials_end_in_another_order(
     """The numbers of its trials may differ then, as in any search on workers; nothing else does."""
     config, reordered = config_with_retries("hyperband"), 0
     for whole, before, again in cut_everywhere(config, tmp_path, slots=slots):
-        oracle = make_sampler(config)
-        assert replay(oracle, again.journal) == []
-        assert state_of(oracle) == state_of(again.tuner.oracle), f"cut at {len(before)}"
+        sampler = make_sampler(config)
+        assert replay(sampler, again.journal) == []
+        assert state_of(sampler) == state_of(again.tuner.sampler), f"cut at {len(before)}"
         same = _ends(again) == _ends(whole)
         reordered += not same
         assert not same or again.asked == whole.asked
@@ -254,13 +254,13 @@ def fail_thirds(spec: TrialSpec) -> None:
 
 @dataclass(frozen=True)
 class Watched(Notes):
-    """Keeps the state of the oracle at each event; trials are told of after they are noted."""
+    """Keeps the state of the sampler at each event; trials are told of after they are noted."""
 
-    oracle: Any = None
+    sampler: Any = None
     states: list[dict[str, Any]] = field(default_factory=list)
 
     def append(self, event: Event) -> None:
-        self.states.append(state_of(self.oracle))
+        self.states.append(state_of(self.sampler))
         super().append(event)
 
 
@@ -271,21 +271,21 @@ SMALL = {"units": [2, 4, 8]}  # Hyperband has to wait in it
     ("kind", "slots", "space"),
     [(*crash, SPACE) for crash in CRASHES] + [("hyperband", slots, SMALL) for slots in (1, 2, 3)],
 )
-def test_a_journal_brings_an_oracle_to_where_it_was(
+def test_a_journal_brings_a_sampler_to_where_it_was(
     kind: str, slots: int, space: dict[str, Any], tmp_path: Path
 ) -> None:
     config = replace(config_with_retries(kind), space=config_of(kind, space).space)
     arguments: dict[str, Any] = {"trainer": Stub(fail_middle_at_first), "slots": slots}
     driven = make_driven(config, tmp_path, loses=["0001"], **arguments)
-    watched = Watched(tmp_path, oracle=driven.tuner.oracle)
+    watched = Watched(tmp_path, sampler=driven.tuner.sampler)
     driven.tuner.journal = watched
     driven.tuner.run(driven.executor)
     events = watched.read()
     assert {"failed", "lost", "ended"} < {event["event"] for event in events}
     for number, event in enumerate(events):
-        oracle = make_sampler(config)
-        replay(oracle, events[: number + (event["event"] in ("asked", "idle"))])
-        assert state_of(oracle) == watched.states[number], f"event {number}"
+        sampler = make_sampler(config)
+        replay(sampler, events[: number + (event["event"] in ("asked", "idle"))])
+        assert state_of(sampler) == watched.states[number], f"event {number}"
 
 
 def test_a_journal_that_follows_keras_tuners_own_rule_is_refused(
@@ -295,7 +295,8 @@ def test_a_journal_that_follows_keras_tuners_own_rule_is_refused(
     config = config_of("hyperband", LARGE)
     with monkeypatch.context() as before:
         before.setattr(
-            "imdbtune.search.keras_tuner_samplers._promoted", lambda oracle, trial_id: None
+            "imdbtune.search.keras_tuner_samplers.HyperbandSampler._continued",
+            lambda sampler, trial_id: None,
         )
         old = drive(config, tmp_path, trainer=Stub(fail_first(3))).journal
     with pytest.raises(SearchAborted, match=r"trial 0005 comes out differently now.*imdbtune"):
@@ -378,27 +379,27 @@ def test_hyperband_ends_when_a_whole_later_round_fails(slots: int, tmp_path: Pat
     found = rungs(driven)
     # Of brackets with 27, 18, 10 and 4 trials at the start, nothing goes on a second time.
     starts = [count for (initial, _), count in sorted(found.items()) if initial == 0]
-    assert sum(starts) == sum(_first_round(driven.tuner.oracle, n) for n in range(4))
-    first = [driven.tuner.oracle._get_size(n, 1) for n in range(1, 4)]
+    assert sum(starts) == sum(_first_round(driven.tuner.sampler, n) for n in range(4))
+    first = [driven.tuner.sampler._get_size(n, 1) for n in range(1, 4)]
     assert len(driven.tuner.failed) == sum(first)
     assert sum(found.values()) == sum(starts) + sum(first)
 
 
-def _first_round(oracle: Any, bracket: int) -> int:
-    return int(oracle._get_size(bracket, 0))
+def _first_round(sampler: Any, bracket: int) -> int:
+    return int(sampler._get_size(bracket, 0))
 
 
 def test_a_round_after_a_short_round_is_filled_too(tmp_path: Path) -> None:
     config = config_of("hyperband", LARGE)
     config = replace(config, training=replace(config.training, epochs=9))
     driven = make_driven(config, tmp_path)
-    sizes = [driven.tuner.oracle._get_size(2, n) for n in range(3)]
+    sizes = [driven.tuner.sampler._get_size(2, n) for n in range(3)]
     failing = sizes[0] - sizes[1] + 1  # one place of the second round stays empty
     driven = drive(config, tmp_path / "search", trainer=Stub(fail_first(failing, 1)))
     found = rungs(driven)
     assert found[0, 1] == sizes[0]
     assert found[1, 3] == sizes[1] - 1
-    continued_twice = found[3, 9] - driven.tuner.oracle._get_size(1, 1)
+    continued_twice = found[3, 9] - driven.tuner.sampler._get_size(1, 1)
     assert continued_twice == sizes[2]
 
 
