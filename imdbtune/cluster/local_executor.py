@@ -339,8 +339,8 @@ def open_local_executor(
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
     }
-    with dask.config.set(settings), forkserver.without(os.environ, forkserver.NOT_FOR_WORKERS):
-        get_mp_context()  # Dask has modules of its own imported, the first time
+    with dask.config.set(settings):
+        get_mp_context()  # sets Dask's own list of modules to preload, once; ours replaces it
         forkserver.begin(environment)
         cluster = _start(workers, folder)
         try:
@@ -448,5 +448,7 @@ def _plugin(folder: Path) -> Any:
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # The run that `mlflow run` created is the search's; trials must not write there.
+            os.environ.pop("MLFLOW_RUN_ID", None)
 
     return Quiet()
