@@ -10,7 +10,6 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.quick import uncollected
 from imdbtune.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,13 +63,12 @@ def compare(
         raise UserError("--json and --csv both came; give one of the two.")
     most = opt.whole_number("--limit", limit, 1, 1_000_000) if limit else 0
     names = [name.strip() for name in columns.split(",") if name.strip()]
-    with uncollected():
-        from imdbtune import api
+    from imdbtune import api
 
-        refs = [s for s in searches or [] if s]
-        compared = api.compare(
-            refs, where=where, sort=sort, columns=names, limit=most, uri=tracking_uri
-        )
+    refs = [s for s in searches or [] if s]
+    compared = api.compare(
+        refs, where=where, sort=sort, columns=names, limit=most, uri=tracking_uri
+    )
     if as_json:
         rows = [{name: row.get(name) for name in compared.columns} for row in compared.rows]
         print_json(rows, indent=1)

@@ -9,7 +9,6 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.quick import uncollected
 
 HELP = """Write one page about a search: answer, figures, all trials.
 
@@ -37,10 +36,9 @@ def report(
     quiet: opt.Quiet = False,
 ) -> None:
     """See HELP."""
-    with uncollected():
-        from imdbtune import api
+    from imdbtune import api
 
-        found = api.report(search or None, Path(out), uri=tracking_uri)
+    found = api.report(search or None, Path(out), uri=tracking_uri)
     if as_json:
         print_json({"search": found.name, "search_id": found.run_id, "report": out})
     elif quiet:
