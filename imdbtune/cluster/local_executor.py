@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -317,6 +316,7 @@ def open_local_executor(
         yield InProcessExecutor(report)
         return
     import dask
+    from distributed import Client
     from distributed.utils import get_mp_context
 
     settings = {
@@ -344,7 +344,7 @@ def open_local_executor(
         forkserver.begin(environment)
         cluster = _start(workers, folder)
         try:
-            with _client(cluster) as client:
+            with Client(cluster, set_as_default=False) as client:
                 client.register_plugin(_plugin(folder))
                 client.subscribe_topic(TOPIC, lambda event: report(event[1]))
                 try:
@@ -380,22 +380,6 @@ def _start(workers: int, folder: Path) -> Any:
             'a file with its code under `if __name__ == "__main__":`. 0 workers train in this '
             "process."
         ) from error
-
-
-def _client(cluster: Any) -> Client:
-    """One that hands its messages to the scheduler, which lives in this process too.
-
-    By way of a socket, encrypted, they would be a fifth of what a trial costs the driver.
-    """
-    from distributed import Client
-    from distributed.utils import get_ip
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # without a network there is none
-        get_ip()  # which the next line does; it is found out once
-    cluster.sync(cluster.scheduler.listen, "inproc://")
-    address = cluster.scheduler.listeners[-1].contact_address
-    return Client(address, loop=cluster.loop, set_as_default=False)
 
 
 def _kill(cluster: Any) -> None:
