@@ -26,9 +26,9 @@ from imdbtune.cluster.local_executor import Executor, cpu_count, thread_environm
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.data.sources import default_cache, open_corpus
-from imdbtune.search import driver
 from imdbtune.search.driver import Driver
 from imdbtune.search.journal import Journal
+from imdbtune.search.keras_tuner_samplers import Sampler
 from imdbtune.tracking import connection, writer
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver
@@ -37,8 +37,8 @@ from imdbtune.training import learning_curves
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 
 PARTS: tuple[tuple[str, Any, str], ...] = (
-    ("sampler", driver, "ask"),
-    ("sampler", driver, "tell"),
+    ("sampler", Sampler, "suggest"),
+    ("sampler", Sampler, "tell"),
     ("journal", Journal, "append"),
     ("outbox: start a trial", SearchRun, "start_trial"),
     ("outbox: two epochs", TrialRun, "log_epoch"),

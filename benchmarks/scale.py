@@ -35,7 +35,6 @@ from imdbtune import api
 from imdbtune.cluster import forkserver
 from imdbtune.cluster.local_executor import cpu_count
 from imdbtune.config.schema import SearchConfig, parse_config
-from imdbtune.search.journal import ask, tell
 from imdbtune.search.keras_tuner_samplers import make_sampler
 from imdbtune.training import learning_curves
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
@@ -200,19 +199,19 @@ def search_row(case: Case) -> str:
 
 def answer_ms(kind: str, ended: int) -> float:
     """Return the milliseconds until a sampler suggests the next trial after ``ended`` trials."""
-    oracle = make_sampler(config_of(kind, ended + REPEATS, ""))
+    sampler = make_sampler(config_of(kind, ended + REPEATS, ""))
     rng = np.random.default_rng(1)
-    fill = type(oracle)._random_populate_space if kind == "bayesian" else None
+    fill = type(sampler)._random_populate_space if kind == "bayesian" else None
     times = []
     for number in range(ended + REPEATS):
         if fill is not None and number < ended:
-            oracle.populate_space = lambda trial_id: fill(oracle)
+            sampler.populate_space = lambda trial_id: fill(sampler)
         else:
-            oracle.__dict__.pop("populate_space", None)
+            sampler.__dict__.pop("populate_space", None)
         began = time.perf_counter()
-        trial = ask(oracle, number)
+        suggestion = sampler.suggest(number)
         times.append(time.perf_counter() - began)
-        tell(oracle, trial.trial_id, float(rng.uniform(0.5, 0.9)))
+        sampler.tell(suggestion.trial_id, float(rng.uniform(0.5, 0.9)))
     return statistics.median(times[-REPEATS:]) * 1000
 
 
@@ -225,7 +224,7 @@ def main() -> None:
     parser.add_argument("--cluster", type=int, default=0, help="so many workers of a cluster")
     parser.add_argument("--seconds", type=float, default=0.0, help="that a trial takes")
     parser.add_argument("--uri", default="", help="a tracking store; default: SQLite, made anew")
-    parser.add_argument("--oracles", nargs="*", default=KINDS, choices=KINDS)
+    parser.add_argument("--samplers", nargs="*", default=KINDS, choices=KINDS)
     parser.add_argument("--plots", action="store_true", help="have the workers draw them")
     args = parser.parse_args()
     print(*machine_lines(), sep="\n")
@@ -238,9 +237,9 @@ def main() -> None:
         print(" s after the last | driver MiB |\n" + "|---" * 9 + "|")
     for case in cases:
         print(search_row(case), flush=True)
-    if args.oracles:
+    if args.samplers:
         print("\n| sampler | trials that have ended | ms for the next one |\n|---|---|---|")
-    for kind in args.oracles:
+    for kind in args.samplers:
         for ended in ENDED.get(kind, ENDED_OTHERS):
             print(f"| {kind} | {ended} | {answer_ms(kind, ended):.1f} |", flush=True)
 

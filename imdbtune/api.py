@@ -376,7 +376,6 @@ def _run_search(
     from imdbtune.tracking import artifact_transfer
 
     config = resolved.config
-    # Before the delivery thread starts: while Keras Tuner is imported, some modules are hidden.
     sampler = make_sampler(config)
     found = reader.find_search(client, parent.run_id)
     varied = [d.name for d in config.space.searched] or ["rnn"]

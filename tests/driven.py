@@ -169,19 +169,19 @@ def make_driven(
     return Driven(driver, InlineExecutor(trainer, **executor), client, heard, [])
 
 
-def state_of(oracle: Any) -> dict[str, Any]:
-    """Return all that an oracle's next trials depend on; full brackets do not count."""
-    state = oracle.get_state() | {"tried_so_far": sorted(oracle._tried_so_far)}
-    state["exhausted"] = oracle.exhausted
+def state_of(sampler: Any) -> dict[str, Any]:
+    """Return all that a sampler's next trials depend on; full brackets do not count."""
+    state = sampler.get_state() | {"tried_so_far": sorted(sampler._tried_so_far)}
+    state["exhausted"] = sampler.exhausted
     state["brackets"] = [
         bracket
         for bracket in state.get("brackets", ())
         if len(bracket["rounds"][-1])
-        < oracle._get_size(bracket["bracket_num"], bracket["bracket_num"])
+        < sampler._get_size(bracket["bracket_num"], bracket["bracket_num"])
     ]
     state["trials"] = {
         trial_id: (trial.status, trial.score, trial.hyperparameters.values)
-        for trial_id, trial in oracle.trials.items()
+        for trial_id, trial in sampler.trials.items()
     }
     copied: dict[str, Any] = json.loads(json.dumps(state))
     return copied

@@ -10,7 +10,6 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.quick import uncollected
 
 if TYPE_CHECKING:
     from imdbtune.report.comparison import Comparison
@@ -80,13 +79,12 @@ def compare(
         raise opt.mutually_exclusive("--json", "--csv")
     max_rows = opt.parse_int("--limit", limit, 1, 1_000_000) if limit else 0
     names = [name.strip() for name in columns.split(",") if name.strip()]
-    with uncollected():
-        from imdbtune import api
+    from imdbtune import api
 
-        refs = [s for s in searches or [] if s]
-        compared = api.compare(
-            refs, where=where, sort=sort, columns=names, limit=max_rows, uri=tracking_uri
-        )
+    refs = [s for s in searches or [] if s]
+    compared = api.compare(
+        refs, where=where, sort=sort, columns=names, limit=max_rows, uri=tracking_uri
+    )
     if as_json:
         rows = [{name: row.get(name) for name in compared.columns} for row in compared.rows]
         print_json(rows, indent=1)

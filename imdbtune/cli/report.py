@@ -9,7 +9,6 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.quick import uncollected
 
 HELP = """Write an HTML report of a search: result, figures, all trials.
 
@@ -39,10 +38,9 @@ def report(
     quiet: opt.Quiet = False,
 ) -> None:
     """Run the command; ``HELP`` is its help text."""
-    with uncollected():
-        from imdbtune import api
+    from imdbtune import api
 
-        found = api.report(search or None, Path(out), uri=tracking_uri)
+    found = api.report(search or None, Path(out), uri=tracking_uri)
     if as_json:
         print_json({"search": found.name, "search_id": found.run_id, "report": out})
     elif quiet:

@@ -6,13 +6,9 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imdbtune.config.hyperparameters import PARAMETERS, Scalar, TrialParams
-from imdbtune.tuner_library import keras_tuner
-
-if TYPE_CHECKING:
-    from keras_tuner import HyperParameters
 
 
 @dataclass(frozen=True)
@@ -181,22 +177,6 @@ class SearchSpace:
             classes.setdefault(tuple(value in values for values in conditions), []).append(value)
         return [(values[0], len(values)) for values in classes.values()]
 
-    def hyperparameters(self) -> HyperParameters:
-        """The searched dimensions as Keras Tuner's entries, each inside its conditions."""
-        library = keras_tuner()
-        parent_is = library.src.engine.conditions.Parent
-        hp = library.HyperParameters()
-        for dimension in self.searched:
-            # conditional_scope() nests only where each parent hangs on all those before it.
-            hp._conditions = [
-                parent_is(parent, list(values))
-                for parent, values in dimension.when
-                if parent not in self.constants
-            ]
-            _register(hp, dimension)
-        hp._conditions = []
-        return hp
-
     def as_toml(self) -> dict[str, Any]:
         """Return the ``[space]`` table of this space."""
         return {d.name: d.as_toml() for d in self.dimensions}
@@ -204,14 +184,3 @@ class SearchSpace:
 
 def _is_active(dimension: Dimension, chosen: Mapping[str, Scalar]) -> bool:
     return all(chosen.get(parent) in values for parent, values in dimension.when)
-
-
-def _register(hp: HyperParameters, dimension: Dimension) -> None:
-    steps = dimension.grid() if dimension.step and not dimension.is_int else None
-    if dimension.values or steps:  # Keras Tuner loses count where steps of floats are inexact
-        hp.Choice(dimension.name, list(dimension.values or steps or ()))
-        return
-    kind = hp.Int if dimension.is_int else hp.Float
-    step = dimension.typed(dimension.step) if dimension.step is not None else None
-    low, high = dimension.typed(dimension.low), dimension.typed(dimension.high)
-    kind(dimension.name, low, high, step=step, sampling=dimension.sampling)

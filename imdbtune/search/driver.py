@@ -12,17 +12,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imdbtune.cluster.local_executor import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
 from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, trial_folder
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted
-from imdbtune.search.journal import Event, Journal, ask, asked, replay, tell
+from imdbtune.search.journal import Event, Journal, replay
 from imdbtune.tracking.reader import Trial
 from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.training.spec import TrialSpec
+
+if TYPE_CHECKING:
+    from imdbtune.search.keras_tuner_samplers import Sampler
 
 Listener = Callable[[str, dict[str, Any]], None]
 # A search is aborted when none of its trials has finished and this many (plus one for each that is
@@ -36,7 +39,7 @@ class Driver:
     """Runs the trials of one search.
 
     Args:
-        sampler: Keras Tuner's oracle.
+        sampler: suggests the trials.
         corpus: folder of the corpus.
         facts: describe the corpus in MLflow.
         folder: of the search, for the files of its trials.
@@ -49,7 +52,7 @@ class Driver:
     """
 
     config: SearchConfig
-    sampler: Any
+    sampler: Sampler
     search: SearchRun
     journal: Journal
     corpus: Path
@@ -149,19 +152,18 @@ class Driver:
         known = len(self.sampler.trials)
         if self.exhausted or self.idle or (limit is not None and known >= limit):
             return None
-        seed_state = self.sampler._seed_state
-        trial = ask(self.sampler, known)
-        self.idle = trial.status == "IDLE"
-        if self.idle and self.sampler._seed_state != seed_state:
-            self.journal.append(asked(self.sampler, trial))
-        if trial.status == "STOPPED":
+        suggestion = self.sampler.suggest(known)
+        self.idle = suggestion.status == "IDLE"
+        if self.idle and suggestion.has_drawn:
+            self.journal.append(suggestion.as_event())
+        if suggestion.status == "STOPPED":
             self.exhausted = True
             # Hyperband also stops when it has run all its brackets.
             if self.config.tuner.kind != "hyperband" or self.sampler.exhausted:
                 self.listener("exhausted", {"trials": known})
-        if trial.status != "RUNNING":
+        if suggestion.status != "RUNNING":
             return None
-        event = asked(self.sampler, trial)
+        event = suggestion.as_event()
         self.journal.append(event)
         return event
 
@@ -244,7 +246,7 @@ class Driver:
         ended = {"event": "ended", "trial_id": trial_id, "run_id": run_id}
         event = {**ended, "score": score, "reason": failure}
         self.journal.append(event)
-        tell(self.sampler, trial_id, score, failure)
+        self.sampler.tell(trial_id, score, failure)
         self.idle = False
         self._apply_end(event)
         facts = {"trial_id": trial_id, "params": params, "run_id": run_id}
@@ -269,7 +271,8 @@ class Driver:
         event = {"event": kind, **facts}
         self.journal.append(event)
         self._count_attempt(event)
-        self.queued.append(asked(self.sampler, self.sampler.trials[job.trial_id]))
+        values = self.sampler.values_of(job.trial_id)
+        self.queued.append({"event": "asked", "trial_id": job.trial_id, "values": values})
         self.listener("retried", {**facts, "params": job.spec.params})
 
     def _log_tail(self) -> str:

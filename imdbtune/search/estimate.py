@@ -24,7 +24,6 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import Batches, limit_rows, validation_split
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import SearchAborted
-from imdbtune.search.journal import ask, tell
 from imdbtune.search.keras_tuner_samplers import make_sampler
 from imdbtune.training.spec import StepTimes, TrialSpec
 
@@ -86,14 +85,14 @@ def draw(config: SearchConfig) -> tuple[list[DrawnTrial], float]:
     limit = tuner.trial_limit or MAX_DRAWN
     drawn: list[DrawnTrial] = []
     while len(drawn) < min(limit, MAX_DRAWN):
-        trial = ask(sampler, len(drawn))
+        trial = sampler.suggest(len(drawn))
         if trial.status != "RUNNING":
             break
-        values = trial.hyperparameters.values
+        values = trial.values
         epochs = int(values.get("tuner/epochs", config.training.epochs))
         epochs -= int(values.get("tuner/initial_epoch", 0))
         drawn.append(DrawnTrial(config.space.params(values), epochs))
-        tell(sampler, trial.trial_id, scores.random(), "")
+        sampler.tell(trial.trial_id, scores.random())
     size = config.space.size() if tuner.kind == "grid" else None
     limits = [number for number in (tuner.trial_limit, size) if number]
     total = min(limits) if limits and len(drawn) == MAX_DRAWN else len(drawn)

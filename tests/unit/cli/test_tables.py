@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
 import pytest
 
-from imdbtune.cli.quick import uncollected
 from imdbtune.cli.tables import default_columns, format_cell, table
 
 ROWS: list[dict[str, Any]] = [
@@ -51,14 +49,3 @@ def test_values_as_people_read_them(column: str, value: object, shown: str) -> N
 
 def test_control_characters_in_a_reason_are_escaped() -> None:
     assert format_cell({"status": "FAILED", "reason": "a\x1b[2J"}, "status") == "failed: a\\x1b[2J"
-
-
-def test_garbage_is_collected_again_afterwards() -> None:
-    def read() -> None:
-        with uncollected():
-            assert not gc.isenabled()
-            raise ValueError("lost")
-
-    with pytest.raises(ValueError, match="lost"):
-        read()
-    assert gc.isenabled()

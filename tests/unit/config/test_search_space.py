@@ -4,13 +4,14 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+import keras_tuner
 import pytest
 
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams, check_value
 from imdbtune.config.search_space import Dimension, SearchSpace
 from imdbtune.config.space_parser import parse_flag, parse_space
 from imdbtune.errors import UserError
-from imdbtune.tuner_library import keras_tuner
+from imdbtune.search.keras_tuner_samplers import keras_tuner_space
 
 CELLS = ("simple_rnn", "lstm", "gru")
 
@@ -104,11 +105,10 @@ SIZES = (1, 1, 4, 8, 24, 4, 4, 2, 4, 14, 5, 6)
 
 def searched_exhaustively(space: SearchSpace, folder: Path) -> list[TrialParams]:
     """All that Keras Tuner's grid search tries."""
-    library = keras_tuner()
-    oracle = library.oracles.GridSearchOracle(
-        objective=library.Objective("score", "max"),
+    oracle = keras_tuner.oracles.GridSearchOracle(
+        objective=keras_tuner.Objective("score", "max"),
         max_trials=1000,
-        hyperparameters=space.hyperparameters(),
+        hyperparameters=keras_tuner_space(space),
         tune_new_entries=False,
         allow_new_entries=False,
     )

@@ -24,7 +24,6 @@ from imdbtune.search.estimate import (
     makespan,
     multiplications,
 )
-from imdbtune.search.journal import ask
 from imdbtune.search.keras_tuner_samplers import make_sampler
 from imdbtune.training.spec import StepTimes, TrialSpec
 from tests.driven import SIZE, config_of
@@ -34,7 +33,7 @@ def test_the_trials_of_a_random_search_are_those_that_it_will_run() -> None:
     config = config_of("random", max_trials=5, seed=3)
     drawn, scale = draw(config)
     sampler = make_sampler(config)
-    suggested = [config.space.params(ask(sampler, n).hyperparameters.values) for n in range(5)]
+    suggested = [config.space.params(sampler.suggest(n).values) for n in range(5)]
     assert [each.params for each in drawn] == suggested
     assert scale == 1
 

@@ -295,7 +295,8 @@ def test_a_journal_that_follows_keras_tuners_own_rule_is_refused(
     config = config_of("hyperband", LARGE)
     with monkeypatch.context() as before:
         before.setattr(
-            "imdbtune.search.keras_tuner_samplers._promoted", lambda oracle, trial_id: None
+            "imdbtune.search.keras_tuner_samplers.HyperbandSampler._continued",
+            lambda sampler, trial_id: None,
         )
         old = drive(config, tmp_path, trainer=Stub(fail_first(3))).journal
     with pytest.raises(SearchAborted, match=r"trial 0005 comes out differently now.*imdbtune"):
