@@ -43,8 +43,8 @@ Run `imdbtune COMMAND --help` to read the same in the terminal.
 HYPERPARAMETERS = """\
 # Hyperparameters and settings
 
-A configuration file has a section for each heading below. `--set SECTION.KEY=VALUE` changes any key,
-and some keys have [flags of their own](cli.md). The defaults are those of Listing 6.27 of
+A configuration file has a section for each heading below. `--set SECTION.KEY=VALUE` changes any
+key, and some keys have [flags of their own](cli.md). The defaults are those of Listing 6.27 of
 *Deep Learning with Python*; the bundled workflows use others.
 
 ```toml
@@ -80,8 +80,8 @@ with one of the four flags):
 | a list | `units = [16, 32]` | `--units 16,32` |
 | a range | `units = {{ min = 16, max = 128 }}` | `--units 16-128` |
 | a range with a step | `units = {{ min = 16, max = 128, step = 16 }}` | `--units 16-128:16` |
-| a range, sampled by magnitude | `units = {{ min = 16, max = 128, sampling = "log" }}` | `--units 16-128:log` |
-| a range, doubling | `units = {{ min = 16, max = 128, step = 2, sampling = "log" }}` | `--units 16-128:x2` |
+| a log range | `units = {{ min = 16, max = 128, sampling = "log" }}` | `--units 16-128:log` |
+| doubling | `units = {{ min = 16, max = 128, step = 2, sampling = "log" }}` | `--units 16-128:x2` |
 | only if another one has a value | `units = {{ values = [64], when = {{ rnn = ["gru"] }} }}` | |
 {sections}"""
 
