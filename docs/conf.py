@@ -34,10 +34,12 @@ autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 
-# References in docstrings must resolve. No inventory of another project is fetched, so types, most
-# of which stand in annotations, are the exception.
+# References to functions and modules in docstrings must resolve. No inventory of another project is
+# fetched, so types, most of which stand in annotations, are the exception, and so are constants,
+# which have no entries of their own.
 nitpicky = True
-nitpick_ignore_regex = [("py:class", ".*"), ("py:exc", ".*"), ("py:obj", ".*")]
+nitpick_ignore_regex = [(f"py:{kind}", ".*") for kind in ("class", "exc", "obj", "data")]
+suppress_warnings = ["ref.python"]  # two classes of one name, in annotations
 
 # A page of an earlier build would fail once its module is gone.
 shutil.rmtree(HERE / "api" / "generated", ignore_errors=True)
