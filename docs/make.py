@@ -1,6 +1,6 @@
-"""Writes the pages that say what the code says: ``cli.md`` and ``hyperparameters.md``.
+"""Generate ``cli.md`` and ``hyperparameters.md`` from the code.
 
-``python -m docs.make`` in the folder of the project; a test says when it is to be run.
+Run ``python -m docs.make`` in the project's folder; a test fails while the pages are out of date.
 """
 
 from __future__ import annotations
@@ -21,15 +21,20 @@ from imdbtune.config.search_space import word
 HERE = Path(__file__).parent
 
 CLI = """\
-# Every command and flag
+# Commands
 
-`python -m docs.make` writes this page from the commands themselves; `imdbtune COMMAND --help` says
-the same in the terminal.
+Run `imdbtune COMMAND --help` to read the same in the terminal.
 
-A flag without a default leaves the choice to the configuration file, or to what its meaning says;
-see [hyperparameters.md](hyperparameters.md). Each flag can be set by its environment variable (`1`
-and `0` where it is on or off); what is typed comes before the variable, and the variable before the
-file.
+- A flag without a default leaves the choice to the configuration file, see
+  [hyperparameters and settings](hyperparameters.md).
+- Every flag has an environment variable; `1` and `0` turn switches on and off. The command line
+  overrides the variable, and the variable overrides the file.
+- `--json` prints JSON on standard output and messages on standard error; `search` then prints one
+  event per line. `--quiet` prints the result in one line, `--verbose` also where a command works
+  and messages of other libraries.
+- `imdbtune --install-completion` enables completion of commands, flags and values in bash, zsh and
+  fish.
+
 {codes}
 
 {contents}
@@ -38,16 +43,14 @@ file.
 HYPERPARAMETERS = """\
 # Hyperparameters and settings
 
-`python -m docs.make` writes this page from the code that checks what comes. The defaults are those
-of Listing 6.27 of *Deep Learning with Python*; the bundled workflows choose others.
-
-A configuration file has a section for each heading below; `--set SECTION.KEY=VALUE` reaches any
-key, and some have flags of their own, see [cli.md](cli.md).
+A configuration file has a section for each heading below. `--set SECTION.KEY=VALUE` changes any
+key, and some keys have [flags of their own](cli.md). The defaults are those of Listing 6.27 of
+*Deep Learning with Python*; the bundled workflows use others.
 
 ```toml
 # small.toml
 name = "small"
-about = "One line for the search's page."
+about = "One line for the search's page in MLflow."
 
 [space]
 rnn = ["lstm", "gru"]
@@ -68,18 +71,18 @@ imdbtune search small.toml --set training.patience=1 --dry-run
 
 {space}
 
-Each takes one of these forms, in a file or (with `--set`, and the four that have flags) on the
-command line:
+Each hyperparameter takes one of these forms, in a file or on the command line (with `--set`, or
+with one of the four flags):
 
 | form | in a file | as a flag |
 | --- | --- | --- |
 | a value | `units = 32` | `--units 32` |
-| a choice | `units = [16, 32]` | `--units 16,32` |
+| a list | `units = [16, 32]` | `--units 16,32` |
 | a range | `units = {{ min = 16, max = 128 }}` | `--units 16-128` |
-| a range in steps | `units = {{ min = 16, max = 128, step = 16 }}` | `--units 16-128:16` |
-| by magnitude | `units = {{ min = 16, max = 128, sampling = "log" }}` | `--units 16-128:log` |
+| a range with a step | `units = {{ min = 16, max = 128, step = 16 }}` | `--units 16-128:16` |
+| a log range | `units = {{ min = 16, max = 128, sampling = "log" }}` | `--units 16-128:log` |
 | doubling | `units = {{ min = 16, max = 128, step = 2, sampling = "log" }}` | `--units 16-128:x2` |
-| only where another has a value | `units = {{ values = [64], when = {{ rnn = ["gru"] }} }}` | |
+| only if another one has a value | `units = {{ values = [64], when = {{ rnn = ["gru"] }} }}` | |
 {sections}"""
 
 
@@ -90,12 +93,12 @@ def main() -> None:
 
 
 def pages() -> dict[str, str]:
-    """The pages by their names."""
+    """Return the pages by their file names."""
     return {"cli.md": cli(), "hyperparameters.md": hyperparameters()}
 
 
 def cli() -> str:
-    """Every command with its usage, flags, examples and exit codes."""
+    """Return the page of all commands with usage, flags, examples and exit codes."""
     group: Any = typer.main.get_command(app)
     whole = group.make_context("imdbtune", [], resilient_parsing=True)
     links = [f"- [{name}](#imdbtune-{name}): {_about(c)[0]}" for name, c in group.commands.items()]
@@ -122,7 +125,7 @@ def _described(command: Any, context: Any) -> Iterable[str]:
 
 
 def _about(command: Any) -> list[str]:
-    """The paragraphs of a command's help, without its examples."""
+    """Return the paragraphs of a command's help, without its examples."""
     text = command.help.partition("\b")[0]
     return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
 
@@ -142,7 +145,7 @@ def _flags(options: Sequence[Any]) -> str:
 
 
 def _spelled(option: Any) -> str:
-    """``--json``, ``--test`` / ``--no-test``, ``--set KEY=VALUE``."""
+    """Return the spellings: ``--json``, ``--test``, ``--no-test`` or ``--set KEY=VALUE``."""
     names = [*sorted(option.opts, key=len, reverse=True), *option.secondary_opts]
     value = "" if option.is_flag else f" {option.metavar}"
     return ", ".join(_code(f"{name}{value}") for name in names)
@@ -155,11 +158,11 @@ def _default(option: Any) -> str:
 
 
 def hyperparameters() -> str:
-    """Every key of a configuration file with its meaning, default and limits."""
+    """Return the page of all keys of a configuration file with meaning, default and limits."""
     sections = "".join(
-        f"\n## `[{name}]`: {_lower((made.__doc__ or '').rstrip('.'))}\n\n"
-        + _keys(dataclasses.fields(made))
-        for name, made in SECTIONS.items()
+        f"\n## `[{name}]`: {_lower((section.__doc__ or '').rstrip('.'))}\n\n"
+        + _keys(dataclasses.fields(section))
+        for name, section in SECTIONS.items()
     )
     return HYPERPARAMETERS.format(space=_keys(PARAMETERS.values()).rstrip(), sections=sections)
 

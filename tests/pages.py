@@ -1,4 +1,4 @@
-"""What the README and the pages of ``docs/`` show: commands, files and code."""
+"""The commands, files and code that the README and the pages of ``docs/`` show."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path 
 
 
 def blocks(language: str, pages: Iterable[str] = PAGES) -> list[str]:
-    """The blocks of a language on these pages."""
+    """Return the code blocks of a language on these pages."""
     fenced = rf"^```{language}\n(.*?)^```"
     found = (re.findall(fenced, PAGES[page], re.MULTILINE | re.DOTALL) for page in pages)
     return [block for page in found for block in page]
 
 
 def lines(pages: Iterable[str] = PAGES) -> list[str]:
-    """The lines that are typed."""
+    """Return the lines of shell code."""
     return [line for block in blocks("bash", pages) for line in block.splitlines()]
 
 
 def calls(program: str, pages: Iterable[str] = PAGES) -> list[list[str]]:
-    """The words after ``program`` wherever it is called, in pipes too; each call once."""
+    """Return the arguments of each different call of ``program``, also in pipes."""
     found = []
     for line in lines(pages):
         words = shlex.shlex(line, posix=True, punctuation_chars=True)
@@ -38,7 +38,7 @@ def calls(program: str, pages: Iterable[str] = PAGES) -> list[list[str]]:
 
 
 def _split(words: Iterator[str]) -> list[list[str]]:
-    """Simple commands, without redirections."""
+    """Return the simple commands of a line, without redirections."""
     commands: list[list[str]] = [[]]
     for word in words:
         if word in ("|", "&&", ";"):
@@ -50,5 +50,5 @@ def _split(words: Iterator[str]) -> list[list[str]]:
     return commands
 
 
-# The configuration files that are shown, by the names in their first lines.
+# The configuration files in the pages, by the names in their first lines.
 TOML = {text.splitlines()[0].removeprefix("# "): text for text in blocks("toml")}

@@ -60,7 +60,7 @@ def test_every_file_is_in_the_readme() -> None:
     names = {path.name for path in DEPLOY.iterdir()} - ignored
     table = README.partition("\n\n## ")[0]
     assert {name.rstrip("/") for name in re.findall(r"`([\w./]+)`", table)} >= names
-    assert "\ndeploy/ " in (ROOT / "README.md").read_text("utf-8")
+    assert "`deploy/`" in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_compose_reads_its_file() -> None:

@@ -1,4 +1,4 @@
-"""The README and docs/ tell the truth: what they show exists, and what is quick to run is run."""
+"""What the README and docs/ show exists, and quick commands are run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DATA = ["data"]  # may take a network
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with all files that the pages speak of."""
+    """Return a folder with all files that the pages mention."""
     isolate(monkeypatch, tmp_path)
     for name, text in TOML.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -60,9 +60,10 @@ def test_every_command_and_flag_exists(words: list[str]) -> None:
     assert context.params
 
 
-@pytest.mark.parametrize("page", [README, "docs/cli.md"])
-def test_every_command_is_shown(page: str) -> None:
-    assert {words[0] for words in calls("imdbtune", [page])} == set(COMMANDS)
+def test_every_command_is_shown_in_a_guide() -> None:
+    guides = [page for page in PAGES if page not in ("docs/cli.md", README)]
+    assert {words[0] for words in calls("imdbtune", guides)} == set(COMMANDS)
+    assert {words[0] for words in calls("imdbtune", ["docs/cli.md"])} == set(COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_the_values_of_searches_are_allowed(
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with searches of the names that are spoken of."""
+    """Return a store with searches of the names that the pages use."""
     folder = tmp_path_factory.mktemp("stored")
     for name in ("maxlen", "rnn_types"):
         run_search(make_config(folder, name=name), folder)
@@ -132,8 +133,8 @@ def test_mlflow_knows_the_entry_points_and_their_parameters() -> None:
         assert given <= set(project["entry_points"][point]["parameters"])
 
 
-def test_what_mlflow_is_asked_for_is_found(searched: Path) -> None:
-    (query,) = re.findall(r"``(tags\..+?)``", PAGES["docs/reading_results.md"])
+def test_the_filter_for_mlflow_finds_the_trials(searched: Path) -> None:
+    (query,) = re.findall(r"``(tags\..+?)``", PAGES["docs/mlflow.md"])
     client = connect(f"sqlite:///{searched}/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "imdbtune"]
     found = client.search_runs([experiment.experiment_id], query.replace("0.85", "0.5"))
@@ -142,7 +143,7 @@ def test_what_mlflow_is_asked_for_is_found(searched: Path) -> None:
 
 
 @pytest.mark.parametrize("code", blocks("python"))
-def test_the_python_code_calls_what_there_is(code: str) -> None:
+def test_the_python_code_calls_existing_functions(code: str) -> None:
     tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("imdbtune"):
@@ -155,7 +156,9 @@ def test_the_python_code_calls_what_there_is(code: str) -> None:
             inspect.signature(function).bind(*node.args, **keywords)
 
 
-def test_tables_are_read_from_python(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_is_available_in_python(
+    searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (code,) = (c for c in blocks("python", ["docs/reading_results.md"]) if "compare" in c)
     exec(compile(code, "reading_results.md", "exec"), {})
     assert "lstm" in capsys.readouterr().out
@@ -163,38 +166,54 @@ def test_tables_are_read_from_python(searched: Path, capsys: pytest.CaptureFixtu
 
 def test_the_scripts_of_the_formats_are_those_in_the_exports() -> None:
     page = PAGES["docs/using_the_winner.md"].partition("## Formats")[2]
-    for name, made in FORMATS.items():
+    for name, form in FORMATS.items():
         section = page.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
         (script,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-        assert script in made.usage, name
-        assert f"`{made.files[0]}" in section
+        assert script in form.usage, name
+        assert f"`{form.files[0]}" in section
 
 
 @pytest.mark.parametrize("name", ["cli.md", "hyperparameters.md"])
-def test_the_generated_pages_are_those_of_today(name: str) -> None:
-    stale = f"docs/{name} is not what the code says; write it anew: python -m docs.make"
-    # Not imported: packages that install a folder docs/ beside themselves would be found first.
+def test_the_generated_pages_are_up_to_date(name: str) -> None:
+    stale = f"docs/{name} is out of date; run: python -m docs.make"
+    # Not imported: other packages install a folder docs/, which could be found first.
     make = runpy.run_path(str(ROOT / "docs" / "make.py"))
     assert PAGES[f"docs/{name}"] == make["pages"]()[name], stale
 
 
 def test_the_index_names_every_page() -> None:
-    named = set(re.findall(r"\]\((\w+\.md)\)", PAGES["docs/index.md"]))
-    assert named == {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    index = PAGES["docs/index.md"]
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert set(re.findall(r"\]\((\w+\.md)\)", index)) == pages
+    in_menu = "\n".join(re.findall(r"^```{toctree}\n(.*?)^```", index, re.MULTILINE | re.DOTALL))
+    assert {f"{name}.md" for name in re.findall(r"^\w+$", in_menu, re.MULTILINE)} == pages
+
+
+def test_the_api_reference_names_every_package() -> None:
+    page = (ROOT / "docs" / "api" / "index.md").read_text(encoding="utf-8")
+    packages = {path.parent.name for path in (ROOT / "imdbtune").glob("*/__init__.py")} - {"cli"}
+    named = set(re.findall(r"^ +imdbtune\.(\w+)$", page, re.MULTILINE))
+    assert named == packages | {"api", "errors", "files"}
 
 
 def anchors(text: str) -> set[str]:
-    """As hosting sites make them of headings."""
+    """Return the anchors that hosting sites give to headings."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
     kept = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {heading.replace(" ", "-") for heading in kept}
 
 
-@pytest.mark.parametrize("page", PAGES)
+LINKING = [
+    path
+    for pattern in ("*.md", "docs/**/*.md", "benchmarks/*.md", "deploy/*.md")
+    for path in ROOT.glob(pattern)
+]
+
+
+@pytest.mark.parametrize("page", sorted(str(path.relative_to(ROOT)) for path in LINKING))
 def test_links_lead_somewhere(page: str) -> None:
-    targets = re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[page])
-    assert targets
-    for target in targets:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
         name, _, anchor = target.partition("#")
         path = (ROOT / page).parent / name if name else ROOT / page
         assert path.exists(), target

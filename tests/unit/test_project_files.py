@@ -1,4 +1,4 @@
-"""The files that tools read: they agree with each other and with the command line."""
+"""The files that tools read agree with each other and with the command line."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ def test_constraints_are_names_and_versions_only() -> None:
     assert [line for line in CONSTRAINTS if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
 
 
-def test_everything_the_project_asks_for_is_pinned() -> None:
+def test_every_dependency_is_pinned() -> None:
     pinned = {canonical(line.partition("==")[0]) for line in CONSTRAINTS}
-    asked = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
-    assert {canonical(re.split(r"[<>=[]", line)[0]) for line in asked} <= pinned
+    extras = PROJECT["optional-dependencies"]
+    required = [*PROJECT["dependencies"], *extras["dev"], *extras["docs"]]
+    assert {canonical(re.split(r"[<>=[]", line)[0]) for line in required} <= pinned
 
 
 def test_the_changelog_knows_the_version() -> None:
@@ -57,3 +58,12 @@ def test_entry_points_use_all_their_parameters_and_only_known_flags(name: str) -
 
 def test_the_main_entry_point_is_the_search() -> None:
     assert ENTRY_POINTS["main"] == ENTRY_POINTS["search"]
+
+
+def test_the_hooks_of_pre_commit_run_installed_tools() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (repo,) = config["repos"]
+    assert repo["repo"] == "local"
+    assert {hook["language"] for hook in repo["hooks"]} == {"system"}
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert [hook["name"] for hook in repo["hooks"] if f'step "{hook["name"]}"' not in ci] == []
