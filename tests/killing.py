@@ -23,7 +23,6 @@ from typing import Any
 import pytest
 
 from imdbtune import api
-from imdbtune.cluster import forkserver
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
 from imdbtune.search import journal
@@ -33,7 +32,7 @@ from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training import learning_curves
 from imdbtune.training.spec import TrialSpec
-from tests.support import Stub, isolate, kill_self, make_config, prepare
+from tests.support import Stub, isolate, kill_self, light_workers, make_config, prepare
 
 FORKS = multiprocessing.get_context("forkserver")
 WARMED = ["tests.warmed"]
@@ -203,7 +202,7 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
         isolate(patch, folder)
         draw_nothing(patch)
         if kind not in REAL:  # its workers need no TensorFlow
-            patch.setattr(forkserver, "PRELOADED", ("mlflow.entities",))
+            light_workers(patch)
         config = config_of(kind, folder)
         if death:
             death.arm()

@@ -187,6 +187,11 @@ def untried_exports(monkeypatch: Any) -> None:
     monkeypatch.setattr(skipped, lambda formats, *rest: {f.name: tried for f in formats})
 
 
+def light_workers(monkeypatch: Any) -> None:
+    """Spare worker processes the import of TensorFlow, for tests that train nothing."""
+    monkeypatch.setattr("imdbtune.cluster.forkserver.PRELOADED", ("mlflow.entities",))
+
+
 def assert_legible(figure: Figure) -> None:
     """No text or legend reaches beyond the figure, no labels of an axis run into each other."""
     figure.draw_without_rendering()

@@ -138,9 +138,9 @@ import sys, os
 import numpy as np
 from imdbtune.data.batches import Batches
 from imdbtune.data.corpus import make_split
-from imdbtune.model import compile_model, fused_model, make_variables, plain_model
-from imdbtune.params import TrialParams
-from imdbtune.training import as_dataset
+from imdbtune.models.builders import compile_model, fused_model, make_variables, plain_model
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.training.trainer import as_dataset
 
 def compilations():
     return len(os.listdir(sys.argv[1]))

@@ -105,9 +105,9 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from imdbtune.data.corpus import make_split, write_corpus
-from imdbtune.params import TrialParams
-from imdbtune.training import train_trial
-from imdbtune.trial import TrialSpec
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.training.spec import TrialSpec
+from imdbtune.training.trainer import train_trial
 
 folder = Path(sys.argv[1])
 words = np.random.default_rng(0).integers(4, 30, (2560, 100))
