@@ -18,7 +18,9 @@ from filelock import FileLock
 from hypothesis import settings
 
 from imdbtune.data.corpus import Corpus
+from imdbtune.data.demo import demo_corpus
 from imdbtune.data.imdb import npz_corpus
+from tests.support import COMMON
 
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
@@ -39,7 +41,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 # Files whose tests take long and run in one group or a few start first, the longest of all at the
 # head: what comes last are thousands of short tests, so that all processes end at the same time.
-LONG = ()
+LONG = (
+    *("test_remote_cluster", "test_server_outage", "test_network_cut", "test_postgresql"),
+    *("test_resume", "test_crash_recovery", "test_reconcile", "test_resume_training"),
+    *("test_lost_workers", "test_executors", "test_forkserver", "test_real_training"),
+    *("test_mlflow_run", "test_readme", "test_export_formats", "test_ensemble", "test_deploy"),
+    *("test_model_registry", "test_real_data", "test_cli_errors", "test_mlflow_server"),
+    *("test_terminal", "test_trainer", "test_fused_rnn", "test_demo_difficulty"),
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -51,23 +60,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 Build = Callable[[Path], None]
 
 
-def _common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session", autouse=True)
+def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The temporary folder that all test processes of a session have in common."""
     base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ[COMMON] = str(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Build], Path]:
+def built_once(common_folder: Path) -> Callable[[str, Build], Path]:
     """Returns a folder that the first of all test processes to ask for it has filled.
 
     The tests of all processes share it, and leave it as it is.
     """
-    common = _common_folder(tmp_path_factory)
 
     def once(name: str, build: Build) -> Path:
-        folder, built = common / name, common / f"{name}.built"
-        with FileLock(common / f"{name}.lock"):
+        folder, built = common_folder / name, common_folder / f"{name}.built"
+        with FileLock(common_folder / f"{name}.lock"):
             if not built.exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
@@ -79,13 +90,11 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Build
 
 
 @pytest.fixture
-def golden(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Path, str, str], None]:
+def golden(request: pytest.FixtureRequest, common_folder: Path) -> Callable[[Path, str, str], None]:
     """Compares a text with a section of a golden file; with ``--update-golden`` writes it there."""
 
     def compare(file: Path, section: str, text: str) -> None:
-        with FileLock(_common_folder(tmp_path_factory) / f"{file.name}.lock"):
+        with FileLock(common_folder / f"{file.name}.lock"):
             whole = file.read_text("utf-8") if file.exists() else ""
             _, *parts = re.split(r"^== (.+) ==\n", whole, flags=re.MULTILINE)
             known = dict(zip(parts[::2], parts[1::2], strict=True))
@@ -121,6 +130,16 @@ def real_cache(shared_data: Path, built_once: Callable[[str, Build], Path]) -> P
 @pytest.fixture(scope="session")
 def real_corpus(shared_data: Path, real_cache: Path) -> Corpus:
     return npz_corpus(shared_data / "imdb.npz", real_cache)
+
+
+@pytest.fixture(scope="session")
+def demo(built_once: Callable[[str, Build], Path]) -> Corpus:
+    """The whole demo corpus."""
+
+    def build(cache: Path) -> None:
+        demo_corpus(cache)
+
+    return demo_corpus(built_once("demo_cache", build))
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,14 @@ import os
 import resource
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock
 
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from imdbtune.tracking.reader import Search
 
+# Names the folder that all test processes of a session have in common.
+COMMON = "TESTS_COMMON_FOLDER"
 # Where a row of four configurations is enough.
 SPACE: Mapping[str, Any] = {"rnn": ["simple_rnn", "lstm"], "units": [4, 8]}
 
@@ -121,11 +124,16 @@ def new_store(folder: Path) -> str:
 
 @functools.cache
 def empty_store() -> bytes:
+    """An SQLite file with MLflow's tables; the processes of a test session make one in all."""
     from imdbtune.tracking.connection import connect
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "mlflow.db")
-        connect(f"sqlite:///{path}")
+    with ExitStack() as stack:
+        folder = os.environ.get(COMMON) or stack.enter_context(tempfile.TemporaryDirectory())
+        path = Path(folder, "empty.db")
+        stack.enter_context(FileLock(f"{path}.lock"))
+        if not path.exists():
+            connect(f"sqlite:///{path}.part")
+            Path(f"{path}.part").rename(path)
         return path.read_bytes()
 
 
