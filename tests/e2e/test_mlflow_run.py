@@ -139,7 +139,7 @@ def test_the_winner_is_exported_and_predicts(
     trials: list[reader.Trial],
     run: Callable[..., str],
 ) -> None:
-    run("best", search=search.name, export="the winner")
+    run("best", search=search.name, export="the winner", format="numpy")
     metadata = json.loads((project / "the winner" / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["run_id"] == trials[0].run_id
     assert 0 < metadata["metrics"]["test_accuracy"] < 1

@@ -87,7 +87,7 @@ def test_what_was_searched_is_read_back_and_exported(
     """The linear model stands beside the trials."""
     rows = json.loads(imdbtune("compare", "small", "--json"))
     assert [row["run_id"] for row in rows] == [t["run_id"] for t in events[-1]["trials"]]
-    told = json.loads(imdbtune("best", "--export", "winner", "--json"))
+    told = json.loads(imdbtune("best", "--export", "winner", "--format", "numpy", "--json"))
     assert told["run_id"] == rows[0]["run_id"]
     metadata = json.loads((folder / "winner" / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["data"]["digest"] == real_corpus.digest

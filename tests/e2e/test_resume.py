@@ -31,6 +31,7 @@ from tests.killing import (
     Death,
     Outcome,
     WorkerDies,
+    draw_nothing,
     outcome_of,
     random_death,
 )
@@ -152,6 +153,7 @@ def test_the_page_of_the_search_shows_the_same_best(case: Case) -> None:
 def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A search of two trials that has ended, and a function that goes on with it."""
     isolate(monkeypatch, tmp_path)
+    draw_nothing(monkeypatch)
     prepare(tmp_path)
     config = make_config(tmp_path, space=SPACE, tuner={"kind": "random", "max_trials": 2})
     common: dict[str, Any] = {
