@@ -30,9 +30,16 @@ from imdbtune.search.journal import Event, Journal
 from imdbtune.tracking import outbox, reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
-from imdbtune.training import learning_curves
 from imdbtune.training.spec import TrialSpec
-from tests.support import Stub, isolate, kill_self, light_workers, make_config, prepare
+from tests.support import (
+    Stub,
+    draw_nothing,
+    isolate,
+    kill_self,
+    light_workers,
+    make_config,
+    prepare,
+)
 
 FORKS = multiprocessing.get_context("forkserver")
 WARMED = ["tests.warmed"]
@@ -181,12 +188,6 @@ def real_config(kind: str, folder: Path) -> SearchConfig:
         tuner={"kind": kind.removeprefix("real "), "seed": 3, **REAL[kind]},
         training={"epochs": 3, "patience": 0},
     )
-
-
-def draw_nothing(patch: pytest.MonkeyPatch) -> None:
-    """Pictures take most of the time of trials that train nothing."""
-    patch.setattr(learning_curves, "draw_curves", lambda *arguments: None)
-    patch.setattr(learning_curves, "save_png", lambda figure, path: path.touch())
 
 
 def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:

@@ -31,11 +31,10 @@ from tests.killing import (
     Death,
     Outcome,
     WorkerDies,
-    draw_nothing,
     outcome_of,
     random_death,
 )
-from tests.support import isolate, make_config, prepare, stub_trainer
+from tests.support import draw_nothing, isolate, make_config, prepare, stub_trainer
 
 LOG = logging.getLogger(__name__)
 SEED = int(os.environ.get("IMDBTUNE_TEST_SEED") or random.SystemRandom().randrange(10**6))
