@@ -24,13 +24,21 @@ from tests.killing import (
     AtEpoch,
     AtWrite,
     Death,
-    draw_nothing,
     outcome_of,
     read_outcome,
     run_driver,
     run_forked,
 )
-from tests.support import Stub, isolate, kill_self, make_config, prepare, run_search, stub_trainer
+from tests.support import (
+    Stub,
+    draw_nothing,
+    isolate,
+    kill_self,
+    make_config,
+    prepare,
+    run_search,
+    stub_trainer,
+)
 
 ONE = {"rnn": "lstm", "units": 4}
 WRITES = range(1, 15, 2)

@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from imdbtune.tracking import artifact_transfer, reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
-from tests.machines import ROOT, Machines, Tracking, kill, machines, wait_until
+from tests.e2e.conftest import Place
+from tests.machines import ROOT, kill, wait_until
 from tests.outages import ask_again_soon
 from tests.support import (
     Stub,
@@ -40,28 +40,9 @@ from tests.support import (
     stub_trainer,
 )
 
+pytestmark = pytest.mark.xdist_group("machines")
 SPACE = {"rnn": ["simple_rnn", "lstm", "gru"], "units": {"min": 4, "max": 40}}
 RANDOM = {"kind": "random", "max_trials": 6, "seed": 3}
-
-
-@dataclass
-class Place:
-    """A scheduler, two workers and a tracking server."""
-
-    machines: Machines
-    scheduler: str
-    tracking: Tracking
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with machines(tmp_path_factory.mktemp("machines")) as made:
-        server = made.tracking()
-        scheduler = made.scheduler()
-        for name in ("first", "second"):
-            made.worker(name, scheduler)
-        server.wait()
-        yield Place(made, scheduler, server)
 
 
 @pytest.fixture(autouse=True)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import sqlite3
-import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,75 +17,40 @@ from mlflow import MlflowClient
 
 from imdbtune import api, doctor
 from imdbtune.cli.app import main
-from imdbtune.cluster import forkserver
 from imdbtune.errors import NotDelivered
 from imdbtune.tracking import background_delivery, outbox_delivery
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.training.spec import TrialSpec
+from tests.machines import Tracking
 from tests.outages import MANY, OnWorkers, ask_again_soon, check_whole
-from tests.support import Stub, isolate, make_config, prepare, write_tiny_model
+from tests.support import Stub, isolate, light_workers, make_config, prepare, write_tiny_model
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("machines")
 SECRET = "s3cr3t"
 UNITS = [4, 5, 6, 7]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Server:
-    """MLflow's server on this machine alone, over an SQLite store in ``folder``."""
+    """The server by an address with a password, which is to be kept quiet."""
 
-    folder: Path
-    port: int
-    starter: subprocess.Popen[str]
-    running: int = 0  # its process id
+    tracking: Tracking
 
     @property
     def uri(self) -> str:
-        return f"http://me:{SECRET}@127.0.0.1:{self.port}"
+        return self.tracking.address.replace("http://", f"http://me:{SECRET}@")
 
     def start(self) -> None:
-        assert self.starter.stdin
-        assert self.starter.stdout
-        self.starter.stdin.write("start\n")
-        self.starter.stdin.flush()
-        self.running = int(self.starter.stdout.readline())
+        self.tracking.start()
 
     def kill(self) -> None:
-        """As a power cut does."""
-        if self.running:
-            os.kill(self.running, signal.SIGKILL)
-            self.running = 0
-
-    def wait(self) -> None:
-        for _ in range(1200):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        pytest.fail((self.folder / "server.log").read_text("utf-8"))
+        self.tracking.kill()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    prepare(folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    store, artifacts = f"sqlite:///{folder / 'mlflow.db'}", str(folder / "artifacts")
-    command = [sys.executable, "-m", "tests.tracking_server", store, artifacts, str(port)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT}
-    with (
-        (folder / "server.log").open("wb") as log,
-        subprocess.Popen(command, stderr=log, text=True, **pipes) as starter,
-    ):
-        made = Server(folder, port, starter)
-        made.start()
-        made.wait()
-        yield made
-        made.kill()
+@pytest.fixture
+def server(tracking_server: Tracking) -> Server:
+    return Server(tracking_server)
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +96,7 @@ def begin(folder: Path, server: Server, name: str, during: During, told: list[st
 
 def test_doctor_writes_and_leaves_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def dump() -> list[str]:
-        with closing(sqlite3.connect(server.folder / "mlflow.db")) as database:
+        with closing(sqlite3.connect(server.tracking.folder / "mlflow.db")) as database:
             return list(database.iterdump())
 
     set_tags: list[str] = []
@@ -191,7 +151,7 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
     assert len(line.splitlines()) == 1
     assert SECRET not in line + (workspace / "about.json").read_text()
     server.start()
-    server.wait()
+    server.tracking.wait()
     note, left = Outbox.note, Counter[str]()
 
     def deadly(make_call: Callable[..., Any]) -> Callable[..., Any]:
@@ -234,7 +194,7 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
 @pytest.fixture
 def _light_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """They need no TensorFlow."""
-    monkeypatch.setattr(forkserver, "PRELOADED", ("mlflow.entities",))
+    light_workers(monkeypatch)
 
 
 @pytest.mark.usefixtures("_light_workers")
@@ -257,7 +217,7 @@ def test_what_workers_wrote_is_brought_in_later(
         search.run(here, "workers-away")
     assert search.ended == len(MANY)
     server.start()
-    server.wait()
+    server.tracking.wait()
     (synced,) = api.sync(uri=server.uri)
     assert synced.calls > len(MANY)
     check_whole(server.uri, "workers-away", MANY, models=False)

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras_tuner
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams, check_value
 from imdbtune.config.search_space import Dimension, SearchSpace
@@ -335,3 +337,23 @@ def says(caught: pytest.ExceptionInfo[UserError], *expected: str) -> None:
     assert len(message.splitlines()) <= 2
     assert len(message) < 400
     assert [text for text in expected if text not in message] == []
+
+
+NUMBERS = st.integers(-3, 5000).map(str) | st.floats(allow_nan=True).map(repr)
+
+
+@given(
+    st.sampled_from(sorted(PARAMETERS)), st.lists(NUMBERS | st.sampled_from("-:,xlog "), max_size=8)
+)
+def test_of_any_text_a_dimension_is_made_or_it_is_refused_in_a_line(
+    name: str, parts: list[str]
+) -> None:
+    """And a dimension survives the way through TOML."""
+    dimensions, refused = [], ""
+    try:
+        dimensions.append(parse_flag(name, "".join(parts)))
+    except UserError as error:
+        refused = str(error)
+    assert refused.isprintable()
+    space = SearchSpace(tuple(dimensions))
+    assert parse_space(space.as_toml()) == space

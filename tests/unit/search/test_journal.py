@@ -1,4 +1,4 @@
-"""The journal after a crash at any byte, and samplers that replay it."""
+"""A damaged journal, and samplers that replay one; test_files.py has it cut at any byte."""
 
 from __future__ import annotations
 
@@ -37,60 +37,6 @@ EVENTS: list[Event] = [
 def write(path: Path, raw: bytes) -> Journal:
     path.write_bytes(raw)
     return Journal(path)
-
-
-@pytest.mark.parametrize("ascii_only", [True, False])
-def test_cut_at_any_byte_the_whole_events_are_read(ascii_only: bool, tmp_path: Path) -> None:
-    lines = [json.dumps(e, ensure_ascii=ascii_only).encode() + b"\n" for e in EVENTS]
-    raw, path = b"".join(lines), tmp_path / "journal.jsonl"
-    ends = [sum(map(len, lines[:count])) for count in range(len(lines) + 1)]
-    for cut in range(len(raw) + 1):
-        whole = sum(end <= cut for end in ends) - 1
-        journal = write(path, raw[:cut])
-        assert journal.read() == EVENTS[:whole], f"cut at byte {cut}"
-        assert path.read_bytes() == raw[:cut]
-
-
-@pytest.mark.parametrize("cut", [0, 1, 5, 80])
-def test_the_next_event_takes_the_place_of_a_torn_one(cut: int, tmp_path: Path) -> None:
-    line = json.dumps(EVENTS[0]).encode() + b"\n"
-    journal = write(tmp_path / "journal.jsonl", line + line[:cut])
-    journal.append(EVENTS[1])
-    assert journal.read() == EVENTS[:2]
-    assert journal.path.read_bytes().startswith(line + b'{"event": "started"')
-
-
-@pytest.mark.parametrize("torn", [1, 20, 75])
-def test_a_journal_goes_on_after_a_torn_line(torn: int, tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
-    for event in EVENTS:
-        journal.append(event)
-    raw = journal.path.read_bytes()
-    journal.path.write_bytes(raw[:-torn])
-    assert journal.read() == EVENTS[:-1]
-    journal.append(EVENTS[-1])
-    assert journal.path.read_bytes() == raw
-
-
-def test_a_journal_that_was_cut_before_it_began_is_empty(tmp_path: Path) -> None:
-    assert write(tmp_path / "journal.jsonl", b"").read() == []
-    assert write(tmp_path / "journal.jsonl", b'{"event"').read() == []
-
-
-@pytest.mark.parametrize("begun", [0, 1, 20])
-@pytest.mark.parametrize("end", [b"", b"\n", b"\x00\n"])
-def test_a_last_block_of_zeros_is_taken_away(begun: int, end: bytes, tmp_path: Path) -> None:
-    """What a power failure leaves where a file had grown, but its data had not been written."""
-    journal = Journal(tmp_path / "journal.jsonl")
-    for event in EVENTS[:-1]:
-        journal.append(event)
-    raw = journal.path.read_bytes()
-    line = json.dumps(EVENTS[-1]).encode()
-    journal.path.write_bytes(raw + line[:begun] + bytes(4096 - begun) + end)
-    assert journal.read() == EVENTS[:-1]
-    journal.append(EVENTS[-1])
-    assert journal.read() == EVENTS
-    assert journal.path.read_bytes() == raw + line + b"\n"
 
 
 @pytest.mark.parametrize("torn", [b"{", b"\x00" * 30, b'"text"', b"\xff\xfe", b"[1]", b"12"])

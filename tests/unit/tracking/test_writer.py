@@ -77,7 +77,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             patch.setenv(name, value)
         commit_something(folder)
         config = make_config(folder, name="my search", space=SPACE, tuner={"seed": 3})
-        client, search = run_search(config, folder, trainer=Stub(fail_two))
+        client, search = run_search(config, folder, pictures=True, trainer=Stub(fail_two))
         made = client.search_runs([search.experiment_id])
         parents = [run for run in made if writer.PARENT not in run.data.tags]
         children = {
