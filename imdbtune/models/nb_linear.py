@@ -270,4 +270,4 @@ def _run_in_background() -> None:
 def _exit_with_parent() -> None:
     """Wait for the end of standard input, a pipe that the parent holds open while it lives."""
     os.read(sys.stdin.fileno(), 1)
-    os._exit(1)
+    os.kill(os.getpid(), signal.SIGKILL)
