@@ -1,7 +1,7 @@
-"""What a search costs beside the training: the driver, the oracle and the tracking store.
+"""Measures what a search costs beside the training: driver, sampler and tracking store.
 
 The trainer is a stub that reports two epochs and returns. In this process the time of a trial is
-split into its parts; with worker processes only the whole is measured. Then an ordinary small
+split into its parts; with worker processes only the total is measured. Then an ordinary small
 model is trained and logged.
 """
 
@@ -26,9 +26,9 @@ from imdbtune.cluster.local_executor import Executor, cpu_count, thread_environm
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.data.sources import default_cache, open_corpus
-from imdbtune.search import driver
 from imdbtune.search.driver import Driver
 from imdbtune.search.journal import Journal
+from imdbtune.search.keras_tuner_samplers import Sampler
 from imdbtune.tracking import connection, writer
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver
@@ -37,21 +37,21 @@ from imdbtune.training import learning_curves
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 
 PARTS: tuple[tuple[str, Any, str], ...] = (
-    ("oracle", driver, "ask"),
-    ("oracle", driver, "tell"),
+    ("sampler", Sampler, "suggest"),
+    ("sampler", Sampler, "tell"),
     ("journal", Journal, "append"),
-    ("spool: start a trial", SearchRun, "start_trial"),
-    ("spool: two epochs", TrialRun, "log_epoch"),
-    ("spool: result", TrialRun, "log_result"),
+    ("outbox: start a trial", SearchRun, "start_trial"),
+    ("outbox: two epochs", TrialRun, "log_epoch"),
+    ("outbox: result", TrialRun, "log_result"),
     ("plots", learning_curves, "draw_curves"),
     ("plots", learning_curves, "save_png"),
-    ("spool: end a trial", writer.Run, "end"),
+    ("outbox: end a trial", writer.Run, "end"),
 )
 REST = "driver: the rest"
 
 
 def stub(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
-    """Returns at once with a made-up history."""
+    """Return an invented history at once."""
     score = 0.5 + (spec.params.units % 97) / 200
     history = tuple(_epoch(number, score) for number in (1.0, 2.0))
     for epoch in history:
@@ -66,14 +66,14 @@ def _epoch(number: float, score: float) -> Epoch:
 
 
 class Stopwatch:
-    """Seconds spent in each part while a tuner runs, without the parts called from it."""
+    """Seconds spent in each part while a driver runs, without the parts that it calls."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._within = 0.0
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function``, its time added to ``part``."""
+        """Return ``function`` with its time added to ``part``."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
             outside, self._within = self._within, 0.0
@@ -88,20 +88,20 @@ class Stopwatch:
         return run
 
     def watch(self, run: Callable[..., None]) -> Callable[..., None]:
-        """``Tuner.run`` with each of ``PARTS`` measured, and itself as the rest."""
+        """Return ``Driver.run`` with each of ``PARTS`` measured, and itself as the rest."""
 
-        def watched(tuner: Driver, executor: Executor) -> None:
+        def watched(measured: Driver, executor: Executor) -> None:
             with contextlib.ExitStack() as patches:
                 for part, owner, name in PARTS:
                     timed = self.timed(part, getattr(owner, name))
                     patches.enter_context(mock.patch.object(owner, name, timed))
-                self.timed(REST, run)(tuner, executor)
+                self.timed(REST, run)(measured, executor)
 
         return watched
 
 
 def search(trials: int, workers: int, folder: Path) -> list[float]:
-    """Run a search; returns when each trial ended, in seconds."""
+    """Run a search; return when each trial ended, in seconds."""
     ends: list[float] = []
 
     def listen(kind: str, facts: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ def search(trials: int, workers: int, folder: Path) -> list[float]:
 
 
 def stub_config(trials: int, folder: Path) -> SearchConfig:
-    """A random search over a large space."""
+    """Return a random search over a large space."""
     space = {"units": {"min": 1, "max": 2048}, "maxlen": {"min": 1, "max": 5000}}
     tables = {
         "data": {"source": "demo"},
@@ -126,7 +126,7 @@ def stub_config(trials: int, folder: Path) -> SearchConfig:
 
 
 def print_split(trials: int, folder: Path) -> None:
-    """Milliseconds a trial in this process, by part."""
+    """Print the milliseconds of a trial in this process, by part."""
     stopwatch = Stopwatch()
     with mock.patch.object(Driver, "run", stopwatch.watch(Driver.run)):
         search(trials, 0, folder)
@@ -137,7 +137,7 @@ def print_split(trials: int, folder: Path) -> None:
 
 
 def print_workers(trials: int, folder: Path) -> None:
-    """Milliseconds a trial with a worker process for each core, once they have started."""
+    """Print the milliseconds of a trial with a worker on each core, once they have started."""
     workers = cpu_count()
     ends = search(trials, workers, folder)
     each = (ends[-1] - ends[0]) / (len(ends) - 1)
@@ -145,7 +145,7 @@ def print_workers(trials: int, folder: Path) -> None:
 
 
 def print_logging(folder: Path) -> None:
-    """Seconds to log a real trial, for the first and the second one of a process."""
+    """Print the seconds to log a real trial, for the first and the second one of a process."""
     os.environ.update(thread_environment(1))
     from imdbtune.training.trainer import train_trial
 
@@ -169,7 +169,7 @@ def print_logging(folder: Path) -> None:
 
 
 def log_trial(run: TrialRun, result: TrialResult, spec: TrialSpec) -> list[float]:
-    """Log as a worker does; seconds for the epochs, the result and the model."""
+    """Log as a worker does; return the seconds for the epochs, the result and the model."""
     times = [time.perf_counter()]
     for epoch in result.history:
         run.log_epoch(0, epoch)

@@ -1,9 +1,9 @@
-"""How a search grows with its trials: time a trial, the store's delay, the driver's memory.
+"""Measures how a search scales with its trials: time of a trial, delivery, the driver's memory.
 
 The trainer is a stub that reports two epochs and returns, so that all of it is overhead. A trial's
-two plots are not drawn unless that is asked for: the workers do that, however many there are, and
-what is measured is what all of them share. Then the oracles alone: milliseconds for the next trial
-when so many have ended.
+two plots are drawn only with ``--plots``: workers draw them, whose number can grow, and this
+measures what all of them share. Then the samplers alone: milliseconds for the next trial after a
+number of trials.
 
 ``--cluster N --uri http://...`` has the trials run by N workers of a Dask cluster of its own on
 this machine, which deliver to a tracking server themselves; ``--seconds`` is what a trial takes.
@@ -35,14 +35,13 @@ from imdbtune import api
 from imdbtune.cluster import forkserver
 from imdbtune.cluster.local_executor import cpu_count
 from imdbtune.config.schema import SearchConfig, parse_config
-from imdbtune.search.journal import ask, tell
 from imdbtune.search.keras_tuner_samplers import make_sampler
 from imdbtune.training import learning_curves
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
 KINDS = ("random", "grid", "bayesian", "hyperband")
-ASKED = {"bayesian": (30, 100, 300, 1000)}
-ASKED_FEW = (100, 1000, 10_000)
+ENDED = {"bayesian": (30, 100, 300, 1000)}
+ENDED_OTHERS = (100, 1000, 10_000)
 # Epochs of the longest trial of Hyperband, which has as many trials as these make.
 EPOCHS = 3**8
 REPEATS = 3
@@ -77,17 +76,17 @@ class Measured:
     driver_mib: float = 0.0
 
     def note(self) -> None:
-        """A trial has ended; or, at last, the search."""
+        """Note that a trial, or at last the search, has ended."""
         self.ends.append((time.perf_counter(), time.process_time()))
 
     def ms(self, first: int, last: int, clock: int) -> float:
-        """Milliseconds a trial between two of them; ``clock`` 1: of the driver's processor."""
+        """Return milliseconds a trial between two; ``clock`` 1: of the driver's processor."""
         passed = self.ends[last][clock] - self.ends[first][clock]
         return passed * 1000 / (last - first)
 
 
 def config_of(kind: str, trials: int, uri: str) -> SearchConfig:
-    """A search over six hyperparameters, large enough for any number of trials."""
+    """Return a search over six hyperparameters, large enough for any number of trials."""
     space = {
         "rnn": ["simple_rnn", "lstm", "gru"],
         "units": {"min": 1, "max": 2048},
@@ -111,7 +110,7 @@ def config_of(kind: str, trials: int, uri: str) -> SearchConfig:
 
 
 def train(draw: bool, seconds: float, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
-    """The stub, in a worker process that draws nothing from now on unless it is told to."""
+    """Run the stub, in a worker process that draws nothing from now on without ``draw``."""
     if not draw:
         learning_curves.draw_curves = lambda *arguments: None
         learning_curves.save_png = lambda figure, path: path.touch()
@@ -121,7 +120,7 @@ def train(draw: bool, seconds: float, spec: TrialSpec, on_epoch: OnEpoch) -> Tri
 
 @contextmanager
 def cluster_of(workers: int) -> Iterator[str]:
-    """The address of a Dask cluster in processes of its own, as it would be on other machines."""
+    """Yield the address of a Dask cluster in processes of its own, like one of other machines."""
     here, there = SPAWN.Pipe()
     process = SPAWN.Process(target=_serve, args=[workers, there])
     process.start()
@@ -139,7 +138,7 @@ def _serve(workers: int, there: Connection) -> None:
     forkserver.PRELOADED = PRELOADED
     settings = {
         "distributed.worker.multiprocessing-method": forkserver.method(),
-        # On machines of their own workers may look around fifty times a second; here they are many.
+        # Dask checks itself fifty times a second, too often for many workers on one machine.
         "distributed.admin.tick.interval": "10s",
         "distributed.admin.system-monitor.interval": "60s",
         "distributed.worker.profile.enabled": False,
@@ -180,7 +179,7 @@ def measure(case: Case) -> Measured:
 
 
 def search_row(case: Case) -> str:
-    """A row of Markdown about one search in a process of its own."""
+    """Return a row of Markdown about one search in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
         found = pool.submit(measure, case).result()
     last = len(found.ends) - 2  # after it, only the search itself ends
@@ -199,20 +198,20 @@ def search_row(case: Case) -> str:
 
 
 def answer_ms(kind: str, ended: int) -> float:
-    """Milliseconds until an oracle that has been told of ``ended`` trials names the next one."""
-    oracle = make_sampler(config_of(kind, ended + REPEATS, ""))
+    """Return the milliseconds until a sampler suggests the next trial after ``ended`` trials."""
+    sampler = make_sampler(config_of(kind, ended + REPEATS, ""))
     rng = np.random.default_rng(1)
-    fill = type(oracle)._random_populate_space if kind == "bayesian" else None
+    fill = type(sampler)._random_populate_space if kind == "bayesian" else None
     times = []
     for number in range(ended + REPEATS):
         if fill is not None and number < ended:
-            oracle.populate_space = lambda trial_id: fill(oracle)
+            sampler.populate_space = lambda trial_id: fill(sampler)
         else:
-            oracle.__dict__.pop("populate_space", None)
+            sampler.__dict__.pop("populate_space", None)
         began = time.perf_counter()
-        trial = ask(oracle, number)
+        suggestion = sampler.suggest(number)
         times.append(time.perf_counter() - began)
-        tell(oracle, trial.trial_id, float(rng.uniform(0.5, 0.9)))
+        sampler.tell(suggestion.trial_id, float(rng.uniform(0.5, 0.9)))
     return statistics.median(times[-REPEATS:]) * 1000
 
 
@@ -225,7 +224,7 @@ def main() -> None:
     parser.add_argument("--cluster", type=int, default=0, help="so many workers of a cluster")
     parser.add_argument("--seconds", type=float, default=0.0, help="that a trial takes")
     parser.add_argument("--uri", default="", help="a tracking store; default: SQLite, made anew")
-    parser.add_argument("--oracles", nargs="*", default=KINDS, choices=KINDS)
+    parser.add_argument("--samplers", nargs="*", default=KINDS, choices=KINDS)
     parser.add_argument("--plots", action="store_true", help="have the workers draw them")
     args = parser.parse_args()
     print(*machine_lines(), sep="\n")
@@ -238,10 +237,10 @@ def main() -> None:
         print(" s after the last | driver MiB |\n" + "|---" * 9 + "|")
     for case in cases:
         print(search_row(case), flush=True)
-    if args.oracles:
-        print("\n| oracle | trials that have ended | ms for the next one |\n|---|---|---|")
-    for kind in args.oracles:
-        for ended in ASKED.get(kind, ASKED_FEW):
+    if args.samplers:
+        print("\n| sampler | trials that have ended | ms for the next one |\n|---|---|---|")
+    for kind in args.samplers:
+        for ended in ENDED.get(kind, ENDED_OTHERS):
             print(f"| {kind} | {ended} | {answer_ms(kind, ended):.1f} |", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The Python API: a function for each command; it raises, and never prints or exits."""
+"""The Python API: one function for each command; they raise, and never print or exit."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from imdbtune.search.resume import (
     CRASHED,
     Agreement,
     changed_config,
-    note_limits,
+    journal_limits,
     reconcile,
     stored_config,
 )
-from imdbtune.search.sync import Synced, sync_folder
+from imdbtune.search.sync import SyncResult, sync_folder
 from imdbtune.search.workspace import (
     TRAINING,
     Workspace,
@@ -53,14 +53,11 @@ from imdbtune.tracking import reader, writer
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.connection import connect, connect_existing, resolve_uri
 from imdbtune.tracking.mlflow_server import PORT, MlflowServer, run_page, serve
-from imdbtune.tracking.outbox_delivery import publish_page
 from imdbtune.tracking.reader import Baseline, Search, Trial
 from imdbtune.tracking.sqlite_reader import open_runs, runs_of
 from imdbtune.training.spec import TrialSpec
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from imdbtune.confirm.reproduction import Reproduction
     from imdbtune.confirm.results import Confirmation
     from imdbtune.confirm.runs import RepeatedRuns, TrainingRequest
@@ -70,41 +67,42 @@ if TYPE_CHECKING:
     from imdbtune.export.predictor import Prediction, Predictor
     from imdbtune.search.driver import Driver
     from imdbtune.search.estimate import Estimate
+    from imdbtune.tracking.connection import MlflowClient
     from imdbtune.tracking.model_registry import Version
     from imdbtune.tracking.outbox import Outbox
 
 Listener = Callable[[str, dict[str, Any]], None]
 
 
-def _ignore(kind: str, facts: dict[str, Any]) -> None:
-    """The listener of those who do not listen."""
+def _no_op_listener(kind: str, facts: dict[str, Any]) -> None:
+    """No-op listener."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search would run, before anything is created."""
+    """A resolved search, before anything is created."""
 
     config: SearchConfig
-    store: str
+    store: str  # URI of the tracking store
     workers: int
-    size: int | None
-    reading: Mapping[str, Any]  # how a table of reviews is read
-    cluster: str = ""  # the scheduler of the workers; empty: processes of this machine
+    size: int | None  # number of configurations in the space; None: infinite
+    reading: Mapping[str, Any]  # columns of a table of reviews
+    cluster: str = ""  # address of a Dask scheduler; empty: processes of this machine
 
 
 def plan(config: SearchConfig, workers: int | None = None) -> Plan:
-    """Resolve what is left open in a configuration; touches nothing."""
+    """Resolve all that a configuration leaves open, without creating anything."""
     reading = check_source(config.data.source, config.data)
     count = cpu_count() if workers is None else workers
-    made = Plan(config, resolve_uri(config.tracking.uri), count, config.space.size(), reading)
+    resolved = Plan(config, resolve_uri(config.tracking.uri), count, config.space.size(), reading)
     if config.cluster.is_local:
-        return made
-    check_store(made.store, config.cluster.address)
-    return replace(made, workers=0, cluster=config.cluster.address)
+        return resolved
+    check_store(resolved.store, config.cluster.address)
+    return replace(resolved, workers=0, cluster=config.cluster.address)
 
 
 def corpus_facts(corpus: Corpus, source: str) -> writer.CorpusFacts:
-    """What the tracking store is told of a corpus."""
+    """Return what is logged about a corpus."""
     return writer.CorpusFacts(
         corpus.name,
         corpus.title,
@@ -121,13 +119,13 @@ def estimate(
     *,
     workers: int | None = None,
     cache: Path | None = None,
-    listener: Listener = _ignore,
+    listener: Listener = _no_op_listener,
 ) -> Estimate:
-    """How long a search would take on this machine, by timing a few steps; nothing is tracked.
+    """Estimate the duration of a search on this machine from a few timed steps; log nothing.
 
     Raises:
         UserError: the data cannot be used.
-        SearchAborted: the steps cannot be made.
+        SearchAborted: the steps failed.
     """
     resolved = plan(config, workers)
     _set_environment(cache)
@@ -139,13 +137,13 @@ def _estimate(resolved: Plan, corpus: Corpus, listener: Listener) -> Estimate:
 
     if resolved.cluster:
         raise UserError(
-            "an estimate times steps on this machine, which says nothing of the workers of "
-            f"{resolved.cluster}; leave --estimate or --cluster out."
+            "--estimate times steps on this machine and cannot estimate the workers of "
+            f"{resolved.cluster}; omit --estimate or --cluster."
         )
-    listener("notice", {"text": "timing some steps of the cheapest and the dearest trial ..."})
-    made = estimate.estimate(resolved.config, corpus, resolved.workers)
-    listener("notice", {"text": f"estimated: {estimate.in_words(made)}"})
-    return made
+    listener("notice", {"text": "timing some steps of the fastest and the slowest trial ..."})
+    estimated = estimate.estimate(resolved.config, corpus, resolved.workers)
+    listener("notice", {"text": f"estimated: {estimate.in_words(estimated)}"})
+    return estimated
 
 
 def search(
@@ -155,75 +153,77 @@ def search(
     cluster: str = "",
     cache: Path | None = None,
     folder: Path | None = None,
-    listener: Listener = _ignore,
+    listener: Listener = _no_op_listener,
     trainer: Trainer | None = None,
     estimated: bool = False,
 ) -> Search:
-    """Run a search to its end and return it as MLflow has it.
+    """Run a search to its end and return it as logged in MLflow.
 
     Args:
         config: from :func:`imdbtune.config.schema.load_config`.
-        workers: processes, each with one thread; ``None``: one a core; 0: in this process.
-        cluster: address of a Dask scheduler whose workers train instead, or ``local``; default
-            what the configuration says.
-        cache: folder of the converted corpora.
-        folder: folder for what a search needs while it runs; default ``.imdbtune`` here.
-        listener: called with what happens: ``download``, ``notice``, ``opened``, ``started``,
+        workers: number of processes, each with one thread; ``None``: one per core; 0: train in
+            this process.
+        cluster: address of a Dask scheduler whose workers run the trials, or ``local``; default:
+            that of the configuration.
+        cache: folder of downloaded and converted corpora.
+        folder: folder of the workspaces of searches; default ``.imdbtune`` in the working
+            directory.
+        listener: called with the events ``download``, ``notice``, ``opened``, ``started``,
             ``epoch``, ``retried``, ``ended``, ``exhausted``, ``baseline``, ``waiting``; of a
-            search that goes on also ``resumed``.
-        trainer: instead of :func:`imdbtune.training.trainer.train_trial`.
-        estimated: say before it begins how long it will take, and log that.
+            resumed search also ``resumed``.
+        trainer: replaces :func:`imdbtune.training.trainer.train_trial`.
+        estimated: estimate the duration first, and log the estimate.
 
     Raises:
         UserError: the data, the tracking store or the cluster cannot be used.
-        SearchAborted: too many trials fail, or the cluster goes away.
+        SearchAborted: too many trials failed, or the cluster was lost.
         KeyboardInterrupt: after the runs were closed as KILLED.
     """
-    config = _on_cluster(config, cluster)
+    config = _with_cluster(config, cluster)
     resolved = plan(config, workers)
-    environment = _begin_environment(resolved.workers, cache)
+    environment = _start_environment(resolved.workers, cache)
     corpus = _open_corpus(config.data, cache, listener)
-    client = connect(resolved.store, _teller(listener))
+    client = connect(resolved.store, _notice_sender(listener))
     facts = corpus_facts(corpus, config.data.source)
     seconds = _estimate(resolved, corpus, listener).seconds if estimated else 0.0
-    base = _base(folder)
-    recover_crashed_runs(client, base, _teller(listener))
+    base = _search_folder(folder)
+    recover_crashed_runs(client, base, _notice_sender(listener))
     with (
-        _reached(resolved, client, corpus, listener) as reached,
-        create_workspace(base, config.name, resolved.store) as (begun, key),
+        _open_cluster(resolved, client, corpus, listener) as pool,
+        create_workspace(base, config.name, resolved.store) as (prepared, key),
     ):
-        _describe(writer.Run(begun.outbox, key), config, facts)
+        _log_configuration(writer.Run(prepared.outbox, key), config, facts)
         if seconds:
-            writer.Run(begun.outbox, key).log({writer.ESTIMATED: seconds})
-        parent = _open_search(client, config, facts, key, _place(base))
-        workspace = begun.renamed(parent.run_id)
-        return _drive(
-            resolved, client, parent, workspace, corpus, listener, trainer, environment, reached
+            writer.Run(prepared.outbox, key).log({writer.ESTIMATED: seconds})
+        parent = _open_search(client, config, facts, key, _folder_tag(base))
+        workspace = prepared.renamed(parent.run_id)
+        return _run_search(
+            resolved, client, parent, workspace, corpus, listener, trainer, environment, pool
         )
 
 
-def _on_cluster(config: SearchConfig, cluster: str) -> SearchConfig:
+def _with_cluster(config: SearchConfig, cluster: str) -> SearchConfig:
     return parse_config(config.as_dict(), {"cluster.address": cluster}) if cluster else config
 
 
 @contextmanager
-def _reached(
+def _open_cluster(
     resolved: Plan, client: MlflowClient, corpus: Corpus, listener: Listener
 ) -> Iterator[WorkerPool | None]:
-    """The cluster of a plan, if it has one, all of whose workers fit."""
+    """Yield the worker pool of a plan with a cluster, after checking all workers."""
     if not resolved.cluster:
         yield None
         return
     experiment = resolved.config.tracking.experiment
     check_artifacts(client, writer.get_experiment(client, experiment))
     with open_worker_pool(
-        resolved.cluster, resolved.store, corpus.digest, _teller(listener)
+        resolved.cluster, resolved.store, corpus.digest, _notice_sender(listener)
     ) as cluster:
         yield cluster
 
 
-def _begin_environment(workers: int, cache: Path | None) -> dict[str, str]:
-    """The environment of what trains; worker processes begin to import what they need."""
+def _start_environment(workers: int, cache: Path | None) -> dict[str, str]:
+    """Set and return the environment of trainings; let worker processes start importing."""
     from imdbtune.cluster import forkserver
 
     environment = _set_environment(cache)
@@ -241,49 +241,53 @@ def resume(
     cluster: str = "",
     cache: Path | None = None,
     folder: Path | None = None,
-    listener: Listener = _ignore,
+    listener: Listener = _no_op_listener,
     trainer: Trainer | None = None,
 ) -> Search:
-    """Go on with a search that was interrupted or has crashed, or extend one that has ended.
+    """Resume an interrupted or crashed search, or extend a finished one.
 
-    Finished trials stay as they are; those that were under way are closed as KILLED and run
-    again, as new runs under their old numbers. What :func:`imdbtune.search.resume.reconcile` finds
-    amiss is told as a ``notice``, where the search stands as ``resumed``.
+    Finished trials stay as they are. Trials that were running are closed as KILLED and run again,
+    as new runs with the same trial numbers. The listener gets the discrepancies found by
+    :func:`imdbtune.search.resume.reconcile` as ``notice``, and the state as ``resumed``.
 
     Args:
         search_ref: run id or name; ``None``: the last search.
         overrides: ``tuner.max_trials``, ``tuner.max_minutes`` (from now), ``tuner.trial_timeout``
-            and ``tuner.retries`` may be changed, for good; anything else must be what it was.
-        uri: the tracking store; the other arguments are those of :func:`search`.
+            and ``tuner.retries`` may be changed permanently; all else must be unchanged.
+        uri: the tracking store.
+
+    The other arguments are those of :func:`search`.
 
     Raises:
-        UserError: no such search, its journal is not here, or the configuration differs.
-        SearchAborted: another process is working on it, or the journal is damaged.
+        UserError: no such search, its journal is missing, or the configuration differs.
+        SearchAborted: another process is running it, or the journal is damaged.
     """
-    client = connect_existing(uri, _teller(listener))
-    base = _base(folder)
-    recover_crashed_runs(client, base, _teller(listener))
+    client = connect_existing(uri, _notice_sender(listener))
+    base = _search_folder(folder)
+    recover_crashed_runs(client, base, _notice_sender(listener))
     found = reader.find_search(client, search_ref)
     workspace = workspace_of(base, found.run_id)
-    _check_is_here(client, found, workspace)
+    _check_journal_exists(client, found, workspace)
     with workspace.locked():
         await_workers(workspace.folder)
         parent = writer.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
         replace(parent, client=workspace.outbox).stop_trials(CRASHED)
-        BackgroundDelivery(client, workspace.outbox, found.run_id, None, _teller(listener)).finish()
+        BackgroundDelivery(
+            client, workspace.outbox, found.run_id, None, _notice_sender(listener)
+        ).finish()
         before = stored_config(client, found)
         where = {"tracking.uri": str(client.tracking_uri)}
         config = changed_config(before, workspace.journal, {**overrides, **where})
-        config = _on_cluster(config, cluster)
+        config = _with_cluster(config, cluster)
         resolved = plan(config, workers)
-        environment = _begin_environment(resolved.workers, cache)
+        environment = _start_environment(resolved.workers, cache)
         corpus = _open_corpus(config.data, cache, listener)
         check_corpus(corpus, found.tags, found.name)
-        with _reached(resolved, client, corpus, listener) as reached:
+        with _open_cluster(resolved, client, corpus, listener) as pool:
             agreed = reconcile(client, found, workspace.journal, config.tuner.retries)
-            note_limits(workspace.journal, before, config)
+            journal_limits(workspace.journal, before, config)
             workspace.outbox.reopen(parent.run_id)
-            return _drive(
+            return _run_search(
                 resolved,
                 client,
                 parent,
@@ -292,68 +296,68 @@ def resume(
                 listener,
                 trainer,
                 environment,
-                reached,
+                pool,
                 agreed,
             )
 
 
 def _open_corpus(data: DataConfig, cache: Path | None, listener: Listener) -> Corpus:
-    """The corpus; the listener is told what is used instead of it, and how far a download is."""
+    """Open the corpus; the listener gets notices and the progress of downloads."""
 
     def progress(name: str, done: int, total: int) -> None:
         listener("download", {"name": name, "done": done, "total": total})
 
-    kept = cache or default_cache()
-    return open_corpus(data.source, kept, _teller(listener), progress, config=data)
+    folder = cache or default_cache()
+    return open_corpus(data.source, folder, _notice_sender(listener), progress, config=data)
 
 
 def _set_environment(cache: Path | None) -> dict[str, str]:
-    """Set the variables that TensorFlow must find when it is imported; returns them."""
+    """Set and return the variables that TensorFlow reads when it is imported."""
     environment = training_environment(cache or default_cache())
     os.environ.update(environment)
     return environment
 
 
-def _base(folder: Path | None) -> Path:
-    """The folder with a folder for each search."""
+def _search_folder(folder: Path | None) -> Path:
+    """Return the folder with the workspaces of all searches."""
     return (folder or Path(".imdbtune")).absolute()
 
 
-def _place(base: Path) -> str:
+def _folder_tag(base: Path) -> str:
     return f"{socket.gethostname()}:{base}"
 
 
-def _check_is_here(client: MlflowClient, found: Search, workspace: Workspace) -> None:
-    """Raise UserError if the search was begun elsewhere, or its journal is gone."""
+def _check_journal_exists(client: MlflowClient, found: Search, workspace: Workspace) -> None:
+    """Raise UserError if the search was started elsewhere, or its journal is missing."""
     if workspace.journal.path.exists():
         return
     if workspace.folder.exists() and not reader.read_trials(client, found):
         return
-    place, here = found.tags.get(writer.FOLDER, ""), _place(workspace.folder.parent)
-    where = "the folder in which it was begun" if place in ("", here) else place
+    place, here = found.tags.get(writer.FOLDER, ""), _folder_tag(workspace.folder.parent)
+    where = "the folder where it was started" if place in ("", here) else place
     raise UserError(
-        f"search {found.name!r} cannot go on here: its journal "
+        f"search {found.name!r} cannot be resumed here: its journal "
         f"{workspace.journal.path} is missing; "
-        f"run this in {where}, or begin a new one."
+        f"run this command in {where}, or start a new search."
     )
 
 
-def _teller(listener: Listener) -> Callable[[str], None]:
+def _notice_sender(listener: Listener) -> Callable[[str], None]:
     return lambda text: listener("notice", {"text": text})
 
 
 def _with_run_ids(listener: Listener, outbox: Outbox) -> Listener:
-    """Tell MLflow's run id of a trial that has ended, if MLflow has the run already."""
+    """Return a listener that gets MLflow's run id of an ended trial, if delivered already."""
 
-    def tell(kind: str, facts: dict[str, Any]) -> None:
+    def add_run_id(kind: str, facts: dict[str, Any]) -> None:
         if kind in ("ended", "retried"):
             facts = {**facts, "run_id": outbox.delivered(facts["run_id"]).run_id}
         listener(kind, facts)
 
-    return tell
+    return add_run_id
 
 
-def _drive(
+def _run_search(
     resolved: Plan,
     client: MlflowClient,
     parent: writer.SearchRun,
@@ -362,38 +366,37 @@ def _drive(
     listener: Listener,
     trainer: Trainer | None,
     environment: Mapping[str, str],
-    reached: WorkerPool | None,
+    pool: WorkerPool | None,
     agreed: Agreement | None = None,
 ) -> Search:
-    """Run the trials that are left, and end the search; ``agreed``: of one that goes on."""
+    """Run the remaining trials and end the search; ``agreed``: state of a resumed search."""
+    from imdbtune.report.leaderboard import publish_page
     from imdbtune.search.driver import Driver
     from imdbtune.search.keras_tuner_samplers import make_sampler
     from imdbtune.tracking import artifact_transfer
 
     config = resolved.config
-    # Before a thread delivers: what Keras Tuner is imported without, all threads are without.
-    oracle = make_sampler(config)
+    sampler = make_sampler(config)
     found = reader.find_search(client, parent.run_id)
     varied = [d.name for d in config.space.searched] or ["rnn"]
     report = config.tracking.report
-    say = _teller(listener)
-    alone = reached is None
+    notify = _notice_sender(listener)
     delivery = BackgroundDelivery(
-        client, workspace.outbox, parent.run_id, varied, say, report, alone
+        client, workspace.outbox, parent.run_id, varied, notify, report, publish_page
     )
     listener = _with_run_ids(listener, workspace.outbox)
-    travels = reached is not None or writer.CLUSTER in found.tags
-    if reached is not None:
-        resolved = replace(resolved, workers=len(reached.usable()))
+    travels = pool is not None or writer.CLUSTER in found.tags
+    if pool is not None:
+        resolved = replace(resolved, workers=len(pool.usable()))
     with deliver_in_background(delivery, found.metrics.get("search_seconds", 0.0)):
         facts = {"search": found, "plan": resolved, "corpus": corpus, "folder": workspace.folder}
         listener("opened", facts)
-        if reached is not None:
-            tags = {writer.CLUSTER: reached.address}
+        if pool is not None:
+            tags = {writer.CLUSTER: pool.address}
             writer.Run(workspace.outbox, parent.run_id).log(tags=tags)
-        tuner = Driver(
+        driver = Driver(
             config=config,
-            oracle=oracle,
+            sampler=sampler,
             search=replace(parent, client=workspace.outbox),
             journal=workspace.journal,
             corpus=corpus.folder,
@@ -402,97 +405,99 @@ def _drive(
             listener=listener,
             clock=time.monotonic,
             trainer=trainer,
-            elsewhere=reached is not None,
+            remote=pool is not None,
         )
         if travels:
-            tuner.bring = partial(artifact_transfer.download_if_missing, client, workspace.outbox)
+            driver.download = partial(
+                artifact_transfer.download_if_missing, client, workspace.outbox
+            )
         if agreed is not None:
             for text in agreed.notices():
                 listener("notice", {"text": text})
-            tuner.restore(agreed.events, agreed.trained, agreed.lost)
-            listener("resumed", tuner.standing())
+            driver.restore(agreed.events, agreed.unjournaled, agreed.lost)
+            listener("resumed", driver.progress_summary())
         known = reader.read_baselines(client, found) if agreed is not None else []
-        made = [baseline.which for baseline in known if baseline.status == "FINISHED"]
-        workers = _workers_of(resolved, environment, tuner, client, corpus, reached)
-        _run(tuner, workers, _beside(config, tuner, corpus, made))
-        if agreed is not None and not tuner.begun:
-            listener("notice", {"text": tuner.why_nothing_was_left()})
+        finished = [baseline.which for baseline in known if baseline.status == "FINISHED"]
+        workers = _open_executor(resolved, environment, driver, client, corpus, pool)
+        _run_trials(driver, workers, _train_baselines(config, driver, corpus, finished))
+        if agreed is not None and not driver.started:
+            listener("notice", {"text": driver.explain_nothing_to_train()})
     if travels:
-        artifact_transfer.delete_leftovers(client, found, kept=tuner.has_left_files())
+        artifact_transfer.delete_leftovers(client, found, kept=driver.has_leftover_files())
     return reader.find_search(client, parent.run_id)
 
 
-def _beside(
-    config: SearchConfig, tuner: Driver, corpus: Corpus, made: Sequence[str]
+def _train_baselines(
+    config: SearchConfig, driver: Driver, corpus: Corpus, finished: Sequence[str]
 ) -> AbstractContextManager[None]:
-    """Makes what the trials have to beat, beside them, unless that is not wanted or there is it."""
+    """Train missing baselines in the background of the block, if the configuration says so."""
     from imdbtune.search.baseline_job import baselines_in_background
 
     if not config.tracking.baseline:
         return nullcontext()
     return baselines_in_background(
-        tuner.search,
+        driver.search,
         corpus,
-        tuner.facts,
+        driver.facts,
         config.data.reviews,
-        tuner.folder,
-        tuner.listener,
-        made,
+        driver.folder,
+        driver.listener,
+        finished,
     )
 
 
-def _workers_of(
+def _open_executor(
     resolved: Plan,
     environment: Mapping[str, str],
-    tuner: Driver,
+    driver: Driver,
     client: MlflowClient,
     corpus: Corpus,
-    reached: WorkerPool | None,
+    pool: WorkerPool | None,
 ) -> AbstractContextManager[Executor]:
-    """What the trials of a search run on."""
-    report = partial(tuner.listener, "epoch")
-    if reached is None:
-        return open_local_executor(resolved.workers, tuner.folder, report, environment)
+    """Return the executor of a search."""
+    report = partial(driver.listener, "epoch")
+    if pool is None:
+        return open_local_executor(resolved.workers, driver.folder, report, environment)
     from imdbtune.cluster.remote_executor import open_remote_executor
 
     return open_remote_executor(
-        reached,
+        pool,
         client,
-        outbox=tuner.search.client,
-        search=tuner.search.run_id,
+        outbox=driver.search.client,
+        search=driver.search.run_id,
         corpus=corpus.folder,
         report=report,
         keep_model=resolved.config.tracking.chooses_models,
     )
 
 
-def _run(
-    tuner: Driver,
+def _run_trials(
+    driver: Driver,
     workers: AbstractContextManager[Executor],
-    beside: AbstractContextManager[None],
+    baselines: AbstractContextManager[None],
 ) -> None:
-    """Run the trials on workers; however that ends, no run is left open, and the best models."""
+    """Run the trials; close all runs and log the saved models, also after an error."""
 
     def stop(reason: str) -> None:
-        tuner.stop(reason)
-        tuner.log_kept_models()
+        driver.stop(reason)
+        driver.log_best_models()
 
-    with _stopping(workers, stop) as executor, beside:
-        tuner.run(executor)
-    tuner.log_kept_models()
+    with _stop_on_error(workers, stop) as executor, baselines:
+        driver.run(executor)
+    driver.log_best_models()
 
 
 @contextmanager
-def _stopping(
+def _stop_on_error(
     workers: AbstractContextManager[Executor], stop: Callable[[str], None]
 ) -> Iterator[Executor]:
-    """What trials run on; once all have ended, ``stop`` is told why it went wrong."""
+    """Yield an executor; after an error, call ``stop`` with the reason once it is closed."""
     try:
         with workers as executor:
             yield executor
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
-        with suppress(Exception):  # the first error counts
+        with suppress(Exception):  # the first error is raised
             stop("interrupted" if interrupted else f"search aborted: {error}")
         raise
 
@@ -512,11 +517,11 @@ def _open_search(
     return writer.SearchRun.open(client, name, experiment, tags, "search", key, place)
 
 
-def _describe(run: writer.Run, config: SearchConfig, facts: writer.CorpusFacts) -> None:
-    """Say in full what a search is about, in its outbox: before its run is made."""
-    told = config.as_dict()
-    told["tracking"]["uri"] = ""  # it may hold a password, and is where this is kept
-    run.client.log_text(run.run_id, tomli_w.dumps(told), "config.toml")
+def _log_configuration(run: writer.Run, config: SearchConfig, facts: writer.CorpusFacts) -> None:
+    """Write the configuration and corpus to the outbox, before the run is created."""
+    settings = config.as_dict()
+    settings["tracking"]["uri"] = ""  # it may contain a password
+    run.client.log_text(run.run_id, tomli_w.dumps(settings), "config.toml")
     run.log_corpus(facts)
     flat = {
         f"{section}.{key}": value
@@ -529,7 +534,7 @@ def _describe(run: writer.Run, config: SearchConfig, facts: writer.CorpusFacts) 
 
 
 def _training_settings(config: SearchConfig) -> dict[str, object]:
-    """What the outcome of every trial depends on beside its hyperparameters and epochs."""
+    """Return the settings, besides hyperparameters and epochs, that determine results."""
     return {
         "reviews": config.data.reviews,
         "seed": config.tuner.seed,
@@ -552,37 +557,42 @@ def train(
     *,
     cache: Path | None = None,
     folder: Path | None = None,
-    listener: Listener = _ignore,
+    listener: Listener = _no_op_listener,
     trainer: Trainer | None = None,
 ) -> Trial:
-    """Train the one configuration of a file whose space has nothing to choose, tracked as a trial.
+    """Train the only configuration of a space, tracked like a trial.
 
     The arguments are those of :func:`search`.
 
     Raises:
-        UserError: the space has something to choose, or data or store cannot be used.
+        UserError: the space has several configurations, or data or store cannot be used.
         SearchAborted: the training failed.
     """
     params = config.space.single()
     if params is None:
         names = ", ".join(d.name for d in config.space.searched)
-        raise UserError(f"{config.name} leaves {names} open; fix them, or run imdbtune search.")
+        raise UserError(
+            f"{config.name} leaves {names} open; set each to one value, or run imdbtune search."
+        )
     store = resolve_uri(config.tracking.uri)
     corpus = _open_corpus(config.data, cache, listener)
-    client = connect(store, _teller(listener))
+    client = connect(store, _notice_sender(listener))
     facts = corpus_facts(corpus, config.data.source)
     settings = {**_training_settings(config), "epochs": config.training.epochs}
     tags = writer.common_tags(facts, settings)
     name, experiment = config.name, config.tracking.experiment
-    with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, workspace):
-        # The settings have the names of the fields that they fill.
+    with _open_training(client, name, experiment, tags, facts, folder, listener) as (
+        run,
+        workspace,
+    ):
+        # The settings are named like the fields of TrialSpec.
         spec = TrialSpec(params, corpus.folder, workspace.folder / "trial", **settings)  # type: ignore[arg-type]
         _set_environment(cache)
         return _train_tracked(run, workspace, spec, corpus, listener, trainer)
 
 
 @contextmanager
-def _new_training(
+def _open_training(
     client: MlflowClient,
     name: str,
     experiment: str,
@@ -591,13 +601,16 @@ def _new_training(
     folder: Path | None,
     listener: Listener,
 ) -> Iterator[tuple[writer.SearchRun, Workspace]]:
-    """A run for one training, and its folder, which goes away once MLflow has all."""
-    recover_crashed_runs(client, _base(folder), _teller(listener))
-    with create_workspace(_base(folder), name, str(client.tracking_uri), TRAINING) as (begun, key):
-        writer.Run(begun.outbox, key).log_corpus(facts)  # before the run is made: it is open
-        begun.outbox.sync(key)
+    """Yield a new run and its workspace, which is deleted once all is delivered."""
+    recover_crashed_runs(client, _search_folder(folder), _notice_sender(listener))
+    with create_workspace(_search_folder(folder), name, str(client.tracking_uri), TRAINING) as (
+        prepared,
+        key,
+    ):
+        writer.Run(prepared.outbox, key).log_corpus(facts)  # before the run is created and open
+        prepared.outbox.sync(key)
         run = writer.SearchRun.open(client, name, experiment, tags, "train", key)
-        workspace = begun.renamed(run.run_id)
+        workspace = prepared.renamed(run.run_id)
         try:
             yield run, workspace
         finally:
@@ -613,15 +626,17 @@ def _train_tracked(
     listener: Listener,
     trainer: Trainer | None = None,
 ) -> Trial:
-    """Train in this process, as a run that has been opened; it is closed however that ends."""
-    delivery = BackgroundDelivery(run.client, workspace.outbox, run.run_id, None, _teller(listener))
+    """Train in this process and log to ``run``; close the run also after an error."""
+    delivery = BackgroundDelivery(
+        run.client, workspace.outbox, run.run_id, None, _notice_sender(listener)
+    )
     with deliver_in_background(delivery):
-        spooled = replace(run, client=workspace.outbox)
+        buffered = replace(run, client=workspace.outbox)
         extra = {"seed": spec.seed, "epochs": spec.epochs}
         extra |= {"schedule_epochs": spec.schedule_epochs} if spec.schedule_epochs else {}
-        spooled.log(params={**spec.params.as_dict(), **extra})
-        told = {"run_id": run.run_id, "params": spec.params, "epochs": spec.epochs}
-        listener("opened", {**told, "corpus": corpus})
+        buffered.log(params={**spec.params.as_dict(), **extra})
+        facts = {"run_id": run.run_id, "params": spec.params, "epochs": spec.epochs}
+        listener("opened", {**facts, "corpus": corpus})
         job = TrialJob("", spec, workspace.outbox, run.run_id, trainer=trainer)
         outcome = run_trial(job, lambda event: listener("epoch", event))
         if isinstance(outcome, TrialFailure):
@@ -636,22 +651,23 @@ def reproduce(
     data: str = "",
     cache: Path | None = None,
     folder: Path | None = None,
-    listener: Listener = _ignore,
+    listener: Listener = _no_op_listener,
     trainer: Trainer | None = None,
 ) -> Reproduction:
-    """Train a finished run again from what MLflow holds of it, as a new run, and compare the two.
+    """Train a finished run again from its record in MLflow, as a new run, and compare the two.
 
-    A trial of Hyperband that goes on from another is trained from the beginning of the first.
+    A Hyperband trial that continues another is trained from the beginning of the first.
 
     Args:
         run_id: of a trial, or of a single training.
-        uri: the tracking store, which also receives the new run.
-        data: where the reviews are on this machine; default: where they were.
-        trainer: instead of :func:`imdbtune.training.trainer.train_trial`; for the others see
-            :func:`search`.
+        uri: the tracking store, which also gets the new run.
+        data: location of the reviews; default: where they were in training.
+        trainer: replaces :func:`imdbtune.training.trainer.train_trial`.
+
+    The other arguments are those of :func:`search`.
 
     Raises:
-        UserError: no such run, it has not finished, or its reviews are not here.
+        UserError: no such run, it has not finished, or its reviews are missing.
         SearchAborted: the training failed.
     """
     from imdbtune.confirm import reproduction
@@ -659,13 +675,16 @@ def reproduce(
     client = connect_existing(uri)
     stages = reproduction.read_stages(client, run_id)
     original, settings = stages[-1].trial, stages[-1].settings
-    corpus, facts = _open_again(original, data, cache, listener)
+    corpus, facts = _reopen_corpus(original, data, cache, listener)
     tags = writer.common_tags(facts, {**settings, "reproduces": run_id})
-    experiment = _experiment_of(client, run_id)
+    experiment = _experiment_name(client, run_id)
     name = f"reproduce-{original.name}"[:250]
-    with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, workspace):
+    with _open_training(client, name, experiment, tags, facts, folder, listener) as (
+        run,
+        workspace,
+    ):
         *before, spec = reproduction.make_specs(stages, corpus.folder, workspace.folder / "trial")
-        chained = reproduction.Chained(before, trainer)
+        chained = reproduction.ChainedTrainer(before, trainer)
         _set_environment(cache)
         again = _train_tracked(run, workspace, spec, corpus, listener, chained)
     compared = reproduction.compare_runs(client, original, again, spec.executions)
@@ -685,47 +704,57 @@ def confirm(
     workers: int | None = None,
     cache: Path | None = None,
     folder: Path | None = None,
-    listener: Listener = _ignore,
+    listener: Listener = _no_op_listener,
     trainer: Trainer | None = None,
 ) -> Confirmation:
-    """Train the leading configurations of a search again with new seeds, and say which are better.
+    """Train the best configurations of a search again with new seeds, and compare them.
 
-    The trainings are tracked as children of a run of their own. Called again, it trains only what
-    is missing: after a crash, or with more seeds or configurations.
+    The trainings are tracked as children of a separate run. Called again, for example after a crash
+    or with more seeds, it trains only what is missing.
 
     Args:
         search_ref: run id or name; ``None``: the last search.
-        top: how many configurations.
-        seeds: how many trainings of each.
+        top: number of configurations.
+        seeds: number of trainings of each.
         test: evaluate the trainings of the recommended configuration on the test reviews.
-        data: where the reviews are on this machine; default: where they were.
-        trainer: in the place of :class:`imdbtune.confirm.runs.TrainAndSavePredictions`, whose file
-        it has to
-            write too. For the other arguments see :func:`search`.
+        data: location of the reviews; default: where they were in training.
+        trainer: replaces :class:`imdbtune.confirm.runs.TrainAndSavePredictions`; it must write
+            the same file.
+
+    The other arguments are those of :func:`search`.
 
     Raises:
-        UserError: no such search, nothing in it has finished, or its reviews are not here.
-        SearchAborted: every training failed.
+        UserError: no such search, none of its trials has finished, or its reviews are missing.
+        SearchAborted: all trainings failed.
     """
     from imdbtune.confirm import results, runs
     from imdbtune.confirm.reproduction import read_stage
+    from imdbtune.report.leaderboard import publish_page
 
-    client = connect_existing(uri, _teller(listener))
-    base = _base(folder)
-    recover_crashed_runs(client, base, _teller(listener))
+    client = connect_existing(uri, _notice_sender(listener))
+    base = _search_folder(folder)
+    recover_crashed_runs(client, base, _notice_sender(listener))
     found = reader.find_search(client, search_ref)
-    best_ones = runs.leading(found, reader.read_trials(client, found), top)
-    stages = [read_stage(client, trial) for trial in best_ones]
+    leading = runs.best_configurations(found, reader.read_trials(client, found), top)
+    stages = [read_stage(client, trial) for trial in leading]
     count = cpu_count() if workers is None else workers
-    environment = _begin_environment(count, cache)
-    corpus, facts = _open_again(best_ones[0], data, cache, listener)
-    with _confirming(client, found, facts, stages[0].settings, base, listener) as (run, workspace):
+    environment = _start_environment(count, cache)
+    corpus, facts = _reopen_corpus(leading[0], data, cache, listener)
+    with _open_confirmation(client, found, facts, stages[0].settings, base, listener) as (
+        run,
+        workspace,
+    ):
         parent = reader.find_confirmation(client, found)
-        done = results.finished(client, parent) if parent else {}
+        done = results.read_finished_runs(client, parent) if parent else {}
         todo = runs.training_requests(stages, seeds, done)
         listener = _with_run_ids(listener, workspace.outbox)
-        told = {"search": found, "run_id": run.run_id, "corpus": corpus, "folder": workspace.folder}
-        listener("confirming", {**told, "trainings": len(todo), "workers": count})
+        shown = {
+            "search": found,
+            "run_id": run.run_id,
+            "corpus": corpus,
+            "folder": workspace.folder,
+        }
+        listener("confirming", {**shown, "trainings": len(todo), "workers": count})
         trainings = runs.RepeatedRuns(
             run=replace(run, client=workspace.outbox),
             corpus=corpus.folder,
@@ -735,7 +764,7 @@ def confirm(
             listener=listener,
         )
         with deliver_in_background(
-            BackgroundDelivery(client, workspace.outbox, run.run_id, None, _teller(listener))
+            BackgroundDelivery(client, workspace.outbox, run.run_id, None, _notice_sender(listener))
         ):
             if todo:
                 _train_all(trainings, todo, count, environment)
@@ -743,12 +772,12 @@ def confirm(
             workspace.discard()
     confirmed = reader.find_confirmation(client, found)
     assert confirmed is not None
-    concluded = results.conclude(client, found, confirmed)
+    concluded = results.compare_and_log(client, found, confirmed)
     if test:
         for run_id in concluded.winner.run_ids:
             evaluate(reader.read_run(client, run_id), uri=uri, cache=cache)
-        concluded = results.conclude(client, found, confirmed)
-    with suppress(UserError):  # of a search that an early version has logged
+        concluded = results.compare_and_log(client, found, confirmed)
+    with suppress(UserError):  # for a search logged by an early version
         config = stored_config(client, found)
         varied = [d.name for d in config.space.searched] or ["rnn"]
         publish_page(client, found.run_id, varied, config.tracking.report)
@@ -763,44 +792,49 @@ def refit(
     data: str = "",
     cache: Path | None = None,
     folder: Path | None = None,
-    listener: Listener = _ignore,
+    listener: Listener = _no_op_listener,
     trainer: Trainer | None = None,
 ) -> Trial:
-    """Train a trial's configuration on all training reviews, for as many epochs as were best.
+    """Train a trial's configuration on all training reviews, for its best number of epochs.
 
-    Nothing is held out, so that there is no validation accuracy; the test reviews measure it. A
-    training with the same seed that is in MLflow already is returned as it is.
+    Nothing is held out, so there is no validation accuracy; evaluate it on the test reviews. An
+    existing run of the same training is returned instead of a new one.
 
     Args:
-        trial: from :func:`best`; where it confirms a search, the epochs are the mean over seeds.
-        seed: default: the trial's.
-        trainer: instead of :func:`imdbtune.training.trainer.train_trial`; for the others see
-            :func:`confirm`.
+        trial: from :func:`best`; if it is part of a confirmation, the epochs are the mean over
+            seeds.
+        seed: random seed; default: that of the trial.
+        trainer: replaces :func:`imdbtune.training.trainer.train_trial`.
+
+    The other arguments are those of :func:`confirm`.
 
     Raises:
-        UserError: the trial has not finished, or its reviews are not here.
+        UserError: the trial has not finished, or its reviews are missing.
         SearchAborted: the training failed.
     """
     from imdbtune.confirm import results
     from imdbtune.confirm.reproduction import read_stage
 
-    client = connect_existing(uri, _teller(listener))
+    client = connect_existing(uri, _notice_sender(listener))
     settings = read_stage(client, trial).settings
     chosen = settings["seed"] if seed is None else seed
     known = reader.find_refit(client, trial, chosen)
     if known is not None:
         return known
-    corpus, facts = _open_again(trial, data, cache, listener)
+    corpus, facts = _reopen_corpus(trial, data, cache, listener)
     planned = settings.pop("epochs")
-    epochs = results.best_epochs(client, trial)
-    own = {"executions": 1, "seed": chosen, "hold_out": False, "initial_epoch": 0}
-    settings |= {**own, "patience": 0, "schedule_epochs": planned}
-    told = {k: v for k, v in settings.items() if k not in ("seed", "schedule_epochs")}
-    tags = writer.common_tags(facts, told) | {writer.REFITS: trial.run_id}
+    epochs = results.mean_best_epoch(client, trial)
+    changes = {"executions": 1, "seed": chosen, "hold_out": False, "initial_epoch": 0}
+    settings |= {**changes, "patience": 0, "schedule_epochs": planned}
+    logged = {k: v for k, v in settings.items() if k not in ("seed", "schedule_epochs")}
+    tags = writer.common_tags(facts, logged) | {writer.REFITS: trial.run_id}
     tags |= {writer.OF_SEARCH: reader.search_of(client, trial)}
-    experiment = _experiment_of(client, trial.run_id)
+    experiment = _experiment_name(client, trial.run_id)
     name = f"refit-{trial.name}"[:250]
-    with _new_training(client, name, experiment, tags, facts, folder, listener) as (run, workspace):
+    with _open_training(client, name, experiment, tags, facts, folder, listener) as (
+        run,
+        workspace,
+    ):
         where = workspace.folder / "trial"
         spec = TrialSpec(trial.params, corpus.folder, where, epochs=epochs, **settings)
         _set_environment(cache)
@@ -817,61 +851,67 @@ def ensemble(
     data: str = "",
     cache: Path | None = None,
     folder: Path | None = None,
-    listener: Listener = _ignore,
+    listener: Listener = _no_op_listener,
 ) -> tuple[Trial, list[Trial]]:
-    """Average the models of the best ``count`` different configurations, as a run of its own.
+    """Average the models of the best ``count`` distinct configurations, as a separate run.
+
+    An existing run of the same ensemble is returned instead of a new one.
 
     Args:
-        search_ref: run id or name; ``None``: the last search. Where it was confirmed, the order is
-            that of the confirmed means, and others come after them.
-        refitted: take each configuration trained on all training reviews (:func:`refit`).
-        linear: give the linear model that the search has to beat half the say.
-        data: where the reviews are on this machine; for the others see :func:`search`.
+        search_ref: run id or name; ``None``: the last search. If it was confirmed, confirmed
+            configurations come first, in the order of their means.
+        count: number of configurations.
+        refitted: use each configuration trained on all training reviews (:func:`refit`).
+        linear: add the search's linear model, with a weight of one half.
+        data: location of the reviews; default: where they were in training.
+
+    The other arguments are those of :func:`search`.
 
     Returns:
-        The average, and the runs that it is made of. The same average is made once.
+        The ensemble, and its members.
 
     Raises:
-        UserError: there are too few such models, or the search has no linear one.
+        UserError: too few models have been logged, or the search has no linear model.
     """
     from imdbtune.confirm import runs
     from imdbtune.models.nb_linear import LinearModel
+    from imdbtune.search import ensemble_tags
     from imdbtune.training import ensemble
 
-    client = connect_existing(uri, _teller(listener))
+    client = connect_existing(uri, _notice_sender(listener))
     found = reader.find_search(client, search_ref)
     confirmed = read_confirmation(found, uri=uri)
     trials = reader.read_trials(client, found)
     chosen = runs.best_runs(found, trials, confirmed, count)
     members = [reader.read_run(client, run_id) for run_id in chosen]
-    ensemble.check_members(members, linear)
+    ensemble_tags.check_members(members, linear)
     if refitted:
         place: dict[str, Any] = {"uri": uri, "data": data, "cache": cache, "folder": folder}
         members = [refit(member, listener=listener, **place) for member in members]
-    made_of = reader.ensemble_tag(members, linear)
-    known = reader.find_ensemble(client, made_of)
+    ensemble_tag = reader.ensemble_tag(members, linear)
+    known = reader.find_ensemble(client, ensemble_tag)
     if known is not None:
         return known, members
-    corpus, facts = _open_again(members[0], data, cache, listener)
+    corpus, facts = _reopen_corpus(members[0], data, cache, listener)
     reviews = int(convert("int", members[0].tags.get("imdbtune.reviews")) or 0)
     tags = writer.common_tags(facts, {"batching": "buckets", "reviews": reviews})
     tags[writer.OBJECTIVE] = "val_accuracy"
-    tags[writer.ENSEMBLE_OF] = made_of
+    tags[writer.ENSEMBLE_OF] = ensemble_tag
     tags[writer.OF_SEARCH] = found.run_id
-    experiment = _experiment_of(client, found.run_id)
+    experiment = _experiment_name(client, found.run_id)
     name = f"ensemble-of-{len(members)}{'-and-linear' if linear else ''}-{found.name}"[:250]
     params = tuple(member.params for member in members)
-    tags[writer.MEMBERS] = ensemble.written(params)
-    tags[writer.NOTE] = ensemble.description(found, members, linear)
+    tags[writer.MEMBERS] = ensemble_tags.write_members(params)
+    tags[writer.NOTE] = ensemble_tags.description(found, members, linear)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        _new_training(client, name, experiment, tags, facts, folder, listener) as (run, workspace),
+        _open_training(client, name, experiment, tags, facts, folder, listener) as (run, workspace),
     ):
         files = []
         for number, member in enumerate(members):
-            place_of_one = Path(scratch, str(number))
-            place_of_one.mkdir()
-            files.append(reader.fetch_model(client, member, place_of_one))
+            target = Path(scratch, str(number))
+            target.mkdir()
+            files.append(reader.fetch_model(client, member, target))
         spec = TrialSpec(
             ensemble.common_params(params, linear),
             corpus.folder,
@@ -881,18 +921,18 @@ def ensemble(
             hold_out=not refitted,
         )
         _set_environment(cache)
-        beside = None
+        linear_model = None
         if linear and refitted:
-            beside = ensemble.fit_linear(corpus.train.head(reviews or len(corpus.train)))
+            linear_model = ensemble.fit_linear(corpus.train.head(reviews or len(corpus.train)))
         elif linear:
-            beside = LinearModel.load(reader.fetch_linear(client, found, Path(scratch)))
-        trainer = ensemble.EnsembleSpec(tuple(files), params, beside)
-        made = _train_tracked(run, workspace, spec, corpus, listener, trainer)
-    return made, members
+            linear_model = LinearModel.load(reader.fetch_linear(client, found, Path(scratch)))
+        trainer = ensemble.EnsembleSpec(tuple(files), params, linear_model)
+        averaged = _train_tracked(run, workspace, spec, corpus, listener, trainer)
+    return averaged, members
 
 
 @contextmanager
-def _confirming(
+def _open_confirmation(
     client: MlflowClient,
     found: Search,
     facts: writer.CorpusFacts,
@@ -900,9 +940,9 @@ def _confirming(
     base: Path,
     listener: Listener,
 ) -> Iterator[tuple[writer.SearchRun, Workspace]]:
-    """The run whose children confirm a search, made or taken up, and its folder, locked."""
-    one = {k: v for k, v in settings.items() if k not in ("seed", "epochs", "initial_epoch")}
-    tags = writer.common_tags(facts, {**one, "executions": 1})
+    """Yield the new or reopened parent run of a confirmation, and its locked workspace."""
+    common = {k: v for k, v in settings.items() if k not in ("seed", "epochs", "initial_epoch")}
+    tags = writer.common_tags(facts, {**common, "executions": 1})
     tags[writer.CONFIRMS] = found.run_id
     reviews = found.tags.get(writer.VALIDATION_REVIEWS, "")
     tags |= {writer.VALIDATION_REVIEWS: reviews} if reviews else {}
@@ -910,19 +950,19 @@ def _confirming(
     store = str(client.tracking_uri)
     existing = reader.find_confirmation(client, found)
     if existing is None:
-        experiment = _experiment_of(client, found.run_id)
-        with create_workspace(base, name, store, TRAINING) as (begun, key):
-            writer.Run(begun.outbox, key).log_corpus(facts)  # before the run is made: it is open
-            begun.outbox.sync(key)
+        experiment = _experiment_name(client, found.run_id)
+        with create_workspace(base, name, store, TRAINING) as (prepared, key):
+            writer.Run(prepared.outbox, key).log_corpus(facts)  # before the run is created and open
+            prepared.outbox.sync(key)
             run = writer.SearchRun.open(client, name, experiment, tags, "confirm", key)
-            yield run, begun.renamed(run.run_id)
+            yield run, prepared.renamed(run.run_id)
         return
     with open_workspace(base, existing.run_id, name, store, TRAINING) as workspace:
         await_workers(workspace.folder)
         run = writer.SearchRun.adopt(client, existing.run_id, existing.experiment_id, tags)
         replace(run, client=workspace.outbox).stop_trials(CRASHED)
         BackgroundDelivery(
-            client, workspace.outbox, existing.run_id, None, _teller(listener)
+            client, workspace.outbox, existing.run_id, None, _notice_sender(listener)
         ).finish()
         for trial in reader.read_trials(client, existing):
             if trial.status in writer.OPEN:
@@ -937,17 +977,17 @@ def _train_all(
     workers: int,
     environment: Mapping[str, str],
 ) -> None:
-    """Run trainings on workers; however that ends, no run is left open.
+    """Run trainings on workers; close all runs, also after an error.
 
     Raises:
-        SearchAborted: all have failed.
+        SearchAborted: all trainings failed.
     """
     report = partial(trainings.listener, "epoch")
     processes = open_local_executor(workers, trainings.folder, report, environment)
-    with _stopping(processes, trainings.run.stop_trials) as executor:
-        trainings.all(executor, todo)
+    with _stop_on_error(processes, trainings.run.stop_trials) as executor:
+        trainings.train_all(executor, todo)
     if len(trainings.failed) == len(todo):
-        raise SearchAborted(f"all trainings have failed, the last one with: {trainings.failed[-1]}")
+        raise SearchAborted(f"all trainings failed, the last one with: {trainings.failed[-1]}")
 
 
 def sync(
@@ -955,33 +995,40 @@ def sync(
     *,
     uri: str = "",
     folder: Path | None = None,
-    listener: Listener = _ignore,
-) -> list[Synced]:
-    """Bring into MLflow what it lacks of searches whose tracking store was away.
+    listener: Listener = _no_op_listener,
+) -> list[SyncResult]:
+    """Deliver results to MLflow that it does not have yet, as its store was unreachable.
 
-    Searches and trainings whose process has died are closed as KILLED; searches can still go on.
-    A search that is running, or whose run was deleted in MLflow, is left alone, and told of, unless
-    it is asked for. Where one of several has a ``problem``, the others are brought in.
+    Runs of crashed processes are closed as KILLED; their searches can still be resumed. Without
+    ``search_ref``, running and deleted searches are skipped with a notice, and a ``problem`` with
+    one search does not stop the others.
 
     Args:
         search_ref: run id or name; ``None``: all searches of this folder.
-        uri: the tracking store; by default the one with which the search was begun.
-        folder: the ``folder`` of :func:`search`.
+        uri: the tracking store; default: the store with which the search was started.
+        folder: as in :func:`search`.
         listener: called with ``notice``.
 
     Raises:
-        UserError: no such search here, or its store cannot be used or does not know it.
+        UserError: no such search here, or its store cannot be used or does not have it.
         Deleted: its run is in MLflow's bin.
-        SearchAborted: a search is still running.
-        NotDelivered: the store has gone away again.
+        SearchAborted: the search is still running.
+        NotDelivered: the store became unreachable again.
     """
-    return sync_folder(_base(folder), search_ref, uri, _teller(listener))
+    from imdbtune.report.leaderboard import publish_page
+
+    notify = _notice_sender(listener)
+    return sync_folder(_search_folder(folder), search_ref, uri, notify, publish_page)
 
 
 def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial]:
-    """The winner of a search (the last one, or by run id or name), read from MLflow alone.
+    """Return a search and its best trial, read from MLflow alone.
 
-    Where the search has been confirmed, it is the best training of the recommended configuration.
+    If the search was confirmed, it is the best training of the recommended configuration.
+
+    Args:
+        search_ref: run id or name; ``None``: the last search.
+        uri: the tracking store.
 
     Raises:
         UserError: no such search, or none of its trials has finished.
@@ -990,20 +1037,20 @@ def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial
     found = reader.find_search(client, search_ref)
     confirmed = read_confirmation(found, uri=uri)
     if confirmed is not None:
-        with suppress(UserError):  # deleted meanwhile
+        with suppress(UserError):  # the run has been deleted
             return found, reader.read_run(client, confirmed.winner.run_ids[0])
     return found, reader.read_best(client, found)
 
 
 def read_confirmation(search: Search, *, uri: str = "") -> Confirmation | None:
-    """What :func:`confirm` has found out about a search, if it has been confirmed."""
+    """Return the result of :func:`confirm`, or ``None`` if the search was not confirmed."""
     from imdbtune.confirm import results
 
     return results.read(connect_existing(uri, reading=True), search)
 
 
 def baselines(search_ref: str | None = None, *, uri: str = "") -> list[Baseline]:
-    """What the trials of a search have to beat: a linear model, and the larger class.
+    """Return the baselines of a search: a linear model, and the majority class.
 
     Raises:
         UserError: no such search.
@@ -1021,62 +1068,65 @@ def compare(
     limit: int = 0,
     uri: str = "",
 ) -> Comparison:
-    """The trials of searches in one table (``.rows``, or ``.frame`` for pandas), the best first.
+    """Return the trials of searches in one table, the best first.
+
+    The table has ``.rows``, and ``.frame`` for pandas.
 
     Args:
-        search_refs: names or run ids; without any, the last search.
-        where: only trials that meet this, such as ``rnn=gru and maxlen>=200``.
+        search_refs: names or run ids; default: the last search.
+        where: condition that the trials meet, such as ``rnn=gru and maxlen>=200``.
         sort: another order, such as ``train_seconds:asc``.
-        columns: only these.
-        limit: trials at most; 0: all.
+        columns: columns to return; default: all.
+        limit: maximum number of trials; 0: all.
         uri: the tracking store.
 
     Raises:
-        UserError: no such search or column, or a condition that cannot be read.
+        UserError: no such search or column, or an invalid condition.
     """
     client = open_runs(uri)
     refs: list[str | None] = list(search_refs) or [None]
-    named = [reader.find_search(client, ref) for ref in refs]
-    found = list({search.run_id: search for search in named}.values())  # by id and by name is once
-    read = [(search, reader.read_trials(client, search)) for search in found]
-    beaten = {search.run_id: reader.read_baselines(client, search) for search in found}
-    return replace(compare_searches(read, where, sort, columns, limit), baselines=beaten)
+    found = [reader.find_search(client, ref) for ref in refs]
+    searches = list({search.run_id: search for search in found}.values())  # without duplicates
+    trials = [(search, reader.read_trials(client, search)) for search in searches]
+    baselines = {search.run_id: reader.read_baselines(client, search) for search in searches}
+    return replace(compare_searches(trials, where, sort, columns, limit), baselines=baselines)
 
 
 def report(
     search_ref: str | None = None, out: Path = Path("report.html"), *, uri: str = ""
 ) -> Search:
-    """Write one HTML page about a search to ``out``, an older report there being replaced.
+    """Write an HTML report of a search to ``out``; replace an older report there.
 
     Raises:
-        UserError: no such search, or ``out`` cannot be written or is something else.
+        UserError: no such search, or ``out`` cannot be written or is another file.
     """
-    from imdbtune.report.page import check_out, draw_all, read_report_data, render
+    from imdbtune.report.page import check_output_path, draw_figures, read_report_data, render
 
-    check_out(out)
+    check_output_path(out)
     client = connect_existing(uri, reading=True)
     runs = runs_of(client)
     found = reader.find_search(runs, search_ref)
-    material = read_report_data(client, found, reader.read_trials(runs, found))
+    data = read_report_data(client, found, reader.read_trials(runs, found))
     address = str(client.tracking_uri)
-    place = {"ui": address.rstrip("/")} if address.startswith("http") else {}
-    page = render(material, draw_all(material), **place)
+    ui_address = {"ui": address.rstrip("/")} if address.startswith("http") else {}
+    page = render(data, draw_figures(data), **ui_address)
     try:
         replace_text(out, page)
     except OSError as error:
         if is_disk_full(error):
             raise
         raise UserError(
-            f"{quote_path(out)} cannot be written: {error.strerror}; name another file with --out."
+            f"{quote_path(out)} cannot be written: {error.strerror}; give another file with --out."
         ) from error
     return found
 
 
 @contextmanager
 def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Iterator[MlflowServer]:
-    """MLflow's pages over the store of a search, while the block runs.
+    """Serve MLflow's web interface on the store of a search while the block runs.
 
-    A store that is a server has its own; for any other, one is started on this machine.
+    If the store is a server, its own interface is used; otherwise a server is started on this
+    machine.
 
     Raises:
         UserError: no such store or search, or no free port.
@@ -1098,67 +1148,68 @@ def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Ite
         yield MlflowServer(address, page(address), process)
 
 
-def _open_again(
-    trial: Trial, elsewhere: str, cache: Path | None, listener: Listener
+def _reopen_corpus(
+    trial: Trial, location: str, cache: Path | None, listener: Listener
 ) -> tuple[Corpus, writer.CorpusFacts]:
-    """The reviews that a trial was trained on, to train on them again.
+    """Return the corpus that a trial was trained on, to train on it again.
 
     Raises:
-        UserError: they are not here, or not the same any more.
+        UserError: the reviews are missing or have changed.
     """
-    given = _data_of(trial, elsewhere)
-    check_source(given.source, given)
-    corpus = _open_corpus(given, cache, listener)
+    config = _data_config(trial, location)
+    check_source(config.source, config)
+    corpus = _open_corpus(config, cache, listener)
     check_corpus(corpus, trial.tags, trial.name)
-    return corpus, corpus_facts(corpus, given.source)
+    return corpus, corpus_facts(corpus, config.source)
 
 
-def _experiment_of(client: MlflowClient, run_id: str) -> str:
-    """The name of a run's experiment."""
+def _experiment_name(client: MlflowClient, run_id: str) -> str:
+    """Return the name of a run's experiment."""
     return str(client.get_experiment(client.get_run(run_id).info.experiment_id).name)
 
 
 def open_trial_corpus(trial: Trial, cache: Path | None = None) -> Corpus:
-    """The corpus that a trial was trained on.
+    """Return the corpus that a trial was trained on.
 
     Raises:
-        UserError: it is not here, or it is not the same any more.
+        UserError: the reviews are missing or have changed.
     """
-    data = _data_of(trial)
+    data = _data_config(trial)
     corpus = open_corpus(data.source, cache or default_cache(), lambda text: None, config=data)
     check_corpus(corpus, trial.tags, trial.name)
     return corpus
 
 
-def _data_of(trial: Trial, elsewhere: str = "") -> DataConfig:
-    """Which reviews a trial was trained on, how they were read, and where they are now."""
-    told = trial.tags.get(writer.READING, "{}")
+def _data_config(trial: Trial, location: str = "") -> DataConfig:
+    """Return the data configuration of a trial; ``location``: where the reviews are now."""
+    logged = trial.tags.get(writer.READING, "{}")
     try:
-        reading = parse_config({"data": json.loads(told)}).data
+        reading = parse_config({"data": json.loads(logged)}).data
     except (ValueError, UserError) as error:
         raise UserError(
             f"run {trial.run_id} ({trial.name}) does not say how its reviews were read: its tag "
-            f"{writer.READING} is {short_repr(told)}; set it as it was."
+            f"{writer.READING} is {short_repr(logged)}; restore the original value."
         ) from error
-    return replace(reading, source=elsewhere or trial.tags.get(writer.CORPUS, ""))
+    return replace(reading, source=location or trial.tags.get(writer.CORPUS, ""))
 
 
 def check_corpus(corpus: Corpus, tags: Mapping[str, str], name: str) -> None:
-    """Raise UserError unless the corpus is the one that a run's tags name."""
-    was = tags.get(writer.DIGEST, "")
-    if corpus.digest != was:
+    """Raise UserError unless the corpus has the digest in a run's tags."""
+    digest = tags.get(writer.DIGEST, "")
+    if corpus.digest != digest:
         raise UserError(
             f"the reviews at {tags.get(writer.CORPUS)} are not those of {name} "
-            f"(digest {corpus.digest[:12]}, was {was[:12]}); put the old ones back."
+            f"(digest {corpus.digest[:12]}, was {digest[:12]}); restore the original reviews."
         )
 
 
 def evaluate(
     trial: Trial, *, uri: str = "", cache: Path | None = None, progress: Progress | None = None
 ) -> dict[str, float]:
-    """Loss and accuracy on the corpus's test reviews, logged on the trial's run, once.
+    """Evaluate a trial's model on the test reviews; log and return loss and accuracy.
 
-    A later call returns what is logged. ``progress`` is told how many reviews are done.
+    If they have been logged already, they are returned without an evaluation. ``progress`` is
+    called with the number of evaluated reviews.
     """
     logged = {k: v for k, v in trial.metrics.items() if k in ("test_accuracy", "test_loss")}
     if len(logged) == 2:
@@ -1172,7 +1223,9 @@ def evaluate(
         padded = trial.tags.get(writer.BATCHING) == "padded"
         metrics = evaluate_model(model, corpus.test, trial.params, padded, progress)
     writer.Run(client, trial.run_id).log(metrics)
-    reader.count_test_evaluation(client, trial)
+    search_id = reader.search_of(client, trial)
+    if search_id:
+        writer.count_test_evaluation(client, search_id)
     return metrics
 
 
@@ -1189,25 +1242,26 @@ def export(
 ) -> Path:
     """Write a trial's model with its vocabulary, metadata and README to ``folder``.
 
-    Each of the ``formats`` is opened again in a fresh process without this package, and has to
-    answer to real reviews as Keras does. An export of the same trial that is there keeps the
-    formats that it has, unless ``overwrite``. ``progress`` is told how many steps are done.
+    Each of the ``formats`` is loaded in a new process without this package, and its predictions of
+    real reviews must match those of Keras. An existing export of the same trial gets the new
+    formats in addition, or is replaced if ``overwrite``. ``progress`` is called with the number of
+    finished steps.
 
     Raises:
-        UserError: the model or the corpus is not to be had, the folder cannot be written, or the
-            packages of a format are missing.
-        ExportFailed: the model cannot be had in a format.
+        UserError: the model or the corpus is missing, the folder cannot be written, or packages of
+            a format are not installed.
+        ExportFailed: the model cannot be exported to a format.
     """
     from imdbtune.export.format import Trained
     from imdbtune.export.formats import export_model
     from imdbtune.export.verify import sample_texts
-    from imdbtune.training import ensemble
+    from imdbtune.search.ensemble_tags import read_members
 
     client = connect_existing(uri, reading=True)
     corpus = open_trial_corpus(trial, cache)
     words = corpus.word_index()
     batching = trial.tags.get(writer.BATCHING, "buckets")
-    members = ensemble.read(trial.tags.get(writer.MEMBERS, ""))
+    members = read_members(trial.tags.get(writer.MEMBERS, ""))
     linear = writer.LINEAR in trial.tags.get(writer.ENSEMBLE_OF, "").split(",")
     metadata: dict[str, Any] = {
         "name": trial.name,
@@ -1238,22 +1292,21 @@ def register(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Version:
-    """Register a trial's model in MLflow, as one that takes raw text, and make it the champion.
+    """Register a trial's model for raw text in MLflow, and make it the champion.
 
     Raises:
-        UserError: no such name is allowed, the store refuses it, or as :func:`export`.
-        ExportFailed: as :func:`export`.
+        UserError: an invalid name, the store refuses it, or as in :func:`export`.
+        ExportFailed: as in :func:`export`.
     """
     from imdbtune.export.mlflow_format import MLFLOW, MODEL
     from imdbtune.tracking import model_registry
 
     model_registry.check_name(name)
     client = connect_existing(uri)
-    trial = reader.read_run(client, trial.run_id)  # with what was logged since, as test figures
+    trial = reader.read_run(client, trial.run_id)  # with later metrics, such as test accuracy
     with tempfile.TemporaryDirectory() as scratch:
         target, formats = Path(scratch, "export"), (MLFLOW.name,)
-        told: dict[str, Any] = {"uri": uri, "cache": cache, "progress": progress}
-        folder = export(trial, target, formats=formats, **told)
+        folder = export(trial, target, uri=uri, cache=cache, formats=formats, progress=progress)
         return model_registry.register(client, trial, name, folder / MODEL)
 
 
@@ -1265,19 +1318,20 @@ def predict(
     uri: str = "",
     cache: Path | None = None,
 ) -> Iterator[Prediction]:
-    """Label and probability of each review text, by an exported model or one in MLflow.
+    """Predict label and probability of each review with an exported model or one in MLflow.
 
     Args:
-        model: an export folder, or ``models:/NAME@champion``, ``runs:/RUN_ID/model`` and the like.
+        model: an export folder, or a URI such as ``models:/NAME@champion`` or
+            ``runs:/RUN_ID/model``.
         texts: the reviews.
-        model_format: which format of an export folder to predict with.
-        uri: the tracking store; for models in MLflow.
-        cache: folder of the converted corpora, whose words a trial's own model needs.
+        model_format: format of an export folder; default: its first.
+        uri: the tracking store of models in MLflow.
+        cache: folder of converted corpora; a trial's own model needs their vocabulary.
 
     Raises:
-        UserError: the folder is no export, or MLflow has no such model.
+        UserError: the folder is not an export, or MLflow has no such model.
     """
-    predictor = _predictor(str(model), model_format, uri, cache)
+    predictor = _load_predictor(str(model), model_format, uri, cache)
     return predictor.predictions([texts] if isinstance(texts, str) else texts)
 
 
@@ -1289,22 +1343,22 @@ def explain(
     uri: str = "",
     cache: Path | None = None,
 ) -> Iterator[Explanation]:
-    """As :func:`predict`, with the effect of each word; one more prediction for each word."""
-    from imdbtune.export import occlusion as explaining
+    """Predict as :func:`predict`, with the effect of each word: one more prediction per word."""
+    from imdbtune.export import occlusion
 
-    predictor = _predictor(str(model), model_format, uri, cache)
+    predictor = _load_predictor(str(model), model_format, uri, cache)
     for text in [texts] if isinstance(texts, str) else texts:
-        yield explaining.explain(predictor, text)
+        yield occlusion.explain(predictor, text)
 
 
 def read_texts(path: Path, column: str = "", progress: Progress | None = None) -> Iterator[str]:
-    """The texts in a file for :func:`predict`; see :func:`imdbtune.data.columns.read_texts`."""
+    """Yield the texts in a file, as :func:`imdbtune.data.columns.read_texts`."""
     from imdbtune.data import columns
 
     return columns.read_texts(path, column, progress)
 
 
-def _predictor(model: str, model_format: str, uri: str, cache: Path | None) -> Predictor:
+def _load_predictor(model: str, model_format: str, uri: str, cache: Path | None) -> Predictor:
     from imdbtune.export.mlflow_format import export_in
     from imdbtune.export.predictor import Predictor
     from imdbtune.tracking import model_registry
@@ -1325,10 +1379,10 @@ def _predictor(model: str, model_format: str, uri: str, cache: Path | None) -> P
 
 
 def doctor(*, uri: str = "", cache: Path | None = None) -> Iterator[Check]:
-    """Checks of this machine, one after the other: versions, cores, disk, store, data, tools.
+    """Run the checks of this machine: versions, cores, disk, store, data, tools.
 
-    Each has a ``state``: ``ok``, ``warning``, or ``problem`` where imdbtune cannot be used.
+    The ``state`` of each is ``ok``, ``warning``, or ``problem`` if imdbtune cannot be used.
     """
-    from imdbtune.doctor import examine
+    from imdbtune.doctor import run_checks
 
-    return examine(uri, cache or default_cache())
+    return run_checks(uri, cache or default_cache())

@@ -1,4 +1,4 @@
-"""Whether this machine is fit for imdbtune: one check a function, each with what to do."""
+"""Check whether imdbtune can work on this machine; each function is one check."""
 
 from __future__ import annotations
 
@@ -29,32 +29,33 @@ from imdbtune.tracking.connection import connect_existing, hide_secrets, resolve
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 GIB = 2**30
-LITTLE_DISK, LITTLE_MEMORY = 2 * GIB, 2 * GIB
-MOST_MLPROJECT = 2**20  # bytes; ours has a few thousand
-PATIENCE_S = 60
-LOCK_S = 5.0
+MIN_DISK, MIN_MEMORY = 2 * GIB, 2 * GIB  # free; less gives a warning
+MAX_MLPROJECT_BYTES = 2**20  # ours has a few thousand
+IMPORT_TIMEOUT_S = 60
+LOCK_TIMEOUT_S = 5.0
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
 class Check:
-    """What one check has found."""
+    """The result of one check."""
 
     name: str
     state: str  # ok, warning or problem
     found: str
-    remedy: str = ""  # what to do, unless it is ok
+    remedy: str = ""  # what to do; empty if ok
 
 
-def examine(uri: str, cache: Path) -> Iterator[Check]:
-    """All checks, one after the other; nothing is left behind."""
+def run_checks(uri: str, cache: Path) -> Iterator[Check]:
+    """Run all checks, one after the other; none leaves a trace."""
     yield python()
     yield packages()
     yield cores()
     yield memory()
     yield tensorflow()
-    places = {"working directory": Path.cwd(), "cache": cache}
-    for name, folder in {**places, "temporary folder": Path(tempfile.gettempdir())}.items():
+    folders = {"working directory": Path.cwd(), "cache": cache}
+    folders["temporary folder"] = Path(tempfile.gettempdir())
+    for name, folder in folders.items():
         yield disk(name, folder)
     yield store(uri)
     yield reviews(cache)
@@ -64,7 +65,7 @@ def examine(uri: str, cache: Path) -> Iterator[Check]:
 
 
 def python() -> Check:
-    """The interpreter, against what the project runs on."""
+    """Check the version of Python."""
     version = platform.python_version()
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
         return Check("Python", OK, version)
@@ -72,14 +73,14 @@ def python() -> Check:
 
 
 def packages(requirements: Sequence[str] | None = None) -> Check:
-    """The packages that imdbtune depends on: there, not too old, not too new, tested together."""
+    """Check that required packages are installed, in allowed and tested versions."""
     try:
-        asked = requirements or importlib.metadata.requires("imdbtune") or []
+        required = requirements or importlib.metadata.requires("imdbtune") or []
     except importlib.metadata.PackageNotFoundError:
         return Check("packages", PROBLEM, "imdbtune is not installed", _INSTALL)
-    wrong, others, count = [], [], 0
-    tested = _tested()
-    for requirement in map(Requirement, asked):
+    wrong, untested, count = [], [], 0
+    tested = _read_tested_versions()
+    for requirement in map(Requirement, required):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         count += 1
@@ -91,24 +92,26 @@ def packages(requirements: Sequence[str] | None = None) -> Check:
         if not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
         elif tested.get(_canonical(requirement.name), version) != version:
-            others.append(f"{requirement.name} {version} ({tested[_canonical(requirement.name)]})")
+            untested.append(
+                f"{requirement.name} {version} ({tested[_canonical(requirement.name)]})"
+            )
     if wrong:
         return Check("packages", PROBLEM, "; ".join(wrong), _INSTALL)
-    if others:
-        found = f"other versions than those tested together: {', '.join(others)}"
+    if untested:
+        found = f"versions other than the tested ones (in brackets): {', '.join(untested)}"
         return Check("packages", WARNING, found, _INSTALL)
-    return Check("packages", OK, f"{count} that are needed, in versions that fit")
+    return Check("packages", OK, f"all {count} required packages in tested versions")
 
 
-_INSTALL = "install anew: pip install -c constraints.txt -e ."
+_INSTALL = "install again: pip install -c constraints.txt -e ."
 
 
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _tested() -> dict[str, str]:
-    """Versions that were tested together, where constraints.txt lies beside the package."""
+def _read_tested_versions() -> dict[str, str]:
+    """Return the tested versions in constraints.txt, if that is next to the package."""
     path = ROOT / "constraints.txt"
     lines = path.read_text(encoding="utf-8").split() if path.is_file() else []
     pairs = (line.split("==") for line in lines if line.count("==") == 1)
@@ -116,18 +119,18 @@ def _tested() -> dict[str, str]:
 
 
 def cores() -> Check:
-    """The processors that this process may use, and a limit that a container sets on its time."""
+    """Check the usable processor cores, and the CPU quota of a container."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = _quota(Path("/sys/fs/cgroup/cpu.max"))
     found = f"{usable} usable of {os.cpu_count()}"
     if quota is not None and quota < (usable or 1):
-        advice = f"give --workers {max(1, int(quota))}; more would wait for each other."
-        return Check("cores", WARNING, f"{found}, but time for {quota:g}", advice)
+        advice = f"give --workers {max(1, int(quota))}; more would compete for CPU time."
+        return Check("cores", WARNING, f"{found}, but a CPU quota of {quota:g}", advice)
     return Check("cores", OK, found)
 
 
 def _quota(path: Path) -> float | None:
-    """How many cores' time a cgroup may use; ``None``: as much as there is."""
+    """Return the CPU quota of a cgroup in cores; ``None``: no quota."""
     try:
         quota, period = path.read_text(encoding="ascii").split()[:2]
         return None if quota == "max" else int(quota) / int(period)
@@ -136,19 +139,19 @@ def _quota(path: Path) -> float | None:
 
 
 def memory() -> Check:
-    """Free memory: a worker takes about one GiB."""
+    """Check the free memory; a worker takes about 1 GiB."""
     free, total = psutil.virtual_memory().available, psutil.virtual_memory().total
     with suppress(OSError, ValueError):
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
     free = min(free, total)
     found = f"{free / GIB:.1f} GiB free of {total / GIB:.1f}"
-    if free < LITTLE_MEMORY:
-        return Check("memory", WARNING, found, "end other programs, or give --workers 1.")
+    if free < MIN_MEMORY:
+        return Check("memory", WARNING, found, "close other programs, or give --workers 1.")
     return Check("memory", OK, found)
 
 
-def tensorflow(patience_s: float = PATIENCE_S) -> Check:
-    """Whether TensorFlow can be imported, and its cards; in a process of its own."""
+def tensorflow(timeout_s: float = IMPORT_TIMEOUT_S) -> Check:
+    """Check in a separate process that TensorFlow can be imported; count its GPUs."""
     code = (
         "import tensorflow as tf; print('found', tf.__version__, "
         "len(tf.config.list_physical_devices('GPU')))"
@@ -161,69 +164,72 @@ def tensorflow(patience_s: float = PATIENCE_S) -> Check:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=patience_s,
+            timeout=timeout_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        said = f"not imported within {patience_s:g} s"
-        return Check("TensorFlow", WARNING, said, "see what else the machine is doing.")
+        found = f"not imported within {timeout_s:g} s"
+        return Check("TensorFlow", WARNING, found, "check the load of the machine and try again.")
     answer = re.search(r"found (\S+) (\d+)", done.stdout)
     if answer is None:
-        reason = (done.stderr.strip().splitlines() or ["it says nothing"])[-1][:200]
+        reason = (done.stderr.strip().splitlines() or ["no error message"])[-1][:200]
         return Check("TensorFlow", PROBLEM, f"cannot be imported: {reason}", _INSTALL)
-    cards = f"{answer[2]} GPUs" if answer[2] != "0" else "no GPU, which is no need"
+    cards = f"{answer[2]} GPUs" if answer[2] != "0" else "no GPU (none is needed)"
     return Check("TensorFlow", OK, f"{answer[1]}, {cards}")
 
 
 def disk(name: str, folder: Path) -> Check:
-    """Whether a folder, or the one in which it will be made, can be written and has room."""
+    """Check that a folder, or the one in which it will be created, is writable and has space."""
     above = (folder.absolute(), *folder.absolute().parents)
     try:
-        there = next(path for path in above if path.exists())
-        with tempfile.TemporaryFile(dir=there) as file:
+        existing = next(path for path in above if path.exists())
+        with tempfile.TemporaryFile(dir=existing) as file:
             file.write(b"imdbtune")
-        free = shutil.disk_usage(there).free
+        free = shutil.disk_usage(existing).free
     except OSError as error:
-        remedy = "mend the rights, or name another folder."
+        remedy = "change its permissions, or use another folder."
         found = f"{quote_path(folder)} cannot be written: {error.strerror}"
         return Check(name, PROBLEM, found, remedy)
     found = f"{folder}: {free / GIB:.1f} GiB free"
-    if free < LITTLE_DISK:
-        return Check(name, WARNING, found, "make room: a search may need 2 GiB.")
+    if free < MIN_DISK:
+        return Check(name, WARNING, found, "free some space; a search may need 2 GiB.")
     return Check(name, OK, found)
 
 
 def store(uri: str) -> Check:
-    """Whether the tracking store answers, and can be written."""
+    """Check that the tracking store can be read and written."""
     try:
         resolved = resolve_uri(uri)
         path = Path(resolved.removeprefix("sqlite:///"))
         if resolved.startswith("sqlite:") and not path.exists():
             writable = os.access(path.parent, os.W_OK)
-            state, remedy = (OK, "") if writable else (PROBLEM, "name another --tracking-uri.")
-            return Check("tracking store", state, f"{resolved} will be made by a search", remedy)
+            state, remedy = (OK, "") if writable else (PROBLEM, "give another --tracking-uri.")
+            return Check("tracking store", state, f"{resolved} will be created by a search", remedy)
         _probe(resolved)
     except UserError as error:
-        return Check("tracking store", PROBLEM, str(error), "start it, or name another one.")
-    except Exception as error:  # MLflow's, and those of the drivers below it
+        return Check(
+            "tracking store", PROBLEM, str(error), "start it, or give another --tracking-uri."
+        )
+    except Exception as error:  # of MLflow or of a database driver
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         found = f"{hide_secrets(resolved)} cannot be written: {hide_secrets(reason)}"
-        return Check("tracking store", PROBLEM, found, "mend the rights, or name another one.")
+        remedy = "change its permissions, or give another --tracking-uri."
+        return Check("tracking store", PROBLEM, found, remedy)
     return Check("tracking store", OK, f"{hide_secrets(resolved)} can be read and written")
 
 
 def _probe(resolved: str) -> None:
-    """Write something and take it away for good; of an SQLite file only the lock is taken.
+    """Write to a store and undo it; of an SQLite file, only take the lock.
 
-    What can be made on a server and goes without a trace is a tag of an experiment: runs and
-    experiments stay in its bin.
+    On a server, set and delete a tag of an experiment: deleted runs and experiments would remain in
+    MLflow's bin.
     """
     if resolved.startswith("sqlite:"):
         import sqlite3
 
         connect_existing(resolved)
         with closing(
-            sqlite3.connect(resolved.removeprefix("sqlite:///"), timeout=LOCK_S)
+            sqlite3.connect(resolved.removeprefix("sqlite:///"), timeout=LOCK_TIMEOUT_S)
         ) as database:
             database.execute("BEGIN IMMEDIATE")
             database.rollback()
@@ -239,52 +245,58 @@ def _probe(resolved: str) -> None:
 
 
 def reviews(cache: Path) -> Check:
-    """Whether the IMDB reviews are in the cache, or their server can be reached."""
+    """Check that the IMDB reviews are in the cache, or that their server can be reached."""
     folder = imdb_folder(cache)
-    there = False
-    with suppress(OSError):  # the name is too long
-        there = folder.is_dir()
-    if there:
+    is_cached = False
+    with suppress(OSError):  # the name may be too long
+        is_cached = folder.is_dir()
+    if is_cached:
         from imdbtune.data.corpus import read_corpus
 
         try:
             rows = len(read_corpus(folder).train)
         except UserError as error:
             return Check("reviews", PROBLEM, str(error), f"delete {folder}.")
-        return Check("reviews", OK, f"IMDB is in the cache: {rows:,} to train on")
+        return Check("reviews", OK, f"IMDB is in the cache, with {rows:,} training reviews")
     host = str(urlsplit(KERAS_FILES[0].url).hostname)
     try:
         with socket.create_connection((host, 443), timeout=5):
             return Check("reviews", OK, "IMDB is not in the cache; it can be downloaded")
     except OSError:
-        remedy = "give --data PATH/imdb.npz; without it, the demo reviews are taken."
-        return Check("reviews", WARNING, f"IMDB is not in the cache, {host} not reached", remedy)
+        remedy = "give --data PATH/imdb.npz; otherwise the demo reviews are used."
+        return Check(
+            "reviews", WARNING, f"IMDB is not in the cache, and {host} cannot be reached", remedy
+        )
 
 
-def program(name: str, use: str, which: Callable[[str], str | None] = shutil.which) -> Check:
-    """Whether a program is installed that is of use."""
-    path = which(name)
+def program(name: str, use: str, find: Callable[[str], str | None] = shutil.which) -> Check:
+    """Check that an optional program is installed."""
+    path = find(name)
     if path:
         return Check(name, OK, path)
-    return Check(name, WARNING, "not found", f"install it, so that {use}.")
+    return Check(name, WARNING, "not found", f"install it so that {use}.")
 
 
-def environments(which: Callable[[str], str | None] = shutil.which) -> Check:
-    """What `mlflow run` can make environments with; without, it has to be told to use this one."""
-    found = [name for name in ("conda", "uv") if which(name)]
+def environments(find: Callable[[str], str | None] = shutil.which) -> Check:
+    """Check for conda and uv, with which `mlflow run` creates environments."""
+    found = [name for name in ("conda", "uv") if find(name)]
     if "conda" in found:
         return Check("conda and uv", OK, f"{' and '.join(found)} found")
-    said = "uv found, conda not" if found else "neither found"
-    return Check("conda and uv", OK, f"{said}: call mlflow run with --env-manager local")
+    missing = "uv found, conda not" if found else "neither found"
+    return Check("conda and uv", OK, f"{missing}: run mlflow run with --env-manager local")
 
 
 def project(folder: Path) -> Check:
-    """Whether `mlflow run .` works here."""
+    """Check that `mlflow run .` works in a folder."""
     path = folder / "MLproject"
     if not path.is_file():
-        return Check("MLproject", OK, "not in this folder: mlflow run needs that of the project")
+        return Check(
+            "MLproject", OK, "not in this folder; mlflow run works in the folder of the project"
+        )
     try:
-        points = yaml.safe_load(read_small_text(path, most=MOST_MLPROJECT))["entry_points"]
+        points = yaml.safe_load(read_small_text(path, max_bytes=MAX_MLPROJECT_BYTES))[
+            "entry_points"
+        ]
         return Check("MLproject", OK, f"entry points {', '.join(points)}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
         return Check("MLproject", PROBLEM, f"cannot be read: {error!r}"[:200], "restore the file.")

@@ -4,13 +4,13 @@
 class               what the caller does                 exit code
 =================== ==================================== =========
 ``UserError``       fix the input and run again          2
-``Deleted``         bring the run back in MLflow         2
-``TrialFailed``     note it and go on with the search    -
-``SearchAborted``   stop; what was finished is kept      1
-``ExportFailed``    ask for another format               1
+``Deleted``         restore the run in MLflow            2
+``TrialFailed``     log it and continue the search       -
+``SearchAborted``   stop; finished trials are saved      1
+``ExportFailed``    choose another format                1
 ``Busy``            wait for the other process           1
-``DiskFull``        make room, then go on                1
-``NotDelivered``    bring the results in later           1
+``DiskFull``        free disk space, then resume         1
+``NotDelivered``    deliver the results later            1
 =================== ==================================== =========
 """
 
@@ -25,61 +25,61 @@ class ImdbtuneError(Exception):
 
 
 class UserError(ImdbtuneError):
-    """The input is wrong: the message says what came, what is allowed and what to do."""
+    """The input is invalid: the message says what it is, what is allowed and what to do."""
 
 
 class Deleted(UserError):
-    """What is asked for is in MLflow's bin."""
+    """The run is deleted: it is in MLflow's bin."""
 
 
 class TrialFailed(ImdbtuneError):
-    """One trial cannot be finished; the search goes on without it."""
+    """One trial failed; the search continues without it."""
 
 
 class SearchAborted(ImdbtuneError):
-    """The search cannot go on; finished trials are kept."""
+    """The search cannot continue; finished trials are saved."""
 
 
 class ExportFailed(ImdbtuneError):
-    """A model cannot be had in a format, or answers otherwise in it; nothing was written."""
+    """A model cannot be exported to a format, or predicts differently in it; nothing is written."""
 
 
 class Busy(SearchAborted):
-    """Another process is at work on the search."""
+    """Another process is running the search."""
 
 
 class DiskFull(SearchAborted):
-    """There is no room left on the disk; what was written before is whole."""
+    """The disk is full; earlier writes are complete."""
 
 
 class NotDelivered(SearchAborted):
-    """The work is done, but MLflow has not got all of it; the rest is on disk."""
+    """The work is done, but some results are not in MLflow yet; they are saved on disk."""
 
 
 def short_repr(value: object, limit: int = 80) -> str:
-    """``repr(value)`` for a message: one line, escaped, cut to ``limit`` characters."""
+    """Return ``repr(value)`` on one line for a message, shortened to ``limit`` characters."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # whole numbers of thousands of digits, deep nesting
+    except (ValueError, RecursionError):  # integers with thousands of digits, or deep nesting
         text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[: limit - 4] + "..." + text[-1]
 
 
 def quote_path(path: object) -> str:
-    """A file or folder in a message, whole within reason."""
+    """Return a quoted path for a message, shortened to 300 characters."""
     return short_repr(str(path), limit=300)
 
 
 def escape_control(text: str) -> str:
-    """``text`` on one line, with all that steers a terminal escaped."""
-    if text.isprintable():  # as nearly all of the thousands of tags of a search are
+    """Return ``text`` on one line, with control characters escaped."""
+    if text.isprintable():  # fast path: nearly all of the thousands of tags of a search
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def unknown_choice(what: str, came: object, allowed: Iterable[object]) -> UserError:
-    """A ``UserError`` that lists the allowed values and names the nearest one."""
+def unknown_choice(kind: str, value: object, allowed: Iterable[object]) -> UserError:
+    """Return a ``UserError`` that lists the allowed values and suggests the closest one."""
     names = [str(name) for name in allowed]
-    near = difflib.get_close_matches(str(came), names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UserError(f"{what} {short_repr(came)} is not known; allowed: {', '.join(names)}.{hint}")
+    close = difflib.get_close_matches(str(value), names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return UserError(f"{kind} {short_repr(value)} is not known; allowed: {', '.join(names)}.{hint}")

@@ -1,4 +1,4 @@
-"""Files: atomic and durable writes, and reading that refuses what is not a regular file."""
+"""Write files atomically and durably; read only regular files."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from typing import Any
 
 from imdbtune.errors import SearchAborted
 
-# Of a line that has been written to its end.
+# Terminator of a complete record.
 END = b"}\n"
-# A quota and a limit on the size of files (ulimit -f) are met like a full disk.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# An exceeded quota or file size limit (ulimit -f) is treated like a full disk.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def append_line(path: Path, record: Mapping[str, Any], sync: bool = True) -> None:
-    """Add a JSON object as a line.
+    """Append a JSON object as a line.
 
-    A last line that a crash has cut or emptied is taken away first; of a line for which there is
-    no room nothing stays.
+    An incomplete last line, left by a crash, is removed first. If the disk is full, nothing of the
+    new line remains.
 
     Args:
-        sync: write it through to the disk, with all that is before it.
+        path: the file; created if it does not exist.
+        record: the object.
+        sync: flush the file to disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     rest = memoryview(json.dumps(record).encode() + b"\n")
@@ -50,7 +52,7 @@ def append_line(path: Path, record: Mapping[str, Any], sync: bool = True) -> Non
 
 
 def _cut_torn_end(descriptor: int) -> int:
-    """The size of the file, without what follows its last whole line."""
+    """Truncate the file after its last complete line and return its size."""
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 2, max(0, size - 2)) != END:
         size = os.pread(descriptor, size, 0).rfind(END) + len(END)
@@ -62,16 +64,18 @@ def _cut_torn_end(descriptor: int) -> int:
 def read_lines(
     path: Path, start: int = 0, strict: bool = False
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """The records of the whole lines from byte ``start`` on, each with the byte where it ends.
+    """Yield the records of the complete lines from byte ``start`` on, each with its end offset.
 
-    A power failure may cut the last line, or leave zeros in its place. Where each line is written
-    through to the disk before the next, no other can be so.
+    A power failure may truncate the last line or leave zeros in its place. If each line is flushed
+    before the next, no other line can be damaged.
 
     Args:
-        strict: say so where one is; else it ends there.
+        path: the file.
+        start: offset of a line.
+        strict: raise if a damaged line is not the last; otherwise stop there.
 
     Raises:
-        SearchAborted: a line before the last cannot be read.
+        SearchAborted: a damaged line before the last, if ``strict``.
     """
     if not path.exists():
         return
@@ -82,8 +86,8 @@ def read_lines(
             if record is None:
                 if strict and file.read().strip(b"\0\r\n"):
                     raise SearchAborted(
-                        f"line {number} of {path} is damaged, and others follow it: the disk or an "
-                        "editor did that. Put the file back as it was, or begin a new search."
+                        f"line {number} of {path} is damaged and is not the last line, so no "
+                        "crash explains it. Restore the file, or start a new search."
                     )
                 return
             start += len(line)
@@ -91,7 +95,7 @@ def read_lines(
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """The record in a line; None if it is not one, or not to its end."""
+    """Return the record in a line; ``None`` if the line is incomplete or invalid."""
     try:
         record = json.loads(line) if line.endswith(END) else None
     except ValueError:
@@ -100,58 +104,58 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def replace_file(path: Path, record: Mapping[str, Any]) -> None:
-    """Put one JSON line in the place of a file, as :func:`replace_text`."""
+    """Replace a file by one JSON line, as :func:`replace_text`."""
     replace_text(path, json.dumps(record) + "\n")
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text aside and put it in the place of a file; a link stays one, and rights as well.
+    """Replace a file atomically by a text; a link stays a link, and permissions stay.
 
-    A device or a pipe is written to, and so is a file whose folder takes no other. Not written
-    through to the disk: for what can be found out again.
+    A device, a pipe, or a file in a read-only folder is written in place. The text is not flushed
+    to disk: this is for data that can be computed again.
 
     Raises:
-        OSError: it cannot be; the file is as it was, and nothing lies beside it.
+        OSError: writing failed; the file is unchanged and no temporary file remains.
     """
-    whole = Path(os.path.realpath(path))
-    if path.exists() and not (whole.is_file() and os.access(whole.parent, os.W_OK)):
+    target = Path(os.path.realpath(path))
+    if path.exists() and not (target.is_file() and os.access(target.parent, os.W_OK)):
         path.write_text(text, encoding="utf-8")
         return
     try:
-        with atomic_path(whole) as aside:
-            aside.write_text(text, encoding="utf-8")
-            if whole.exists():
-                shutil.copymode(whole, aside)
+        with atomic_path(target) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+            if target.exists():
+                shutil.copymode(target, temporary)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A file for the block to write, which comes in the place of ``path`` if that goes well."""
-    aside = path.with_name(f"{path.name[:40]}.{uuid.uuid4().hex[:8]}.part")
+    """Yield a temporary path for the block to write; it replaces ``path`` on success."""
+    temporary = path.with_name(f"{path.name[:40]}.{uuid.uuid4().hex[:8]}.part")
     try:
-        yield aside
-        aside.replace(path)
+        yield temporary
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:
-    """Write a file through to the disk, with its name and that of its folder."""
+    """Flush a file to disk, with its directory entry and that of its folder."""
     for part in (path, path.parent, path.parent.parent):
         _sync(part)
 
 
 def sync_folder(folder: Path) -> None:
-    """Write the files of a folder through to the disk."""
+    """Flush the files of a folder to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             _sync(path)
 
 
 def _sync(path: Path) -> None:
-    """A folder only where it can be opened for that."""
+    """Flush a file or folder; a folder only where the system can open one."""
     if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -162,12 +166,12 @@ def _sync(path: Path) -> None:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that led to it, says that the disk is full."""
+    """Return whether an error or one of its causes is that the disk is full."""
     while error is not None:
         if isinstance(error, OSError):
-            if error.errno in NO_ROOM:
+            if error.errno in DISK_FULL:
                 return True
-            # Those of HDF5 have no number.
+            # Errors of HDF5 have no errno.
             if error.errno is None and os.strerror(errno.ENOSPC) in str(error):
                 return True
         error = error.__cause__ or error.__context__
@@ -175,10 +179,10 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def require_regular_file(path: Path) -> Path:
-    """The path, if a regular file is there or what a link there leads to is one.
+    """Return the path if it is a regular file, or a link to one.
 
     Raises:
-        OSError: nothing is there, or a folder, pipe, device or socket; ``strerror`` says which.
+        OSError: it is missing, or a folder, pipe, device or socket; ``strerror`` says which.
     """
     mode = path.stat().st_mode
     if stat.S_ISREG(mode):
@@ -186,23 +190,23 @@ def require_regular_file(path: Path) -> Path:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
-    raise OSError(errno.EINVAL, f"it is {kind}, no file", str(path))
+    raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
 
 
-def read_small_text(path: Path, most: int = 2**24) -> str:
-    """The text of a file in UTF-8 that is small by its nature.
+def read_small_text(path: Path, max_bytes: int = 2**24) -> str:
+    """Return the text of a small UTF-8 file.
 
     Raises:
-        OSError: as :func:`require_regular_file`, or it has more than ``most`` bytes.
+        OSError: as :func:`require_regular_file`, or the file has more than ``max_bytes`` bytes.
         UnicodeDecodeError: it is not UTF-8.
     """
-    if require_regular_file(path).stat().st_size > most:
-        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
-    return path.read_text(encoding="utf-8-sig")  # Windows puts a mark first
+    if require_regular_file(path).stat().st_size > max_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {max_bytes:,} bytes", str(path))
+    return path.read_text(encoding="utf-8-sig")  # Windows writes a byte order mark
 
 
 def require_regular_files(path: Path) -> None:
-    """Raise OSError unless a path is a regular file, or a folder of such, however deep."""
+    """Raise OSError unless a path is a regular file, or a folder with only regular files."""
     if not path.is_dir():
         require_regular_file(path)
     for folder, _, names in os.walk(path):

@@ -1,4 +1,4 @@
-"""Searches without processes, MLflow or files: what the driver does with its trials."""
+"""Searches without processes, MLflow or files, to test what the driver does with its trials."""
 
 from __future__ import annotations
 
@@ -40,18 +40,21 @@ def config_of(kind: str, space: Mapping[str, Any] = SPACE, **tuner: Any) -> Sear
 
 
 @dataclass
-class AtOnce:
-    """An executor that trains in this process, logs nothing, and ends trials in order of start.
+class InlineExecutor:
+    """An executor that trains in this process and logs nothing.
 
-    Or ``by_number``, an order in which also a search that goes on after a crash has them end; or
-    in an order that is ``drawn``.
+    Args:
+        loses: ids of trials whose worker is lost, once for each time that they occur.
+        by_number: whether trials end in the order of their numbers, which is the same in a
+            resumed search; default: in the order in which they were started.
+        shuffle: ends trials in a random order.
     """
 
     trainer: Trainer
     slots: int = 1
     loses: Iterable[str] = ()
     by_number: bool = False
-    drawn: random.Random | None = None
+    shuffle: random.Random | None = None
     specs: list[TrialSpec] = field(default_factory=list)
     in_flight: int = 0
     _jobs: list[TrialJob] = field(default_factory=list)
@@ -65,7 +68,7 @@ class AtOnce:
 
     def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
         job = min(self._jobs, key=lambda job: job.trial_id) if self.by_number else self._jobs[0]
-        job = self.drawn.choice(self._jobs) if self.drawn else job
+        job = self.shuffle.choice(self._jobs) if self.shuffle else job
         self._jobs.remove(job)
         self.specs.append(job.spec)
         if self._to_lose[job.trial_id]:
@@ -78,8 +81,8 @@ class AtOnce:
 
 
 @dataclass(frozen=True)
-class Notes(Journal):
-    """A journal in memory: a disk takes its time to write each event through."""
+class MemoryJournal(Journal):
+    """A journal in memory: syncing each event to a disk would take long."""
 
     lines: list[str] = field(default_factory=list)
 
@@ -90,26 +93,26 @@ class Notes(Journal):
         return [json.loads(line) for line in self.lines]
 
 
-class Ledger:
-    """The part of MLflow's client that ends runs, as a dictionary."""
+class FakeClient:
+    """The part of MLflow's client that ends runs, over a dictionary."""
 
     def __init__(self) -> None:
         self.ended: dict[str, list[str]] = {}
         self.open: list[str] = []
 
     def log_batch(self, run_id: str, **entries: Any) -> None:
-        """Metrics and tags are not what is tested here."""
+        """Ignore metrics and tags."""
 
     def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
-        """Nor are artifacts."""
+        """Ignore artifacts."""
 
     def set_terminated(self, run_id: str, status: str) -> None:
         self.ended.setdefault(run_id, []).append(status)
         self.open.remove(run_id)
 
 
-class NotLogged(SearchRun):
-    """A search whose trials get run ids, but no runs."""
+class UnloggedSearch(SearchRun):
+    """A search whose trials get run ids but no runs."""
 
     def start_trial(
         self, trial_id: str, params: TrialParams, extra: Mapping[str, object], attempt: int = 1
@@ -125,20 +128,20 @@ class NotLogged(SearchRun):
 
 @dataclass
 class Driven:
-    """What a search over the stub has done."""
+    """A search over the stub, and what it has done."""
 
-    tuner: Driver
-    executor: AtOnce
-    ledger: Ledger
-    told: list[tuple[str, dict[str, Any]]]
+    driver: Driver
+    executor: InlineExecutor
+    client: FakeClient
+    heard: list[tuple[str, dict[str, Any]]]  # by its listener
     journal: list[Event]
 
     @property
-    def asked(self) -> list[dict[str, Any]]:
+    def suggested(self) -> list[dict[str, Any]]:
         return [event["values"] for event in self.journal if event["event"] == "asked"]
 
     def kinds(self) -> Counter[str]:
-        return Counter(kind for kind, _ in self.told)
+        return Counter(kind for kind, _ in self.heard)
 
 
 def make_driven(
@@ -149,36 +152,36 @@ def make_driven(
     events: list[Event] | None = None,
     **executor: Any,
 ) -> Driven:
-    """A tuner that has not begun, or that knows what is in the journal ``events``."""
-    at_once, ledger, told = AtOnce(trainer, **executor), Ledger(), []
-    tuner = Driver(
+    """Return a search that has not started, or one restored from the journal's ``events``."""
+    client, heard = FakeClient(), []
+    driver = Driver(
         config=config,
-        oracle=make_sampler(config),
-        search=NotLogged(ledger, "search", "0", {}),  # type: ignore[arg-type]
-        journal=Notes(folder / "journal.jsonl"),
+        sampler=make_sampler(config),
+        search=UnloggedSearch(client, "search", "0", {}),  # type: ignore[arg-type]
+        journal=MemoryJournal(folder / "journal.jsonl"),
         corpus=folder,
         facts=CorpusFacts("tiny", "a tiny corpus", "0123", "tiny", 10, 5),
         folder=folder,
-        listener=lambda kind, facts: told.append((kind, facts)),
+        listener=lambda kind, facts: heard.append((kind, facts)),
         clock=clock,
     )
-    tuner.restore(events or [])
-    return Driven(tuner, at_once, ledger, told, [])
+    driver.restore(events or [])
+    return Driven(driver, InlineExecutor(trainer, **executor), client, heard, [])
 
 
-def state_of(oracle: Any) -> dict[str, Any]:
-    """All that an oracle's answers depend on; a bracket of Hyperband's that is full does not."""
-    state = oracle.get_state() | {"tried_so_far": sorted(oracle._tried_so_far)}
-    state["exhausted"] = oracle.exhausted
+def state_of(sampler: Any) -> dict[str, Any]:
+    """Return all that a sampler's next trials depend on; full brackets do not count."""
+    state = sampler.get_state() | {"tried_so_far": sorted(sampler._tried_so_far)}
+    state["exhausted"] = sampler.exhausted
     state["brackets"] = [
         bracket
         for bracket in state.get("brackets", ())
         if len(bracket["rounds"][-1])
-        < oracle._get_size(bracket["bracket_num"], bracket["bracket_num"])
+        < sampler._get_size(bracket["bracket_num"], bracket["bracket_num"])
     ]
     state["trials"] = {
         trial_id: (trial.status, trial.score, trial.hyperparameters.values)
-        for trial_id, trial in oracle.trials.items()
+        for trial_id, trial in sampler.trials.items()
     }
     copied: dict[str, Any] = json.loads(json.dumps(state))
     return copied
@@ -186,6 +189,6 @@ def state_of(oracle: Any) -> dict[str, Any]:
 
 def drive(config: SearchConfig, folder: Path, **arguments: Any) -> Driven:
     driven = make_driven(config, folder, **arguments)
-    driven.tuner.run(driven.executor)
-    driven.journal += driven.tuner.journal.read()
+    driven.driver.run(driven.executor)
+    driven.journal += driven.driver.journal.read()
     return driven

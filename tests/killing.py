@@ -23,7 +23,6 @@ from typing import Any
 import pytest
 
 from imdbtune import api
-from imdbtune.cluster import forkserver
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
 from imdbtune.search import journal
@@ -31,9 +30,16 @@ from imdbtune.search.journal import Event, Journal
 from imdbtune.tracking import outbox, reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
-from imdbtune.training import learning_curves
 from imdbtune.training.spec import TrialSpec
-from tests.support import Stub, isolate, kill_self, make_config, prepare
+from tests.support import (
+    Stub,
+    draw_nothing,
+    isolate,
+    kill_self,
+    light_workers,
+    make_config,
+    prepare,
+)
 
 FORKS = multiprocessing.get_context("forkserver")
 WARMED = ["tests.warmed"]
@@ -184,12 +190,6 @@ def real_config(kind: str, folder: Path) -> SearchConfig:
     )
 
 
-def draw_nothing(patch: pytest.MonkeyPatch) -> None:
-    """Pictures take most of the time of trials that train nothing."""
-    patch.setattr(learning_curves, "draw_curves", lambda *arguments: None)
-    patch.setattr(learning_curves, "save_png", lambda figure, path: path.touch())
-
-
 def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
     """What a driver process does: begin the search of ``folder``, or go on with it.
 
@@ -203,7 +203,7 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
         isolate(patch, folder)
         draw_nothing(patch)
         if kind not in REAL:  # its workers need no TensorFlow
-            patch.setattr(forkserver, "PRELOADED", ("mlflow.entities",))
+            light_workers(patch)
         config = config_of(kind, folder)
         if death:
             death.arm()

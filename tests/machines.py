@@ -42,9 +42,10 @@ def wait_until(is_so: object, what: str) -> None:
 
 @dataclass
 class Tracking:
-    """A server that can be killed and started again."""
+    """A server that can be killed and started again, with its store and files in ``folder``."""
 
     address: str
+    folder: Path
     starter: subprocess.Popen[bytes]
     running: int = 0
 
@@ -125,7 +126,7 @@ class Machines:
         command = ["-m", "tests.tracking_server", store, artifacts, str(port), host]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         starter = self.start("tracking", *command, within=within, pipes=pipes)
-        made = Tracking(f"http://{host}:{port}", starter)
+        made = Tracking(f"http://{host}:{port}", place, starter)
         made.start()
         return made
 

@@ -36,7 +36,7 @@ class Store(Protocol):
 
 def ask_again_soon(patch: pytest.MonkeyPatch) -> None:
     """A store that is away is asked again at once."""
-    patch.setattr(background_delivery, "LOOK_EVERY_S", 0.05)
+    patch.setattr(background_delivery, "POLL_S", 0.05)
     patch.setattr(background_delivery, "RETRY_EVERY_S", 0.1)
 
 

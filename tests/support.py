@@ -9,13 +9,15 @@ import os
 import resource
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
+from filelock import FileLock
 
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     from imdbtune.tracking.reader import Search
 
+# Names the folder that all test processes of a session have in common.
+COMMON = "TESTS_COMMON_FOLDER"
 # Where a row of four configurations is enough.
 SPACE: Mapping[str, Any] = {"rnn": ["simple_rnn", "lstm"], "units": [4, 8]}
 
@@ -121,11 +125,16 @@ def new_store(folder: Path) -> str:
 
 @functools.cache
 def empty_store() -> bytes:
+    """An SQLite file with MLflow's tables; the processes of a test session make one in all."""
     from imdbtune.tracking.connection import connect
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "mlflow.db")
-        connect(f"sqlite:///{path}")
+    with ExitStack() as stack:
+        folder = os.environ.get(COMMON) or stack.enter_context(tempfile.TemporaryDirectory())
+        path = Path(folder, "empty.db")
+        stack.enter_context(FileLock(f"{path}.lock"))
+        if not path.exists():
+            connect(f"sqlite:///{path}.part")
+            Path(f"{path}.part").rename(path)
         return path.read_bytes()
 
 
@@ -149,14 +158,29 @@ def make_config(
     return parse_config({"name": name, "space": dict(space), **table})
 
 
-def run_search(config: SearchConfig, folder: Path, **arguments: Any) -> tuple[MlflowClient, Search]:
-    """``api.search`` over the stub, in a store and over reviews that are made in ``folder``."""
+def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take two thirds of the time of searches that train nothing."""
+    curves = "imdbtune.training.learning_curves"
+    monkeypatch.setattr(f"{curves}.draw_curves", lambda *arguments: None)
+    monkeypatch.setattr(f"{curves}.save_png", lambda figure, path: path.touch())
+
+
+def run_search(
+    config: SearchConfig, folder: Path, pictures: bool = False, **arguments: Any
+) -> tuple[MlflowClient, Search]:
+    """``api.search`` over the stub, in a store and over reviews that are made in ``folder``.
+
+    Without ``pictures`` those of this process are empty files, unless there is to be a report.
+    """
     from imdbtune import api
     from imdbtune.tracking.connection import connect
 
     prepare(folder)
     settings = {"workers": 0, "trainer": stub_trainer, **arguments}
-    found = api.search(config, cache=folder / "cache", folder=folder / "runs", **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        if not (pictures or config.tracking.report):
+            draw_nothing(patch)
+        found = api.search(config, cache=folder / "cache", folder=folder / "runs", **settings)
     return connect(config.tracking.uri), found
 
 
@@ -167,7 +191,7 @@ def prepare(folder: Path) -> None:
         tiny_corpus(folder)
 
 
-def isolate(monkeypatch: Any, folder: Path) -> Path:
+def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     """Make ``folder`` the working directory, and let the environment name no store and no run.
 
     What a test sets of these variables (MLflow does so too) is gone after it.
@@ -180,11 +204,16 @@ def isolate(monkeypatch: Any, folder: Path) -> Path:
     return folder
 
 
-def untried_exports(monkeypatch: Any) -> None:
+def untried_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the fresh process that tries each export, for tests of something else."""
     tried = {"largest_difference": 0.0, "reviews": 0}
     skipped = "imdbtune.export.formats.check_answers"
     monkeypatch.setattr(skipped, lambda formats, *rest: {f.name: tried for f in formats})
+
+
+def light_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare worker processes the import of TensorFlow, for tests that train nothing."""
+    monkeypatch.setattr("imdbtune.cluster.forkserver.PRELOADED", ("mlflow.entities",))
 
 
 def assert_legible(figure: Figure) -> None:

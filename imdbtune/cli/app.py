@@ -1,4 +1,4 @@
-"""The typer application, and how errors become one line and an exit code."""
+"""The typer application; errors become one line on standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from imdbtune.cli import (
 )
 from imdbtune.cli.command import EXIT_CODES, Commands
 from imdbtune.errors import ImdbtuneError, UserError, escape_control, quote_path, short_repr
-from imdbtune.tracking.connection import redact_secrets
+from imdbtune.tracking.connection import redact_secrets, set_environment_defaults
 
-LONGEST = 900  # characters of a message
+MAX_MESSAGE_LENGTH = 900  # characters
 app = Commands(
     name="imdbtune",
     help="Tracked hyperparameter search for recurrent text models on the IMDB reviews.",
@@ -49,8 +49,8 @@ for command in COMMANDS:
     command.register(app)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"imdbtune {__version__}")
         raise typer.Exit
 
@@ -58,64 +58,71 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        False,
+        "--version",
+        callback=_print_version,
+        is_eager=True,
+        help="Print the version and exit.",
     ),
 ) -> None:
     """Tracked hyperparameter search for recurrent text models on the IMDB reviews."""
 
 
 def main() -> None:
-    """Run the command line and exit with the code that the outcome calls for."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    # MLflow would tell its makers what it is used for, from each process; asked for, it does.
+    """Run the command line and exit with the code of the outcome."""
+    signal.signal(signal.SIGTERM, _raise_interrupt)
+    # MLflow sends usage data from each process unless this is set; users may still enable it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    set_environment_defaults()
     try:
         code = app(standalone_mode=False, prog_name="imdbtune")
         if sys.stdout is not None:  # it is None where it was closed
             sys.stdout.flush()
     except TyperException as error:
-        if len(sys.argv) == 1:  # the message is the help
+        if len(sys.argv) == 1:  # without arguments, the message is the help
             typer.echo(error.format_message(), err=True)
             sys.exit(error.exit_code)
-        sys.exit(_say(_usage_message(error), error.exit_code))
+        sys.exit(_print_error(_usage_message(error), error.exit_code))
     except UserError as error:
-        sys.exit(_say(str(error), 2))
+        sys.exit(_print_error(str(error), 2))
     except ImdbtuneError as error:
-        sys.exit(_say(str(error), 1))
+        sys.exit(_print_error(str(error), 1))
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(_say("interrupted.", 130))
+        sys.exit(_print_error("interrupted.", 130))
     except OSError as error:
-        if sys.stdout is not None:  # Python would complain once more at its own end
+        if sys.stdout is not None:  # otherwise Python reports the error again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # the reader of a pipe has gone
+        if isinstance(error, BrokenPipeError):  # the reader of the pipe has exited
             sys.exit(0)
         where = f" ({quote_path(error.filename)})" if error.filename else ""
-        code = 2 if error.errno == errno.ENAMETOOLONG else 1  # what came was no name of a file
-        sys.exit(_say(f"{error.strerror or error}{where}; mend that and run again.", code))
-    except Exception:  # a fault of ours, or of a library that quotes a URI with its password
+        code = 2 if error.errno == errno.ENAMETOOLONG else 1  # the argument was not a file name
+        message = f"{error.strerror or error}{where}; fix this and run the command again."
+        sys.exit(_print_error(message, code))
+    except Exception:  # a bug, or an error of a library whose text may hold a URI with a password
         typer.echo(redact_secrets(traceback.format_exc()), err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _usage_message(error: TyperException) -> str:
-    """What typer found wrong, and where to read on."""
+    """Return what typer rejected, and which help to read."""
     context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
     path = context.command_path if context is not None else "imdbtune"
     name = getattr(parameter, "envvar", None)
-    if name and os.environ.get(name):  # typer reads nothing else but flags that are on or off
-        return f"{name} = {short_repr(os.environ[name])} is not allowed; it is 1 or 0."
+    if name and os.environ.get(name):  # typer itself rejects only boolean variables
+        return f"{name} = {short_repr(os.environ[name])} is not allowed; use 1 or 0."
     return f"{error.format_message().rstrip('.')}. See {path} --help."
 
 
-def _interrupt(number: int, frame: object) -> None:
+def _raise_interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _say(message: str, code: int) -> int:
-    """Say it on one line; what came may be long, or hold characters that steer terminals."""
+def _print_error(message: str, code: int) -> int:
+    """Print a message on one line, shortened and without control characters; return ``code``."""
+
     line = escape_control(" ".join(redact_secrets(message).splitlines()))
-    if len(line) > LONGEST:
-        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    if len(line) > MAX_MESSAGE_LENGTH:
+        line = f"{line[: MAX_MESSAGE_LENGTH // 2]} ... {line[-MAX_MESSAGE_LENGTH // 2 :]}"
     typer.echo(f"imdbtune: {line}", err=True)
     return code

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.tables import details, in_a_line
+from imdbtune.cli.tables import details, trial_line
 from imdbtune.errors import UserError, escape_control
 
 if TYPE_CHECKING:
     from imdbtune.tracking.model_registry import Version
     from imdbtune.tracking.reader import Baseline, Trial
 
-MOST_MEMBERS = 50  # models in an average
+MAX_MEMBERS = 50  # models of an ensemble
 
-HELP = """Show the winner of a search, and take it out of MLflow.
+HELP = """Show the best trial of a search; export or register its model.
 
-With --export the winner is evaluated on the test reviews, once; a search never touches them. Each
-format of it is opened again without imdbtune, and compared with the Keras model on real reviews. An
-export of the same run keeps the formats that it has, unless --overwrite replaces it.
+--export evaluates the model on the test reviews, once; a search never uses them. Each exported
+format is loaded without imdbtune and its predictions are compared with the Keras model's. A second
+export of the same run adds formats to the folder; --overwrite replaces the folder.
 
 Examples:
 
@@ -48,19 +48,35 @@ def register(app: typer.Typer) -> None:
     app.command(help=HELP)(best)
 
 
+class Store(TypedDict):
+    """Where models and reviews are."""
+
+    uri: str
+    cache: Path | None
+
+
 def best(
     search: Annotated[
-        str, typer.Option("--search", metavar="NAME|ID", help="Which search; default the last.")
+        str,
+        typer.Option(
+            "--search",
+            metavar="NAME|ID",
+            help="Name or run id of a search; by default the last search.",
+        ),
     ] = "",
     export: Annotated[
-        str, typer.Option("--export", metavar="DIR", help="Write the model and all it needs.")
+        str,
+        typer.Option(
+            "--export", metavar="DIR", help="Folder to write the model to, with all it needs."
+        ),
     ] = "",
     formats: Annotated[
         str,
         typer.Option(
             "--format",
             metavar="LIST",
-            help="With --export: keras (default), savedmodel, litert, onnx, numpy, mlflow; or all.",
+            help="With --export: formats, separated by commas: keras (default), savedmodel, "
+            "litert, onnx, numpy, mlflow; or all.",
         ),
     ] = "",
     overwrite: Annotated[
@@ -68,28 +84,43 @@ def best(
     ] = False,
     refit: Annotated[
         bool,
-        typer.Option("--refit", help="Train it on all training reviews, for the epochs found."),
+        typer.Option(
+            "--refit",
+            help="Train the best configuration on all training reviews, for its best number of "
+            "epochs.",
+        ),
     ] = False,
     ensemble: Annotated[
         str,
         typer.Option(
-            "--ensemble", metavar="K", help="The mean of the K best different models instead."
+            "--ensemble",
+            metavar="K",
+            help="Average the models of the K best configurations instead.",
         ),
     ] = "",
     with_linear: Annotated[
         bool,
-        typer.Option("--with-linear", help="With --ensemble: half the say is the linear model's."),
+        typer.Option(
+            "--with-linear",
+            help="With --ensemble: add the linear model, with a weight of one half.",
+        ),
     ] = False,
     seed: Annotated[
-        str, typer.Option("--seed", metavar="N", help="With --refit: another seed.")
+        str,
+        typer.Option(
+            "--seed", metavar="N", help="With --refit: random seed; by default that of the trial."
+        ),
     ] = "",
     test: Annotated[
-        bool, typer.Option("--test/--no-test", help="With --export: evaluate on the test reviews.")
+        bool,
+        typer.Option("--test/--no-test", help="With --export: evaluate on the test reviews."),
     ] = True,
     register: Annotated[
         str,
         typer.Option(
-            "--register", metavar="NAME", help="Make it the champion of this MLflow model."
+            "--register",
+            metavar="NAME",
+            help="Register the model under NAME in MLflow, as its champion version.",
         ),
     ] = "",
     tracking_uri: opt.Uri = "",
@@ -97,102 +128,116 @@ def best(
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """See HELP."""
+    """Run the command; ``HELP`` is its help text."""
     from imdbtune import api
-    from imdbtune.cli.chatter import chatter_to_log
-    from imdbtune.cli.progress import make_progress, stages
+    from imdbtune.cli.library_output import redirect_library_output
+    from imdbtune.cli.progress import make_progress, show_stages
     from imdbtune.tracking import reader
 
+    store: Store = {"uri": tracking_uri, "cache": opt.parse_path(cache)}
     found, trial = api.best(search or None, uri=tracking_uri)
     baselines = api.baselines(found.run_id, uri=tracking_uri)
-    # What is still to be trained has no run yet, and so no export that could be added to.
+    # A model that is still to be trained has no run yet, so there is no earlier export of it.
     run_id = "" if refit or ensemble else trial.run_id
-    names = _checked(export, formats, overwrite, register, run_id)
+    names = _parse_export(export, formats, overwrite, register, run_id)
     if seed and (ensemble or not refit):
-        raise UserError("--seed goes with --refit alone; add that, or leave --seed out.")
+        raise UserError("--seed needs --refit, without --ensemble; change that or omit --seed.")
     if with_linear and not ensemble:
-        raise UserError("--with-linear goes with --ensemble K; add that, or leave it out.")
-    several = opt.whole_number("--ensemble", ensemble, 2, MOST_MEMBERS) if ensemble else 0
-    chosen = opt.whole_number("--seed", seed, 0, 2**31 - 1) if seed else None
-    uri, kept = tracking_uri, opt.optional_path(cache)
-    confirmed = api.read_confirmation(found, uri=uri)
+        raise UserError("--with-linear needs --ensemble K; add it or omit --with-linear.")
+    member_count = opt.parse_int("--ensemble", ensemble, 2, MAX_MEMBERS) if ensemble else 0
+    new_seed = opt.parse_int("--seed", seed, 0, 2**31 - 1) if seed else None
+    confirmed = api.read_confirmation(found, uri=tracking_uri)
     if not as_json:
-        typer.echo(in_a_line(trial) if quiet else details(trial, found, baselines, confirmed))
+        typer.echo(trial_line(trial) if quiet else details(trial, found, baselines, confirmed))
     facts: dict[str, Any] = {"search": found.name, "search_id": found.run_id}
     facts["confirmed"] = confirmed.as_dict() if confirmed else None
-    facts |= _beaten(baselines)
-    if several:
+    facts |= _baseline_facts(baselines)
+    if member_count:
         with make_progress(as_json=as_json, quiet=quiet) as listener:
-            place: dict[str, Any] = {"uri": uri, "cache": kept, "listener": listener}
             trial, members = api.ensemble(
-                found.run_id, several, refitted=refit, linear=with_linear, **place
+                found.run_id,
+                member_count,
+                refitted=refit,
+                linear=with_linear,
+                listener=listener,
+                **store,
             )
         facts["members"] = [member.run_id for member in members]
         if not as_json:
             linear = facts["baseline_val_accuracy"] if with_linear else None
-            typer.echo(_gain(trial, members, linear))
+            typer.echo(_describe_ensemble(trial, members, linear))
     elif refit:
         with make_progress(as_json=as_json, quiet=quiet) as listener:
-            trial = api.refit(trial, seed=chosen, uri=uri, cache=kept, listener=listener)
+            trial = api.refit(trial, seed=new_seed, listener=listener, **store)
         if not as_json:
-            typer.echo(_in_words(trial))
+            typer.echo(_describe_refit(trial))
     if export:
-        metrics: dict[str, float] = {}
-        with chatter_to_log() as err, stages(err, quiet) as progress:
-            if test:
-                metrics = api.evaluate(trial, uri=uri, cache=kept, progress=progress)
+        with redirect_library_output() as err, show_stages(err, quiet) as progress:
+            metrics = api.evaluate(trial, progress=progress, **store) if test else {}
             folder = api.export(
                 trial,
                 Path(export),
-                uri=uri,
-                cache=kept,
+                formats=names,
                 overwrite=overwrite,
                 extra=metrics,
-                formats=names,
                 progress=progress,
+                **store,
             )
-        checked = _checks(folder)
-        facts |= {"export": str(folder), "formats": checked, **metrics}
+        differences = _read_differences(folder)
+        facts |= {"export": str(folder), "formats": differences, **metrics}
         if not (as_json or quiet):
-            _tell_export(folder, metrics, checked)
+            _print_export(folder, metrics, differences)
     if register:
-        with chatter_to_log() as err, stages(err, quiet) as progress:
-            version = api.register(trial, register, uri=uri, cache=kept, progress=progress)
+        with redirect_library_output() as err, show_stages(err, quiet) as progress:
+            version = api.register(trial, register, progress=progress, **store)
         facts |= {"registered": version.uri, "version": version.number}
         if not (as_json or quiet):
-            _tell_registered(version)
+            _print_version(version)
     if as_json:
         print_json({**facts, **reader.as_row(trial), **facts})
 
 
-def _in_words(refitted: Trial) -> str:
-    """A training on all reviews, which has no validation accuracy."""
-    epochs, seconds = (refitted.metrics.get(n, 0) for n in ("epochs_run", "train_seconds"))
+def _read_differences(folder: Path) -> dict[str, float]:
+    """Return the largest difference of each exported format from the Keras model."""
+    from imdbtune.export.folder import read_export
+
+    formats = read_export(folder).formats
+    return {name: check["largest_difference"] for name, check in formats.items()}
+
+
+def _describe_refit(trial: Trial) -> str:
+    """Return the run of a training on all reviews, which has no validation accuracy."""
+    epochs, seconds = (trial.metrics.get(n, 0) for n in ("epochs_run", "train_seconds"))
     return (
-        f"{refitted.name}  (run {refitted.run_id})\n"
+        f"{trial.name}  (run {trial.run_id})\n"
         f"  trained on all training reviews for {epochs:.0f} epochs in {seconds:.0f} s"
     )
 
 
-def _gain(trial: Trial, members: Sequence[Trial], linear: float | None) -> str:
-    """An average, what it is made of, and what it is better by than the best of that.
+def _describe_ensemble(trial: Trial, members: Sequence[Trial], linear: float | None) -> str:
+    """Return the members of an ensemble, and its gain over the best of them.
 
-    ``linear`` is what the linear model reaches, if it is part of it.
+    Args:
+        trial: the ensemble.
+        members: the trials that it averages.
+        linear: the linear model's accuracy, if that is a member too.
     """
-    lines = [f"{trial.name}  (run {trial.run_id}): the mean of"]
-    lines += [f"  {in_a_line(member)}" for member in members]
-    alone = [member.score for member in members if member.score is not None]
-    if alone and linear is not None:  # else it was trained on all reviews, as the others were
+    lines = [f"{trial.name}  (run {trial.run_id}): average of"]
+    lines += [f"  {trial_line(member)}" for member in members]
+    scores = [member.score for member in members if member.score is not None]
+    if scores and linear is not None:  # refitted members have no validation accuracy
         lines.append(f"  the linear model  {trial.objective} {linear:.4f}")
-        alone.append(linear)
-    if trial.score is not None and alone:
-        gain = (trial.score - max(alone)) * 100
-        lines.append(f"  {trial.objective} {trial.score:.4f}: {gain:+.2f} points on the best alone")
+        scores.append(linear)
+    if trial.score is not None and scores:
+        gain = (trial.score - max(scores)) * 100
+        lines.append(
+            f"  {trial.objective} {trial.score:.4f}: {gain:+.2f} points over its best member"
+        )
     return "\n".join(lines)
 
 
-def _beaten(baselines: Sequence[Baseline]) -> dict[str, float | None]:
-    """What the winner has to beat, by the names of the fields; null where there is none."""
+def _baseline_facts(baselines: Sequence[Baseline]) -> dict[str, float | None]:
+    """Return the metrics of the baselines by their JSON keys; null where there is no baseline."""
     from imdbtune.tracking import writer
 
     found = {b.which: b.metrics for b in baselines if b.accuracy is not None}
@@ -205,46 +250,38 @@ def _beaten(baselines: Sequence[Baseline]) -> dict[str, float | None]:
     }
 
 
-def _checked(
+def _parse_export(
     export: str, formats: str, overwrite: bool, register: str, run_id: str
 ) -> tuple[str, ...]:
-    """The names of the formats, when nothing stands against what was asked for."""
+    """Return the formats to export, after checking all that can be checked in advance."""
     from imdbtune.tracking.model_registry import check_name
 
     if register:
         check_name(register)
     if not export:
         if formats:
-            raise UserError("--format goes with --export DIR; add that, or leave --format out.")
+            raise UserError("--format needs --export DIR; add it or omit --format.")
         return ()
     from imdbtune.export.formats import check_installed, parse_formats
     from imdbtune.export.writing import formats_there
 
     names = parse_formats(formats or "keras")
-    there = formats_there(Path(export), run_id, names, overwrite)
-    check_installed([name for name in names if name not in there])
+    existing = formats_there(Path(export), run_id, names, overwrite)
+    check_installed([name for name in names if name not in existing])
     return names
 
 
-def _checks(folder: Path) -> dict[str, float]:
-    """The largest difference of each format from the Keras model."""
-    from imdbtune.export.folder import read_export
-
-    formats = read_export(folder).formats
-    return {name: check["largest_difference"] for name, check in formats.items()}
-
-
-def _tell_export(folder: Path, metrics: dict[str, float], checked: dict[str, float]) -> None:
+def _print_export(folder: Path, metrics: dict[str, float], differences: dict[str, float]) -> None:
     if metrics:
         typer.echo(f"  test accuracy       {metrics['test_accuracy']:.4f}")
         typer.echo(f"  test loss           {metrics['test_loss']:.4f}")
-    for name, difference in checked.items():
-        typer.echo(f"  {name:<20}opens by itself; differs from Keras by at most {difference:.1e}")
-    named = escape_control(str(folder))
-    typer.echo(f"exported to {named}; README.md there says how to use it")
-    typer.echo(f'next: imdbtune predict --model {named} "a wonderful film"')
+    for name, difference in differences.items():
+        typer.echo(f"  {name:<20}verified; differs from Keras by at most {difference:.1e}")
+    path = escape_control(str(folder))
+    typer.echo(f"exported to {path}; README.md there describes how to use it")
+    typer.echo(f'next: imdbtune predict --model {path} "a wonderful film"')
 
 
-def _tell_registered(version: Version) -> None:
-    typer.echo(f"registered as version {version.number} of {version.name}, its champion now")
+def _print_version(version: Version) -> None:
+    typer.echo(f"registered as version {version.number} of {version.name}, now its champion")
     typer.echo(f"next: mlflow models serve -m {version.uri} --env-manager local --port 5001")

@@ -1,4 +1,4 @@
-"""What all commands have: flags from the environment, completion, and how much is said."""
+"""What all commands share: environment variables of flags, completion, ``-q`` and ``-v``."""
 
 from __future__ import annotations
 
@@ -15,100 +15,102 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from imdbtune import __version__
 from imdbtune.cli import options as opt
-from imdbtune.cli.chatter import speaking
-from imdbtune.cli.completion import completer
+from imdbtune.cli.completion import make_completer
+from imdbtune.cli.library_output import set_library_output
 from imdbtune.errors import UserError, escape_control, short_repr
 from imdbtune.tracking.connection import hide_secrets, resolve_uri
 
-EXIT_CODES = "Exit codes: 0 done, 1 ended without success, 2 wrong input, 130 interrupted."
-COMMON = (("quiet", opt.Quiet), ("verbose", opt.Verbose))
-Function = Callable[..., Any]
+EXIT_CODES = "Exit codes: 0 success, 1 failure, 2 invalid input, 130 interrupted."
+COMMON_FLAGS = (("quiet", opt.Quiet), ("verbose", opt.Verbose))
+Command = Callable[..., Any]
 
 
 class Commands(typer.Typer):
-    """A typer application whose commands are :func:`equipped`."""
+    """A typer application that applies :func:`add_common_options` to its commands."""
 
-    def command(  # type: ignore[override]  # what is not named here is handed on
+    def command(  # type: ignore[override]  # all other arguments are passed on
         self, name: str | None = None, **settings: Any
-    ) -> Callable[[Function], Function]:
-        """As typer's."""
+    ) -> Callable[[Command], Command]:
+        """Register a command, as typer does."""
 
-        def register(function: Function) -> Function:
-            called = (name or function.__name__).replace("_", "-")
-            settings["help"] = laid_out(settings["help"])
+        def register(function: Command) -> Command:
+            command_name = (name or function.__name__).replace("_", "-")
+            settings["help"] = format_help(settings["help"])
+            variable = environment_variable(command_name, "--json")
             settings["epilog"] = (
-                f"{EXIT_CODES} Flags can come from the environment: {variable(called, '--json')}=1 "
-                "is --json."
+                f"{EXIT_CODES} Environment variables set flags: {variable}=1 is --json."
             )
-            super(Commands, self).command(name, **settings)(equipped(function, called))
+            command = add_common_options(function, command_name)
+            super(Commands, self).command(name, **settings)(command)
             return function
 
         return register
 
 
-def variable(command: str, flag: str) -> str:
-    """The environment variable that sets a flag: ``IMDBTUNE_SEARCH_MAX_TRIALS``."""
+def environment_variable(command: str, flag: str) -> str:
+    """Return the environment variable that sets a flag, as ``IMDBTUNE_SEARCH_MAX_TRIALS``."""
     return f"IMDBTUNE_{command}_{flag.removeprefix('--')}".replace("-", "_").upper()
 
 
-def laid_out(text: str) -> str:
-    """A help text whose examples stand below each other, each as it would be typed."""
-    about, _, examples = text.partition("Examples:\n")
+def format_help(text: str) -> str:
+    """Return a help text with one example a line, so that typer does not wrap them."""
+    description, _, examples = text.partition("Examples:\n")
     lines = [line for line in examples.splitlines() if line.strip()]
-    return "\n".join([f"{about}\b", "Examples:", *lines])
+    return "\n".join([f"{description}\b", "Examples:", *lines])
 
 
-def equipped(function: Function, name: str) -> Function:
-    """A command's function for typer, with what all commands have.
+def add_common_options(function: Command, name: str) -> Command:
+    """Return a command's function for typer, with what all commands share.
 
     Each flag gets its environment variable and its completion; ``--quiet`` and ``--verbose`` are
-    added unless the function has a parameter of that name. Wrong input out of a variable is
-    answered with the variable's name.
+    added unless the function has a parameter of that name. Error messages name the variables that
+    have set flags.
     """
     own = inspect.signature(function, eval_str=True)
-    known = {key: _known(name, key, parameter) for key, parameter in own.parameters.items()}
+    parameters = {key: _with_variable(name, key, each) for key, each in own.parameters.items()}
     kind = inspect.Parameter.KEYWORD_ONLY
-    for key, annotation in COMMON:
-        if key not in known:
+    for key, annotation in COMMON_FLAGS:
+        if key not in parameters:
             added = inspect.Parameter(key, kind, default=False, annotation=annotation)
-            known[key] = _known(name, key, added)
+            parameters[key] = _with_variable(name, key, added)
     context = inspect.Parameter("ctx", kind, annotation=typer.Context)
 
-    def call(ctx: typer.Context, **given: Any) -> None:
-        if given["quiet"] and given["verbose"]:
-            raise UserError("--quiet and --verbose both came; give one of the two.")
-        with speaking(given["verbose"]):
-            if given["verbose"]:
-                _say_where(ctx)
+    def call(ctx: typer.Context, **values: Any) -> None:
+        if values["quiet"] and values["verbose"]:
+            raise opt.mutually_exclusive("--quiet", "--verbose")
+        with set_library_output(values["verbose"]):
+            if values["verbose"]:
+                _print_context(ctx)
             try:
-                function(**{key: given[key] for key in own.parameters})
+                function(**{key: values[key] for key in own.parameters})
             except UserError as error:
-                raise UserError(f"{error}{blamed(str(error), from_environment(ctx))}") from error
-            except KeyboardInterrupt as error:  # typer would end without a word
+                variables = mention_variables(str(error), flags_from_environment(ctx))
+                raise UserError(f"{error}{variables}") from error
+            except KeyboardInterrupt as error:  # typer would exit without a message
                 raise typer.Abort from error
 
     call.__name__, call.__module__ = function.__name__, function.__module__
     call.__annotations__ = {}
-    call.__signature__ = inspect.Signature([*known.values(), context])  # type: ignore[attr-defined]
+    call.__signature__ = inspect.Signature([*parameters.values(), context])  # type: ignore[attr-defined]
     return call
 
 
-def _known(command: str, key: str, parameter: inspect.Parameter) -> inspect.Parameter:
-    """The parameter, with variable and completion."""
+def _with_variable(command: str, key: str, parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return the parameter with its environment variable and its completion."""
     assert get_origin(parameter.annotation) is Annotated, f"{command}: {key} has no typer.Option"
-    kind, told = get_args(parameter.annotation)
-    info: OptionInfo | ArgumentInfo = copy.copy(told)
+    kind, declared = get_args(parameter.annotation)
+    info: OptionInfo | ArgumentInfo = copy.copy(declared)
     if isinstance(info, OptionInfo):
         flag = str(info.default).partition("/")[0]
-        info.envvar, info.show_envvar = variable(command, flag), False
+        info.envvar, info.show_envvar = environment_variable(command, flag), False
     else:
         flag = info.metavar or key.upper()
-    info.autocompletion = completer(flag)
+    info.autocompletion = make_completer(flag)
     return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, info])
 
 
-def from_environment(ctx: typer.Context) -> dict[str, str]:
-    """The variables that have set flags of this call, with their values."""
+def flags_from_environment(ctx: typer.Context) -> dict[str, str]:
+    """Return the environment variables that set flags of this call, with their values."""
     found = {}
     for parameter in ctx.command.params:
         source = ctx.get_parameter_source(str(parameter.name))
@@ -117,17 +119,17 @@ def from_environment(ctx: typer.Context) -> dict[str, str]:
     return found
 
 
-def blamed(message: str, variables: dict[str, str]) -> str:
-    """Which variables a message is about: those whose value it has, else all."""
-    named = [name for name, value in variables.items() if short_repr(value) in message]
-    return f" Set in the environment: {', '.join(named or variables)}." if variables else ""
+def mention_variables(message: str, variables: dict[str, str]) -> str:
+    """Return a sentence with the variables whose values a message quotes, else with all."""
+    quoted = [name for name, value in variables.items() if short_repr(value) in message]
+    return f" Set in the environment: {', '.join(quoted or variables)}." if variables else ""
 
 
-def _say_where(ctx: typer.Context) -> None:
-    """What is called, and where it reads and writes, on standard error."""
+def _print_context(ctx: typer.Context) -> None:
+    """Print versions, folders and the tracking store on standard error."""
     from imdbtune.data.sources import default_cache
 
-    flags = ", ".join(from_environment(ctx)) or "none"
+    flags = ", ".join(flags_from_environment(ctx)) or "none"
     try:
         store = hide_secrets(resolve_uri(ctx.params.get("tracking_uri", "")))
     except UserError as error:

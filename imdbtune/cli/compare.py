@@ -10,16 +10,15 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.quick import uncollected
-from imdbtune.errors import UserError
 
 if TYPE_CHECKING:
     from imdbtune.report.comparison import Comparison
 
 HELP = """List the trials of one or several searches, the best first.
 
-CONDITION names columns, with = != < <= > >= and in (a,b), joined by and, or and brackets. Columns
-are those of --csv: the hyperparameters, best_val_accuracy, train_seconds, status and more.
+CONDITION compares columns with values by = != < <= > >= and in (a,b); combine comparisons with
+and, or and parentheses. The columns are those of --csv: hyperparameters, best_val_accuracy,
+train_seconds, status and more.
 
 Examples:
 
@@ -41,36 +40,51 @@ def register(app: typer.Typer) -> None:
 def compare(
     searches: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SEARCH", help="Names or run ids; default the last."),
+        typer.Argument(
+            metavar="SEARCH", help="Names or run ids of searches; by default the last search."
+        ),
     ] = None,
     where: Annotated[
-        str, typer.Option("--where", metavar="CONDITION", help="Only trials that meet it.")
+        str,
+        typer.Option(
+            "--where", metavar="CONDITION", help="List only the trials that meet the condition."
+        ),
     ] = "",
     sort: Annotated[
         str,
-        typer.Option("--sort", metavar="COLUMN[:asc|desc]", help="Order; default the best first."),
+        typer.Option(
+            "--sort",
+            metavar="COLUMN[:asc|desc]",
+            help="Sort by a column; by default by the objective, the best first.",
+        ),
     ] = "",
     columns: Annotated[
-        str, typer.Option("--columns", metavar="A,B", help="Which columns; default what matters.")
+        str,
+        typer.Option(
+            "--columns",
+            metavar="A,B",
+            help="Columns to show; by default the varied hyperparameters and the main metrics.",
+        ),
     ] = "",
-    limit: Annotated[str, typer.Option("--limit", metavar="N", help="Trials at most.")] = "",
+    limit: Annotated[
+        str, typer.Option("--limit", metavar="N", help="List at most N trials; by default all.")
+    ] = "",
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,
     as_csv: opt.Csv = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """See HELP."""
+    """Run the command; ``HELP`` is its help text."""
     if as_json and as_csv:
-        raise UserError("--json and --csv both came; give one of the two.")
-    most = opt.whole_number("--limit", limit, 1, 1_000_000) if limit else 0
+        raise opt.mutually_exclusive("--json", "--csv")
+    max_rows = opt.parse_int("--limit", limit, 1, 1_000_000) if limit else 0
     names = [name.strip() for name in columns.split(",") if name.strip()]
-    with uncollected():
-        from imdbtune import api
+    from imdbtune import api
 
-        refs = [s for s in searches or [] if s]
-        compared = api.compare(
-            refs, where=where, sort=sort, columns=names, limit=most, uri=tracking_uri
-        )
+    refs = [s for s in searches or [] if s]
+    compared = api.compare(
+        refs, where=where, sort=sort, columns=names, limit=max_rows, uri=tracking_uri
+    )
     if as_json:
         rows = [{name: row.get(name) for name in compared.columns} for row in compared.rows]
         print_json(rows, indent=1)
@@ -81,22 +95,22 @@ def compare(
         writer.writeheader()
         writer.writerows(compared.rows)
     else:
-        _tell(compared, bool(columns), quiet)
+        _print_tables(compared, bool(columns), quiet)
 
 
-def _tell(compared: Comparison, chosen: bool, quiet: bool) -> None:
-    """A line for each search, unless quiet, and one table of all trials."""
+def _print_tables(compared: Comparison, has_columns: bool, quiet: bool) -> None:
+    """Print the table of all trials; unless quiet, also the searches and their baselines."""
     from imdbtune.cli import tables
 
     for search, _ in [] if quiet else compared.searches:
-        typer.echo(tables.title(search))
+        typer.echo(tables.search_title(search))
     names = ["search"] if len(compared.searches) > 1 else []
     columns = [*names, *tables.default_columns(compared.varied, compared.objectives)]
-    typer.echo(tables.table(compared.rows, compared.columns if chosen else columns))
+    typer.echo(tables.table(compared.rows, compared.columns if has_columns else columns))
     for search, ranked in [] if quiet else compared.searches:
-        found = tables.beside(search, ranked, compared.baselines.get(search.run_id, ()))
-        if found:
-            typer.echo(f"{search.name}: {found}" if names else found)
+        baselines = compared.baselines.get(search.run_id, ())
+        if sentence := tables.baseline_sentence(search, ranked, baselines):
+            typer.echo(f"{search.name}: {sentence}" if names else sentence)
     trials = sum(len(trials) for _, trials in compared.searches)
     if len(compared.rows) < trials and not quiet:
         typer.echo(f"{len(compared.rows):,} of {trials:,} trials")

@@ -1,4 +1,4 @@
-"""Values that the shell offers, for flags that have a few of them."""
+"""Shell completion of flag values and arguments."""
 
 from __future__ import annotations
 
@@ -13,32 +13,38 @@ from imdbtune.config.schema import SECTIONS, TUNERS, TrainingConfig, bundled_wor
 Complete = Callable[[str], list[str]]
 
 
-def completer(name: str) -> Complete | None:
-    """What completes the flag (``--rnn``) or argument (``SPACE``); ``None``: file names do."""
+def make_completer(name: str) -> Complete | None:
+    """Return the completion of a flag (``--rnn``) or argument (``SPACE``).
+
+    ``None``: the shell completes file names.
+    """
     values = _VALUES.get(name)
     if values is None:
         return None
-    if name in _LISTED:
-        return lambda incomplete: _continued(incomplete, values())
+    if name in _LISTS:
+        return lambda incomplete: _complete_list(incomplete, values())
     return lambda incomplete: [value for value in values() if value.startswith(incomplete)]
 
 
-def _continued(begun: str, values: Iterable[str]) -> list[str]:
-    """``lstm,g`` -> ``lstm,gru``: the last one of a list, without those that it has."""
-    head, comma, last = begun.rpartition(",")
-    had = head.split(",")
-    return [f"{head}{comma}{v}" for v in values if v.startswith(last) and v not in had]
+def _complete_list(incomplete: str, values: Iterable[str]) -> list[str]:
+    """Complete the last item of a list with values that it lacks: ``lstm,g`` -> ``lstm,gru``."""
+    head, comma, last = incomplete.rpartition(",")
+    present = head.split(",")
+    return [f"{head}{comma}{v}" for v in values if v.startswith(last) and v not in present]
 
 
-def _keys() -> list[str]:
-    """``space.rnn=`` and so on, for every key of a configuration file."""
-    fields = {section: dataclasses.fields(made) for section, made in SECTIONS.items()}
-    keys = [f"{section}.{f.name}=" for section, known in fields.items() for f in known]
+def _config_keys() -> list[str]:
+    """Return every key of a configuration file, as ``space.rnn=``."""
+    keys = [
+        f"{section}.{field.name}="
+        for section, settings in SECTIONS.items()
+        for field in dataclasses.fields(settings)
+    ]
     return [*(f"space.{name}=" for name in PARAMETERS), *keys]
 
 
-def _choices(made: type[Any], key: str) -> tuple[str, ...]:
-    (field,) = (f for f in dataclasses.fields(made) if f.name == key)
+def _choices(settings: type[Any], key: str) -> tuple[str, ...]:
+    (field,) = (f for f in dataclasses.fields(settings) if f.name == key)
     return tuple(field.metadata["choices"])
 
 
@@ -55,11 +61,12 @@ def _formats() -> tuple[str, ...]:
 
 
 def _files() -> list[str]:
-    """Workflows, and the TOML files that lie here."""
+    """Return the bundled workflows and the TOML files of the working directory."""
+
     return [*bundled_workflows(), *sorted(path.name for path in Path().glob("*.toml"))]
 
 
-_LISTED = ("--rnn", "--format")
+_LISTS = ("--rnn", "--format")
 _VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "--rnn": lambda: _choices(TrialParams, "rnn"),
     "--format": _formats,
@@ -68,7 +75,7 @@ _VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "--compile": lambda: _choices(TrainingConfig, "compile"),
     "--keep-models": lambda: ("all", "best"),
     "--workers": lambda: ("auto",),
-    "--set": _keys,
+    "--set": _config_keys,
     "SPACE": _files,
     "MODEL": _files,
 }

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imdbtune.cli import options as opt
-from imdbtune.cli.output import print_json, tell_next
-from imdbtune.cli.tables import aligned
+from imdbtune.cli.output import print_json, print_next_steps
+from imdbtune.cli.tables import align_columns
 
 if TYPE_CHECKING:
     from imdbtune.confirm.results import Confirmation, Confirmed
 
 HELP = """Train the best trials again with other seeds, and compare.
 
-A search picks the luckiest of many. Here each of the leading configurations is trained with seeds
-that the search has not used; the table has the means with their 95 % intervals, and says which of
-them cannot be told apart. Among those the cheapest is recommended, and imdbtune best gives it out.
-Called again, it trains only what is missing.
+The best score of a search is biased upwards, as the best of many. This command trains the leading
+configurations with new seeds and shows their mean validation accuracies with 95 % intervals. Among
+the configurations that are not significantly worse than the best, it recommends the cheapest;
+imdbtune best then returns that one. Run again, it trains only what is missing.
 
 Examples:
 
@@ -39,75 +39,77 @@ def register(app: typer.Typer) -> None:
 def confirm(
     search: opt.SearchName = "",
     top: Annotated[
-        str, typer.Option("--top", metavar="N", help="How many of them; default 5.")
+        str, typer.Option("--top", metavar="N", help="Number of configurations; default 5.")
     ] = "",
     seeds: Annotated[
-        str, typer.Option("--seeds", metavar="N", help="Trainings of each; default 5.")
+        str,
+        typer.Option("--seeds", metavar="N", help="Number of seeds per configuration; default 5."),
     ] = "",
     test: Annotated[
         bool,
-        typer.Option("--test", help="Evaluate the recommended one on the test reviews at the end."),
+        typer.Option(
+            "--test", help="Evaluate the recommended configuration on the test reviews at the end."
+        ),
     ] = False,
-    data: opt.DataNow = "",
+    data: opt.DataLocation = "",
     workers: opt.Workers = "auto",
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """See HELP."""
+    """Run the command; ``HELP`` is its help text."""
     from imdbtune import api
     from imdbtune.cli.progress import make_progress
     from imdbtune.confirm import results
 
-    several = [
-        opt.whole_number(flag, given or "5", 1, 1000)
-        for flag, given in (("--top", top), ("--seeds", seeds))
-    ]
-    count = opt.worker_count(workers)
+    top_count = opt.parse_int("--top", top or "5", 1, 1000)
+    seed_count = opt.parse_int("--seeds", seeds or "5", 1, 1000)
+    worker_count = opt.parse_workers(workers)
     with make_progress(as_json=as_json, quiet=quiet) as progress:
-        done = api.confirm(
+        confirmation = api.confirm(
             search or None,
-            top=several[0],
-            seeds=several[1],
+            top=top_count,
+            seeds=seed_count,
             test=test,
             uri=tracking_uri,
             data=data,
-            workers=count,
-            cache=opt.optional_path(cache),
+            workers=worker_count,
+            cache=opt.parse_path(cache),
             listener=progress,
         )
     if as_json:
-        print_json({"event": "finished", **done.as_dict()})
+        print_json({"event": "finished", **confirmation.as_dict()})
         return
     if not quiet:
-        typer.echo(table(done))
-    typer.echo(f"recommended: {done.winner.name}, {results.in_words(done)}")
+        typer.echo(table(confirmation))
+    typer.echo(f"recommended: {confirmation.winner.name}, {results.describe(confirmation)}")
     if not quiet:
-        typer.echo(f"the test: {results.METHOD}.")
-        tell_next("imdbtune best --refit --export winner", tracking_uri)
+        typer.echo(f"significance test: {results.METHOD}.")
+        print_next_steps("imdbtune best --refit --export winner", tracking_uri)
 
 
-def table(done: Confirmation) -> str:
-    """The configurations by their confirmed mean."""
-    head = ["#", "configuration", "seeds", "mean", "std", "95 %", "of the search", "behind", "p"]
-    head += ["seconds", *(["test"] if math.isfinite(done.winner.test_mean) else [])]
-    lines = [head, *(_cells(n, row, done) for n, row in enumerate(done.rows, start=1))]
-    return aligned([line[: len(head)] for line in lines], [n > 1 for n in range(len(head))])
+def table(confirmation: Confirmation) -> str:
+    """Return the configurations by their mean accuracy, as a table."""
+    head = ["#", "configuration", "seeds", "mean", "std", "95 %", "in search", "difference", "p"]
+    head += ["seconds", *(["test"] if math.isfinite(confirmation.winner.test_mean) else [])]
+    rows = enumerate(confirmation.rows, start=1)
+    lines = [head, *(_cells(n, row, confirmation) for n, row in rows)]
+    return align_columns([line[: len(head)] for line in lines], [n > 1 for n in range(len(head))])
 
 
-def _cells(place: int, row: Confirmed, done: Confirmation) -> list[str]:
-    behind = f"{row.difference:.4f}" if place > 1 else "-"
-    p = f"{row.p:.3f}" if place > 1 else "-"
+def _cells(rank: int, row: Confirmed, confirmation: Confirmation) -> list[str]:
+    difference = f"{row.difference:.4f}" if rank > 1 else "-"
+    p = f"{row.p:.3f}" if rank > 1 else "-"
     return [
-        f"{place}{'*' if row.trial_run_id == done.recommended else ''}",
+        f"{rank}{'*' if row.trial_run_id == confirmation.recommended else ''}",
         row.name,
         str(len(row.run_ids)),
         f"{row.mean:.4f}",
         _number(row.spread),
         f"±{row.half_width:.4f}" if math.isfinite(row.half_width) else "-",
         _number(row.searched),
-        behind,
+        difference,
         p,
         f"{row.seconds:.0f}",
         _number(row.test_mean),

@@ -6,10 +6,10 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.tables import columns
+from imdbtune.cli.tables import describe_columns
 from imdbtune.errors import escape_control
 
-HELP = """Show which reviews there are, and where they are cached.
+HELP = """Show the numbers of reviews and where they are cached.
 
 Examples:
 
@@ -37,23 +37,17 @@ def data(
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """See HELP."""
-    from imdbtune.cli.progress import stages
+    """Run the command; ``HELP`` is its help text."""
+    from imdbtune.cli.progress import show_stages
     from imdbtune.config.schema import parse_config
     from imdbtune.data.sources import default_cache, describe, open_corpus
 
-    flags = {
-        "data.source": source,
-        "data.text_column": text_column,
-        "data.label_column": label_column,
-        "data.split_column": split_column,
-        "data.test_share": test_share,
-    }
-    config = parse_config({}, opt.overrides(flags, settings)).data
-    with stages(quiet=quiet) as progress:
+    flags = opt.data_flags(source, text_column, label_column, split_column, test_share)
+    config = parse_config({}, opt.merge_flags(flags, settings)).data
+    with show_stages(quiet=quiet) as progress:
         corpus = open_corpus(
             config.source,
-            opt.optional_path(cache) or default_cache(),
+            opt.parse_path(cache) or default_cache(),
             lambda text: typer.echo(escape_control(text), err=True),
             progress,
             config=config,
@@ -68,7 +62,7 @@ def data(
     for key in ("name", "title", "folder", "digest"):
         typer.echo(f"{key:<12}{escape_control(facts[key])}")
     if corpus.reading.get("text_column"):
-        typer.echo(f"{'columns':<12}{columns(corpus.reading)}")
+        typer.echo(f"{'columns':<12}{describe_columns(corpus.reading)}")
     negative, positive = corpus.labels
     typer.echo(f"{'labels':<12}{negative} (0), {positive} (1)")
     typer.echo(f"{'vocabulary':<12}{facts['vocabulary']:,} words")

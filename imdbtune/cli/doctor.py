@@ -10,11 +10,11 @@ from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 from imdbtune.errors import escape_control
 
-HELP = """Check that this machine is fit, and say what to do if not.
+HELP = """Check that imdbtune can work on this machine.
 
-Versions, cores, memory, disk, tracking store, reviews and tools are looked at. The exit code is 1
-if there is a problem, 0 if all is well or there are warnings. The store is left as it is: on a
-server, a tag of an experiment is set and deleted.
+It checks versions, cores, memory, disk, the tracking store, the reviews and tools, and says how to
+fix each problem. The exit code is 1 if there is a problem, and 0 otherwise, also with warnings. The
+store keeps no trace: on a server, the check sets a tag of an experiment and deletes it.
 
 Examples:
 
@@ -35,20 +35,20 @@ def doctor(
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """See HELP."""
+    """Run the command; ``HELP`` is its help text."""
     from imdbtune import api
-    from imdbtune.cli.chatter import chatter_to_log
+    from imdbtune.cli.library_output import redirect_library_output
 
-    found = []
-    with chatter_to_log():
-        for check in api.doctor(uri=tracking_uri, cache=opt.optional_path(cache)):
-            found.append(check)
+    checks = []
+    with redirect_library_output():
+        for check in api.doctor(uri=tracking_uri, cache=opt.parse_path(cache)):
+            checks.append(check)
             if as_json or (quiet and check.state == "ok"):
                 continue
             remedy = f"; {check.remedy}" if check.remedy else ""
             typer.echo(escape_control(f"{check.state:<9}{check.name}: {check.found}{remedy}"))
-    usable = all(check.state != "problem" for check in found)
+    usable = all(check.state != "problem" for check in checks)
     if as_json:
-        print_json({"usable": usable, "checks": [asdict(check) for check in found]})
+        print_json({"usable": usable, "checks": [asdict(check) for check in checks]})
     if not usable:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Results for machines, and what to do next, on standard output."""
+"""Print JSON and the next commands on standard output."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import typer
 
 
 def print_json(facts: Any, indent: int | None = None) -> None:
-    """A value as JSON, which knows no NaN and no infinity: they are ``null``."""
-    typer.echo(json.dumps(_finite(facts), indent=indent, allow_nan=False))
+    """Print a value as JSON, with ``null`` for NaN and infinity."""
+    typer.echo(json.dumps(_replace_nonfinite(facts), indent=indent, allow_nan=False))
 
 
-def tell_next(commands: str, uri: str) -> None:
-    """What to do next, and how those commands find the store if it was named by a flag.
+def print_next_steps(commands: str, uri: str) -> None:
+    """Print the next commands, with ``--tracking-uri`` if they would not find the store.
 
     Args:
         uri: the store that this command has used.
     """
+
     from imdbtune.tracking.connection import hide_secrets, resolve_uri
 
     used = resolve_uri(uri)
@@ -27,9 +28,9 @@ def tell_next(commands: str, uri: str) -> None:
     typer.echo(f"next: {commands}{flag}")
 
 
-def _finite(value: Any) -> Any:
+def _replace_nonfinite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: _replace_nonfinite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
+        return [_replace_nonfinite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from imdbtune.export.occlusion import Explanation
     from imdbtune.export.predictor import Prediction
 
-SHOWN = 10  # words with their effects in numbers
-FAINT = 0.1  # of the largest effect: less gets no colour
-HELP = """Label review texts with an exported model, or one in MLflow.
+WORDS_SHOWN = 10  # with their effects in numbers
+MIN_COLOURED = 0.1  # of the largest effect; smaller effects get no colour
+HELP = """Predict the labels of reviews with a trained model.
 
 Examples:
 
@@ -47,20 +47,25 @@ def register(app: typer.Typer) -> None:
 def predict(
     texts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TEXT", help="Reviews; - reads one a line from standard input."),
+        typer.Argument(
+            metavar="TEXT", help="Review texts; - reads one per line from standard input."
+        ),
     ] = None,
     model: Annotated[
         str,
         typer.Option(
             "--model",
             metavar="DIR|URI",
-            help="A folder of imdbtune best --export, or models:/NAME@champion, runs:/ID/model.",
+            help="Folder written by imdbtune best --export, or an MLflow model: "
+            "models:/NAME@champion or runs:/ID/model.",
         ),
     ] = "",
     model_format: Annotated[
         str,
         typer.Option(
-            "--format", metavar="NAME", help="Which format of the folder; default its first."
+            "--format",
+            metavar="NAME",
+            help="Format of the exported model; by default the first in the folder.",
         ),
     ] = "",
     file: Annotated[
@@ -68,7 +73,7 @@ def predict(
         typer.Option(
             "--file",
             metavar="FILE",
-            help="A table (.csv .tsv .jsonl .parquet), or one review a line.",
+            help="File with reviews: a table (.csv .tsv .jsonl .parquet), or one review per line.",
         ),
     ] = "",
     text_column: opt.TextColumn = "",
@@ -77,73 +82,77 @@ def predict(
     as_json: opt.Json = False,
     as_csv: opt.Csv = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show which words moved the score.")
+        bool, typer.Option("--explain", help="Show the effect of each word on the score.")
     ] = False,
     explain_html: Annotated[
-        str, typer.Option("--explain-html", metavar="FILE", help="The same as a page.")
+        str,
+        typer.Option(
+            "--explain-html", metavar="FILE", help="Write the effects of the words as an HTML page."
+        ),
     ] = "",
 ) -> None:
-    """See HELP."""
+    """Run the command; ``HELP`` is its help text."""
     if not model:
         raise UserError(
-            "no --model; give the folder that imdbtune best --export DIR has written, or a "
+            "--model is missing; give the folder written by imdbtune best --export DIR, or a "
             "models:/ URI."
         )
     if not texts and not file:
         raise UserError(
-            "no text; give reviews in quotes, - to read one a line from standard input, or --file."
+            "no review was given; give texts in quotes, - to read one per line from standard "
+            "input, or --file FILE."
         )
     if as_json and as_csv:
-        raise UserError("--json and --csv both came; give one of the two.")
+        raise opt.mutually_exclusive("--json", "--csv")
     if text_column and not file:
         raise UserError(
-            f"--text-column {short_repr(text_column)} is of a table; give one by --file."
+            f"--text-column {short_repr(text_column)} needs a table; give one with --file FILE."
         )
     if explain_html:
         _check_new(Path(explain_html))
     from imdbtune import api
-    from imdbtune.cli.chatter import chatter_to_log
-    from imdbtune.cli.progress import stages
+    from imdbtune.cli.library_output import redirect_library_output
+    from imdbtune.cli.progress import show_stages
 
-    # Bars and results would get into each other's way on a terminal.
-    watched = stages() if file and not sys.stdout.isatty() else nullcontext(None)
-    with chatter_to_log(), watched as progress:
+    # On a terminal, progress bars and results would overwrite each other.
+    stages = show_stages() if file and not sys.stdout.isatty() else nullcontext(None)
+    with redirect_library_output(), stages as progress:
         from_file = api.read_texts(Path(file), text_column, progress) if file else ()
-        given = itertools.chain(_lines(texts or []), from_file)
-        where: Where = {
+        reviews = itertools.chain(_read_arguments(texts or []), from_file)
+        source: ModelSource = {
             "model_format": model_format,
             "uri": tracking_uri,
-            "cache": opt.optional_path(cache),
+            "cache": opt.parse_path(cache),
         }
         if explain or explain_html:
-            _explain(api.explain(model, given, **where), explain_html, as_json)
+            _explain(api.explain(model, reviews, **source), explain_html, as_json)
             return
-        say = _print_json if as_json else _csv_printer() if as_csv else _print_line
-        for prediction in api.predict(model, given, **where):
-            say(prediction)
+        show = _print_json if as_json else _csv_printer() if as_csv else _print_line
+        for prediction in api.predict(model, reviews, **source):
+            show(prediction)
 
 
 def _check_new(path: Path) -> None:
     try:
         if not path.parent.is_dir():
-            raise UserError(f"no folder {quote_path(path.parent)} for the page; make it first.")
+            raise UserError(f"there is no folder {quote_path(path.parent)}; create it first.")
         if path.exists():
-            raise UserError(f"{quote_path(path)} is there already; name a new file.")
+            raise UserError(f"{quote_path(path)} already exists; give a new file name.")
         if not os.access(path.parent, os.W_OK):
-            raise PermissionError(None, "no right to write there, or a read-only disk")
+            raise PermissionError(None, "no permission to write there, or a read-only disk")
     except OSError as error:
-        raise _no_page(path, error) from error
+        raise _unwritable(path, error) from error
 
 
-def _no_page(path: Path, error: OSError) -> UserError:
+def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"{quote_path(path)} cannot be written ({error.strerror}); name another file with "
+        f"{quote_path(path)} cannot be written ({error.strerror}); give another file with "
         "--explain-html."
     )
 
 
-class Where(TypedDict):
-    """Which model is meant."""
+class ModelSource(TypedDict):
+    """Where a model is loaded from."""
 
     model_format: str
     uri: str
@@ -151,31 +160,31 @@ class Where(TypedDict):
 
 
 def _explain(explanations: Iterator[Explanation], out: str, as_json: bool) -> None:
-    kept: list[Explanation] = []
+    shown: list[Explanation] = []
     for explanation in explanations:
         if out:
-            kept.append(explanation)
+            shown.append(explanation)
         if as_json:
             words = [[word.word, word.effect] for word in explanation.words]
             print_json({**_as_dict(explanation.prediction), "words": words})
         else:
             _print_line(explanation.prediction)
             _print_words(explanation)
-    if out and kept:
+    if out and shown:
         from imdbtune.export.occlusion import page
         from imdbtune.files import is_disk_full, replace_text
 
-        html = page(kept, kept[0].labels).encode("utf-8", errors="replace").decode()
+        html = page(shown, shown[0].labels).encode("utf-8", errors="replace").decode()
         try:
             replace_text(Path(out), html)
         except OSError as error:
             if is_disk_full(error):
                 raise
-            raise _no_page(Path(out), error) from error
+            raise _unwritable(Path(out), error) from error
 
 
 def _print_words(explanation: Explanation) -> None:
-    """The words, in colour where there is any; and in numbers those with the largest effect."""
+    """Print the words, coloured if the terminal can, and the largest effects as numbers."""
     from rich.console import Console
     from rich.text import Text
 
@@ -186,14 +195,14 @@ def _print_words(explanation: Explanation) -> None:
             text.append(escape_control(word.word), style=_style(word.effect, explanation.largest))
             text.append(" ")
         console.print(text)
-    for word in explanation.strongest(SHOWN):
+    for word in explanation.strongest(WORDS_SHOWN):
         typer.echo(f"  {word.effect:+8.3f}  {escape_control(word.word)}")
 
 
 def _style(effect: float | None, largest: float) -> str:
     if effect is None:
         return "dim"
-    if abs(effect) < FAINT * largest:
+    if abs(effect) < MIN_COLOURED * largest:
         return ""
     return "white on blue" if effect > 0 else "black on dark_orange"
 
@@ -205,11 +214,11 @@ def _print_json(prediction: Prediction) -> None:
 def _csv_printer() -> Callable[[Prediction], None]:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["label", "probability", "text"])
-    watched = sys.stdout.isatty()  # in a file, texts are as they came
+    is_terminal = sys.stdout.isatty()  # a file gets the texts unchanged
 
     def print_row(prediction: Prediction) -> None:
         text = prediction.text.encode("utf-8", errors="replace").decode()
-        text = escape_control(text) if watched else text
+        text = escape_control(text) if is_terminal else text
         writer.writerow([prediction.label, f"{prediction.probability:.6f}", text])
 
     return print_row
@@ -226,15 +235,16 @@ def _as_dict(prediction: Prediction) -> dict[str, object]:
 
 def _as_line(prediction: Prediction) -> str:
     start = " ".join(prediction.text[:200].split())
-    cut = start if len(start) <= 60 else start[:57] + "..."
-    printable = "".join(c if c.isprintable() else "?" for c in cut)
+    shortened = start if len(start) <= 60 else start[:57] + "..."
+    printable = "".join(c if c.isprintable() else "?" for c in shortened)
     return f"{prediction.label:<9}{prediction.probability:.4f}  {printable}"
 
 
-def _lines(texts: list[str]) -> Iterator[str]:
+def _read_arguments(texts: list[str]) -> Iterator[str]:
+    """Yield the texts of the command line; ``-`` stands for the lines of standard input."""
     for text in texts:
         if text != "-":
             yield text
             continue
-        for line in sys.stdin.buffer if sys.stdin else ():  # None where it is closed
+        for line in sys.stdin.buffer if sys.stdin else ():  # None if it is closed
             yield line.rstrip(b"\r\n").decode("utf-8", errors="replace")

@@ -9,12 +9,11 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.quick import uncollected
 
-HELP = """Write one page about a search: answer, figures, all trials.
+HELP = """Write an HTML report of a search: result, figures, all trials.
 
-It also says how sure the answer is, what has failed, and how to do it again. It needs no network
-and no other file, and can be read on a phone and printed.
+The report also has the uncertainty of the result, the failed trials and how to reproduce the
+search. It is one file that needs no network; it reads well on a phone and in print.
 
 Examples:
 
@@ -31,16 +30,17 @@ def register(app: typer.Typer) -> None:
 
 def report(
     search: opt.SearchName = "",
-    out: Annotated[str, typer.Option("--out", metavar="FILE", help="The page.")] = "report.html",
+    out: Annotated[
+        str, typer.Option("--out", metavar="FILE", help="File to write.")
+    ] = "report.html",
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """See HELP."""
-    with uncollected():
-        from imdbtune import api
+    """Run the command; ``HELP`` is its help text."""
+    from imdbtune import api
 
-        found = api.report(search or None, Path(out), uri=tracking_uri)
+    found = api.report(search or None, Path(out), uri=tracking_uri)
     if as_json:
         print_json({"search": found.name, "search_id": found.run_id, "report": out})
     elif quiet:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 HELP = """Train a finished run again from MLflow's record, and compare.
 
-The exit code is 0 if the metrics of all epochs agree (up to 1e-6), and 1 if they do not; then
-it is said what else is not as it was: versions, threads, processor.
+The exit code is 0 if the metrics of all epochs agree within 1e-6, and 1 if not. The output lists
+what else differs: versions, data, threads, compilation, processor.
 
 Examples:
 
@@ -33,21 +33,27 @@ def register(app: typer.Typer) -> None:
 
 def reproduce(
     run_id: Annotated[
-        str, typer.Argument(metavar="RUN_ID", help="Of a trial or training; see compare --csv.")
+        str,
+        typer.Argument(
+            metavar="RUN_ID",
+            help="Run id of a trial or training; imdbtune compare --csv lists them.",
+        ),
     ],
-    data: opt.DataNow = "",
+    data: opt.DataLocation = "",
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """See HELP."""
+    """Run the command; ``HELP`` is its help text."""
     from imdbtune import api
     from imdbtune.cli.progress import make_progress
 
-    kept = opt.optional_path(cache)
+    folder = opt.parse_path(cache)
     with make_progress(as_json=as_json, quiet=quiet) as progress:
-        compared = api.reproduce(run_id, uri=tracking_uri, data=data, cache=kept, listener=progress)
+        compared = api.reproduce(
+            run_id, uri=tracking_uri, data=data, cache=folder, listener=progress
+        )
     if as_json:
         print_json({"event": "finished", **compared.as_dict()})
     else:
@@ -57,24 +63,24 @@ def reproduce(
 
 
 def table(compared: Reproduction) -> str:
-    """The objective of each epoch then and now, the largest difference, and what it comes to."""
+    """Return the objective of each epoch in both runs, their differences and the verdict."""
     objective = compared.original.objective
-    several = any(pair.execution > 1 for pair in compared.epochs)
-    lines = [f"{objective}, and the largest difference of all metrics:"]
+    repeated = any(pair.execution > 1 for pair in compared.epochs)
+    lines = [f"{objective}, and the largest difference over all metrics:"]
     lines.append(f"{'epoch':<8}{'then':>10}{'now':>10}{'difference':>12}")
     for pair in compared.epochs:
-        number = f"{pair.execution}/{pair.epoch}" if several else str(pair.epoch)
+        number = f"{pair.execution}/{pair.epoch}" if repeated else str(pair.epoch)
         then, now = (_cell(epoch.get(objective)) for epoch in (pair.then, pair.now))
         lines.append(f"{number:<8}{then:>10}{now:>10}{_difference(pair.difference):>12}")
     lines.append(verdict(compared))
     lines += [f"  {name}: {then}, now {now}" for name, (then, now) in compared.differs.items()]
     if not compared.differs:
-        lines.append("  versions, data, threads, compiling and processor are the same.")
+        lines.append("  versions, data, threads, compilation and processor are the same.")
     return "\n".join(lines)
 
 
 def verdict(compared: Reproduction) -> str:
-    """Whether the two agree, in a line."""
+    """Return whether the two runs agree, in a line."""
     agree = f"agree {compared.verdict}." if compared.agrees else "do not agree."
     return f"run {compared.original.run_id} and run {compared.again.run_id} {agree}"
 

@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imdbtune.cli import options as opt
-from imdbtune.cli.output import print_json, tell_next
-from imdbtune.cli.tables import beside, columns, counted, in_a_line, in_words, leaderboard
+from imdbtune.cli.output import print_json, print_next_steps
+from imdbtune.cli.tables import (
+    baseline_sentence,
+    describe_columns,
+    format_duration,
+    leaderboard,
+    pluralize,
+    trial_line,
+)
 from imdbtune.config.schema import SearchConfig, load_config
-from imdbtune.errors import NotDelivered, SearchAborted, UserError
+from imdbtune.errors import NotDelivered, SearchAborted
 
 if TYPE_CHECKING:
     from imdbtune.api import Plan
@@ -21,8 +28,9 @@ if TYPE_CHECKING:
 
 HELP = """Search a space of models; every trial is tracked in MLflow.
 
-SPACE is a TOML file or one of the bundled workflows; flags stand over it. A flag takes a value
-(32), a choice (16,32,64) or a range (16-128, 16-128:16 in steps, 16-128:log, 16-128:x2 doubling).
+SPACE is a TOML file or a bundled workflow; flags override it. VALUES are a single value (32), a
+list of choices (16,32,64) or a range: 16-128, 16-128:16 (in steps of 16), 16-128:log (on a log
+scale) or 16-128:x2 (doubling).
 
 Examples:
 
@@ -50,40 +58,61 @@ def _flag(name: str, metavar: str, text: str) -> Any:
 
 
 def search(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="TOML file or workflow.")] = "",
+    space: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPACE", help="TOML file or bundled workflow; by default the workflow default."
+        ),
+    ] = "",
     data: opt.Data = "",
     text_column: opt.TextColumn = "",
     label_column: opt.LabelColumn = "",
     split_column: opt.SplitColumn = "",
     test_share: opt.TestShare = "",
-    rnn: Annotated[str, _flag("--rnn", "VALUES", "simple_rnn, lstm, gru.")] = "",
-    depth: Annotated[str, _flag("--depth", "VALUES", "Recurrent layers.")] = "",
-    units: Annotated[str, _flag("--units", "VALUES", "Size of each layer's state.")] = "",
-    maxlen: Annotated[str, _flag("--maxlen", "VALUES", "Tokens kept of a review.")] = "",
+    rnn: Annotated[str, _flag("--rnn", "VALUES", "Recurrent cells: simple_rnn, lstm, gru.")] = "",
+    depth: Annotated[str, _flag("--depth", "VALUES", "Number of recurrent layers.")] = "",
+    units: Annotated[str, _flag("--units", "VALUES", "Units of each recurrent layer.")] = "",
+    maxlen: Annotated[
+        str, _flag("--maxlen", "VALUES", "Number of tokens kept of a review: its last ones.")
+    ] = "",
     settings: opt.Settings = None,
-    tuner: Annotated[str, _flag("--tuner", "KIND", "random, grid, bayesian, hyperband.")] = "",
-    max_trials: Annotated[str, _flag("--max-trials", "N", "Trials at most.")] = "",
-    max_minutes: Annotated[str, _flag("--max-minutes", "M", "Start no trial after this.")] = "",
+    tuner: Annotated[
+        str, _flag("--tuner", "KIND", "Sampler: random, grid, bayesian or hyperband.")
+    ] = "",
+    max_trials: Annotated[str, _flag("--max-trials", "N", "Maximum number of trials.")] = "",
+    max_minutes: Annotated[
+        str, _flag("--max-minutes", "M", "Start no new trial after M minutes.")
+    ] = "",
     epochs: opt.Epochs = "",
-    executions: Annotated[str, _flag("--executions", "N", "Trainings a trial, averaged.")] = "",
+    executions: Annotated[
+        str, _flag("--executions", "N", "Trainings per trial; their scores are averaged.")
+    ] = "",
     trial_timeout: Annotated[
-        str, _flag("--trial-timeout", "M", "Minutes after which a trial has failed; 0: none.")
+        str, _flag("--trial-timeout", "M", "Time limit of a trial in minutes; 0: no limit.")
     ] = "",
     retries: Annotated[
-        str, _flag("--retries", "N", "Times a failed trial is tried again, with other seeds.")
+        str,
+        _flag("--retries", "N", "How often to retry a failed trial, each time with a new seed."),
     ] = "",
     seed: opt.Seed = "",
     reviews: opt.Reviews = "",
     workers: opt.Workers = "auto",
     cluster: Annotated[
         str,
-        _flag("--cluster", "ADDRESS", "Dask scheduler with the workers: tcp://HOST:8786; local."),
+        _flag(
+            "--cluster",
+            "ADDRESS",
+            "Address of a Dask scheduler whose workers run the trials, such as tcp://HOST:8786; "
+            "local: this machine.",
+        ),
     ] = "",
     compile: opt.Compile = "",
-    keep_models: Annotated[str, _flag("--keep-models", "all|best|N", "Models kept.")] = "",
+    keep_models: Annotated[
+        str, _flag("--keep-models", "all|best|N", "Log all models, the best or the N best.")
+    ] = "",
     baseline: Annotated[
         bool | None,
-        typer.Option("--baseline/--no-baseline", help="Train a linear model to compare with."),
+        typer.Option("--baseline/--no-baseline", help="Train a linear model as a baseline."),
     ] = None,
     name: opt.Name = "",
     experiment: opt.Experiment = "",
@@ -91,26 +120,27 @@ def search(
     cache: opt.Cache = "",
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with a search; SPACE is then its name or run id."),
+        typer.Option(
+            "--resume",
+            help="Resume or extend a search; SPACE is its name or run id, by default the last.",
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run, and create nothing.")
+        bool, typer.Option("--dry-run", help="Print what would run, and create nothing.")
     ] = False,
     estimate: Annotated[
         bool,
-        typer.Option("--estimate", help="Time some steps first, and say how long it will take."),
+        typer.Option(
+            "--estimate", help="Time a few steps first and estimate the duration of the search."
+        ),
     ] = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """See HELP."""
+    """Run the command; ``HELP`` is its help text."""
     flags = {
         "name": name,
-        "data.source": data,
-        "data.text_column": text_column,
-        "data.label_column": label_column,
-        "data.split_column": split_column,
-        "data.test_share": test_share,
+        **opt.data_flags(data, text_column, label_column, split_column, test_share),
         "data.reviews": reviews,
         "space.rnn": rnn,
         "space.depth": depth,
@@ -131,23 +161,23 @@ def search(
         "cluster.address": cluster,
         "tracking.baseline": "" if baseline is None else str(baseline),
     }
-    count = opt.worker_count(workers)
-    overrides = opt.overrides(flags, settings)
+    count = opt.parse_workers(workers)
+    overrides = opt.merge_flags(flags, settings)
     from imdbtune import api
     from imdbtune.cli.progress import make_progress
 
     run: Callable[..., Search]
     if resume:
         if dry_run:
-            raise UserError("--resume with --dry-run is not known; leave one of them out.")
+            raise opt.mutually_exclusive("--resume", "--dry-run")
         if estimate:
-            raise UserError("--resume with --estimate is not known; leave one of them out.")
+            raise opt.mutually_exclusive("--resume", "--estimate")
         run = partial(api.resume, space or None, overrides, uri=tracking_uri)
     else:
         config = load_config(space or None, overrides)
         if dry_run:
-            made = _estimate(config, count, cache, quiet or as_json) if estimate else None
-            _dry_run(config, count, as_json, made)
+            estimated = _estimate(config, count, cache, quiet or as_json) if estimate else None
+            _dry_run(config, count, as_json, estimated)
             return
         run = partial(api.search, config, estimated=estimate)
     opened: dict[str, Any] = {}
@@ -158,19 +188,20 @@ def search(
                 opened.update(facts if kind == "opened" else {})
                 progress(kind, facts)
 
-            run(workers=count, cache=opt.optional_path(cache), listener=listen)
+            run(workers=count, cache=opt.parse_path(cache), listener=listen)
     except (KeyboardInterrupt, SearchAborted) as error:
         if not opened or isinstance(error, NotDelivered):
             raise
-        said = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-        run_id = opened["search"].run_id
-        typer.echo(f"imdbtune: {said}; go on with: imdbtune search --resume {run_id}", err=True)
-        raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 1) from error
-    _tell(opened["plan"], opened["search"].run_id, as_json, quiet)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = "interrupted" if interrupted else str(error)
+        command = f"imdbtune search --resume {opened['search'].run_id}"
+        typer.echo(f"imdbtune: {reason}; continue with: {command}", err=True)
+        raise typer.Exit(130 if interrupted else 1) from error
+    _print_result(opened["plan"], opened["search"].run_id, as_json, quiet)
 
 
-def _tell(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
-    """The leaderboard, and what one would do next; if quiet, the winner in a line."""
+def _print_result(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
+    """Print the leaderboard and the next commands; if quiet, only the best trial."""
     from imdbtune.tracking import reader, writer
     from imdbtune.tracking.connection import connect
 
@@ -183,29 +214,29 @@ def _tell(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
         return
     if quiet:
         for trial in trials[:1]:
-            typer.echo(in_a_line(trial))
+            typer.echo(trial_line(trial))
         return
     varied = [d.name for d in plan.config.space.searched]
-    foreseen = found.metrics.get(writer.ESTIMATED)
-    if foreseen:
-        typer.echo(_how_right(foreseen, found, trials, plan))
+    estimated = found.metrics.get(writer.ESTIMATED)
+    if estimated:
+        typer.echo(_compare_estimate(estimated, found, trials, plan))
     typer.echo(leaderboard(found, trials[:10], varied))
     if len(trials) > 10:
         typer.echo(f"... and {len(trials) - 10} more: imdbtune compare")
-    if told := beside(found, trials, reader.read_baselines(client, found)):
-        typer.echo(told)
+    if sentence := baseline_sentence(found, trials, reader.read_baselines(client, found)):
+        typer.echo(sentence)
     typer.echo()
-    tell_next("imdbtune best --export winner; imdbtune report; imdbtune ui", plan.store)
+    print_next_steps("imdbtune best --export winner; imdbtune report; imdbtune ui", plan.store)
 
 
-def _how_right(foreseen: float, found: Search, trials: list[Trial], plan: Plan) -> str:
-    """What was estimated beside what it has taken."""
-    took = found.metrics.get("search_seconds", 0.0)
+def _compare_estimate(estimated: float, found: Search, trials: list[Trial], plan: Plan) -> str:
+    """Return the estimated and the actual duration of a search in a sentence."""
+    seconds = found.metrics.get("search_seconds", 0.0)
     epochs = sum(trial.metrics.get("epochs_run", 0) for trial in trials)
     return (
-        f"estimated {in_words(foreseen)} for all epochs, took {in_words(took)} "
-        f"({took / foreseen:.0%}) for {epochs:.0f} epochs of at most "
-        f"{plan.config.training.epochs} in each of {counted(len(trials), 'trial')}"
+        f"estimated {format_duration(estimated)} for all epochs, took {format_duration(seconds)} "
+        f"({seconds / estimated:.0%}) for {epochs:.0f} epochs of at most "
+        f"{plan.config.training.epochs} in each of {pluralize(len(trials), 'trial')}"
     )
 
 
@@ -213,9 +244,9 @@ def _estimate(config: SearchConfig, workers: int | None, cache: str, quiet: bool
     from imdbtune import api
     from imdbtune.cli.progress import make_progress
 
-    kept = opt.optional_path(cache)
+    folder = opt.parse_path(cache)
     with make_progress(quiet=quiet) as progress:
-        return api.estimate(config, workers=workers, cache=kept, listener=progress)
+        return api.estimate(config, workers=workers, cache=folder, listener=progress)
 
 
 def _dry_run(
@@ -225,10 +256,10 @@ def _dry_run(
     from imdbtune.tracking.connection import hide_secrets
 
     resolved = api.plan(config, workers)
-    told = config.as_dict()
-    told["tracking"]["uri"] = hide_secrets(config.tracking.uri)
+    settings = config.as_dict()
+    settings["tracking"]["uri"] = hide_secrets(config.tracking.uri)
     if as_json:
-        facts: dict[str, Any] = {"config": told, "configurations": resolved.size}
+        facts: dict[str, Any] = {"config": settings, "configurations": resolved.size}
         facts["reading"] = dict(resolved.reading)
         facts |= {"cluster": resolved.cluster} if resolved.cluster else {}
         facts |= {"estimate": estimated.as_dict()} if estimated else {}
@@ -236,17 +267,17 @@ def _dry_run(
         return
     import tomli_w
 
-    typer.echo(tomli_w.dumps(told))
+    typer.echo(tomli_w.dumps(settings))
     for dimension in config.space.dimensions:
         typer.echo(f"# {dimension.name}: {dimension.in_words()}")
     if resolved.reading.get("text_column"):
-        typer.echo(f"# the reviews: {columns(resolved.reading)}")
+        typer.echo(f"# the reviews: {describe_columns(resolved.reading)}")
     size = "infinitely many" if resolved.size is None else f"{resolved.size:,}"
     typer.echo(f"# configurations in the space: {size}")
     trials = _trials(resolved)
-    count = "as many trials as Hyperband wants" if trials is None else counted(trials, "trial")
-    epochs = counted(config.training.epochs, "epoch")
-    where = counted(resolved.workers, "worker") if resolved.workers else "this process"
+    count = "as many trials as Hyperband needs" if trials is None else pluralize(trials, "trial")
+    epochs = pluralize(config.training.epochs, "epoch")
+    where = pluralize(resolved.workers, "worker") if resolved.workers else "this process"
     where = f"the workers of {resolved.cluster}" if resolved.cluster else where
     typer.echo(f"# would run: {count} of at most {epochs} on {where}")
     minutes = f"{config.tuner.trial_timeout:g} minutes" if config.tuner.trial_timeout else "none"
@@ -258,7 +289,7 @@ def _dry_run(
 
 
 def _trials(resolved: Plan) -> int | None:
-    """How many trials there will be, where that can be known."""
+    """Return the number of trials, or ``None`` where it cannot be known in advance."""
     limits = [n for n in (resolved.config.tuner.trial_limit, resolved.size) if n is not None]
     if resolved.config.tuner.kind == "hyperband":
         limits = limits[:1] if resolved.config.tuner.max_trials else []

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 HELP = """Print models layer by layer with their numbers of parameters.
 
-Without MODEL: the three of the book, with 322,080, 322,080 and 328,320 parameters.
+Without MODEL, it prints the three models of the book's listings, with 322,080, 322,080 and 328,320
+parameters.
 
 Examples:
 
@@ -35,21 +36,23 @@ def register(app: typer.Typer) -> None:
 
 
 def summary(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="TOML file or workflow.")] = "",
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="TOML file or bundled workflow.")
+    ] = "",
     settings: opt.Settings = None,
     as_json: opt.Json = False,
 ) -> None:
-    """See HELP."""
-    from imdbtune.cli.chatter import chatter_to_log
+    """Run the command; ``HELP`` is its help text."""
+    from imdbtune.cli.library_output import redirect_library_output
 
-    config = opt.configuration(model, {}, settings) if model or settings else None
-    with chatter_to_log():
-        shown = _model_of(config) if config else _listing_models()
+    config = opt.load_configuration(model, {}, settings) if model or settings else None
+    with redirect_library_output():
+        models = _model_of(config) if config else _listing_models()
         if as_json:
-            print_json([{"about": about, **_facts(network)} for about, network in shown])
+            print_json([{"about": about, **_describe(network)} for about, network in models])
             return
-        for about, network in shown:
-            if len(shown) > 1:
+        for about, network in models:
+            if len(models) > 1:
                 typer.echo(about)
             network.summary(print_fn=typer.echo)
 
@@ -64,15 +67,17 @@ def _model_of(config: SearchConfig) -> list[tuple[str, keras.Model]]:
     params = config.space.single()
     if params is None:
         names = ", ".join(d.name for d in config.space.searched)
-        raise UserError(f"{config.name} leaves {names} open; fix them with --set space.NAME=VALUE.")
+        raise UserError(
+            f"{config.name} leaves {names} open; set each to one value with --set space.NAME=VALUE."
+        )
     from imdbtune.models.builders import plain_model
 
     masked = config.training.batching == "buckets"
     return [(params.label, plain_model(params, masked))]
 
 
-def _facts(network: keras.Model) -> dict[str, object]:
-    """A model's layers with their numbers of parameters."""
+def _describe(network: keras.Model) -> dict[str, object]:
+    """Return the layers of a model with their numbers of parameters."""
     layers = [
         {"name": part.name, "type": type(part).__name__, "parameters": part.count_params()}
         for part in network.layers

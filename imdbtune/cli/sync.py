@@ -12,14 +12,13 @@ from imdbtune.cli.output import print_json
 from imdbtune.errors import escape_control
 
 if TYPE_CHECKING:
-    from imdbtune.search.sync import Synced
+    from imdbtune.search.sync import SyncResult
 
-HELP = """Bring into MLflow what it lacks of a search.
+HELP = """Deliver results to MLflow that it does not have yet.
 
-That is so where the tracking store was away while it ran, or the search was killed: what has died
-is closed as KILLED; searches can go on all the same.
-SEARCH is a name or run id; without it, all searches of this folder are looked at. What MLflow has
-already is not written again, so the command can be repeated.
+Results are missing if the tracking store was unreachable while a search ran, or if the search was
+killed. Runs of crashed processes are closed as KILLED; their searches can still be resumed. Nothing
+is written twice, so the command can be repeated.
 
 Examples:
 
@@ -35,30 +34,36 @@ def register(app: typer.Typer) -> None:
 
 
 def sync(
-    search: Annotated[str, typer.Argument(metavar="SEARCH", help="Name or run id.")] = "",
+    search: Annotated[
+        str,
+        typer.Argument(
+            metavar="SEARCH",
+            help="Name or run id of a search; by default all searches of this folder.",
+        ),
+    ] = "",
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """See HELP."""
+    """Run the command; ``HELP`` is its help text."""
     from imdbtune import api
     from imdbtune.cli.progress import make_progress
 
     with make_progress(as_json=as_json, quiet=quiet) as progress:
-        done = api.sync(search or None, uri=tracking_uri, listener=progress)
+        results = api.sync(search or None, uri=tracking_uri, listener=progress)
     if as_json:
-        print_json({"event": "finished", "searches": [asdict(one) for one in done]})
-    for one in done:
+        print_json({"event": "finished", "searches": [asdict(one) for one in results]})
+    for one in results:
         if not (one.problem or as_json):
-            told = f"{one.calls} writes brought in" if one.calls else "nothing was missing"
-            typer.echo(f"{_named(one)}: {told}")
-    for one in done:
+            outcome = f"delivered {one.calls} writes" if one.calls else "nothing was missing"
+            typer.echo(f"{_title(one)}: {outcome}")
+    for one in results:
         if one.problem:
-            typer.echo(f"imdbtune: {_named(one)}: {escape_control(one.problem)}", err=True)
-    if any(one.problem for one in done):
+            typer.echo(f"imdbtune: {_title(one)}: {escape_control(one.problem)}", err=True)
+    if any(one.problem for one in results):
         raise typer.Exit(1)
 
 
-def _named(one: Synced) -> str:
+def _title(one: SyncResult) -> str:
     run = f" (run {one.run_id})" if one.run_id else ""
     return f"{one.kind} {escape_control(one.name)}{run}"

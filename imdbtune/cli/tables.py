@@ -1,4 +1,4 @@
-"""Trials as text for the terminal."""
+"""Format trials, durations and tables for the terminal."""
 
 from __future__ import annotations
 
@@ -9,48 +9,53 @@ from typing import TYPE_CHECKING, Any
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import short_repr
 
-if TYPE_CHECKING:  # every command imports this module, few of them read MLflow
+if TYPE_CHECKING:  # only a few commands read MLflow
     from imdbtune.confirm.results import Confirmation
     from imdbtune.tracking.reader import Baseline, Search, Trial
 
-WHOLE = ("best_epoch", "epochs_run", "parameter_count")
+INTEGER_METRICS = ("best_epoch", "epochs_run", "parameter_count")
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 trial``, ``1,024 trials``."""
+def pluralize(number: int, noun: str) -> str:
+    """Return a count with its noun: ``1 trial``, ``1,024 trials``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def in_words(seconds: float) -> str:
-    """``40 s``, ``3 min``."""
+def format_duration(seconds: float) -> str:
+    """Return a duration as ``40 s`` or ``3 min``."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
-def columns(reading: Mapping[str, Any]) -> str:
-    """Which columns of a table are read as what."""
-    named = {kind: reading.get(f"{kind}_column", "") for kind in ("text", "label", "split")}
-    named = {kind: name for kind, name in named.items() if name not in ("", "none")}
-    return ", ".join(f"{kind} in column {short_repr(name)}" for kind, name in named.items())
+def describe_columns(reading: Mapping[str, Any]) -> str:
+    """Return which column of a table holds the texts, the labels and the split."""
+    names = {kind: reading.get(f"{kind}_column", "") for kind in ("text", "label", "split")}
+    return ", ".join(
+        f"{kind} in column {short_repr(name)}"
+        for kind, name in names.items()
+        if name not in ("", "none")
+    )
 
 
 def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:
-    """The title of a search, and its trials: what was varied, the objective, epoch, seconds."""
+    """Return the title of a search and the table of its trials."""
     from imdbtune.tracking.reader import as_row
 
     columns = default_columns(varied, [f"best_{search.objective}"])
-    return "\n".join([title(search), table([as_row(trial) for trial in trials], columns)])
+    return "\n".join([search_title(search), table([as_row(trial) for trial in trials], columns)])
 
 
-def beside(search: Search, trials: Sequence[Trial], baselines: Sequence[Baseline]) -> str:
-    """How the first trial of a search stands to its linear model; empty where there is none."""
+def baseline_sentence(
+    search: Search, trials: Sequence[Trial], baselines: Sequence[Baseline]
+) -> str:
+    """Return how the best trial compares with the linear model; empty without such a model."""
     from imdbtune.report.findings import compare_with_baseline
 
-    found = compare_with_baseline(baselines, trials, search.validation_reviews)
-    return str(found) if found else ""
+    comparison = compare_with_baseline(baselines, trials, search.validation_reviews)
+    return str(comparison) if comparison else ""
 
 
-def title(search: Search) -> str:
-    """One line about a search."""
+def search_title(search: Search) -> str:
+    """Return the name, run id, data and status of a search in one line."""
     from imdbtune.tracking import writer
 
     data = search.tags.get(writer.DATA, "?")
@@ -58,28 +63,29 @@ def title(search: Search) -> str:
 
 
 def default_columns(varied: Sequence[str], objectives: Sequence[str]) -> list[str]:
-    """The columns that matter: they are headed by the names under which one can ask for them."""
+    """Return the columns shown by default, by the names that ``--columns`` takes."""
     return ["name", *varied, *objectives, "best_epoch", "train_seconds", "status"]
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Aligned columns, numbers to the right; a finished trial has its place before it."""
+    """Return an aligned table; a finished trial starts with its rank."""
     head = ["#", *columns]
+    ranks = [str(n) if row.get("status") == "FINISHED" else "-" for n, row in enumerate(rows, 1)]
     lines = [
-        [str(n) if row.get("status") == "FINISHED" else "-", *(cell(row, c) for c in columns)]
-        for n, row in enumerate(rows, start=1)
+        [rank, *(format_cell(row, column) for column in columns)]
+        for rank, row in zip(ranks, rows, strict=True)
     ]
     right = [False, *(any(_is_number(row.get(c)) for row in rows) for c in columns)]
-    return aligned([head, *lines], right)
+    return align_columns([head, *lines], right)
 
 
-def aligned(lines: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
-    """Lines of cells below each other, a column to the right where ``right`` says so."""
+def align_columns(lines: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """Return lines of cells as aligned columns; ``right`` says which are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            text.rjust(width) if to_right else text.ljust(width)
-            for text, width, to_right in zip(line, widths, right, strict=True)
+            text.rjust(width) if align_right else text.ljust(width)
+            for text, width, align_right in zip(line, widths, right, strict=True)
         ).rstrip()
         for line in lines
     )
@@ -89,27 +95,27 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def cell(row: Mapping[str, Any], column: str) -> str:
-    """A value as people read it; characters that steer terminals are escaped."""
+def format_cell(row: Mapping[str, Any], column: str) -> str:
+    """Return a value of a row as text; control characters are escaped."""
     value = row.get(column)
     if value is None:
         return "-"
     if column == "status" and row.get("reason"):
-        return _printable(f"{str(value).lower()}: {row['reason']}")
+        return _escape_unprintable(f"{str(value).lower()}: {row['reason']}")
     if column == "status":
         return str(value).lower()
     if isinstance(value, float) and column not in PARAMETERS:
-        if column in WHOLE:
+        if column in INTEGER_METRICS:
             return f"{value:.0f}"
         return f"{value:.1f}" if column.endswith("seconds") else f"{value:.4f}"
-    return _printable(value) if isinstance(value, str) else _cell(value)
+    return _escape_unprintable(value) if isinstance(value, str) else _format_scalar(value)
 
 
-def _printable(text: str) -> str:
+def _escape_unprintable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _cell(value: object) -> str:
+def _format_scalar(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
@@ -119,16 +125,17 @@ def details(
     baselines: Sequence[Baseline] = (),
     confirmed: Confirmation | None = None,
 ) -> str:
-    """One trial in full: parameters, the key numbers of its curves, how sure they are."""
+    """Return all about one trial: certainty, hyperparameters and metrics, a line each."""
     from imdbtune.confirm import results
 
     lines = [f"{trial.name}  (run {trial.run_id})"]
     if search is not None:
-        lines.append(f"the best of search {search.name} (run {search.run_id})")
-        sure = results.in_words(confirmed) if confirmed else how_sure(trial, search)
-        told = (sure, beside(search, [trial], baselines))
-        lines += [f"  {line}" for line in told if line]
-    lines += [f"  {name:<20}{_cell(value)}" for name, value in trial.params.as_dict().items()]
+        lines.append(f"best of search {search.name} (run {search.run_id})")
+        certainty = results.describe(confirmed) if confirmed else accuracy_interval(trial, search)
+        comparison = baseline_sentence(search, [trial], baselines)
+        lines += [f"  {line}" for line in (certainty, comparison) if line]
+    params = trial.params.as_dict()
+    lines += [f"  {name:<20}{_format_scalar(value)}" for name, value in params.items()]
     for name in (
         "best_val_accuracy",
         "best_val_loss",
@@ -149,23 +156,23 @@ def details(
     return "\n".join(lines)
 
 
-def in_a_line(trial: Trial) -> str:
-    """A trial's name, what it has reached, and its run."""
+def trial_line(trial: Trial) -> str:
+    """Return a trial's name, its score and its run."""
     score = "-" if trial.score is None else f"{trial.score:.4f}"
     return f"{trial.name}  {trial.objective} {score}  run {trial.run_id}"
 
 
-def how_sure(trial: Trial, search: Search) -> str:
-    """The validation accuracy with the 95 % interval of its sampling error."""
-    from imdbtune.report.findings import SURE, standard_error
+def accuracy_interval(trial: Trial, search: Search) -> str:
+    """Return the validation accuracy with its 95 % interval, or an empty text."""
+    from imdbtune.report.findings import Z_95, standard_error
 
     accuracy = trial.metrics.get("best_val_accuracy")
     rows = search.validation_reviews
-    half = SURE * standard_error(accuracy or 0.0, rows)
-    if accuracy is None or not math.isfinite(half):
+    half_width = Z_95 * standard_error(accuracy or 0.0, rows)
+    if accuracy is None or not math.isfinite(half_width):
         return ""
     count = search.metrics.get("trials_finished", 0)
     return (
-        f"validation accuracy {accuracy:.1%} ±{half * 100:.1f} points on {rows:,} reviews, "
-        f"the best of {count:.0f}: not confirmed with other seeds"
+        f"validation accuracy {accuracy:.1%} ±{half_width * 100:.1f} points on {rows:,} reviews, "
+        f"best of {pluralize(int(count), 'trial')}, not confirmed with other seeds"
     )

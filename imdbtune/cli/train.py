@@ -8,7 +8,7 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
-from imdbtune.cli.tables import details, in_a_line
+from imdbtune.cli.tables import details, trial_line
 
 HELP = """Train the one model that a file describes, as a tracked run.
 
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="TOML file or workflow.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="TOML file or bundled workflow.")],
     data: opt.Data = "",
     text_column: opt.TextColumn = "",
     label_column: opt.LabelColumn = "",
@@ -44,14 +44,10 @@ def train(
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """See HELP."""
+    """Run the command; ``HELP`` is its help text."""
     flags = {
         "name": name,
-        "data.source": data,
-        "data.text_column": text_column,
-        "data.label_column": label_column,
-        "data.split_column": split_column,
-        "data.test_share": test_share,
+        **opt.data_flags(data, text_column, label_column, split_column, test_share),
         "data.reviews": reviews,
         "tuner.seed": seed,
         "training.epochs": epochs,
@@ -59,14 +55,14 @@ def train(
         "tracking.experiment": experiment,
         "tracking.uri": tracking_uri,
     }
-    config = opt.configuration(model, flags, settings)
+    config = opt.load_configuration(model, flags, settings)
     from imdbtune import api
     from imdbtune.cli.progress import make_progress
     from imdbtune.tracking import reader
 
     with make_progress(as_json=as_json, quiet=quiet) as progress:
-        trial = api.train(config, cache=opt.optional_path(cache), listener=progress)
+        trial = api.train(config, cache=opt.parse_path(cache), listener=progress)
     if as_json:
         print_json({"event": "finished", **reader.as_row(trial)})
     else:
-        typer.echo(in_a_line(trial) if quiet else details(trial))
+        typer.echo(trial_line(trial) if quiet else details(trial))

@@ -13,9 +13,10 @@ import typer
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 
-HELP = """Open MLflow's pages on the store of a search, until Ctrl-C.
+HELP = """Open MLflow's web interface on a search, until Ctrl-C.
 
-They are served on this machine alone. Where the store is a server, its address is shown and opened.
+It is reachable from this machine only. If the tracking store is a server, its own interface is
+opened.
 
 Examples:
 
@@ -33,40 +34,40 @@ def register(app: typer.Typer) -> None:
 def ui(
     search: opt.SearchName = "",
     port: Annotated[
-        str, typer.Option("--port", metavar="N", help="Port; the next free one if it is in use.")
+        str, typer.Option("--port", metavar="N", help="Port; if it is in use, the next free port.")
     ] = "5000",
     open_browser: Annotated[
-        bool, typer.Option("--open/--no-open", help="Open the browser, where there is a display.")
+        bool, typer.Option("--open/--no-open", help="Open a browser if there is a display.")
     ] = True,
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """See HELP."""
-    number = opt.whole_number("--port", port or "5000", 1, 65_535)
+    """Run the command; ``HELP`` is its help text."""
+    number = opt.parse_int("--port", port or "5000", 1, 65_535)
     from imdbtune import api
     from imdbtune.tracking.connection import hide_secrets
 
-    with api.ui(search or None, port=number, uri=tracking_uri) as pages:
-        shown = {"address": hide_secrets(pages.address), "search": hide_secrets(pages.page)}
+    with api.ui(search or None, port=number, uri=tracking_uri) as server:
+        addresses = {"address": hide_secrets(server.address), "search": hide_secrets(server.page)}
         if as_json:
-            print_json({**shown, "served": pages.process is not None})
+            print_json({**addresses, "served": server.process is not None})
         elif quiet:
-            typer.echo(shown["search"] or shown["address"])
+            typer.echo(addresses["search"] or addresses["address"])
         else:
-            for name, address in shown.items():
+            for name, address in addresses.items():
                 typer.echo(f"{name}: {address or 'none yet'}")
-            if pages.process is not None:
-                typer.echo("Ctrl-C ends it.")
+            if server.process is not None:
+                typer.echo("Press Ctrl-C to stop.")
         sys.stdout.flush()
         if open_browser and has_display():
-            webbrowser.open(pages.page or pages.address)
+            webbrowser.open(server.page or server.address)
         with suppress(KeyboardInterrupt):
-            pages.wait()
+            server.wait()
 
 
 def has_display() -> bool:
-    """Whether a browser window can be opened; one in the terminal would take it over."""
+    """Return whether a browser window can open; a text browser would take over the terminal."""
     if sys.platform in ("darwin", "win32"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

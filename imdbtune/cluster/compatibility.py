@@ -1,4 +1,4 @@
-"""Which versions the processes of a search have: only among equals results are alike."""
+"""Compare the package versions of the processes of a search: results depend on them."""
 
 from __future__ import annotations
 
@@ -9,54 +9,55 @@ from typing import Any
 
 from imdbtune import __version__
 
-# What results depend on; and what a process that only passes trials on has to have, too.
-PASSING_ON = ("python", "imdbtune", "distributed")
-TRAINING = (*PASSING_ON, "tensorflow", "keras", "mlflow", "numpy")
-PACKAGES = TRAINING[2:]
+# A scheduler only passes trials on; the results depend on the packages of the workers.
+ON_SCHEDULER = ("python", "imdbtune", "distributed")
+ON_WORKERS = (*ON_SCHEDULER, "tensorflow", "keras", "mlflow", "numpy")
+PACKAGES = ON_WORKERS[2:]  # those whose versions Dask can report
 
 Versions = dict[str, str]
 
 
 def local_versions() -> Versions:
-    """Those of this process."""
+    """Return the versions in this process."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"python": _minor(platform.python_version()), "imdbtune": __version__, **packages}
 
 
-def remote_versions(told: Mapping[str, Any]) -> Versions:
-    """What another process has answered to Dask's question; imdbtune is to be asked by itself.
+def remote_versions(reply: Mapping[str, Any]) -> Versions:
+    """Return the versions in another process, from its reply to Dask's ``versions`` request.
 
-    Dask's own question comes first: code of ours can be run by the same Python only.
+    The version of imdbtune is missing there: it takes :func:`version_probe`, which only runs in
+    the same version of Python. So these versions are compared first.
     """
-    packages = told["packages"]
-    found = {name: packages.get(name) or "" for name in PACKAGES}
-    return {"python": _minor(packages["python"]), **found}
+    packages = reply["packages"]
+    versions = {name: packages.get(name) or "" for name in PACKAGES}
+    return {"python": _minor(packages["python"]), **versions}
 
 
 def version_probe() -> Callable[[], str]:
-    """A function that says which imdbtune its process has; empty if none.
+    """Return a function that returns the version of imdbtune in its process; empty if none.
 
-    It is made anew, so that it travels as code: a process without the package can run it too.
+    It is a closure so that it is pickled by value: a process without the package can run it too.
     """
 
-    def ask() -> str:
+    def probe() -> str:
         try:
             import imdbtune
         except ImportError:
             return ""
         return str(imdbtune.__version__)
 
-    return ask
+    return probe
 
 
-def differences(here: Mapping[str, str], there: Mapping[str, str], names: Sequence[str]) -> str:
-    """What differs, in a line; empty where nothing does."""
-    told = (
-        f"{name} {there[name] or 'none'} (here {here[name]})"
+def differences(local: Mapping[str, str], remote: Mapping[str, str], names: Sequence[str]) -> str:
+    """Return the versions of ``names`` that differ, in one line; empty if none does."""
+    differing = (
+        f"{name} {remote[name] or 'none'} (here {local[name]})"
         for name in names
-        if name in there and there[name] != here[name]
+        if name in remote and remote[name] != local[name]
     )
-    return ", ".join(told)
+    return ", ".join(differing)
 
 
 def _minor(version: str) -> str:

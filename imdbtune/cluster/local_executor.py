@@ -1,4 +1,4 @@
-"""Where trials run: in this process, or in worker processes of a local Dask cluster."""
+"""Executors that run trials in this process, or in worker processes of a local Dask cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,13 +40,12 @@ if TYPE_CHECKING:
 Outcome = "TrialResult | TrialFailure | WorkerLost"
 TOPIC = "imdbtune"
 BEGUN = "imdbtune-begun"
-WAIT_S = 1.0  # for a trial to end, between looks at the clock
-# A trial whose worker died is no worse for it: it is run this often, with the same seed.
+WAIT_S = 1.0  # for a trial to end, between checks of the time limits
+# Attempts at a trial whose worker dies, all with the same seed.
 MAX_ATTEMPTS = 3
-# TensorFlow keeps what it has compiled: a worker that has grown to this many bytes is renewed.
+# TensorFlow keeps compiled code in memory: a worker that has grown to this many bytes is renewed.
 RENEW_ABOVE = 3 * 2**30
-# How long a new worker process may take to come up, an idle one to end, and a worker to say where
-# its trial hangs.
+# Seconds for a new worker process to start, an idle one to end, a worker to send its call stack.
 NEW_WORKER_S = 60
 LEAVE_S = 20
 STACK_S = 5
@@ -55,7 +53,7 @@ STACK_S = 5
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """The process that trained a trial has died."""
+    """The outcome of a trial whose worker process has died."""
 
     reason: str
 
@@ -65,18 +63,18 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many at once."""
+        """The number of trials that can run at once."""
 
     def submit(self, job: TrialJob) -> None:
         """Start a trial, or queue it."""
 
     def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
-        """The trials that have ended, with their outcomes; waits ``timeout_s`` for one."""
+        """Return the trials that have ended, with their outcomes; wait ``timeout_s`` for one."""
 
 
 @dataclass
 class InProcessExecutor:
-    """One trial at a time, in this process: for debugging, and for the command ``train``."""
+    """Run one trial at a time in this process: for debugging, and for the command ``train``."""
 
     report: Report
     slots: int = 1
@@ -88,30 +86,30 @@ class InProcessExecutor:
         self._waiting.append(job)
 
     def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
-        """Run the queued trials."""
+        """Run the queued trials and return their outcomes."""
         jobs, self._waiting = self._waiting, []
         return [(job, run_trial(job, self.report, self.clock)) for job in jobs]
 
 
 @dataclass
 class DaskExecutor:
-    """Trials as tasks of a Dask cluster."""
+    """Run trials as tasks of a Dask cluster."""
 
     client: Client
     slots: int
     clock: Clock = time.monotonic
     _jobs: dict[str, TrialJob] = field(default_factory=dict)
     _ended: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
-    _begun: dict[str, _Begun] = field(default_factory=dict)
+    _started: dict[str, _Started] = field(default_factory=dict)
     _killed: dict[str, TrialFailure] = field(default_factory=dict)
-    _short: bool = False  # a worker has gone, and the one in its place may not be there yet
+    _short: bool = False  # a worker has died, and its replacement may not be there yet
 
     def __post_init__(self) -> None:
-        self.client.subscribe_topic(BEGUN, self._note_begun)
+        self.client.subscribe_topic(BEGUN, self._note_start)
 
     def submit(self, job: TrialJob) -> None:
         """Send the trial to a free worker."""
-        if self._short:  # or it would queue behind another trial, and die with that one's worker
+        if self._short:  # or the trial could queue behind another one, and die with its worker
             with contextlib.suppress(TimeoutError):
                 self.client.wait_for_workers(self.slots, timeout=NEW_WORKER_S)
             self._short = False
@@ -120,7 +118,7 @@ class DaskExecutor:
         future.add_done_callback(self._collect)
 
     def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
-        """Collect what has ended; a lost worker is an outcome too."""
+        """Return the outcomes of trials that have ended; a lost worker is one of them."""
         self._kill_overdue()
         try:
             key, outcome = self._ended.get(timeout=timeout_s)
@@ -143,8 +141,8 @@ class DaskExecutor:
         return [(job, outcome.outcome)]
 
     def _collect(self, future: Future) -> None:
-        """Called by a thread of the client's when a trial has ended."""
-        self._begun.pop(future.key, None)
+        """Queue the outcome of a finished trial. A thread of the client calls this."""
+        self._started.pop(future.key, None)
         outcome = task_outcome(future)
         try:
             self.client.cancel([future])
@@ -152,55 +150,56 @@ class DaskExecutor:
             self._ended.put((future.key, outcome))
 
     def _renew(self, worker: str) -> None:
-        """Replace a worker's process. What is sent to it meanwhile is turned away there."""
+        """Replace a worker's process; it rejects trials that reach it meanwhile."""
         leaving = self.client.submit(kill_this_process, workers=[worker], pure=False, retries=0)
         with contextlib.suppress(TimeoutError):  # it has died meanwhile
             leaving.exception(timeout=LEAVE_S)
         self._short = True
 
-    def _note_begun(self, event: tuple[float, dict[str, Any]]) -> None:
-        """Called by the client's thread when a worker takes up a trial."""
-        facts = event[1]
-        self._begun[facts["key"]] = _Begun(facts["pid"], self.clock())
+    def _note_start(self, event: tuple[float, dict[str, Any]]) -> None:
+        """Note that a worker has started a trial. A thread of the client calls this."""
+        started = event[1]
+        self._started[started["key"]] = _Started(started["pid"], self.clock())
 
     def _kill_overdue(self) -> None:
-        for key, begun in list(self._begun.items()):
+        for key, started in list(self._started.items()):
             job = self._jobs.get(key)
-            if job and key not in self._killed and is_overdue(job, self.clock() - begun.at):
+            if job and key not in self._killed and is_overdue(job, self.clock() - started.at):
                 stack = call_stack(self.client, key)
                 self._killed[key] = TrialFailure(time_limit_message(job), stack, logged=False)
-                if key in self._begun:  # it has not ended by itself meanwhile
+                if key in self._started:  # it has not ended meanwhile
                     with contextlib.suppress(ProcessLookupError):
-                        os.kill(begun.pid, signal.SIGKILL)  # its nanny starts another process
+                        os.kill(started.pid, signal.SIGKILL)  # its nanny starts another process
 
 
 def call_stack(client: Client, key: str) -> str:
-    """Where a trial is, if its worker still answers."""
+    """Return the call stack of a trial, if its worker still answers."""
     found: dict[str, Any] = {}
-    with contextlib.suppress(Exception):  # whatever it is, the trial has to end
+    with contextlib.suppress(Exception):  # the trial has to end in any case
+        # Client.call_stack() has no timeout, and would wait for a process that hangs.
         found = client.sync(client.scheduler.call_stack, keys=[key], callback_timeout=STACK_S)
     lines = [line for frames in found.values() for line in frames.get(key, ())]
-    return "".join(lines) or "the worker did not say where it was"
+    return "".join(lines) or "the worker did not send its call stack"
 
 
 def task_outcome(future: Future) -> Any:
-    """How a trial has ended whose future is done."""
+    """Return the outcome of a trial whose future is done."""
     error = future.exception()
     if isinstance(error, TaskEnded):
         return error.ran
     if isinstance(error, SearchAborted):
         return error
-    if error is None:  # it was cancelled, as all are when the scheduler is lost: none returns
+    if error is None:  # cancelled, as all are when the scheduler is lost: no task returns a value
         return WorkerLost("the connection to the worker was lost")
     if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
         return WorkerLost("the worker process died")
-    told = traceback.format_exception(type(error), error, future.traceback())
-    return failure_of(error, "".join(told), logged=False)
+    lines = traceback.format_exception(type(error), error, future.traceback())
+    return failure_of(error, "".join(lines), logged=False)
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """In which process a trial runs, and since when."""
+class _Started:
+    """The process that runs a trial, and since when."""
 
     pid: int
     at: float  # by the executor's clock
@@ -208,9 +207,12 @@ class _Begun:
 
 @dataclass(frozen=True)
 class FinishedTask:
-    """A trial's outcome, the address of its worker, and whether the process is to be renewed.
+    """What a worker reports of a trial.
 
-    There is no outcome where it was to be renewed already: the trial has not been begun.
+    Args:
+        outcome: ``None`` where the worker was about to be renewed and did not start the trial.
+        worker: its address.
+        spent: whether its process has to be renewed.
     """
 
     outcome: TrialResult | TrialFailure | WorkerLost | None
@@ -219,10 +221,10 @@ class FinishedTask:
 
 
 class TaskEnded(Exception):
-    """How a trial has ended, raised in its worker.
+    """The outcome of a trial, raised in its worker.
 
-    A value that a task returns stays with the worker's process, and once that has died the
-    scheduler runs the task again. An exception it keeps itself.
+    Dask leaves a returned value with the worker's process and runs the task again if that dies.
+    It keeps an exception in the scheduler, so a finished trial is not run again.
     """
 
     def __init__(self, ran: FinishedTask) -> None:
@@ -230,13 +232,13 @@ class TaskEnded(Exception):
         self.ran = ran
 
     def __repr__(self) -> str:
-        """Short: Dask logs it, and sends on a part only of a long one."""
+        """Return a short text: Dask logs it, and cuts a long one."""
         return "Ended()"
 
     __str__ = __repr__
 
 
-_spent = False  # whether this process, a worker's, takes no more trials
+_spent = False  # whether this worker process takes no more trials
 
 
 def _run_in_worker(job: TrialJob) -> None:
@@ -259,7 +261,7 @@ def _run_in_worker(job: TrialJob) -> None:
 
 
 def must_be_renewed(outcome: TrialResult | TrialFailure | WorkerLost) -> bool:
-    """Whether memory has run out, which leaves things half done, or the process has grown."""
+    """Return whether memory ran out, which leaves objects half made, or the process has grown."""
     import psutil
 
     if isinstance(outcome, TrialFailure) and outcome.out_of_memory:
@@ -268,36 +270,36 @@ def must_be_renewed(outcome: TrialResult | TrialFailure | WorkerLost) -> bool:
 
 
 def kill_this_process() -> None:
-    """End this worker's process; its nanny starts another one."""
+    """Kill this worker process; its nanny starts another one."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def cpu_count() -> int:
-    """The processors that this process may use."""
+    """Return the number of processors that this process may use."""
     if sys.version_info >= (3, 13):
         return os.process_cpu_count() or 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def thread_environment(threads: int) -> dict[str, str]:
-    """Environment variables, to be set before TensorFlow is imported."""
+    """Return environment variables that have to be set before TensorFlow is imported."""
     return {
         "TF_NUM_INTRAOP_THREADS": str(threads),
         "TF_NUM_INTEROP_THREADS": "1",
         "OMP_NUM_THREADS": str(threads),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-        # A step needs some 20 to 90 MB for a moment. The C library gives such blocks back to the
-        # system; to get them anew, page by page, takes half of an LSTM's time. TensorFlow's own
-        # allocator, the one that it has for GPUs, keeps them.
+        # A step allocates 20 to 90 MB for a moment. The C library returns such blocks to the
+        # system, and page faults for new ones take half of an LSTM's time. TensorFlow's own
+        # allocator, made for GPUs, keeps them.
         "TF_CPU_ALLOCATOR_USE_BFC": "true",
-        # In pages of 2 MB, where Linux has them to give: 5 % of an LSTM's time.
+        # Pages of 2 MB where Linux has them save 5 % of an LSTM's time.
         "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES") or "glibc.malloc.hugetlb=1",
     }
 
 
 def training_environment(cache: Path) -> dict[str, str]:
-    """Environment variables of a process that trains trials with one thread."""
+    """Return the environment variables of a process that trains with one thread."""
     return {**thread_environment(1), **cache_environment(cache)}
 
 
@@ -305,46 +307,47 @@ def training_environment(cache: Path) -> dict[str, str]:
 def open_local_executor(
     workers: int, folder: Path, report: Report, environment: Mapping[str, str]
 ) -> Iterator[Executor]:
-    """An executor over ``workers`` processes with one thread each; 0: this process.
+    """Yield an executor over ``workers`` processes with one thread each; 0: this process.
 
     Args:
-        folder: for Dask's scratch files, and ``workers.log``, which receives all that the
-            worker processes print.
-        report: called in this process with each event that a worker reports.
+        folder: for Dask's scratch files, and ``workers.log``, which gets the output of the
+            worker processes.
+        report: called in this process with each event of a worker.
         environment: variables of the worker processes: see :func:`training_environment`.
     """
     if workers == 0:
         yield InProcessExecutor(report)
         return
     import dask
+    from distributed import Client
     from distributed.utils import get_mp_context
 
     settings = {
         "distributed.worker.multiprocessing-method": forkserver.method(),
-        # What must be set before a worker's interpreter starts.
+        # Has to be set before a worker's interpreter starts.
         "distributed.nanny.pre-spawn-environ": environment,
-        # A lost trial is started again by the driver, as a new attempt with a run of its own.
+        # The driver starts a lost trial again, as a new attempt with its own run.
         "distributed.scheduler.allowed-failures": 0,
-        # Else a worker whose process is not back after 15 s is given up, and the next after it.
+        # By default Dask gives up a worker whose process is not back after 15 s.
         "distributed.deploy.lost-worker-timeout": "365 days",
         "distributed.admin.log-format": "%(message)s",
-        # What Dask does by itself, dozens of times a second in each process, is taken from the
-        # trials; 3 % of two cores. There is no work to be moved and no memory to be managed.
+        # Dask's own periodic work takes 3 % of two cores from the trials. No tasks have to be moved
+        # and no memory has to be managed.
         "distributed.admin.tick.interval": "1s",
         "distributed.admin.system-monitor.interval": "10s",
         "distributed.scheduler.active-memory-manager.start": False,
         "distributed.scheduler.work-stealing": False,
         "distributed.worker.profile.enabled": False,
-        # Dask's web pages, which are open to every user of the machine, have nothing to show.
+        # Dask's web pages show nothing useful, and are open to every user of the machine.
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
     }
-    with dask.config.set(settings), forkserver.without(os.environ, forkserver.NOT_FOR_WORKERS):
-        get_mp_context()  # Dask has modules of its own imported, the first time
+    with dask.config.set(settings):
+        get_mp_context()  # sets Dask's own list of modules to preload, once; ours replaces it
         forkserver.begin(environment)
         cluster = _start(workers, folder)
         try:
-            with _client(cluster) as client:
+            with Client(cluster, set_as_default=False) as client:
                 client.register_plugin(_plugin(folder))
                 client.subscribe_topic(TOPIC, lambda event: report(event[1]))
                 try:
@@ -366,8 +369,8 @@ def _start(workers: int, folder: Path) -> Any:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            # Certificates that live as long as the cluster: other users of this machine can
-            # reach its ports, and what Dask is sent it runs.
+            # Temporary certificates: other users of this machine can reach the ports, and Dask runs
+            # whatever it is sent.
             security=True,
             dashboard_address="127.0.0.1:0",  # any free port; it has no pages
             memory_limit=0,
@@ -382,24 +385,8 @@ def _start(workers: int, folder: Path) -> Any:
         ) from error
 
 
-def _client(cluster: Any) -> Client:
-    """One that hands its messages to the scheduler, which lives in this process too.
-
-    By way of a socket, encrypted, they would be a fifth of what a trial costs the driver.
-    """
-    from distributed import Client
-    from distributed.utils import get_ip
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # without a network there is none
-        get_ip()  # which the next line does; it is found out once
-    cluster.sync(cluster.scheduler.listen, "inproc://")
-    address = cluster.scheduler.listeners[-1].contact_address
-    return Client(address, loop=cluster.loop, set_as_default=False)
-
-
 def _kill(cluster: Any) -> None:
-    """End the worker processes at once: a training does not listen."""
+    """Kill the worker processes: a training does not react to anything else."""
     for nanny in cluster.workers.values():
         nanny.auto_restart = False
         if nanny.pid:
@@ -407,18 +394,18 @@ def _kill(cluster: Any) -> None:
                 os.kill(nanny.pid, signal.SIGKILL)
 
 
-def _sign_in(folder: Path) -> filelock.BaseFileLock:
-    """Hold a lock as long as this worker process lives."""
+def _hold_lock(folder: Path) -> filelock.BaseFileLock:
+    """Acquire a lock that is held as long as this worker process lives."""
     lock = filelock.FileLock(folder / f"worker-{os.getpid()}.lock")
     lock.acquire()
     return lock
 
 
 def await_workers(folder: Path, timeout_s: float = 60.0) -> None:
-    """Wait for the workers of a driver that has died: they end with it, but may be writing still.
+    """Wait for the workers of a driver that has died: they end with it, but may still be writing.
 
     Raises:
-        SearchAborted: one of them lives on.
+        SearchAborted: one of them does not end.
     """
     for path in folder.glob("worker-*.lock"):
         try:
@@ -435,18 +422,20 @@ def _plugin(folder: Path) -> Any:
     from distributed import WorkerPlugin
 
     class Quiet(WorkerPlugin):
-        """Sends a worker's output to the log file and leaves Ctrl-C to the driver."""
+        """Send a worker's output to the log file, and leave Ctrl-C to the driver."""
 
         name = "imdbtune-quiet"
 
         def setup(self, worker: Worker) -> None:
-            """Runs in the worker process before its first trial."""
-            self.lock = _sign_in(folder)
+            """Set up the worker process before its first trial."""
+            self.lock = _hold_lock(folder)
             descriptor = os.open(
                 folder / "workers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
             )
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # The run that `mlflow run` created is the search's; trials must not write there.
+            os.environ.pop("MLFLOW_RUN_ID", None)
 
     return Quiet()

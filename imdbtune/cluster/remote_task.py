@@ -1,7 +1,7 @@
-"""A trial in a worker of another machine, which sees neither the driver's disk nor its processes.
+"""Run a trial in a Dask worker that may be on another machine, without access to the driver's disk.
 
-It writes to an outbox of its own and delivers that to MLflow before it hands over the outcome, so
-that what is finished is safe, whoever dies then.
+The worker writes to an outbox of its own and delivers it to MLflow before it returns the outcome.
+So no result is lost if the worker, the scheduler or the driver dies afterwards.
 """
 
 from __future__ import annotations
@@ -38,208 +38,216 @@ from imdbtune.data.sources import default_cache
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 from imdbtune.tracking.artifact_transfer import KEPT, corpus_place, download_file, fetch_corpus
 from imdbtune.tracking.background_delivery import (
-    LOOK_EVERY_S,
-    REQUEST_S,
+    POLL_S,
     RETRY_EVERY_S,
     BackgroundDelivery,
 )
-from imdbtune.tracking.connection import connect, failure_reason, redact_secrets, short_timeouts
+from imdbtune.tracking.connection import connect, failure_reason, open_client, redact_secrets
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import is_temporary
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from distributed import Worker
-    from mlflow import MlflowClient
+
+    from imdbtune.tracking.connection import MlflowClient
 
 T = TypeVar("T")
-# How long a trial waits for a store that is away, before it begins and when it has ended.
-PATIENCE_S = 600.0
-QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-# Keras has one seed for a process: a second trial waits, where a worker has several threads.
+# How long a trial waits for a store that does not answer, before it starts and after it has ended.
+STORE_TIMEOUT_S = 600.0
+NO_PROGRESS_BAR = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+# Keras has one seed per process, so that trials in several threads of a worker take turns.
 _ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
 class RemoteTask:
-    """A trial on its way.
+    """A trial as it is sent to a worker.
 
     Args:
-        job: with folders of the driver's machine, which are others there.
-        process: the worker process that it is for; another one at its address does not begin.
-        run_id: MLflow's, of the trial; the run is there.
-        search: the run with the reviews.
-        before: MLflow's run of the trial that it goes on from.
-        keep_model: leave the model with the run, until it is known which are kept.
-        topic: for what it tells the driver meanwhile.
+        job: its folders are those of the driver's machine.
+        worker_id: the worker process that runs it; a new process at the same address refuses it.
+        run_id: MLflow's id of the trial's run, which exists already.
+        search: MLflow's id of the search's run, from which the corpus is downloaded.
+        tracking_uri: of MLflow.
+        previous_run_id: MLflow's id of the run whose saved state the trial continues.
+        keep_model: whether to upload the model, until the search has chosen which ones to log.
+        topic: Dask topic of the events that the worker sends to the driver.
     """
 
     job: TrialJob
-    process: str
+    worker_id: str
     run_id: str
     search: str
-    store: str = field(repr=False)  # Dask logs what a task was given
-    before: str = ""
+    tracking_uri: str = field(repr=False)  # Dask logs the arguments of a task
+    previous_run_id: str = ""
     keep_model: bool = False
     topic: str = ""
 
 
-class _Abandoned(BaseException):
-    """The driver has gone, or does not want the trial any more."""
+class _Cancelled(BaseException):
+    """The driver has died or has cancelled the trial."""
 
 
-def run_remote_task(errand: RemoteTask) -> None:
-    """Run in a worker process; ends with :class:`imdbtune.cluster.local_executor.TaskEnded` in any
-    case.
+def run_remote_task(remote: RemoteTask) -> None:
+    """Run a trial in this worker process.
 
     Raises:
-        SearchAborted: nothing can be written here, or the store stays away.
+        TaskEnded: the trial has ended; the exception holds its outcome.
+        SearchAborted: the disk cannot be written to, or the store stays unreachable.
     """
     from distributed import get_worker
 
     worker = get_worker()
     key = worker.get_current_task()
-    _log_no_outcomes()
-    if worker.id != errand.process:
+    _silence_outcome_logs()
+    if worker.id != remote.worker_id:
         raise TaskEnded(FinishedTask(WorkerLost("the worker process died"), worker.address, False))
     outcome: TrialResult | TrialFailure | WorkerLost
-    with _ONE_AT_A_TIME, short_timeouts(retries=0, timeout_s=REQUEST_S):
+    with _ONE_AT_A_TIME:
         try:
-            outcome = _run(errand, worker, key)
+            outcome = _run(remote, worker, key)
         except MemoryError as error:
             outcome = failure_of(error, traceback.format_exc(), logged=False)
-        except _Abandoned:
-            outcome = WorkerLost("nobody wanted the trial any more")
+        except _Cancelled:
+            outcome = WorkerLost("the trial was cancelled")
     raise TaskEnded(FinishedTask(outcome, worker.address, must_be_renewed(outcome)))
 
 
-async def inspect_worker(store: str, digest: str, dask_worker: Any = None) -> dict[str, Any]:
-    """In a worker: its process, what is wrong with its way to a store, and if it lacks a corpus."""
+async def inspect_worker(tracking_uri: str, digest: str, dask_worker: Any = None) -> dict[str, Any]:
+    """Return what the driver has to know of a worker; runs there.
+
+    Returns:
+        ``worker_id``, ``store_problem`` (why the worker cannot use MLflow; empty: it can) and
+        ``lacks_corpus`` (whether the corpus with this digest is missing in its cache).
+    """
     import asyncio
 
-    found = {"process": dask_worker.id, "away": ""}
+    problem = ""
     try:
-        await asyncio.to_thread(connect, store)
+        await asyncio.to_thread(connect, tracking_uri)
     except UserError as error:
-        found["away"] = f"cannot deliver: {error}"
-    return {**found, "lacks": not corpus_place(default_cache(), digest).is_dir()}
+        problem = f"cannot use the tracking store: {error}"
+    lacks = not corpus_place(default_cache(), digest).is_dir()
+    return {"worker_id": dask_worker.id, "store_problem": problem, "lacks_corpus": lacks}
 
 
-def _run(errand: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFailure:
-    from mlflow import MlflowClient
-
+def _run(remote: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFailure:
     cache = default_cache()
-    os.environ.update(training_environment(cache) | QUIET)  # before TensorFlow is there
-    client = MlflowClient(tracking_uri=errand.store)
-    folder = Path(worker.local_directory, "imdbtune", errand.run_id)
+    os.environ.update(training_environment(cache) | NO_PROGRESS_BAR)  # TensorFlow reads it once
+    client = open_client(remote.tracking_uri)
+    folder = Path(worker.local_directory, "imdbtune", remote.run_id)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         try:
-            job = _patiently(lambda: _here(errand, client, folder, cache))
-        except OSError as error:  # no room, or no right to write
-            raise SearchAborted(f"what a trial needs cannot be kept there ({error})") from error
-        warm_up(errand.job)
+            job = _retry(lambda: _localize(remote, client, folder, cache))
+        except OSError as error:  # a full disk, or missing permissions
+            raise SearchAborted(f"the trial's files cannot be written ({error})") from error
+        warm_up(remote.job)
 
-        def tell(event: dict[str, Any]) -> None:
+        def send(event: dict[str, Any]) -> None:
             task = worker.state.tasks.get(key)
             if task is None or task.state != "executing":
-                raise _Abandoned
-            worker.log_event(errand.topic, event)
+                raise _Cancelled
+            worker.log_event(remote.topic, event)
 
-        def say(line: str) -> None:
-            worker.log_event(errand.topic, {"notice": f"{worker.address}: {line}"})
+        def notify(line: str) -> None:
+            worker.log_event(remote.topic, {"notice": f"{worker.address}: {line}"})
 
-        tell({"begun": key})
-        delivery = BackgroundDelivery(client, job.outbox, errand.run_id, None, say, alone=False)
+        send({"started": key})
+        delivery = BackgroundDelivery(client, job.outbox, remote.run_id, None, notify)
         delivery.start()
         try:
-            outcome = run_trial(job, lambda event: tell({"epoch": event}))
-            tell({"trained": key})
+            outcome = run_trial(job, lambda event: send({"epoch": event}))
+            send({"trained": key})
         except BaseException:
             with suppress(Exception):
                 delivery.finish()
             raise
-        _finish(delivery)
+        _deliver_rest(delivery)
         return outcome
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _here(errand: RemoteTask, client: MlflowClient, folder: Path, cache: Path) -> TrialJob:
-    """The trial with all that it needs on this machine."""
-    job = errand.job
+def _localize(remote: RemoteTask, client: MlflowClient, folder: Path, cache: Path) -> TrialJob:
+    """Download what the trial needs; return its job with the folders of this machine."""
+    job = remote.job
     assert job.corpus is not None
-    corpus = fetch_corpus(client, errand.search, job.corpus.digest, cache)
+    corpus = fetch_corpus(client, remote.search, job.corpus.digest, cache)
     state = folder / "before" / "state.npz" if job.spec.state else None
-    if state is not None and errand.before:
-        download_file(client, errand.before, state)
+    if state is not None and remote.previous_run_id:
+        download_file(client, remote.previous_run_id, state)
     spec = replace(job.spec, corpus=corpus, folder=folder / "trial", state=state)
     return replace(
         job,
         spec=spec,
         outbox=Outbox(folder / "spool"),
-        run_id=errand.run_id,
-        trainer=_Leaving(job.trainer, errand.keep_model),
+        run_id=remote.run_id,
+        trainer=_TrainAndUpload(job.trainer, remote.keep_model),
     )
 
 
 @dataclass(frozen=True)
-class _Leaving:
-    """Trains, and puts what is needed again where the history will lie, which is logged."""
+class _TrainAndUpload:
+    """A trainer that copies the files that are needed again into the history's folder.
+
+    That folder is logged to MLflow as a whole.
+    """
 
     trainer: Trainer | None
     keep_model: bool
 
     def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
-        """As any trainer."""
+        """Train the trial."""
         result = (self.trainer or default_trainer())(spec, on_epoch)
-        wanted = [result.state] if result.state else []
-        wanted += [result.model] if self.keep_model else []
-        kept = spec.folder / "history" / KEPT
-        for path in wanted:
+        needed = [result.state] if result.state else []
+        needed += [result.model] if self.keep_model else []
+        target = spec.folder / "history" / KEPT
+        for path in needed:
             if path.exists():
-                kept.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, kept / path.name)
+                target.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target / path.name)
         return result
 
 
-def _patiently(attempt: Callable[[], T]) -> T:
-    """What ``attempt`` gives, tried again while the store is away.
+def _retry(attempt: Callable[[], T]) -> T:
+    """Call ``attempt`` until it succeeds or fails for another reason than an unreachable store.
 
     Raises:
-        SearchAborted: it stays away.
+        SearchAborted: the store stays unreachable.
     """
-    wait, until = LOOK_EVERY_S, time.monotonic() + PATIENCE_S
+    wait, deadline = POLL_S, time.monotonic() + STORE_TIMEOUT_S
     while True:
         try:
             return attempt()
         except Exception as error:
             if not is_temporary(error):
                 raise
-            if time.monotonic() + wait > until:
-                raise SearchAborted(_stays_away(error)) from error
+            if time.monotonic() + wait > deadline:
+                raise SearchAborted(_store_problem(error)) from error
         time.sleep(wait)
         wait = min(2 * wait, RETRY_EVERY_S)
 
 
-def _finish(delivery: BackgroundDelivery) -> None:
+def _deliver_rest(delivery: BackgroundDelivery) -> None:
     try:
-        delivery.finish(PATIENCE_S)
+        delivery.finish(STORE_TIMEOUT_S)
     except NotDelivered as error:
-        raise SearchAborted(_stays_away(error.__cause__ or error)) from error
+        raise SearchAborted(_store_problem(error.__cause__ or error)) from error
 
 
-def _stays_away(error: BaseException) -> str:
+def _store_problem(error: BaseException) -> str:
     return redact_secrets(f"a worker cannot use the tracking store ({failure_reason(error)[:200]})")
 
 
-def _log_no_outcomes() -> None:
-    """Dask logs exceptions as errors; how trials tell their ends is none."""
+def _silence_outcome_logs() -> None:
+    """Keep Dask from logging ``TaskEnded`` as an error: every trial ends by raising it."""
     logger = logging.getLogger("distributed.worker")
-    if _is_no_outcome not in logger.filters:
-        logger.addFilter(_is_no_outcome)
+    if _is_not_outcome not in logger.filters:
+        logger.addFilter(_is_not_outcome)
 
 
-def _is_no_outcome(record: logging.LogRecord) -> bool:
+def _is_not_outcome(record: logging.LogRecord) -> bool:
     return "Ended()" not in map(str, record.args or ())

@@ -1,6 +1,6 @@
-"""What a worker process does with one trial: train it and write it to the outbox.
+"""Run one trial in the process that trains it, and write its results to the outbox.
 
-Failures come back as values, with their traceback, so that every executor tells them alike.
+Failures are returned as values with their traceback, so that all executors report them alike.
 """
 
 from __future__ import annotations
@@ -23,12 +23,23 @@ if TYPE_CHECKING:
 
 Trainer = Callable[["TrialSpec", "OnEpoch"], "TrialResult"]
 Report = Callable[[dict[str, Any]], None]
-Clock = Callable[[], float]  # seconds that only go forward
+Clock = Callable[[], float]  # monotonic, in seconds
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """A trial on its way to a worker: what to train, and which run of an outbox is its own."""
+    """A trial to run: what to train, and where its results are logged.
+
+    Args:
+        trial_id: the trial's number within its search, as text.
+        outbox: receives everything that is logged.
+        run_id: key of the trial's run in ``outbox``.
+        corpus: logged as the run's dataset.
+        log_model: whether the model is logged as soon as the trial has finished.
+        trainer: trains the trial; default: :func:`imdbtune.training.trainer.train_trial`.
+        timeout_minutes: time limit of the trial; 0: none.
+        previous_run_id: run of the trial whose saved state this one continues; empty: none.
+    """
 
     trial_id: str
     spec: TrialSpec
@@ -37,13 +48,19 @@ class TrialJob:
     corpus: CorpusFacts | None = None
     log_model: bool = True
     trainer: Trainer | None = None
-    timeout_minutes: float = 0.0  # 0: none
-    before: str = ""  # the run of the trial whose state it goes on from
+    timeout_minutes: float = 0.0
+    previous_run_id: str = ""
 
 
 @dataclass(frozen=True)
 class TrialFailure:
-    """Why a trial did not finish, whether its run says so already, and if memory ran out."""
+    """Why a trial did not finish.
+
+    Args:
+        reason: one line.
+        logged: whether the trial's run is FAILED already, with the reason.
+        out_of_memory: whether the process that trained the trial ran out of memory.
+    """
 
     reason: str
     traceback: str
@@ -51,7 +68,7 @@ class TrialFailure:
     out_of_memory: bool = False
 
     def __post_init__(self) -> None:
-        """Errors of a tracking store may hold its password."""
+        """Redact secrets: errors of a tracking store may contain its password."""
         from imdbtune.tracking.connection import redact_secrets
 
         for name in ("reason", "traceback"):
@@ -63,21 +80,24 @@ def run_trial(
 ) -> TrialResult | TrialFailure:
     """Train and log one trial; its run is FINISHED or FAILED when this returns.
 
-    A trial that takes too long is ended after an epoch; one that hangs within an epoch can only
-    be ended from outside, with its process.
+    The time limit is checked after each epoch. A trial that hangs within an epoch can only be
+    ended by killing its process.
+
+    Args:
+        report: called with the metrics of each epoch.
 
     Raises:
-        DiskFull: nothing can be written here any more, which is no fault of the trial.
+        DiskFull: the disk of this machine is full, which is not the trial's fault.
     """
     from imdbtune.tracking.writer import TrialRun
 
-    began = clock()
+    started = clock()
     run = TrialRun(job.outbox, job.run_id)
 
     def on_epoch(execution: int, epoch: dict[str, float]) -> None:
         run.log_epoch(execution, epoch)
         report({"trial_id": job.trial_id, "execution": execution, **epoch})
-        if is_overdue(job, clock() - began):
+        if is_overdue(job, clock() - started):
             raise TrialFailed(time_limit_message(job))
 
     try:
@@ -100,44 +120,47 @@ def run_trial(
 
 
 def default_trainer() -> Trainer:
-    """What trains, unless a job says otherwise; importing it takes seconds."""
+    """Return the trainer of jobs that name none; importing it takes seconds."""
     from imdbtune.training.trainer import train_trial
 
     return train_trial
 
 
 def warm_up(job: TrialJob) -> None:
-    """Import what a trial needs: seconds in a new process, which are not the trial's own."""
-    import mlflow.entities  # noqa: F401 - what is logged
+    """Import what a trial needs, so that these seconds do not count as the trial's own."""
+    from imdbtune.tracking import writer
 
+    writer.warm_up()
     if job.trainer is None:
         default_trainer()
 
 
 def is_overdue(job: TrialJob, seconds: float) -> bool:
-    """Whether a trial that has taken so long has had all its time."""
+    """Return whether a trial that has run for ``seconds`` has exceeded its time limit."""
     return 0 < job.timeout_minutes * 60 < seconds
 
 
 def time_limit_message(job: TrialJob) -> str:
-    """The reason why an overdue trial has failed."""
+    """Return the reason of failure of an overdue trial."""
     plural = "" if job.timeout_minutes == 1 else "s"
     return f"took longer than {job.timeout_minutes:g} minute{plural}"
 
 
 def failure_of(error: BaseException, trace: str, logged: bool = True) -> TrialFailure:
-    """What an exception means for a trial: its reason in one line."""
-    told = (str(error).strip().splitlines() or [""])[0]
-    # TensorFlow's own name for it; importing TensorFlow for the class would take seconds.
+    """Return the failure that an exception means for a trial, with a reason of one line."""
+    message = (str(error).strip().splitlines() or [""])[0]
+    # Compared by name: importing TensorFlow for the class would take seconds.
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == (
         "ResourceExhaustedError"
     )
-    named = isinstance(error, TrialFailed) and told
     kind = "out of memory" if out_of_memory else type(error).__name__
-    reason = told if named else f"{kind}: {told}" if told else kind
+    if isinstance(error, TrialFailed) and message:
+        reason = message
+    else:
+        reason = f"{kind}: {message}" if message else kind
     return TrialFailure(reason, trace, logged, out_of_memory)
 
 
 def trial_folder(search_folder: Path, trial_id: str) -> Path:
-    """Where a trial's files are made before MLflow has them."""
+    """Return the folder for a trial's files, from which they are logged to MLflow."""
     return search_folder / "trials" / trial_id

@@ -1,4 +1,4 @@
-"""A Dask cluster that runs already: which of its workers may have trials."""
+"""Connect to an existing Dask cluster and keep track of the workers that can run trials."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from imdbtune.cluster.compatibility import (
+    ON_SCHEDULER,
+    ON_WORKERS,
     PACKAGES,
-    PASSING_ON,
-    TRAINING,
     differences,
     local_versions,
     remote_versions,
@@ -31,44 +31,56 @@ from imdbtune.tracking.connection import hide_secrets, is_local
 
 if TYPE_CHECKING:
     from distributed import Client
-    from mlflow import MlflowClient
+
+    from imdbtune.tracking.connection import MlflowClient
 
 CONNECT_S = 15
-ANSWER_S = 30  # for a scheduler that is busy
-EXAMINE_S = 120  # for workers to import what tells the versions and the store
-AGAIN_S = 3  # until a worker that did not answer is asked anew
-LEAVE_S = 20
-GPU = "GPU"  # what workers call the resource
-SERVER = (
-    "start a server that they reach (mlflow server --host 0.0.0.0 --port 5000), and name it: "
+SCHEDULER_S = 30  # for a busy scheduler to answer
+INSPECT_S = 120  # for workers to import MLflow and to connect to the store
+RETRY_S = 3  # between two inspections of a worker that did not answer
+RESTART_S = 20
+GPU = "GPU"  # Dask resource of the workers that have a graphics card
+SERVER_HINT = (
+    "start a server that they can reach (mlflow server --host 0.0.0.0 --port 5000) and use "
     "--tracking-uri http://ITS-HOST:5000"
 )
 
 
 def check_store(uri: str, address: str) -> None:
-    """Raise UserError where workers of a cluster cannot reach a tracking store, by its address."""
-    told = hide_secrets(uri)
+    """Check by its URI that the workers of a cluster can reach a tracking store.
+
+    Args:
+        uri: of the tracking store.
+        address: of the cluster's scheduler.
+
+    Raises:
+        UserError: only this machine can use the store.
+    """
     if is_local(uri):
-        raise UserError(
-            f"the workers of {address} cannot write to {told}, which is on this machine's disk; "
-            f"{SERVER}."
-        )
-    if _is_loopback(urlsplit(uri).hostname) and not _is_loopback(urlsplit(address).hostname):
-        raise UserError(
-            f"the workers of {address} cannot write to {told}, which only this machine reaches; "
-            f"{SERVER}."
-        )
+        problem = "is on this machine's disk"
+    elif _is_loopback(urlsplit(uri).hostname) and not _is_loopback(urlsplit(address).hostname):
+        problem = "only this machine can reach"
+    else:
+        return
+    raise UserError(
+        f"the workers of {address} cannot write to {hide_secrets(uri)}, which {problem}; "
+        f"{SERVER_HINT}."
+    )
 
 
 def check_artifacts(client: MlflowClient, experiment_id: str) -> None:
-    """Raise UserError where an experiment's files lie in a folder of whichever machine writes."""
+    """Check that the artifacts of an experiment are not stored in a local folder.
+
+    Raises:
+        UserError: they are: each worker would write them to its own disk.
+    """
     found = client.get_experiment(experiment_id)
     if urlsplit(found.artifact_location).scheme in ("", "file"):
         raise UserError(
-            f"experiment {found.name!r} keeps its files in "
-            f"{short_repr(found.artifact_location)}, a "
-            "folder of whichever machine writes; start mlflow server with --artifacts-destination "
-            "and name a new --experiment."
+            f"experiment {found.name!r} stores its artifacts in "
+            f"{short_repr(found.artifact_location)}, a folder on the disk of each machine that "
+            "writes them; start mlflow server with --artifacts-destination and choose a new "
+            "--experiment."
         )
 
 
@@ -83,179 +95,200 @@ def _is_loopback(host: str | None) -> bool:
 
 @dataclass
 class WorkerInfo:
-    """A worker that may have trials, one at a time."""
+    """A worker that can run trials, one at a time."""
 
     address: str
-    process: str  # changes when its process is replaced, as the address may not
+    worker_id: str  # changes with the worker's process, unlike the address
     gpu: bool
-    nanny: bool
+    nanny: bool  # whether a nanny starts a new process when this one has died
     lacks_corpus: bool
     running: bool = True
 
 
 @dataclass
 class WorkerPool:
-    """The workers behind a scheduler, as they come and go.
+    """The workers of a cluster, which may join and leave at any time.
 
     Args:
-        store: MLflow's address, as the workers are to use it.
-        digest: of the reviews.
-        say: called with a line about workers that get no trials.
+        address: of the scheduler.
+        tracking_uri: of MLflow, as the workers reach it.
+        digest: of the corpus.
+        notify: called with one line when a worker is refused.
+        workers: those that can run trials, by address.
+        refused: reasons of those that cannot, by address.
+        last_error: of the worker that was last found unable to run trials.
     """
 
     client: Client
     address: str
-    store: str = field(repr=False)
+    tracking_uri: str = field(repr=False)
     digest: str
-    say: Callable[[str], None]
-    hosts: dict[str, WorkerInfo] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)  # why, by address
-    broken: str = ""  # what the last worker said that has failed us
-    _asked: set[str] = field(default_factory=set)
-    _answers: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
-    _again: dict[str, float] = field(default_factory=dict)  # when to ask anew
-    _leaving: set[str] = field(default_factory=set)  # processes that are being replaced
+    notify: Callable[[str], None]
+    workers: dict[str, WorkerInfo] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    last_error: str = ""
+    _inspected: set[str] = field(default_factory=set)  # addresses, also of inspections under way
+    _inspections: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
+    _retry_at: dict[str, float] = field(default_factory=dict)  # when to inspect again, by address
+    _restarting: set[str] = field(default_factory=set)  # worker ids
     _checked: bool = False
     _connection: Any = None
 
     def check(self) -> None:
-        """Ask the scheduler and all workers that are there.
+        """Inspect the scheduler and all present workers.
 
         Raises:
-            UserError: one does not fit.
+            UserError: one of them cannot be used.
         """
         self._connection = self.client.scheduler_comm
         call, scheduler = self.client.sync, self.client.scheduler
-        wrong = self._mismatch(
+        mismatch = _version_mismatch(
             lambda: call(scheduler.versions, packages=PACKAGES),
             lambda: self.client.run_on_scheduler(version_probe()),
-            PASSING_ON,
+            ON_SCHEDULER,
         )
-        if wrong:
-            raise UserError(f"the scheduler {self.address} {wrong}")
-        self.look()
-        until = time.monotonic() + EXAMINE_S
-        while self._asked - self.hosts.keys() - self.refused.keys() and time.monotonic() < until:
+        if mismatch:
+            raise UserError(f"the scheduler {self.address} {mismatch}")
+        self.refresh()
+        deadline = time.monotonic() + INSPECT_S
+        while (
+            self._inspected - self.workers.keys() - self.refused.keys()
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
-            self.look()
+            self.refresh()
         for address, reason in self.refused.items():
             raise UserError(f"worker {address} {reason}")
         self._checked = True
 
-    def _mismatch(
-        self, dasks: Callable[[], Any], ours: Callable[[], str], names: Sequence[str]
-    ) -> str:
-        here, there = local_versions(), remote_versions(dasks())
-        differ = differences(here, there, names)
-        differ = differ or differences(here, {"imdbtune": ours()}, names)
-        return f"has other versions: {differ}; install the same there and here" if differ else ""
-
-    def look(self) -> None:
-        """Take note of who has come and gone.
+    def refresh(self) -> None:
+        """Update the lists of workers; start inspections of new ones.
 
         Raises:
             SearchAborted: the scheduler does not answer.
         """
-        there = self._workers()
-        for known in (self.hosts, self.refused):
-            for address in known.keys() - there.keys():
+        present = self._list_workers()
+        for known in (self.workers, self.refused):
+            for address in known.keys() - present.keys():
                 del known[address]
         now = time.monotonic()
-        self._asked &= there.keys() - {address for address, at in self._again.items() if at < now}
-        self._again = {address: at for address, at in self._again.items() if at >= now}
-        for address in there.keys() - self._asked:
-            self._asked.add(address)
-            threading.Thread(target=self._examine, args=[address], daemon=True).start()
-        while not self._answers.empty():
-            address, answer = self._answers.get()
-            if address in there:
-                self._admit(address, there[address], answer)
-        for address, host in self.hosts.items():
-            host.running = there[address]["status"] == "running"
+        due = {address for address, at in self._retry_at.items() if at < now}
+        self._inspected &= present.keys() - due
+        self._retry_at = {a: at for a, at in self._retry_at.items() if a not in due}
+        for address in present.keys() - self._inspected:
+            self._inspected.add(address)
+            threading.Thread(target=self._inspect, args=[address], daemon=True).start()
+        while not self._inspections.empty():
+            address, found = self._inspections.get()
+            if address in present:
+                self._admit(address, present[address], found)
+        for address, worker in self.workers.items():
+            worker.running = present[address]["status"] == "running"
 
-    def _workers(self) -> dict[str, Any]:
+    def _list_workers(self) -> dict[str, Any]:
         lost = f"the scheduler {self.address} does not answer any more, or has been restarted"
         if self.client.scheduler_comm is not self._connection or self._connection is None:
             raise SearchAborted(lost)
         try:
-            told = self.client.sync(
-                self.client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_S
+            identity = self.client.sync(
+                self.client.scheduler.identity, n_workers=-1, callback_timeout=SCHEDULER_S
             )
-        except Exception as error:  # Dask has several for this
+        except Exception as error:  # Dask raises exceptions of several types
             raise SearchAborted(lost) from error
-        return dict(told["workers"])
+        return dict(identity["workers"])
 
-    def _examine(self, address: str) -> None:
-        """In a thread: a worker that hangs holds nobody up."""
+    def _inspect(self, address: str) -> None:
+        """Inspect a worker, in a thread of its own because the worker may hang."""
 
-        def ask(*question: Any) -> Any:
-            return self.client.run(*question, workers=[address])[address]
+        def run(*call: Any) -> Any:
+            return self.client.run(*call, workers=[address])[address]
 
         def versions() -> Any:
             message = {"op": "versions", "packages": PACKAGES}
             broadcast = self.client.scheduler.broadcast
             return self.client.sync(broadcast, msg=message, workers=[address])[address]
 
-        answer: dict[str, Any] = {}
+        found: dict[str, Any] | None = {}
         try:
-            answer["wrong"] = self._mismatch(versions, lambda: ask(version_probe()), TRAINING)
-            if not answer["wrong"]:
-                answer |= ask(inspect_worker, self.store, self.digest)
-        except Exception:  # it has died meanwhile; or it will be asked again
-            answer = {"silent": True}
-        self._answers.put((address, answer))
+            mismatch = _version_mismatch(versions, lambda: run(version_probe()), ON_WORKERS)
+            found = {"mismatch": mismatch}
+            if not mismatch:
+                found |= run(inspect_worker, self.tracking_uri, self.digest)
+        except Exception:  # the worker has died, or will be inspected again
+            found = None
+        self._inspections.put((address, found))
 
-    def _admit(self, address: str, known: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        if answer.get("silent") or answer.get("process") in self._leaving:
-            self._again[address] = time.monotonic() + AGAIN_S
-        elif answer["wrong"] or answer["away"]:
-            self.refuse(address, escape_control(answer["wrong"] or answer["away"])[:500])
-            if not answer["wrong"]:  # the store may be back soon
-                self._again[address] = time.monotonic() + AGAIN_S
+    def _admit(
+        self, address: str, known: Mapping[str, Any], found: Mapping[str, Any] | None
+    ) -> None:
+        """Add or refuse a worker: ``known`` to the scheduler, ``found`` by the inspection."""
+        if found is None or found.get("worker_id") in self._restarting:
+            self._retry_at[address] = time.monotonic() + RETRY_S
+        elif found["mismatch"]:
+            self.refuse(address, escape_control(found["mismatch"])[:500])
+        elif found["store_problem"]:
+            self.refuse(address, escape_control(found["store_problem"])[:500])
+            self._retry_at[address] = time.monotonic() + RETRY_S  # the store may recover
         else:
             self.refused.pop(address, None)
-            self.hosts[address] = WorkerInfo(
+            self.workers[address] = WorkerInfo(
                 address,
-                answer["process"],
+                found["worker_id"],
                 gpu=bool(known["resources"].get(GPU)),
                 nanny=bool(known["nanny"]),
-                lacks_corpus=answer["lacks"],
+                lacks_corpus=found["lacks_corpus"],
             )
 
     def refuse(self, address: str, reason: str) -> None:
-        """Give a worker no more trials."""
-        self.hosts.pop(address, None)
+        """Send a worker no more trials."""
+        self.workers.pop(address, None)
         known, self.refused[address] = self.refused.get(address), reason
         if self._checked and reason != known:
-            self.say(f"worker {address} {reason}; it gets no trials.")
+            self.notify(f"worker {address} {reason}; it gets no trials.")
 
-    def forget(self, address: str) -> None:
-        """Ask who is at an address when it is next looked at: the process has gone."""
-        self.hosts.pop(address, None)
-        self._asked.discard(address)
+    def drop(self, address: str) -> None:
+        """Remove a worker whose process has died; a new one at its address is inspected."""
+        self.workers.pop(address, None)
+        self._inspected.discard(address)
 
     def usable(self) -> list[WorkerInfo]:
-        """Those that can have trials: the ones with graphics cards, if there are any such."""
-        running = [host for host in self.hosts.values() if host.running]
-        return [host for host in running if host.gpu] or running
+        """Return the running workers; only those with graphics cards if there are any."""
+        running = [worker for worker in self.workers.values() if worker.running]
+        return [worker for worker in running if worker.gpu] or running
 
-    def renew(self, host: WorkerInfo) -> None:
-        """Have a worker's process replaced; where nobody starts another one, it ends."""
-        self._leaving.add(host.process)
-        self.forget(host.address)
-        threading.Thread(target=self._replace, args=[host], daemon=True).start()
+    def restart(self, worker: WorkerInfo) -> None:
+        """Restart a worker's process; without a nanny it ends for good."""
+        self._restarting.add(worker.worker_id)
+        self.drop(worker.address)
+        threading.Thread(target=self._restart, args=[worker], daemon=True).start()
 
-    def _replace(self, host: WorkerInfo) -> None:
-        """In a thread: a process may hang so that it does not answer."""
-        with contextlib.suppress(Exception):  # it may have gone by itself
-            if host.nanny:
-                self.client.restart_workers([host.address], LEAVE_S, raise_for_error=False)
+    def _restart(self, worker: WorkerInfo) -> None:
+        """Restart a worker, in a thread of its own because the worker may hang."""
+        with contextlib.suppress(Exception):  # it may have ended by itself
+            if worker.nanny:
+                self.client.restart_workers([worker.address], RESTART_S, raise_for_error=False)
             else:
-                self.client.run(kill_this_process, workers=[host.address])
+                self.client.run(kill_this_process, workers=[worker.address])
 
 
-async def _knock(address: str, security: Any) -> None:
-    """A client that finds nobody would keep the process from ending for half a minute."""
+def _version_mismatch(
+    versions: Callable[[], Any], imdbtune_version: Callable[[], str], names: Sequence[str]
+) -> str:
+    """Return a message about the versions that differ; empty if none does.
+
+    Args:
+        versions: sends Dask's ``versions`` request.
+        imdbtune_version: runs :func:`version_probe`, where all other versions are equal.
+        names: the packages to compare.
+    """
+    local = local_versions()
+    differ = differences(local, remote_versions(versions()), names)
+    differ = differ or differences(local, {"imdbtune": imdbtune_version()}, names)
+    return f"has other versions: {differ}; install the same on all machines" if differ else ""
+
+
+async def _probe(address: str, security: Any) -> None:
+    """Connect once: a Client that fails to connect would delay the exit by half a minute."""
     from distributed.comm import connect
 
     comm = await connect(address, timeout=CONNECT_S, **security.get_connection_args("client"))
@@ -264,34 +297,37 @@ async def _knock(address: str, security: Any) -> None:
 
 @contextmanager
 def open_worker_pool(
-    address: str, store: str, digest: str, say: Callable[[str], None]
+    address: str, tracking_uri: str, digest: str, notify: Callable[[str], None]
 ) -> Iterator[WorkerPool]:
-    """A running cluster whose scheduler and workers fit; Dask's configuration says how it is met.
+    """Connect to a running cluster and check it; TLS settings come from Dask's configuration.
+
+    Args:
+        address: of the scheduler; for the others see :class:`WorkerPool`.
 
     Raises:
-        UserError: nobody answers there, or what is there does not fit.
+        UserError: no scheduler answers, or the scheduler or a worker cannot be used.
     """
     from distributed import Client
     from distributed.security import Security
 
     try:
         security = Security()
-        asyncio.run(_knock(address, security))
+        asyncio.run(_probe(address, security))
         settings = {"security": security, "timeout": CONNECT_S, "set_as_default": False}
         client = Client(address, name="imdbtune", **settings)
-    except Exception as error:  # of sockets, of TLS, of Dask
+    except Exception as error:  # from sockets, TLS or Dask
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise UserError(
             f"no Dask scheduler can be used at {address} ({reason[:200]}); start one with "
-            "dask scheduler, or mend the address or Dask's configuration of TLS."
+            "dask scheduler, or correct the address or Dask's TLS configuration."
         ) from error
     logger = logging.getLogger("distributed.client")
     level = logger.level
-    logger.setLevel(logging.CRITICAL)  # its traceback of a lost connection says nothing new
+    logger.setLevel(logging.CRITICAL)  # a lost connection is reported as SearchAborted
     try:
-        cluster = WorkerPool(client, address, store, digest, say)
-        cluster.check()
-        yield cluster
+        pool = WorkerPool(client, address, tracking_uri, digest, notify)
+        pool.check()
+        yield pool
     finally:
         with contextlib.suppress(Exception):
             client.close(timeout=5)

@@ -23,54 +23,54 @@ OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "linear")
 
 
-def limited(
+def setting(
     default: Scalar,
     about: str,
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    """A dataclass field that carries its meaning and limits for :func:`check_field`."""
+    """Return a dataclass field that carries its meaning and limits for :func:`check_field`."""
     limits = {"about": about, "low": low, "high": high, "choices": choices}
     return field(default=default, metadata=limits)
 
 
 @dataclass(frozen=True)
 class TrialParams:
-    """One configuration: what a model is built and trained from."""
+    """The hyperparameters of one trial."""
 
-    rnn: str = limited("lstm", "cell type", choices=RNN_TYPES)
-    depth: int = limited(1, "recurrent layers on top of each other", 1, 8)
-    units: int = limited(32, "size of each layer's state", 1, 2048)
-    maxlen: int = limited(500, "tokens kept of a review: its last ones", 1, 5000)
-    bidirectional: bool = limited(False, "read each review in both directions")
-    pooling: str = limited("last", "what the output layer sees of the steps", choices=POOLINGS)
-    vocabulary: int = limited(10_000, "most frequent ids kept, the rest unknown", 4, 100_000)
-    embedding: int = limited(32, "size of a word's vector", 1, 1024)
-    dropout: float = limited(0.0, "share of features dropped before the output layer", 0.0, 0.95)
-    word_dropout: float = limited(0.0, "share of words replaced by the unknown word", 0.0, 0.95)
-    batch_size: int = limited(128, "reviews in a training step", 1, 8192)
-    optimizer: str = limited("rmsprop", "Keras optimizer", choices=OPTIMIZERS)
-    learning_rate: float = limited(0.001, "step size of the optimizer", 1e-7, 10.0)
-    bigrams: int = limited(0, "vectors shared by all pairs of neighbouring words", 0, 2**20)
-    spatial_dropout: float = limited(0.0, "share of a vector dropped in all its words", 0.0, 0.95)
-    skip: bool = limited(False, "the output layer sees the words' vectors too, past the recurrence")
-    layer_norm: bool = limited(False, "normalise what the output layer sees")
-    weight_decay: float = limited(0.0, "share of each weight lost in a step, x rate", 0.0, 1.0)
-    ema: float = limited(0.0, "share that averaged weights keep in a step, 0 without", 0.0, 0.9999)
-    schedule: str = limited("constant", "how the rate goes down to 0", choices=SCHEDULES)
-    warmup: float = limited(0.0, "share of the steps in which the rate grows", 0.0, 0.9)
-    clip_norm: float = limited(0.0, "longest gradient, longer ones are cut", 0.0, 1e6)
-    crop: int = limited(0, "tokens from a random one on that a step sees, 0 for all", 0, 5000)
-    soft_labels: float = limited(0.0, "share of a label that is the linear model's say", 0.0, 0.5)
+    rnn: str = setting("lstm", "cell type", choices=RNN_TYPES)
+    depth: int = setting(1, "recurrent layers on top of each other", 1, 8)
+    units: int = setting(32, "size of each layer's state", 1, 2048)
+    maxlen: int = setting(500, "maximum tokens of a review, its last ones", 1, 5000)
+    bidirectional: bool = setting(False, "run each layer in both directions")
+    pooling: str = setting("last", "how the outputs over time are pooled", choices=POOLINGS)
+    vocabulary: int = setting(10_000, "number of ids; higher ones become unknown", 4, 100_000)
+    embedding: int = setting(32, "size of a word vector", 1, 1024)
+    dropout: float = setting(0.0, "rate of dropout before the output layer", 0.0, 0.95)
+    word_dropout: float = setting(0.0, "share of words replaced by the unknown word", 0.0, 0.95)
+    batch_size: int = setting(128, "reviews in a training step", 1, 8192)
+    optimizer: str = setting("rmsprop", "Keras optimizer", choices=OPTIMIZERS)
+    learning_rate: float = setting(0.001, "learning rate of the optimizer", 1e-7, 10.0)
+    bigrams: int = setting(0, "hash buckets for embedded word pairs, 0 for no pairs", 0, 2**20)
+    spatial_dropout: float = setting(0.0, "share of embedding features dropped", 0.0, 0.95)
+    skip: bool = setting(False, "also feed the sum of the word vectors to the output layer")
+    layer_norm: bool = setting(False, "layer normalisation before the output layer")
+    weight_decay: float = setting(0.0, "decoupled weight decay, times the rate", 0.0, 1.0)
+    ema: float = setting(0.0, "momentum of the weights' moving average, 0 for none", 0.0, 0.9999)
+    schedule: str = setting("constant", "decay of the learning rate to 0", choices=SCHEDULES)
+    warmup: float = setting(0.0, "share of the steps with a rising learning rate", 0.0, 0.9)
+    clip_norm: float = setting(0.0, "maximum global norm of the gradient, 0 for no limit", 0.0, 1e6)
+    crop: int = setting(0, "length of the random window of a training review, 0 for all", 0, 5000)
+    soft_labels: float = setting(0.0, "weight of the linear model in the labels", 0.0, 0.5)
 
     def as_dict(self) -> dict[str, Scalar]:
-        """All hyperparameters by name, in the order of declaration."""
+        """Return all hyperparameters by name, in the order of declaration."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     @property
     def label(self) -> str:
-        """A run name that can be read, such as ``gru-d2-u64-L200-bi-max-bigrams``."""
+        """A readable run name, such as ``gru-d2-u64-L200-bi-max-bigrams``."""
         parts = [self.rnn, f"d{self.depth}", f"u{self.units}", f"L{self.maxlen}"]
         if self.bidirectional:
             parts.append("bi")
@@ -84,22 +84,22 @@ class TrialParams:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> TrialParams:
-        """Checked parameters out of plain values (also text, as MLflow stores it).
+        """Return checked parameters from plain values, which may be text, as MLflow stores them.
 
         Raises:
-            UserError: an unknown name, or a value outside its limits.
+            UserError: a name is unknown, or a value is outside its limits.
         """
         checked: dict[str, Any] = {name: check_value(name, v) for name, v in values.items()}
         return cls(**checked)
 
 
-# What is done to the reviews of each batch; those that are padded as in the book are made once.
-NOT_PADDED = ("word_dropout", "crop", "soft_labels")
+# These change the reviews of each batch; with batching=padded the batches are built only once.
+BUCKETS_ONLY = ("word_dropout", "crop", "soft_labels")
 PARAMETERS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(TrialParams)}
 
 
 def check_value(name: str, value: object) -> Scalar:
-    """``value`` as the type of hyperparameter ``name``; text is read as TOML would write it.
+    """Return ``value`` as the type of hyperparameter ``name``; text is parsed as in TOML.
 
     Raises:
         UserError: the name is unknown or the value is not allowed for it.
@@ -110,7 +110,7 @@ def check_value(name: str, value: object) -> Scalar:
 
 
 def allowed(spec: dataclasses.Field[Any]) -> str:
-    """What a field made by :func:`limited` may be, in words: ``a whole number from 1 to 8``."""
+    """Describe the allowed values of a :func:`setting`, as in ``a whole number from 1 to 8``."""
     if spec.metadata["choices"]:
         return "one of " + ", ".join(spec.metadata["choices"])
     if spec.type == "bool":
@@ -124,10 +124,10 @@ def allowed(spec: dataclasses.Field[Any]) -> str:
 
 
 def check_field(spec: dataclasses.Field[Any], value: object) -> Scalar:
-    """``value`` as the field's type, if it is within the field's limits.
+    """Return ``value`` as the field's type.
 
     Raises:
-        UserError: it is not; the message says what is allowed.
+        UserError: the value is outside the field's limits; the message states them.
     """
     converted = convert(str(spec.type), value)
     if converted is None or not _within(spec, converted):
@@ -137,7 +137,10 @@ def check_field(spec: dataclasses.Field[Any], value: object) -> Scalar:
 
 
 def convert(kind: str, value: object) -> Scalar | None:
-    """``value`` as a ``str``, ``bool``, ``int`` or finite ``float``; ``None`` if it is none."""
+    """Return ``value`` as ``kind``: ``str``, ``bool``, ``int`` or (finite) ``float``.
+
+    Returns ``None`` if it is not of that kind, also not as text.
+    """
     if kind == "str":
         text = str(value) if type(value) is int and abs(value) < 2**63 else value
         return text if isinstance(text, str) and text.isprintable() else None
@@ -148,7 +151,7 @@ def convert(kind: str, value: object) -> Scalar | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     if isinstance(value, str) and not value.isascii():
-        return None  # float() takes the digits of every script
+        return None  # float() accepts the digits of every script
     try:
         number = float(value)
     except (ValueError, OverflowError):

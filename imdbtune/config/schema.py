@@ -1,4 +1,4 @@
-"""The configuration of one search: a TOML file with flags over it, as frozen dataclasses."""
+"""The configuration of one search: a TOML file, overridden by flags, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from imdbtune.config.hyperparameters import NOT_PADDED, check_field, limited
+from imdbtune.config.hyperparameters import BUCKETS_ONLY, check_field, setting
 from imdbtune.config.search_space import SearchSpace
 from imdbtune.config.space_parser import parse_space
 from imdbtune.errors import UserError, short_repr, unknown_choice
@@ -23,50 +23,56 @@ TUNERS = ("random", "grid", "bayesian", "hyperband")
 
 @dataclass(frozen=True)
 class TableConfig:
-    """How reviews of one's own are read; what is left empty is found."""
+    """How a table of reviews is read; empty settings are detected."""
 
-    text_column: str = limited("", "column with the texts (empty: found by its name or contents)")
-    label_column: str = limited("", "column with the two labels (empty: found alike)")
-    split_column: str = limited("", "column that says train or test (empty: split; none: no such)")
-    positive: str = limited("", "the label whose probability is told (empty: found by its meaning)")
-    test_share: float = limited(
-        0.2, "share of each label's rows that is for testing, if none are yet", 0.01, 0.9
+    text_column: str = setting("", "column with the texts (empty: by its name or contents)")
+    label_column: str = setting("", "column with the two labels (empty: by its name or contents)")
+    split_column: str = setting(
+        "", "column with the values train and test (empty: one named split; none: ignore it)"
     )
-    split_seed: int = limited(0, "the same seed gives the same parts and order", 0, 2**31 - 1)
+    positive: str = setting("", "label that the model predicts (empty: detected by its meaning)")
+    test_share: float = setting(
+        0.2, "share of each label's rows used for testing, if the table has no split", 0.01, 0.9
+    )
+    split_seed: int = setting(0, "seed of the split and of the order", 0, 2**31 - 1)
 
 
 @dataclass(frozen=True)
 class DataConfig(TableConfig):
-    """Which reviews."""
+    """Which reviews are used."""
 
-    source: str = limited(
+    source: str = setting(
         "auto", "auto, imdb, demo, an imdb.npz, a table of reviews, or a folder like aclImdb"
     )
-    reviews: int = limited(0, "use only the first N training reviews (0: all)", 0, 10_000_000)
+    reviews: int = setting(0, "use only the first N training reviews (0: all)", 0, 10_000_000)
 
 
 @dataclass(frozen=True)
 class TunerConfig:
-    """Which configurations are tried, and how many."""
+    """How configurations are chosen, and how many."""
 
-    kind: str = limited("random", "Keras Tuner's oracle", choices=TUNERS)
-    max_trials: int = limited(0, "trials at most (0: 12; all of a grid or hyperband)", 0, 1_000_000)
-    max_minutes: float = limited(
-        0.0, "no new trial starts after this (0: no limit)", 0.0, 525_600.0
+    kind: str = setting("random", "sampler of Keras Tuner", choices=TUNERS)
+    max_trials: int = setting(
+        0, "maximum number of trials (0: 12; all of a grid or hyperband)", 0, 1_000_000
     )
-    seed: int = limited(0, "the same seed gives the same trials", 0, 2**31 - 1)
-    executions: int = limited(1, "trainings of each configuration, averaged", 1, 100)
-    trial_timeout: float = limited(
-        0.0, "minutes after which a trial is ended and has failed (0: never)", 0.0, 525_600.0
+    max_minutes: float = setting(
+        0.0, "minutes after which no new trial starts (0: no limit)", 0.0, 525_600.0
     )
-    retries: int = limited(
-        0, "times that a failed trial is tried again, each with another seed", 0, 100
+    seed: int = setting(0, "seed of the sampler and of the trials", 0, 2**31 - 1)
+    executions: int = setting(1, "trainings of each configuration, averaged", 1, 100)
+    trial_timeout: float = setting(
+        0.0, "minutes after which a trial is stopped and fails (0: never)", 0.0, 525_600.0
     )
-    objective: str = limited("val_accuracy", "to optimise", choices=("val_accuracy", "val_loss"))
+    retries: int = setting(
+        0, "how often a failed trial is retried, each time with another seed", 0, 100
+    )
+    objective: str = setting(
+        "val_accuracy", "metric to optimise", choices=("val_accuracy", "val_loss")
+    )
 
     @property
     def trial_limit(self) -> int | None:
-        """Trials at most; ``None``: as many as the oracle wants."""
+        """Maximum number of trials; ``None`` if the sampler decides."""
         return self.max_trials or (12 if self.kind in ("random", "bayesian") else None)
 
 
@@ -74,29 +80,31 @@ class TunerConfig:
 class TrainingConfig:
     """How each trial is trained."""
 
-    epochs: int = limited(4, "passes over the training reviews, at most", 1, 10_000)
-    patience: int = limited(2, "epochs without improvement before it stops (0: never)", 0, 10_000)
-    batching: str = limited(
+    epochs: int = setting(4, "maximum number of epochs", 1, 10_000)
+    patience: int = setting(
+        2, "epochs without improvement before training stops (0: never)", 0, 10_000
+    )
+    batching: str = setting(
         "buckets",
-        "batches of like length, masked; or all padded to maxlen without a mask, as in the book",
+        "masked batches of similar length; or all padded to maxlen without a mask, as in the book",
         choices=("buckets", "padded"),
     )
-    compile: str = limited("auto", "compile with XLA", choices=("auto", "on", "off"))
+    compile: str = setting("auto", "compile with XLA", choices=("auto", "on", "off"))
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """What MLflow keeps."""
+    """What is logged to MLflow."""
 
-    experiment: str = limited("imdbtune", "MLflow experiment")
-    uri: str = limited("", "tracking store (empty: MLFLOW_TRACKING_URI or sqlite:///mlflow.db)")
-    keep_models: str = limited("all", "all, best, or the number of best models to keep")
-    report: bool = limited(True, "log a report of the search at its end, which takes seconds")
-    baseline: bool = limited(True, "train a linear model beside the trials, to compare with")
+    experiment: str = setting("imdbtune", "MLflow experiment")
+    uri: str = setting("", "tracking store (empty: MLFLOW_TRACKING_URI or sqlite:///mlflow.db)")
+    keep_models: str = setting("all", "all, best, or the number of best models to keep")
+    report: bool = setting(True, "log a report at the end of the search, which takes seconds")
+    baseline: bool = setting(True, "train a linear baseline during the search, for comparison")
 
     @property
     def chooses_models(self) -> bool:
-        """Whether only the end of a search shows which models are kept."""
+        """Whether the models to keep are known only at the end of a search."""
         return self.keep_models not in ("all", "0")
 
 
@@ -104,19 +112,19 @@ class TrackingConfig:
 class ClusterConfig:
     """Where trials run."""
 
-    address: str = limited(
-        LOCAL, "local, or a Dask scheduler that runs: tcp://HOST:8786, tls://HOST:8786"
+    address: str = setting(
+        LOCAL, "local, or the address of a Dask scheduler: tcp://HOST:8786, tls://HOST:8786"
     )
 
     @property
     def is_local(self) -> bool:
-        """Whether trials run in processes of this machine."""
+        """Whether trials run in processes on this machine."""
         return self.address in ("", LOCAL)
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Everything that decides what a search does."""
+    """The whole configuration of a search."""
 
     name: str = "search"
     about: str = ""
@@ -128,20 +136,20 @@ class SearchConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain nested values; :func:`parse_config` reads them back."""
+        """Return plain nested values, from which :func:`parse_config` restores the object."""
         sections = {name: dataclasses.asdict(getattr(self, name)) for name in SECTIONS}
         plain: dict[str, Any] = {"name": self.name, "about": self.about}
         return {**plain, **sections, "space": self.space.as_toml()}
 
     @property
     def digest(self) -> str:
-        """sha256 over what decides the trials: not over limits, names or where they are kept."""
+        """sha256 of the settings that determine the trials: no limits, names or tracking."""
         import hashlib
 
-        decides = {k: self.as_dict()[k] for k in ("data", "space", "tuner", "training")}
+        hashed = {k: self.as_dict()[k] for k in ("data", "space", "tuner", "training")}
         for limit in ("max_trials", "max_minutes", "trial_timeout", "retries"):
-            del decides["tuner"][limit]
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+            del hashed["tuner"][limit]
+        return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -155,24 +163,24 @@ TOP_LEVEL = ("name", "about", "space", *SECTIONS)
 
 
 def parse_config(table: Mapping[str, Any], overrides: Mapping[str, object] = {}) -> SearchConfig:
-    """A configuration from TOML's tables, with ``overrides`` such as ``{"tuner.seed": 3}`` over it.
+    """Return the configuration in TOML tables, after ``overrides`` such as ``{"tuner.seed": 3}``.
 
     Raises:
-        UserError: unknown key or section, or a value that is not allowed.
+        UserError: a key or section is unknown, or a value is not allowed.
     """
     merged: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in table.items()}
     for dotted, value in overrides.items():
         section, _, key = dotted.rpartition(".")
         if section in ("name", "about"):
             raise unknown_choice("section", section, ("space", *SECTIONS))
-        into = merged.setdefault(section, {}) if section else merged
-        if isinstance(into, dict):  # else it is refused below
-            into[key] = value
+        target = merged.setdefault(section, {}) if section else merged
+        if isinstance(target, dict):  # otherwise it is refused below
+            target[key] = value
     for key, value in merged.items():
         if key not in TOP_LEVEL:
             raise unknown_choice("section or key", key, TOP_LEVEL)
         if key in ("name", "about"):
-            _check_line(key, value)
+            _check_text(key, value)
         elif not isinstance(value, Mapping):
             raise UserError(
                 f"{key} = {short_repr(value)} is not a section; write [{key}] above its keys."
@@ -183,7 +191,7 @@ def parse_config(table: Mapping[str, Any], overrides: Mapping[str, object] = {})
         space=parse_space(merged.get("space", {})),
         **{name: _section(name, merged.get(name, {})) for name in SECTIONS},
     )
-    _check_line("experiment", config.tracking.experiment)
+    _check_text("experiment", config.tracking.experiment)
     _check_keep_models(config.tracking.keep_models)
     _check_cluster(config.cluster.address)
     _check_padded(config)
@@ -191,19 +199,19 @@ def parse_config(table: Mapping[str, Any], overrides: Mapping[str, object] = {})
 
 
 def _check_padded(config: SearchConfig) -> None:
-    """What would do nothing is not asked for by intent."""
+    """Refuse hyperparameters that have no effect on padded batches."""
     if config.training.batching != "padded":
         return
     for dimension in config.space.dimensions:
-        if dimension.name in NOT_PADDED and dimension.values != (0,):
+        if dimension.name in BUCKETS_ONLY and dimension.values != (0,):
             raise UserError(
-                f"{dimension.name} = {dimension.in_words()} does nothing in batches that are "
-                "padded as in the book; leave it out, or take training.batching=buckets."
+                f"{dimension.name} = {dimension.in_words()} has no effect on padded batches; "
+                "leave it out, or use training.batching=buckets."
             )
 
 
-def _check_line(key: str, value: object) -> None:
-    """Names must be seen in lists, and fit into MLflow's columns."""
+def _check_text(key: str, value: object) -> None:
+    """Check that a name can be printed in lists and fits into MLflow's columns."""
     longest = 1000 if key == "about" else 250
     if (
         not isinstance(value, str)
@@ -235,34 +243,34 @@ def _check_keep_models(text: str) -> None:
 
 def _check_cluster(address: str) -> None:
     parts = urlsplit(address) if address.isprintable() else urlsplit("")
-    with contextlib.suppress(ValueError):  # the port is none
+    with contextlib.suppress(ValueError):  # the port is not a number
         if address in ("", LOCAL) or (
             parts.scheme in ("tcp", "tls") and parts.hostname and parts.port
         ):
             return
     raise UserError(
-        f"cluster {short_repr(address)} is no Dask scheduler's address; write tcp://HOST:8786 or "
-        f"tls://HOST:8786, or {LOCAL} for processes of this machine."
+        f"cluster {short_repr(address)} is not the address of a Dask scheduler; write "
+        f"tcp://HOST:8786 or tls://HOST:8786, or {LOCAL} for processes on this machine."
     )
 
 
 def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> SearchConfig:
-    """The configuration in a TOML file, or in a bundled workflow named without ``.toml``.
+    """Return the configuration in a TOML file, or in a bundled workflow named without ``.toml``.
 
-    Without a file it is the workflow ``default``; but overrides that name hyperparameters then
-    make up the whole space, and everything else keeps the listing's value.
+    Without ``path`` it is the workflow ``default``, unless ``overrides`` set hyperparameters: then
+    these are the whole space, and all other hyperparameters have their defaults.
 
     Raises:
-        UserError: no such file, not TOML, or a wrong key or value in it.
+        UserError: the file does not exist, is not TOML, or has a wrong key or value.
     """
     if path is None and any(key.startswith("space.") for key in overrides):
         return parse_config({}, overrides)
-    import tomllib  # here: a shell that completes a word waits for all that is imported above
+    import tomllib  # here, because shell completion waits for the module-level imports
 
     text, origin = _read(path or "default")
     try:
         table = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # also for numbers and nesting without end
+    except (ValueError, RecursionError) as error:  # also for huge numbers and deep nesting
         raise UserError(f"{origin} is not TOML: {error}") from error
     try:
         parse_config(table)
@@ -289,7 +297,7 @@ def _read(path: str) -> tuple[str, str]:
 
 
 def bundled_workflows() -> dict[str, Path]:
-    """The workflows that come with the package, by name: in a wheel inside it, else beside it."""
+    """Return the bundled workflows by name: inside the package in a wheel, else next to it."""
     import importlib.resources
 
     package = Path(str(importlib.resources.files("imdbtune")))

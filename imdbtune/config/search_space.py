@@ -6,21 +6,17 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imdbtune.config.hyperparameters import PARAMETERS, Scalar, TrialParams
-from imdbtune.tuner_library import keras_tuner
-
-if TYPE_CHECKING:
-    from keras_tuner import HyperParameters
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """What a search may choose for one hyperparameter: some values, or a numeric range.
+    """The search range of one hyperparameter: listed values, or a numeric range.
 
     ``when`` are conditions ``(parent, values)``: the hyperparameter is searched only in
-    trials whose parent has one of these values, and keeps its default in all others.
+    trials whose parent has one of these values, and has its default in all others.
     """
 
     name: str
@@ -33,7 +29,7 @@ class Dimension:
 
     @property
     def is_constant(self) -> bool:
-        """Whether there is nothing to choose."""
+        """Whether it has exactly one value."""
         return len(self.values) == 1 and not self.when
 
     @property
@@ -42,7 +38,7 @@ class Dimension:
         return bool(PARAMETERS[self.name].type == "int")
 
     def grid(self) -> tuple[Scalar, ...] | None:
-        """Every value that can come up; ``None`` if they are a continuum."""
+        """Return all possible values; ``None`` for a continuous range."""
         if self.values:
             return self.values
         assert self.low is not None
@@ -51,19 +47,19 @@ class Dimension:
             if not self.is_int:
                 return None
             return tuple(range(int(self.low), int(self.high) + 1))
-        found: list[float] = []
+        values: list[float] = []
         for k in itertools.count():
             value = self.low + k * self.step
             if self.sampling == "log":
                 value = self.low * self.step**k
             if value > self.high * (1 + 1e-9):
                 # 0.3, not 0.30000000000000004
-                return tuple(int(v) if self.is_int else float(f"{v:.12g}") for v in found)
-            found.append(value)
+                return tuple(int(v) if self.is_int else float(f"{v:.12g}") for v in values)
+            values.append(value)
         raise AssertionError
 
     def as_toml(self) -> Any:
-        """The value as it would stand in a TOML file (plain Python objects)."""
+        """Return the plain Python value that a TOML file would have for this dimension."""
         if not self.values:
             table: dict[str, Any] = {"min": self.typed(self.low), "max": self.typed(self.high)}
             if self.step is not None:
@@ -79,12 +75,12 @@ class Dimension:
         return table
 
     def typed(self, value: float | None) -> Scalar:
-        """A bound or step as the hyperparameter's own type."""
+        """Return a bound or step as the hyperparameter's type."""
         assert value is not None
         return int(value) if self.is_int else float(value)
 
     def in_words(self) -> str:
-        """One line for people: ``16, 32, 64`` or ``0.0001 to 0.01 (log)``."""
+        """Return one readable line: ``16, 32, 64`` or ``0.0001 to 0.01 (log)``."""
         text = ", ".join(word(v) for v in self.values)
         if not self.values:
             text = f"{self.typed(self.low)} to {self.typed(self.high)}"
@@ -99,114 +95,92 @@ class Dimension:
 
 
 def word(value: Scalar) -> str:
-    """A value as TOML and the flags write it."""
+    """Return a value as TOML and the flags write it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """One :class:`Dimension` for each hyperparameter that is mentioned; parents come first."""
+    """One :class:`Dimension` for each hyperparameter in the space; parents come first."""
 
     dimensions: tuple[Dimension, ...] = ()
 
     @property
     def searched(self) -> tuple[Dimension, ...]:
-        """The dimensions with something to choose."""
+        """The dimensions that are not constant."""
         return tuple(d for d in self.dimensions if not d.is_constant)
 
     @property
     def constants(self) -> dict[str, Scalar]:
-        """The hyperparameters that the space fixes."""
+        """The hyperparameters with a fixed value."""
         return {d.name: d.values[0] for d in self.dimensions if d.is_constant}
 
     def params(self, values: Mapping[str, Any]) -> TrialParams:
-        """The configuration for the values an oracle chose (its own ``tuner/`` keys ignored)."""
-        chosen = {k: v for k, v in values.items() if not k.startswith("tuner/")}
+        """Return the configuration for suggested values; Keras Tuner's ``tuner/`` keys are ignored.
+
+        Raises:
+            UserError: a name is unknown, or a value is outside its limits.
+        """
+        suggested = {k: v for k, v in values.items() if not k.startswith("tuner/")}
         for dimension in self.searched:
-            if dimension.name in chosen:
-                # Keras Tuner makes numbers of true and false, which equal them.
-                value = chosen[dimension.name]
-                chosen[dimension.name] = next((v for v in dimension.values if v == value), value)
-        return TrialParams.from_values({**self.constants, **chosen})
+            if dimension.name in suggested:
+                # Keras Tuner turns true and false into the numbers that equal them.
+                value = suggested[dimension.name]
+                suggested[dimension.name] = next((v for v in dimension.values if v == value), value)
+        return TrialParams.from_values({**self.constants, **suggested})
 
     def single(self) -> TrialParams | None:
-        """The only configuration of a space in which nothing is searched, else ``None``."""
+        """Return the only configuration of a space without a searched dimension, else ``None``."""
         return None if self.searched else self.params({})
 
     def size(self) -> int | None:
-        """How many configurations the space has; ``None`` if a range is continuous."""
+        """Return the number of configurations; ``None`` if a range is continuous."""
         if any(d.grid() is None for d in self.searched):
             return None
-        # Only the values of parents matter to conditions; all else multiplies.
-        parents = {parent for d in self.dimensions for parent, _ in d.when}
-        others = [d for d in self.dimensions if d.name not in parents]
+        # Conditions depend only on the values of parents; all other sizes multiply.
+        names = {parent for d in self.dimensions for parent, _ in d.when}
+        parents = [d for d in self.dimensions if d.name in names]
+        others = [d for d in self.dimensions if d.name not in names]
         return sum(
             count * math.prod(len(d.grid() or ()) for d in others if _is_active(d, chosen))
-            for chosen, count in self._parent_values(
-                [d for d in self.dimensions if d.name in parents]
-            )
+            for chosen, count in self._parent_values(parents)
         )
 
     def _parent_values(
         self, parents: Sequence[Dimension]
     ) -> Iterator[tuple[dict[str, Scalar], int]]:
-        """Values of the parents, and how many there are that conditions do not tell from them."""
-        chosen: dict[str, Scalar] = {}
+        """Yield one combination of parent values per equivalence class, and the class's size.
 
-        def walk(rest: Sequence[Dimension], count: int) -> Iterator[tuple[dict[str, Scalar], int]]:
-            if not rest:
-                yield dict(chosen), count
-            elif not _is_active(rest[0], chosen):
-                yield from walk(rest[1:], count)
-            else:
-                for value, alike in self._kinds(rest[0]):
-                    chosen[rest[0].name] = value
-                    yield from walk(rest[1:], count * alike)
-                del chosen[rest[0].name]
+        Combinations are equivalent if they meet the same conditions.
+        """
+        combinations: list[tuple[dict[str, Scalar], int]] = [({}, 1)]
+        for parent in parents:
+            classes = self._equivalence_classes(parent)
+            combinations = [
+                extended
+                for chosen, count in combinations
+                for extended in (
+                    [({**chosen, parent.name: value}, count * size) for value, size in classes]
+                    if _is_active(parent, chosen)
+                    else [(chosen, count)]
+                )
+            ]
+        return iter(combinations)
 
-        return walk(parents, 1)
-
-    def _kinds(self, parent: Dimension) -> Iterator[tuple[Scalar, int]]:
-        """One value of each kind that the conditions tell apart, with the number of its kind."""
-        asked = [
+    def _equivalence_classes(self, parent: Dimension) -> list[tuple[Scalar, int]]:
+        """Return one value of each set of values that meet the same conditions, and its size."""
+        conditions = [
             set(values) for d in self.dimensions for name, values in d.when if name == parent.name
         ]
-        kinds: dict[tuple[bool, ...], list[Scalar]] = {}
+        classes: dict[tuple[bool, ...], list[Scalar]] = {}
         for value in parent.grid() or ():
-            kinds.setdefault(tuple(value in values for values in asked), []).append(value)
-        return ((values[0], len(values)) for values in kinds.values())
-
-    def hyperparameters(self) -> HyperParameters:
-        """The searched dimensions as Keras Tuner's entries, each inside its conditions."""
-        library = keras_tuner()
-        parent_is = library.src.engine.conditions.Parent
-        hp = library.HyperParameters()
-        for dimension in self.searched:
-            # conditional_scope() nests only where each parent hangs on all those before it.
-            hp._conditions = [
-                parent_is(parent, list(values))
-                for parent, values in dimension.when
-                if parent not in self.constants
-            ]
-            _register(hp, dimension)
-        hp._conditions = []
-        return hp
+            classes.setdefault(tuple(value in values for values in conditions), []).append(value)
+        return [(values[0], len(values)) for values in classes.values()]
 
     def as_toml(self) -> dict[str, Any]:
-        """The ``[space]`` table that describes this space."""
+        """Return the ``[space]`` table of this space."""
         return {d.name: d.as_toml() for d in self.dimensions}
 
 
 def _is_active(dimension: Dimension, chosen: Mapping[str, Scalar]) -> bool:
     return all(chosen.get(parent) in values for parent, values in dimension.when)
-
-
-def _register(hp: HyperParameters, dimension: Dimension) -> None:
-    steps = dimension.grid() if dimension.step and not dimension.is_int else None
-    if dimension.values or steps:  # Keras Tuner loses count where steps of floats are inexact
-        hp.Choice(dimension.name, list(dimension.values or steps or ()))
-        return
-    kind = hp.Int if dimension.is_int else hp.Float
-    step = dimension.typed(dimension.step) if dimension.step is not None else None
-    low, high = dimension.typed(dimension.low), dimension.typed(dimension.high)
-    kind(dimension.name, low, high, step=step, sampling=dimension.sampling)

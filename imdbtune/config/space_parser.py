@@ -1,4 +1,4 @@
-"""Reads spaces as people write them: a TOML ``[space]`` table or flags such as ``16-128:x2``."""
+"""Parse search spaces: a TOML ``[space]`` table, or flags such as ``16-128:x2``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from imdbtune.errors import UserError, short_repr, unknown_choice
 
 
 def parse_space(table: Mapping[str, Any]) -> SearchSpace:
-    """A space from a ``[space]`` table: constants, lists, ``{min, max, step, sampling}``,
-    ``{values}``, the last two with ``when``; text is read as on the command line.
+    """Return the search space of a ``[space]`` table.
+
+    A hyperparameter is a constant, a list, ``{min, max, step, sampling}`` or ``{values}``, the
+    last two optionally with ``when``. Text is parsed by :func:`parse_flag`.
 
     Raises:
-        UserError: unknown key, empty range, impossible value, or a broken condition.
+        UserError: a key is unknown, a range empty, a value not allowed, or a condition never true.
     """
     dimensions = {name: _parse_dimension(name, value) for name, value in table.items()}
     return SearchSpace(tuple(_parents_first(dimensions)))
@@ -35,16 +37,14 @@ def _parse_dimension(name: str, value: Any) -> Dimension:
 
 def _choice(name: str, values: Sequence[object], when: object) -> Dimension:
     if not values:
-        raise UserError(
-            f"{name} = [] has nothing to choose; {name} is {allowed(PARAMETERS[name])}."
-        )
+        raise UserError(f"{name} = [] has no values; {name} is {allowed(PARAMETERS[name])}.")
     checked = tuple(check_value(name, v) for v in values)
     if len(set(checked)) != len(checked):
-        raise UserError(f"{name} = {short_repr(list(values))} names a value twice; name each once.")
+        raise UserError(f"{name} = {short_repr(list(values))} lists a value twice; list each once.")
     return Dimension(name, values=checked, when=_parse_when(name, when))
 
 
-MOST_VALUES = 100_000  # of a range in steps
+MAX_GRID_VALUES = 100_000  # of a range with a step
 TABLE_KEYS = ("min", "max", "step", "sampling", "values", "when")
 
 
@@ -55,11 +55,13 @@ def _parse_table(name: str, table: Mapping[str, Any]) -> Dimension:
     when = table.get("when", {})
     if "values" in table:
         if set(table) - {"values", "when"}:
-            raise UserError(f"{name} has both values and a range; give one of the two.")
+            raise UserError(f"{name} has both values and a range; they are mutually exclusive.")
         values = table["values"]
         return _choice(name, values if isinstance(values, (list, tuple)) else [values], when)
     if "min" not in table or "max" not in table:
-        raise UserError(f"{name} = {short_repr(dict(table))} is no range; give both min and max.")
+        raise UserError(
+            f"{name} = {short_repr(dict(table))} is not a range; give both min and max."
+        )
     return _range(name, table["min"], table["max"], table.get("step"), table.get("sampling"), when)
 
 
@@ -93,28 +95,27 @@ def _check_step(name: str, step: Any, sampling: str, width: float) -> None:
         return
     is_int = PARAMETERS[name].type == "int"
     number = convert("int" if is_int else "float", step)
-    least = 1 if sampling == "log" else 0
-    if number is None or float(number) <= least or (sampling == "linear" and float(number) > width):
+    low = 1 if sampling == "log" else 0
+    if number is None or float(number) <= low or (sampling == "linear" and float(number) > width):
         kind = "a whole number" if is_int else "a number"
-        limit = "above 1 (each value times the step)" if least else f"above 0, at most {width:g}"
+        limit = "above 1 (each value times the step)" if low else f"above 0, at most {width:g}"
         raise UserError(
             f"step = {short_repr(step)} of {name} is not allowed; it is {kind} {limit}."
         )
 
 
 def _check_count(name: str, first: float, last: float, step: Any, sampling: str) -> None:
-    """Grids are listed in memory; a step such as 1e-300 would never come to the end."""
+    """Limit the size of a range: grids are held in memory."""
     if step is None:
         return
     if sampling == "log":
         count = math.log(last / first) / math.log(float(step))
     else:
         count = (last - first) / float(step)
-    if count > MOST_VALUES:
+    if count > MAX_GRID_VALUES:
         raise UserError(
-            f"step = {short_repr(step)} of {name} makes {count:.3g} values, "
-            f"more than {MOST_VALUES:,}; "
-            "take a larger step, or none."
+            f"step = {short_repr(step)} of {name} gives {count:.3g} values, more than "
+            f"{MAX_GRID_VALUES:,}; use a larger step, or none."
         )
 
 
@@ -129,7 +130,7 @@ def _parse_when(name: str, when: object) -> tuple[tuple[str, tuple[Scalar, ...]]
         listed = values if isinstance(values, (list, tuple)) else [values]
         if not listed:
             raise UserError(
-                f"{name} depends on {short_repr(parent)} = [], which is never so; name its values, "
+                f"{name} depends on {short_repr(parent)} = [], which is never true; list values, "
                 "or remove the condition."
             )
         conditions.append((str(parent), tuple(check_value(str(parent), v) for v in listed)))
@@ -137,15 +138,19 @@ def _parse_when(name: str, when: object) -> tuple[tuple[str, tuple[Scalar, ...]]
 
 
 def _parents_first(dimensions: Mapping[str, Dimension]) -> Iterator[Dimension]:
-    """Order by dependence; a parent that is not in the space is a constant at its default."""
+    """Yield the dimensions in topological order.
+
+    Raises:
+        UserError: conditions form a cycle, can never be true, or need a parent outside the space.
+    """
     done: set[str] = set()
 
     def visit(dimension: Dimension, path: tuple[str, ...]) -> Iterator[Dimension]:
         if dimension.name in done:
             return
         if dimension.name in path:
-            circle = " -> ".join((*path, dimension.name))
-            raise UserError(f"the when conditions of {circle} go in a circle; remove one.")
+            cycle = " -> ".join((*path, dimension.name))
+            raise UserError(f"the when conditions of {cycle} form a cycle; remove one.")
         for parent, values in dimension.when:
             if parent not in dimensions:
                 default = PARAMETERS[parent].default
@@ -166,30 +171,30 @@ def _check_reachable(name: str, parent: Dimension, values: Sequence[Scalar]) -> 
     possible = parent.grid()
     if possible is None:
         raise UserError(f"{name} depends on {parent.name}, a continuous range; use listed values.")
-    never = [v for v in values if v not in possible]
-    if never:
+    impossible = [v for v in values if v not in possible]
+    if impossible:
         raise UserError(
-            f"{name} depends on {parent.name} = {word(never[0])}, which the space never takes; "
+            f"{name} depends on {parent.name} = {word(impossible[0])}, which never occurs; "
             f"{parent.name} is {parent.in_words()}."
         )
 
 
-# 16-128, 1e-4-1e-2 with an optional :16 (step), :log, :x2 (each twice the one before)
+# 16-128, 1e-4-1e-2 with an optional :16 (step), :log, :x2 (each value twice the previous one)
 _RANGE = re.compile(
     r"(?P<low>\d+(?:\.\d+)?(?:e[+-]?\d+)?)-(?P<high>\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
-    r"(?::(?P<how>log|x?\d+(?:\.\d+)?(?:e[+-]?\d+)?))?",
+    r"(?::(?P<step>log|x?\d+(?:\.\d+)?(?:e[+-]?\d+)?))?",
     re.IGNORECASE,
 )
 
 
 def parse_flag(name: str, text: str) -> Dimension:
-    """A dimension from the command line's form.
+    """Return the dimension that a command-line value describes.
 
-    ``32`` a constant; ``16,32,64`` a choice; ``16-128`` a range, ``16-128:16`` in steps of 16,
-    ``16-128:log`` evenly over orders of magnitude, ``16-128:x2`` doubling: 16, 32, 64, 128.
+    ``32`` is a constant; ``16,32,64`` a choice; ``16-128`` a range, ``16-128:16`` in steps of 16,
+    ``16-128:log`` sampled log-uniformly, ``16-128:x2`` doubling: 16, 32, 64, 128.
 
     Raises:
-        UserError: what came is none of these, or a value is not allowed.
+        UserError: the text has none of these forms, or a value is not allowed.
     """
     spec = PARAMETERS.get(name)
     if spec is None:
@@ -197,8 +202,8 @@ def parse_flag(name: str, text: str) -> Dimension:
     if spec.type in ("int", "float"):
         match = _RANGE.fullmatch(text.strip())
         if match:
-            how = (match["how"] or "").lower()
-            sampling = "log" if how.startswith(("log", "x")) else "linear"
-            step = how.removeprefix("x") if how != "log" else ""
+            suffix = (match["step"] or "").lower()
+            sampling = "log" if suffix.startswith(("log", "x")) else "linear"
+            step = suffix.removeprefix("x") if suffix != "log" else ""
             return _range(name, match["low"], match["high"], step or None, sampling, {})
     return _choice(name, [part.strip() for part in text.split(",")], {})

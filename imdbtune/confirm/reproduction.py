@@ -1,4 +1,4 @@
-"""Training a run again from what MLflow holds of it, and comparing the two epoch by epoch."""
+"""Train a run again from its record in MLflow, and compare the two runs epoch by epoch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from imdbtune.tracking.reader import Trial
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from imdbtune.cluster.trial_job import Trainer
+    from imdbtune.tracking.connection import MlflowClient
 
-TOLERANCE = 1e-6  # of every metric, with the same versions on the same machine
+TOLERANCE = 1e-6  # of every metric, for the same versions on the same machine
 SETTINGS = (
     *("reviews", "seed", "executions", "objective"),
     *("epochs", "patience", "batching", "compile"),
@@ -36,18 +35,18 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Stage:
-    """A training as MLflow has it; one of Hyperband's may go on from the end of another."""
+    """A training as logged in MLflow; a Hyperband trial may continue an earlier one."""
 
     trial: Trial
     settings: dict[str, Any]  # by the names of TrialSpec's fields
-    continues: str  # the number of the trial that it goes on from, or empty
+    continues: str  # number of the trial that it continues, or empty
 
 
 def read_stages(client: MlflowClient, run_id: str) -> list[Stage]:
-    """The run and all that it goes on from, the earliest first.
+    """Return the run and all trials that it continues, the earliest first.
 
     Raises:
-        UserError: it has not finished, or MLflow does not hold all that decided its outcome.
+        UserError: it has not finished, or MLflow lacks one of its settings.
     """
     stages = [read_stage(client, reader.read_run(client, run_id))]
     while before := stages[0].continues:
@@ -57,7 +56,7 @@ def read_stages(client: MlflowClient, run_id: str) -> list[Stage]:
         ended = [t for t in same if t.status == "FINISHED" and t.run_id not in known]
         if not ended:
             raise UserError(
-                f"run {run_id} goes on from trial {before} of its search, which is gone; "
+                f"run {run_id} continues trial {before} of its search, which was deleted; "
                 "reproduce another run."
             )
         stages.insert(0, read_stage(client, ended[0]))
@@ -65,25 +64,25 @@ def read_stages(client: MlflowClient, run_id: str) -> list[Stage]:
 
 
 def read_stage(client: MlflowClient, trial: Trial) -> Stage:
-    """A trial with all that decided its outcome.
+    """Return a trial with all settings that determine its result.
 
     Raises:
-        UserError: it has not finished, or MLflow does not hold all of that.
+        UserError: it has not finished, or MLflow lacks one of its settings.
     """
     if trial.status != "FINISHED":
         raise UserError(
-            f"run {trial.run_id} ({trial.name}) is {trial.status}; give one that has finished, "
-            "as imdbtune compare --csv lists them."
+            f"run {trial.run_id} ({trial.name}) is {trial.status}; give a finished run, "
+            "as listed by imdbtune compare --csv."
         )
     reproduced = trial.tags.get("imdbtune.reproduces")
     if reproduced:
         raise UserError(
-            f"run {trial.run_id} ({trial.name}) is itself a reproduction; reproduce the run that "
-            f"it was made from, {short_repr(reproduced)}."
+            f"run {trial.run_id} ({trial.name}) is itself a reproduction; reproduce its "
+            f"original, {short_repr(reproduced)}."
         )
     if writer.ENSEMBLE_OF in trial.tags:
         raise UserError(
-            f"run {trial.run_id} ({trial.name}) is an average of models; reproduce one of those, "
+            f"run {trial.run_id} ({trial.name}) is an ensemble; reproduce one of its members, "
             f"{short_repr(trial.tags[writer.ENSEMBLE_OF], 200)}."
         )
     extra = reader.read_extra_params(client, trial.run_id)
@@ -91,8 +90,8 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
     missing = [name for name, value in logged.items() if value is None]
     if missing:
         raise UserError(
-            f"run {trial.run_id} ({trial.name}) does not say its {', '.join(missing)}: a version "
-            "of imdbtune logged it that left that out; reproduce a newer run."
+            f"run {trial.run_id} ({trial.name}) lacks the settings {', '.join(missing)}: it "
+            "was logged by an old version of imdbtune; reproduce a newer run."
         )
     settings = {name: check_field(_FIELDS[name], value) for name, value in logged.items()}
     settings["initial_epoch"] = convert("int", extra.get("initial_epoch")) or 0
@@ -102,7 +101,7 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
 
 
 def make_specs(stages: Sequence[Stage], corpus: Path, folder: Path) -> list[TrialSpec]:
-    """What to train, in order; each but the last hands on the state that it ends in."""
+    """Return the specs to train in order; each but the last saves its state for the next."""
     folders = [folder / str(number) for number in range(len(stages))]
     specs = [
         TrialSpec(stage.trial.params, corpus, own, **stage.settings, keep_state=True)
@@ -117,21 +116,21 @@ def make_specs(stages: Sequence[Stage], corpus: Path, folder: Path) -> list[Tria
 
 
 @dataclass(frozen=True)
-class Chained:
-    """Trains what a trial goes on from, then the trial itself."""
+class ChainedTrainer:
+    """Trainer that first trains the trials that a trial continues, then the trial itself."""
 
     before: Sequence[TrialSpec]
-    trainer: Trainer | None  # None: imdbtune.training.train_trial
+    trainer: Trainer | None  # None: imdbtune.training.trainer.train_trial
 
     def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
-        """As any trainer; only the trial itself is reported."""
-        train = self.trainer or _train_trial()
+        """Train all; report only the epochs of the trial itself."""
+        train = self.trainer or _default_trainer()
         for earlier in self.before:
             train(earlier, lambda execution, epoch: None)
         return train(spec, on_epoch)
 
 
-def _train_trial() -> Trainer:
+def _default_trainer() -> Trainer:
     from imdbtune.training.trainer import train_trial
 
     return train_trial
@@ -139,7 +138,7 @@ def _train_trial() -> Trainer:
 
 @dataclass(frozen=True)
 class EpochPair:
-    """One epoch of both runs; a run that has not got so far has no metrics."""
+    """One epoch of both runs; a run without this epoch has no metrics."""
 
     execution: int  # from 1
     epoch: int  # from 1
@@ -148,7 +147,7 @@ class EpochPair:
 
     @property
     def difference(self) -> float:
-        """The largest of its metrics; infinite where one run lacks one that the other has."""
+        """Largest difference of a metric; infinite if only one run has a metric."""
         known = [m for m in writer.CURVES if m in self.then or m in self.now]
         pairs = [(self.then.get(m, math.nan), self.now.get(m, math.nan)) for m in known]
         differences = [abs(then - now) for then, now in pairs]
@@ -157,21 +156,21 @@ class EpochPair:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A run, the run that has trained it again, and how they compare."""
+    """A run, its reproduction and the comparison of the two."""
 
     original: Trial
     again: Trial
     epochs: tuple[EpochPair, ...]
-    differs: dict[str, tuple[str, str]]  # what was not the same then and now
+    differs: dict[str, tuple[str, str]]  # facts other than metrics: (original, reproduction)
 
     @property
     def difference(self) -> float:
-        """The largest of all epochs."""
+        """Largest difference of all epochs."""
         return max((pair.difference for pair in self.epochs), default=math.inf)
 
     @property
     def agrees(self) -> bool:
-        """Whether every metric of every epoch came out the same, up to ``TOLERANCE``."""
+        """Whether all metrics of all epochs agree within ``TOLERANCE``."""
         return self.difference <= TOLERANCE
 
     @property
@@ -182,7 +181,7 @@ class Reproduction:
         return f"within {TOLERANCE:g}" if self.difference else "exactly"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON, which has no word for infinity."""
+        """Return plain values for JSON, with ``None`` for infinity."""
         finite = self.difference if math.isfinite(self.difference) else None
         return {
             "run_id": self.original.run_id,
@@ -198,9 +197,9 @@ class Reproduction:
 def compare_runs(
     client: MlflowClient, original: Trial, again: Trial, executions: int = 1
 ) -> Reproduction:
-    """Both runs as MLflow has them, side by side."""
+    """Compare both runs as logged in MLflow."""
     pairs = [pair for n in range(executions) for pair in _pairs(client, original, again, n)]
-    return Reproduction(original, again, tuple(pairs), differing(original.tags, again.tags))
+    return Reproduction(original, again, tuple(pairs), find_differences(original.tags, again.tags))
 
 
 def _pairs(
@@ -217,9 +216,9 @@ def _pairs(
         yield EpochPair(execution + 1, number, then.get(number, {}), now.get(number, {}))
 
 
-def differing(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """What may change the figures and is not the same: versions, data, machine, compiling."""
-    named = {
+def find_differences(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return what differs and may change the metrics: versions, data, machine, compilation."""
+    labels = {
         writer.DIGEST: "data digest",
         "imdbtune.threads": "threads",
         "imdbtune.compiled": "compiled",
@@ -228,6 +227,6 @@ def differing(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tupl
         writer.GIT_COMMIT: "git commit",
     }
     versions = sorted(key for key in then.keys() | now.keys() if key.startswith("version."))
-    named |= {key: key.removeprefix("version.") for key in versions}
-    values = {name: (then.get(key, "?"), now.get(key, "?")) for key, name in named.items()}
+    labels |= {key: key.removeprefix("version.") for key in versions}
+    values = {name: (then.get(key, "?"), now.get(key, "?")) for key, name in labels.items()}
     return {name: pair for name, pair in values.items() if pair[0] != pair[1]}

@@ -1,9 +1,9 @@
-"""Reviews as rectangular batches: cut and padded as Keras does it, like length with like.
+"""Reviews as rectangular batches: cut and padded as Keras does, grouped by length.
 
-Most reviews are short, and a batch costs as many time steps as its longest review. So reviews
-of like length go together; the recurrence skips the columns that are padding in every row of
-a batch, and masks the rest, so company never changes a prediction. All batches have one shape,
-which XLA compiles once.
+Most reviews are short, and a batch costs as many time steps as its longest review, so reviews of
+similar length share a batch. The recurrence skips the columns that are padding in every row and
+masks the rest: a prediction does not depend on the other reviews of the batch. All batches have
+one shape, which XLA compiles once.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ FloatArray = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
 
 VALIDATION_SHARE = 0.2
-POOL = 24  # batches whose reviews are sorted together: less padding, yet well shuffled
-# The last of an epoch, one in so many, go from long to short. Batches of long reviews move a model
-# most; by an epoch that ended with one the model was judged up to nine points of accuracy too low.
+POOL = 24  # batches whose reviews are sorted together: little padding, but well shuffled
+# The last 1/CALM of an epoch's batches go from long to short. Batches of long reviews change a
+# model most: after an epoch that ended with one, accuracy was up to nine points too low.
 CALM = 6
 
 
 def limit_rows(available: int, reviews: int) -> int:
-    """How many of the training reviews a search uses that is told to take ``reviews`` (0: all)."""
+    """Return how many training reviews a search with ``data.reviews = reviews`` uses (0: all)."""
     return min(available, reviews or available)
 
 
 def validation_split(rows: int) -> tuple[Index, Index]:
-    """Row numbers for training and validation: the last 20 %, as ``validation_split=0.2`` does."""
+    """Return row numbers for training and validation: the last 20 %, as Keras splits them."""
     first = int(rows * (1.0 - VALIDATION_SHARE))
     return np.arange(first), np.arange(first, rows)
 
 
 def pad(split: Split, rows: Index, maxlen: int, vocabulary: int) -> IntArray:
-    """Reviews ``rows`` as ids of shape (rows, maxlen), cut and padded at the front.
+    """Return the ids of reviews ``rows``, (rows, maxlen), cut and padded at the front.
 
-    Ids from ``vocabulary`` on become the unknown word, as in ``load_data(num_words=...)``.
+    Ids from ``vocabulary`` on become ``OOV``, as in ``load_data(num_words=...)``.
     """
     return _padded(split, split.offsets[rows], split.offsets[rows + 1], maxlen, vocabulary)
 
@@ -61,19 +61,19 @@ def _padded(split: Split, starts: Index, ends: Index, maxlen: int, vocabulary: i
 class Batches:
     """The batches of one set of reviews, all of shape (batch_size, maxlen).
 
-    The last batch is filled up with rows of weight 0. The equal weight of all others makes
-    the mean over batches the mean over reviews.
+    The last batch is filled up with rows of weight 0. The others have equal weights, chosen so
+    that the mean over batches is the mean over reviews.
 
     Args:
-        split: with the reviews.
-        rows: which of them.
+        split: the reviews.
+        rows: numbers of the reviews to use.
         batch_size: reviews in a batch.
         maxlen: tokens that a review is cut or padded to.
-        vocabulary: ids from here on are the unknown word.
-        targets: what is to be learned of each review, (rows,); without: its label.
-        word_dropout: share of the words that the unknown word takes the place of in training.
-        crop: tokens at most that are seen of a review in training, from a random place on; 0: its
-            last ``maxlen``.
+        vocabulary: ids from here on become ``OOV``.
+        targets: training targets, (rows,); None: the labels.
+        word_dropout: share of the words that become ``OOV`` in training.
+        crop: tokens of each review that a training step sees at most, from a random position on;
+            0: its last ``maxlen``.
     """
 
     split: Split
@@ -91,19 +91,18 @@ class Batches:
     def epoch(
         self, rng: np.random.Generator | None = None
     ) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
-        """``(ids (batch, maxlen), labels (batch, 1), weights (batch,))``; ``rng``: for training.
+        """Yield ``(ids (batch, maxlen), targets (batch, 1), weights (batch,))`` of each batch.
 
-        Without it nothing is shuffled, dropped or cropped.
+        With ``rng``, for training, reviews are shuffled and cropped, and words dropped.
         """
         weight = len(self) * self.batch_size / len(self.rows)
-        wanted = self.split.labels[self.rows] if self.targets is None else self.targets
-        labels = np.zeros(len(self.split), np.float32)
-        labels[self.rows] = wanted
+        targets = np.zeros(len(self.split), np.float32)
+        targets[self.rows] = self.split.labels[self.rows] if self.targets is None else self.targets
         for chosen in self.plan(rng):
             weights = np.zeros(self.batch_size, np.float32)
             weights[: len(chosen)] = weight
             filled = np.resize(chosen, self.batch_size)
-            yield self._ids(filled, rng), labels[filled][:, None], weights
+            yield self._ids(filled, rng), targets[filled][:, None], weights
 
     def _ids(self, rows: Index, rng: np.random.Generator | None) -> IntArray:
         if rng is None:
@@ -119,11 +118,11 @@ class Batches:
         return ids
 
     def plan(self, rng: np.random.Generator | None = None) -> list[Index]:
-        """Which rows make up each batch.
+        """Return the row numbers of each batch.
 
-        The shuffled reviews are cut into pools of some batches, each pool is sorted by length
-        and cut into batches, and the batches are shuffled; the last sixth of them goes from long
-        to short. Without ``rng``: sorted by length.
+        The shuffled reviews are cut into pools of ``POOL`` batches, each pool is sorted by length
+        and cut into batches, and the batches are shuffled; the last ones go from long to short
+        (``CALM``). Without ``rng``: all sorted by length.
         """
         order = self.rows if rng is None else rng.permutation(self.rows)
         length = self._lengths(rng)
@@ -140,11 +139,11 @@ class Batches:
         return plan[:calm] + sorted(plan[calm:], key=lambda rows: -int(length[rows].max()))
 
     def time_steps(self, rng: np.random.Generator | None = None) -> int:
-        """Those of an epoch's batches in all: each has as many as its longest review."""
+        """Return the time steps of an epoch: those of the longest review of each batch, summed."""
         length = self._lengths(rng)
         return sum(int(length[rows].max()) for rows in self.plan(rng))
 
     def _lengths(self, rng: np.random.Generator | None) -> Index:
-        """How much of each review of the split is seen, in training with ``rng``."""
-        seen = self.crop if rng is not None and self.crop else self.maxlen
-        return np.minimum(self.split.lengths, min(seen, self.maxlen))
+        """Return how many tokens of each review of the split a batch shows, (n,)."""
+        limit = min(self.crop, self.maxlen) if rng is not None and self.crop else self.maxlen
+        return np.minimum(self.split.lengths, limit)

@@ -2,7 +2,7 @@
 
 Token ids are those of ``keras.datasets.imdb``: 0 is padding, 1 starts every review, 2 stands for a
 word outside the vocabulary, and the word of rank r (1 = most frequent) is ``r + INDEX_FROM``. A
-corpus holds the full vocabulary; cutting it to ``num_words`` is the reader's business.
+corpus holds the full vocabulary; its readers cut it to ``num_words``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from imdbtune.data.cache import locked, not_writable
 from imdbtune.errors import UserError
 from imdbtune.files import require_regular_file
 
@@ -40,7 +41,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "offsets": np.dtype("<i8"),
     "labels": np.dtype("i1"),
 }
-# All that is in a corpus's folder, but for what others may keep there.
+# The files of a corpus's folder; other files may lie beside them.
 FILES = (
     *(f"{half}_{field}.npy" for half in ("train", "test") for field in _DTYPES),
     _WORDS,
@@ -54,26 +55,26 @@ class Split:
 
     tokens: npt.NDArray[np.int32]  # all reviews one after the other, START first in each
     offsets: npt.NDArray[np.int64]  # (n + 1,), from 0 to len(tokens)
-    labels: npt.NDArray[np.int8]  # (n,), 0 negative, 1 positive, whatever these are called
+    labels: npt.NDArray[np.int8]  # (n,), 0 or 1: indices of ``Corpus.labels``
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, i: int) -> npt.NDArray[np.int32]:
-        i = range(len(self))[i]  # counts from the end below 0, IndexError outside
+        i = range(len(self))[i]  # negative indices, and IndexError out of range
         return self.tokens[self.offsets[i] : self.offsets[i + 1]]
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens in each review, START counted, (n,)."""
+        """Tokens in each review, including START, (n,)."""
         return np.diff(self.offsets)
 
     def head(self, n: int) -> Split:
-        """The first n reviews, or all where there are fewer; views, nothing is copied."""
+        """Return the first n reviews, or all if there are fewer, as views."""
         return self.part(0, n)
 
     def part(self, first: int, last: int) -> Split:
-        """Reviews ``first`` to before ``last``, or to the end; tokens and labels are views."""
+        """Return reviews ``first`` to ``last`` (exclusive); tokens and labels are views."""
         first, last, _ = slice(first, last).indices(len(self))
         starts = self.offsets[first : last + 1]
         tokens = self.tokens[starts[0] : starts[-1]]
@@ -84,7 +85,7 @@ def make_split(
     reviews: Sequence[Sequence[int] | npt.NDArray[Any]],
     labels: Sequence[int] | npt.NDArray[Any],
 ) -> Split:
-    """A Split of reviews given as token ids (START first in each) and labels, 0 or 1."""
+    """Return a Split of reviews given as token ids (START first in each) and labels, 0 or 1."""
     if len(reviews) != len(labels):
         raise ValueError(f"{len(reviews)} reviews but {len(labels)} labels")
     offsets = np.zeros(len(reviews) + 1, np.int64)
@@ -97,22 +98,38 @@ def make_split(
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A corpus opened from its folder."""
+    """A corpus that is open: arrays memory-mapped from its folder."""
 
     name: str  # "imdb", "demo", ...
-    title: str  # one line for people
+    title: str  # one line that describes it
     digest: str  # sha256 over the contents of both splits and the word index
     folder: Path
     train: Split
     test: Split
-    labels: tuple[str, str] = LABELS  # what 0 and 1 are called
-    reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # settings that made it
-    notes: tuple[str, ...] = ()  # what its user ought to know
+    labels: tuple[str, str] = LABELS  # names of 0 and 1
+    reading: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # settings it was read with
+    notes: tuple[str, ...] = ()  # warnings for its user
 
     def word_index(self) -> dict[str, int]:
-        """Word -> rank, 1 = most frequent; empty where the corpus came without one."""
+        """Return word -> rank, 1 = most frequent; empty if the corpus came without one."""
         words: dict[str, int] = _read_json(self.folder, _WORDS)
         return words
+
+
+def open_or_create(folder: Path, create: Callable[[], Corpus]) -> Corpus:
+    """Open the corpus in ``folder``; if there is none, one process creates it.
+
+    Raises:
+        UserError: the cache cannot be written, the corpus is damaged, or as ``create``.
+    """
+    if folder.is_dir():
+        return read_corpus(folder)
+    with locked(folder.with_name(f"{folder.name}.lock")):
+        if folder.is_dir():  # another process was first
+            return read_corpus(folder)
+        return create()
 
 
 def write_corpus(
@@ -126,10 +143,10 @@ def write_corpus(
     reading: Mapping[str, Any] = {},
     notes: Sequence[str] = (),
 ) -> Corpus:
-    """Write a corpus and open it. The folder appears whole or not at all.
+    """Write a corpus and open it; the folder appears complete or not at all.
 
-    Where another process has written the same corpus meanwhile, that one is opened. The
-    arguments are the fields of :class:`Corpus`.
+    If another process wrote the same corpus meanwhile, open that one. The arguments are the
+    fields of :class:`Corpus`.
 
     Raises:
         UserError: the folder cannot be written, or already holds another corpus.
@@ -140,13 +157,13 @@ def write_corpus(
     meta |= {"labels": labels, "reading": dict(reading), "notes": list(notes)}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _write_aside(folder, splits, {_META: meta, _WORDS: dict(word_index)})
+        _write_folder(folder, splits, {_META: meta, _WORDS: dict(word_index)})
     except OSError as error:
         raise not_writable(folder, error) from error
     corpus = read_corpus(folder)
     if corpus.digest != digest:
         raise UserError(
-            f"{folder} already holds another corpus, {corpus.title!r}; delete that folder first."
+            f"{folder} already holds another corpus, {corpus.title!r}; delete that folder."
         )
     return corpus
 
@@ -155,7 +172,7 @@ def read_corpus(folder: Path) -> Corpus:
     """Open a corpus that ``write_corpus`` wrote, its arrays memory-mapped and read-only.
 
     Raises:
-        UserError: something in the folder is missing, truncated or does not fit together.
+        UserError: files of the folder are missing, truncated or inconsistent.
     """
     meta = _read_json(folder, _META)
     if meta.get("format") != _FORMAT:
@@ -180,16 +197,8 @@ def read_corpus(folder: Path) -> Corpus:
     )
 
 
-def not_writable(path: Path, error: OSError) -> UserError:
-    """The ``UserError`` for a file or folder of the cache that cannot be written."""
-    return UserError(
-        f"{path} cannot be written ({error.strerror or error}); make room or permit it, or choose "
-        "another cache folder with the environment variable IMDBTUNE_CACHE."
-    )
-
-
 def digest_of(corpus: Corpus) -> str:
-    """The digest of what is in a corpus, whatever it says itself."""
+    """Return the digest of a corpus, computed from its content instead of read from its folder."""
     splits = {"train": corpus.train, "test": corpus.test}
     return _digest(splits, corpus.word_index(), corpus.labels)
 
@@ -209,27 +218,27 @@ def _digest(
     return digest.hexdigest()
 
 
-def _write_aside(
+def _write_folder(
     folder: Path, splits: Mapping[str, Split], documents: Mapping[str, dict[str, Any]]
 ) -> None:
     """Write all files into a temporary sibling folder, then rename it to ``folder``."""
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         for half, split in splits.items():
             for field, dtype in _DTYPES.items():
-                with _synced(aside / f"{half}_{field}.npy") as file:
+                with _synced(temporary / f"{half}_{field}.npy") as file:
                     np.save(file, np.asarray(getattr(split, field), dtype), allow_pickle=False)
         for name, document in documents.items():
-            with _synced(aside / name) as file:
+            with _synced(temporary / name) as file:
                 file.write(json.dumps(document).encode())
-        _rename_new(aside, folder)
+        _rename_new(temporary, folder)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
 def _synced(path: Path) -> Iterator[BinaryIO]:
-    """A new file whose contents are on the disk, not only in memory, when the block ends."""
+    """Open a new file that is synced to the disk when the block ends."""
     with path.open("xb") as file:
         yield file
         file.flush()
@@ -237,7 +246,7 @@ def _synced(path: Path) -> Iterator[BinaryIO]:
 
 
 def _rename_new(source: Path, target: Path) -> None:
-    """Rename a folder, unless another process was first."""
+    """Rename a folder, unless another process has created the target."""
     try:
         source.rename(target)
     except OSError:
@@ -248,8 +257,8 @@ def _rename_new(source: Path, target: Path) -> None:
 def _read_split(folder: Path, half: str) -> Split:
     arrays = {field: _read_array(folder, f"{half}_{field}.npy") for field in _DTYPES}
     split = Split(**arrays)
-    wrong = [field for field, dtype in _DTYPES.items() if arrays[field].dtype != dtype]
-    if wrong or any(array.ndim != 1 for array in arrays.values()):
+    mistyped = [field for field, dtype in _DTYPES.items() if arrays[field].dtype != dtype]
+    if mistyped or any(array.ndim != 1 for array in arrays.values()):
         raise _damaged(folder, f"the {half} arrays have the wrong types or shapes")
     ends = (split.offsets[0], split.offsets[-1]) if len(split.offsets) else None
     if len(split.offsets) != len(split.labels) + 1 or ends != (0, len(split.tokens)):
@@ -264,7 +273,7 @@ def _read_array(folder: Path, name: str) -> npt.NDArray[Any]:
         mapped = np.load(require_regular_file(folder / name), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(folder, f"{name}: {error}") from error
-    return np.asarray(mapped).view(np.ndarray)  # slices of a plain array are cheaper
+    return np.asarray(mapped).view(np.ndarray)  # slicing a memmap is slow
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -277,7 +286,7 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
     return document
 
 
-def _damaged(folder: Path, what: str) -> UserError:
+def _damaged(folder: Path, problem: str) -> UserError:
     return UserError(
-        f"the corpus in {folder} is damaged ({what}); delete that folder and run again."
+        f"the corpus in {folder} is damaged ({problem}); delete that folder and run again."
     )

@@ -1,9 +1,9 @@
-"""The words and sentences that the demo reviews are made of.
+"""Words and sentences of the demo reviews.
 
-In a sentence ``{slot}`` stands for a word of the slot's list. ``{same...}`` stands for a word of
-the label's polarity and ``{other...}`` for one of the opposite polarity, so every sentence serves
-both labels. Which label it means is told by negation, by contrast and by who is speaking, not
-by the words in it.
+In a sentence ``{slot}`` stands for a word of the slot's list, ``{same...}`` for a word of the
+label's polarity and ``{other...}`` for one of the opposite polarity, so every sentence works for
+both labels. Negation, contrast and the speaker decide which label a sentence means, not the words
+in it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes the reviews of the demo corpus: chooses sentences and their order, fills the slots."""
+"""Generate the reviews of the demo corpus: choose sentences, order them, fill their slots."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ Review = tuple[str, int]
 T = TypeVar("T")
 Lexicon = Mapping[str, Sequence[str]]
 
-# Shares in percent. They set how much a bag of words can tell.
-_VERDICT_FIRST, _TURN = 25, 15  # of the reviews; the others never change their mind
+# Shares in percent. They limit what a bag of words can learn.
+_VERDICT_FIRST, _TURN = 25, 15  # of the reviews; in the others all opinions mean the label
 _DIRECT, _NEGATED = 65, 18  # of the opinions; the others are contrasts
 
 _MIN_WORDS, _MAX_WORDS = 20, 220
-_STORY_WORDS = 11  # in a sentence of the story, about
+_STORY_WORDS = 11  # in a sentence of the story, on average
 
 
 def write_reviews(
-    count: int, seed: int, *, test_films: bool, but_not: Set[str] = frozenset()
+    count: int, seed: int, *, test_films: bool, exclude: Set[str] = frozenset()
 ) -> list[Review]:
-    """``count`` different reviews, negative and positive in turn, with no text of ``but_not``."""
+    """Return ``count`` different reviews, negative and positive in turn, none in ``exclude``."""
     rng = Random(seed)
     reviews: dict[str, int] = {}
     while len(reviews) < count:
         label = len(reviews) % 2
         text = _write_review(rng, label, test_films)
-        if text not in but_not:
+        if text not in exclude:
             reviews.setdefault(text, label)
     return list(reviews.items())
 
@@ -52,7 +52,7 @@ def _write_review(rng: Random, label: int, test_film: bool) -> str:
 
 
 def _plan_opinions(rng: Random) -> tuple[bool, list[str]]:
-    """Whether the opinions open the review, and their sentences in order."""
+    """Return whether the opinions open the review, and their sentences in order."""
     kind = _below(rng, 100)
     if kind < _VERDICT_FIRST:
         caveats = _sample(rng, phrases.CAVEAT, _below(rng, 2))
@@ -64,7 +64,7 @@ def _plan_opinions(rng: Random) -> tuple[bool, list[str]]:
 
 
 def _opinions(rng: Random, count: int) -> list[str]:
-    """``count`` sentences that each mean the label."""
+    """Return ``count`` sentences that each mean the label."""
     found = []
     for _ in range(count):
         kind = _below(rng, 100)
@@ -78,7 +78,7 @@ def _opinions(rng: Random, count: int) -> list[str]:
 
 
 def _tell_story(rng: Random, words: int) -> list[str]:
-    """An opening and sentences of the story in its order, ``words`` long or a little less."""
+    """Return an opening and sentences of the story, in order, of at most about ``words`` words."""
     opening = _pick(rng, phrases.OPENING)
     count = max(0, words - len(opening.split())) // _STORY_WORDS
     chosen = sorted(_sample(rng, range(len(phrases.STORY)), count))
@@ -86,27 +86,27 @@ def _tell_story(rng: Random, words: int) -> list[str]:
 
 
 def _draw_length(rng: Random) -> int:
-    """How many words to write: short reviews are more frequent, as among real ones."""
+    """Return how many words to write; as among real reviews, short ones are more frequent."""
     span = _MAX_WORDS - _MIN_WORDS
     return _MIN_WORDS + min(_below(rng, span), _below(rng, span))
 
 
 def _interleave(rng: Random, story: Sequence[str], opinions: Sequence[str]) -> list[str]:
-    """Both mixed at random, each in its own order."""
+    """Return both mixed at random, each in its own order."""
     slots = set(_sample(rng, range(len(story) + len(opinions)), len(opinions)))
     left, right = iter(story), iter(opinions)
     return [next(right if i in slots else left) for i in range(len(story) + len(opinions))]
 
 
 def _fill(rng: Random, sentence: str, lexicon: Lexicon) -> str:
-    """``sentence`` with a word in each slot, ``a`` or ``an`` to suit, and a capital in front."""
+    """Return ``sentence`` with its slots filled, ``a`` or ``an`` adjusted, and a capital first."""
     text = re.sub(r"\{(\w+)\}", lambda slot: _pick(rng, lexicon[slot[1]]), sentence)
     text = re.sub(r"\b(a|A) (?=[aeiouAEIOU])", r"\1n ", text)
     return text[0].upper() + text[1:]
 
 
 def _lexicon(rng: Random, label: int, test_film: bool) -> Lexicon:
-    """The words for each slot of one review: one for what it is about, many for the others."""
+    """Return the words for each slot of a review: only one for the slots of its setting."""
     titles = [title for i, title in enumerate(phrases.TITLES) if (i % 5 == 0) == test_film]
     title, other_title = _sample(rng, titles, 2)
     return {
@@ -119,7 +119,7 @@ def _lexicon(rng: Random, label: int, test_film: bool) -> Lexicon:
     }
 
 
-# Of ``random`` only ``Random.random`` is promised to give the same numbers in every version.
+# Only ``Random.random`` is guaranteed to return the same numbers in every version of Python.
 
 
 def _below(rng: Random, n: int) -> int:
@@ -131,6 +131,6 @@ def _pick(rng: Random, options: Sequence[T]) -> T:
 
 
 def _sample(rng: Random, options: Sequence[T], count: int) -> list[T]:
-    """``count`` different options, or all of them, in random order."""
+    """Return ``count`` different options, or all if there are fewer, in random order."""
     left = list(options)
     return [left.pop(_below(rng, len(left))) for _ in range(min(count, len(left)))]

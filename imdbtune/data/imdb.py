@@ -1,4 +1,4 @@
-"""The Large Movie Review Dataset, from the files that Keras downloads or from one of the user's.
+"""The Large Movie Review Dataset, from the files that Keras downloads or from a user's copy.
 
 Source: Maas et al., Learning Word Vectors for Sentiment Analysis, ACL 2011.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from imdbtune.data.corpus import Corpus, Split, read_corpus, write_corpus
-from imdbtune.data.download import Progress, RemoteFile, fetch, locked, sha256
+from imdbtune.data.cache import sha256
+from imdbtune.data.corpus import Corpus, Split, open_or_create, write_corpus
+from imdbtune.data.download import Progress, RemoteFile, fetch
 from imdbtune.data.npz import read_npz
 from imdbtune.errors import UserError, short_repr
 from imdbtune.files import read_small_text
@@ -29,7 +30,7 @@ KERAS_FILES = (
     ),
 )
 _ROWS = 25_000
-_MOST_WORDS_BYTES = 2**28  # of a word index; that of the reviews has 1.6 MB
+_MAX_WORDS_BYTES = 2**28  # of a word index; Keras's has 1.6 MB
 _FIRST_REVIEW = [1, 14, 22, 16, 43, 530, 973, 1622, 1385, 65, 458, 4468]
 
 
@@ -39,49 +40,48 @@ def imdb_corpus(
     files: tuple[RemoteFile, RemoteFile] = KERAS_FILES,
     timeout_s: float = 20.0,
 ) -> Corpus:
-    """The IMDB reviews: downloaded and converted once, memory-mapped from then on.
+    """Return the IMDB reviews, downloaded and converted into ``cache`` the first time.
 
     Args:
         cache: folder for the downloads and the converted corpus.
-        progress: told the name, the bytes done and the bytes in all while downloading.
+        progress: called with the name, the bytes done and the bytes in all while downloading.
         files: the ``.npz`` file and the word index.
-        timeout_s: seconds to wait for a connection, and for each next piece.
+        timeout_s: seconds to wait for the connection, and for more of a file.
 
     Raises:
-        DownloadFailed: a file cannot be had.
-        UserError: the cache cannot be written or what it holds is damaged.
+        DownloadFailed: a file cannot be downloaded.
+        UserError: the cache cannot be written, or the corpus in it is damaged.
     """
     folder = _folder(cache, files[0].sha256, files[1].sha256)
-    if folder.is_dir():
-        return read_corpus(folder)
-    npz, words = (fetch(file, _downloads(cache), progress, timeout_s) for file in files)
-    return _convert(folder, npz, words)
+
+    def create() -> Corpus:
+        npz, words = (fetch(file, _downloads(cache), progress, timeout_s) for file in files)
+        return _convert(folder, npz, words)
+
+    return open_or_create(folder, create)
 
 
 def imdb_folder(cache: Path) -> Path:
-    """Where the converted IMDB reviews are, or would be."""
+    """Return the folder of the converted IMDB reviews, whether it exists or not."""
     return _folder(cache, KERAS_FILES[0].sha256, KERAS_FILES[1].sha256)
 
 
 def npz_corpus(path: Path, cache: Path) -> Corpus:
-    """The corpus in a file like Keras's ``imdb.npz``: converted once, then memory-mapped.
+    """Return the corpus in a file like Keras's ``imdb.npz``, converted the first time.
 
-    The word index is ``imdb_word_index.json`` beside the file, else, for IMDB's own reviews, the
-    downloaded one, else none. The corpus is named "imdb" if it is that one, else "npz".
+    The word index is ``imdb_word_index.json`` beside the file; else, for the IMDB reviews, the
+    downloaded one; else none. The corpus is named "imdb" if it holds the IMDB reviews, else "npz".
 
     Raises:
         UserError: a file is missing or malformed, or the cache cannot be written.
     """
-    words = next((file for file in _word_files(path, cache) if file.exists()), None)
+    candidates = (path.with_name(_WORDS), _downloads(cache) / _WORDS)
+    words = next((file for file in candidates if file.exists()), None)
     try:
         folder = _folder(cache, sha256(path), sha256(words) if words else "none")
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
-    return read_corpus(folder) if folder.is_dir() else _convert(folder, path, words)
-
-
-def _word_files(path: Path, cache: Path) -> tuple[Path, Path]:
-    return path.with_name(_WORDS), _downloads(cache) / _WORDS
+    return open_or_create(folder, lambda: _convert(folder, path, words))
 
 
 def _downloads(cache: Path) -> Path:
@@ -89,23 +89,19 @@ def _downloads(cache: Path) -> Path:
 
 
 def _folder(cache: Path, npz_sha256: str, words_sha256: str) -> Path:
-    """The word index is part of the name: a file may be given it later."""
+    """Return a folder named by both files: a word index may be added to an ``.npz`` later."""
     return cache / "corpora" / f"imdb-{npz_sha256[:16]}-{words_sha256[:8]}"
 
 
 def _convert(folder: Path, npz: Path, words: Path | None) -> Corpus:
-    with locked(folder.with_name(f"{folder.name}.lock")):
-        if folder.is_dir():  # another process was first
-            return read_corpus(folder)
-        train, test = read_npz(npz)
-        known = _is_imdb(train, test)
-        if words and (known or words.parent == npz.parent):
-            word_index = read_word_index(words)
-        else:
-            word_index = {}
-        size = f"{len(train):,} reviews to train on, {len(test):,} to test"
-        name, title = ("imdb", "IMDB movie reviews") if known else ("npz", npz.name)
-        return write_corpus(folder, name, f"{title}: {size}", train, test, word_index)
+    train, test = read_npz(npz)
+    is_imdb = _is_imdb(train, test)
+    if words and not is_imdb and words.parent != npz.parent:
+        words = None  # the downloaded word index is for the IMDB reviews only
+    word_index = read_word_index(words) if words else {}
+    size = f"{len(train):,} reviews to train on, {len(test):,} to test"
+    name, title = ("imdb", "IMDB movie reviews") if is_imdb else ("npz", npz.name)
+    return write_corpus(folder, name, f"{title}: {size}", train, test, word_index)
 
 
 def _is_imdb(train: Split, test: Split) -> bool:
@@ -114,18 +110,18 @@ def _is_imdb(train: Split, test: Split) -> bool:
 
 
 def read_word_index(path: Path) -> dict[str, int]:
-    """Word -> rank from a JSON file.
+    """Return word -> rank from a JSON file.
 
     Raises:
-        UserError: the file is not one JSON object of words and ranks >= 1.
+        UserError: the file is not a JSON object of words and ranks >= 1.
     """
     try:
-        words = json.loads(read_small_text(path, _MOST_WORDS_BYTES))
+        words = json.loads(read_small_text(path, _MAX_WORDS_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} is not a word index: {reason}.") from error
     if not isinstance(words, dict):
-        raise UserError(f"{path} is not a word index: it must hold one JSON object, word: rank.")
+        raise UserError(f"{path} is not a word index: it must be a JSON object, word: rank.")
     for word, rank in words.items():
         if type(rank) is not int or rank < 1:
             raise UserError(

@@ -1,10 +1,11 @@
-"""What the two labels of a corpus are called, and which of them is the positive one."""
+"""Names of the two labels of a corpus, and which of them is positive."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection
 
+from imdbtune.data.tables import list_names
 from imdbtune.errors import UserError, unknown_choice
 
 _LONGEST = 100
@@ -13,7 +14,7 @@ _NEGATIVE = ("negative", "neg", "bad", "false", "no", "n", "f", "-", "dislike", 
 
 
 def label_name(value: object) -> str:
-    """A label as text: ``1.0`` and ``1`` are ``1``, ``True`` is ``true``; empty if it is none."""
+    """Return a label as text: ``1.0`` and ``1`` give ``1``, ``True`` ``true``; empty if invalid."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
@@ -23,13 +24,13 @@ def label_name(value: object) -> str:
 
 
 def order_labels(names: Collection[str], positive: str = "") -> tuple[str, str]:
-    """The negative and the positive one of two labels.
+    """Return the negative and the positive of two labels.
 
-    The positive one is ``positive``; else the one that is known to mean it; else the larger number;
-    else the later one in the alphabet.
+    The positive one is ``positive`` if given; else the one with a known positive meaning; else the
+    larger number; else the later one in the alphabet.
 
     Raises:
-        UserError: ``positive`` is none of the two.
+        UserError: ``positive`` is neither of the two.
     """
     first, second = sorted(names, key=_by_number)
     if positive:
@@ -49,11 +50,11 @@ def _by_number(name: str) -> tuple[float, str]:
     return number if math.isfinite(number) else 0.0, name
 
 
-def check_labels(origin: object, names: Collection[str], shown_names: str) -> None:
-    """Raise UserError unless there are two of them."""
+def check_labels(origin: object, names: Collection[str]) -> None:
+    """Raise UserError unless ``origin`` has exactly two labels."""
     if len(names) != 2:
-        count = f"{len(names)} labels" if len(names) > 2 else "one label alone"
+        count = f"{len(names)} labels" if len(names) > 2 else "only one label"
         raise UserError(
-            f"{origin} has {count}, {shown_names}; two are needed, so choose another column of "
-            "labels or leave rows out."
+            f"{origin} has {count}, {list_names(names, 5)}; exactly two are needed: choose another "
+            "label column or leave rows out."
         )

@@ -1,7 +1,8 @@
-"""Reads an ``imdb.npz`` file, whoever made it, into the splits that Keras makes of it.
+"""Read an ``imdb.npz`` file from any source into the splits that Keras makes of it.
 
 The file holds ``x_train``, ``y_train``, ``x_test`` and ``y_test``: object arrays of lists of word
-ranks (1 = most frequent) and integer labels. Object arrays are pickles; see ``safe_pickle``.
+ranks (1 = most frequent) and integer labels. Object arrays are pickles, which can run code:
+``safe_pickle`` reads them without.
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ from imdbtune.files import require_regular_file
 SHUFFLE_SEED = 113  # of keras.datasets.imdb.load_data
 
 _MAX_BYTES = 2**30  # unpacked, all members together
-_MAX_RATIO = 20  # unpacked to packed beyond the first 16 MiB; the IMDB file has 1.6
+_MAX_RATIO = 20  # unpacked to packed above _FREE_BYTES; that of the IMDB file is 1.6
 _FREE_BYTES = 2**24
 _MAX_TOKENS = 2**28
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
-    (3, 0): np.lib.format.read_array_header_2_0,  # 3.0 differs in the names of fields only
+    (3, 0): np.lib.format.read_array_header_2_0,  # 3.0 differs only in the encoding of field names
 }
 
 
 def read_npz(path: Path) -> tuple[Split, Split]:
-    """The train and test split of an ``imdb.npz``, as ``keras.datasets.imdb.load_data`` has them.
+    """Return the train and test split of an ``imdb.npz``, as ``keras.datasets.imdb.load_data``.
 
-    Each split is shuffled with one ``RandomState(113)``, train first; START is put before each
-    review and INDEX_FROM added to each rank. The vocabulary is not cut.
+    One ``RandomState(113)`` shuffles both splits, train first; START is put before each review,
+    and INDEX_FROM is added to each rank. The vocabulary is not cut.
 
     Raises:
-        UserError: the file is missing, is not such a file, or asks for code to be run.
+        UserError: the file is missing, has other content, or would run code.
     """
     try:
         with zipfile.ZipFile(require_regular_file(path)) as archive:
@@ -50,16 +51,16 @@ def read_npz(path: Path) -> tuple[Split, Split]:
             return _read_split(members, "train", rng), _read_split(members, "test", rng)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except Exception as error:  # the parsers below this line fail in many ways on a bad file
+    except Exception as error:  # zipfile, NumPy and pickle fail in many ways on a bad file
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"{path} is not an imdb.npz that can be used: {reason}. It must hold x_train, y_train, "
-            "x_test and y_test: lists of word ranks and labels 0 or 1."
+            f"{path} is not an imdb.npz: {reason}. It must hold x_train, y_train, x_test and "
+            "y_test: lists of word ranks, and labels 0 or 1."
         ) from error
 
 
 class _Members:
-    """The members of an archive, unpacked up to a limit of bytes for all of them."""
+    """The members of an archive, unpacked up to a limit of bytes for all together."""
 
     def __init__(self, archive: zipfile.ZipFile, packed: int) -> None:
         self._archive = archive
@@ -94,9 +95,9 @@ def _read_split(members: _Members, half: str, rng: np.random.RandomState) -> Spl
 def _read_labels(data: bytes, name: str) -> npt.NDArray[np.int8]:
     shape, dtype, start = _read_header(data, name)
     if dtype.kind not in "iub" or len(shape) != 1:
-        raise ValueError(f"{name} is not a row of integers")
+        raise ValueError(f"{name} is not a one-dimensional array of integers")
     if len(data) - start != shape[0] * dtype.itemsize:
-        raise ValueError(f"{name} is cut off or too long")
+        raise ValueError(f"{name} is truncated or too long")
     labels = np.frombuffer(data[start:], dtype)
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(f"{name} holds labels other than 0 and 1")
@@ -114,7 +115,7 @@ def _read_rows(data: bytes, name: str) -> list[Any]:
 
 
 def _read_header(data: bytes, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape and type of a ``.npy`` file and where its data begins."""
+    """Return shape and type of a ``.npy`` file, and the byte at which its data begins."""
     stream = io.BytesIO(data)
     try:
         read = _HEADER_READERS[np.lib.format.read_magic(stream)]
@@ -127,10 +128,10 @@ def _read_header(data: bytes, name: str) -> tuple[tuple[int, ...], np.dtype[Any]
 def _flatten(
     rows: Sequence[object], order: Sequence[int], name: str
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Tokens and offsets of ``rows`` taken in ``order``."""
+    """Return tokens and offsets of ``rows`` in ``order``."""
     flat, offsets = array.array("i"), array.array("q", [0])
     for i in order:
-        flat.append(1)  # the place of START
+        flat.append(1)  # becomes START
         try:
             _append_ranks(flat, rows[i])
         except (TypeError, OverflowError) as error:
@@ -151,7 +152,7 @@ def _append_ranks(flat: array.array[int], row: object) -> None:
         row = row.tolist()
     if not isinstance(row, list):
         raise TypeError(f"a {type(row).__name__} is not a list of word ranks")
-    others = {kind.__name__ for kind in set(map(type, row)) - {int}}
-    if others:
-        raise TypeError(f"word ranks are integers, not {', '.join(sorted(others))}")
+    wrong_types = {kind.__name__ for kind in set(map(type, row)) - {int}}
+    if wrong_types:
+        raise TypeError(f"word ranks are integers, not {', '.join(sorted(wrong_types))}")
     flat.fromlist(row)

@@ -1,4 +1,4 @@
-"""Which reviews are for training and which for testing, and in what order."""
+"""Divide reviews into training and test parts, each in a mixed order."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ NAMES = {
 
 
 def divide(labels: Codes, parts: Codes, test_share: float, seed: int) -> tuple[Index, Index]:
-    """Numbers of the rows for training and for testing, each shuffled.
+    """Return the row numbers for training and for testing, each shuffled.
 
-    Where no row is for testing, a share of each label's is taken out of those for training. Both
-    labels are spread evenly over the order, so every stretch of it has about as much of each as
-    the whole. Rows for validation come last in training, whose last ones validate it.
+    If no row is for testing, a share of each label's training rows is taken. Both labels are
+    spread evenly over the order, so every slice of it has about the proportions of the whole.
+    Rows for validation come last in training, because the last training rows validate.
 
     Args:
-        labels: 0 or 1 for each row.
-        parts: TRAIN, VALIDATION or TEST for each row.
+        labels: 0 or 1 for each row, (n,).
+        parts: TRAIN, VALIDATION or TEST for each row, (n,).
         test_share: from 0 to 1.
         seed: the same seed gives the same result, with any version of NumPy.
     """
@@ -34,25 +34,25 @@ def divide(labels: Codes, parts: Codes, test_share: float, seed: int) -> tuple[I
         _mixed(np.flatnonzero(parts == part), labels, rng) for part in (TRAIN, VALIDATION, TEST)
     )
     if not len(test):
-        ours = [train[labels[train] == label] for label in (0, 1)]
-        cuts = [_share(len(rows), test_share) for rows in ours]
-        chosen = np.concatenate([rows[:cut] for rows, cut in zip(ours, cuts, strict=True)])
+        by_label = [train[labels[train] == label] for label in (0, 1)]
+        cuts = [_share(len(rows), test_share) for rows in by_label]
+        chosen = np.concatenate([rows[:cut] for rows, cut in zip(by_label, cuts, strict=True)])
         test = _mixed(chosen, labels, rng)
         train = train[~np.isin(train, test)]
     return np.concatenate([train, validation]), test
 
 
 def _share(rows: int, share: float) -> int:
-    """How many of ``rows`` are for testing: at least one, but never all."""
+    """Return how many of ``rows`` are for testing: at least one, but not all."""
     return min(max(round(rows * share), 1), rows - 1) if rows else 0
 
 
 def _mixed(rows: Index, labels: Codes, rng: np.random.RandomState) -> Index:
-    """``rows`` shuffled, both labels spread evenly."""
+    """Return ``rows`` shuffled, with both labels spread evenly."""
     places = np.empty(len(rows))
     for label in (0, 1):
-        (own,) = np.nonzero(labels[rows] == label)
-        places[rng.permutation(own)] = (np.arange(len(own)) + rng.random_sample(len(own))) / max(
-            len(own), 1
-        )
+        own = np.flatnonzero(labels[rows] == label)
+        # One row of a label for each of n equal intervals, at a random place in it.
+        in_order = (np.arange(len(own)) + rng.random_sample(len(own))) / max(len(own), 1)
+        places[rng.permutation(own)] = in_order
     return rows[np.argsort(places, kind="stable")]

@@ -1,15 +1,15 @@
-"""NumPy object arrays out of a pickle, without running anything that the pickle asks for.
+"""Read NumPy object arrays from a pickle without running any code of the pickle.
 
-A pickle is a program. Three locks stand before it:
+A pickle is a program. Three checks restrict it:
 
-1. Every opcode of the stream is checked before the first is executed; one that the pickle of an
-   array of lists of integers does not need is refused (no instances, no extension codes, no
-   persistent ids, no memo slots in the thousand millions).
-2. A global is looked up in a short list of names, never imported.
-3. Those names stand for small Python objects of this file. NumPy sees nothing but the finished
-   bytes of an integer array, after its type and length were checked.
+1. Every opcode of the stream is checked before the first is executed. An opcode that the pickle of
+   an array of lists of integers does not need is refused: instances, extension codes, persistent
+   ids, memo slots beyond 2**24.
+2. A global is looked up in a short list of names and never imported.
+3. Those names stand for small Python objects of this file. NumPy gets only the bytes of an integer
+   array, after its type and length were checked.
 
-What stays possible is a stream that needs much memory for its size; callers limit the size.
+A stream may still need much memory for its size; callers limit the size.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ARGUMENTS = {  # opcode -> pattern of its argument, which has a fixed length
     **dict.fromkeys((pickle.PROTO, pickle.BININT1, pickle.BINPUT, pickle.BINGET), _ANY % 1),
     pickle.BININT2: _ANY % 2,
     pickle.BININT: _ANY % 4,
-    pickle.LONG_BINPUT: rb".{3}\0",  # CPython makes the memo as long as the slot's number
+    pickle.LONG_BINPUT: rb".{3}\0",  # CPython allocates a memo up to the slot's number
     pickle.LONG_BINGET: _ANY % 4,
     pickle.FRAME: _ANY % 8,
     pickle.GLOBAL: rb"[^\n]*\n[^\n]*\n",
@@ -56,13 +56,13 @@ Row = list[Any] | npt.NDArray[Any]
 
 
 def load_rows(data: bytes, start: int = 0) -> list[Any]:
-    """The elements of the one-dimensional object array pickled in ``data[start:]``.
+    """Return the elements of the one-dimensional object array pickled in ``data[start:]``.
 
     Elements that are arrays themselves come back as integer arrays or lists, others as they are.
 
     Raises:
-        pickle.UnpicklingError: the stream asks for something else; nothing of that was run.
-        Exception: whatever a broken stream causes in the unpickler.
+        pickle.UnpicklingError: the stream contains anything else; none of it was executed.
+        Exception: any error that a damaged stream causes in the unpickler.
     """
     _check_opcodes(data, start)
     stream = io.BytesIO(data)
@@ -70,11 +70,12 @@ def load_rows(data: bytes, start: int = 0) -> list[Any]:
     # latin1: Python 2 wrote bytes as str
     array = _Unpickler(io.BufferedReader(stream), encoding="latin1").load()
     if not isinstance(array, _Array) or not isinstance(array.values, list):
-        raise pickle.UnpicklingError("the pickle is not that of an object array")
+        raise pickle.UnpicklingError("the pickle does not hold an object array")
     return [row.values if isinstance(row, _Array) else row for row in array.values]
 
 
 def _check_opcodes(data: bytes, at: int) -> None:
+    """Raise UnpicklingError unless all opcodes from byte ``at`` on are allowed, STOP last."""
     while True:
         at = _RUN.match(data, at).end()  # type: ignore[union-attr]  # the empty run always matches
         opcode = data[at : at + 1]
@@ -88,28 +89,28 @@ def _check_opcodes(data: bytes, at: int) -> None:
 
 def _opcode_name(opcode: bytes) -> str:
     if not opcode:
-        return "a pickle that is cut off"
+        return "a truncated pickle"
     names = {op.code.encode("latin1"): op.name for op in pickletools.opcodes}
     return f"opcode {names.get(opcode) or short_repr(opcode)}"
 
 
 class _Global:
-    """What one of the allowed names stands for; it can be called and nothing else."""
+    """The value of an allowed name: it can be called, and nothing else."""
 
-    __slots__ = ("_make",)
+    __slots__ = ("_function",)
 
-    def __init__(self, make: Callable[..., object]) -> None:
-        self._make = make
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
 
     def __call__(self, *args: object) -> object:
-        return self._make(*args)
+        return self._function(*args)
 
     def __setstate__(self, state: object) -> None:
         raise pickle.UnpicklingError("refused: changing a global")
 
 
 class _Dtype:
-    """``numpy.dtype(code, align, copy)`` and its state, (version, byte order, ...)."""
+    """Stand-in for ``numpy.dtype(code, align, copy)``; state: (version, byte order, ...)."""
 
     __slots__ = ("code", "order")
 
@@ -125,7 +126,7 @@ class _Dtype:
 
 
 class _Array:
-    """``numpy.ndarray`` of one dimension and its state (version, shape, dtype, order, data)."""
+    """Stand-in for a 1-D ``numpy.ndarray``; state: (version, shape, dtype, order, data)."""
 
     __slots__ = ("values",)
 
@@ -142,25 +143,25 @@ class _Array:
             raw = data.encode("latin1") if isinstance(data, str) else data
             values = np.frombuffer(raw, np.dtype(dtype.order + dtype.code))
         if shape != (len(values),):
-            raise pickle.UnpicklingError("refused: an array whose shape does not fit its data")
+            raise pickle.UnpicklingError("refused: an array whose shape does not match its data")
         self.values = values
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """``_codecs.encode`` as Python 3 writes bytes in protocol 2: the encoding is latin1."""
+    """Stand-in for ``_codecs.encode``, with which Python 3 writes bytes in protocol 2: latin1."""
     if not isinstance(text, str) or encoding != "latin1":
         raise pickle.UnpicklingError(f"refused: encoding {short_repr(encoding)}")
     return text.encode("latin1")
 
 
-def _not_called(*_: object) -> object:
+def _refuse_call(*_: object) -> object:
     raise pickle.UnpicklingError("refused: a call of numpy.ndarray")
 
 
 _GLOBALS = {
     ("numpy.core.multiarray", "_reconstruct"): _Global(_Array),  # NumPy 1
     ("numpy._core.multiarray", "_reconstruct"): _Global(_Array),  # NumPy 2
-    ("numpy", "ndarray"): _Global(_not_called),
+    ("numpy", "ndarray"): _Global(_refuse_call),
     ("numpy", "dtype"): _Global(_Dtype),
     ("_codecs", "encode"): _Global(_encode),
 }

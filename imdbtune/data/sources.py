@@ -1,4 +1,4 @@
-"""Which corpus a name or a path stands for, and what is in it."""
+"""Open and describe the corpus that a name or a path stands for."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from imdbtune.data.tables import FORMATS, is_table
 from imdbtune.errors import UserError, short_repr, unknown_choice
 
 SOURCES = ("auto", "imdb", "demo")
-_FOUND = TableConfig()  # all that is to be found in a table
+_DEFAULTS = TableConfig()
 _AUTO_TIMEOUT_S = 5.0
 
 
 def default_cache() -> Path:
-    """The folder in IMDBTUNE_CACHE, else the user's cache folder for imdbtune."""
-    named = os.environ.get("IMDBTUNE_CACHE")
-    return _expanded(named) if named else Path(platformdirs.user_cache_dir("imdbtune"))
+    """Return the folder in IMDBTUNE_CACHE, else the user's cache folder for imdbtune."""
+    folder = os.environ.get("IMDBTUNE_CACHE")
+    return _expanded(folder) if folder else Path(platformdirs.user_cache_dir("imdbtune"))
 
 
 def is_path(source: str) -> bool:
-    """Whether it names a file or folder of the user's, not one of :data:`SOURCES`."""
+    """Return whether ``source`` is a path, not one of :data:`SOURCES`."""
     return source.endswith(".npz") or is_table(Path(source)) or _is_folder(source)
 
 
-def check_source(source: str, config: TableConfig = _FOUND) -> dict[str, Any]:
-    """What is known of a source before it is opened: of a table, how it would be read.
+def check_source(source: str, config: TableConfig = _DEFAULTS) -> dict[str, Any]:
+    """Check a source without opening it; return how its table or folder would be read, if any.
 
     Raises:
-        UserError: it is no name that :func:`open_corpus` knows, no file, or no usable table.
+        UserError: :func:`open_corpus` would reject the source.
     """
     if is_table(Path(source)) or _is_folder(source):
         return check_own(_expanded(source), config)
@@ -47,7 +47,7 @@ def check_source(source: str, config: TableConfig = _FOUND) -> dict[str, Any]:
     if source.endswith(".npz"):
         if not _is_file(_expanded(source)):
             raise UserError(
-                f"no file {short_repr(source)}; give the path of an imdb.npz, imdb or demo."
+                f"no file {short_repr(source)}; pass the path of an imdb.npz, imdb or demo."
             )
     elif source not in SOURCES:
         raise _unknown(source)
@@ -55,7 +55,7 @@ def check_source(source: str, config: TableConfig = _FOUND) -> dict[str, Any]:
 
 
 def place_of(source: str, corpus: Corpus) -> str:
-    """What opens the corpus again, also from another working directory."""
+    """Return what opens the corpus again, also from another working directory."""
     return str(_expanded(source).absolute()) if is_path(source) else corpus.name
 
 
@@ -65,21 +65,20 @@ def _unknown(source: str) -> UserError:
 
 
 def _check_unused(source: str, config: TableConfig) -> None:
-    """Raise UserError if the user says how to read columns where there are none."""
+    """Raise UserError if there are settings for tables, but ``source`` is not a table or folder."""
     for field in dataclasses.fields(TableConfig):
         if getattr(config, field.name) != field.default:
             raise UserError(
-                f"{field.name} says how a table of reviews is read, and "
-                f"{short_repr(source)} is none; "
-                "leave it out."
+                f"{field.name} applies to tables and folders of reviews, and {short_repr(source)} "
+                "is neither; leave it out."
             )
 
 
 def _is_folder(source: str) -> bool:
-    """A name of ours stands for what it always does, even where there is such a folder."""
+    """Return whether ``source`` is a folder; a folder called demo does not hide that source."""
     try:
-        named = source not in ("", *SOURCES) and not source.endswith(".npz")
-        return named and _expanded(source).is_dir()
+        may_be = source not in ("", *SOURCES) and not source.endswith(".npz")
+        return may_be and _expanded(source).is_dir()
     except OSError:  # the name is too long
         return False
 
@@ -96,7 +95,7 @@ def _expanded(source: str) -> Path:
         return Path(source).expanduser()
     except RuntimeError as error:
         raise UserError(
-            f"{short_repr(source)} is in the home of nobody here; write ./~ for ~."
+            f"{short_repr(source)} names the home of an unknown user; write ./~ for a literal ~."
         ) from error
 
 
@@ -106,24 +105,24 @@ def open_corpus(
     notify: Callable[[str], None],
     progress: Progress | None = None,
     files: tuple[RemoteFile, RemoteFile] = KERAS_FILES,
-    config: TableConfig = _FOUND,
+    config: TableConfig = _DEFAULTS,
 ) -> Corpus:
-    """The corpus that ``source`` names.
+    """Open the corpus that ``source`` names.
 
     Args:
         source: "imdb", "demo", the path of an ``.npz`` file, of a table of reviews or of a folder
-            of them, or "auto": IMDB where it is in the cache or can be downloaded, else the demo
+            of them, or "auto": IMDB if it is in the cache or can be downloaded, else the demo
             corpus.
         cache: folder for downloads and converted corpora.
-        notify: told in plain words when "auto" falls back to the demo corpus, and what is odd
-            about reviews of the user's.
-        progress: told of what, how much is done and how much there is, while downloading or
+        notify: called with a message when "auto" falls back to the demo corpus, and for each of
+            the corpus's notes.
+        progress: called with the name, the amount done and the amount in all while downloading or
             reading.
         files: what "imdb" and "auto" download.
         config: how a table or folder is read.
 
     Raises:
-        UserError: the source is not known, or cannot be had or read.
+        UserError: the source is unknown, or cannot be downloaded or read.
     """
     if is_table(Path(source)) or _is_folder(source):
         return _own(_expanded(source), cache, notify, progress, config)
@@ -136,7 +135,7 @@ def open_corpus(
         try:
             return imdb_corpus(cache, progress, files, timeout_s=_AUTO_TIMEOUT_S)
         except DownloadFailed as error:
-            notify(f"The built-in demo corpus is used, not IMDB: {error}")
+            notify(f"Using the built-in demo corpus, not IMDB: {error}")
             return _demo(cache)
     if source.endswith(".npz"):
         return npz_corpus(_expanded(source), cache)
@@ -158,7 +157,7 @@ def _own(
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
-    """What a person asks about a corpus: where it is, and how many reviews of which length."""
+    """Return facts about a corpus for people: where it is, its labels, counts and lengths."""
     return {
         "name": corpus.name,
         "title": corpus.title,
@@ -189,7 +188,7 @@ def _describe_split(split: Split) -> dict[str, Any]:
 
 
 def _highest_rank(corpus: Corpus) -> int:
-    """The vocabulary's size where no word index tells it."""
+    """Return the size of the vocabulary of a corpus without a word index."""
     return max(int(split.tokens.max()) for split in (corpus.train, corpus.test)) - INDEX_FROM
 
 

@@ -1,7 +1,7 @@
 """Tables of texts as a stream of rows: CSV, TSV, JSON lines and Parquet.
 
-Nothing is kept but the row at hand, so a table may be larger than memory. What is wrong is told
-with its place: the line in the file (where a row begins), or the row in formats that have no lines.
+Only the current row is in memory, so a table may be larger than that. Errors name their position:
+the line of the file in which a row begins, or the row in a format without lines.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from imdbtune.data.download import Progress
 from imdbtune.errors import UserError, short_repr
 from imdbtune.files import require_regular_file
 
-SAMPLE = 1000  # rows by which columns are found
+SAMPLE = 1000  # rows from which columns are detected
 MAX_LINE = 2**24  # bytes of a line, characters of a field
-_TOLD_EVERY = 2**22  # bytes
-# Of a column in a Parquet file: unpacked to packed, beyond what is small.
+_REPORT_EVERY = 2**22  # bytes
+# A column of a Parquet file may unpack to _FREE_BYTES, or to _MAX_RATIO times its packed size.
 _MAX_RATIO = 100
 _FREE_BYTES = 2**26
 _UTF16 = ("fffe", "feff")
@@ -31,10 +31,9 @@ Values = tuple[object, ...]
 
 
 class Table(ABC):
-    """A table in a file; rows are read anew by each call.
+    """A table in a file, which each call reads again.
 
-    Raises:
-        UserError: from all methods, where the file is not what its name says.
+    All methods raise UserError if the content does not have the format of the file's ending.
     """
 
     unit = "line"
@@ -46,44 +45,46 @@ class Table(ABC):
 
     @abstractmethod
     def rows(self, names: Sequence[str]) -> Iterator[tuple[int, Values]]:
-        """The place (from 1) of each row, and what is in the columns ``names``."""
+        """Yield each row's position (from 1) and its values in the columns ``names``."""
 
     def sample(self) -> list[Values]:
-        """All columns of the first rows."""
+        """Return all columns of the first ``SAMPLE`` rows."""
         return [row for _, row in itertools.islice(self.rows(self.columns), SAMPLE)]
 
-    def wrong(self, place: int, what: str) -> UserError:
-        """The error for something in one row."""
-        return UserError(f"{self.path}, {self.unit} {place}: {what}.")
+    def row_error(self, position: int, problem: str) -> UserError:
+        """Return the error for a problem in one row."""
+        return UserError(f"{self.path}, {self.unit} {position}: {problem}.")
 
     def _lines(self) -> Iterator[str]:
-        """The lines of a file in UTF-8, with what ends them."""
-        done = told = 0
+        """Yield the lines of a file in UTF-8, with their line breaks."""
+        done = reported = 0
         with self.path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             for number in itertools.count(1):
                 raw = file.readline(MAX_LINE)
                 if not raw:
                     return
-                yield self._decoded(raw, number, done)
+                yield self._decode(raw, number, done)
                 done += len(raw)
-                if self.progress is not None and done - told >= _TOLD_EVERY:
-                    told = done
+                if self.progress is not None and done - reported >= _REPORT_EVERY:
+                    reported = done
                     self.progress(f"reading {self.path.name}", done, size)
 
-    def _decoded(self, raw: bytes, number: int, before: int) -> str:
+    def _decode(self, raw: bytes, number: int, before: int) -> str:
         if len(raw) == MAX_LINE:
-            raise self.wrong(number, f"it is longer than {MAX_LINE:,} bytes; this is no table")
+            problem = f"it is longer than {MAX_LINE:,} bytes; this is not a table"
+            raise self.row_error(number, problem)
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
             at = f"byte {before + error.start:,} of the file is 0x{raw[error.start]:02x}"
             guess = "UTF-16" if number == 1 and raw[:2].hex() in _UTF16 else "another encoding"
-            reason = f"{at}, which is not UTF-8: it is in {guess}, or no text; save it as UTF-8"
-            raise self.wrong(number, reason) from error
+            problem = f"{at}, which is not UTF-8: it is in {guess}, or not text; save it as UTF-8"
+            raise self.row_error(number, problem) from error
         if "\0" in text:
             at = f"byte {before + raw.index(0):,} of the file is zero"
-            raise self.wrong(number, f"{at}, as in no text; this is a file of another kind")
+            problem = f"{at}, which text never has; this file has another format"
+            raise self.row_error(number, problem)
         return text.removeprefix("\ufeff") if number == 1 else text
 
 
@@ -99,46 +100,41 @@ class Csv(Table):
         self.columns = tuple(name.strip() for name in record)
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[int, Values]]:
-        """See :class:`Table`."""
-        places, width = [self.columns.index(name) for name in names], len(self.columns)
+        """Yield line number and values of each record."""
+        indices, width = [self.columns.index(name) for name in names], len(self.columns)
         for line, record in itertools.islice(self._records(), 1, None):
             if len(record) != width:
-                raise self.wrong(line, _ragged(len(record), width, self.delimiter))
-            yield line, tuple(record[place] for place in places)
+                raise self.row_error(line, _width_problem(len(record), width, self.delimiter))
+            yield line, tuple(record[i] for i in indices)
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(MAX_LINE)
         reader = csv.reader(self._lines(), delimiter=self.delimiter, strict=True)
         end = 0
-        while True:
-            try:
-                record = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise self.wrong(end + 1, f"{_plainly(error)}; {_QUOTING}") from error
-            begin, end = end + 1, reader.line_num
-            if record:  # an empty line has none
-                yield begin, record
+        try:
+            for record in reader:
+                begin, end = end + 1, reader.line_num
+                if record:  # not an empty line
+                    yield begin, record
+        except csv.Error as error:
+            raise self.row_error(end + 1, f"{_csv_problem(error)}; {_QUOTING}") from error
 
 
 _QUOTING = (
-    'a value with commas, quotes or line breaks stands in double quotes, and a quote in it is ""'
+    'put a value with commas, quotes or line breaks in double quotes, and write a quote in it as ""'
 )
 
 
-def _ragged(fields: int, width: int, delimiter: str) -> str:
-    counted = f"{fields} value{'' if fields == 1 else 's'}"
-    return (
-        f"{counted} (between {delimiter!r}), but the first line names {width} columns; {_QUOTING}"
-    )
+def _width_problem(fields: int, width: int, delimiter: str) -> str:
+    values = f"{fields} value{'' if fields == 1 else 's'} (separated by {delimiter!r})"
+    return f"{values}, but the first line names {width} columns; {_QUOTING}"
 
 
-def _plainly(error: csv.Error) -> str:
+def _csv_problem(error: csv.Error) -> str:
     if "unexpected end" in str(error):
-        return "a quote that is opened in this row is never closed"
+        return "a quote opened in this row is never closed"
     if "field larger" in str(error):
-        return f"a quote that is opened in this row is not closed within {MAX_LINE:,} characters"
+        return f"a quote opened in this row is not closed within {MAX_LINE:,} characters"
     return short_repr(str(error))
 
 
@@ -151,15 +147,16 @@ class JsonLines(Table):
         self.columns = tuple(dict.fromkeys(key for record in self._first for key in record))
 
     def sample(self) -> list[Values]:
-        """All columns of the first rows, ``None`` where one has no such key."""
+        """Return all columns of the first ``SAMPLE`` rows, None for a missing key."""
         return [tuple(record.get(name) for name in self.columns) for record in self._first]
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[int, Values]]:
-        """See :class:`Table`."""
+        """Yield line number and values of each object."""
         for line, record in self._records():
-            lacking = [name for name in names if name not in record]
-            if lacking:
-                raise self.wrong(line, f"it has no {short_repr(lacking[0])}, only {listed(record)}")
+            for name in names:
+                if name not in record:
+                    problem = f"it has no {short_repr(name)}, only {list_names(record)}"
+                    raise self.row_error(line, problem)
             yield line, tuple(record[name] for name in names)
 
     def _records(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -169,12 +166,11 @@ class JsonLines(Table):
             try:
                 record = json.loads(text)
             except (ValueError, RecursionError) as error:
-                reason = f"it is not JSON ({str(error).removesuffix('.')})"
-                raise self.wrong(line, f"{reason}; each line is one object") from error
+                problem = f"it is not JSON ({str(error).removesuffix('.')})"
+                raise self.row_error(line, f"{problem}; each line must be an object") from error
             if not isinstance(record, dict):
-                raise self.wrong(
-                    line, f"it is {short_repr(record)}, not an object such as {_OBJECT}"
-                )
+                problem = f"it is {short_repr(record)}, not an object such as {_OBJECT}"
+                raise self.row_error(line, problem)
             yield line, record
 
 
@@ -182,19 +178,19 @@ _OBJECT = '{"text": "a wonderful film", "label": "good"}'
 
 
 class Parquet(Table):
-    """A Parquet file, of which only the columns that are asked for are read."""
+    """A Parquet file, of which only the requested columns are read."""
 
     unit = "row"
 
     def __init__(self, path: Path, progress: Progress | None = None) -> None:
         super().__init__(path, progress)
-        self.columns = tuple(map(str, self._opened().schema_arrow.names))
+        self.columns = tuple(map(str, self._open().schema_arrow.names))
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[int, Values]]:
-        """See :class:`Table`."""
+        """Yield row number and values of each row."""
         import pyarrow
 
-        file, done = self._opened(names), 0
+        file, done = self._open(names), 0
         self._check_packing(file.metadata, names)
         batches = file.iter_batches(batch_size=SAMPLE, columns=list(dict.fromkeys(names)))
         while True:
@@ -204,38 +200,38 @@ class Parquet(Table):
             except StopIteration:
                 return
             except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-                reason = f"it cannot be read from here on ({_first_line(error)})"
-                raise self.wrong(done + 1, reason) from error
+                problem = f"the file cannot be read from here on ({_first_line(error)})"
+                raise self.row_error(done + 1, problem) from error
             for values in zip(*columns, strict=True):
                 done += 1
                 if any(isinstance(value, str) and len(value) > MAX_LINE for value in values):
-                    raise self.wrong(done, f"a value has more than {MAX_LINE:,} characters")
+                    raise self.row_error(done, f"a value has more than {MAX_LINE:,} characters")
                 yield done, values
             if self.progress is not None:
                 self.progress(f"reading {self.path.name}", done, file.metadata.num_rows)
 
     def _check_packing(self, metadata: Any, names: Sequence[str]) -> None:
-        """A few bytes may stand for a text that no memory holds."""
+        """Raise UserError if a column would unpack to far more bytes than it has in the file."""
         for group in range(metadata.num_row_groups):
             for number in range(metadata.num_columns):
-                part = metadata.row_group(group).column(number)
-                packed, unpacked = part.total_compressed_size, part.total_uncompressed_size
-                wanted = part.path_in_schema.partition(".")[0] in names
-                if wanted and unpacked > max(_FREE_BYTES, _MAX_RATIO * packed):
+                chunk = metadata.row_group(group).column(number)
+                packed, unpacked = chunk.total_compressed_size, chunk.total_uncompressed_size
+                requested = chunk.path_in_schema.partition(".")[0] in names
+                if requested and unpacked > max(_FREE_BYTES, _MAX_RATIO * packed):
                     raise UserError(
                         f"{self.path} is not safe to read: {packed:,} bytes of its column "
-                        f"{short_repr(part.path_in_schema)} would unpack to {unpacked:,}."
+                        f"{short_repr(chunk.path_in_schema)} would unpack to {unpacked:,}."
                     )
 
-    def _opened(self, texts: Sequence[str] = ()) -> Any:
-        """Of the columns ``texts`` equal values are kept once: they may be many, and long."""
+    def _open(self, names: Sequence[str] = ()) -> Any:
+        """Open the file so that equal values of the columns ``names`` share their memory."""
         import pyarrow
         import pyarrow.parquet
 
         try:
-            plainly = pyarrow.parquet.ParquetFile(self.path)
-            known = [name for name in texts if name in plainly.schema.names]  # lists have others
-            return pyarrow.parquet.ParquetFile(self.path, read_dictionary=known)
+            leaves = pyarrow.parquet.ParquetFile(self.path).schema.names  # without nested columns
+            flat = [name for name in names if name in leaves]
+            return pyarrow.parquet.ParquetFile(self.path, read_dictionary=flat)
         except pyarrow.ArrowException as error:
             raise UserError(f"{self.path} is not Parquet: {_first_line(error)}.") from error
 
@@ -245,8 +241,8 @@ def _values(column: Any) -> list[Any]:
 
     if not pyarrow.types.is_dictionary(column.type):
         return list(column.to_pylist())
-    known = column.dictionary.to_pylist()
-    return [None if place is None else known[place] for place in column.indices.to_pylist()]
+    values = column.dictionary.to_pylist()
+    return [None if index is None else values[index] for index in column.indices.to_pylist()]
 
 
 def _first_line(error: Exception) -> str:
@@ -262,33 +258,35 @@ FORMATS: dict[str, type[Table]] = {
 
 
 def is_table(path: Path) -> bool:
-    """Whether the name is that of a table."""
+    """Return whether the name has the ending of a table."""
     return path.suffix.lower() in FORMATS
 
 
 def open_table(path: Path, progress: Progress | None = None) -> Table:
-    """The table in a file, by the ending of its name.
+    """Open the table in a file, in the format of its ending.
 
     Args:
         path: the file.
-        progress: told how far it is read.
+        progress: called with how much of the file has been read.
 
     Raises:
-        UserError: it cannot be read, or holds no rows of the kind that its name says.
+        UserError: the file cannot be read, has another format, or has no rows.
     """
     try:
         if not require_regular_file(path).stat().st_size:
-            raise UserError(f"{path} is empty; a table has a row for each review.")
+            raise UserError(f"{path} is empty; it must have a row for each review.")
         table = FORMATS[path.suffix.lower()](path, progress)
         if not table.columns or next(table.rows(table.columns[:1]), None) is None:
-            raise UserError(f"{path} has no rows but the names of columns; add a row a review.")
+            raise UserError(
+                f"{path} has no rows below the column names; add a row for each review."
+            )
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     return table
 
 
-def listed(names: Iterable[object], most: int = 12) -> str:
-    """Names for a message; of many, the first."""
-    known = list(names)
-    rest = f" and {len(known) - most} more" if len(known) > most else ""
-    return ", ".join(short_repr(name, 40) for name in known[:most]) + rest
+def list_names(names: Iterable[object], limit: int = 12) -> str:
+    """Return the first ``limit`` names for a message, and how many more there are."""
+    every = list(names)
+    rest = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(short_repr(name, 40) for name in every[:limit]) + rest

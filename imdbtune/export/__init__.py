@@ -1,1 +1,1 @@
-"""Trained models as folders that work elsewhere: one file for each format."""
+"""Export trained models to folders that work without this package: one module for each format."""

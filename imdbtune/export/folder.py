@@ -1,7 +1,7 @@
-"""What the export formats share: the folder, its metadata and its vocabulary.
+"""Read what all export formats share: the folder, its metadata and its vocabulary.
 
-A folder holds one model in one or several formats. They add their own files and the way to use
-them; everything else is read here, and written in :mod:`imdbtune.export.writing`.
+A folder holds one model in one or several formats. Each format reads and writes its own files;
+everything else is read here, and written in :mod:`imdbtune.export.writing`.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ BATCHINGS = ("buckets", "padded")
 
 @dataclass(frozen=True)
 class Export:
-    """An export folder as read: whatever predicting needs to know beside the model itself."""
+    """The contents of an export folder, except the model itself."""
 
     folder: Path
     metadata: dict[str, Any]  # all of metadata.json
-    formats: dict[str, dict[str, Any]]  # "keras", ... -> how it was checked
+    formats: dict[str, dict[str, Any]]  # "keras", ... -> result of its check
     word_index: dict[str, int]  # word -> rank, 1 = most frequent
     vocabulary: int  # ids from here on are the unknown word
-    maxlen: int  # tokens kept of a review, its last ones
-    batching: str  # "padded": the model reads padding like words, always pad to maxlen
-    labels: tuple[str, str] = LABELS  # what a probability of 0 and of 1 mean
-    members: tuple[TrialParams, ...] = ()  # of an ensemble, but for a linear model
+    maxlen: int  # maximum tokens of a review, its last ones
+    batching: str  # "padded": the model reads padding like words, so always pad to maxlen
+    labels: tuple[str, str] = LABELS  # the meaning of probabilities 0 and 1
+    members: tuple[TrialParams, ...] = ()  # of an ensemble, without a linear model
 
 
 def read_export(folder: Path) -> Export:
-    """Read an export folder, but not its models: they are the business of their formats.
+    """Read an export folder, without its models, which the formats read.
 
     Raises:
-        UserError: the folder is none of ours, of a later version, or something in it is damaged.
+        UserError: the folder is not an export, of another version, or damaged.
     """
     metadata = read_object(folder / METADATA)
     if metadata.get("format") != FORMAT:
@@ -74,10 +74,10 @@ def read_export(folder: Path) -> Export:
 
 
 def networks_of(export: Export) -> tuple[TrialParams, ...]:
-    """The hyperparameters of each network whose mean the model is: of one, unless an ensemble.
+    """Return the hyperparameters of each recurrent network: of one, or of an ensemble's members.
 
     Raises:
-        UserError: the export does not say.
+        UserError: the metadata lack them.
     """
     if export.members:
         return export.members
@@ -89,12 +89,12 @@ def networks_of(export: Export) -> tuple[TrialParams, ...]:
 
 def _checked_params(name: str, value: object) -> tuple[TrialParams, ...]:
     if not isinstance(value, list) or not all(isinstance(params, dict) for params in value):
-        raise UserError(f"{name} {short_repr(value)} are no hyperparameters with their values.")
+        raise UserError(f"{name} {short_repr(value)} are not hyperparameters with their values.")
     return tuple(TrialParams.from_values(params) for params in value)
 
 
 def is_export(folder: Path) -> bool:
-    """Whether there is one in the folder, sound or damaged."""
+    """Return whether the folder has an export, which may be damaged."""
     try:
         return bool(read_object(folder / METADATA).get("format") == FORMAT)
     except UserError:
@@ -108,28 +108,28 @@ def write_json(path: Path, document: Mapping[str, Any], indent: int | None = Non
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def damaged(folder: Path, what: str) -> UserError:
-    """The ``UserError`` for an export folder in which something is wrong."""
+def damaged(folder: Path, reason: str) -> UserError:
+    """Return the error for a damaged export folder; ``reason`` is a sentence."""
     return UserError(
-        f"the export in {quote_path(folder)} is damaged: {what} Export the model again."
+        f"the export in {quote_path(folder)} is damaged: {reason} Export the model again."
     )
 
 
 def _checked_formats(value: object) -> dict[str, dict[str, Any]]:
     if not isinstance(value, dict) or not value:
-        raise UserError(f"formats {short_repr(value)} is no object of formats.")
+        raise UserError(f"formats {short_repr(value)} is not an object of formats.")
     return value
 
 
 def checked_batching(value: object) -> str:
-    """A batching, or UserError."""
+    """Return a valid batching, or raise UserError."""
     if value not in BATCHINGS:
         raise unknown_choice("batching", value, BATCHINGS)
     return str(value)
 
 
 def checked_labels(value: object) -> tuple[str, str]:
-    """Two names, or UserError."""
+    """Return a pair of label names, or raise UserError."""
     if isinstance(value, (list, tuple)) and len(value) == 2:
         first, second = value
         if all(isinstance(name, str) and name.isprintable() for name in value):
@@ -138,7 +138,7 @@ def checked_labels(value: object) -> tuple[str, str]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of an export, or UserError."""
+    """Return the object in a JSON file of an export, or raise UserError."""
     try:
         document = json.loads(read_small_text(path))
     except (OSError, ValueError, RecursionError) as error:
@@ -149,14 +149,14 @@ def read_object(path: Path) -> dict[str, Any]:
     return document
 
 
-def _no_export(folder: Path, why: str) -> UserError:
+def _no_export(folder: Path, reason: str) -> UserError:
     return UserError(
-        f"{quote_path(folder)} is no export of imdbtune ({why}); give a folder that imdbtune best "
-        "--export wrote."
+        f"{quote_path(folder)} is no export of imdbtune ({reason}); give a folder that "
+        "imdbtune best --export wrote."
     )
 
 
 def not_writable(folder: Path, error: Exception) -> UserError:
-    """The ``UserError`` for a folder to which nothing can be written."""
+    """Return the error for a folder that cannot be written."""
     reason = getattr(error, "strerror", None) or error
     return UserError(f"{quote_path(folder)} cannot be written ({reason}); choose another folder.")

@@ -1,4 +1,4 @@
-"""What a format is, and what it is made from."""
+"""The interface of an export format, and the trained model that it writes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Run = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Network:
-    """One of the networks whose mean a model is; by itself, if it is no ensemble."""
+    """A recurrent network: the model itself, or a member of an ensemble."""
 
     params: TrialParams
-    weights: dict[str, Any]  # by the names that imdbtune.reference.network reads
+    weights: dict[str, Any]  # by the names of imdbtune.models.numpy_reference.network
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,19 @@ class Trained:
 
     path: Path  # a .keras file of plain layers
     params: TrialParams
-    masked: bool  # it passes padding over; else reviews are always padded to maxlen
+    masked: bool  # it masks padding; otherwise reviews are always padded to maxlen
     members: tuple[TrialParams, ...] = ()  # of an ensemble
 
     @functools.cached_property
     def model(self) -> keras.Model:
-        """The model of the file."""
+        """The Keras model in the file."""
         return load_keras(self.path)
 
     def networks(self) -> list[Network]:
-        """What it is the mean of, with their weights.
+        """Return the recurrent networks of the model: itself, or the members of an ensemble.
 
         Raises:
-            ExportFailed: it is an ensemble, and not known of which configurations.
+            ExportFailed: the hyperparameters of an ensemble's members are unknown.
         """
         from imdbtune.models.builders import member_models, named_weights
 
@@ -57,16 +57,20 @@ class Trained:
         params = self.members or (self.params,)
         if len(models) != len(params):
             raise ExportFailed(
-                "of this ensemble it was not noted what it is made of, so that it cannot be had as "
-                "onnx or numpy; take keras, savedmodel, litert or mlflow, or make it again."
+                "the hyperparameters of this ensemble's members were not logged, so it cannot be "
+                "exported as onnx or numpy; choose keras, savedmodel, litert or mlflow, or create "
+                "the ensemble again."
             )
         return [
-            Network(each, named_weights(model, each))
-            for model, each in zip(models, params, strict=True)
+            Network(own_params, named_weights(model, own_params))
+            for model, own_params in zip(models, params, strict=True)
         ]
 
     def linear_table(self) -> npt.NDArray[np.float32] | None:
-        """Of the linear model in an ensemble, as :mod:`imdbtune.models.nb_linear_keras` has it."""
+        """Return the table of an ensemble's linear model, (features + 1, 3), if it has one.
+
+        The table is that of :func:`imdbtune.models.nb_linear_keras.as_table`.
+        """
         from imdbtune.models.builders import linear_part
         from imdbtune.models.nb_linear_keras import table_of
 
@@ -76,19 +80,19 @@ class Trained:
 
 @dataclass(frozen=True)
 class Format:
-    """One form of an exported model; the files of all forms lie in one folder."""
+    """An export format; the files of several formats share one folder."""
 
     name: str
-    about: str  # what it is for, in a few words
-    files: tuple[str, ...]  # files and folders that it adds, the model first
-    write: Callable[[Trained, Path], None]  # adds them
-    load: Callable[[Export], Run]  # ids (batch, time) to probabilities (batch, 1), for imdbtune
+    about: str  # its purpose, in a few words
+    files: tuple[str, ...]  # files and folders of the format, the model first
+    write: Callable[[Trained, Path], None]  # writes the files to a folder
+    load: Callable[[Export], Run]  # returns ids (batch, time) to probabilities (batch, 1)
     usage: str  # Markdown; its Python block defines probabilities(texts), without imdbtune
-    runs_on: tuple[str, ...]  # the packages which that block may import
-    installed_by: tuple[str, ...] = ()  # packages that come with the extra of the format's name
+    runs_on: tuple[str, ...]  # packages that this block may import
+    installed_by: tuple[str, ...] = ()  # packages of the extra with the format's name
 
     def check_installed(self) -> None:
-        """Raise UserError unless the packages of the format's extra are there."""
+        """Raise UserError unless the packages of the format's extra are installed."""
         missing = [name for name in self.installed_by if importlib.util.find_spec(name) is None]
         if missing:
             raise UserError(

@@ -1,4 +1,4 @@
-"""All formats, and the export of a model in several of them."""
+"""The registry of export formats, and the export of a model in several of them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from imdbtune.export.verify import check_answers
 from imdbtune.export.writing import formats_there, write_export
 from imdbtune.models.safe_load import check_archive
 
-# imdbtune predicts with the first one that a folder has.
+# imdbtune predicts with the first of them that a folder has.
 FORMATS = {f.name: f for f in (KERAS, SAVEDMODEL, MLFLOW, NUMPY, ONNX, LITERT)}
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """Names of formats out of ``keras,onnx``; ``all`` stands for all of them.
+    """Return the names in a list such as ``keras,onnx``; ``all`` stands for all formats.
 
     Raises:
-        UserError: an unknown name.
+        UserError: a name is unknown.
     """
     names = dict.fromkeys(name.strip() for name in text.split(","))
     for name in names:
@@ -37,7 +37,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 
 def check_installed(names: Sequence[str]) -> None:
-    """Raise UserError unless what the formats need is installed."""
+    """Raise UserError unless the packages of the formats are installed."""
     for name in names:
         FORMATS[name].check_installed()
 
@@ -52,76 +52,76 @@ def export_model(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Write an export folder with a model in the formats ``names``, or add them to one.
+    """Write an export folder with a model in the formats ``names``, or add them to an export.
 
-    An export of the same run keeps the formats that it has, unless it is to be replaced. Each is
-    opened again in a process without imdbtune, and must answer to ``texts`` as Keras does.
+    A new process without imdbtune loads each format, whose predictions for ``texts`` must equal
+    Keras's. Without ``overwrite``, an export of the same run keeps its other formats.
 
     Args:
         trained: the model.
-        names: of formats.
+        names: names of formats.
         word_index: every word of the corpus -> rank, 1 = most frequent.
         texts: reviews of the corpus.
-        metadata: see :func:`imdbtune.export.folder.write_export`.
-        folder: where to.
-        overwrite: replace the files of an export that is there.
-        progress: told before each format is written, and before it is tried.
+        metadata: see :func:`imdbtune.export.writing.write_export`.
+        folder: the export folder.
+        overwrite: replace the files of an existing export.
+        progress: called before each format is written, and before it is checked.
 
     Returns:
         The absolute path of the folder.
 
     Raises:
-        UserError: the model is no ``.keras`` file, the folder cannot be written, or a format's
+        UserError: the model is not a ``.keras`` file, the folder cannot be written, or a format's
             packages are missing.
-        ExportFailed: a format cannot hold the model, or answers otherwise.
+        ExportFailed: a format cannot represent the model, or predicts something else.
     """
     check_archive(trained.path)
-    there = formats_there(folder, metadata.get("run_id"), names, overwrite)
-    added = [name for name in names if name not in there]
+    existing = formats_there(folder, metadata.get("run_id"), names, overwrite)
+    added = [name for name in names if name not in existing]
     check_installed(added)
     formats = [FORMATS[name] for name in added]
     return write_export(
         folder,
         added,
-        lambda new: write_models(_told(formats, progress, 0), trained, new),
-        lambda new: check_answers(_told(formats, progress, 1), trained, word_index, texts, new),
+        lambda new: write_models(_track(formats, progress, 0), trained, new),
+        lambda new: check_answers(_track(formats, progress, 1), trained, word_index, texts, new),
         word_index,
         metadata,
-        usage([made for name, made in FORMATS.items() if name in (*there, *added)]),
+        usage([known for name, known in FORMATS.items() if name in (*existing, *added)]),
         overwrite,
     )
 
 
-def _told(formats: Sequence[Format], progress: Progress | None, halves: int) -> Iterator[Format]:
-    """The formats one by one; how far the export is, is told before each."""
-    for number, made in enumerate(formats):
+def _track(formats: Sequence[Format], progress: Progress | None, phase: int) -> Iterator[Format]:
+    """Yield the formats, and report progress before each; phase 0 writes them, 1 checks them."""
+    for number, current in enumerate(formats):
         if progress is not None:
-            done = number + halves * len(formats)
-            progress("exporting, and trying each format", done, 2 * len(formats))
-        yield made
+            done = number + phase * len(formats)
+            progress("exporting and checking each format", done, 2 * len(formats))
+        yield current
 
 
 def write_models(formats: Iterable[Format], trained: Trained, folder: Path) -> None:
-    """Add the model's files in each of the formats.
+    """Write the model's files of each format.
 
     Raises:
-        ExportFailed: a converter has failed.
+        ExportFailed: a converter failed.
     """
-    for made in formats:
+    for current in formats:
         try:
-            made.write(trained, folder)
+            current.write(trained, folder)
         except (ImdbtuneError, OSError):
             raise
-        except Exception as error:  # converters raise whatever they stumble over
+        except Exception as error:  # converters raise many types
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise ExportFailed(
-                f"the model cannot be written in the format {made.name} ({reason}); nothing was "
+                f"the model cannot be written in the format {current.name} ({reason}); nothing was "
                 "written. Leave that format out."
             ) from error
 
 
 def usage(formats: Sequence[Format]) -> str:
-    """What the README says of the formats."""
+    """Return the README's section on the formats, in Markdown."""
     rows = [f"| {f.name} | {', '.join(map(_quoted, f.files))} | {f.about} |" for f in formats]
     table = ["| format | files | for |", "| --- | --- | --- |", *rows, ""]
     return "\n".join([*table, *(f.usage for f in formats)])

@@ -1,4 +1,4 @@
-"""Export as a ``.keras`` file of plain Keras layers, which opens with Keras alone."""
+"""Export as a ``.keras`` file of plain Keras layers, which Keras alone can load."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _write(trained: Trained, folder: Path) -> None:
 
 
 def _load(export: Export) -> Run:
-    """One function for every batch size and length, traced once."""
+    """Return a function for any batch size and length, which is traced once."""
     try:
         model = load_keras(export.folder / MODEL)
     except UserError as error:
@@ -53,15 +53,15 @@ def _load(export: Export) -> Run:
     graph = tf.function(lambda ids: model(ids, training=False), input_signature=signature)
 
     def run(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        chances: npt.NDArray[np.float32] = graph(ids).numpy()
-        return chances
+        probabilities: npt.NDArray[np.float32] = graph(ids).numpy()
+        return probabilities
 
     return run
 
 
 KERAS = Format(
     name="keras",
-    about="Keras, to train on or to look into",
+    about="Keras, for more training or inspection",
     files=(MODEL,),
     write=_write,
     load=_load,

@@ -37,7 +37,7 @@ print(probabilities(["A wonderful film, and so well played.", "Two hours of bore
 
 
 def _write(trained: Trained, folder: Path) -> None:
-    """With a batch of one: the lists of tensors in a recurrent layer need all sizes but time's."""
+    """Convert with batch size 1: tensor lists of recurrent layers need all sizes but time."""
     import tensorflow as tf
 
     signature = [tf.TensorSpec((1, None), tf.int32, name="ids")]

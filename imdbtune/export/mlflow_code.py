@@ -1,4 +1,4 @@
-"""A model that takes raw text, as MLflow's "models from code": copied, and run by MLflow alone."""
+"""A model of raw text for MLflow's "models from code": MLflow copies this file and runs it."""
 
 import importlib.util
 from pathlib import Path
@@ -9,10 +9,10 @@ import pandas as pd
 
 
 class ReviewModel(mlflow.pyfunc.PythonModel):
-    """Reviews to labels, by the Keras model of an export."""
+    """Classify reviews with the Keras model of an export."""
 
     def load_context(self, context: Any) -> None:
-        """Open the export that lies among the model's artifacts."""
+        """Load the export in the model's artifacts."""
         import keras
 
         folder = Path(context.artifacts["export"])
@@ -24,13 +24,13 @@ class ReviewModel(mlflow.pyfunc.PythonModel):
         self.model = keras.models.load_model(folder / "model.keras", compile=False)
 
     def predict(self, model_input: list[str]) -> pd.DataFrame:
-        """``label`` of each text, and ``probability`` (that it is the second of the labels)."""
+        """Return ``label`` and ``probability`` (of the second label) of each text."""
         import numpy as np
 
-        ids = [self.encode(text) for text in model_input]
-        chances = self.model.predict(np.array(ids, dtype="int32"), verbose=0)[:, 0] if ids else []
-        labels = [self.labels[int(chance >= 0.5)] for chance in chances]
-        return pd.DataFrame({"label": labels, "probability": np.asarray(chances, dtype=float)})
+        ids = np.array([self.encode(text) for text in model_input], dtype="int32")
+        predicted = self.model.predict(ids, verbose=0)[:, 0] if len(ids) else []
+        labels = [self.labels[int(probability >= 0.5)] for probability in predicted]
+        return pd.DataFrame({"label": labels, "probability": np.asarray(predicted, dtype=float)})
 
 
 mlflow.models.set_model(ReviewModel())

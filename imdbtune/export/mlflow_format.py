@@ -1,4 +1,4 @@
-"""Export as an MLflow model that takes raw text, to serve or to register."""
+"""Export as an MLflow model of raw text, to serve or register."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imdbtune.export.keras_format import KERAS
 MODEL = "mlflow_model"
 CODE = Path(__file__).with_name("mlflow_code.py")  # not imported: it declares a model
 EXAMPLE = ["A wonderful film, and so well played.", "Two hours of boredom."]
-INNER = Path("artifacts", "export")  # an export in the format keras, which the model opens
+INNER = Path("artifacts", "export")  # an export in the format keras, which the model loads
 
 _USAGE = """\
 ## MLflow: raw text
@@ -41,7 +41,7 @@ curl localhost:5001/invocations -H "Content-Type: application/json" -d '{"inputs
 
 
 def _write(trained: Trained, folder: Path) -> None:
-    """Models from code: a file of source, an export as artifact, nothing pickled."""
+    """Save a model from code: a source file, with an export as artifact and without pickles."""
     import mlflow
 
     packages = ("mlflow", "tensorflow", "keras", "numpy")
@@ -63,12 +63,12 @@ def _write(trained: Trained, folder: Path) -> None:
 
 
 def _load(export: Export) -> Run:
-    """By this package's own code: none of the folder is run."""
+    """Load with this package's code; no code in the folder is run."""
     return KERAS.load(read_export(export.folder / MODEL / INNER))
 
 
 def export_in(folder: Path) -> Path:
-    """The export in an MLflow model of this format; any other folder as it is."""
+    """Return the export inside an MLflow model of this format; any other folder unchanged."""
     return (
         folder / INNER if (folder / "MLmodel").is_file() and (folder / INNER).is_dir() else folder
     )

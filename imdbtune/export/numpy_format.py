@@ -1,4 +1,4 @@
-"""Export as arrays with a predictor in NumPy alone, which can be read from end to end."""
+"""Export as arrays, with a readable predictor that needs only NumPy."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ import numpy as np
 from encode import HERE, encode, read
 from reference import whole_model
 
-about = read(HERE, "metadata.json")
+metadata = read(HERE, "metadata.json")
 with np.load(HERE / "model.npz", allow_pickle=False) as arrays:
     weights = dict(arrays)
 
 
 def probabilities(texts):
-    """One number for each text, from 0 to 1."""
+    """Return one number from 0 to 1 for each text."""
     ids = np.array([encode(text) for text in texts], dtype="int32")
-    return whole_model(weights, ids, about)[:, 0]
+    return whole_model(weights, ids, metadata)[:, 0]
 
 
 if __name__ == "__main__":
@@ -75,10 +75,10 @@ def _write(trained: Trained, folder: Path) -> None:
 
 
 def _load(export: Export) -> Run:
-    """By this package's own code: none of the folder is run."""
-    told = [params.as_dict() for params in networks_of(export)]
-    about: dict[str, Any] = {"members": told} if export.members else {"parameters": told[0]}
-    about["batching"] = export.batching
+    """Load with this package's code; no code in the folder is run."""
+    params = [network.as_dict() for network in networks_of(export)]
+    metadata: dict[str, Any] = {"members": params} if export.members else {"parameters": params[0]}
+    metadata["batching"] = export.batching
     path = export.folder / MODEL
     with zipfile.ZipFile(path) as archive:
         check_members(quote_path(path), archive.infolist(), path.stat().st_size)
@@ -86,14 +86,14 @@ def _load(export: Export) -> Run:
         weights = dict(arrays)
 
     def run(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        return numpy_reference.whole_model(weights, ids, about).astype(np.float32)
+        return numpy_reference.whole_model(weights, ids, metadata).astype(np.float32)
 
     return run
 
 
 NUMPY = Format(
     name="numpy",
-    about="anywhere Python runs; reading how it works",
+    about="any Python with NumPy; reading how the model works",
     files=(MODEL, PREDICT, REFERENCE),
     write=_write,
     load=_load,

@@ -1,7 +1,8 @@
-"""Which words of a text moved its score: occlusion (Zeiler & Fergus 2014), word by word.
+"""Explain a prediction by occlusion of single words (Zeiler & Fergus 2014).
 
-Each word that the model reads is replaced by the unknown word, one at a time; what that does to
-the logit is the word's effect. The effects of words that say the same need not add up.
+Each word that the model reads is replaced by the unknown word, one at a time. The effect of the
+word is the logit of the whole text minus that of the occluded one. Effects of several words do not
+add up in general.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from imdbtune.data.text import split_words
 from imdbtune.errors import escape_control
 from imdbtune.export.predictor import Prediction, Predictor
 
-LEAST = 1e-6  # no probability is nearer to 0 or 1, where the logit would have no end
+EPSILON = 1e-6  # probabilities are clipped to this distance from 0 and 1, so logits are finite
 
 
 @dataclass(frozen=True)
 class WordEffect:
-    """A word, and how much higher it makes the logit; ``None`` where the model does not read it.
+    """A word, and by how much it raises the logit; ``None`` if the model does not read it.
 
-    It does not read what comes before its last ``maxlen`` words, nor words that it does not know.
+    The model reads only words in its vocabulary, and of these the last ``maxlen``.
     """
 
     word: str
@@ -41,42 +42,42 @@ class Explanation:
 
     @property
     def largest(self) -> float:
-        """The largest effect of a word, whichever way."""
+        """The largest absolute effect of a word."""
         return max((abs(w.effect) for w in self.words if w.effect is not None), default=0.0)
 
     def strongest(self, count: int) -> list[WordEffect]:
-        """The words with the largest effects, the largest first."""
-        read = [w for w in self.words if w.effect]
-        return sorted(read, key=lambda w: -abs(w.effect or 0.0))[:count]
+        """Return the words with the largest absolute effects, the largest first."""
+        with_effect = [w for w in self.words if w.effect]
+        return sorted(with_effect, key=lambda w: -abs(w.effect or 0.0))[:count]
 
 
 def explain(predictor: Predictor, text: str) -> Explanation:
-    """The prediction of a text, and the effect of each word: one more prediction for each."""
+    """Return the prediction of a text and the effect of each word, one more prediction each."""
     words = split_words(text)
     ranks = [predictor.tokenizer.word_index.get(word) for word in words]
     ids = predictor.tokenizer.encode(text, predictor.vocabulary)[-predictor.maxlen :]
-    known = [place for place, rank in enumerate(ranks) if rank is not None]
-    # START comes first, and goes where a text is longer than what is kept.
-    read = known[max(0, len(known) - len(ids)) :]
-    offset = len(ids) - len(read)
+    known = [index for index, rank in enumerate(ranks) if rank is not None]
+    # The ids begin with START, which is cut off if the text is longer than maxlen.
+    encoded = known[max(0, len(known) - len(ids)) :]
+    offset = len(ids) - len(encoded)
     occluded = []
-    for place in range(len(read)):
+    for position in range(len(encoded)):
         changed = ids.copy()
-        changed[offset + place] = OOV
+        changed[offset + position] = OOV
         occluded.append(changed)
-    whole, *without = predictor.of_ids([ids, *occluded])
+    whole, *without = predictor.probabilities_of_ids([ids, *occluded])
     effects: dict[int, float] = {}
-    for place, chance in zip(read, without, strict=True):
-        rank = ranks[place]
+    for index, probability in zip(encoded, without, strict=True):
+        rank = ranks[index]
         if rank is not None and rank + INDEX_FROM < predictor.vocabulary:
-            effects[place] = _logit(whole) - _logit(chance)
-    told = tuple(WordEffect(word, effects.get(place)) for place, word in enumerate(words))
-    return Explanation(predictor.prediction(text, whole), predictor.labels, told)
+            effects[index] = _logit(whole) - _logit(probability)
+    word_effects = tuple(WordEffect(word, effects.get(index)) for index, word in enumerate(words))
+    return Explanation(predictor.prediction(text, whole), predictor.labels, word_effects)
 
 
 def _logit(probability: float) -> float:
-    inside = float(np.clip(probability, LEAST, 1 - LEAST))
-    return math.log(inside / (1 - inside))
+    clipped = float(np.clip(probability, EPSILON, 1 - EPSILON))
+    return math.log(clipped / (1 - clipped))
 
 
 _PAGE = """\
@@ -100,26 +101,27 @@ falls or rises without them. Grey words are not read by the model.</p>
 
 
 def page(explanations: list[Explanation], labels: tuple[str, str]) -> str:
-    """One HTML page, which needs nothing else, with each text and its words in colour."""
+    """Return a self-contained HTML page of the texts, with each word coloured by its effect."""
     negative, positive = map(html.escape, labels)
     texts = "\n".join(map(_section, explanations))
     return _PAGE.format(negative=negative, positive=positive, texts=texts)
 
 
 def _section(explanation: Explanation) -> str:
-    told = explanation.prediction
+    prediction = explanation.prediction
     words = " ".join(_span(word, explanation.largest) for word in explanation.words)
-    label, positive = html.escape(told.label), html.escape(explanation.labels[1])
-    return f"<h2>{label} (probability of {positive}: {told.probability:.4f})</h2>\n<p>{words}</p>"
+    label, positive = html.escape(prediction.label), html.escape(explanation.labels[1])
+    probability = f"{prediction.probability:.4f}"
+    return f"<h2>{label} (probability of {positive}: {probability})</h2>\n<p>{words}</p>"
 
 
 def _span(word: WordEffect, largest: float) -> str:
     text = html.escape(escape_control(word.word))
     if word.effect is None:
         return f'<span class="unread">{text}</span>'
-    colour = "0, 114, 178" if word.effect > 0 else "230, 159, 0"  # of Okabe and Ito's palette
-    share = 0.75 * abs(word.effect) / largest if largest else 0.0
+    colour = "0, 114, 178" if word.effect > 0 else "230, 159, 0"  # Okabe and Ito's palette
+    alpha = 0.75 * abs(word.effect) / largest if largest else 0.0
     return (
-        f'<span style="background: rgba({colour}, {share:.2f})" '
+        f'<span style="background: rgba({colour}, {alpha:.2f})" '
         f'title="{word.effect:+.3f}">{text}</span>'
     )

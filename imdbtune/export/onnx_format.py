@@ -1,7 +1,7 @@
-"""Export as ONNX, with ONNX's own recurrent operators: no converter stands between.
+"""Export as ONNX, built from ONNX's own recurrent operators without a converter.
 
-The reviews of a batch are moved to the front, because the operators take lengths, and padding
-behind them; a model without a mask reads the padding where it is.
+The operators expect padding at the end and the length of each review, so the words of a masked
+model are moved to the front. A model without a mask reads the padding at the front.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV
 from imdbtune.export.folder import Export
 from imdbtune.export.format import Format, Network, Run, Trained
-from imdbtune.models.hashed_bigrams import FIRST, SECOND
+from imdbtune.models.hashed_bigrams import FIRST_FACTOR, SECOND_FACTOR
 
 MODEL = "model.onnx"
-OPSET = 17  # of 2022: what most runtimes understand; with its IR version
+OPSET = 17  # of 2022, which most runtimes support; with its IR version
 IR_VERSION = 8
 
 OPERATORS = {"simple_rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
-# Where ONNX has the gates of a kernel: its i, o, f, c are Keras's 0, 3, 1, 2.
+# ONNX's order of the gates of a kernel: its i, o, f, c are Keras's 0, 3, 1, 2.
 GATES = {"simple_rnn": (0,), "lstm": (0, 3, 1, 2), "gru": (0, 1, 2)}
 
 _USAGE = """\
@@ -51,10 +51,10 @@ print(probabilities(["A wonderful film, and so well played.", "Two hours of bore
 
 
 class _Graph:
-    """Nodes and constants that are being added up; a value is known by its name."""
+    """The nodes and constants of a graph under construction; values are identified by name."""
 
     def __init__(self) -> None:
-        self.member = ""  # before the names that are the same in each member of an ensemble
+        self.member = ""  # prefix of names that would be the same in each member of an ensemble
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
@@ -69,11 +69,11 @@ class _Graph:
         return self.constant(np.array(values, np.int64))
 
     def columns(self, value: str, first: int, end: int = np.iinfo(np.int32).max) -> str:
-        """``value[:, first:end]``."""
+        """Return ``value[:, first:end]``."""
         return self.add("Slice", value, self.numbers(first), self.numbers(end), self.numbers(1))
 
     def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """A node with one output that is used."""
+        """Add a node, and return its only output."""
         return self.add_all(operator, *inputs, outputs=[output or self._name()], **attributes)[0]
 
     def add_all(
@@ -96,10 +96,9 @@ def _write(trained: Trained, folder: Path) -> None:
     graph = _Graph()
     _mean_of_networks(graph, trained)
     ids = helper.make_tensor_value_info("ids", TensorProto.INT32, ["batch", "time"])
-    chance = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["batch", 1])
-    made = helper.make_graph(graph.nodes, trained.params.label, [ids], [chance], graph.constants)
+    output = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["batch", 1])
     model = helper.make_model(
-        made,
+        helper.make_graph(graph.nodes, trained.params.label, [ids], [output], graph.constants),
         producer_name="imdbtune",
         ir_version=IR_VERSION,
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -109,67 +108,67 @@ def _write(trained: Trained, folder: Path) -> None:
 
 
 def _mean_of_networks(graph: _Graph, trained: Trained) -> None:
-    """Ids (batch, time) to probability (batch, 1)."""
-    chances = []
+    """Add the whole model: ``ids`` (batch, time) to ``probability`` (batch, 1)."""
+    probabilities = []
     for number, network in enumerate(trained.networks(), start=1):
         graph.member = f"member_{number}_" if trained.members else ""
-        seen = _seen(graph, network.params) if trained.members else "ids"
-        chances.append(_network(graph, network, seen, trained.masked))
+        ids = _member_ids(graph, network.params) if trained.members else "ids"
+        probabilities.append(_network(graph, network, ids, trained.masked))
     table = trained.linear_table()
-    if table is not None:  # it has half the say
-        chances = [graph.add("Mean", *chances), _linear(graph, table)]
-    graph.add("Mean", *chances, output="probability")
+    if table is not None:  # its weight is 1/2
+        probabilities = [graph.add("Mean", *probabilities), _linear(graph, table)]
+    graph.add("Mean", *probabilities, output="probability")
 
 
 def _linear(graph: _Graph, table: npt.NDArray[np.float32]) -> str:
-    """A linear model: see :func:`imdbtune.models.nb_linear_keras.linear_network`."""
-    from imdbtune.models.nb_linear_keras import steps
+    """Add the linear model of :func:`imdbtune.models.nb_linear_keras.linear_network`."""
+    from imdbtune.models.nb_linear_keras import search_steps
 
     columns = [graph.constant(column.astype(np.int32)) for column in table[:, :2].T]
     weights = graph.constant(table[:, 2])
     last = graph.constant(np.array(len(table) - 1))
-    nothing, following = graph.add("Sub", "ids", "ids"), _following(graph, "ids")
-    pair = [graph.add("Concat", *each, axis=1) for each in ((nothing, "ids"), ("ids", following))]
+    zeros, following = graph.add("Sub", "ids", "ids"), _following(graph, "ids")
+    pair = [graph.add("Concat", *each, axis=1) for each in ((zeros, "ids"), ("ids", following))]
 
-    def row(place: str) -> list[str]:
-        return [graph.add("Gather", column, place) for column in columns]
+    def row(index: str) -> list[str]:
+        return [graph.add("Gather", column, index) for column in columns]
 
-    place = graph.add("Cast", graph.add("Sub", pair[0], pair[0]), to=_INT64)
-    for step in steps(len(table)):
-        tried = graph.add("Add", place, graph.constant(np.array(step)))
-        first, second = row(graph.add("Min", tried, last))
+    index = graph.add("Cast", graph.add("Sub", pair[0], pair[0]), to=_INT64)
+    for step in search_steps(len(table)):
+        candidate = graph.add("Add", index, graph.constant(np.array(step)))
+        first, second = row(graph.add("Min", candidate, last))
         same, before = graph.add("Equal", first, pair[0]), graph.add("Less", first, pair[0])
         same = graph.add("And", same, graph.add("LessOrEqual", second, pair[1]))
-        reached = graph.add("Or", before, same)
-        reached = graph.add("And", reached, graph.add("LessOrEqual", tried, last))
-        place = graph.add("Where", reached, tried, place)
-    equal = [graph.add("Equal", a, b) for a, b in zip(row(place), pair, strict=True)]
-    place = graph.add("Where", graph.add("And", *equal), place, graph.constant(np.array(0)))
-    length = graph.add("Gather", graph.add("Shape", place), graph.numbers(1))
-    outputs = ["linear_places", "linear_order"]
-    place, _ = graph.add_all("TopK", place, length, outputs=outputs, axis=1, largest=0)
-    after, before = graph.columns(place, 1), graph.columns(place, 0, -1)
-    repeated = graph.add("Cast", graph.add("Equal", after, before), to=_FLOAT)
-    new = graph.add("Sub", graph.constant(np.array(1, np.float32)), repeated)
-    found = graph.add("Mul", graph.add("Gather", weights, after), new)
-    total = graph.add("ReduceSum", found, graph.numbers(1), keepdims=1)
+        advance = graph.add("Or", before, same)
+        advance = graph.add("And", advance, graph.add("LessOrEqual", candidate, last))
+        index = graph.add("Where", advance, candidate, index)
+    equal = [graph.add("Equal", a, b) for a, b in zip(row(index), pair, strict=True)]
+    index = graph.add("Where", graph.add("And", *equal), index, graph.constant(np.array(0)))
+    length = graph.add("Gather", graph.add("Shape", index), graph.numbers(1))
+    outputs = ["linear_rows", "linear_order"]
+    index, _ = graph.add_all("TopK", index, length, outputs=outputs, axis=1, largest=0)
+    current, previous = graph.columns(index, 1), graph.columns(index, 0, -1)
+    is_repeated = graph.add("Cast", graph.add("Equal", current, previous), to=_FLOAT)
+    is_new = graph.add("Sub", graph.constant(np.array(1, np.float32)), is_repeated)
+    terms = graph.add("Mul", graph.add("Gather", weights, current), is_new)
+    total = graph.add("ReduceSum", terms, graph.numbers(1), keepdims=1)
     return graph.add("Sigmoid", graph.add("Add", total, graph.constant(table[:1, 2])))
 
 
-def _seen(graph: _Graph, params: TrialParams) -> str:
-    """What a member reads of the ids: the end of them, and words that it knows."""
+def _member_ids(graph: _Graph, params: TrialParams) -> str:
+    """Return the ids that a member reads: the last ones, with its own vocabulary."""
     last = graph.columns("ids", -params.maxlen)
     known = graph.add("Less", last, graph.constant(np.array(params.vocabulary, np.int32)))
     return graph.add("Where", known, last, graph.constant(np.array(OOV, np.int32)))
 
 
 def _network(graph: _Graph, network: Network, ids: str, masked: bool) -> str:
-    """Ids (batch, time) to the probability of one network (batch, 1)."""
+    """Add a network: ids (batch, time) to probabilities (batch, 1)."""
     params, weights = network.params, network.weights
     is_word = graph.add("Cast", graph.add("Cast", ids, to=_BOOL), to=_FLOAT)
     lengths = ""
     if masked:
-        ids, is_word, lengths = _to_the_front(graph, ids, is_word)
+        ids, is_word, lengths = _move_to_front(graph, ids, is_word)
     embedding = graph.constant(weights["embedding"], "embedding")
     vectors = graph.add("Gather", embedding, ids)
     if "bigrams" in weights:
@@ -181,7 +180,7 @@ def _network(graph: _Graph, network: Network, ids: str, masked: bool) -> str:
         sequence, last = _level(graph, params.rnn, weights, level, sequence, lengths)
     features = last
     if params.pooling != "last":
-        features = _pooled(graph, params.pooling, sequence, is_word, weights)
+        features = _pool(graph, params.pooling, sequence, is_word, weights)
     if params.skip:
         features = graph.add("Concat", features, _bag(graph, vectors, is_word), axis=1)
     if "norm.gamma" in weights:
@@ -191,37 +190,40 @@ def _network(graph: _Graph, network: Network, ids: str, masked: bool) -> str:
     return graph.add("Sigmoid", graph.add("Gemm", features, kernel, bias))
 
 
-_FLOAT, _INT32, _INT64, _BOOL = 1, 6, 7, 9  # onnx.TensorProto's numbers of types
+_FLOAT, _INT32, _INT64, _BOOL = 1, 6, 7, 9  # type numbers of onnx.TensorProto
 
 
 def _following(graph: _Graph, ids: str) -> str:
-    """For each word of ids (batch, time) the next one; 0 for the last."""
+    """Return the next id of each of the ids (batch, time); 0 after the last."""
     return graph.columns(graph.add("Pad", ids, graph.numbers(0, 0, 0, 1)), 1)
 
 
 def _bigram_ids(graph: _Graph, ids: str, buckets: int) -> str:
-    """Ids (batch, time) of each pair of words: see :mod:`imdbtune.models.hashed_bigrams`."""
+    """Return :func:`imdbtune.models.hashed_bigrams.bigram_ids` of ids (batch, time)."""
 
     def number(value: int) -> str:
         return graph.constant(np.array(value, np.int32))
 
-    first = graph.add("Mul", ids, number(FIRST))
-    mixed = graph.add("Add", first, graph.add("Mul", _following(graph, ids), number(SECOND)))
-    mixed = graph.add("Add", graph.add("Mod", mixed, number(buckets - 1)), number(1))
-    return graph.add("Where", graph.add("Cast", ids, to=_BOOL), mixed, number(0))
+    first = graph.add("Mul", ids, number(FIRST_FACTOR))
+    second = graph.add("Mul", _following(graph, ids), number(SECOND_FACTOR))
+    hashed = graph.add("Mod", graph.add("Add", first, second), number(buckets - 1))
+    pairs = graph.add("Add", hashed, number(1))
+    return graph.add("Where", graph.add("Cast", ids, to=_BOOL), pairs, number(0))
 
 
-def _to_the_front(graph: _Graph, ids: str, is_word: str) -> tuple[str, str, str]:
-    """Each row's ids without the padding before them, which follows them now.
+def _move_to_front(graph: _Graph, ids: str, is_word: str) -> tuple[str, str, str]:
+    """Move the padding of each row to its end.
 
-    Returns ids, where they are words (1.0, else 0.0), and how many they are (batch,).
+    Returns:
+        The ids (batch, time), whether they are words (batch, time), 1.0 or 0.0, and the number of
+        words (batch,).
     """
     count = graph.add("ReduceSum", is_word, graph.numbers(1), keepdims=1)
     count = graph.add("Cast", count, to=_INT64)
     time = graph.add("Gather", graph.add("Shape", ids), graph.numbers(1))
     one, zero = graph.constant(np.array(1)), graph.constant(np.array(0))
-    places = graph.add("Range", zero, graph.add("Squeeze", time), one)
-    moved = graph.add("Add", places, graph.add("Sub", time, count))
+    positions = graph.add("Range", zero, graph.add("Squeeze", time), one)
+    moved = graph.add("Add", positions, graph.add("Sub", time, count))
     ids = graph.add("GatherElements", ids, graph.add("Mod", moved, time), axis=1)
     is_word = graph.add("Cast", graph.add("Cast", ids, to=_BOOL), to=_FLOAT)
     lengths = graph.add("Cast", graph.add("Squeeze", count, graph.numbers(1)), to=_INT32)
@@ -231,9 +233,13 @@ def _to_the_front(graph: _Graph, ids: str, is_word: str) -> tuple[str, str, str]
 def _level(
     graph: _Graph, rnn: str, weights: dict[str, Any], level: int, sequence: str, lengths: str
 ) -> tuple[str, str]:
-    """One level over (time, batch, features): all outputs alike, and the last (batch, features)."""
-    ways = [way for way in ("forward", "backward") if f"{way}_{level}.bias" in weights]
-    parts = [_for_onnx(rnn, weights, f"{way}_{level}") for way in ways]
+    """Add a layer over (time, batch, features).
+
+    Returns:
+        All outputs (time, batch, features), and the last ones (batch, features).
+    """
+    directions = [d for d in ("forward", "backward") if f"{d}_{level}.bias" in weights]
+    parts = [_onnx_weights(rnn, weights, f"{direction}_{level}") for direction in directions]
     stacked = [graph.constant(np.stack(arrays)) for arrays in zip(*parts, strict=True)]
     units = len(weights[f"forward_{level}.recurrent_kernel"])
     options = {"linear_before_reset": 1} if rnn == "gru" else {}
@@ -244,48 +250,48 @@ def _level(
         lengths,
         outputs=[f"{graph.member}outputs_{level}", f"{graph.member}last_{level}"],
         hidden_size=units,
-        direction="bidirectional" if len(ways) == 2 else "forward",
+        direction="bidirectional" if len(directions) == 2 else "forward",
         **options,
     )
-    joined = graph.numbers(0, 0, len(ways) * units)  # 0: the size that is there
-    outputs = graph.add("Reshape", graph.add("Transpose", outputs, perm=[0, 2, 1, 3]), joined)
-    flat = graph.numbers(0, len(ways) * units)
-    return outputs, graph.add("Reshape", graph.add("Transpose", last, perm=[1, 0, 2]), flat)
+    shape = graph.numbers(0, 0, len(directions) * units)  # 0 keeps the size
+    outputs = graph.add("Reshape", graph.add("Transpose", outputs, perm=[0, 2, 1, 3]), shape)
+    last_shape = graph.numbers(0, len(directions) * units)
+    return outputs, graph.add("Reshape", graph.add("Transpose", last, perm=[1, 0, 2]), last_shape)
 
 
-def _for_onnx(rnn: str, weights: dict[str, Any], cell: str) -> list[npt.NDArray[Any]]:
-    """Kernel, recurrent kernel and the two biases of a cell as the operators want them."""
+def _onnx_weights(rnn: str, weights: dict[str, Any], cell: str) -> list[npt.NDArray[Any]]:
+    """Return a cell's kernel, recurrent kernel and two biases in the layout of the operators."""
 
-    def gates(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        split = np.split(array, len(GATES[rnn]), axis=-1)
-        return np.concatenate([split[at] for at in GATES[rnn]], axis=-1)
+    def reorder(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        gates = np.split(array, len(GATES[rnn]), axis=-1)
+        return np.concatenate([gates[number] for number in GATES[rnn]], axis=-1)
 
     bias = weights[f"{cell}.bias"]
-    two = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
-    kernels = [gates(weights[f"{cell}.{part}"]).T for part in ("kernel", "recurrent_kernel")]
-    return [*kernels, gates(two).reshape(-1)]
+    biases = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
+    kernels = [reorder(weights[f"{cell}.{part}"]).T for part in ("kernel", "recurrent_kernel")]
+    return [*kernels, reorder(biases).reshape(-1)]
 
 
-def _pooled(
+def _pool(
     graph: _Graph,
     pooling: str,
     sequence: str,
     is_word: str,
     weights: dict[str, Any],
 ) -> str:
-    """What is pooled over the words of (time, batch, features), as the Keras model has it."""
+    """Add the poolings over the words of (time, batch, features), as in ``models.pooling``."""
     words = graph.add("Unsqueeze", graph.add("Transpose", is_word, perm=[1, 0]), graph.numbers(2))
     axis, pooled = graph.numbers(0), []
     for name in pooling.split("_"):
         if name == "max":
-            kept = _where(graph, words, sequence, -1)
-            pooled.append(graph.add("ReduceMax", kept, axes=[0], keepdims=0))
+            masked = _where(graph, words, sequence, -1)
+            pooled.append(graph.add("ReduceMax", masked, axes=[0], keepdims=0))
             continue
-        shares = words
+        factors = words
         if name == "attention":
             scores = graph.add("MatMul", sequence, graph.constant(weights["attention"]))
-            shares = graph.add("Softmax", _where(graph, words, scores, -1e9), axis=0)
-        total = graph.add("ReduceSum", graph.add("Mul", sequence, shares), axis, keepdims=0)
+            factors = graph.add("Softmax", _where(graph, words, scores, -1e9), axis=0)
+        total = graph.add("ReduceSum", graph.add("Mul", sequence, factors), axis, keepdims=0)
         if name == "mean":
             count = graph.add("ReduceSum", words, axis, keepdims=0)
             count = graph.add("Max", count, graph.constant(np.array(1, np.float32)))
@@ -295,7 +301,7 @@ def _pooled(
 
 
 def _bag(graph: _Graph, vectors: str, is_word: str) -> str:
-    """The sum of the words' vectors (batch, time, features) over the root of their number."""
+    """Add the sum of the vectors (batch, time, features) of n words, divided by sqrt(n)."""
     axis = graph.numbers(1)
     words = graph.add("Unsqueeze", is_word, graph.numbers(2))
     total = graph.add("ReduceSum", graph.add("Mul", vectors, words), axis, keepdims=0)
@@ -317,8 +323,8 @@ def _load(export: Export) -> Run:
     )
 
     def run(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        chances: npt.NDArray[np.float32] = session.run(["probability"], {"ids": ids})[0]
-        return chances
+        probabilities: npt.NDArray[np.float32] = session.run(["probability"], {"ids": ids})[0]
+        return probabilities
 
     return run
 

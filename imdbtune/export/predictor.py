@@ -1,4 +1,4 @@
-"""Reviews as raw text to probabilities, from an export folder in any format."""
+"""Predict raw text with an export folder in any format."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ from imdbtune.models.safe_load import load_failure_reason
 IntArray = npt.NDArray[np.int32]
 Index = npt.NDArray[np.int64]
 
-CHUNK = 2048  # reviews that are sorted by length together
-BATCH = 256  # reviews that the model sees at once; the fastest of 128 to 1,024 on two cores
+CHUNK = 2048  # reviews sorted by length together
+BATCH = 256  # batch size; the fastest of 128 to 1,024 on two cores
 POSITIVE_FROM = 0.5
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about one review."""
+    """The prediction for one review."""
 
     text: str
     probability: float  # that the review is positive
-    label: str  # "positive" or "negative", or what the corpus calls them
+    label: str  # one of the corpus's two labels
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A model with all it needs to read text."""
+    """A model with its tokenizer and settings."""
 
     run: Run  # ids (batch, time) to probabilities (batch, 1)
     tokenizer: Tokenizer
     vocabulary: int
     maxlen: int
-    padded: bool  # the model does not mask padding: it must always see maxlen ids
-    labels: tuple[str, str] = LABELS  # the negative one and the positive one
+    padded: bool  # the model does not mask padding, so it must always read maxlen ids
+    labels: tuple[str, str] = LABELS  # negative, positive
 
     @classmethod
     def load(cls, folder: Path, name: str = "") -> Predictor:
-        """Open an export folder, in the format ``name`` or else in the first that it has.
+        """Load an export folder in the format ``name``, by default the first that it has.
 
         Raises:
-            UserError: the folder is no export, has no such format, or something in it is missing,
-                damaged or unsafe.
+            UserError: the folder is not an export, lacks the format, or a file is missing, damaged
+                or unsafe.
         """
         return cls._of(read_export(folder), name)
 
@@ -69,10 +69,10 @@ class Predictor:
         padded: bool,
         labels: tuple[str, str] = LABELS,
     ) -> Predictor:
-        """Predict by the ``model.keras`` in a folder that has nothing of an export beside it.
+        """Load the ``model.keras`` in a folder that is not an export.
 
         Raises:
-            UserError: there are no words, or the file is missing, damaged or unsafe.
+            UserError: ``word_index`` is empty, or the file is missing, damaged or unsafe.
         """
         if not word_index:
             raise UserError("the corpus has no word index, so the model cannot read text.")
@@ -91,7 +91,7 @@ class Predictor:
     @classmethod
     def _of(cls, export: Export, name: str = "") -> Predictor:
         return cls(
-            run=_load(export, _chosen(export, name)),
+            run=_load(export, _choose_format(export, name)),
             tokenizer=Tokenizer(export.word_index),
             vocabulary=export.vocabulary,
             maxlen=export.maxlen,
@@ -100,44 +100,42 @@ class Predictor:
         )
 
     def probabilities(self, texts: Iterable[str], batch_size: int = BATCH) -> Iterator[float]:
-        """The probability that each text is positive, in the order of the texts.
+        """Yield the probability that each text is positive, in the order of the texts.
 
-        The texts are read in chunks of ``CHUNK``, of which only the last ``maxlen`` ids are kept,
-        so any number takes the same memory. While the model works on a chunk, the next one is
-        read. No text is an error, and none changes the probability of another.
+        Texts are read in chunks of ``CHUNK``, so memory does not grow with their number. The next
+        chunk is read while the model runs on one. Every text is valid, and none changes the
+        probability of another.
         """
         reviews = (self.tokenizer.encode(text, self.vocabulary)[-self.maxlen :] for text in texts)
-        with ThreadPoolExecutor(1) as model:
-            under_way: list[Future[list[float]]] = []
+        with ThreadPoolExecutor(1) as executor:
+            pending: list[Future[list[float]]] = []
             while chunk := list(itertools.islice(reviews, CHUNK)):
-                under_way.append(model.submit(self._run_all, self._batches(chunk, batch_size)))
-                if under_way[1:]:
-                    yield from under_way.pop(0).result()
-            for last in under_way:
+                pending.append(executor.submit(self._run_all, self._batches(chunk, batch_size)))
+                if pending[1:]:
+                    yield from pending.pop(0).result()
+            for last in pending:
                 yield from last.result()
 
     def predictions(self, texts: Iterable[str], batch_size: int = BATCH) -> Iterator[Prediction]:
-        """The texts with their probabilities and labels, as :meth:`probabilities`."""
-        texts, to_predict = itertools.tee(texts)
-        for text, probability in zip(
-            texts, self.probabilities(to_predict, batch_size), strict=True
-        ):
+        """Yield the prediction of each text, as :meth:`probabilities` does."""
+        texts, copies = itertools.tee(texts)
+        for text, probability in zip(texts, self.probabilities(copies, batch_size), strict=True):
             yield self.prediction(text, probability)
 
     def prediction(self, text: str, probability: float) -> Prediction:
-        """A probability with its label."""
+        """Return a probability with its label."""
         return Prediction(text, probability, self.labels[probability >= POSITIVE_FROM])
 
-    def of_ids(self, reviews: list[IntArray]) -> list[float]:
-        """The probability of each review given as ids, at most ``maxlen`` each."""
+    def probabilities_of_ids(self, reviews: list[IntArray]) -> list[float]:
+        """Return the probability of each review, given as at most ``maxlen`` ids."""
         chunks = (reviews[i : i + CHUNK] for i in range(0, len(reviews), CHUNK))
-        return [chance for chunk in chunks for chance in self._run_all(self._batches(chunk, BATCH))]
+        return [p for chunk in chunks for p in self._run_all(self._batches(chunk, BATCH))]
 
     def _batches(self, reviews: list[IntArray], batch_size: int) -> list[tuple[Index, IntArray]]:
-        """Like length with like; the columns that are padding in a whole batch are left out.
+        """Return batches of similar length, (rows, ids), without columns of padding alone.
 
-        They are made before the model runs: whoever needs Python for each of them, beside a thread
-        that reads text, waits longer than the model takes.
+        All are built before the model runs: building them in between would wait for the thread
+        that reads text, for longer than the model takes.
         """
         split = make_split(reviews, np.zeros(len(reviews)))
         rows = np.arange(len(split))
@@ -148,36 +146,35 @@ class Predictor:
         return batches
 
     def _run_all(self, batches: list[tuple[Index, IntArray]]) -> list[float]:
-        """The probability of each row."""
+        """Return the probability of each row."""
         result = np.empty(sum(len(rows) for rows, _ in batches), np.float32)
         for rows, ids in batches:
             result[rows] = self.run(ids)[:, 0]
         return list(map(float, result))
 
 
-def _chosen(export: Export, name: str) -> Format:
-    there = [known for known in FORMATS if known in export.formats]
-    if name and name not in there:
-        raise unknown_choice(f"format of {export.folder}", name, there)
-    if not there:
-        raise damaged(export.folder, f"it is in none of the formats {', '.join(FORMATS)}.")
-    return FORMATS[name or there[0]]
+def _choose_format(export: Export, name: str) -> Format:
+    available = [known for known in FORMATS if known in export.formats]
+    if name and name not in available:
+        raise unknown_choice(f"format of {export.folder}", name, available)
+    if not available:
+        raise damaged(export.folder, f"it has none of the formats {', '.join(FORMATS)}.")
+    return FORMATS[name or available[0]]
 
 
 def _load(export: Export, chosen: Format) -> Run:
-    """The model as one function, tried on one review."""
+    """Return the model as a function, after a test prediction."""
     chosen.check_installed()
+    model = chosen.files[0]
     try:
-        require_regular_files(export.folder / chosen.files[0])
+        require_regular_files(export.folder / model)
         run = chosen.load(export)
         probe = run(np.full((1, export.maxlen), export.vocabulary - 1, np.int32))
     except UserError:
         raise
-    except Exception as error:  # libraries raise whatever the damage led to
-        what = f"{chosen.files[0]} cannot be used ({load_failure_reason(error)})."
-        raise damaged(export.folder, what) from error
+    except Exception as error:  # libraries raise many types for damaged files
+        reason = f"{model} cannot be used ({load_failure_reason(error)})."
+        raise damaged(export.folder, reason) from error
     if probe.shape != (1, 1) or not np.isfinite(probe).all():
-        raise damaged(
-            export.folder, f"{chosen.files[0]} does not give one probability for a review."
-        )
+        raise damaged(export.folder, f"{model} does not give one probability for a review.")
     return run

@@ -12,9 +12,9 @@ from imdbtune.errors import short_repr
 _TEXT = """\
 # {label}
 
-{what} whether {tells}. `metadata.json` says
-how it was trained and how good it is, `vocabulary.json` holds the rank of each word, `encode.py`
-turns text into ids with Python's standard library alone. The scripts below run in this folder.
+{what} whether {classes}. `metadata.json` has
+its hyperparameters and metrics, `vocabulary.json` the rank of each word, and `encode.py` converts
+text to ids with Python's standard library alone. The scripts below run in this folder.
 
 ## With imdbtune
 
@@ -23,47 +23,47 @@ imdbtune predict --model . "A wonderful film, and so well played."
 ```
 
 {usage}
-## How a review becomes numbers
+## How a review is encoded
 
-Letters A to Z in lower case, punctuation (not the apostrophe) replaced by spaces, cut at spaces;
-words that are not in `vocabulary.json` are left out. The ids are 1, then rank + 3 of each word,
-or 2 if that is {vocabulary} or more. The last {maxlen} ids are kept;
-{padding}.
-`encode.py` does so, by what `metadata.json` says.
+The letters A to Z are lowercased, punctuation (except the apostrophe) is replaced by spaces, and
+the text is split at spaces. Words that are not in `vocabulary.json` are left out. The ids are 1,
+then rank + 3 of each word, or 2 if that is {vocabulary} or more. The model reads the last {maxlen}
+ids; {padding}.
+`encode.py` does this with the settings in `metadata.json`.
 """
 
 
 def readme(document: Mapping[str, Any], usage: str) -> str:
-    """The text of the README, from the contents of ``metadata.json`` and the format's ``usage``."""
+    """Return the README for the contents of ``metadata.json`` and the formats' ``usage``."""
     padded = document["batching"] == "padded"
     labels = tuple(document["labels"])
     label, what = _title(document)
     return _TEXT.format(
         label=label,
         what=what,
-        tells="an English movie review is positive"
+        classes="an English movie review is positive"
         if labels == LABELS
         else f"a text is {short_repr(labels[1])} (a probability of 1) or "
         f"{short_repr(labels[0])} (of 0)",
         usage=usage,
         vocabulary=document["vocabulary"],
         maxlen=document["maxlen"],
-        padding=f"fewer are always filled up to {document['maxlen']} with 0 at the front"
+        padding=f"shorter reviews are always padded to {document['maxlen']} with 0 at the front"
         if padded
-        else "0 at the front is padding, of which any number gives the same answer",
+        else "0 at the front is padding, and any amount of it gives the same probability",
     )
 
 
 def _title(document: Mapping[str, Any]) -> tuple[str, str]:
-    """What the model is called, and how a sentence about it begins."""
+    """Return the title, and the start of the first sentence."""
     members = [TrialParams.from_values(values).label for values in document.get("members", ())]
     if members:
-        named = ", ".join(f"`{member}`" for member in members)
-        beside = "; half the say is a linear model's" if document.get("linear") is True else ""
+        labels = ", ".join(f"`{member}`" for member in members)
+        linear = "; a linear model has weight 1/2" if document.get("linear") is True else ""
         count = len(members)
         return (
             f"The mean of {count} models",
-            f"The mean of {count} networks ({named}{beside}) that tells",
+            f"The mean of {count} networks ({labels}{linear}) that predicts",
         )
     label = TrialParams.from_values(document["parameters"]).label
-    return label, "A recurrent network that tells"
+    return label, "A recurrent network that predicts"

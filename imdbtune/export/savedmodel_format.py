@@ -29,7 +29,7 @@ def probabilities(texts):
 print(probabilities(["A wonderful film, and so well played.", "Two hours of boredom."]))
 ```
 
-`saved_model/` is what TensorFlow Serving takes; its signature `serving_default` has any number of
+TensorFlow Serving loads `saved_model/`; its signature `serving_default` accepts any number of
 reviews, of any length.
 """
 
@@ -42,7 +42,7 @@ def _load(export: Export) -> Run:
     import tensorflow as tf
 
     model = tf.saved_model.load(export.folder / MODEL)
-    # The function holds no reference to the object whose variables it reads.
+    # Bound to the lambda, because ``serve`` holds no reference to the variables that it reads.
     return lambda ids, model=model: model.serve(tf.constant(ids)).numpy()  # type: ignore[misc]
 
 

@@ -1,4 +1,4 @@
-"""Opens what was exported as its user will: in a fresh process, without this package."""
+"""Check an export as its users run it: in a new process, without this package."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from imdbtune.errors import ExportFailed
 from imdbtune.export.folder import README
 from imdbtune.export.format import Format, Trained
 
-LIMIT = 1e-4  # a probability may differ by as much
+MAX_DIFFERENCE = 1e-4  # of a probability
 REVIEWS = 16
-PATIENCE_S = 600
-# What a script may not import unless its format names it.
+TIMEOUT_S = 600
+# A script may not import these, unless its format lists them in ``runs_on``.
 PACKAGES = ("imdbtune", "tensorflow", "keras", "mlflow", "onnx", "onnxruntime", "ai_edge_litert")
 
-_ALONE = """
+_RUN_SCRIPTS = """
 import json, os, sys
 
-given = json.load(open(sys.argv[1], encoding="utf-8"))
+job = json.load(open(sys.argv[1], encoding="utf-8"))
 
-sys.modules.update(dict.fromkeys(given["refused"]))  # importing them fails
-answers = []
+sys.modules.update(dict.fromkeys(job["refused"]))  # importing them fails
+results = []
 sys.path[:] = map(os.path.abspath, sys.path)
-for folder, script in given["scripts"]:
+for folder, script in job["scripts"]:
     os.chdir(folder)
     sys.path.insert(0, folder)
-    names = {"__name__": "alone"}
+    names = {"__name__": "script"}
     exec(compile(script, "README.md", "exec"), names)
-    answers.append([float(p) for p in names["probabilities"](given["texts"])])
+    results.append([float(p) for p in names["probabilities"](job["texts"])])
     sys.path.remove(folder)
-    for name in given["modules"]:
+    for name in job["modules"]:
         sys.modules.pop(name, None)
 with open(sys.argv[2], "w", encoding="utf-8") as file:
-    json.dump(answers, file)
+    json.dump(results, file)
 """
 
 
 def sample_texts(split: Split, word_index: dict[str, int], count: int = REVIEWS) -> list[str]:
-    """Reviews as text, from the shortest to the longest."""
+    """Return ``count`` reviews as text, of lengths from the shortest to the longest."""
     order = np.argsort(split.lengths, kind="stable")
     rows = order[np.unique(np.linspace(0, len(order) - 1, count).astype(int))]
     return [decode(split[int(row)], word_index) for row in rows]
@@ -64,58 +64,62 @@ def check_answers(
     texts: Sequence[str],
     folder: Path,
 ) -> dict[str, dict[str, Any]]:
-    """Run each format's script from the README, and compare its answers to ``texts`` with Keras's.
+    """Run each format's README script on ``texts``, and compare its probabilities with Keras's.
 
     Returns:
         For each format, ``largest_difference`` (of a probability) and ``reviews``.
 
     Raises:
-        ExportFailed: it differs by more than ``LIMIT``, or the script does not run.
+        ExportFailed: one differs by more than ``MAX_DIFFERENCE``, or the script fails.
     """
-    expected = keras_answers(trained, word_index, texts)
+    expected = keras_probabilities(trained, word_index, texts)
     checked = {}
-    for made in formats:
-        (answers,) = answers_alone(made, [folder], texts)
-        difference = float(np.abs(answers - expected).max())
-        if not difference <= LIMIT:
+    for current in formats:
+        (actual,) = run_scripts(current, [folder], texts)
+        difference = float(np.abs(actual - expected).max())
+        if not difference <= MAX_DIFFERENCE:  # also for NaN
             raise ExportFailed(
-                f"the model in the format {made.name} answers otherwise than in Keras, by "
-                f"{difference:.1e} on one of {len(texts)} reviews; more than {LIMIT:g} is not "
-                "allowed, and nothing was written. Leave that format out."
+                f"the model in the format {current.name} predicts another probability than in "
+                f"Keras: they differ by {difference:.1e} on one of {len(texts)} reviews, and more "
+                f"than {MAX_DIFFERENCE:g} is not allowed. Nothing was written. Leave that format "
+                "out."
             )
-        checked[made.name] = {"largest_difference": difference, "reviews": len(texts)}
+        checked[current.name] = {"largest_difference": difference, "reviews": len(texts)}
     return checked
 
 
-def keras_answers(
+def keras_probabilities(
     trained: Trained, word_index: Mapping[str, int], texts: Sequence[str]
 ) -> npt.NDArray[np.float64]:
-    """The probabilities of ``texts``, (n,), by the trained model itself."""
+    """Return the trained model's probabilities of ``texts``, (n,)."""
     tokenizer, params = Tokenizer(dict(word_index)), trained.params
     split = make_split([tokenizer.encode(t, params.vocabulary) for t in texts], [0] * len(texts))
     ids = pad(split, np.arange(len(split)), params.maxlen, params.vocabulary)
     return np.asarray(trained.model(ids, training=False), np.float64)[:, 0]
 
 
-def answers_alone(
-    made: Format, folders: Sequence[Path], texts: Sequence[str]
+def run_scripts(
+    chosen: Format, folders: Sequence[Path], texts: Sequence[str]
 ) -> list[npt.NDArray[np.float64]]:
-    """What the scripts for a format in the READMEs of ``folders`` answer, in one fresh process.
+    """Run a format's scripts in the READMEs of ``folders``, in one new process.
+
+    Returns:
+        For each folder the probabilities of ``texts``, (n,).
 
     Raises:
-        ExportFailed: one of them does not run.
+        ExportFailed: a script fails.
     """
-    given = {
-        "refused": sorted({*PACKAGES} - {*made.runs_on}),
-        "scripts": [[str(folder), script_of(made, folder)] for folder in folders],
+    job = {
+        "refused": sorted({*PACKAGES} - {*chosen.runs_on}),
+        "scripts": [[str(folder), script_of(chosen, folder)] for folder in folders],
         "texts": list(texts),
         "modules": sorted({path.stem for folder in folders for path in folder.glob("*.py")}),
     }
     with tempfile.TemporaryDirectory() as scratch:
-        job, answers = Path(scratch, "job.json"), Path(scratch, "answers.json")
-        job.write_text(json.dumps(given), encoding="utf-8")
-        # Not the folder that this process works in, no compiled files beside the export.
-        command = [sys.executable, "-P", "-B", "-c", _ALONE, str(job), str(answers)]
+        job_file, result_file = Path(scratch, "job.json"), Path(scratch, "results.json")
+        job_file.write_text(json.dumps(job), encoding="utf-8")
+        # -P: do not import from the working directory. -B: write no .pyc files into the export.
+        command = [sys.executable, "-P", "-B", "-c", _RUN_SCRIPTS, str(job_file), str(result_file)]
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "MLFLOW_TRACKING_URI": f"sqlite:///{scratch}/x.db"}
         try:
             done = subprocess.run(
@@ -125,27 +129,27 @@ def answers_alone(
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=PATIENCE_S,
+                timeout=TIMEOUT_S,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise _unusable(made, f"no answer in {PATIENCE_S} seconds") from error
+            raise _unusable(chosen, f"no result in {TIMEOUT_S} seconds") from error
         if done.returncode:
-            said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise _unusable(made, said[-1][:200])
-        read = json.loads(answers.read_text(encoding="utf-8"))
-    return [np.array(row, np.float64) for row in read]
+            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            raise _unusable(chosen, lines[-1][:200])
+        results = json.loads(result_file.read_text(encoding="utf-8"))
+    return [np.array(row, np.float64) for row in results]
 
 
-def script_of(made: Format, folder: Path) -> str:
-    """The Python block of a format in a folder's README."""
+def script_of(chosen: Format, folder: Path) -> str:
+    """Return the Python block of a format in a folder's README."""
     text = (folder / README).read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text[text.index(made.usage) :], re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", text[text.index(chosen.usage) :], re.DOTALL)
     return str(blocks[0])
 
 
-def _unusable(made: Format, why: str) -> ExportFailed:
+def _unusable(chosen: Format, reason: str) -> ExportFailed:
     return ExportFailed(
-        f"the model in the format {made.name} cannot be used by itself ({why}); nothing was "
-        "written. Leave that format out."
+        f"the model in the format {chosen.name} does not work without imdbtune ({reason}); "
+        "nothing was written. Leave that format out."
     )

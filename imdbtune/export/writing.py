@@ -1,6 +1,6 @@
-"""Writes export folders: made aside, they appear when all in them has been tried.
+"""Write export folders: in a temporary folder, which is moved after all formats are checked.
 
-``metadata.json`` comes last: a folder without it is no export.
+``metadata.json`` is moved last: a folder without it is not an export.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ def write_export(
     usage: str,
     overwrite: bool = False,
 ) -> Path:
-    """Write an export folder; it, or at least its metadata, appears when all else is there.
+    """Write an export folder, or add formats to one.
 
     Args:
-        folder: where to. It may exist if it is empty, an export and ``overwrite`` is true, or an
-            export of the same run, to which the formats are then added.
-        formats: the names of the formats; none that such an export has.
-        add_models: called with the folder to put the model files into, in which metadata,
-            vocabulary and ``encode.py`` are.
-        check: called with the folder when all is in it; raises, or returns the result for each
-            format, which goes into ``metadata.json``.
-        word_index: word -> rank (from 1) of every word of the corpus: words beyond the model's
-            vocabulary are unknown words to it, words that the corpus lacks are dropped.
-        metadata: what goes into ``metadata.json``; ``parameters`` (by name, as in
-            ``TrialParams.as_dict``) and ``batching`` (``buckets`` or ``padded``) are needed;
-            ``labels`` are "negative" and "positive" if it does not say.
+        folder: the export folder. It may exist if it is empty, an export and ``overwrite`` is
+            true, or an export of the same run, to which the formats are added.
+        formats: the names of the formats; an export to which they are added must not have them.
+        add_models: called with a folder that has the metadata, the vocabulary and ``encode.py``;
+            writes the model files there.
+        check: called with the complete folder; raises, or returns for each format the result of
+            its check, which is written to ``metadata.json``.
+        word_index: word -> rank (from 1) of every word of the corpus. Words beyond the model's
+            vocabulary are encoded as the unknown word, words that the corpus lacks are dropped.
+        metadata: the contents of ``metadata.json``. Required are ``parameters`` (as in
+            ``TrialParams.as_dict``) and ``batching`` (``buckets`` or ``padded``). The default of
+            ``labels`` is "negative" and "positive".
         usage: Markdown that shows how to use the models without imdbtune.
         overwrite: replace the files of an export. No other file is ever replaced or deleted.
 
@@ -68,28 +68,28 @@ def write_export(
         The absolute path of the folder.
 
     Raises:
-        UserError: the folder cannot be written or holds something else, or there are no words.
-        DiskFull: there is no room; the folder is as it was.
+        UserError: the folder cannot be written or holds other files, or ``word_index`` is empty.
+        DiskFull: there is no room; the folder is unchanged.
     """
     if not word_index:
         raise UserError(
             "the corpus has no word index, so the model could not read text; put "
-            "imdb_word_index.json beside the .npz file and run again."
+            "imdb_word_index.json next to the .npz file and run again."
         )
-    target = _resolved(folder)
+    target = _resolve(folder)
     document = _document(formats, metadata)
     try:
-        there = _to_add_to(target, document.get("run_id"), formats, overwrite)
+        existing = _existing_formats(target, document.get("run_id"), formats, overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target if target.is_dir() else target.parent
-        with tempfile.TemporaryDirectory(prefix=".imdbtune-", dir=beside) as temporary:
+        parent = target if target.is_dir() else target.parent
+        with tempfile.TemporaryDirectory(prefix=".imdbtune-", dir=parent) as temporary:
             new = Path(temporary, "new")
-            new.mkdir()  # unlike the temporary folder, others may read it
-            _add_common(new, document, word_index, usage)
+            new.mkdir()  # with the usual permissions; the temporary folder is private
+            _write_common_files(new, document, word_index, usage)
             add_models(new)
-            kept = _files_of(target) if there else set()
-            _finish(new, {**document, "formats": {**there, **check(new)}}, kept)
-            if there:
+            old_files = _files_of(target) if existing else set()
+            _finish(new, {**document, "formats": {**existing, **check(new)}}, old_files)
+            if existing:
                 _add(new, target)
             else:
                 _move(new, target, Path(temporary))
@@ -97,16 +97,17 @@ def write_export(
         if is_disk_full(error):
             reason = getattr(error, "strerror", None) or error
             raise DiskFull(
-                f"{quote_path(folder)} has no room for the export ({reason}); make some, or choose "
-                "another folder."
+                f"{quote_path(folder)} has no room for the export ({reason}); free some space, or "
+                "choose another folder."
             ) from error
         raise not_writable(folder, error) from error
     return target
 
 
 def _document(formats: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the contents of ``metadata.json``: ``metadata`` and the keys of the format."""
     params = TrialParams.from_values(metadata["parameters"])
-    ours = {
+    own = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "formats": {name: {} for name in formats},
@@ -118,54 +119,58 @@ def _document(formats: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, 
         "separators": SEPARATORS,
         "ids": {"padding": PAD, "start": START, "unknown": OOV, "rank_offset": INDEX_FROM},
     }
-    return {**ours, **metadata, **ours}
+    return {**own, **metadata, **own}  # in this order, and the format's own values win
 
 
-def _resolved(folder: Path) -> Path:
+def _resolve(folder: Path) -> Path:
     try:
         return folder.resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # a NUL in it, a loop of links
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links
         raise not_writable(folder, error) from error
 
 
 def formats_there(
     folder: Path, run_id: object, names: Sequence[str], overwrite: bool
 ) -> dict[str, Any]:
-    """The formats of the export to which ``names`` will be added, with how they were checked.
+    """Return the formats of the existing export to which ``names`` will be added.
 
-    There are none where a new export is written, or another replaced. Creates nothing.
+    The result maps names to the results of their checks. It is empty if a new export is to be
+    written, or an old one replaced. Nothing is created.
 
     Args:
-        folder: where an export is to be written.
-        run_id: of the model.
-        names: of formats.
+        folder: the export folder.
+        run_id: run of the model.
+        names: names of the formats to add.
         overwrite: whether an export may be replaced.
 
     Raises:
-        UserError: unless an export may be written to ``folder``.
+        UserError: the formats may not be written to ``folder``.
     """
     try:
-        return _to_add_to(_resolved(folder), run_id, names, overwrite)
+        return _existing_formats(_resolve(folder), run_id, names, overwrite)
     except OSError as error:
         raise not_writable(folder, error) from error
 
 
-def _check_writable(folder: Path, there: Path) -> None:
-    """Before anything is trained or evaluated for an export that has no place."""
-    if not os.access(there, os.W_OK):
-        raise not_writable(folder, PermissionError("no right to write there, or a read-only disk"))
+def _check_writable(folder: Path, existing: Path) -> None:
+    """Raise UserError unless ``existing``, the folder or a parent, is writable.
+
+    So nothing is trained or evaluated for an export that cannot be written.
+    """
+    if not os.access(existing, os.W_OK):
+        raise not_writable(folder, PermissionError("no write permission, or a read-only disk"))
 
 
-def _to_add_to(
+def _existing_formats(
     folder: Path, run_id: object, names: Sequence[str], overwrite: bool
 ) -> dict[str, Any]:
     if not folder.is_dir():
         if folder.exists():
             raise UserError(f"{quote_path(folder)} is a file; give the name of a new folder.")
-        above = next(path for path in folder.parents if path.exists())
-        if not above.is_dir():
-            raise not_writable(folder, NotADirectoryError(f"{quote_path(above)} is a file"))
-        _check_writable(folder, above)
+        parent = next(path for path in folder.parents if path.exists())
+        if not parent.is_dir():
+            raise not_writable(folder, NotADirectoryError(f"{quote_path(parent)} is a file"))
+        _check_writable(folder, parent)
         return {}
     _check_writable(folder, folder)
     files = sorted(entry.name for entry in folder.iterdir())
@@ -181,29 +186,28 @@ def _to_add_to(
             f"{quote_path(folder)} is an export already, of another run; choose a new folder or "
             "--overwrite."
         )
-    there = read_export(folder).formats
-    if all(name in there for name in names):
+    existing = read_export(folder).formats
+    if all(name in existing for name in names):
         raise UserError(
-            f"{quote_path(folder)} is an export already, of the same run as "
-            f"{', '.join(names)}; name "
-            "another format to add it, or --overwrite."
+            f"{quote_path(folder)} is an export already, of the same run as {', '.join(names)}; "
+            "name another format to add it, or --overwrite."
         )
-    return there
+    return existing
 
 
-def _add_common(
+def _write_common_files(
     new: Path, document: Mapping[str, Any], word_index: Mapping[str, int], usage: str
 ) -> None:
-    """Add what every export has."""
+    """Write the files that every export has."""
     write_json(new / METADATA, document, indent=2)
     write_json(new / VOCABULARY, dict(word_index))
     shutil.copyfile(encode.__file__, new / ENCODE)
     (new / README).write_text(readme(document, usage), encoding="utf-8")
 
 
-def _finish(new: Path, document: Mapping[str, Any], kept: set[str]) -> None:
-    """Write the metadata anew, and wait until all is on the disk, not only in memory."""
-    files = sorted({file.name for file in new.iterdir()} | kept)
+def _finish(new: Path, document: Mapping[str, Any], old_files: set[str]) -> None:
+    """Write the final metadata, and flush all files to the disk."""
+    files = sorted({file.name for file in new.iterdir()} | old_files)
     write_json(new / METADATA, {**document, "files": files}, indent=2)
     for path in new.rglob("*"):
         if path.is_file():
@@ -212,33 +216,33 @@ def _finish(new: Path, document: Mapping[str, Any], kept: set[str]) -> None:
 
 
 def _files_of(folder: Path) -> set[str]:
-    """The files and folders of the export in ``folder``; others may lie beside them."""
+    """Return the names of the export's files and folders in ``folder``, which may have others."""
     listed = read_object(folder / METADATA).get("files")
     return {e.name for e in folder.iterdir() if isinstance(listed, list) and e.name in listed}
 
 
 def _add(new: Path, folder: Path) -> None:
-    """Put the files of ``new`` beside those of the export in ``folder``, or in their place.
+    """Move the files of ``new`` to the export in ``folder``, replacing files of the same name.
 
-    It is a whole export at every moment: what it had stays, and ``metadata.json`` comes last.
+    The export is complete at any time: other files stay, and ``metadata.json`` is moved last.
     """
     entries = sorted(new.iterdir(), key=lambda entry: entry.name == METADATA)
-    ours = _files_of(folder)
+    own_files = _files_of(folder)
     for entry in entries:
-        if entry.name not in ours and (folder / entry.name).exists():
+        if entry.name not in own_files and (folder / entry.name).exists():
             raise UserError(
-                f"{quote_path(folder)} has {short_repr(entry.name)}, which is not of the export; "
-                "move that, or choose a new folder."
+                f"{quote_path(folder)} has {short_repr(entry.name)}, which does not belong to the "
+                "export; move it, or choose a new folder."
             )
     for entry in entries:
         entry.replace(folder / entry.name)
 
 
 def _move(new: Path, folder: Path, temporary: Path) -> None:
-    """Put the files of ``new`` into ``folder``; those of an old export go to ``temporary``.
+    """Move the files of ``new`` to ``folder``, and those of an old export to ``temporary``.
 
-    A folder that is there stays the same one: it may be a mount or the working directory. In it
-    ``metadata.json`` goes first and comes last, so that nobody reads half of each.
+    An existing folder is not replaced: it may be a mount point or the working directory. Its old
+    ``metadata.json`` is moved first and the new one last, so that no reader sees half of each.
     """
     if not folder.is_dir():
         new.rename(folder)

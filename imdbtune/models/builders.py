@@ -1,8 +1,8 @@
-"""Models out of hyperparameters: the only file that names layers.
+"""Build, initialise and compile the Keras models that hyperparameters describe.
 
-There are two forms of each model, with the same weights in the same order: one for training,
-whose recurrent part is a single compiled loop (:mod:`imdbtune.models.fused_rnn`), and one made of
-nothing but Keras's own layers, which is what is saved, logged and exported.
+Each model has two forms, with the same weights in the same order: the fused form for training,
+whose recurrent part is a single compiled loop (:mod:`imdbtune.models.fused_rnn`), and the plain
+form of Keras's own layers, which is saved, logged and exported.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ OPTIMIZERS = {
 
 
 def fused_model(params: TrialParams, seed: int = 0) -> keras.Model:
-    """The form for training: ids (batch, maxlen) int32 to probabilities (batch, 1)."""
+    """Return the fused form: ids (batch, maxlen) int32 to probabilities (batch, 1)."""
     ids = keras.Input((params.maxlen,), dtype="int32", name="ids")
-    ways = 2 if params.bidirectional else 1
-    cells = [CELLS[params.rnn](params.units) for _ in range(params.depth * ways)]
+    directions = 2 if params.bidirectional else 1
+    cells = [CELLS[params.rnn](params.units) for _ in range(params.depth * directions)]
     recurrence = FusedRNN(
         params.vocabulary,
         params.embedding,
@@ -58,10 +58,14 @@ def fused_model(params: TrialParams, seed: int = 0) -> keras.Model:
 def plain_model(
     params: TrialParams, masked: bool = True, seed: int = 0, for_training: bool = False
 ) -> keras.Model:
-    """The form of plain Keras layers, which opens without this package.
+    """Return the plain form: ids (batch, time) int32 to probabilities (batch, 1).
 
-    ``masked=False`` is the form of the book: padding is read like any other word.
-    ``for_training`` makes it learn as :func:`fused_model` does, where that is not compiled.
+    Args:
+        params: the hyperparameters.
+        masked: mask padding; without, padding is read like any other word, as in the book.
+        seed: of the dropout layers.
+        for_training: use :class:`DenseEmbedding`, so that it trains like :func:`fused_model`;
+            without, the model opens without this package.
     """
     ids = keras.Input((None,), dtype="int32", name="ids")
     embedding = DenseEmbedding if for_training else layers.Embedding
@@ -73,12 +77,12 @@ def plain_model(
     if params.spatial_dropout:
         sequence = layers.SpatialDropout1D(params.spatial_dropout, seed=seed)(sequence)
     vectors = sequence
-    # cuDNN takes no padding at the front.
+    # cuDNN does not support padding at the front.
     options = {"use_cudnn": False} if masked and params.rnn != "simple_rnn" else {}
     for level in range(1, params.depth + 1):
-        whole = level < params.depth or params.pooling != "last"
+        sequences = level < params.depth or params.pooling != "last"
         layer = LAYERS[params.rnn](
-            params.units, return_sequences=whole, name=f"{params.rnn}_{level}", **options
+            params.units, return_sequences=sequences, name=f"{params.rnn}_{level}", **options
         )
         if params.bidirectional:
             layer = layers.Bidirectional(layer, name=f"bidirectional_{level}")
@@ -101,10 +105,10 @@ def _head(params: TrialParams, features: Any, seed: int) -> Any:
 
 
 def initialize(model: keras.Model, seed: int) -> None:
-    """Draw the weights from Keras's default initializers with seeds of their own.
+    """Draw the weights from Keras's default initializers, with seeds derived from ``seed``.
 
-    Keras draws the seeds from Python's global random numbers, which other threads of a worker
-    use as well. Both forms of a model start from the same weights this way.
+    Both forms of a model start from the same weights. Keras itself would draw the seeds from
+    Python's global random state, which the other threads of a worker share.
     """
     for number, weight in enumerate(_without_seeds(model)):
         initializer = INITIALIZERS.get(weight.name)
@@ -115,56 +119,59 @@ def initialize(model: keras.Model, seed: int) -> None:
 def compile_model(
     model: keras.Model, params: TrialParams, jit: bool, steps: int = 0
 ) -> keras.Model:
-    """Give a model its optimizer, loss and metrics; ``jit``: its steps are compiled by XLA.
+    """Compile a model with its optimizer, loss and metrics, and return it.
 
-    ``steps`` is how many the whole training takes, for the schedule of the learning rate;
-    without it the rate stays what it is, as it does in a model that is saved, whose accuracy is
-    that of whole labels.
+    Args:
+        model: of either form.
+        params: the hyperparameters.
+        jit: compile the steps with XLA.
+        steps: number of steps of the whole training. Without it, as in a saved model, the learning
+            rate is constant and the accuracy that of hard labels.
     """
     rate: Any = params.learning_rate
     if steps and (params.schedule != "constant" or params.warmup):
         rate = Schedule(rate, params.schedule, steps, round(params.warmup * steps))
     options: dict[str, Any] = {}
-    if params.weight_decay:  # without it, AdamW has one of its own
+    if params.weight_decay:  # otherwise keep the default, which AdamW has
         options["weight_decay"] = params.weight_decay
     if params.clip_norm:
         options["global_clipnorm"] = params.clip_norm
     if params.ema:
         options |= {"use_ema": True, "ema_momentum": params.ema}
     optimizer = OPTIMIZERS[params.optimizer](learning_rate=rate, **options)
-    softened = bool(steps and params.soft_labels)
+    has_soft_labels = bool(steps and params.soft_labels)
     model.compile(
         optimizer=optimizer,
         loss="binary_crossentropy",
-        weighted_metrics=[_hard_accuracy() if softened else "accuracy"],
+        weighted_metrics=[_hard_accuracy() if has_soft_labels else "accuracy"],
         jit_compile=jit,
     )
     return model
 
 
 def _hard_accuracy() -> keras.metrics.Metric:
-    """The share of reviews on whose label a probability and a softened label agree."""
+    """Return the accuracy for soft labels: both they and the probabilities are rounded."""
 
-    def agree(labels: Any, chances: Any) -> Any:
-        same = ops.equal(ops.greater(labels, 0.5), ops.greater(chances, 0.5))
-        return ops.mean(ops.cast(same, "float32"), axis=-1)
+    def agree(labels: Any, probabilities: Any) -> Any:
+        equal = ops.equal(ops.greater(labels, 0.5), ops.greater(probabilities, 0.5))
+        return ops.mean(ops.cast(equal, "float32"), axis=-1)
 
     return keras.metrics.MeanMetricWrapper(agree, name="accuracy")
 
 
-def make_variables(model: keras.Model) -> None:
-    """Make the variables of a compiled model's optimizer and metrics, before its first step.
+def create_variables(model: keras.Model) -> None:
+    """Create the variables of a compiled model's optimizer and metrics, before its first step.
 
-    TensorFlow traces a step that makes variables twice, which takes seconds.
+    TensorFlow traces a step that creates variables twice, which takes seconds.
     """
     model.optimizer.build(model.trainable_variables)
-    nothing = ops.zeros((1, 1))
-    model.compute_metrics(None, nothing, nothing, sample_weight=ops.zeros((1,)))
+    zeros = ops.zeros((1, 1))
+    model.compute_metrics(None, zeros, zeros, sample_weight=ops.zeros((1,)))
     model.reset_metrics()
 
 
 def as_plain(model: keras.Model, params: TrialParams, masked: bool = True) -> keras.Model:
-    """A trained model of either form as a compiled model of plain layers, same weights."""
+    """Return the plain form, compiled, of a trained model of either form."""
     plain = compile_model(plain_model(params, masked), params, jit=False)
     plain.set_weights([weight.numpy() for weight in _without_seeds(model)])
     return plain
@@ -175,50 +182,56 @@ def averaged_model(
     common: TrialParams,
     linear: keras.Model | None = None,
 ) -> keras.Model:
-    """The mean of the probabilities of plain, masked models, as one model of plain layers.
+    """Return the mean of plain, masked models as one model of plain layers.
 
-    It reads the ids that a model with the ``maxlen`` and ``vocabulary`` of ``common`` would, which
-    are no smaller than a member's; each member sees what it was trained on of them. ``linear`` sees
-    all, and has half the say.
+    Args:
+        members: the models, and the hyperparameters of each.
+        common: its ``maxlen`` and ``vocabulary`` are those of the ids that the mean reads, and at
+            least as large as each member's. A member reads only its own last ``maxlen`` ids, with
+            ids beyond its vocabulary as the unknown word.
+        linear: reads all ids; has weight 1/2, all members together the other half.
+
+    Returns:
+        Ids (batch, time) int32 to probabilities (batch, 1).
     """
     ids = keras.Input((None,), dtype="int32", name="ids")
-    chances = []
+    probabilities = []
     for number, (model, params) in enumerate(members, start=1):
-        seen = ids if params.maxlen == common.maxlen else ids[:, -params.maxlen :]
+        member_ids = ids if params.maxlen == common.maxlen else ids[:, -params.maxlen :]
         if params.vocabulary < common.vocabulary:
-            seen = ops.where(ops.less(seen, params.vocabulary), seen, OOV)
+            member_ids = ops.where(ops.less(member_ids, params.vocabulary), member_ids, OOV)
         member = keras.Model(model.input, model.output, name=f"member_{number}")
-        chances.append(member(seen))
-    mean = ops.mean(ops.concatenate(chances, axis=-1), axis=-1, keepdims=True)
+        probabilities.append(member(member_ids))
+    mean = ops.mean(ops.concatenate(probabilities, axis=-1), axis=-1, keepdims=True)
     if linear is not None:
         mean = (mean + linear(ids)) / 2
     return keras.Model(ids, mean, name="ensemble")
 
 
 def member_models(model: keras.Model) -> list[keras.Model]:
-    """The networks that one of :func:`averaged_model` is the mean of; other models have none."""
-    return [inner for inner in _inner(model) if inner.name != LINEAR]
+    """Return the recurrent members of an :func:`averaged_model`; ``[]`` for other models."""
+    return [inner for inner in _inner_models(model) if inner.name != LINEAR]
 
 
 def linear_part(model: keras.Model) -> keras.Model | None:
-    """The linear model in one of :func:`averaged_model`, if it has one."""
-    return next((inner for inner in _inner(model) if inner.name == LINEAR), None)
+    """Return the linear member of an :func:`averaged_model`, if it has one."""
+    return next((inner for inner in _inner_models(model) if inner.name == LINEAR), None)
 
 
-def _inner(model: keras.Model) -> list[keras.Model]:
+def _inner_models(model: keras.Model) -> list[keras.Model]:
     return [layer for layer in model.layers if isinstance(layer, keras.Model)]
 
 
 def named_weights(model: keras.Model, params: TrialParams) -> dict[str, Any]:
-    """The weights of a plain model as arrays, by the names that
-    :mod:`imdbtune.models.numpy_reference` reads:
+    """Return the weights of a plain model, by the names of :mod:`imdbtune.models.numpy_reference`.
 
-    ``embedding``, for each level from 1 on ``forward_1.kernel``, ``.recurrent_kernel`` and
-    ``.bias`` (``backward_1`` too where it reads both ways), ``output.kernel`` and ``output.bias``;
-    where the model has them, ``bigrams``, ``attention``, ``norm.gamma`` and ``norm.beta``.
+    These are ``embedding``; for each layer, counted from 1, ``forward_1.kernel``,
+    ``forward_1.recurrent_kernel`` and ``forward_1.bias`` (and ``backward_1`` if it is
+    bidirectional); ``output.kernel`` and ``output.bias``; and, if the model has them, ``bigrams``,
+    ``attention``, ``norm.gamma`` and ``norm.beta``.
     """
-    ways = ("forward", "backward") if params.bidirectional else ("forward",)
-    cells = [f"{way}_{level}" for level in range(1, params.depth + 1) for way in ways]
+    directions = ("forward", "backward") if params.bidirectional else ("forward",)
+    cells = [f"{d}_{level}" for level in range(1, params.depth + 1) for d in directions]
     names = [f"{cell}.{part}" for cell in cells for part in ("kernel", "recurrent_kernel", "bias")]
     names = ["embedding", *(["bigrams"] if params.bigrams else []), *names]
     names += ["attention"] if "attention" in params.pooling else []
@@ -228,23 +241,24 @@ def named_weights(model: keras.Model, params: TrialParams) -> dict[str, Any]:
 
 
 def _without_seeds(model: keras.Model) -> list[Any]:
+    """Return the weights except the state of the dropout layers' random generators."""
     return [w for w in model.weights if "seed_generator" not in w.path]
 
 
 def listing_models() -> list[tuple[str, keras.Model]]:
-    """The three models of section 6.2 that are shown before anything is trained."""
+    """Return the three untrained models of section 6.2, with a title each."""
 
     def stack(*recurrent: Any) -> keras.Model:
         model = keras.Sequential([layers.Embedding(10_000, 32), *recurrent])
         model.build((None, None))
         return model
 
-    four = [layers.SimpleRNN(32, return_sequences=True) for _ in range(3)]
+    lower = [layers.SimpleRNN(32, return_sequences=True) for _ in range(3)]
     return [
         ("Embedding and SimpleRNN: the last output", stack(layers.SimpleRNN(32))),
         (
             "Embedding and SimpleRNN: the full sequence of outputs",
             stack(layers.SimpleRNN(32, return_sequences=True)),
         ),
-        ("Embedding and four stacked SimpleRNN layers", stack(*four, layers.SimpleRNN(32))),
+        ("Embedding and four stacked SimpleRNN layers", stack(*lower, layers.SimpleRNN(32))),
     ]

@@ -1,14 +1,16 @@
-"""The recurrent part of SimpleRNN, LSTM and GRU: one time step and its gradient, by hand.
+"""The recurrent part of SimpleRNN, LSTM and GRU: one time step and its hand-written gradient.
 
-A step is given ``projected``, what the input ``x`` contributes to the gates: ``x·W + b``, (batch,
-gates * units). Gates lie side by side in Keras's order, activations are Keras's defaults; the same
-forward passes, beside the book's listings, are in :mod:`imdbtune.models.numpy_reference`. The
-gradients are the chain rule for one step of backpropagation through time (Werbos 1990): a sigmoid s
-has the slope s(1 - s), a tanh t the slope 1 - t^2. ``d_a`` is the gradient of the loss to ``a``.
+``projected`` is the input's contribution to the gates, ``x·W + b``, (batch, gates * units). Gates
+are concatenated in Keras's order, activations are Keras's defaults; the same forward passes, next
+to the book's listings, are in :mod:`imdbtune.models.numpy_reference`. The gradients are the chain
+rule for one step of backpropagation through time (Werbos 1990): a sigmoid s has the derivative
+s(1 - s), a tanh t the derivative 1 - t^2. ``d_a`` is the gradient of the loss to ``a``.
 
-Each gate is a tensor of its own. XLA makes one vectorised loop of the formula of each, as long as
-it reads no more than one slice of any other tensor.
+Each gate is a tensor of its own. XLA compiles its formula to one vectorised loop if it reads at
+most one slice of any other tensor.
 """
+
+# ruff: noqa: D102 - Cell documents the methods.
 
 from __future__ import annotations
 
@@ -24,17 +26,17 @@ Tensors = tuple[Tensor, ...]
 class Cell(Protocol):
     """One layer's step. States and gates are (batch, units); the first state is the output."""
 
-    states: int  # how many
-    gates: int  # that ``forward`` hands over to ``backward``
-    held: int  # how many of these are to be made one by one, whoever needs them
+    states: int  # number of states
+    gates: int  # number of gates, which ``forward`` passes on to ``backward``
+    materialised: int  # number of leading gates that XLA must not fuse, see ``scan``
 
     def split(self, bias: Tensor) -> tuple[Tensor, Tensors]:
-        """Keras's bias as that of the input's projection, and what of it is the state's."""
+        """Return the parts of Keras's bias: the input projection's, and the recurrent ones."""
 
     def forward(
         self, projected: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
     ) -> tuple[Tensors, Tensors]:
-        """New states, and gates; ``weights`` are R and the state's part of the bias."""
+        """Return the new states, and the gates; ``weights`` are R and the recurrent biases."""
 
     def backward(
         self,
@@ -44,22 +46,20 @@ class Cell(Protocol):
         gates: Sequence[Tensor],
         weights: Sequence[Tensor],
     ) -> tuple[Tensor, Tensors, Tensors]:
-        """Gradients to what ``forward`` was given, from those to the ``new`` states."""
+        """Return the gradients to the arguments of ``forward``, given those to ``new`` states."""
 
 
 class SimpleRNN:
     """Listing 6.21: ``h' = tanh(p + h·R)``."""
 
-    states, gates, held = 1, 0, 0
+    states, gates, materialised = 1, 0, 0
 
     def split(self, bias: Tensor) -> tuple[Tensor, Tensors]:
-        """See :class:`Cell`; all of it is the input's."""
         return bias, ()
 
     def forward(
         self, projected: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
     ) -> tuple[Tensors, Tensors]:
-        """See :class:`Cell`."""
         return (tf.tanh(projected + tf.matmul(states[0], weights[0])),), ()
 
     def backward(
@@ -70,7 +70,6 @@ class SimpleRNN:
         gates: Sequence[Tensor],
         weights: Sequence[Tensor],
     ) -> tuple[Tensor, Tensors, Tensors]:
-        """See :class:`Cell`."""
         d_sum = d_new[0] * (1.0 - new[0] * new[0])
         d_h, d_kernel = product_gradients(states[0], weights[0], d_sum)
         return d_sum, (d_h,), (d_kernel,)
@@ -79,20 +78,19 @@ class SimpleRNN:
 class LSTM:
     """Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000.
 
-    ::
+    ``p`` is ``projected``; each gate has its own columns of ``p`` and R::
 
-        i, f, o = sigmoid(p + h·R)    g = tanh(p + h·R)     each with its own columns of p and R
+        i, f, o = sigmoid(p + h·R)    g = tanh(p + h·R)
         c' = f * c + i * g            h' = o * tanh(c')
     """
 
-    states, gates, held = 2, 5, 0
+    states, gates, materialised = 2, 5, 0
 
     split = SimpleRNN.split
 
     def forward(
         self, projected: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
     ) -> tuple[Tensors, Tensors]:
-        """See :class:`Cell`."""
         h, c = states
         i, f, g, o = tf.split(projected + tf.matmul(h, weights[0]), 4, axis=1)
         i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
@@ -108,7 +106,6 @@ class LSTM:
         gates: Sequence[Tensor],
         weights: Sequence[Tensor],
     ) -> tuple[Tensor, Tensors, Tensors]:
-        """See :class:`Cell`."""
         (d_h, d_c), (h, c), (i, f, g, o, t) = d_new, states, gates
         d_c = d_c + d_h * o * (1.0 - t * t)
         d_i = d_c * g * i * (1.0 - i)
@@ -121,24 +118,22 @@ class LSTM:
 
 
 class GRU:
-    """Cho et al. 2014 as Keras has it (``reset_after=True``).
+    """Cho et al. 2014 in the form of Keras's default (``reset_after=True``).
 
-    ::
+    ``p`` is ``projected``; each gate has its own columns of ``p``, R and the recurrent bias b::
 
-        z, r = sigmoid(p + h·R + b)   s = h·R + b           each with its own columns of p, R and b
+        z, r = sigmoid(p + h·R + b)   s = h·R + b
         k = tanh(p + r * s)           h' = z * h + (1 - z) * k
     """
 
-    states, gates, held = 1, 4, 1
+    states, gates, materialised = 1, 4, 1
 
     def split(self, bias: Tensor) -> tuple[Tensor, Tensors]:
-        """See :class:`Cell`; Keras has both in one tensor, (2, 3 * units)."""
-        return bias[0], (bias[1],)
+        return bias[0], (bias[1],)  # of (2, 3 * units)
 
     def forward(
         self, projected: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
     ) -> tuple[Tensors, Tensors]:
-        """See :class:`Cell`."""
         (h,), (kernel, bias) = states, weights
         z, r, s = tf.split(tf.matmul(h, kernel) + bias, 3, axis=1)
         p_z, p_r, p_k = tf.split(projected, 3, axis=1)
@@ -154,28 +149,28 @@ class GRU:
         gates: Sequence[Tensor],
         weights: Sequence[Tensor],
     ) -> tuple[Tensor, Tensors, Tensors]:
-        """See :class:`Cell`."""
         (d_h,), (h,), (z, r, k, s) = d_new, states, gates
         d_z = d_h * (h - k) * z * (1.0 - z)
         d_k = d_h * (1.0 - z) * (1.0 - k * k)
         d_r = d_k * s * r * (1.0 - r)
-        # The gradients to p and to h·R differ in the last third. XLA would make slow code of two
-        # joins of three tensors; so there is one of four, and R has a gap where it is p's alone.
+        # The gradients to p and to h·R differ in the last third. XLA compiles two concatenations
+        # of three tensors to slow code; so there is one of four, with zeros in R for p's own third.
         d_all = tf.concat([d_z, d_r, d_k, d_k * r], axis=1)
         thirds = tf.split(weights[0], 3, axis=1)
         kernel = tf.concat([*thirds[:2], tf.zeros_like(thirds[2]), thirds[2]], axis=1)
-        d_through, d_kernel = product_gradients(h, kernel, d_all)
-        d_own = (_without_gap(d_kernel), _without_gap(tf.reduce_sum(d_all, axis=0)))
-        return d_all[:, : -h.shape[1]], (d_through + d_h * z,), d_own
+        d_product, d_kernel = product_gradients(h, kernel, d_all)
+        d_weights = (_drop_third(d_kernel), _drop_third(tf.reduce_sum(d_all, axis=0)))
+        return d_all[:, : -h.shape[1]], (d_product + d_h * z,), d_weights
 
 
-def _without_gap(joined: Tensor) -> Tensor:
-    z, r, _, k = tf.split(joined, 4, axis=-1)
+def _drop_third(values: Tensor) -> Tensor:
+    """Return the last axis without the third of its four parts."""
+    z, r, _, k = tf.split(values, 4, axis=-1)
     return tf.concat([z, r, k], axis=-1)
 
 
 def product_gradients(x: Tensor, kernel: Tensor, d_product: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients to ``x`` and ``kernel`` from that to ``x·kernel``."""
+    """Return the gradients to ``x`` and ``kernel``, given that to ``x·kernel``."""
     d_x = tf.matmul(d_product, kernel, transpose_b=True)
     return d_x, tf.matmul(x, d_product, transpose_a=True)
 

@@ -1,25 +1,25 @@
-"""Embedding and recurrent layers as one compiled loop, with its gradient written by hand.
+"""Embedding and recurrent layers as one compiled loop, with a hand-written gradient.
 
-Keras runs a recurrent layer as a ``while`` loop and lets TensorFlow derive the gradient. Under
-XLA on a CPU that costs twice: every new batch length compiles anew, and the derived gradient
-keeps (and with ``return_sequences`` copies) far more than it needs. Here
+Keras runs a recurrent layer as a ``while`` loop, and TensorFlow derives its gradient. Under XLA
+on a CPU this has two costs: every new batch length is compiled again, and the derived gradient
+saves (and with ``return_sequences`` copies) far more than it needs. Here
 
-* the loop runs over the columns in which any review of the batch has a word: the shape that
-  is compiled stays (batch, maxlen), the work follows the longest review of each batch;
-* the words' vectors are looked up inside the loop and their gradients added to the table there
+* the loop runs over the columns in which any review of the batch has a word: the compiled shape
+  stays (batch, maxlen), the work follows the longest review of each batch;
+* the word vectors are looked up inside the loop, which also adds their gradients to the table
   (:mod:`imdbtune.models.input_projection`);
-* pooling over time is part of the loop, so that no sequence of outputs is put together
+* pooling over time is part of the loop, so there is no sequence of outputs
   (:mod:`imdbtune.models.sequence_pooling`);
-* each step's gradient is that of :mod:`imdbtune.models.cells`, from the states and gates that were
-  kept.
+* the gradient of each step is computed from its saved states and gates
+  (:mod:`imdbtune.models.cells`).
 
-Slices at a time step are written as ``tf.gather`` and kept in ``tf.TensorArray``: XLA takes the
-index of a ``[t]`` for a constant of the compilation, and would compile anew for each length of
-batch. Masks are factors of 1 and 0, which XLA vectorises; conditions often not.
+Slices at a time step are read with ``tf.gather`` and saved in a ``tf.TensorArray``: XLA treats the
+index of a ``[t]`` as a constant, and would compile again for each batch length. Masks are factors
+of 1 and 0, which XLA vectorises; it often does not vectorise conditions.
 
 A masked step keeps its state, exactly as in ``keras.layers.RNN``. The mathematics is that of
-the Keras cells, whose weights are used; :mod:`imdbtune.models.builders` builds the same model out
-of plain Keras layers, with the same weights.
+the Keras cells, whose weights are used; :mod:`imdbtune.models.builders` builds the same model from
+plain Keras layers, with the same weights.
 """
 
 from __future__ import annotations
@@ -32,23 +32,22 @@ import tensorflow as tf
 
 from imdbtune.models.cells import CELLS
 from imdbtune.models.hashed_bigrams import bigram_ids
-from imdbtune.models.input_projection import Inputs, Vectors, words
+from imdbtune.models.input_projection import Inputs, VectorSequence, embedded_words
 from imdbtune.models.pooling import bag, pool
 from imdbtune.models.scan import Layer, TimeRange, scan
-from imdbtune.models.sequence_pooling import Last, Pooled, SequencePooling, Whole
+from imdbtune.models.sequence_pooling import AllOutputs, LastOutput, MaxAndSum, SequencePooling
 
 Tensor = Any
 Tensors = tuple[Tensor, ...]
 
 
 class FusedRNN(keras.layers.Layer):
-    """Ids (batch, maxlen) to what the output layer sees of the recurrence, (batch, features).
+    """Word ids (batch, maxlen) to the pooled outputs of recurrent layers, (batch, features).
 
-    ``cells`` are the layers from bottom to top; with ``bidirectional`` each layer is a pair of
-    cells, forwards and backwards, whose outputs are joined. ``pooling`` is that of
-    :class:`imdbtune.config.hyperparameters.TrialParams`, and so are ``bigrams``,
-    ``spatial_dropout`` and ``skip``.
-    Id 0 is padding, and masked.
+    Id 0 is padding, and masked. ``cells`` are Keras cells from the bottom layer to the top; with
+    ``bidirectional`` each layer is a pair of cells, forward and backward, whose outputs are
+    concatenated. ``pooling``, ``bigrams``, ``spatial_dropout`` and ``skip`` are those of
+    :class:`imdbtune.config.hyperparameters.TrialParams`.
     """
 
     def __init__(
@@ -70,99 +69,109 @@ class FusedRNN(keras.layers.Layer):
         self.dropout = keras.layers.SpatialDropout1D(spatial_dropout, seed=seed)
         self.cells = list(cells)
         self.attention = keras.layers.Dense(1, use_bias=False, name="attention")
-        self.ways = 2 if bidirectional else 1
+        self.directions = 2 if bidirectional else 1
         self.pooling = pooling
 
     def build(self, input_shape: Any) -> None:
-        """Create the weights, in the order in which Keras's own layers would."""
+        """Create the weights, in the same order as Keras's layers."""
         self.embedding.build(input_shape)
         if self.bigrams is not None:
             self.bigrams.build(input_shape)
         features = self.embedding.output_dim
-        for first in range(0, len(self.cells), self.ways):
-            for cell in self.cells[first : first + self.ways]:
+        for layer in self._cells_by_layer():
+            for cell in layer:
                 cell.build((None, features))
-            features = self.cells[first].units * self.ways
+            features = sum(cell.units for cell in layer)
         if "attention" in self.pooling:
             self.attention.build((None, features))
         self.built = True
 
     def call(self, ids: Tensor, training: bool = False) -> Tensor:
-        """See the class."""
-        by_time = tf.transpose(ids)
-        mask = tf.not_equal(by_time, 0)
-        used = tf.cast(tf.reduce_any(mask, axis=1), tf.int32)
-        walks = [
-            TimeRange(
-                tf.cast(mask, tf.float32), tf.argmax(used, output_type=tf.int32), backwards=way == 1
-            )
-            for way in range(self.ways)
-        ]
-        inputs = self._inputs(ids, by_time, training)
-        features = self._recur(ids, mask, walks, inputs)
+        """Return the features of ids (batch, maxlen), (batch, features)."""
+        ids_by_time = tf.transpose(ids)
+        is_word = tf.not_equal(ids_by_time, 0)
+        mask = tf.cast(is_word, tf.float32)
+        has_word = tf.cast(tf.reduce_any(is_word, axis=1), tf.int32)
+        start = tf.argmax(has_word, output_type=tf.int32)
+        ranges = [TimeRange(mask, start, reverse) for reverse in (False, True)[: self.directions]]
+        inputs = self._inputs(ids, ids_by_time, training)
+        features = self._pooled(ids, mask, self._recur(ranges, inputs))
         if not self.skip:
             return features
         return tf.concat([features, bag(ids, tf.transpose(inputs.source, [1, 0, 2]))], -1)
 
-    def _recur(
-        self, ids: Tensor, mask: Tensor, walks: Sequence[TimeRange], inputs: Inputs
-    ) -> Tensor:
-        """What is read out of the recurrence, (batch, features)."""
-        layers = [self.cells]  # in one direction all layers are one loop
-        if self.ways == 2:
-            layers = [self.cells[first : first + 2] for first in range(0, len(self.cells), 2)]
-        for pair in layers[:-1]:
-            both = [_run([c], inputs, w, Whole())[0] for c, w in zip(pair, walks, strict=True)]
-            inputs = Vectors(tf.concat(both, -1))
-        stacks = [layers[-1]] if self.ways == 1 else [[cell] for cell in layers[-1]]
-        readout: SequencePooling = Last() if self.pooling == "last" else Pooled()
-        if "attention" in self.pooling:
-            readout = Whole()
-        results = [_run(s, inputs, w, readout) for s, w in zip(stacks, walks, strict=True)]
-        joined = [tf.concat(r, -1) for r in zip(*results, strict=True)]
-        if isinstance(readout, Last):
-            return joined[0]
-        if isinstance(readout, Pooled):
-            words = tf.maximum(tf.reduce_sum(tf.cast(mask, tf.float32), axis=0), 1.0)
-            found = {"max": joined[0], "mean": joined[2] / words[:, None]}
-            return tf.concat([found[name] for name in self.pooling.split("_")], -1)
-        outputs = tf.transpose(joined[0], [1, 0, 2])
-        return pool(self.pooling, ids, outputs, self.attention)
+    def _cells_by_layer(self) -> list[list[Any]]:
+        """The cells of each layer: one, or one for each direction."""
+        step = self.directions
+        return [self.cells[first : first + step] for first in range(0, len(self.cells), step)]
 
-    def _inputs(self, ids: Tensor, by_time: Tensor, training: bool) -> Inputs:
-        dropped = training and self.dropout.rate > 0
-        if self.bigrams is None and not dropped and not self.skip:
-            return words(tf.convert_to_tensor(self.embedding.embeddings), by_time)
+    def _inputs(self, ids: Tensor, ids_by_time: Tensor, training: bool) -> Inputs:
+        has_dropout = training and self.dropout.rate > 0
+        if self.bigrams is None and not has_dropout and not self.skip:
+            return embedded_words(tf.convert_to_tensor(self.embedding.embeddings), ids_by_time)
         vectors = self.embedding(ids)
         if self.bigrams is not None:
             vectors += self.bigrams(bigram_ids(ids, self.bigrams.input_dim))
-        return Vectors(tf.transpose(self.dropout(vectors, training=training), [1, 0, 2]))
+        return VectorSequence(tf.transpose(self.dropout(vectors, training=training), [1, 0, 2]))
+
+    def _recur(self, ranges: Sequence[TimeRange], inputs: Inputs) -> Tensors:
+        """Return the results of :meth:`_loop_pooling`; those of two directions are concatenated."""
+        pooling = self._loop_pooling()
+        if self.directions == 1:  # all layers are one loop
+            return _run(self.cells, inputs, ranges[0], pooling)
+        *lower, top = self._cells_by_layer()
+        for cells in lower:
+            pair = zip(cells, ranges, strict=True)
+            outputs = [_run([cell], inputs, time, AllOutputs())[0] for cell, time in pair]
+            inputs = VectorSequence(tf.concat(outputs, -1))
+        pair = zip(top, ranges, strict=True)
+        results = [_run([cell], inputs, time, pooling) for cell, time in pair]
+        return tuple(tf.concat(parts, -1) for parts in zip(*results, strict=True))
+
+    def _loop_pooling(self) -> SequencePooling:
+        """Attention needs all outputs; the other poolings are part of the loop."""
+        if self.pooling == "last":
+            return LastOutput()
+        return AllOutputs() if "attention" in self.pooling else MaxAndSum()
+
+    def _pooled(self, ids: Tensor, mask: Tensor, results: Tensors) -> Tensor:
+        """Return the features (batch, features) of the loop's results."""
+        if self.pooling == "last":
+            return results[0]
+        if "attention" in self.pooling:
+            outputs = tf.transpose(results[0], [1, 0, 2])
+            return pool(self.pooling, ids, outputs, self.attention)
+        maximum, _, total = results
+        count = tf.maximum(tf.reduce_sum(mask, axis=0), 1.0)
+        pooled = {"max": maximum, "mean": total / count[:, None]}
+        return tf.concat([pooled[name] for name in self.pooling.split("_")], -1)
 
 
 def _run(
-    cells: Sequence[Any], inputs: Inputs, walk: TimeRange, readout: SequencePooling
+    cells: Sequence[Any], inputs: Inputs, time: TimeRange, pooling: SequencePooling
 ) -> Tensors:
-    return scan([_layer(cell) for cell in cells], inputs, walk, readout)
+    return scan([_layer(cell) for cell in cells], inputs, time, pooling)
 
 
-def _layer(cell: Any) -> Layer:
-    """A Keras cell, with its default activations, as the loop knows it."""
-    own = CELLS[type(cell).__name__]
-    kernel, recurrent, bias = (tf.convert_to_tensor(v.value) for v in cell.trainable_variables)
-    bias, more = own.split(bias)
-    return Layer(own, cell.units, (kernel, bias, recurrent, *more))
+def _layer(keras_cell: Any) -> Layer:
+    """Return a Keras cell, with its default activations, as a layer of :func:`scan`."""
+    cell = CELLS[type(keras_cell).__name__]
+    variables = keras_cell.trainable_variables
+    kernel, recurrent, bias = (tf.convert_to_tensor(v.value) for v in variables)
+    input_bias, recurrent_biases = cell.split(bias)
+    return Layer(cell, keras_cell.units, (kernel, input_bias, recurrent, *recurrent_biases))
 
 
 class DenseEmbedding(keras.layers.Embedding):
-    """An embedding whose gradient is one tensor, as it is in :class:`FusedRNN`.
+    """An embedding with a dense gradient, as in :class:`FusedRNN`.
 
-    TensorFlow gives the gradient of a lookup as a list with an entry for each word of the batch,
-    and Keras's optimizers square the entries instead of their sums: a second moment that is too
-    small for frequent words. Both forms of a model are to learn alike.
+    The gradient of TensorFlow's lookup has an entry for each word of the batch, and Keras's
+    optimizers square the entries instead of their sums: the second moment is too small for
+    frequent words. With a dense gradient both forms of a model learn in the same way.
     """
 
     def call(self, inputs: Tensor) -> Tensor:
-        """Ids to vectors; the default gradient, summed by word."""
+        """Return the vectors of word ids; the gradient is TensorFlow's, summed by word."""
 
         @tf.custom_gradient
         def summed(table: Tensor) -> Any:

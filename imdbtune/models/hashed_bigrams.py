@@ -1,8 +1,8 @@
-"""Pairs of neighbouring words as ids of their own: what a table of ``buckets`` vectors is read by.
+"""Hash pairs of neighbouring words to ids, the rows of an embedding.
 
-There are far more pairs than vectors. Which ones share a vector is settled by a little
-arithmetic on the two ids, so that every format of export computes the same without a list of
-pairs: ONNX and :mod:`imdbtune.models.numpy_reference` have it as well.
+There are far more pairs than rows. The hash is arithmetic on the two ids, so every export format
+computes the same one without a list of pairs: ONNX and :mod:`imdbtune.models.numpy_reference`
+repeat it.
 """
 
 from __future__ import annotations
@@ -12,22 +12,26 @@ from typing import Any
 from imdbtune.data.corpus import PAD
 
 # Primes; with ids up to 100,000 the sum stays below 2**31.
-FIRST, SECOND = 7919, 9973
+FIRST_FACTOR, SECOND_FACTOR = 7919, 9973
 
 
 def following(ids: Any) -> Any:
-    """For each word of ids (batch, time) the next one; 0 for the last."""
-    from keras import ops  # the formats of export want the primes, and no TensorFlow
+    """Return the next id of each of the ids (batch, time); 0 after the last."""
+    from keras import ops  # here, because export formats need only the factors
 
     return ops.pad(ids[:, 1:], [[0, 0], [0, 1]])
 
 
 def bigram_ids(ids: Any, buckets: int) -> Any:
-    """For each word of ids (batch, time) the id, from 1, of it and the next one; 0 for padding.
+    """Return the pair ids of word ids, both (batch, time).
 
-    The next one of the last word is 0.
+    ::
+
+        pair = (id * 7919 + next_id * 9973) mod (buckets - 1) + 1
+
+    The last word's next id is 0. Padding stays 0.
     """
     from keras import ops
 
-    mixed = ops.mod(ids * FIRST + following(ids) * SECOND, buckets - 1) + 1
-    return ops.where(ops.equal(ids, PAD), 0, mixed)
+    pairs = ops.mod(ids * FIRST_FACTOR + following(ids) * SECOND_FACTOR, buckets - 1) + 1
+    return ops.where(ops.equal(ids, PAD), 0, pairs)

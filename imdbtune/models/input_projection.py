@@ -1,14 +1,11 @@
-"""What the first recurrent layer is given at each time step, and how its gradient is collected.
+"""The projection ``x·W + b`` of the first recurrent layer's inputs, and its gradient."""
 
-Each kind gives ``x·W + b`` for the ``x`` of a time step. ``prepare`` makes what they need of the
-weights, before the first step; ``nothing`` is the gradient before the last step, to which ``add``
-adds that of one step after the other; ``gradients`` makes those to the weights of it.
-"""
+# ruff: noqa: D102 - Inputs documents the methods.
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -18,101 +15,123 @@ Tensor = Any
 Tensors = tuple[Tensor, ...]
 
 
-@dataclass(frozen=True)
-class Projected:
-    """Words by their ids (time, batch) in an embedding ``source`` (words, features).
+class Inputs(Protocol):
+    """The inputs ``x`` of all time steps, which come from the tensor ``source``.
 
-    The whole table is projected once, so that a time step looks up what it needs, and adds its
-    gradient to that of the projected table. That saves three products a step, and costs three of
-    the table's size.
+    ``kernel`` is W, (features, gates * units), and ``bias`` is b, (gates * units,).
+    """
+
+    @property
+    def source(self) -> Tensor:
+        """The sequence, or the embedding, that receives a gradient."""
+
+    def prepare(self, source: Tensor, kernel: Tensor, bias: Tensor) -> Tensors:
+        """Return tensors that the other methods need, computed before the first time step."""
+
+    def project(self, prepared: Tensors, t: Tensor) -> Tensor:
+        """Return ``x·W + b`` at time step ``t``, (batch, gates * units)."""
+
+    def zero_gradients(self, prepared: Tensors) -> Tensors:
+        """Return the accumulated gradients before the backward loop."""
+
+    def accumulate(
+        self, prepared: Tensors, gradients: Tensors, t: Tensor, d_projected: Tensor
+    ) -> Tensors:
+        """Return the accumulated gradients plus those of time step ``t``."""
+
+    def gradients(self, prepared: Tensors, gradients: Tensors) -> Tensors:
+        """Return the gradients to ``source``, W and b from the accumulated ones."""
+
+
+@dataclass(frozen=True)
+class ProjectedTable:
+    """Words with ``ids`` (time, batch) in an embedding ``source`` (words, features).
+
+    Projects the whole table once, so a time step only looks up rows, and adds its gradient to that
+    of the projected table. That saves three products a step and costs three of the table's size.
     """
 
     source: Tensor
     ids: Tensor
 
     def prepare(self, source: Tensor, kernel: Tensor, bias: Tensor) -> Tensors:
-        """See the module."""
         return source, kernel, tf.matmul(source, kernel) + bias
 
-    def projected(self, prepared: Tensors, t: Tensor) -> Tensor:
-        """``x·W + b``, (batch, features of W), at time step ``t``."""
+    def project(self, prepared: Tensors, t: Tensor) -> Tensor:
         return tf.gather(prepared[2], tf.gather(self.ids, t))
 
-    def nothing(self, prepared: Tensors) -> Tensors:
-        """See the module."""
+    def zero_gradients(self, prepared: Tensors) -> Tensors:
         return (tf.zeros_like(prepared[2]),)
 
-    def add(self, prepared: Tensors, so_far: Tensors, t: Tensor, d_projected: Tensor) -> Tensors:
-        """See the module."""
-        return (tf.tensor_scatter_nd_add(so_far[0], tf.gather(self.ids, t)[:, None], d_projected),)
+    def accumulate(
+        self, prepared: Tensors, gradients: Tensors, t: Tensor, d_projected: Tensor
+    ) -> Tensors:
+        rows = tf.gather(self.ids, t)[:, None]
+        return (tf.tensor_scatter_nd_add(gradients[0], rows, d_projected),)
 
-    def gradients(self, prepared: Tensors, so_far: Tensors) -> Tensors:
-        """To ``source``, W and b."""
+    def gradients(self, prepared: Tensors, gradients: Tensors) -> Tensors:
         source, kernel, _ = prepared
-        return *product_gradients(source, kernel, so_far[0]), tf.reduce_sum(so_far[0], axis=0)
+        (d_table,) = gradients
+        return *product_gradients(source, kernel, d_table), tf.reduce_sum(d_table, axis=0)
 
 
 @dataclass(frozen=True)
-class Vectors:
-    """A sequence ``source`` of shape (time, batch, features)."""
+class VectorSequence:
+    """A sequence of vectors: ``source`` is (time, batch, features)."""
 
     source: Tensor
 
     def prepare(self, source: Tensor, kernel: Tensor, bias: Tensor) -> Tensors:
-        """See the module."""
         return source, kernel, bias
 
-    def projected(self, prepared: Tensors, t: Tensor) -> Tensor:
-        """See :class:`Projected`."""
+    def project(self, prepared: Tensors, t: Tensor) -> Tensor:
         source, kernel, bias = prepared
-        return tf.matmul(self.read(source, t), kernel) + bias
+        return tf.matmul(self._x(source, t), kernel) + bias
 
-    def nothing(self, prepared: Tensors) -> Tensors:
-        """See the module."""
+    def zero_gradients(self, prepared: Tensors) -> Tensors:
         return tuple(tf.zeros_like(tensor) for tensor in prepared)
 
-    def add(self, prepared: Tensors, so_far: Tensors, t: Tensor, d_projected: Tensor) -> Tensors:
-        """See the module."""
+    def accumulate(
+        self, prepared: Tensors, gradients: Tensors, t: Tensor, d_projected: Tensor
+    ) -> Tensors:
         source, kernel, _ = prepared
-        d_source, d_kernel, d_bias = so_far
-        d_x, more = product_gradients(self.read(source, t), kernel, d_projected)
-        d_source = self.collect(d_source, t, d_x)
-        return d_source, d_kernel + more, d_bias + tf.reduce_sum(d_projected, axis=0)
+        d_source, d_kernel, d_bias = gradients
+        d_x, d_kernel_step = product_gradients(self._x(source, t), kernel, d_projected)
+        d_source = self._add(d_source, t, d_x)
+        return d_source, d_kernel + d_kernel_step, d_bias + tf.reduce_sum(d_projected, axis=0)
 
-    def gradients(self, prepared: Tensors, so_far: Tensors) -> Tensors:
-        """To ``source``, W and b."""
-        return so_far
+    def gradients(self, prepared: Tensors, gradients: Tensors) -> Tensors:
+        return gradients
 
-    def read(self, source: Tensor, t: Tensor) -> Tensor:
-        """``x``, (batch, features)."""
+    def _x(self, source: Tensor, t: Tensor) -> Tensor:
+        """Return the input of time step ``t``, (batch, features)."""
         return tf.gather(source, t)
 
-    def collect(self, d_source: Tensor, t: Tensor, d_x: Tensor) -> Tensor:
-        """``d_source`` with the step's ``d_x`` in it."""
+    def _add(self, d_source: Tensor, t: Tensor, d_x: Tensor) -> Tensor:
+        """Return ``d_source`` with the gradient ``d_x`` of time step ``t``."""
         return tf.tensor_scatter_nd_update(d_source, [[t]], d_x[None])
 
 
 @dataclass(frozen=True)
-class LookedUp(Vectors):
-    """Words by their ids (time, batch) in an embedding ``source`` (words, features)."""
+class EmbeddingLookup(VectorSequence):
+    """Words with ``ids`` (time, batch) in an embedding ``source`` (words, features).
+
+    Looks up and projects the vectors of one time step at a time.
+    """
 
     ids: Tensor
 
-    def read(self, source: Tensor, t: Tensor) -> Tensor:
-        """See :class:`Vectors`."""
+    def _x(self, source: Tensor, t: Tensor) -> Tensor:
         return tf.gather(source, tf.gather(self.ids, t))
 
-    def collect(self, d_source: Tensor, t: Tensor, d_x: Tensor) -> Tensor:
-        """See :class:`Vectors`; a word may be there more than once."""
+    def _add(self, d_source: Tensor, t: Tensor, d_x: Tensor) -> Tensor:
+        # A word may occur in several rows of the batch.
         return tf.tensor_scatter_nd_add(d_source, tf.gather(self.ids, t)[:, None], d_x)
 
 
-Inputs = Projected | Vectors
-
-
-def words(table: Tensor, ids: Tensor) -> Inputs:
-    """Words by their ids (time, batch), the way that takes fewer operations."""
+def embedded_words(table: Tensor, ids: Tensor) -> Inputs:
+    """Return the words with ``ids`` (time, batch) as the kind of inputs with fewer operations."""
     steps, batch = ids.shape
-    # Batches of like length leave about half of the columns empty.
-    many = batch is not None and 2 * table.shape[0] <= steps * batch
-    return Projected(table, ids) if many else LookedUp(table, ids)
+    # About half of the columns are padding where the batches have reviews of similar length.
+    is_small = batch is not None and 2 * table.shape[0] <= steps * batch
+    return ProjectedTable(table, ids) if is_small else EmbeddingLookup(table, ids)

@@ -12,11 +12,11 @@ from keras import ops
 
 @dataclass
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """``rate``, reached evenly in the first ``warmup`` steps; ``kind`` says how it goes on.
+    """A linear warm-up to ``rate`` in the first ``warmup`` steps, then a decay of this ``kind``.
 
-    From there to step ``steps`` it goes down to 0 in a straight line (``linear``) or along half
-    a cosine (``cosine``), or stays (``constant``). The step is the optimizer's count, so a
-    training that goes on goes on in its schedule.
+    Until step ``steps`` the rate decays to 0 linearly (``linear``) or along half a cosine
+    (``cosine``), or stays ``constant``. The step is the optimizer's counter, so a resumed training
+    continues its schedule.
     """
 
     rate: float
@@ -25,7 +25,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     warmup: int = 0
 
     def __call__(self, step: Any) -> Any:
-        """The rate of a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0."""
         done = ops.cast(step, "float32")
         left = 1.0 - ops.clip((done - self.warmup) / max(self.steps - self.warmup, 1), 0.0, 1.0)
         share = {
@@ -36,5 +36,5 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return self.rate * share * ops.minimum(1.0, (done + 1.0) / (self.warmup + 1))
 
     def get_config(self) -> dict[str, Any]:
-        """What Keras needs to make another one."""
+        """Return the arguments of the constructor, for Keras."""
         return dict(vars(self))

@@ -1,4 +1,4 @@
-"""Accuracy and loss of probabilities, whatever model they come from."""
+"""Accuracy and loss of predicted probabilities."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 
-def measure(chances: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> dict[str, float]:
-    """``accuracy`` and ``loss`` of the probabilities of label 1, (n,), as means over reviews."""
+def measure(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> dict[str, float]:
+    """Return the mean ``accuracy`` and ``loss`` (binary cross-entropy) over reviews.
+
+    Args:
+        probabilities: of label 1, (n,).
+        labels: 0 or 1, (n,).
+    """
     positive = labels == 1
-    right = (chances > 0.5) == positive
-    loss = -np.log(np.clip(np.where(positive, chances, 1 - chances), 1e-7, 1.0))
-    return {"accuracy": float(right.mean()), "loss": float(loss.mean())}
+    correct = (probabilities > 0.5) == positive
+    loss = -np.log(np.clip(np.where(positive, probabilities, 1 - probabilities), 1e-7, 1.0))
+    return {"accuracy": float(correct.mean()), "loss": float(loss.mean())}

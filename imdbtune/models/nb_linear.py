@@ -1,11 +1,12 @@
-"""A linear model on words and pairs of words, and the larger class: what a search has to beat.
+"""The baselines of a search: a linear model on words and word pairs, and the majority class.
 
-Wang & Manning 2012, "Baselines and Bigrams": whether a word or pair occurs in a review, weighted
-with the naive Bayes log-count ratio r = log((p / |p|) / (q / |q|)), where p and q count, from
-``ALPHA`` on, the positive and the negative reviews in which it occurs; then a linear classifier,
-here logistic regression, which has a loss as well.
+Wang & Manning 2012, "Baselines and Bigrams": the features are whether a word or pair occurs in a
+review, times its naive Bayes log-count ratio r = log((p / |p|) / (q / |q|)), where p and q are
+``ALPHA`` plus the number of positive and negative reviews in which it occurs. The classifier is
+logistic regression, which unlike an SVM has probabilities and so a loss.
 
-A word is named by its id, a pair of neighbours a, b by a * vocabulary + b. There is no word 0.
+The key of a word is its id, that of a pair of neighbours (a, b) is a * vocabulary + b. There is no
+word 0.
 """
 
 from __future__ import annotations
@@ -40,24 +41,24 @@ Floats = npt.NDArray[np.float64]
 
 ALPHA = 1.0  # added to all counts
 C = 0.1  # inverse strength of the regularisation
-MIN_DF = 2  # reviews in which a word or pair must occur
+MIN_DF = 2  # minimum number of reviews in which a word or pair occurs
 SETTINGS: Mapping[str, object] = {"ngrams": "1,2", "alpha": ALPHA, "C": C, "min_df": MIN_DF}
 MODEL, RESULT = "linear.npz", "result.json"
-CHUNK = 5000  # reviews that are predicted at a time, for memory
-NICE = 19  # the trials come first
+CHUNK = 5000  # reviews predicted at a time, which limits the memory
+NICE = 19  # the trials have priority
 
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """A trained model: all that :func:`predict` needs."""
+    """A trained model."""
 
-    keys: Integers  # (features,), rising
+    keys: Integers  # (features,), increasing
     weights: npt.NDArray[np.float32]  # (features,), weight of the classifier times ratio
     bias: float
-    vocabulary: int  # ids from here on were not seen in training
+    vocabulary: int  # ids from here on did not occur in training
 
     def save(self, path: Path) -> None:
-        """Write it as an ``.npz``."""
+        """Write the model as an ``.npz``."""
         np.savez_compressed(
             path,
             keys=self.keys,
@@ -68,27 +69,27 @@ class LinearModel:
 
     @classmethod
     def load(cls, path: Path) -> LinearModel:
-        """Read what :meth:`save` has written; nothing in the file is run.
+        """Read a model that :meth:`save` wrote; no code in the file is run.
 
         Raises:
-            UserError: it is something else, or damaged.
+            UserError: the file is damaged, or something else.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
                 keys, weights = file["keys"].astype(np.int64), file["weights"].astype(np.float32)
                 model = cls(keys, weights, float(file["bias"]), int(file["vocabulary"]))
         except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is no linear model of imdbtune: {error}.") from error
+            raise UserError(f"{path} is not a linear model of imdbtune: {error}.") from error
         if keys.ndim != 1 or keys.shape != weights.shape or np.any(np.diff(keys) <= 0):
-            raise UserError(f"{path} is no linear model of imdbtune: its arrays do not fit.")
+            raise UserError(f"{path} is not a linear model of imdbtune: its arrays do not match.")
         return model
 
 
 def fit(split: Split) -> LinearModel:
-    """Train on all reviews of ``split``.
+    """Return a model trained on all reviews of ``split``.
 
     Raises:
-        ValueError: they have the same label, or no word occurs in ``MIN_DF`` of them.
+        ValueError: all reviews have the same label, or no word occurs in ``MIN_DF`` of them.
     """
     from scipy.sparse import csr_array
     from sklearn.linear_model import LogisticRegression
@@ -98,28 +99,28 @@ def fit(split: Split) -> LinearModel:
     vocabulary = int(split.tokens.max(initial=0)) + 1
     rows, keys = terms(split, vocabulary)
     keys, columns = np.unique(keys, return_inverse=True)
-    rows, columns = _once(rows, columns, len(keys))
-    kept = np.bincount(columns, minlength=len(keys)) >= MIN_DF
-    chosen = kept[columns]
-    rows, columns = rows[chosen], (np.cumsum(kept) - 1)[columns[chosen]]
-    keys = keys[kept]
+    rows, columns = _unique(rows, columns, len(keys))
+    is_frequent = np.bincount(columns, minlength=len(keys)) >= MIN_DF
+    chosen = is_frequent[columns]
+    rows, columns = rows[chosen], (np.cumsum(is_frequent) - 1)[columns[chosen]]
+    keys = keys[is_frequent]
     if not len(keys):
         raise ValueError(f"no word occurs in {MIN_DF} of the reviews to train on")
     ratios = log_count_ratios(columns, split.labels[rows], len(keys))
     ends = np.cumsum(np.bincount(rows, minlength=len(split)))
     shape = (len(split), len(keys))
-    # liblinear takes 32-bit indices only.
-    place = (columns.astype(np.int32), np.concatenate([[0], ends]).astype(np.int32))
-    matrix = csr_array((ratios[columns], *place), shape=shape)
+    # liblinear accepts only 32-bit indices.
+    indices = (columns.astype(np.int32), np.concatenate([[0], ends]).astype(np.int32))
+    matrix = csr_array((ratios[columns], *indices), shape=shape)
     classifier = LogisticRegression(solver="liblinear", C=C).fit(matrix, split.labels)
     weights = (classifier.coef_[0] * ratios).astype(np.float32)
     return LinearModel(keys, weights, float(classifier.intercept_[0]), vocabulary)
 
 
 def terms(split: Split, vocabulary: int) -> tuple[Integers, Integers]:
-    """Row and key of every word and every pair of neighbours; ids from ``vocabulary`` on are none.
+    """Return the row and the key of each word and each pair of neighbours in a review.
 
-    A pair lies within one review.
+    Ids from ``vocabulary`` on are ignored.
     """
     tokens = split.tokens.astype(np.int64)
     rows = np.repeat(np.arange(len(split)), split.lengths)
@@ -132,21 +133,22 @@ def terms(split: Split, vocabulary: int) -> tuple[Integers, Integers]:
     )
 
 
-def _once(rows: Integers, columns: Integers, width: int) -> tuple[Integers, Integers]:
-    """Each (row, column) once, in order: counts are binarised."""
+def _unique(rows: Integers, columns: Integers, width: int) -> tuple[Integers, Integers]:
+    """Return the distinct (row, column), sorted: a term counts once in a review."""
     entries = np.sort(rows * width + columns)
-    # np.unique, which hashes, takes ten times as long where nearly all differ.
+    # np.unique, which hashes, takes ten times as long if nearly all differ.
     entries = entries[np.diff(entries, prepend=-1) > 0]
     rows = entries // width
     return rows, entries - rows * width
 
 
 def log_count_ratios(columns: Integers, labels: npt.NDArray[np.int8], width: int) -> Floats:
-    """The log-count ratio of each of ``width`` features, (width,).
+    """Return the log-count ratio of each of ``width`` features, (width,).
 
     Args:
-        columns: the feature of each occurrence of one in a review, (m,).
+        columns: the feature of each (review, feature) that occurs, (m,).
         labels: the label of that review, (m,).
+        width: number of features.
     """
     p = ALPHA + np.bincount(columns[labels == 1], minlength=width)
     q = ALPHA + np.bincount(columns[labels == 0], minlength=width)
@@ -154,7 +156,7 @@ def log_count_ratios(columns: Integers, labels: npt.NDArray[np.int8], width: int
 
 
 def predict(model: LinearModel, split: Split) -> Floats:
-    """The probability of each review to be positive, (n,)."""
+    """Return the probability that each review is positive, (n,)."""
     starts = range(0, len(split), CHUNK)
     parts = [_predict(model, split.part(first, first + CHUNK)) for first in starts]
     return np.concatenate([np.empty(0), *parts])
@@ -162,40 +164,40 @@ def predict(model: LinearModel, split: Split) -> Floats:
 
 def _predict(model: LinearModel, split: Split) -> Floats:
     rows, keys = terms(split, model.vocabulary)
-    places = np.searchsorted(model.keys, keys)
-    places[places == len(model.keys)] = 0
-    found = model.keys[places] == keys if len(model.keys) else np.zeros(len(keys), bool)
-    rows, columns = _once(rows[found], places[found], len(model.keys))
+    columns = np.searchsorted(model.keys, keys)
+    columns[columns == len(model.keys)] = 0
+    found = model.keys[columns] == keys if len(model.keys) else np.zeros(len(keys), bool)
+    rows, columns = _unique(rows[found], columns[found], len(model.keys))
     sums = np.bincount(rows, weights=model.weights[columns], minlength=len(split))
     return np.asarray(1 / (1 + np.exp(-(model.bias + sums))), np.float64)
 
 
-def halves(split: Split) -> tuple[Split, Split]:
-    """The reviews that the trials of a search train on, and those that they are measured on."""
-    first = len(validation_split(len(split))[0])
-    return split.part(0, first), split.part(first, len(split))
+def train_and_validation(split: Split) -> tuple[Split, Split]:
+    """Return the training and the validation reviews of the trials of a search."""
+    count = len(validation_split(len(split))[0])
+    return split.part(0, count), split.part(count, len(split))
 
 
 def train_linear(split: Split) -> tuple[LinearModel, dict[str, float]]:
-    """The linear model on the training part of ``split``, and its metrics, named as a trial's."""
-    import sklearn.linear_model  # noqa: F401 - takes seconds that are not the training's
+    """Return the linear model of the training part, and its metrics, named like a trial's."""
+    import sklearn.linear_model  # noqa: F401 - importing takes seconds, not to be counted
 
-    training, validation = halves(split)
-    began = time.monotonic()
+    training, validation = train_and_validation(split)
+    started = time.monotonic()
     model = fit(training)
+    seconds = time.monotonic() - started
     size = {"features": float(len(model.keys)), "parameter_count": len(model.keys) + 1.0}
-    seconds = time.monotonic() - began
-    reached = _metrics(training, predict(model, training), validation, predict(model, validation))
-    return model, {**reached, "train_seconds": seconds, **size}
+    metrics = _metrics(training, predict(model, training), validation, predict(model, validation))
+    return model, {**metrics, "train_seconds": seconds, **size}
 
 
 def measure_majority(split: Split) -> dict[str, float]:
-    """The metrics of one who knows only how frequent the labels are in training."""
-    training, validation = halves(split)
+    """Return the metrics of a constant: the share of positive labels in the training part."""
+    training, validation = train_and_validation(split)
     share = float(training.labels.mean()) if len(training) else 0.5
     constant = [np.full(len(part), share) for part in (training, validation)]
-    reached = _metrics(training, constant[0], validation, constant[1])
-    return {**reached, "train_seconds": 0.0, "parameter_count": 1.0}
+    metrics = _metrics(training, constant[0], validation, constant[1])
+    return {**metrics, "train_seconds": 0.0, "parameter_count": 1.0}
 
 
 def _metrics(
@@ -209,59 +211,63 @@ def _metrics(
     }
 
 
-def main(given: Mapping[str, Any]) -> None:
-    """Train the linear model in a process beside a search, and leave it with its metrics.
+def main(job: Mapping[str, Any]) -> None:
+    """Train the linear model in a background process of a search, and save it with its metrics.
 
     Args:
-        given: ``corpus``, its folder; ``reviews``, as in a search; ``out``, a folder that is there.
+        job: ``corpus``, the folder of the corpus; ``reviews``, how many training reviews are used
+            (0: all); ``out``, an existing folder.
     """
-    _come_second()
-    training = read_corpus(Path(given["corpus"])).train
-    model, metrics = train_linear(training.head(given["reviews"] or len(training)))
-    out = Path(given["out"])
+    _run_in_background()
+    training = read_corpus(Path(job["corpus"])).train
+    model, metrics = train_linear(training.head(job["reviews"] or len(training)))
+    out = Path(job["out"])
     model.save(out / MODEL)
     (out / RESULT).write_text(json.dumps(metrics), encoding="utf-8")
 
 
-def kept_folder(corpus: Corpus, reviews: int) -> Path:
-    """Where the linear model of these reviews is kept: the next search has no need to train it."""
+def cache_folder(corpus: Corpus, reviews: int) -> Path:
+    """Return the folder that caches the linear model of these reviews for later searches."""
     version = importlib.metadata.version("scikit-learn")
-    decides = json.dumps([corpus.digest, reviews, dict(SETTINGS), version])
-    return corpus.folder.parent / f"linear-{hashlib.sha256(decides.encode()).hexdigest()[:16]}"
+    key = json.dumps([corpus.digest, reviews, dict(SETTINGS), version])
+    return corpus.folder.parent / f"linear-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
-def is_whole(kept: Path) -> bool:
-    """Whether a model and its metrics are kept there, and can be read."""
+def is_cached(cache: Path) -> bool:
+    """Return whether the folder has a readable model with its metrics."""
     try:
-        LinearModel.load(kept / MODEL)
-        return isinstance(json.loads((kept / RESULT).read_text(encoding="utf-8")), dict)
+        LinearModel.load(cache / MODEL)
+        return isinstance(json.loads((cache / RESULT).read_text(encoding="utf-8")), dict)
     except (OSError, ValueError, UserError):
         return False
 
 
-def keep(out: Path, kept: Path) -> None:
-    """Keep a model and its metrics, in the place of what cannot be read there."""
-    with suppress(OSError):  # it can be trained again
-        aside = Path(tempfile.mkdtemp(prefix=f"{kept.name}-", dir=kept.parent))
+def save_to_cache(out: Path, cache: Path) -> None:
+    """Copy a model and its metrics to the cache, replacing files that are damaged."""
+    with suppress(OSError):  # the next search trains it again
+        temporary = Path(tempfile.mkdtemp(prefix=f"{cache.name}-", dir=cache.parent))
         try:
-            shutil.copytree(out, aside, dirs_exist_ok=True)
-            shutil.rmtree(kept, ignore_errors=True)
-            aside.rename(kept)
+            shutil.copytree(out, temporary, dirs_exist_ok=True)
+            shutil.rmtree(cache, ignore_errors=True)
+            temporary.rename(cache)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _come_second() -> None:
-    """Let this process end with the one that started it, and before it where memory runs out."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _run_in_background() -> None:
+    """Lower the priority of this process, and exit when its parent does.
+
+    If memory runs out, the kernel kills this process before others.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends this process
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(NICE)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def _end_with_parent() -> None:
-    """Standard input is a pipe whose other end the parent has open as long as it lives."""
+def _exit_with_parent() -> None:
+    """Wait for the end of standard input, a pipe that the parent holds open while it lives."""
     os.read(sys.stdin.fileno(), 1)
     os._exit(1)

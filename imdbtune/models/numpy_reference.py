@@ -1,8 +1,8 @@
 """NumPy forward passes of SimpleRNN, LSTM and GRU, and of a whole model, without TensorFlow.
 
-The weights are laid out as Keras lays them out: ``kernel (features, gates * units)``,
-``recurrent_kernel (units, gates * units)`` and ``bias``, the gates side by side in Keras's order.
-Activations are Keras's defaults: tanh, and the sigmoid for gates. The state starts at zero. Where
+The weights have Keras's layout: ``kernel (features, gates * units)``,
+``recurrent_kernel (units, gates * units)`` and ``bias``, the gates concatenated in Keras's order.
+Activations are Keras's defaults: tanh, and the sigmoid for gates. The initial state is zero. Where
 ``mask`` is false, a step keeps the state and repeats the output, so before the first unmasked step
 the output is zero. The dtype of the inputs and weights is kept (float32 in, float32 out).
 
@@ -62,7 +62,7 @@ def simple_rnn(
 def lstm(
     x: Array, kernel: Array, recurrent_kernel: Array, bias: Array, mask: Mask | None = None
 ) -> Array:
-    """``keras.layers.LSTM``, beside Listings 6.25 and 6.26.
+    """``keras.layers.LSTM``, compared with Listings 6.25 and 6.26.
 
     Shapes: ``x (batch, time, features)``, ``kernel (features, 4 * units)``,
     ``recurrent_kernel (units, 4 * units)``, ``bias (4 * units,)``, ``mask (batch, time)``; returns
@@ -77,9 +77,8 @@ def lstm(
         output = activation(h·Uo + x·Wo             o  = sigmoid(x·Wo + h·Uo + bo)  output gate
                             + c·Vo + bo)            h' = o * tanh(c')               output
 
-    They differ in the output: the listing feeds the present carry into it through weights V of
-    its own; Keras has no V, its output gate does not see the carry, which enters only as tanh(c')
-    of the next one.
+    They differ in the output: the listing adds the current carry to it, with weights V. Keras has
+    no V: its output gate does not see the carry, which enters only as tanh(c') of the next one.
     """
     units = len(recurrent_kernel)
 
@@ -117,7 +116,7 @@ def gru(
         h' = z * h + (1 - z) * k                    output
 
     Raises:
-        ValueError: ``bias`` has not the shape that ``reset_after`` asks for.
+        ValueError: the shape of ``bias`` does not match ``reset_after``.
     """
     if bias.ndim != 1 + reset_after:
         raise ValueError(f"bias {bias.shape} does not fit reset_after={reset_after}")
@@ -160,19 +159,18 @@ def network(
     masked: bool,
     skip: bool = False,
 ) -> Array:
-    """A whole model: word ids ``(batch, time)`` to probabilities ``(batch, 1)``.
+    """A network: word ids ``(batch, time)`` to probabilities ``(batch, 1)``.
 
     Args:
-        weights: ``embedding``, for each level from 1 on ``forward_1.kernel``,
-            ``forward_1.recurrent_kernel`` and ``forward_1.bias`` (``backward_1`` too where it reads
-            both ways), ``output.kernel`` and ``output.bias``. Optional: ``bigrams``, vectors of
-            pairs of words; ``attention``; ``norm.gamma`` and ``norm.beta``, a normalisation.
+        weights: ``embedding``; for each layer, counted from 1, ``forward_1.kernel``,
+            ``forward_1.recurrent_kernel`` and ``forward_1.bias`` (and ``backward_1`` if it is
+            bidirectional); ``output.kernel`` and ``output.bias``. Optional: ``bigrams``, vectors of
+            word pairs; ``attention``; ``norm.gamma`` and ``norm.beta``, a layer normalisation.
         ids: 0 is padding.
         rnn: ``simple_rnn``, ``lstm`` or ``gru``.
-        pooling: what the output layer sees: ``last``, or ``max``, ``mean`` and ``attention``, or
-            several with ``_`` between them.
-        masked: whether the recurrent layers pass padding over, or read it like a word.
-        skip: whether the output layer sees the sum of the words' vectors as well.
+        pooling: ``last``; or ``max``, ``mean``, ``attention``, or several of them joined by ``_``.
+        masked: whether the recurrent layers skip padding, or read it like a word.
+        skip: whether the output layer also reads the scaled sum of the word vectors.
     """
     is_word = ids != 0
     mask = is_word if masked else None
@@ -185,43 +183,44 @@ def network(
         sequence, last = _level(weights, level, LAYERS[rnn], sequence, mask)
     features = last
     if pooling != "last":
-        features = _pooled(pooling, sequence, is_word, weights)
+        features = _pool(pooling, sequence, is_word, weights)
     if skip:
         features = np.concatenate([features, _bag(vectors, is_word)], axis=-1)
     if "norm.gamma" in weights:
-        features = _normalised(features) * weights["norm.gamma"] + weights["norm.beta"]
+        features = _normalise(features) * weights["norm.gamma"] + weights["norm.beta"]
     return _sigmoid(features @ weights["output.kernel"] + weights["output.bias"])
 
 
 def whole_model(
-    weights: Mapping[str, Array], ids: NDArray[np.integer], about: Mapping[str, Any]
+    weights: Mapping[str, Array], ids: NDArray[np.integer], metadata: Mapping[str, Any]
 ) -> Array:
-    """An export, also one of several networks: word ids ``(batch, time)`` to ``(batch, 1)``.
+    """An exported model, which may be an ensemble: word ids ``(batch, time)`` to ``(batch, 1)``.
 
     Args:
-        weights: those of :func:`network`; of an ensemble, of the first with ``1/`` before their
-            names, and so on. Optional: ``linear``, the features of :func:`linear`, which has half
-            the say.
-        ids: as the network with the longest maxlen and the largest vocabulary reads them.
-        about: its ``batching`` (``padded``: padding is read like a word) and the hyperparameters
-            ``parameters``; of an ensemble ``members`` instead, those of each network, which sees no
-            more than its maxlen and vocabulary.
+        weights: those of :func:`network`; in an ensemble with the prefix ``1/`` for the first
+            member, and so on. Optional: ``linear``, the features of :func:`linear`, which has
+            weight 1/2, all members together the other half.
+        ids: for the longest maxlen and the largest vocabulary of the members.
+        metadata: ``batching`` (``padded``: padding is read like a word), and the hyperparameters
+            ``parameters``; in an ensemble ``members`` instead, the hyperparameters of each. A
+            member reads only its own last ``maxlen`` ids, with ids beyond its vocabulary as the
+            unknown word.
     """
-    masked = about["batching"] != "padded"
-    if not about.get("members"):
-        return _one(weights, ids, about["parameters"], masked)
-    chances = []
-    for number, params in enumerate(about["members"], start=1):
+    masked = metadata["batching"] != "padded"
+    if not metadata.get("members"):
+        return _member(weights, ids, metadata["parameters"], masked)
+    probabilities = []
+    for number, params in enumerate(metadata["members"], start=1):
         prefix = f"{number}/"
         own = {k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)}
-        seen = ids[:, -params["maxlen"] :]
-        seen = np.where(seen < params["vocabulary"], seen, OOV)
-        chances.append(_one(own, seen, params, masked))
-    mean: Array = np.mean(chances, axis=0)
+        member_ids = ids[:, -params["maxlen"] :]
+        member_ids = np.where(member_ids < params["vocabulary"], member_ids, OOV)
+        probabilities.append(_member(own, member_ids, params, masked))
+    mean: Array = np.mean(probabilities, axis=0)
     return (mean + linear(weights["linear"], ids)) / 2 if "linear" in weights else mean
 
 
-def _one(
+def _member(
     weights: Mapping[str, Array],
     ids: NDArray[np.integer],
     params: Mapping[str, Any],
@@ -233,22 +232,22 @@ def _one(
 def linear(features: Array, ids: NDArray[np.integer]) -> Array:
     """A linear model: word ids ``(batch, time)`` to probabilities ``(batch, 1)``.
 
-    Each word and each pair of neighbours counts once, however often it occurs.
+    Each distinct word and pair of neighbours in a review counts once.
 
     Args:
-        features: ``(features + 1, 3)``: two ids and the weight of a pair, in order of the ids. A
-            word is the pair of 0 and the word; the first row, of 0 and 0, has the bias.
+        features: ``(features + 1, 3)``: the two ids and the weight of a pair, sorted by the ids. A
+            word is the pair (0, word); the first row, (0, 0), has the bias.
         ids: 0 is padding, at the front.
     """
     base = int(features[:, :2].max()) + 1
     known = features[:, 0].astype(np.int64) * base + features[:, 1].astype(np.int64)
     logits = np.full((len(ids), 1), features[0, 2], features.dtype)
     for logit, review in zip(logits, ids.astype(np.int64), strict=True):
-        words = review[(review > 0) & (review < base)]
-        near = (review[:-1] > 0) & (review[:-1] < base) & (review[1:] > 0) & (review[1:] < base)
-        keys = np.unique(np.concatenate([words, (review[:-1] * base + review[1:])[near]]))
-        places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-        logit += features[places[known[places] == keys], 2].sum()
+        is_known = (review > 0) & (review < base)
+        pairs = (review[:-1] * base + review[1:])[is_known[:-1] & is_known[1:]]
+        keys = np.unique(np.concatenate([review[is_known], pairs]))
+        rows = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        logit += features[rows[known[rows] == keys], 2].sum()
     return _sigmoid(logits)
 
 
@@ -262,48 +261,52 @@ def _level(
     x: Array,
     mask: Mask | None,
 ) -> tuple[Array, Array]:
-    """All outputs ``(batch, time, ways * units)`` and the last ones ``(batch, ways * units)``."""
+    """One layer: all outputs ``(batch, time, features)``, and the last ``(batch, features)``.
+
+    ``features`` are the units, of a bidirectional layer those of both directions.
+    """
     parts = ("kernel", "recurrent_kernel", "bias")
     forward = layer(x, *(weights[f"forward_{level}.{part}"] for part in parts), mask)
     if f"backward_{level}.bias" not in weights:
         return forward, forward[:, -1]
-    turned = None if mask is None else mask[:, ::-1]
-    backward = layer(x[:, ::-1], *(weights[f"backward_{level}.{part}"] for part in parts), turned)
+    reverse_mask = None if mask is None else mask[:, ::-1]
+    backward_weights = (weights[f"backward_{level}.{part}"] for part in parts)
+    backward = layer(x[:, ::-1], *backward_weights, reverse_mask)
     last = np.concatenate([forward[:, -1], backward[:, -1]], axis=-1)
     return np.concatenate([forward, backward[:, ::-1]], axis=-1), last
 
 
 def bigram_ids(ids: NDArray[np.integer], buckets: int) -> NDArray[np.integer]:
-    """For each word an id of it and the next one, from 1 to ``buckets - 1``; 0 for padding."""
+    """Hash each word and the next one to an id from 1 to ``buckets - 1``; padding stays 0."""
     following = np.pad(ids[:, 1:], [(0, 0), (0, 1)])
     return np.where(ids == 0, 0, (ids * 7919 + following * 9973) % (buckets - 1) + 1)
 
 
-def _normalised(features: Array) -> Array:
-    """Each row with mean 0 and variance 1, as ``keras.layers.LayerNormalization`` makes it."""
+def _normalise(features: Array) -> Array:
+    """Scale each row to mean 0 and variance 1, as ``keras.layers.LayerNormalization`` does."""
     centred = features - features.mean(axis=-1, keepdims=True)
-    made: Array = centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + 1e-3)
-    return made
+    scaled: Array = centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + 1e-3)
+    return scaled
 
 
-def _pooled(pooling: str, sequence: Array, is_word: Mask, weights: Mapping[str, Array]) -> Array:
-    """Max, mean and attention over the words of ``(batch, time, features)``, without padding."""
+def _pool(pooling: str, sequence: Array, is_word: Mask, weights: Mapping[str, Array]) -> Array:
+    """Pool ``(batch, time, features)`` over the words: max, mean or attention."""
     words = is_word[:, :, None]
     pooled = []
     for name in pooling.split("_"):
         if name == "max":
-            pooled.append(np.where(words, sequence, -1).max(axis=1))  # no output is below -1
+            pooled.append(np.where(words, sequence, -1).max(axis=1))  # outputs are above -1
         elif name == "mean":
             pooled.append((sequence * words).sum(axis=1) / np.maximum(words.sum(axis=1), 1))
         else:
             scores = np.where(words, sequence @ weights["attention"], -1e9)
-            shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-            pooled.append((sequence * shares).sum(axis=1) / shares.sum(axis=1))
+            softmax = np.exp(scores - scores.max(axis=1, keepdims=True))
+            pooled.append((sequence * softmax).sum(axis=1) / softmax.sum(axis=1))
     return np.concatenate(pooled, axis=-1).astype(sequence.dtype)
 
 
 def _bag(vectors: Array, is_word: Mask) -> Array:
-    """The sum of the words' vectors over the root of their number, (batch, features)."""
+    """The sum of the vectors of n words, divided by sqrt(n): ``(batch, features)``."""
     count = np.maximum(is_word.sum(axis=1), 1)[:, None]
     total = (vectors * is_word[:, :, None]).sum(axis=1) / np.sqrt(count)
     return np.asarray(total, vectors.dtype)
@@ -334,14 +337,14 @@ def _unrolled(step: Step, projected: Array, state: State, mask: Mask | None) -> 
         if mask is None:
             state = following
         else:
-            keep = mask[:, time, None]
-            state = tuple(np.where(keep, *pair) for pair in zip(following, state, strict=True))
+            unmasked = mask[:, time, None]
+            state = tuple(np.where(unmasked, *pair) for pair in zip(following, state, strict=True))
         outputs[time] = state[0]
     return outputs.swapaxes(0, 1)
 
 
 def _sigmoid(values: Array) -> Array:
-    """``1 / (1 + exp(-values))``, by way of tanh because exp overflows for large values."""
+    """``1 / (1 + exp(-values))``, computed with tanh because exp overflows for large values."""
     half: Array = np.tanh(values * 0.5)
     half += 1
     half *= 0.5

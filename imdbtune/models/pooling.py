@@ -1,4 +1,4 @@
-"""Pooling over time: what the output layer sees of a sequence of outputs."""
+"""Pooling over time of a sequence of outputs, with Keras operations."""
 
 from __future__ import annotations
 
@@ -11,36 +11,42 @@ from imdbtune.data.corpus import PAD
 
 
 def pool(pooling: str, ids: Any, sequence: Any, score: Callable[[Any], Any]) -> Any:
-    """The poolings that ``pooling`` names, of (batch, time, units), side by side.
+    """Return the poolings over the words of a sequence, concatenated: (batch, features).
 
-    Padding is left out. ``score`` gives attention a number (batch, time, 1) for each word: the
-    higher it is, the more of the mean is the word's (their softmax over time).
+    Args:
+        pooling: ``max``, ``mean`` or ``attention``, or several of them joined by ``_``.
+        ids: word ids (batch, time); padding is excluded.
+        sequence: (batch, time, units).
+        score: maps the sequence to attention scores (batch, time, 1); the weights of the mean are
+            their softmax over time.
     """
     is_word = ops.expand_dims(ops.not_equal(ids, PAD), -1)
     pooled = []
     for name in pooling.split("_"):
         if name == "max":
-            # Every output lies between -1 and 1, so -1 never wins against a word.
+            # Outputs lie between -1 and 1, so -1 is never above one of a word.
             pooled.append(ops.max(ops.where(is_word, sequence, -1.0), axis=1))
         elif name == "mean":
-            words = ops.cast(is_word, "float32")
-            total = ops.sum(sequence * words, axis=1)
-            pooled.append(total / ops.maximum(ops.sum(words, axis=1), 1.0))
+            mask = ops.cast(is_word, "float32")
+            total = ops.sum(sequence * mask, axis=1)
+            pooled.append(total / ops.maximum(ops.sum(mask, axis=1), 1.0))
         else:
-            pooled.append(_attended(sequence, ops.where(is_word, score(sequence), -1e9)))
+            pooled.append(_attention(sequence, ops.where(is_word, score(sequence), -1e9)))
     return pooled[0] if len(pooled) == 1 else ops.concatenate(pooled, axis=-1)
 
 
 def bag(ids: Any, vectors: Any) -> Any:
-    """The sum of the words' vectors, (batch, time, features), over the root of their number.
+    """Return the skip connection's features, (batch, features): a scaled bag of words.
 
-    What a skip connection hands to the output layer: as large for long reviews as for short ones.
+    It is the sum of the vectors (batch, time, features) of the n words, divided by sqrt(n), so that
+    its variance does not depend on the length.
     """
-    words = ops.cast(ops.expand_dims(ops.not_equal(ids, PAD), -1), "float32")
-    count = ops.maximum(ops.sum(words, axis=1), 1.0)
-    return ops.sum(vectors * words, axis=1) / ops.sqrt(count)
+    mask = ops.cast(ops.expand_dims(ops.not_equal(ids, PAD), -1), "float32")
+    count = ops.maximum(ops.sum(mask, axis=1), 1.0)
+    return ops.sum(vectors * mask, axis=1) / ops.sqrt(count)
 
 
-def _attended(sequence: Any, scores: Any) -> Any:
+def _attention(sequence: Any, scores: Any) -> Any:
+    """Return the mean over time, weighted with the softmax of the scores."""
     weights = ops.exp(scores - ops.max(scores, axis=1, keepdims=True))
     return ops.sum(sequence * weights, axis=1) / ops.sum(weights, axis=1)

@@ -1,4 +1,9 @@
-"""The loop over time, through a stack of layers, and the loop back with its gradient."""
+"""The loop over time through a stack of recurrent layers, and its gradient.
+
+Backpropagation through time (Werbos 1990). The forward loop saves the states and gates of every
+time step; the backward loop reads them in reverse order, and takes the gradients of a single step
+from :mod:`imdbtune.models.cells`. ``d_a`` is the gradient of the loss to ``a``.
+"""
 
 from __future__ import annotations
 
@@ -18,62 +23,62 @@ Tensors = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class TimeRange:
-    """Which time steps a loop visits: from ``first`` to the last one, or the other way round.
+    """The time steps of a loop: from column ``start`` to the last one, or in reverse.
 
-    ``mask`` is (time, batch), 1 for words and 0 for padding; every column before ``first`` is
-    padding in all rows.
+    ``mask`` is (time, batch), 1 for words and 0 for padding. All columns before ``start`` are
+    padding in every row.
     """
 
     mask: Tensor
-    first: Tensor
-    backwards: bool
+    start: Tensor
+    reverse: bool
 
     @property
     def length(self) -> int:
-        """All time steps."""
+        """Number of columns."""
         return int(self.mask.shape[0])
 
     @property
-    def by(self) -> int:
-        """From one time step to the next."""
-        return -1 if self.backwards else 1
+    def stride(self) -> int:
+        """Difference between two successive time steps: 1, or -1 in reverse."""
+        return -1 if self.reverse else 1
 
     @property
-    def begin(self) -> Tensor:
-        """The time step that is visited first."""
-        return tf.constant(self.length - 1) if self.backwards else self.first
+    def first(self) -> Tensor:
+        """The first time step of the forward loop."""
+        return tf.constant(self.length - 1) if self.reverse else self.start
 
     @property
-    def end(self) -> Tensor:
-        """The time step that is visited last."""
-        return self.first if self.backwards else tf.constant(self.length - 1)
+    def last(self) -> Tensor:
+        """The last time step of the forward loop."""
+        return self.start if self.reverse else tf.constant(self.length - 1)
 
-    def goes_on(self, t: Tensor) -> Tensor:
-        """Whether time step ``t`` is still to be visited."""
-        return t >= self.end if self.backwards else t <= self.end
+    def is_up_to_last(self, t: Tensor) -> Tensor:
+        """Return the condition of the forward loop, which starts at ``first``."""
+        return t >= self.last if self.reverse else t <= self.last
 
-    def goes_back(self, t: Tensor) -> Tensor:
-        """The same on the way back to the beginning."""
-        return t <= self.begin if self.backwards else t >= self.begin
+    def is_down_to_first(self, t: Tensor) -> Tensor:
+        """Return the condition of the backward loop, which starts at ``last``."""
+        return t <= self.first if self.reverse else t >= self.first
 
-    def live(self, t: Tensor) -> Tensor:
-        """Which rows have a word at ``t``, (batch, 1)."""
+    def mask_at(self, t: Tensor) -> Tensor:
+        """Return the mask of time step ``t``, (batch, 1)."""
         return tf.gather(self.mask, t)[:, None]
 
-    def before(self, t: Tensor) -> Tensor:
-        """Where, of ``length + 1`` places, the states before ``t`` are kept; at first zeros."""
-        return t + 1 if self.backwards else t
+    def index_before(self, t: Tensor) -> Tensor:
+        """Return the index of the states before step ``t`` among ``length + 1`` saved ones."""
+        return t + 1 if self.reverse else t
 
-    def after(self, t: Tensor) -> Tensor:
-        """Where those after ``t`` are kept."""
-        return t if self.backwards else t + 1
+    def index_after(self, t: Tensor) -> Tensor:
+        """Return the index of the states after step ``t`` among ``length + 1`` saved ones."""
+        return t if self.reverse else t + 1
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a stack: what it does at a step, its size, and its weights.
+    """One layer of a stack: its step, its size, and its weights.
 
-    They are W and b of its input's projection, then those that ``cell`` is given.
+    The weights are W and b of its input projection, then those of ``cell``.
     """
 
     cell: Cell
@@ -82,123 +87,162 @@ class Layer:
 
 
 def scan(
-    layers: Sequence[Layer], inputs: Inputs, walk: TimeRange, readout: SequencePooling
+    layers: Sequence[Layer], inputs: Inputs, time: TimeRange, pooling: SequencePooling
 ) -> Tensors:
-    """Run layers on top of each other over time, from states of zero; masked rows keep theirs.
+    """Run stacked layers over time, from zero states; masked rows keep their states.
 
     Returns:
-        What ``readout`` makes of the outputs of the last layer.
+        The results of ``pooling`` over the outputs of the last layer.
     """
-    cells = [layer.cell for layer in layers]
-    every_weight = [layer.weights for layer in layers]
-    batch = tf.shape(walk.mask)[1]
-    zeros = [tuple(tf.zeros((batch, a.units)) for _ in range(a.cell.states)) for a in layers]
-    no_output = zeros[-1][0]
+    batch = tf.shape(time.mask)[1]
+    zeros = [
+        tuple(tf.zeros((batch, layer.units)) for _ in range(layer.cell.states)) for layer in layers
+    ]
+    arguments = (inputs.source, [layer.weights for layer in layers])
 
     @tf.custom_gradient
     def run(*flat: Tensor) -> Any:
-        source, weights = tf.nest.pack_sequence_as((inputs.source, every_weight), flat)
+        source, weights = tf.nest.pack_sequence_as(arguments, flat)
         prepared = inputs.prepare(source, *weights[0][:2])
-
-        def forward(t: Tensor, states: Any, kept: Any, kept_gates: Any, read: Any) -> Any:
-            live = walk.live(t)
-            new, gates = _step(cells, inputs.projected(prepared, t), states, weights)
-            states = _map(lambda a, b: live * a + (1.0 - live) * b, new, states)
-            kept = _map(lambda k, value: k.write(walk.after(t), value), kept, states)
-            kept_gates = _map(lambda k, value: k.write(t, value), kept_gates, gates)
-            return t + walk.by, states, kept, kept_gates, readout.add(read, t, states[-1][0], live)
-
-        places = [tuple(_places(walk.length + 1, z) for z in own) for own in zeros]
-        gates = [own[:1] * cell.gates for own, cell in zip(zeros, cells, strict=True)]
-        gate_places = _map(lambda z: _places(walk.length, z), gates)
-        begun = readout.begin(no_output, walk.length)
-        start = (walk.begin, zeros, places, gate_places, begun)
-        _, _, *kept, results = tf.while_loop(lambda t, *_: walk.goes_on(t), forward, start)
-        kept, kept_gates = _map(lambda k: k.stack(), kept)
-        results = _tied(results, cells, kept_gates)
+        loop = _Loop([a.cell for a in layers], weights, inputs, prepared, time, pooling, zeros)
+        results, saved = loop.forward()
 
         def gradient(*upstream: Tensor, variables: Any = None) -> Any:
-            def backward(t: Tensor, d_states: Any, d_input: Any, d_weights: Any) -> Any:
-                live = walk.live(t)
-                old = _map(lambda k: tf.gather(k, walk.before(t)), kept)
-                new = _map(lambda k: tf.gather(k, walk.after(t)), kept)
-                gates = _map(lambda k: tf.gather(k, t), kept_gates)
-                d_output, *others = d_states[-1]
-                visited = StepView(t, live, new[-1][0])
-                d_output = readout.gradient(d_output, upstream, results, visited)
-                d_states = [*d_states[:-1], (d_output, *others)]
-                d_new = _map(lambda d: live * d, d_states)
-                d_projected, d_old, d_step = _step_back(cells, d_new, old, new, gates, weights)
-                d_states = _map(lambda a, b: a + (1.0 - live) * b, d_old, d_states)
-                d_weights = _map(tf.add, d_weights, d_step)
-                return (
-                    t - walk.by,
-                    d_states,
-                    inputs.add(prepared, d_input, t, d_projected),
-                    d_weights,
-                )
-
-            at_end = [*zeros[:-1], (readout.at_end(upstream, no_output), *zeros[-1][1:])]
-            nothing = _map(tf.zeros_like, [weights[0][2:], *weights[1:]])
-            start = (walk.end, at_end, inputs.nothing(prepared), nothing)
-            _, _, d_input, d_weights = tf.while_loop(
-                lambda t, *_: walk.goes_back(t), backward, start
-            )
-            d_source, *d_projection = inputs.gradients(prepared, d_input)
-            return tf.nest.flatten((d_source, d_projection, d_weights))
+            return tf.nest.flatten(loop.backward(saved, results, upstream))
 
         return results, gradient
 
-    return tuple(run(*tf.nest.flatten((inputs.source, every_weight))))
+    return tuple(run(*tf.nest.flatten(arguments)))
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """By layer: its states (time + 1, batch, units), and its gates (time, batch, units)."""
+
+    states: list[Tensors]
+    gates: list[Tensors]
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """The two loops of :func:`scan`, over the same steps and weights."""
+
+    cells: Sequence[Cell]
+    weights: list[Tensors]  # of each layer
+    inputs: Inputs
+    prepared: Tensors  # by ``inputs``
+    time: TimeRange
+    pooling: SequencePooling
+    zeros: list[Tensors]  # the initial states of each layer
+
+    def forward(self) -> tuple[Tensors, _Saved]:
+        """Return the results of the pooling, and what :meth:`backward` needs."""
+        time = self.time
+
+        def step(t: Tensor, states: Any, all_states: Any, all_gates: Any, results: Any) -> Any:
+            mask = time.mask_at(t)
+            projected = self.inputs.project(self.prepared, t)
+            new, gates = _step(self.cells, projected, states, self.weights)
+            states = _map(lambda a, b: mask * a + (1.0 - mask) * b, new, states)
+            all_states = _map(lambda a, s: a.write(time.index_after(t), s), all_states, states)
+            all_gates = _map(lambda a, gate: a.write(t, gate), all_gates, gates)
+            results = self.pooling.update(results, t, states[-1][0], mask)
+            return t + time.stride, states, all_states, all_gates, results
+
+        gates = [own[:1] * cell.gates for own, cell in zip(self.zeros, self.cells, strict=True)]
+        arrays = (_arrays(self.zeros, time.length + 1), _arrays(gates, time.length))
+        results = self.pooling.initial(self.zeros[-1][0], time.length)
+        start = (time.first, self.zeros, *arrays, results)
+        _, _, *arrays, results = tf.while_loop(lambda t, *_: time.is_up_to_last(t), step, start)
+        saved = _Saved(*_map(lambda array: array.stack(), arrays))
+        return _materialise_gates(results, self.cells, saved.gates), saved
+
+    def backward(
+        self, saved: _Saved, results: Tensors, upstream: Tensors
+    ) -> tuple[Tensor, Tensors, Any]:
+        """Return the gradients to the source of the inputs, their W and b, and other weights."""
+        time = self.time
+
+        def step(t: Tensor, d_states: Any, d_inputs: Any, d_weights: Any) -> Any:
+            mask = time.mask_at(t)
+            old = _map(lambda s: tf.gather(s, time.index_before(t)), saved.states)
+            new = _map(lambda s: tf.gather(s, time.index_after(t)), saved.states)
+            gates = _map(lambda gate: tf.gather(gate, t), saved.gates)
+            d_output, *others = d_states[-1]
+            view = StepView(t, mask, new[-1][0])
+            d_output = self.pooling.step_gradient(d_output, upstream, results, view)
+            d_states = [*d_states[:-1], (d_output, *others)]
+            d_new = _map(lambda d: mask * d, d_states)
+            d_projected, d_old, d_step = _step_back(
+                self.cells, d_new, old, new, gates, self.weights
+            )
+            d_states = _map(lambda a, b: a + (1.0 - mask) * b, d_old, d_states)
+            d_weights = _map(tf.add, d_weights, d_step)
+            d_inputs = self.inputs.accumulate(self.prepared, d_inputs, t, d_projected)
+            return t - time.stride, d_states, d_inputs, d_weights
+
+        d_last = self.pooling.last_gradient(upstream, self.zeros[-1][0])
+        d_states = [*self.zeros[:-1], (d_last, *self.zeros[-1][1:])]
+        d_weights = _map(tf.zeros_like, [self.weights[0][2:], *self.weights[1:]])
+        start = (time.last, d_states, self.inputs.zero_gradients(self.prepared), d_weights)
+        _, _, d_inputs, d_weights = tf.while_loop(
+            lambda t, *_: time.is_down_to_first(t), step, start
+        )
+        d_source, *d_projection = self.inputs.gradients(self.prepared, d_inputs)
+        return d_source, tuple(d_projection), d_weights
 
 
 def _step(cells: Sequence[Cell], projected: Tensor, states: Any, weights: Any) -> tuple[Any, Any]:
-    """One time step through all layers: for each its new states, and its gates."""
-    new: list[Tensors] = []
-    gates: list[Tensors] = []
+    """Run one time step through all layers; return the new states and the gates of each."""
+    all_new: list[Tensors] = []
+    all_gates: list[Tensors] = []
     for cell, old, (kernel, bias, *recurrent) in zip(cells, states, weights, strict=True):
-        if new:
-            projected = tf.matmul(new[-1][0], kernel) + bias
-        after, made = cell.forward(projected, old, recurrent)
-        new.append(after)
-        gates.append(made)
-    return new, gates
+        if all_new:
+            projected = tf.matmul(all_new[-1][0], kernel) + bias
+        new, gates = cell.forward(projected, old, recurrent)
+        all_new.append(new)
+        all_gates.append(gates)
+    return all_new, all_gates
 
 
 def _step_back(
     cells: Sequence[Cell], d_new: Any, old: Any, new: Any, gates: Any, weights: Any
 ) -> tuple[Tensor, Any, Any]:
-    """Its gradients to what it was given; of the first layer's weights only to the cell's own."""
+    """Return the gradients of :func:`_step` to ``projected``, the states and the weights.
+
+    Those of W and b of the first layer are left to the inputs.
+    """
     d_old: list[Tensors] = []
     d_weights: list[Tensors] = []
     d_x = 0.0
     for n in reversed(range(len(cells))):
         kernel, _, *recurrent = weights[n]
         d_output, *others = d_new[n]
-        d_projected, d_before, d_own = cells[n].backward(
+        d_projected, d_states, d_layer = cells[n].backward(
             (d_output + d_x, *others), old[n], new[n], gates[n], recurrent
         )
         if n > 0:
             d_x, d_kernel = product_gradients(new[n - 1][0], kernel, d_projected)
-            d_own = (d_kernel, tf.reduce_sum(d_projected, axis=0), *d_own)
-        d_old.insert(0, d_before)
-        d_weights.insert(0, d_own)
+            d_layer = (d_kernel, tf.reduce_sum(d_projected, axis=0), *d_layer)
+        d_old.insert(0, d_states)
+        d_weights.insert(0, d_layer)
     return d_projected, d_old, d_weights
 
 
-def _tied(results: Tensors, cells: Sequence[Cell], kept_gates: Any) -> Tensors:
-    """The same results, which need the gates that the cells hold on to.
+def _materialise_gates(results: Tensors, cells: Sequence[Cell], gates: list[Tensors]) -> Tensors:
+    """Return unchanged results that depend on the first ``cell.materialised`` gates of each cell.
 
-    Where no gradient is asked for nothing else does, and XLA makes one loop of the whole step of
-    a GRU, which takes three times as long as a vectorised one for each gate.
+    Without a gradient nothing else would read these gates, and XLA would fuse the whole step of a
+    GRU into one loop, which takes three times as long as one vectorised loop for each gate.
     """
-    held = [gate for cell, own in zip(cells, kept_gates, strict=True) for gate in own[: cell.held]]
-    nothing = sum((0.0 * gate[0, 0, 0] for gate in held), 0.0)
-    return (results[0] + nothing, *results[1:])
+    needed = [g for cell, own in zip(cells, gates, strict=True) for g in own[: cell.materialised]]
+    zero = sum((0.0 * gate[0, 0, 0] for gate in needed), 0.0)
+    return (results[0] + zero, *results[1:])
 
 
-def _places(length: int, like: Tensor) -> tf.TensorArray:
-    return tf.TensorArray(like.dtype, length, element_shape=like.shape)
+def _arrays(values: Any, length: int) -> Any:
+    """Return a ``TensorArray`` of ``length`` elements like each of the ``values``."""
+    return _map(lambda v: tf.TensorArray(v.dtype, length, element_shape=v.shape), values)
 
 
 def _map(function: Any, *structures: Any) -> Any:

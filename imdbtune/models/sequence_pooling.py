@@ -1,14 +1,11 @@
-"""What is made of a recurrent layer's outputs while the loop over time runs, and its gradient.
+"""Pooling over time inside the recurrent loop, and its gradient."""
 
-``begin`` and ``add`` say what is known before the first step and after each; masked rows repeat
-their output. On the way back ``at_end`` is the gradient to the output of the last step, and
-``gradient`` adds to that of any step what a loss over the results asks of it.
-"""
+# ruff: noqa: D102 - SequencePooling documents the methods.
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -18,94 +15,104 @@ Results = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class StepView:
-    """A time step on the way back: which rows are words (batch, 1), 1 or 0, and what came out."""
+    """A time step of the backward loop: its ``mask`` (batch, 1), and ``output`` (batch, units)."""
 
     t: Tensor
-    live: Tensor
+    mask: Tensor
     output: Tensor
 
 
-@dataclass(frozen=True)
-class Last:
-    """The last output, (batch, units)."""
+class SequencePooling(Protocol):
+    """Results over the outputs of a recurrent layer, updated at each time step.
 
-    def begin(self, zero: Tensor, length: int) -> Results:
-        """See the module."""
-        return (zero,)
+    ``output`` is (batch, units); masked rows repeat their previous output. ``upstream`` are the
+    gradients of the loss to the results.
+    """
 
-    def add(self, so_far: Results, t: Tensor, output: Tensor, live: Tensor) -> Results:
-        """See the module."""
-        return (output,)
+    def initial(self, zero: Tensor, length: int) -> Results:
+        """Return the results before the first of ``length`` time steps; ``zero`` is an output."""
 
-    def at_end(self, upstream: Results, zero: Tensor) -> Tensor:
-        """See the module."""
-        return upstream[0]
+    def update(self, results: Results, t: Tensor, output: Tensor, mask: Tensor) -> Results:
+        """Return the results after time step ``t``; ``mask`` is (batch, 1)."""
 
-    def gradient(
+    def last_gradient(self, upstream: Results, zero: Tensor) -> Tensor:
+        """Return the gradient to the output of the last step, before ``step_gradient`` adds to it.
+
+        ``zero`` is an output of zeros.
+        """
+
+    def step_gradient(
         self, d_output: Tensor, upstream: Results, results: Results, step: StepView
     ) -> Tensor:
-        """See the module."""
+        """Return ``d_output`` plus the gradient to the output of this step."""
+
+
+@dataclass(frozen=True)
+class LastOutput:
+    """The last output, (batch, units)."""
+
+    def initial(self, zero: Tensor, length: int) -> Results:
+        return (zero,)
+
+    def update(self, results: Results, t: Tensor, output: Tensor, mask: Tensor) -> Results:
+        return (output,)
+
+    def last_gradient(self, upstream: Results, zero: Tensor) -> Tensor:
+        return upstream[0]
+
+    def step_gradient(
+        self, d_output: Tensor, upstream: Results, results: Results, step: StepView
+    ) -> Tensor:
         return d_output
 
 
 @dataclass(frozen=True)
-class Whole:
-    """All outputs, (time, batch, units); zero where no step was taken."""
+class AllOutputs:
+    """All outputs, (time, batch, units); zero at time steps outside the loop."""
 
-    def begin(self, zero: Tensor, length: int) -> Results:
-        """See the module."""
+    def initial(self, zero: Tensor, length: int) -> Results:
         return (tf.zeros((length, *tf.unstack(tf.shape(zero))), zero.dtype),)
 
-    def add(self, so_far: Results, t: Tensor, output: Tensor, live: Tensor) -> Results:
-        """See the module."""
-        return (tf.tensor_scatter_nd_update(so_far[0], [[t]], output[None]),)
+    def update(self, results: Results, t: Tensor, output: Tensor, mask: Tensor) -> Results:
+        return (tf.tensor_scatter_nd_update(results[0], [[t]], output[None]),)
 
-    def at_end(self, upstream: Results, zero: Tensor) -> Tensor:
-        """See the module."""
+    def last_gradient(self, upstream: Results, zero: Tensor) -> Tensor:
         return zero
 
-    def gradient(
+    def step_gradient(
         self, d_output: Tensor, upstream: Results, results: Results, step: StepView
     ) -> Tensor:
-        """See the module."""
         return d_output + tf.gather(upstream[0], step.t)
 
 
 @dataclass(frozen=True)
-class Pooled:
-    """The largest output of the words, how often it occurs, and their sum, each (batch, units).
+class MaxAndSum:
+    """The maximum over the unmasked outputs, its number of occurrences, and their sum.
 
-    The sequence of outputs is nowhere put together: neither here nor, as its gradient, on the
-    way back. Equal largest outputs share the gradient, as in Keras.
+    Each is (batch, units). Equal maxima share the gradient, as in Keras.
     """
 
-    def begin(self, zero: Tensor, length: int) -> Results:
-        """See the module; every output lies between -1 and 1, so -1 never wins."""
+    def initial(self, zero: Tensor, length: int) -> Results:
+        # Outputs lie between -1 and 1, so -1 is never above one.
         return (zero - 1.0, zero, zero)
 
-    def add(self, so_far: Results, t: Tensor, output: Tensor, live: Tensor) -> Results:
-        """See the module."""
-        largest, times, total = so_far
-        higher = tf.logical_and(live > 0, output > largest)
-        equal = live * tf.cast(tf.equal(output, largest), output.dtype)
+    def update(self, results: Results, t: Tensor, output: Tensor, mask: Tensor) -> Results:
+        maximum, count, total = results
+        higher = tf.logical_and(mask > 0, output > maximum)
+        equal = mask * tf.cast(tf.equal(output, maximum), output.dtype)
         return (
-            tf.where(higher, output, largest),
-            tf.where(higher, 1.0, times + equal),
-            total + live * output,
+            tf.where(higher, output, maximum),
+            tf.where(higher, 1.0, count + equal),
+            total + mask * output,
         )
 
-    def at_end(self, upstream: Results, zero: Tensor) -> Tensor:
-        """See the module."""
+    def last_gradient(self, upstream: Results, zero: Tensor) -> Tensor:
         return zero
 
-    def gradient(
+    def step_gradient(
         self, d_output: Tensor, upstream: Results, results: Results, step: StepView
     ) -> Tensor:
-        """See the module."""
-        largest, times, _ = results
-        d_largest, _, d_total = upstream
-        share = tf.where(tf.equal(step.output, largest), d_largest / times, 0.0)
-        return d_output + step.live * (d_total + share)
-
-
-SequencePooling = Last | Whole | Pooled
+        maximum, count, _ = results
+        d_maximum, _, d_total = upstream
+        share = tf.where(tf.equal(step.output, maximum), d_maximum / count, 0.0)
+        return d_output + step.mask * (d_total + share)

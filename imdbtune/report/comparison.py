@@ -1,4 +1,4 @@
-"""Trials of one or several searches as one table: filtered, sorted, cut to what is asked for."""
+"""Compare trials of one or several searches in one table: filter, sort and limit its rows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
-# Known also where no trial has come so far, and in this order.
-FIRST = ("search", "trial", "name", "status", *PARAMETERS)
-LAST = ("started", "reason", "run_id")
-FIGURES = (
+# Columns that exist even without any trial, in this order.
+LEADING_COLUMNS = ("search", "trial", "name", "status", *PARAMETERS)
+TRAILING_COLUMNS = ("started", "reason", "run_id")
+METRIC_COLUMNS = (
     "best_val_accuracy",
     "best_val_loss",
     "best_accuracy",
@@ -32,12 +32,14 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """Searches with their trials, and the rows that are left of them."""
+    """Searches with their trials, and the selected rows."""
 
     searches: list[tuple[Search, list[Trial]]]
     rows: list[Row]
-    columns: list[str]  # of the rows, in order
-    baselines: Mapping[str, Sequence[Baseline]] = field(default_factory=dict)  # by a search's run
+    columns: list[str]  # names, in order
+    baselines: Mapping[str, Sequence[Baseline]] = field(
+        default_factory=dict
+    )  # by run id of the search
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -48,12 +50,12 @@ class Comparison:
 
     @property
     def varied(self) -> list[str]:
-        """The hyperparameters in which the rows differ."""
+        """Hyperparameters in which the rows differ."""
         return [p for p in PARAMETERS if len({row.get(p) for row in self.rows}) > 1]
 
     @property
     def objectives(self) -> list[str]:
-        """What the searches optimise, as the columns that hold it."""
+        """Columns with the objectives of the searches."""
         return list(dict.fromkeys(f"best_{search.objective}" for search, _ in self.searches))
 
 
@@ -64,13 +66,13 @@ def compare_searches(
     columns: Sequence[str] = (),
     limit: int = 0,
 ) -> Comparison:
-    """The trials as rows that meet ``where``, in the order of ``sort``, at most ``limit`` of them.
+    """Return the trials that meet ``where``, in the order of ``sort``, at most ``limit`` of them.
 
-    Without ``sort`` the best come first: by the objective if the searches have one in common,
-    else search by search.
+    Without ``sort`` the best come first: in one ranking if the searches have the same objective,
+    otherwise search by search.
 
     Raises:
-        UserError: a condition, a column or an order that cannot be read.
+        UserError: an invalid condition, column or order.
     """
     rows = [{"search": s.name, **as_row(trial)} for s, trials in searches for trial in trials]
     known = all_columns(rows)
@@ -84,27 +86,28 @@ def compare_searches(
     if sort:
         rows = sort_rows(rows, sort, known)
     elif len(searches) > 1 and len(objectives) == 1:
-        done = [row["status"] == "FINISHED" for row in rows]
-        ranked = [row for row, finished in zip(rows, done, strict=True) if finished]
-        others = [row for row, finished in zip(rows, done, strict=True) if not finished]
-        rows = sort_rows(ranked, f"best_{objectives.pop()}", known) + others
+        finished = [row for row in rows if row["status"] == "FINISHED"]
+        others = [row for row in rows if row["status"] != "FINISHED"]
+        rows = sort_rows(finished, f"best_{objectives.pop()}", known) + others
     return Comparison(list(searches), rows[: limit or None], list(columns) or known)
 
 
 def all_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Every column that the rows have, or may have: names, parameters, metrics, the rest."""
+    """Return every column that rows have or may have: names, hyperparameters, metrics, others."""
     found = dict.fromkeys(name for row in rows for name in row)
-    metrics = [name for name in found if name not in (*FIRST, *FIGURES, *LAST)]
-    return [*FIRST, *FIGURES, *metrics, *LAST]
+    metrics = [
+        name for name in found if name not in (*LEADING_COLUMNS, *METRIC_COLUMNS, *TRAILING_COLUMNS)
+    ]
+    return [*LEADING_COLUMNS, *METRIC_COLUMNS, *metrics, *TRAILING_COLUMNS]
 
 
 def sort_rows(rows: Sequence[Row], order: str, columns: Collection[str]) -> list[Row]:
-    """The rows in the order ``COLUMN[:asc|desc],...``; those without a value come last.
+    """Return the rows in the order ``COLUMN[:asc|desc],...``; rows without a value come last.
 
-    Without a direction it is the best first: accuracies fall, everything else rises.
+    Without a direction, accuracies are in descending order and all else in ascending order.
 
     Raises:
-        UserError: an unknown column, or a direction that is none.
+        UserError: an unknown column or direction.
     """
     result = list(rows)
     for key in reversed(order.split(",")):
@@ -113,11 +116,11 @@ def sort_rows(rows: Sequence[Row], order: str, columns: Collection[str]) -> list
             raise unknown_choice("column", column, columns)
         if direction not in (("asc", "desc") if colon else ("",)):
             raise UserError(
-                f"order {short_repr(key.strip())} is not known; write COLUMN, "
+                f"the order {short_repr(key.strip())} is not known; give COLUMN, "
                 "COLUMN:asc or COLUMN:desc."
             )
-        falls = direction == "desc" or (not direction and "accuracy" in column)
-        there = [row for row in result if row.get(column) is not None]
-        there.sort(key=lambda row: row[column], reverse=falls)
-        result = there + [row for row in result if row.get(column) is None]
+        descending = direction == "desc" or (not direction and "accuracy" in column)
+        present = [row for row in result if row.get(column) is not None]
+        present.sort(key=lambda row: row[column], reverse=descending)
+        result = present + [row for row in result if row.get(column) is None]
     return result

@@ -1,13 +1,13 @@
-"""Conditions over rows, such as ``rnn=gru and (maxlen>=200 or units in (32,64))``.
+"""Filter rows by expressions such as ``rnn=gru and (maxlen>=200 or units in (32,64))``.
 
-A condition is parsed into a small tree that is walked for each row; nothing of it is run as code.
+An expression is parsed into nested functions that test a row; it is never evaluated as code.
 
     condition  = conjunction { "or" conjunction }
     conjunction = test { "and" test }
     test       = "(" condition ")" | COLUMN operator VALUE | COLUMN ["not"] "in" "(" VALUE, ... ")"
 
-A value with spaces or signs in it stands in quotes. Text is compared without regard to case; a
-row that has no value in the column meets no test of it.
+Values with spaces or operators need quotes. The comparison of texts ignores case. A row without a
+value in a column fails every test of that column.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-WORDS = ("and", "or", "not", "in")
+KEYWORDS = ("and", "or", "not", "in")
 MAX_DEPTH = 50
 _TOKEN = re.compile(r"""\s*(?:(<=|>=|!=|==|[=<>(),])|"([^"]*)"|'([^']*)'|([^\s=<>!(),'"]+))""")
 
@@ -43,7 +43,7 @@ class _Token:
     kind: str  # "sign", "word" or "quoted"
 
     def means(self, *texts: str) -> bool:
-        """Whether it is one of these signs or words of the language."""
+        """Return whether it is one of these operators or keywords."""
         return self.kind != "quoted" and self.text.lower() in texts
 
 
@@ -51,20 +51,20 @@ _END = _Token("the end", "end")
 
 
 def parse_condition(text: str, rows: Sequence[Row], columns: Collection[str]) -> Condition:
-    """A function that says whether a row meets the condition ``text``.
+    """Return a function that tests whether a row meets the condition ``text``.
 
     Args:
         text: the condition.
-        rows: those it is meant for: what they hold decides whether a column is text or numbers.
-        columns: the columns that may be named.
+        rows: the rows to filter; their values decide whether a column holds text or numbers.
+        columns: the columns that may be used.
 
     Raises:
-        UserError: it cannot be read, a column is unknown, or a value is not of its column's kind.
+        UserError: a syntax error, an unknown column, or a value of the wrong type.
     """
     parser = _Parser(text, _tokens(text), rows, columns)
     condition = parser.condition(0)
     if parser.peek() is not _END:
-        raise parser.wrong("and, or, or the end")
+        raise parser.syntax_error("and, or, or the end")
     return condition
 
 
@@ -74,7 +74,7 @@ def _tokens(text: str) -> list[_Token]:
         match = _TOKEN.match(text, position)
         if match is None:
             raise UserError(
-                f"the condition {short_repr(text)} cannot be read at "
+                f"the condition {short_repr(text)} is invalid at "
                 f"{short_repr(text[position:].strip())}; "
                 "write for example: rnn=gru and maxlen>=200."
             )
@@ -103,22 +103,24 @@ class _Parser:
         self.position += 1
         return token
 
-    def wrong(self, expected: str) -> UserError:
+    def syntax_error(self, expected: str) -> UserError:
         token = self.peek()
-        came = "the end" if token is _END else short_repr(token.text)
+        found = "the end" if token is _END else short_repr(token.text)
         return UserError(
-            f"the condition {short_repr(self.text)} has {came} where {expected} was expected; "
+            f"the condition {short_repr(self.text)} has {found} instead of {expected}; "
             "write for example: rnn=gru and maxlen>=200."
         )
 
     def take(self, sign: str) -> None:
         if not self.peek().means(sign):
-            raise self.wrong(repr(sign))
+            raise self.syntax_error(repr(sign))
         self.next()
 
     def condition(self, depth: int) -> Condition:
         if depth > MAX_DEPTH:
-            raise UserError(f"the condition has more than {MAX_DEPTH} brackets in each other.")
+            raise UserError(
+                f"the condition has more than {MAX_DEPTH} nested parentheses; simplify it."
+            )
         return self._joined("or", any, lambda: self._joined("and", all, lambda: self.test(depth)))
 
     def _joined(
@@ -136,8 +138,8 @@ class _Parser:
             inner = self.condition(depth + 1)
             self.take(")")
             return inner
-        if self.peek().kind not in ("word", "quoted") or self.peek().means(*WORDS):
-            raise self.wrong("a column")
+        if self.peek().kind not in ("word", "quoted") or self.peek().means(*KEYWORDS):
+            raise self.syntax_error("a column")
         column = self.next().text
         if column not in self.columns:
             raise unknown_choice("column", column, self.columns)
@@ -145,7 +147,7 @@ class _Parser:
         if sign.means("not", "in"):
             return self._membership(column)
         if sign.kind != "sign" or sign.text not in OPERATORS:
-            raise self.wrong("one of = != < <= > >= in")
+            raise self.syntax_error("one of = != < <= > >= in")
         self.next()
         return self._comparison(column, sign.text)
 
@@ -153,7 +155,7 @@ class _Parser:
         value = self._value(column)
         if isinstance(value, (str, bool)) and sign not in ("=", "==", "!="):
             raise UserError(
-                f"{column} {sign} {short_repr(value)}: use =, != or in, it is no number."
+                f"{column} {sign} {short_repr(value)} needs a number; use =, != or in for texts."
             )
         compare = OPERATORS[sign]
         return lambda row: _has(row, column) and compare(_comparable(row[column]), value)
@@ -173,14 +175,14 @@ class _Parser:
 
     def _value(self, column: str) -> str | bool | float:
         if self.peek().kind not in ("word", "quoted"):
-            raise self.wrong("a value")
+            raise self.syntax_error("a value")
         text = self.next().text
-        # Where no row has a value, no row can meet the test: any value will do.
-        held = next((row[column] for row in self.rows if _has(row, column)), None)
-        value = 0.0 if held is None else _as_kind_of(held, text)
+        # Without any value in the column, no row can meet the test and any value will do.
+        sample = next((row[column] for row in self.rows if _has(row, column)), None)
+        value = 0.0 if sample is None else _convert_like(sample, text)
         if value is None:
-            kind = "true or false" if isinstance(held, bool) else "numbers"
-            raise UserError(f"{column} holds {kind}, not {short_repr(text)}.")
+            kind = "true or false" if isinstance(sample, bool) else "numbers"
+            raise UserError(f"{column} holds {kind}, not {short_repr(text)}; give such a value.")
         return value
 
 
@@ -192,11 +194,11 @@ def _comparable(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-def _as_kind_of(held: object, text: str) -> str | bool | float | None:
-    """``text`` as text, truth value or number, whichever the column holds."""
-    if isinstance(held, str):
+def _convert_like(sample: object, text: str) -> str | bool | float | None:
+    """Return ``text`` converted to the type of ``sample``; ``None`` if it cannot be."""
+    if isinstance(sample, str):
         return text.lower()
-    if isinstance(held, bool):
+    if isinstance(sample, bool):
         return {"true": True, "false": False}.get(text.lower())
     try:
         return float(text)

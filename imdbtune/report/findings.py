@@ -1,7 +1,7 @@
-"""What a search has found out, as numbers: nothing here draws, writes or asks MLflow.
+"""Statistics of a search, computed from its trials; nothing here draws, writes or reads MLflow.
 
-The measure is validation accuracy throughout, whatever the search optimised: it is a share of a
-known number of reviews, so its error is known.
+All statistics are of the validation accuracy, whatever the objective was: it is a share of a known
+number of reviews, so its standard error is known.
 """
 
 from __future__ import annotations
@@ -16,130 +16,132 @@ from imdbtune.tracking import writer
 from imdbtune.tracking.reader import Baseline, Trial
 
 ACCURACY = "best_val_accuracy"
-SURE = NormalDist().inv_cdf(0.975)  # standard errors on each side of a 95 % interval
+Z_95 = NormalDist().inv_cdf(0.975)  # half width of a 95 % interval in standard errors
 
 
 def accuracy(trial: Trial) -> float | None:
-    """The validation accuracy of a finished trial, where it has one."""
+    """Return the validation accuracy of a finished trial, or ``None``."""
     value = trial.metrics.get(ACCURACY, math.nan)
     return value if trial.status == "FINISHED" and 0 <= value <= 1 else None
 
 
-def measured(trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
-    """The trials that have an accuracy, in the order given."""
-    found = [(trial, accuracy(trial)) for trial in trials]
-    return [(trial, value) for trial, value in found if value is not None]
+def with_accuracy(trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
+    """Return the trials that have an accuracy, each with it, in the order given."""
+    pairs = [(trial, accuracy(trial)) for trial in trials]
+    return [(trial, value) for trial, value in pairs if value is not None]
 
 
 @dataclass(frozen=True)
-class Certainty:
-    """How far one accuracy out of many can be believed."""
+class Uncertainty:
+    """Uncertainty of the best accuracy among several trials."""
 
     accuracy: float
-    reviews: int  # that it was measured on
-    trials: int  # that it was chosen from
-    alike: int  # trials, the best among them, that cannot be told from the best
-    flattery: float  # how much too high the best of those reads if they are equally good
+    reviews: int  # on which it was measured
+    trials: int  # from which it was chosen
+    indistinguishable: int  # trials not significantly worse than the best, with the best itself
+    selection_bias: float  # expected excess of the best of those if they are equally good
 
     @property
     def standard_error(self) -> float:
-        """Of one accuracy that was not chosen: sqrt(p (1 - p) / n)."""
+        """Standard error of an accuracy that was not selected: sqrt(p (1 - p) / n)."""
         return standard_error(self.accuracy, self.reviews)
 
     @property
     def half_width(self) -> float:
-        """Of the 95 % interval."""
-        return SURE * self.standard_error
+        """Half width of the 95 % interval."""
+        return Z_95 * self.standard_error
 
 
 def standard_error(share: float, count: int) -> float:
-    """The sampling error of a share of ``count`` reviews; none is known of what is no share."""
+    """Return the standard error of a share of ``count`` reviews; NaN if it is not a share."""
     return math.sqrt(share * (1 - share) / count) if count and 0 <= share <= 1 else math.nan
 
 
-def certainty_data(accuracies: Sequence[float], chosen: float, reviews: int) -> Certainty:
-    """Certainty of ``chosen``, out of ``accuracies`` on the same ``reviews``.
+def uncertainty_data(accuracies: Sequence[float], chosen: float, reviews: int) -> Uncertainty:
+    """Return the uncertainty of ``chosen`` among ``accuracies`` on the same ``reviews``.
 
-    Two trials are alike if they differ by less than 1.96 standard errors of a difference. As all
-    are measured on the same reviews, that errs on the careful side.
+    Two trials are indistinguishable if they differ by less than 1.96 standard errors of a
+    difference. This is conservative, as all trials are measured on the same reviews.
     """
-    own = standard_error(chosen, reviews)
-    alike = sum(
-        chosen - other <= SURE * math.hypot(own, standard_error(other, reviews))
+    own_error = standard_error(chosen, reviews)
+    indistinguishable = sum(
+        chosen - other <= Z_95 * math.hypot(own_error, standard_error(other, reviews))
         for other in accuracies
     )
-    return Certainty(chosen, reviews, len(accuracies), alike, expected_maximum(alike) * own)
+    bias = expected_maximum(indistinguishable) * own_error
+    return Uncertainty(chosen, reviews, len(accuracies), indistinguishable, bias)
 
 
 def expected_maximum(count: int) -> float:
-    """About the mean of the largest of ``count`` standard normal numbers (Blom 1958)."""
+    """Return about the expected maximum of ``count`` standard normal numbers (Blom 1958)."""
     return NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) if count > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class BaselineComparison:
-    """What a linear model reaches on the validation reviews, and the winner beside it."""
+    """The linear model's validation accuracy compared with that of the best trial."""
 
     run_id: str  # of the linear model
     accuracy: float
     seconds: float  # of its training
-    ahead: float | None  # how much higher the winner's accuracy is; None without a winner
-    within_chance: bool  # less than 1.96 standard errors of a difference apart
+    margin: float | None  # the best trial's accuracy minus the linear model's
+    within_error: bool  # the margin is less than 1.96 standard errors of a difference
 
     @property
-    def stands(self) -> str:
-        """The verb between the winner and it."""
-        if self.within_chance:
-            return "cannot be told from"
-        return "beats" if (self.ahead or 0.0) > 0 else "is beaten by"
+    def relation(self) -> str:
+        """How the best trial relates to the linear model, as the verb of a sentence."""
+        if self.within_error:
+            return "does not differ significantly from"
+        return "beats" if (self.margin or 0.0) > 0 else "is beaten by"
 
     @property
     def verdict(self) -> str:
-        """How the winner stands to it, in words; empty without a winner."""
-        if self.ahead is None:
+        """The margin of the best trial in words; empty without a finished trial."""
+        if self.margin is None:
             return ""
-        points = abs(self.ahead) * 100
-        where = "above" if self.ahead > 0 else "below"
-        apart = "level with it" if points < 0.05 else f"{points:.1f} points {where} it"
-        return f"the winner is {apart}{', which may be chance' if self.within_chance else ''}"
+        points = abs(self.margin) * 100
+        if points < 0.05:
+            return "the best trial is level with it"
+        direction = "above" if self.margin > 0 else "below"
+        note = ", which is not significant" if self.within_error else ""
+        return f"the best trial is {points:.1f} points {direction} it{note}"
 
     def __str__(self) -> str:
-        reached = (
-            f"a linear model on word pairs reaches {self.accuracy:.4f} in {self.seconds:.0f} s"
-        )
-        return f"{reached}: {self.verdict}" if self.verdict else reached
+        result = f"a linear model on word pairs reaches {self.accuracy:.4f} in {self.seconds:.0f} s"
+        return f"{result}: {self.verdict}" if self.verdict else result
 
 
 def compare_with_baseline(
     baselines: Sequence[Baseline], trials: Sequence[Trial], reviews: int
 ) -> BaselineComparison | None:
-    """The linear model of a search, if it has one that has finished, beside its first trial.
+    """Compare the linear model of a search with the best trial; ``None`` without such a model.
 
     Args:
+        baselines: of the search.
         trials: ranked; only the first one counts.
-        reviews: on which both are measured.
+        reviews: number of validation reviews.
     """
-    linear = reached(baselines, writer.LINEAR)
+    linear = find_baseline(baselines, writer.LINEAR)
     if linear is None:
         return None
     value = linear.metrics["best_val_accuracy"]
     best = accuracy(trials[0]) if trials else None
     ahead = None if best is None else best - value
     spread = [standard_error(share, reviews) for share in (value, best or 0.0)]
-    within = ahead is not None and abs(ahead) <= SURE * math.hypot(*spread)
+    within = ahead is not None and abs(ahead) <= Z_95 * math.hypot(*spread)
     seconds = linear.metrics.get("train_seconds", 0.0)
     return BaselineComparison(linear.run_id, value, seconds, ahead, within)
 
 
-def reached(baselines: Sequence[Baseline], which: str) -> Baseline | None:
-    """The baseline of this kind, if it has finished."""
-    done = (b for b in baselines if b.which == which and b.accuracy is not None)
-    return next(done, None)
+def find_baseline(baselines: Sequence[Baseline], name: str) -> Baseline | None:
+    """Return the baseline of this name if it has finished."""
+    finished = (b for b in baselines if b.which == name and b.accuracy is not None)
+    return next(finished, None)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an accuracy costs, and which trials no other beats in both."""
+    """Accuracy against cost, and the trials on the Pareto front."""
 
     metric: str  # "train_seconds" or "parameter_count"
     points: tuple[tuple[float, float], ...]  # (cost, accuracy), the first being the best trial
@@ -147,10 +149,10 @@ class Cost:
 
 
 def cost_data(trials: Sequence[Trial], metric: str) -> Cost:
-    """Accuracy against ``metric``; the front holds the first of equal points."""
+    """Return accuracy against ``metric``; of equal points, the first is on the front."""
     points = tuple(
         (trial.metrics[metric], value)
-        for trial, value in measured(trials)
+        for trial, value in with_accuracy(trials)
         if trial.metrics.get(metric, 0) > 0
     )
     front, best = [], -math.inf
@@ -163,18 +165,18 @@ def cost_data(trials: Sequence[Trial], metric: str) -> Cost:
 
 @dataclass(frozen=True)
 class Progress:
-    """The best accuracy so far while the search ran."""
+    """Accuracies in the order in which the trials ended."""
 
-    minutes: tuple[float, ...]  # since the search began, when each trial ended
+    minutes: tuple[float, ...]  # from the start of the search to the end of each trial
     accuracies: tuple[float, ...]
-    best: tuple[float, ...]
+    best: tuple[float, ...]  # so far
 
 
-def progress_data(trials: Sequence[Trial], began_ms: int) -> Progress:
-    """The trials in the order in which they ended."""
+def progress_data(trials: Sequence[Trial], started_ms: int) -> Progress:
+    """Return the accuracies and the best so far, in the order in which the trials ended."""
     ended = [
-        ((trial.ended_ms - began_ms) / 60_000, value)
-        for trial, value in measured(trials)
+        ((trial.ended_ms - started_ms) / 60_000, value)
+        for trial, value in with_accuracy(trials)
         if trial.ended_ms is not None
     ]
     ended.sort()
@@ -183,14 +185,14 @@ def progress_data(trials: Sequence[Trial], began_ms: int) -> Progress:
     return Progress(tuple(minutes for minutes, _ in ended), tuple(values), best)
 
 
-def duration_s(trials: Sequence[Trial], began_ms: int) -> float:
-    """Seconds from the begin of a search to the end of its last trial."""
-    return max([0, *(t.ended_ms - began_ms for t in trials if t.ended_ms is not None)]) / 1000
+def duration_s(trials: Sequence[Trial], started_ms: int) -> float:
+    """Return the seconds from the start of a search to the end of its last trial."""
+    return max([0, *(t.ended_ms - started_ms for t in trials if t.ended_ms is not None)]) / 1000
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Trials that ended without a result, for the same reason."""
+    """Trials that ended without a result for the same reason."""
 
     status: str
     reason: str
@@ -198,16 +200,16 @@ class Failure:
 
     @property
     def count(self) -> int:
-        """How many trials."""
+        """Number of trials."""
         return len(self.trials)
 
 
 def failures_data(trials: Sequence[Trial]) -> tuple[Failure, ...]:
-    """The most frequent reason first."""
+    """Return the failed and killed trials by reason, the most frequent reason first."""
     by_reason: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
         if trial.status in ("FAILED", "KILLED"):
-            key = (trial.status, trial.reason or "no reason was noted")
+            key = (trial.status, trial.reason or "no reason was logged")
             by_reason.setdefault(key, []).append(trial)
-    found = [Failure(status, why, tuple(lost)) for (status, why), lost in by_reason.items()]
-    return tuple(sorted(found, key=lambda failure: -failure.count))
+    failures = [Failure(*key, tuple(failed)) for key, failed in by_reason.items()]
+    return tuple(sorted(failures, key=lambda failure: -failure.count))

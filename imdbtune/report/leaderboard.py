@@ -1,4 +1,4 @@
-"""The parent run's page: which trial won, all trials ranked, all curves in one figure."""
+"""Writes the page of a search in MLflow: the best trial, a ranking, all curves in one figure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from imdbtune.confirm import results
 from imdbtune.confirm.results import Confirmation
-from imdbtune.report.effects import short
-from imdbtune.report.findings import compare_with_baseline, reached
+from imdbtune.report.effects import short_value
+from imdbtune.report.findings import compare_with_baseline, find_baseline
 from imdbtune.report.page import log_report, read_report_data
 from imdbtune.tracking import mlflow_links, writer
 from imdbtune.tracking.reader import (
@@ -21,6 +21,7 @@ from imdbtune.tracking.reader import (
     Trial,
     as_row,
     failed_trials,
+    find_search,
     read_baselines,
     read_history,
     read_trials,
@@ -29,10 +30,21 @@ from imdbtune.tracking.sqlite_reader import runs_of
 from imdbtune.training import learning_curves
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from imdbtune.tracking.connection import MlflowClient
 
 ROWS_SHOWN = 30
 CURVES_SHOWN = 200
+
+
+def publish_page(
+    client: MlflowClient,
+    run_id: str,
+    varied: Sequence[str],
+    report: bool = False,
+    final: bool = True,
+) -> None:
+    """Write the page of the search with this run id, as :func:`publish` does."""
+    publish(client, find_search(runs_of(client), run_id), varied, final, report)
 
 
 def publish(
@@ -42,12 +54,14 @@ def publish(
     final: bool,
     report: bool = False,
 ) -> None:
-    """Write the leaderboard on the parent run, from what MLflow has of the trials.
+    """Write the leaderboard to the parent run, from what MLflow has of the trials.
 
     Args:
-        varied: the hyperparameters that the search varies: the columns that matter.
-        final: also the table as an artifact and the figure with all curves.
-        report: also the report and its figures.
+        client: of the tracking store.
+        search: the search.
+        varied: the hyperparameters that the search varies, which become columns.
+        final: also write the table as an artifact, and the figure with all curves.
+        report: also write the report and its figures.
     """
     runs = runs_of(client)
     trials = read_trials(runs, search)
@@ -65,13 +79,9 @@ def publish(
         metrics |= {k: v for k, v in done[0].metrics.items() if k.startswith("best_")}
         tags |= {"imdbtune.best": done[0].name, "imdbtune.best_run_id": done[0].run_id}
     run.log(metrics, tags=tags)
-    view_tag = f"{mlflow_links.TAG}{search.run_id}"
-    client.set_experiment_tag(
-        search.experiment_id, view_tag, mlflow_links.shared_view(search, varied)
-    )
     if final and done:
         _log_table(client, search.run_id, trials)
-        _log_curves(client, search, done[:CURVES_SHOWN], reached(baselines, writer.LINEAR))
+        _log_curves(client, search, done[:CURVES_SHOWN], find_baseline(baselines, writer.LINEAR))
     if report:
         ended = dataclasses.replace(search, status="FINISHED")  # its run is closed after this
         log_report(client, read_report_data(client, ended, trials))
@@ -85,7 +95,7 @@ def markdown(
     baselines: Sequence[Baseline] = (),
     confirmed: Confirmation | None = None,
 ) -> str:
-    """The leaderboard as MLflow's description shows it, each name a link to its run."""
+    """Return the leaderboard as Markdown, each name a link to its run."""
     done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
     about = mlflow_links.as_text(search.tags.get("imdbtune.about", ""))
     lines = [about, ""] if about else []
@@ -93,26 +103,35 @@ def markdown(
     facts = f"Data: {data}. {_states(trials)}"
     if not done:
         return "\n".join([*lines, facts, ""])
-    # The first lines are seen before the rest is unfolded.
-    answer = _answer(search, done[0]) + _beside(search, done, baselines)
+    # MLflow shows the first lines before the description is unfolded.
+    answer = _answer(search, done[0]) + _against_linear(search, done, baselines)
     if confirmed is not None:
         link = mlflow_links.run_link(search, confirmed.run_id)
         name = mlflow_links.as_text(confirmed.winner.name)
-        answer += f" **[Confirmed]({link}): {name}, {results.in_words(confirmed)}.**"
-    lines += [f"{answer} {facts} {_links(search, report)}", ""]
-    columns = ["trial", *varied, search.objective, "epoch", "seconds"]
-    lines += ["| # | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
-    for place, trial in enumerate(done[:ROWS_SHOWN], start=1):
-        link = (
-            f"[{mlflow_links.as_text(trial.name)}]({mlflow_links.run_link(search, trial.run_id)})"
-        )
-        cells = [link, *(short(getattr(trial.params, name)) for name in varied)]
-        cells += [f"{trial.score:.4f}", f"{trial.metrics.get('best_epoch', 0):.0f}"]
-        cells += [f"{trial.metrics.get('train_seconds', 0):.0f}"]
-        lines.append(f"| {place} | " + " | ".join(cells) + " |")
+        answer += f" **[Confirmed]({link}): {name}, {results.describe(confirmed)}.**"
+    lines += [f"{answer} {facts} {_links(search, report)}", "", *_table(search, done, varied)]
     if len(done) > ROWS_SHOWN:
         lines.append(f"\n... and {len(done) - ROWS_SHOWN} more: leaderboard.json")
     return "\n".join(lines)
+
+
+def _table(search: Search, done: Sequence[Trial], varied: Sequence[str]) -> list[str]:
+    """Return the rows of the best trials, and the two lines of the table's head."""
+    columns = ["#", "trial", *varied, search.objective, "epoch", "seconds"]
+    rows = [columns, ["---"] * len(columns)]
+    for place, trial in enumerate(done[:ROWS_SHOWN], start=1):
+        name = mlflow_links.as_text(trial.name)
+        rows.append(
+            [
+                str(place),
+                f"[{name}]({mlflow_links.run_link(search, trial.run_id)})",
+                *(short_value(getattr(trial.params, hyperparameter)) for hyperparameter in varied),
+                f"{trial.score:.4f}",
+                f"{trial.metrics.get('best_epoch', 0):.0f}",
+                f"{trial.metrics.get('train_seconds', 0):.0f}",
+            ]
+        )
+    return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def _answer(search: Search, best: Trial) -> str:
@@ -121,8 +140,8 @@ def _answer(search: Search, best: Trial) -> str:
     return f"**Best: {link}, {search.objective} {best.score:.4f}{epoch}.**"
 
 
-def _beside(search: Search, done: Sequence[Trial], baselines: Sequence[Baseline]) -> str:
-    """How the best trial stands to the linear model, whose run is a click away."""
+def _against_linear(search: Search, done: Sequence[Trial], baselines: Sequence[Baseline]) -> str:
+    """Return how the best trial compares with the linear model, with a link to its run."""
     found = compare_with_baseline(baselines, done, search.validation_reviews)
     if found is None:
         return ""
@@ -131,7 +150,7 @@ def _beside(search: Search, done: Sequence[Trial], baselines: Sequence[Baseline]
 
 
 def _links(search: Search, report: bool) -> str:
-    """What MLflow can show of the search, a click away."""
+    """Return links to MLflow's pages about the search."""
     places = {
         "table of all trials": mlflow_links.table_link(search),
         "charts": mlflow_links.charts_link(search),
@@ -149,12 +168,12 @@ def _states(trials: Sequence[Trial]) -> str:
         "KILLED": "ended early",
     }
     counts = {name: sum(t.status == state for t in trials) for state, name in names.items()}
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    return f"Trials: {told or 'none yet'}."
+    text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return f"Trials: {text or 'none yet'}."
 
 
 def _log_table(client: MlflowClient, run_id: str, trials: Sequence[Trial]) -> None:
-    """The table in the form of MLflow's ``log_table``, written anew each time."""
+    """Log the table in the form of MLflow's ``log_table``, which would append to an old one."""
     rows = [as_row(trial) for trial in trials]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     data = [[row.get(name) for name in columns] for row in rows]

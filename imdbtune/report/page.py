@@ -1,4 +1,4 @@
-"""A search as one HTML page that needs nothing else, and its figures."""
+"""Write the report of a search: one self-contained HTML page with its figures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import functools
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,47 +34,47 @@ from imdbtune.training import learning_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from mlflow import MlflowClient
 
+    from imdbtune.tracking.connection import MlflowClient
     from imdbtune.training.spec import Epoch
 
 LOCAL_UI = f"http://{HOST}:{PORT}"
-CURVES_SHOWN = 200
-AXES_SHOWN = 6
+MAX_CURVES = 200
+MAX_AXES = 6
 DPI = 160
-BEST_SHOWN = 10
-ALWAYS = ("rnn", "depth", "units", "maxlen")
-MARK = "<!-- a report of imdbtune -->"
+MAX_ROWS = 10
+FIRST_PARAMS = ("rnn", "depth", "units", "maxlen")
+MARK = "<!-- a report of imdbtune -->"  # by which an older report is recognised
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """All that a report is made of, read from MLflow."""
+    """The contents of a report, read from MLflow."""
 
     search: Search
     trials: list[Trial]  # ranked
     histories: list[tuple[str, list[Epoch]]]  # of finished trials, the best first
-    config: str  # TOML; empty where it cannot be read
-    confirmed: Confirmation | None = None  # of the best configurations, by other seeds
+    config: str  # TOML; empty if it cannot be read
+    confirmed: Confirmation | None = None
     baselines: list[Baseline] = field(default_factory=list)
 
     @functools.cached_property
-    def done(self) -> list[Trial]:
-        """The trials that have an accuracy, the best by the objective first."""
-        return [trial for trial, _ in findings.measured(self.trials)]
+    def finished(self) -> list[Trial]:
+        """The trials that have an accuracy, in the order of their ranks."""
+        return [trial for trial, _ in findings.with_accuracy(self.trials)]
 
     @functools.cached_property
-    def shares(self) -> tuple[effects.Importance, ...]:
-        """What each hyperparameter explains of the differences; empty where that cannot be told."""
-        return effects.importance_data(self.done)
+    def importances(self) -> tuple[effects.Importance, ...]:
+        """The importance of each hyperparameter; empty with too few trials."""
+        return effects.importance_data(self.finished)
 
 
 def read_report_data(client: MlflowClient, search: Search, trials: list[Trial]) -> ReportData:
-    """Read what a report needs beside the trials: the curves of the best, the configuration."""
+    """Read what a report needs besides the trials: learning curves, configuration, baselines."""
     runs = runs_of(client)
-    done = [trial for trial, _ in findings.measured(trials)][:CURVES_SHOWN]
-    others = [(t.name, read_history(runs, t.run_id, ("val_accuracy",))) for t in done[1:]]
-    best = [(t.name, read_history(runs, t.run_id)) for t in done[:1]]
+    finished = [trial for trial, _ in findings.with_accuracy(trials)][:MAX_CURVES]
+    others = [(t.name, read_history(runs, t.run_id, ("val_accuracy",))) for t in finished[1:]]
+    best = [(t.name, read_history(runs, t.run_id)) for t in finished[:1]]
     config = read_text(client, search.run_id, "config.toml")
     return ReportData(
         search,
@@ -87,8 +87,8 @@ def read_report_data(client: MlflowClient, search: Search, trials: list[Trial]) 
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A figure with the text that stands for it where it cannot be seen."""
+class ReportFigure:
+    """A figure with its name and alternative text."""
 
     name: str
     figure: Figure
@@ -96,162 +96,163 @@ class Drawn:
 
     @functools.cached_property
     def png(self) -> bytes:
-        """The figure as an image, sharp on a phone and on paper; drawn once."""
+        """The figure as a PNG image, sharp on a phone and on paper; drawn once."""
         file = io.BytesIO()
         self.figure.savefig(file, format="png", dpi=DPI)
         return file.getvalue()
 
     @property
     def data_uri(self) -> str:
-        """The image for the inside of a page."""
+        """The image as a URI to embed in a page."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
 
 
-def draw_all(material: ReportData) -> dict[str, Drawn]:
-    """Every figure of the page by its name; without a finished trial there are none."""
-    done = material.done
-    if not done:
+def draw_figures(data: ReportData) -> dict[str, ReportFigure]:
+    """Return the figures of the page by name; none without a finished trial."""
+    finished = data.finished
+    if not finished:
         return {}
-    certainty = certainty_of(material)
-    accuracies = [value for _, value in findings.measured(done)]
-    drawn = [*_curves(material)]
-    if certainty.reviews:
-        best = accuracies[:BEST_SHOWN]
-        figure = figures.draw_interval(certainty, best)
-        drawn.append(Drawn("intervals", figure, "The best trials with their 95 % intervals."))
-    drawn += _costs(done)
-    progress = findings.progress_data(done, material.search.started_ms)
+    uncertainty = uncertainty_of(data)
+    accuracies = [value for _, value in findings.with_accuracy(finished)]
+    drawn = [*_draw_curves(data)]
+    if uncertainty.reviews:
+        best = accuracies[:MAX_ROWS]
+        figure = figures.draw_interval(uncertainty, best)
+        drawn.append(
+            ReportFigure("intervals", figure, "The best trials with their 95 % intervals.")
+        )
+    drawn += _draw_costs(finished)
+    progress = findings.progress_data(finished, data.search.started_ms)
     if progress.minutes:
-        figure = figures.draw_progress(progress, linear_of(material))
-        drawn.append(Drawn("progress", figure, "Best accuracy so far over the time of the search."))
-    if len(done) > 1:
-        drawn += _effects(material.shares, done, accuracies)
+        figure = figures.draw_progress(progress, linear_accuracy(data))
+        drawn.append(ReportFigure("progress", figure, "Best accuracy so far over time."))
+    if len(finished) > 1:
+        drawn += _draw_effects(data.importances, finished, accuracies)
     return {each.name: each for each in drawn}
 
 
-def _curves(material: ReportData) -> list[Drawn]:
-    name, history = material.histories[0]
-    found = []
+def _draw_curves(data: ReportData) -> Iterator[ReportFigure]:
+    name, history = data.histories[0]
     for metric in ("accuracy", "loss"):
-        figure = learning_curves.draw_curves(
-            learning_curves.curves_data(history, metric), name, width=figures.WIDTH
-        )
-        found.append(Drawn(f"best_{metric}", figure, f"{metric} of the best trial by epoch."))
-    every = learning_curves.leaderboard_curves_data(material.histories, "accuracy")
-    linear = linear_of(material)
+        curves = learning_curves.curves_data(history, metric)
+        figure = learning_curves.draw_curves(curves, name, width=figures.WIDTH)
+        alt = f"Learning curve of the best trial: {metric} by epoch."
+        yield ReportFigure(f"best_{metric}", figure, alt)
     figure = learning_curves.draw_all_curves(
-        every, material.search.name, narrow=True, linear=linear
+        learning_curves.leaderboard_curves_data(data.histories, "accuracy"),
+        data.search.name,
+        narrow=True,
+        linear=linear_accuracy(data),
     )
-    return [*found, Drawn("curves", figure, "Validation accuracy of all trials by epoch.")]
+    yield ReportFigure("curves", figure, "Validation accuracy of all trials by epoch.")
 
 
-def _costs(done: Sequence[Trial]) -> list[Drawn]:
-    found = []
+def _draw_costs(finished: Sequence[Trial]) -> Iterator[ReportFigure]:
     for metric in figures.UNITS:
-        cost = findings.cost_data(done, metric)
+        cost = findings.cost_data(finished, metric)
         if cost.points:
-            ranks = [n for n, t in enumerate(done, start=1) if t.metrics.get(metric, 0) > 0]
-            about = f"Accuracy against {figures.UNITS[metric]}, with the Pareto front."
-            found.append(Drawn(metric, figures.draw_cost(cost, ranks), about))
-    return found
+            ranks = [n for n, t in enumerate(finished, start=1) if t.metrics.get(metric, 0) > 0]
+            alt = f"Accuracy against {figures.UNITS[metric]}, with the Pareto front."
+            yield ReportFigure(metric, figures.draw_cost(cost, ranks), alt)
 
 
-def _effects(
-    shares: Sequence[effects.Importance], done: Sequence[Trial], accuracies: Sequence[float]
-) -> list[Drawn]:
-    found = []
-    if shares:
-        about = "Share of the variance that each hyperparameter explains."
-        found.append(Drawn("importance", figures.draw_importance(shares), about))
+def _draw_effects(
+    importances: Sequence[effects.Importance],
+    finished: Sequence[Trial],
+    accuracies: Sequence[float],
+) -> Iterator[ReportFigure]:
+    if importances:
+        alt = "Share of the variance that each hyperparameter explains."
+        yield ReportFigure("importance", figures.draw_importance(importances), alt)
     limits = figures.shared_limits(accuracies)
-    names = effects.varied(done)
+    names = effects.varied_params(finished)
     for name in names:
-        figure = figures.draw_effect(effects.effect_data(name, done), limits)
-        found.append(Drawn(f"by_{name}", figure, f"Accuracy of each trial by {name}."))
+        figure = figures.draw_effect(effects.effect_data(name, finished), limits)
+        yield ReportFigure(f"by_{name}", figure, f"Accuracy of each trial by {name}.")
     if len(names) > 1:
-        ordered = [share.name for share in shares] or names
-        foremost = [name for name in names if name in ordered[:AXES_SHOWN]]
-        figure = figures.draw_parallel(effects.parallel_data(done, foremost))
-        found.append(Drawn("parallel", figure, "Parallel coordinates of all trials."))
-    return found
+        ordered = [each.name for each in importances] or names
+        most_important = [name for name in names if name in ordered[:MAX_AXES]]
+        figure = figures.draw_parallel(effects.parallel_data(finished, most_important))
+        yield ReportFigure("parallel", figure, "Parallel coordinates of all trials.")
 
 
-def certainty_of(material: ReportData) -> findings.Certainty:
-    """How sure the best trial's accuracy is."""
-    accuracies = [value for _, value in findings.measured(material.done)]
-    reviews = material.search.validation_reviews
-    return findings.certainty_data(accuracies, accuracies[0], reviews)
+def uncertainty_of(data: ReportData) -> findings.Uncertainty:
+    """Return the uncertainty of the best trial's accuracy."""
+    accuracies = [value for _, value in findings.with_accuracy(data.finished)]
+    reviews = data.search.validation_reviews
+    return findings.uncertainty_data(accuracies, accuracies[0], reviews)
 
 
-def baseline_comparison_of(material: ReportData) -> findings.BaselineComparison | None:
-    """The linear model beside the best trial, if the search has one."""
-    reviews = material.search.validation_reviews
-    return findings.compare_with_baseline(material.baselines, material.done, reviews)
+def baseline_comparison_of(data: ReportData) -> findings.BaselineComparison | None:
+    """Compare the linear model with the best trial, if the search has such a model."""
+    reviews = data.search.validation_reviews
+    return findings.compare_with_baseline(data.baselines, data.finished, reviews)
 
 
-def linear_of(material: ReportData) -> float | None:
-    """The linear model's accuracy."""
-    found = baseline_comparison_of(material)
-    return found.accuracy if found else None
+def linear_accuracy(data: ReportData) -> float | None:
+    """Return the linear model's accuracy, if the search has such a model."""
+    comparison = baseline_comparison_of(data)
+    return comparison.accuracy if comparison else None
 
 
-def render(material: ReportData, drawn: dict[str, Drawn], ui: str = LOCAL_UI) -> str:
-    """The page; ``ui`` is where MLflow's pages are."""
-    done = material.done
-    shown_ui = hide_secrets(ui)
-    names = effects.varied(done)
-    ordered = [*(n for n in ALWAYS if n in names), *(n for n in names if n not in ALWAYS)]
+def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = LOCAL_UI) -> str:
+    """Return the page; ``ui`` is the address of MLflow's web interface."""
+    finished = data.finished
+    address = hide_secrets(ui)
+    names = effects.varied_params(finished)
+    ordered = [
+        *(n for n in FIRST_PARAMS if n in names),
+        *(n for n in names if n not in FIRST_PARAMS),
+    ]
     return str(
         _template().render(
             mark=MARK,
-            search=material.search,
-            tags=material.search.tags,
-            trials=material.trials,
-            done=done,
-            best=done[0] if done else None,
-            certainty=certainty_of(material) if done else None,
-            linear=baseline_comparison_of(material),
-            majority=findings.reached(material.baselines, writer.MAJORITY),
-            shares=material.shares,
-            effects=[effects.effect_data(name, done) for name in ordered],
+            search=data.search,
+            tags=data.search.tags,
+            trials=data.trials,
+            finished=finished,
+            best=finished[0] if finished else None,
+            uncertainty=uncertainty_of(data) if finished else None,
+            linear=baseline_comparison_of(data),
+            majority=findings.find_baseline(data.baselines, writer.MAJORITY),
+            effects=[effects.effect_data(name, finished) for name in ordered],
             names=names,
-            failures=findings.failures_data(material.trials),
-            confirmed=material.confirmed,
-            how_sure=results.in_words,
+            failures=findings.failures_data(data.trials),
+            confirmed=data.confirmed,
+            describe=results.describe,
             method=results.METHOD,
-            looks=int(material.search.metrics.get(writer.TEST_EVALUATIONS, 0)),
-            fronts=_fronts(done),
-            config=material.config,
-            published=_published(material),
+            test_evaluations=int(data.search.metrics.get(writer.TEST_EVALUATIONS, 0)),
+            fronts=_fronts(finished),
+            config=data.config,
+            published=_published_results(data),
             drawn=drawn,
-            seconds=findings.duration_s(material.trials, material.search.started_ms),
+            seconds=findings.duration_s(data.trials, data.search.started_ms),
             accuracy=findings.accuracy,
-            standard_error=findings.standard_error,
             versions={
                 name.removeprefix("version."): value
-                for name, value in material.search.tags.items()
+                for name, value in data.search.tags.items()
                 if name.startswith("version.")
             },
-            run_url=functools.partial(run_page, shown_ui, material.search.experiment_id),
-            ui=shown_ui,
-            shown=BEST_SHOWN,
+            run_url=functools.partial(run_page, address, data.search.experiment_id),
+            ui=address,
+            max_rows=MAX_ROWS,
         )
     )
 
 
-def _fronts(done: Sequence[Trial]) -> dict[str, list[tuple[int, Trial]]]:
-    """For each cost the trials of the Pareto front with their ranks, the cheapest first."""
+def _fronts(finished: Sequence[Trial]) -> dict[str, list[tuple[int, Trial]]]:
+    """Return the trials of each Pareto front with their ranks, the cheapest first."""
     found = {}
     for metric in figures.UNITS:
-        ranked = [(n, t) for n, t in enumerate(done, start=1) if t.metrics.get(metric, 0) > 0]
-        front = findings.cost_data(done, metric).front
+        ranked = [(n, t) for n, t in enumerate(finished, start=1) if t.metrics.get(metric, 0) > 0]
+        front = findings.cost_data(finished, metric).front
         found[metric] = [ranked[index] for index in front]
     return found
 
 
-def _published(material: ReportData) -> tuple[Any, ...]:
-    """Only beside results on the same reviews."""
-    return PUBLISHED if material.search.tags.get(writer.DATA) == "imdb" else ()
+def _published_results(data: ReportData) -> tuple[Any, ...]:
+    """Return published accuracies if they are on the same reviews."""
+    return PUBLISHED if data.search.tags.get(writer.DATA) == "imdb" else ()
 
 
 def _template() -> Any:
@@ -272,20 +273,20 @@ def _template() -> Any:
     return environment.get_template("page.html")
 
 
-def check_out(path: Path) -> None:
-    """Raise UserError unless a report can be written to ``path`` without harm to another file."""
+def check_output_path(path: Path) -> None:
+    """Raise UserError unless ``path`` is a new file in a folder, or an older report."""
     try:
         if not path.parent.is_dir():
-            raise UserError(f"no folder {quote_path(path.parent)} for the report; make it first.")
+            raise UserError(f"there is no folder {quote_path(path.parent)}; create it first.")
         if path.is_dir():
-            raise UserError(f"{quote_path(path)} is a folder; name a file in it.")
+            raise UserError(f"{quote_path(path)} is a folder; give a file in it.")
         if path.exists() and not _is_report(path):
             raise UserError(
-                f"{quote_path(path)} is there and is no report; name another file with --out."
+                f"{quote_path(path)} exists and is not a report; give another file with --out."
             )
     except OSError as error:
         raise UserError(
-            f"{quote_path(path)} cannot be used: {error.strerror}; name another file with --out."
+            f"{quote_path(path)} cannot be used: {error.strerror}; give another file with --out."
         ) from error
 
 
@@ -294,14 +295,14 @@ def _is_report(path: Path) -> bool:
         return MARK.encode() in file.read(200)
 
 
-def log_report(client: MlflowClient, material: ReportData, ui: str = LOCAL_UI) -> None:
-    """The page and its figures as artifacts of the search's run."""
-    drawn = draw_all(material)
+def log_report(client: MlflowClient, data: ReportData, ui: str = LOCAL_UI) -> None:
+    """Log the page and its figures as artifacts of the search's run."""
+    drawn = draw_figures(data)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        page = render(material, drawn, ui)
+        page = render(data, drawn, ui)
         (folder / "report.html").write_text(page, encoding="utf-8")
         (folder / "figures").mkdir()
         for name, each in drawn.items():
             (folder / "figures" / f"{name}.png").write_bytes(each.png)
-        client.log_artifacts(material.search.run_id, str(folder))
+        client.log_artifacts(data.search.run_id, str(folder))

@@ -1,4 +1,4 @@
-"""Accuracies on the IMDB reviews that others have published, to stand beside ours."""
+"""Published accuracies on the IMDB reviews, for comparison."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a search has to beat, made beside its trials: the linear model in a process of its own.
+"""Log the baselines of a search while its trials run: the majority class and a linear model.
 
-That process leaves a file and is done; all writing, by way of the outbox, is the driver's. If it
-fails, or the machine has no room for it, the search goes on without.
+The linear model is trained in a process of its own, which saves it to a file. The driver logs it
+by way of the outbox. If the process fails, the search continues without this baseline.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from imdbtune.models import nb_linear
 from imdbtune.tracking.writer import LINEAR, MAJORITY, CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.training.hardware import machine_tags
 
-WAIT_S = 300  # for the linear model, when all trials have ended
-# The search path is the driver's: where the package is not installed, only that leads to it.
+WAIT_S = 300  # for the linear model, after all trials have ended
+# With the driver's sys.path, because the package may not be installed.
 CODE = (
     "import json, sys; path, given = map(json.loads, sys.argv[1:]); sys.path[:] = path; "
-    "from imdbtune.baseline import main; main(given)"
+    "from imdbtune.models.nb_linear import main; main(given)"
 )
 Listener = Callable[[str, dict[str, Any]], None]
 
@@ -41,32 +41,33 @@ def baselines_in_background(
     reviews: int,
     folder: Path,
     listener: Listener,
-    made: Collection[str] = (),
+    finished: Collection[str] = (),
 ) -> Iterator[None]:
-    """Make the baselines while the block runs, and wait for them at its end if it ends well.
+    """Run the baselines while the block runs, and wait for them at its end.
 
-    If not, their runs are left open, as those of trials are.
+    If the block raises, the baselines are cancelled and their runs stay open, as those of trials.
 
     Args:
         search: writes to an outbox.
+        facts: describe the corpus in MLflow.
         reviews: how many of the training reviews the search uses; 0: all.
-        folder: the search's, for what the process leaves.
-        listener: called with ``baseline`` when one is done, with ``waiting`` when only the linear
-            model is left, and with ``notice``.
-        made: those that there are already.
+        folder: of the search, for the files of the process.
+        listener: called with ``baseline`` for each finished one, with ``waiting`` when the trials
+            have ended before the linear model, and with ``notice`` if a baseline fails.
+        finished: names of the baselines that MLflow already has.
     """
-    maker = _Maker(search, corpus, facts, reviews, folder / "baseline", listener)
+    job = _BaselineJob(search, corpus, facts, reviews, folder / "baseline", listener)
     try:
-        maker.start(made)
+        job.start(finished)
         yield
-        maker.finish()
+        job.finish()
     except BaseException:
-        maker.abandon()
+        job.cancel()
         raise
 
 
 @dataclass
-class _Maker:
+class _BaselineJob:
     search: SearchRun
     corpus: Corpus
     facts: CorpusFacts
@@ -75,28 +76,28 @@ class _Maker:
     listener: Listener
     _process: subprocess.Popen[bytes] | None = None
     _thread: threading.Thread | None = None
-    _abandoned: threading.Event = field(default_factory=threading.Event)
-    _late: bool = False
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+    _timed_out: bool = False
 
-    def start(self, made: Collection[str]) -> None:
-        """Begin; what goes wrong is told, and no more."""
+    def start(self, finished: Collection[str]) -> None:
+        """Log the majority class and start to train the linear model; report errors as notices."""
         try:
-            if MAJORITY not in made:
+            if MAJORITY not in finished:
                 training = self.corpus.train
-                reached = nb_linear.measure_majority(training.head(self.reviews or len(training)))
-                self._log(self._begin(MAJORITY), MAJORITY, reached)
-            if LINEAR not in made:
+                metrics = nb_linear.measure_majority(training.head(self.reviews or len(training)))
+                self._log(self._begin(MAJORITY), MAJORITY, metrics)
+            if LINEAR not in finished:
                 self._start_linear()
         except Exception as error:
-            self._tell(f"{type(error).__name__}: {error}")
+            self._notify(f"{type(error).__name__}: {error}")
 
     def _start_linear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         out = self.folder / "model"
         out.parent.mkdir(parents=True)
         run = self._begin(LINEAR, nb_linear.SETTINGS)
-        kept = nb_linear.kept_folder(self.corpus, self.reviews)
-        if nb_linear.is_whole(kept):
+        kept = nb_linear.cache_folder(self.corpus, self.reviews)
+        if nb_linear.is_cached(kept):
             shutil.copytree(kept, out)
             self._log_linear(run, out)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -115,74 +116,74 @@ class _Maker:
         self._thread = threading.Thread(target=self._collect, args=[run], name=LINEAR, daemon=True)
         self._thread.start()
 
-    def _begin(self, which: str, settings: Mapping[str, object] = {}) -> Run:
-        run = Run(self.search.client, self.search.start_baseline(which, settings))
+    def _begin(self, name: str, settings: Mapping[str, object] = {}) -> Run:
+        run = Run(self.search.client, self.search.start_baseline(name, settings))
         run.log_corpus(self.facts)
         return run
 
     def _collect(self, run: Run) -> None:
-        """In a thread: wait for the process, and write what it has left."""
+        """Wait for the process and log its model; runs in a thread."""
         assert self._process is not None
         status = self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
-        if self._abandoned.is_set():
+        if self._cancelled.is_set():
             return
         try:
             if status:
                 self._fail(run, status)
                 return
             out = self.folder / "model"
-            nb_linear.keep(out, nb_linear.kept_folder(self.corpus, self.reviews))
+            nb_linear.save_to_cache(out, nb_linear.cache_folder(self.corpus, self.reviews))
             self._log_linear(run, out)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            with suppress(OSError):  # where there is no room, the search will say so
+            with suppress(OSError):  # if the disk is full, the driver reports it
                 run.end("FAILED", reason)
-            self._tell(reason)
+            self._notify(reason)
 
     def _log_linear(self, run: Run, out: Path) -> None:
-        reached = json.loads((out / nb_linear.RESULT).read_text(encoding="utf-8"))
+        metrics = json.loads((out / nb_linear.RESULT).read_text(encoding="utf-8"))
         self.search.client.log_artifacts(run.run_id, str(out))
         run.log(tags={"version.scikit-learn": importlib.metadata.version("scikit-learn")})
-        self._log(run, LINEAR, reached)
+        self._log(run, LINEAR, metrics)
 
-    def _log(self, run: Run, which: str, reached: dict[str, float]) -> None:
-        run.log(reached, tags=machine_tags())
+    def _log(self, run: Run, name: str, metrics: dict[str, float]) -> None:
+        run.log(metrics, tags=machine_tags())
         run.end("FINISHED")
-        facts = {"score": reached["best_val_accuracy"], "seconds": reached["train_seconds"]}
-        self.listener("baseline", {"name": which, **facts})
+        facts = {"score": metrics["best_val_accuracy"], "seconds": metrics["train_seconds"]}
+        self.listener("baseline", {"name": name, **facts})
 
     def _fail(self, run: Run, status: int) -> None:
         text = (self.folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip()
-        reason = text.splitlines()[-1] if text else f"its process ended with {status}"
+        reason = text.splitlines()[-1] if text else f"its process exited with status {status}"
         if status < 0:
-            reason = f"signal {-status} has ended its process (out of memory?)"
-        if self._late:
-            reason = f"it took {WAIT_S} s more than the trials"
+            reason = f"its process was killed by signal {-status} (out of memory?)"
+        if self._timed_out:
+            reason = f"it was not finished {WAIT_S} s after the trials"
         TrialRun(run.client, run.run_id).fail(reason, text or reason)
-        self._tell(reason)
+        self._notify(reason)
 
-    def _tell(self, reason: str) -> None:
+    def _notify(self, reason: str) -> None:
         text = f"no linear model to compare the trials with: {escape_control(reason)[:200]}"
         self.listener("notice", {"text": text})
 
     def finish(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the linear model, at most ``WAIT_S`` seconds."""
         if self._thread is None or self._process is None:
             return
         if self._thread.is_alive():
             self.listener("waiting", {"name": LINEAR})
         self._thread.join(WAIT_S)
         if self._thread.is_alive():
-            self._late = True
+            self._timed_out = True
             self._process.kill()
             self._thread.join()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def abandon(self) -> None:
-        """End what is under way; its run stays open."""
-        self._abandoned.set()
+    def cancel(self) -> None:
+        """Kill the process; the run of the linear model stays open."""
+        self._cancelled.set()
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.kill()

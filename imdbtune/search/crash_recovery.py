@@ -1,4 +1,4 @@
-"""What processes that have died have left open in MLflow, and in their folders here."""
+"""Recover runs left open by crashed processes, in MLflow and in their workspaces."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ from imdbtune.search.workspace import (
     list_workspaces,
 )
 from imdbtune.tracking import reader
-from imdbtune.tracking.background_delivery import REQUEST_S, BackgroundDelivery
-from imdbtune.tracking.connection import short_timeouts
+from imdbtune.tracking.background_delivery import BackgroundDelivery
+from imdbtune.tracking.outbox_delivery import Publish
 from imdbtune.tracking.writer import OPEN, Run
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from imdbtune.tracking.connection import MlflowClient
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
-def recover_crashed_runs(client: MlflowClient, base: Path, say: Say) -> None:
-    """Settle what died here while it used this store, but for searches that can go on.
+def recover_crashed_runs(client: MlflowClient, base: Path, notify: Notify) -> None:
+    """Recover the crashed runs of a store that have their workspaces in ``base``.
 
-    Those that died while their run was made get their final names. Trainings cannot go on: they
-    are closed as KILLED, and their folders go away.
+    Trainings cannot be resumed: they are closed as KILLED and their workspaces are deleted.
+    Searches can, and stay as they are. Workspaces of processes that crashed while MLflow created
+    their run get their final names.
+
+    Args:
+        notify: called with one line about each recovered run.
     """
     for workspace in list_unnamed_workspaces(base):
         with contextlib.suppress(Busy):
-            name_new(client, workspace, say)
+            finish_naming(client, workspace, notify)
     for workspace in list_workspaces(base):
         if workspace.kind != TRAINING or workspace.about.get("store") not in (
             "",
@@ -45,19 +49,20 @@ def recover_crashed_runs(client: MlflowClient, base: Path, say: Say) -> None:
             continue
         if reader.run_exists(client, workspace.run_id):
             with contextlib.suppress(SearchAborted), workspace.locked():
-                settle(client, workspace, say)
+                close_crashed(client, workspace, notify)
 
 
-def name_new(
-    client: MlflowClient, workspace: Workspace, say: Say, is_its_store: bool = False
+def finish_naming(
+    client: MlflowClient, workspace: Workspace, notify: Notify, is_its_store: bool = False
 ) -> None:
-    """Give the folder of what died while its run was made its final name, or take it away.
+    """Give a workspace its final name if MLflow has its run; else delete it.
 
     Args:
-        is_its_store: whether it is known that the run would be there; else as the folder notes.
+        is_its_store: whether the run is known to belong to this store; if not, the workspace is
+            deleted only if it names this store or was never described.
 
     Raises:
-        Busy: it has not died.
+        Busy: its process is alive.
     """
     with workspace.locked():
         run_id = reader.find_run(client, workspace.folder.name.removeprefix(NEW))
@@ -66,50 +71,59 @@ def name_new(
         elif (
             is_its_store or workspace.about.get("store", client.tracking_uri) == client.tracking_uri
         ):
-            forget(workspace, say)
+            discard_unstarted(workspace, notify)
 
 
-def forget(workspace: Workspace, say: Say) -> None:
-    """Take away the folder of what died before MLflow had a run of it, which has done nothing."""
-    say(
-        f"{workspace.kind} {workspace.name} was cut off before MLflow had a run "
-        "of it: nothing is missing."
+def discard_unstarted(workspace: Workspace, notify: Notify) -> None:
+    """Delete the workspace of a process that crashed before MLflow had its run."""
+    notify(
+        f"{workspace.kind} {workspace.name} crashed before its run was created in MLflow: "
+        "nothing is missing."
     )
     workspace.discard()
 
 
-def settle(client: MlflowClient, workspace: Workspace, say: Say) -> int:
-    """Close what has no driver any more as KILLED, and deliver; returns how many calls were made.
+def close_crashed(
+    client: MlflowClient, workspace: Workspace, notify: Notify, publish: Publish | None = None
+) -> int:
+    """Close the open runs of a crashed process as KILLED, and deliver its outbox.
 
-    For the holder of the home's lock: where it can be had, no driver lives.
+    The caller must hold the workspace's lock, which shows that the driver is dead.
+
+    Args:
+        publish: writes the page of a search; trainings have none.
+
+    Returns:
+        How many calls of MLflow's client were delivered.
 
     Raises:
-        NotDelivered: the store has not got all.
-        SearchAborted: a worker lives on.
+        NotDelivered: the store has not received all of them.
+        SearchAborted: a worker process of the driver is alive.
     """
     kind, name = workspace.kind, workspace.name
-    delivery = BackgroundDelivery(client, workspace.outbox, workspace.run_id, None, say)
-    with short_timeouts(retries=1, timeout_s=REQUEST_S):
-        if workspace.outbox.is_open(workspace.run_id):
-            await_workers(workspace.folder)
-            for key in workspace.outbox.open_runs():
-                if key != workspace.run_id:
-                    Run(workspace.outbox, key).end("KILLED", CRASHED)
-            delivery.finish()
-            # One that ended for want of room may have said so to the store alone.
-            if client.get_run(workspace.run_id).info.status in OPEN:
-                Run(workspace.outbox, workspace.run_id).end("KILLED", CRASHED)
-                if kind != TRAINING:
-                    _publish(client, workspace)
-                say(f"{kind} {name} (run {workspace.run_id}) was cut off: closed as KILLED.")
+    delivery = BackgroundDelivery(
+        client, workspace.outbox, workspace.run_id, None, notify, publish=publish
+    )
+    if workspace.outbox.is_open(workspace.run_id):
+        await_workers(workspace.folder)
+        for key in workspace.outbox.open_runs():
+            if key != workspace.run_id:
+                Run(workspace.outbox, key).end("KILLED", CRASHED)
         delivery.finish()
+        # A run that ended because the disk was full may be closed in MLflow only.
+        if client.get_run(workspace.run_id).info.status in OPEN:
+            Run(workspace.outbox, workspace.run_id).end("KILLED", CRASHED)
+            if kind != TRAINING:
+                _publish(client, workspace)
+            notify(f"{kind} {name} (run {workspace.run_id}) had crashed: closed as KILLED.")
+    delivery.finish()
     if kind == TRAINING:
         workspace.discard()
-    return delivery.made
+    return delivery.delivered
 
 
 def _publish(client: MlflowClient, workspace: Workspace) -> None:
-    """Let the page of a search show its end, if it is known what to show."""
+    """Update the page of a search in MLflow, if its configuration can be read."""
     with contextlib.suppress(UserError):
         config = stored_config(client, reader.find_search(client, workspace.run_id))
         workspace.outbox.publish(

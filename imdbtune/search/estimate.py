@@ -1,7 +1,7 @@
-"""How long a search will take: the trials that its oracle would draw, and a few timed steps.
+"""Estimate how long a search takes, from the trials that its sampler draws and a few timed steps.
 
-The cheapest and the dearest of these trials are timed, side by side if the search has several
-workers; what the others take is read off the line through the two.
+The cheapest and the most expensive trial are timed, in parallel if the search has several workers.
+The times of the others are interpolated linearly between the two.
 """
 
 from __future__ import annotations
@@ -24,174 +24,180 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import Batches, limit_rows, validation_split
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import SearchAborted
-from imdbtune.search.journal import ask, tell
 from imdbtune.search.keras_tuner_samplers import make_sampler
 from imdbtune.training.spec import StepTimes, TrialSpec
 
-MOST_DRAWN = 1000
-TIMED_S = 8.0  # of steps, of each of the two
-# Measured: from the command to the first trial; and what a trial takes beside its steps, for
-# logging, saving its model and drawing its curves.
-BEGIN_S = 8.0
-BESIDE_S = 2.0
+MAX_DRAWN = 1000
+TIMED_S = 8.0  # of steps, for each of the two trials
+# Measured: from the command to the first trial; and for a trial, logging, saving its model and
+# drawing its curves.
+STARTUP_S = 8.0
+TRIAL_OVERHEAD_S = 2.0
 GATES = {"simple_rnn": 1, "gru": 3, "lstm": 4}
-FORWARD = 1 / 3  # of a training step's work: what a validation step is
+VALIDATION_SHARE = 1 / 3  # work of a validation step, relative to a training step
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A trial that the oracle might ask for."""
+class DrawnTrial:
+    """A trial that the sampler suggests."""
 
     params: TrialParams
-    epochs: int  # that it trains itself
+    epochs: int  # without those of the trial that it continues
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What is known of a trial's time."""
+    """The work of a trial."""
 
-    positions: float  # rows x time steps in an epoch, validation included at its share
-    work: float  # multiplications for one of them
+    positions: float  # rows x time steps of an epoch; those of validation count VALIDATION_SHARE
+    work: float  # multiplications per position
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds, for all trials on all workers."""
+    """The time of a search, for all trials on all workers."""
 
     seconds: float  # if every trial runs all its epochs
     least_seconds: float  # if every trial stops as soon as its patience allows
     trials: int
     epochs: int
-    cheapest_s: float  # an epoch
-    dearest_s: float
+    cheapest_s: float  # per epoch of the cheapest trial
+    dearest_s: float  # per epoch of the most expensive trial
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
 
-def draw(config: SearchConfig) -> tuple[list[Drawn], float]:
-    """The trials of a search, and how many there are for each of them if they are too many.
+def draw(config: SearchConfig) -> tuple[list[DrawnTrial], float]:
+    """Draw the trials of a search, at most ``MAX_DRAWN``, with random scores.
 
-    The oracle is answered with random scores. Bayesian optimisation takes too long to be asked,
-    and its trials lie in the same space as those of a random search.
+    For Bayesian optimisation, which takes too long, the trials of a random search are drawn: they
+    are from the same space.
+
+    Returns:
+        The trials, and the number of trials of the search for each of them.
     """
     tuner = config.tuner
     if tuner.kind == "bayesian":
         config = replace(config, tuner=replace(tuner, kind="random"))
-    oracle, scores = make_sampler(config), random.Random(tuner.seed)
-    limit = tuner.trial_limit or MOST_DRAWN
-    drawn: list[Drawn] = []
-    while len(drawn) < min(limit, MOST_DRAWN):
-        trial = ask(oracle, len(drawn))
+    sampler, scores = make_sampler(config), random.Random(tuner.seed)
+    limit = tuner.trial_limit or MAX_DRAWN
+    drawn: list[DrawnTrial] = []
+    while len(drawn) < min(limit, MAX_DRAWN):
+        trial = sampler.suggest(len(drawn))
         if trial.status != "RUNNING":
             break
-        values = trial.hyperparameters.values
+        values = trial.values
         epochs = int(values.get("tuner/epochs", config.training.epochs))
         epochs -= int(values.get("tuner/initial_epoch", 0))
-        drawn.append(Drawn(config.space.params(values), epochs))
-        tell(oracle, trial.trial_id, scores.random(), "")
+        drawn.append(DrawnTrial(config.space.params(values), epochs))
+        sampler.tell(trial.trial_id, scores.random())
     size = config.space.size() if tuner.kind == "grid" else None
-    known = [number for number in (tuner.trial_limit, size) if number]
-    many = min(known) if known and len(drawn) == MOST_DRAWN else len(drawn)
-    return drawn, max(1.0, many / len(drawn))
+    limits = [number for number in (tuner.trial_limit, size) if number]
+    total = min(limits) if limits and len(drawn) == MAX_DRAWN else len(drawn)
+    return drawn, max(1.0, total / len(drawn))
 
 
 def multiplications(params: TrialParams) -> float:
-    """For one time step of one review: the recurrent layers, and looking up its vector."""
-    ways = 2 if params.bidirectional else 1
+    """Return the multiplications of the recurrent layers and the embedding, per position."""
+    directions = 2 if params.bidirectional else 1
     inputs, total = params.embedding, params.embedding
     for _ in range(params.depth):
-        total += ways * GATES[params.rnn] * params.units * (inputs + params.units)
-        inputs = ways * params.units
+        total += directions * GATES[params.rnn] * params.units * (inputs + params.units)
+        inputs = directions * params.units
     return float(total)
 
 
 def cost_of(params: TrialParams, corpus: Corpus, config: SearchConfig) -> Cost:
-    """Rows x time steps of an epoch, and the work of one."""
+    """Return the cost of an epoch."""
     count = limit_rows(len(corpus.train), config.data.reviews)
     part, held_out = validation_split(count)
     work = multiplications(params)
     if config.training.batching == "padded":
-        rows = len(part) + FORWARD * len(held_out)
+        rows = len(part) + VALIDATION_SHARE * len(held_out)
         return Cost(rows * params.maxlen, work)
     shape = (params.batch_size, params.maxlen, params.vocabulary)
     training = Batches(corpus.train, part, *shape, crop=params.crop)
-    columns = training.time_steps(np.random.default_rng(0))
+    trained = training.time_steps(np.random.default_rng(0))
     validated = Batches(corpus.train, held_out, *shape).time_steps()
-    return Cost((columns + FORWARD * validated) * params.batch_size, work)
+    return Cost((trained + VALIDATION_SHARE * validated) * params.batch_size, work)
 
 
 @dataclass(frozen=True)
-class Line:
-    """Seconds for a row's time step: ``base + slope x work``; and until a first step is done."""
+class TimeModel:
+    """The time of a position as a linear function of its work."""
 
-    base: float
-    slope: float
-    start_s: float
+    base: float  # seconds per position
+    slope: float  # seconds per multiplication
+    start_s: float  # until the first step is done
 
     def epoch_s(self, cost: Cost) -> float:
-        """Of an epoch."""
+        """Return the seconds of an epoch."""
         return cost.positions * (self.base + self.slope * cost.work)
 
 
-def line_through(cheap: tuple[StepTimes, float], dear: tuple[StepTimes, float]) -> Line:
-    """The line through two measurements, each with its work; it never goes down."""
-    (first, low), (second, high) = cheap, dear
+def fit_line(cheap: tuple[StepTimes, float], expensive: tuple[StepTimes, float]) -> TimeModel:
+    """Fit the model to two measurements, each with its work; no coefficient is negative."""
+    (first, low), (second, high) = cheap, expensive
     rates = [t.seconds / max(t.positions, 1) for t in (first, second)]
     start_s = (first.start_s + second.start_s) / 2
     slope = (rates[1] - rates[0]) / (high - low) if high > low else 0.0
     if slope <= 0:
-        return Line(sum(rates) / 2, 0.0, start_s)
-    if rates[0] < slope * low:  # it would cross zero: all of it is in proportion to the work
-        return Line(0.0, (rates[0] / low + rates[1] / high) / 2, start_s)
-    return Line(rates[0] - slope * low, slope, start_s)
+        return TimeModel(sum(rates) / 2, 0.0, start_s)
+    if rates[0] < slope * low:  # the base would be negative
+        return TimeModel(0.0, (rates[0] / low + rates[1] / high) / 2, start_s)
+    return TimeModel(rates[0] - slope * low, slope, start_s)
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
-    """How long trials take that are handed in order to whoever is free."""
-    free = [0.0] * max(1, workers)
-    for each in seconds:
-        heapq.heappush(free, heapq.heappop(free) + each)
-    return max(free)
+    """Return the time until all trials are done, each started in order on the next free worker."""
+    free_at = [0.0] * max(1, workers)
+    for duration in seconds:
+        heapq.heappush(free_at, heapq.heappop(free_at) + duration)
+    return max(free_at)
 
 
 def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
-    """Time the cheapest and the dearest trial, and add up all of them.
+    """Time the cheapest and the most expensive trial, and add up the times of all trials.
+
+    Args:
+        workers: processes that train at once; 0: this process.
 
     Raises:
-        SearchAborted: the steps cannot be made, for want of memory for example.
+        SearchAborted: the steps fail, for example because memory runs out.
     """
-    drawn, times = draw(config)
-    costs = {each.params: cost_of(each.params, corpus, config) for each in drawn}
+    drawn, scale = draw(config)
+    costs = {trial.params: cost_of(trial.params, corpus, config) for trial in drawn}
     by_cost = sorted(costs, key=lambda p: costs[p].positions * costs[p].work)
-    cheap, dear = by_cost[0], by_cost[-1]
-    timed = time_both([_spec(p, corpus.folder, config) for p in (cheap, dear)], workers)
-    line = line_through((timed[0], costs[cheap].work), (timed[1], costs[dear].work))
+    cheap, expensive = by_cost[0], by_cost[-1]
+    timed = time_specs([_make_spec(p, corpus.folder, config) for p in (cheap, expensive)], workers)
+    model = fit_line((timed[0], costs[cheap].work), (timed[1], costs[expensive].work))
     executions = config.tuner.executions
     patience = config.training.patience
 
-    def total(stopping: bool) -> float:
-        each = []
+    def total(early_stopping: bool) -> float:
+        durations = []
         for trial in drawn:
-            epochs = min(trial.epochs, patience + 1) if stopping and patience else trial.epochs
-            trained = line.start_s + epochs * line.epoch_s(costs[trial.params])
-            each.append(executions * trained + BESIDE_S)
-        whole = makespan(each, workers) * times
+            shortened = early_stopping and patience
+            epochs = min(trial.epochs, patience + 1) if shortened else trial.epochs
+            trained = model.start_s + epochs * model.epoch_s(costs[trial.params])
+            durations.append(executions * trained + TRIAL_OVERHEAD_S)
+        whole = makespan(durations, workers) * scale
         limit = config.tuner.max_minutes * 60
-        return BEGIN_S + (min(whole, limit + max(each)) if limit else whole)
+        return STARTUP_S + (min(whole, limit + max(durations)) if limit else whole)
 
     return Estimate(
-        seconds=total(stopping=False),
-        least_seconds=total(stopping=True),
-        trials=round(len(drawn) * times),
-        epochs=round(sum(trial.epochs for trial in drawn) * executions * times),
-        cheapest_s=line.epoch_s(costs[cheap]),
-        dearest_s=line.epoch_s(costs[dear]),
+        seconds=total(early_stopping=False),
+        least_seconds=total(early_stopping=True),
+        trials=round(len(drawn) * scale),
+        epochs=round(sum(trial.epochs for trial in drawn) * executions * scale),
+        cheapest_s=model.epoch_s(costs[cheap]),
+        dearest_s=model.epoch_s(costs[expensive]),
     )
 
 
-def _spec(params: TrialParams, corpus: Path, config: SearchConfig) -> TrialSpec:
+def _make_spec(params: TrialParams, corpus: Path, config: SearchConfig) -> TrialSpec:
     return TrialSpec(
         params,
         corpus,
@@ -203,38 +209,42 @@ def _spec(params: TrialParams, corpus: Path, config: SearchConfig) -> TrialSpec:
     )
 
 
-def time_both(specs: Sequence[TrialSpec], workers: int) -> list[StepTimes]:
-    """The steps of two trials in processes of their own, which slow each other down as workers do.
+def time_specs(specs: Sequence[TrialSpec], workers: int) -> list[StepTimes]:
+    """Time the steps of two trials in processes that slow each other down as workers do.
 
     Raises:
         SearchAborted: a process died, or could not train.
     """
-    at_once = min(2, max(1, workers))
+    processes = min(2, max(1, workers))
     try:
-        with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:
-            return list(pool.map(_timed, specs))
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            return list(pool.map(_time_spec, specs))
     except BrokenProcessPool as error:
         raise SearchAborted(
-            "the time cannot be estimated: a process died while it made the first steps of the "
-            "dearest or cheapest trial (out of memory?)."
+            "the time cannot be estimated: a process died while it ran the first steps of the "
+            "cheapest or the most expensive trial (out of memory?)."
         ) from error
 
 
-def _timed(spec: TrialSpec) -> StepTimes:
+def _time_spec(spec: TrialSpec) -> StepTimes:
     from imdbtune.training.trainer import time_steps
 
     return time_steps(spec, TIMED_S)
 
 
-def in_words(made: Estimate) -> str:
-    """``about 12 min for 12 trials ...``, in a line."""
-    told = f"about {_span(made.seconds)} if all {made.trials} trials run all their epochs"
-    if made.least_seconds < 0.9 * made.seconds:
-        told += f", {_span(made.least_seconds)} if each stops as soon as it may"
-    return f"{told}; an epoch takes {_span(made.cheapest_s)} to {_span(made.dearest_s)}"
+def in_words(estimated: Estimate) -> str:
+    """Return an estimate as one line of text."""
+    text = (
+        f"about {_duration(estimated.seconds)} if all {estimated.trials} trials run all their "
+        "epochs"
+    )
+    if estimated.least_seconds < 0.9 * estimated.seconds:
+        text += f", {_duration(estimated.least_seconds)} if each stops as early as possible"
+    epoch = f"{_duration(estimated.cheapest_s)} to {_duration(estimated.dearest_s)}"
+    return f"{text}; an epoch takes {epoch}"
 
 
-def _span(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     if seconds >= 5400:
         return f"{seconds / 3600:.1f} h"
     if seconds >= 90:

@@ -1,152 +1,312 @@
-"""Keras Tuner's oracles, asked and told directly.
+"""Keras Tuner's oracles as samplers: the only module that imports Keras Tuner.
 
-Keras Tuner's ``Tuner`` and its chief/worker mode are not used: the first writes state in place
-and needs TensorBoard, the second hangs when a worker is killed. The oracles keep nothing on
-disk here; :mod:`imdbtune.search.journal` does.
+Keras Tuner's ``Tuner`` and its chief/worker mode are not used: the first writes its state in place
+and needs TensorBoard, the second hangs when a worker is killed. These samplers write no files;
+:mod:`imdbtune.search.journal` records what they suggested and were told, and replays it.
+
+Importing this module imports TensorFlow, which takes seconds; importers do so inside functions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
+import keras_tuner
+import sklearn
+from keras_tuner import oracles
+from keras_tuner.engine import hyperparameters as kinds
+
+# Not exported: conditional_scope() needs each parent to depend on all those before it.
+# Seen in keras-tuner 1.4.8.
+from keras_tuner.src.engine.conditions import Parent
 from threadpoolctl import threadpool_limits
 
 from imdbtune.config.schema import SearchConfig
-from imdbtune.gaussian_process import quick
-from imdbtune.tuner_library import equip_bayesian, keras_tuner
+from imdbtune.config.search_space import Dimension, SearchSpace
+from imdbtune.errors import SearchAborted
 
 # Keras Tuner takes seed 0 for "no seed" and draws one.
 SEED_OFFSET = 1
-# Draws in a row of what was there before, after which Hyperband takes the space for exhausted.
+# Draws in a row that only repeat known values, after which Hyperband's space counts as exhausted.
 MAX_COLLISIONS = 200
+# Points from which BayesianOptimizationOracle starts to search for the next trial.
+RESTARTS = 50
 
 
-def make_sampler(config: SearchConfig) -> Any:
-    """The oracle of a search, knowing its space, budget and seed."""
-    library = keras_tuner()
-    oracles = library.oracles
-    kinds = {
-        "random": oracles.RandomSearchOracle,
-        "grid": oracles.GridSearchOracle,
-        "bayesian": oracles.BayesianOptimizationOracle,
-        "hyperband": oracles.HyperbandOracle,
-    }
-    if config.tuner.kind == "bayesian":
-        equip_bayesian()
-    direction = "max" if config.tuner.objective == "val_accuracy" else "min"
-    arguments: dict[str, Any] = {
-        "objective": library.Objective(config.tuner.objective, direction),
-        "hyperparameters": config.space.hyperparameters(),
-        "tune_new_entries": False,
-        "allow_new_entries": False,
-        "seed": config.tuner.seed + SEED_OFFSET,
-    }
-    if config.tuner.kind == "hyperband":
-        arguments["max_epochs"] = config.training.epochs
-    else:
-        # The driver keeps the budget, so that it can be extended.
-        arguments["max_trials"] = None
-    made = _in_memory(kinds[config.tuner.kind])(**arguments)
-    made.verbose = 0
-    if config.tuner.kind == "hyperband":
-        made._max_collisions = MAX_COLLISIONS
-    return made
+@dataclass(frozen=True)
+class Suggestion:
+    """A sampler's answer: the next trial, or none for now, or none ever again.
+
+    Args:
+        status: ``RUNNING``, ``IDLE`` (until a trial ends) or ``STOPPED``.
+        trial_id: the trial's number, with leading zeros.
+        values: of the searched hyperparameters.
+        seed_state: the sampler's seed after this answer.
+        has_drawn: whether the answer took random numbers.
+    """
+
+    status: str
+    trial_id: str
+    values: dict[str, Any]
+    seed_state: int
+    has_drawn: bool
+
+    def as_event(self) -> dict[str, Any]:
+        """Return the journal's event; an ``idle`` one matters if it took random numbers."""
+        return {
+            "event": "asked" if self.status == "RUNNING" else "idle",
+            "trial_id": self.trial_id,
+            "values": self.values,
+            "seed_state": self.seed_state,
+        }
 
 
-def _in_memory(kind: type[Any]) -> type[Any]:
-    oracles = keras_tuner().oracles
+class Sampler(keras_tuner.Oracle):
+    """Base of all samplers: an oracle without files and without a limit of failures."""
 
-    class InMemory(kind):
-        """An oracle that writes no files; whether failures end a search is not its to say."""
+    exhausted = False  # whether Hyperband found no new values; it then only continues trials
 
-        exhausted = False  # of a Hyperband: nothing new is to be drawn any more
+    def suggest(self, number: int) -> Suggestion:
+        """Return the next trial, which will have this number."""
+        # The generator's state is not exposed; a replay has to restore it.
+        # Seen in keras-tuner 1.4.8.
+        before = self._seed_state
+        trial = self.create_trial(f"tuner-{number:04d}")
+        return Suggestion(
+            trial.status,
+            trial.trial_id,
+            dict(trial.hyperparameters.values),
+            self._seed_state,
+            has_drawn=self._seed_state != before,
+        )
 
-        def populate_space(self, trial_id: str) -> Any:
-            """The next values; a grid's do not wait for the trial before them to end."""
-            if isinstance(self, oracles.HyperbandOracle):
-                return _promoted(self, trial_id) or _drawn(self, trial_id)
-            if isinstance(self, oracles.BayesianOptimizationOracle):
-                # A second thread would wait for work on a core that a trial is trained on.
-                with threadpool_limits(1):
-                    return super().populate_space(trial_id)
-            answer = super().populate_space(trial_id)
-            if isinstance(self, oracles.GridSearchOracle) and answer["values"]:
-                self._populate_next.append(trial_id)
-            return answer
+    def tell(self, trial_id: str, score: float | None, reason: str = "") -> None:
+        """End a trial with its score, or as failed; one that has ended is left unchanged."""
+        trial = self.trials[trial_id]
+        if trial.status != "RUNNING":
+            return
+        if score is None:
+            trial.status, trial.message = "FAILED", reason
+        else:
+            self.update_trial(trial_id, {self.objective.name: score})
+            trial.status = "COMPLETED"
+        self.end_trial(trial)
 
-        def _make_gpr(self) -> Any:
-            return quick(super()._make_gpr())
+    def values_of(self, trial_id: str) -> dict[str, Any]:
+        """Return the values that were suggested for a trial."""
+        return dict(self.trials[trial_id].hyperparameters.values)
 
-        def save(self) -> None:
-            """Nothing."""
+    def repeat(self, event: dict[str, Any]) -> None:
+        """Suggest a recorded trial again, so that the sampler is in the same state as then.
 
-        def _save_trial(self, trial: Any) -> None:
-            """Nothing."""
+        Raises:
+            SearchAborted: the suggestion differs: another version, or another configuration.
+        """
+        trial_id = event["trial_id"]
+        again = self.suggest(int(trial_id))
+        # Seen in keras-tuner 1.4.8.
+        self._seed_state = event["seed_state"]
+        if again.trial_id != trial_id or again.values != event["values"]:
+            raise SearchAborted(
+                f"trial {trial_id} comes out differently now; the search was begun with "
+                "another version of Keras Tuner or of imdbtune. Start a new one."
+            )
 
-        def _check_consecutive_failures(self) -> None:
-            """Nothing."""
+    def save(self) -> None:
+        """Write nothing."""
 
-    return InMemory
+    # Keras Tuner has no option for an oracle without files. Seen in keras-tuner 1.4.8.
+    def _save_trial(self, trial: Any) -> None:
+        """Write nothing."""
+
+    # The driver decides when failures abort the search. Seen in keras-tuner 1.4.8.
+    def _check_consecutive_failures(self) -> None:
+        """Accept any number of failures."""
 
 
-def _promoted(oracle: Any, trial_id: str) -> dict[str, Any] | None:
-    """The next trial that goes on from one of the round before, if there is one.
+class RandomSampler(Sampler, oracles.RandomSearchOracle):
+    """Random search."""
+
+
+class GridSampler(Sampler, oracles.GridSearchOracle):
+    """Grid search that does not wait for a trial to end before it suggests the next."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Return the next point of the grid."""
+        answer: dict[str, Any] = super().populate_space(trial_id)
+        if answer["values"]:
+            # The oracle suggests nothing after a trial that is not in this queue, and adds one
+            # only when it ends. Seen in keras-tuner 1.4.8.
+            self._populate_next.append(trial_id)
+        return answer
+
+
+class BayesianSampler(Sampler, oracles.BayesianOptimizationOracle):
+    """Bayesian optimisation; a replay does not repeat the slow optimisation of each point."""
+
+    _repeated: dict[str, Any] | None = None  # the values of the trial that is being repeated
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Return the values with the best upper confidence bound."""
+        if self._repeated is not None:
+            return {"status": "RUNNING", "values": self._repeated}
+        # A second thread would compete with a trial for its core. The regressor is called for one
+        # point at a time; checking each is a tenth to a third of the time.
+        checks_off = {"assume_finite": True, "skip_parameter_validation": True}
+        with threadpool_limits(1), sklearn.config_context(**checks_off):
+            answer: dict[str, Any] = super().populate_space(trial_id)
+        return answer
+
+    def repeat(self, event: dict[str, Any]) -> None:
+        """Use the recorded values, and leave the same state behind as computing them did."""
+        self._repeat_side_effects()
+        self._repeated = event["values"]
+        try:
+            super().repeat(event)
+        finally:
+            self._repeated = None
+
+    def _repeat_side_effects(self) -> None:
+        """Fit the regressor and draw random numbers as an answer of the oracle does.
+
+        A pending trial is scored by the regressor's last fit, so replays have to repeat it.
+        """
+        completed = sum(trial.status == "COMPLETED" for trial in self.trials.values())
+        first = self.num_initial_points or max(3 * len(self.hyperparameters.space), 3)
+        if completed < first:
+            return
+        # The body of populate_space() up to its optimisation. Seen in keras-tuner 1.4.8.
+        self.gpr.fit(*self._vectorize_trials())
+        bounds = self._get_hp_bounds()
+        self._random_state.uniform(bounds[:, 0], bounds[:, 1], size=(RESTARTS, len(bounds)))
+
+
+class HyperbandSampler(Sampler, oracles.HyperbandOracle):
+    """Hyperband with whole rounds, whatever the order in which trials end.
 
     A round begins when all trials of the one before it have ended (Li et al. 2018, algorithm 1),
-    so that which of them go on does not depend on the order in which they end. Keras Tuner begins
-    it earlier, with the best of those that happen to have ended, and does not fill it where
-    trials have failed; here these are the first to be thrown out.
+    so that which of them continue does not depend on the order in which they end. Keras Tuner
+    begins it earlier, with the best of those that happen to have ended, and does not fill it
+    where trials have failed; here failed trials are the first to be dropped.
+
+    The brackets and their rounds have no public interface: all that is private in this class was
+    seen in keras-tuner 1.4.8.
     """
-    for bracket in oracle._brackets:
-        number, rounds = bracket["bracket_num"], bracket["rounds"]
-        if len(rounds[0]) < oracle._get_size(number, 0) and not oracle.exhausted:
-            continue
-        for to in range(1, len(rounds)):
-            past = [oracle.trials[info["id"]] for info in rounds[to - 1]]
-            if any(trial.status == "RUNNING" for trial in past):
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # The default, 20, declares small spaces exhausted too early.
+        self._max_collisions = MAX_COLLISIONS
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Return a trial to continue, or else a new one of a first round."""
+        return self._continued(trial_id) or self._new(trial_id)
+
+    def _continued(self, trial_id: str) -> dict[str, Any] | None:
+        """Return the next trial that continues one of the round before, if there is one."""
+        for bracket in self._brackets:
+            number, rounds = bracket["bracket_num"], bracket["rounds"]
+            if len(rounds[0]) < self._get_size(number, 0) and not self.exhausted:
+                continue
+            for to in range(1, len(rounds)):
+                past = [self.trials[info["id"]] for info in rounds[to - 1]]
+                if any(trial.status == "RUNNING" for trial in past):
+                    break
+                completed = [trial for trial in past if trial.status == "COMPLETED"]
+                if len(rounds[to]) < min(self._get_size(number, to), len(completed)):
+                    taken = {info["past_id"] for info in rounds[to]}
+                    best = self._best([t for t in completed if t.trial_id not in taken])
+                    rounds[to].append({"past_id": best.trial_id, "id": trial_id})
+                    return {"status": "RUNNING", "values": self._values(number, to, best)}
+        return None
+
+    def _new(self, trial_id: str) -> dict[str, Any]:
+        """Return a new trial of a first round, or that there is none now, or ever.
+
+        Once the space has nothing new, nothing is drawn any more: otherwise the number of draws
+        would depend on how often a worker is free. First rounds then stay incomplete.
+        """
+        while not self.exhausted:
+            bracket = self._brackets[-1]
+            if len(bracket["rounds"][0]) < self._get_size(bracket["bracket_num"], 0):
+                answer: dict[str, Any] = self._random_trial(trial_id, bracket)
+                if answer["status"] == "RUNNING":
+                    return answer
+                self.exhausted = True
+                return self._continued(trial_id) or answer
+            if self._current_bracket == 0:
                 break
-            completed = [trial for trial in past if trial.status == "COMPLETED"]
-            if len(rounds[to]) < min(oracle._get_size(number, to), len(completed)):
-                taken = {info["past_id"] for info in rounds[to]}
-                ready = [trial for trial in completed if trial.trial_id not in taken]
-                best = _best(ready, oracle.objective.direction)
-                rounds[to].append({"past_id": best.trial_id, "id": trial_id})
-                return {"status": "RUNNING", "values": _continued(oracle, number, to, best)}
-    return None
+            self._increment_bracket_num()
+            self._start_new_bracket()
+        return {"status": "IDLE" if self.ongoing_trials else "STOPPED"}
+
+    def _best(self, trials: list[Any]) -> Any:
+        reverse = self.objective.direction == "max"
+        return sorted(trials, key=lambda trial: trial.score, reverse=reverse)[0]
+
+    def _values(self, bracket: int, to: int, past: Any) -> dict[str, Any]:
+        """Return the values of a trial that continues ``past``, with Hyperband's own keys."""
+        return {
+            **past.hyperparameters.values,
+            "tuner/trial_id": past.trial_id,
+            "tuner/epochs": self._get_epochs(bracket, to),
+            "tuner/initial_epoch": self._get_epochs(bracket, to - 1),
+            "tuner/bracket": bracket,
+            "tuner/round": to,
+        }
 
 
-def _drawn(oracle: Any, trial_id: str) -> dict[str, Any]:
-    """A new trial of a first round, or that there is none: now, or any more.
-
-    Once the space has nothing new, nothing is drawn any more: how often else would depend on how
-    often there is a free worker. First rounds that are not full stay as they are.
-    """
-    while not oracle.exhausted:
-        bracket = oracle._brackets[-1]
-        if len(bracket["rounds"][0]) < oracle._get_size(bracket["bracket_num"], 0):
-            answer: dict[str, Any] = oracle._random_trial(trial_id, bracket)
-            if answer["status"] == "RUNNING":
-                return answer
-            oracle.exhausted = True
-            return _promoted(oracle, trial_id) or answer
-        if oracle._current_bracket == 0:
-            break
-        oracle._increment_bracket_num()
-        oracle._start_new_bracket()
-    return {"status": "IDLE" if oracle.ongoing_trials else "STOPPED"}
+SAMPLERS: dict[str, type[Sampler]] = {
+    "random": RandomSampler,
+    "grid": GridSampler,
+    "bayesian": BayesianSampler,
+    "hyperband": HyperbandSampler,
+}
 
 
-def _best(trials: list[Any], direction: str) -> Any:
-    return sorted(trials, key=lambda trial: trial.score, reverse=direction == "max")[0]
+def make_sampler(config: SearchConfig) -> Sampler:
+    """Return the sampler of a search, with its space, budget and seed."""
+    kind = config.tuner.kind
+    direction = "max" if config.tuner.objective == "val_accuracy" else "min"
+    # The driver counts trials, so that their number can be extended; Hyperband counts its own.
+    budget = {"max_epochs": config.training.epochs} if kind == "hyperband" else {"max_trials": None}
+    sampler = SAMPLERS[kind](
+        objective=keras_tuner.Objective(config.tuner.objective, direction),
+        hyperparameters=keras_tuner_space(config.space),
+        tune_new_entries=False,
+        allow_new_entries=False,
+        seed=config.tuner.seed + SEED_OFFSET,
+        **budget,
+    )
+    sampler.verbose = 0
+    return sampler
 
 
-def _continued(oracle: Any, bracket: int, to: int, past: Any) -> dict[str, Any]:
-    """The values of a trial that goes on from ``past``, with the keys that Hyperband adds."""
-    return {
-        **past.hyperparameters.values,
-        "tuner/trial_id": past.trial_id,
-        "tuner/epochs": oracle._get_epochs(bracket, to),
-        "tuner/initial_epoch": oracle._get_epochs(bracket, to - 1),
-        "tuner/bracket": bracket,
-        "tuner/round": to,
-    }
+def keras_tuner_space(space: SearchSpace) -> keras_tuner.HyperParameters:
+    """Return the searched dimensions as Keras Tuner's hyperparameters."""
+    found = keras_tuner.HyperParameters()
+    found.merge([_hyperparameter(d, space.constants.keys()) for d in space.searched])
+    return found
+
+
+def _hyperparameter(dimension: Dimension, constants: Collection[str]) -> kinds.HyperParameter:
+    """Return a dimension as Keras Tuner's hyperparameter, with its conditions."""
+    conditions = [
+        Parent(parent, list(values))
+        for parent, values in dimension.when
+        if parent not in constants  # it always holds
+    ]
+    steps = dimension.grid() if dimension.step and not dimension.is_int else None
+    if dimension.values or steps:  # Keras Tuner miscounts inexact steps of floats
+        values = list(dimension.values or steps or ())
+        return kinds.Choice(dimension.name, values, conditions=conditions)
+    return (kinds.Int if dimension.is_int else kinds.Float)(
+        dimension.name,
+        dimension.typed(dimension.low),
+        dimension.typed(dimension.high),
+        step=dimension.typed(dimension.step) if dimension.step is not None else None,
+        sampling=dimension.sampling,
+        conditions=conditions,
+    )

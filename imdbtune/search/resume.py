@@ -1,13 +1,11 @@
-"""Bringing a search's journal and MLflow into agreement before it goes on."""
+"""Reconcile the journal of a search with MLflow before the search is resumed."""
 
 from __future__ import annotations
 
-import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.schema import SearchConfig, parse_config
@@ -17,7 +15,7 @@ from imdbtune.tracking import reader, writer
 from imdbtune.tracking.reader import Search, Trial
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from imdbtune.tracking.connection import MlflowClient
 
 LIMITS = ("tuner.max_trials", "tuner.max_minutes", "tuner.trial_timeout", "tuner.retries")
 MAY_CHANGE = (
@@ -27,22 +25,19 @@ MAY_CHANGE = (
     "tracking.baseline",
     "cluster.address",
 )
-CRASHED = "the search was cut off"
+CRASHED = "the driver process died"  # reason of the runs that are closed later
 
 
 def stored_config(client: MlflowClient, search: Search) -> SearchConfig:
-    """The configuration that the search was begun with.
+    """Return the configuration with which a search was started, from its run in MLflow.
 
     Raises:
         UserError: it cannot be read.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = client.download_artifacts(search.run_id, "config.toml", folder)
-            return parse_config(tomllib.loads(Path(path).read_text(encoding="utf-8")))
-    except (MlflowException, OSError, ValueError, UserError) as error:
+        text = reader.read_artifact(client, search.run_id, "config.toml").decode("utf-8")
+        return parse_config(tomllib.loads(text))
+    except (ValueError, UserError) as error:
         raise UserError(
             f"the configuration of search {search.name!r} cannot be read: {error}"
         ) from error
@@ -51,10 +46,15 @@ def stored_config(client: MlflowClient, search: Search) -> SearchConfig:
 def changed_config(
     before: SearchConfig, journal: Journal, overrides: Mapping[str, object]
 ) -> SearchConfig:
-    """The configuration with other limits at most: given now, or else earlier.
+    """Return the configuration of a resumed search.
+
+    Args:
+        before: the configuration with which the search was started.
+        journal: may contain limits that were changed when the search was resumed earlier.
+        overrides: values by key, such as ``tuner.max_trials``; they take precedence.
 
     Raises:
-        UserError: an override would change what the trials are.
+        UserError: an override would change the trials.
     """
     table = before.as_dict()
     earlier = {k: v for e in journal.read() if e["event"] == "limits" for k, v in e.items()}
@@ -62,65 +62,67 @@ def changed_config(
     changed = _difference(table, after.as_dict())
     forbidden = {key: values for key, values in changed.items() if key not in MAY_CHANGE}
     if forbidden:
-        told = "; ".join(f"{key} was {was!r}, now {now!r}" for key, (was, now) in forbidden.items())
+        changes = "; ".join(f"{k} was {old!r}, now {new!r}" for k, (old, new) in forbidden.items())
         raise UserError(
-            f"a search goes on as it was begun ({told}); only --max-trials, --max-minutes, "
-            "--trial-timeout and --retries may change. Leave the flags out, or begin a new search."
+            f"a search is resumed with its own configuration ({changes}); only --max-trials, "
+            "--max-minutes, --trial-timeout and --retries may change. Leave the other flags out, "
+            "or start a new search."
         )
     return after
 
 
-def note_limits(journal: Journal, before: SearchConfig, after: SearchConfig) -> None:
-    """Note changed limits down, for the next time that the search goes on."""
+def journal_limits(journal: Journal, before: SearchConfig, after: SearchConfig) -> None:
+    """Write changed limits to the journal, so that they hold when the search is resumed again."""
     if after.tuner != before.tuner:
         limits = {key: getattr(after.tuner, key.partition(".")[2]) for key in LIMITS}
         journal.append({"event": "limits", **limits})
 
 
 def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the old and new values that differ, by ``section`` or ``section.key``."""
     changed = {}
     for section in sorted(before.keys() | after.keys()):
-        was, now = before.get(section), after.get(section)
-        if isinstance(was, Mapping) and isinstance(now, Mapping):
-            for key in sorted(was.keys() | now.keys()):
-                if was.get(key) != now.get(key):
-                    changed[f"{section}.{key}"] = (was.get(key), now.get(key))
-        elif was != now:
-            changed[section] = (was, now)
+        old, new = before.get(section), after.get(section)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            for key in sorted(old.keys() | new.keys()):
+                if old.get(key) != new.get(key):
+                    changed[f"{section}.{key}"] = (old.get(key), new.get(key))
+        elif old != new:
+            changed[section] = (old, new)
     return changed
 
 
 @dataclass
 class Agreement:
-    """What a search goes on from.
+    """The state of a search on which journal and MLflow agree.
 
     Args:
-        events: the journal's.
-        trained: what has ended in MLflow, but not in the journal.
-        lost: trials that have ended, but whose results are not in MLflow any more.
-        deleted: those that somebody has deleted there.
+        events: of the journal.
+        unjournaled: trials that have ended according to MLflow only, by id.
+        lost: ids of trials that have ended but whose results MLflow has lost.
+        deleted: ids of trials that have ended but whose runs were deleted in MLflow.
     """
 
     events: list[Event]
-    trained: dict[str, Trial] = field(default_factory=dict)
+    unjournaled: dict[str, Trial] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
 
     def notices(self) -> Iterator[str]:
-        """What the user ought to know of it."""
+        """Yield a message about lost and one about deleted trials, if there are any."""
         if self.lost:
             yield (
-                f"MLflow has lost {_trials(self.lost)}, which had finished (was the store put back "
-                "from a backup?): trained again, under the old numbers."
+                f"MLflow has lost {_list_trials(self.lost)}, which had finished (was the store "
+                "restored from a backup?): trained again, under the old numbers."
             )
         if self.deleted:
             yield (
-                f"deleted in MLflow, and left so: {_trials(self.deleted)}; what they scored still "
-                "guides the search. mlflow runs restore --run-id ID brings one back."
+                f"deleted in MLflow, and left so: {_list_trials(self.deleted)}; their scores still "
+                "guide the search. mlflow runs restore --run-id ID restores one."
             )
 
 
-def _trials(trial_ids: list[str]) -> str:
+def _list_trials(trial_ids: list[str]) -> str:
     numbers = ", ".join(trial_ids[:10]) + (", ..." if trial_ids[10:] else "")
     return f"trial{'s' if trial_ids[1:] else ''} {numbers}"
 
@@ -128,16 +130,19 @@ def _trials(trial_ids: list[str]) -> str:
 def reconcile(
     client: MlflowClient, search: Search, journal: Journal, retries: int = 0
 ) -> Agreement:
-    """Compare the journal with MLflow, and leave no trial's run RUNNING.
+    """Compare the journal with MLflow, and close the runs of trials that are still open.
 
-    A trial that a worker has finished but that the driver did not live to note down is told to
-    the oracle, not trained again. One that has failed is, if it has not had all its ``retries``:
-    that is noted down here. One that the journal has and MLflow has lost is trained again,
-    because all reports are made from MLflow; the oracle keeps the score that it was told.
+    A trial that finished but was not journaled before the crash is reported to the sampler, not
+    trained again. A failed attempt is journaled here, and repeated if ``retries`` allow it. A
+    finished trial whose result MLflow has lost is trained again, because all reports are based on
+    MLflow; the sampler keeps the score that was reported to it.
+
+    Args:
+        retries: how often a failed trial is repeated.
     """
     agreed = Agreement(journal.read())
     ended = {e["trial_id"]: e for e in agreed.events if e["event"] == "ended"}
-    noted = {e["run_id"] for e in agreed.events if e["event"] in ("ended", "failed", "lost")}
+    journaled = {e["run_id"] for e in agreed.events if e["event"] in ("ended", "failed", "lost")}
     failures = Counter(e["trial_id"] for e in agreed.events if e["event"] == "failed")
     finished = set()
     trials = reader.read_trials(client, search)
@@ -146,7 +151,7 @@ def reconcile(
             writer.Run(client, trial.run_id).end("KILLED", CRASHED)
         elif trial.status == "FINISHED" and trial.score is not None:
             finished.add(trial.trial_id)
-        if trial.trial_id in ended or trial.key in noted:
+        if trial.trial_id in ended or trial.key in journaled:
             continue
         if trial.status == "FAILED" and failures[trial.trial_id] < retries:
             failures[trial.trial_id] += 1
@@ -154,13 +159,13 @@ def reconcile(
             agreed.events.append({"event": "failed", **facts})
             journal.append(agreed.events[-1])
         elif trial.status in ("FINISHED", "FAILED"):
-            agreed.trained[trial.trial_id] = trial
-    gone = {
+            agreed.unjournaled[trial.trial_id] = trial
+    missing = {
         trial_id: event["run_id"]
         for trial_id, event in ended.items()
         if event["score"] is not None and trial_id not in finished
     }
-    deleted = reader.deleted_keys(client, search) if gone else set()
-    for trial_id, key in gone.items():
+    deleted = reader.deleted_keys(client, search) if missing else set()
+    for trial_id, key in missing.items():
         (agreed.deleted if key in deleted else agreed.lost).append(trial_id)
     return agreed

@@ -1,4 +1,4 @@
-"""Brings into MLflow what the folders of searches and trainings still have for it."""
+"""Deliver to MLflow what the workspaces of searches and trainings still hold for it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imdbtune.errors import Busy, Deleted, NotDelivered, UserError, short_repr
-from imdbtune.search.crash_recovery import Say, forget, name_new, settle
+from imdbtune.search.crash_recovery import (
+    Notify,
+    close_crashed,
+    discard_unstarted,
+    finish_naming,
+)
 from imdbtune.search.workspace import Workspace, list_unnamed_workspaces, list_workspaces
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect_existing, hide_secrets, is_missing
+from imdbtune.tracking.outbox_delivery import Publish
 
 
 @dataclass(frozen=True)
-class Synced:
-    """What was done for a search or training: how many calls were made, or why none could be."""
+class SyncResult:
+    """What was delivered for a search or training.
+
+    Args:
+        run_id: empty if MLflow has no run.
+        calls: how many calls of MLflow's client were delivered.
+        kind: ``search`` or ``training``.
+        problem: why nothing could be delivered; empty: all was.
+    """
 
     name: str
     run_id: str
@@ -23,66 +36,81 @@ class Synced:
     problem: str = ""
 
 
-def sync_folder(base: Path, search_ref: str | None, uri: str, say: Say) -> list[Synced]:
-    """Bring in what MLflow lacks of the searches in a folder; see :func:`imdbtune.api.sync`.
+def sync_folder(
+    base: Path, search_ref: str | None, uri: str, notify: Notify, publish: Publish
+) -> list[SyncResult]:
+    """Deliver what MLflow lacks of the searches and trainings in a folder.
 
-    What one of several cannot do holds up no other.
+    The problems of one of several do not keep the others from being delivered.
+
+    Args:
+        search_ref: run id or name of a single one; ``None``: all.
+        uri: tracking store; empty: the one that the workspace names.
+        notify: called with lines for the user.
+        publish: writes the page of a search.
+
+    Raises:
+        UserError: there is no such search, or the only one cannot be delivered.
+        NotDelivered: the store of the only one does not answer.
+        Busy, Deleted: the search named by ``search_ref`` is running, or was deleted.
     """
-    begun = [
+    unnamed = [
         workspace
         for workspace in list_unnamed_workspaces(base)
         if search_ref in (None, workspace.name)
     ]
-    done = [made for workspace in begun for made in _try_new(workspace, uri, say)]
+    done = [result for workspace in unnamed for result in _sync_unnamed(workspace, uri, notify)]
     chosen = [
         workspace
         for workspace in list_workspaces(base)
         if search_ref in (None, workspace.run_id, workspace.name)
     ]
-    if not chosen and not begun:
+    if not chosen and not unnamed:
         what = f"no search {short_repr(search_ref)}" if search_ref else "no search"
-        raise UserError(f"{what} in {base}; run this in the folder in which it was begun.")
+        raise UserError(f"{what} in {base}; run this in the folder in which it was started.")
     for workspace in chosen:
         try:
-            done.append(_sync(workspace, uri, say))
+            done.append(_sync(workspace, uri, notify, publish))
         except (Busy, Deleted) as error:
             if search_ref is not None:
                 raise
-            say(str(error))
+            notify(str(error))
         except (UserError, NotDelivered) as error:
-            if len(chosen) + len(begun) == 1:
+            if len(chosen) + len(unnamed) == 1:
                 raise
-            done.append(Synced(workspace.name, workspace.run_id, 0, workspace.kind, str(error)))
+            done.append(SyncResult(workspace.name, workspace.run_id, 0, workspace.kind, str(error)))
     return done
 
 
-def _try_new(workspace: Workspace, uri: str, say: Say) -> list[Synced]:
-    """Settle what died before it knew of its run; it has no result yet, but may have a problem."""
+def _sync_unnamed(workspace: Workspace, uri: str, notify: Notify) -> list[SyncResult]:
+    """Name or delete a workspace without its final name; return its problem if there is one."""
     name, kind = workspace.name, workspace.kind
     store = uri or workspace.about.get("store", "")
     try:
         if is_missing(store):
             with workspace.locked():
-                forget(workspace, say)
+                discard_unstarted(workspace, notify)
         else:
-            name_new(connect_existing(store, say), workspace, say, is_its_store=bool(store))
+            client = connect_existing(store, notify)
+            finish_naming(client, workspace, notify, is_its_store=bool(store))
     except Busy as error:
-        say(str(error))
+        notify(str(error))
     except UserError as error:
-        return [Synced(name, "", 0, kind, str(error))]
+        return [SyncResult(name, "", 0, kind, str(error))]
     return []
 
 
-def _sync(workspace: Workspace, uri: str, say: Say) -> Synced:
+def _sync(workspace: Workspace, uri: str, notify: Notify, publish: Publish) -> SyncResult:
     name, kind = workspace.name, workspace.kind
     with workspace.locked():
         if workspace.outbox.is_empty() and not workspace.outbox.is_open(workspace.run_id):
-            return Synced(name, workspace.run_id, 0, kind)
-        client = connect_existing(uri or workspace.about.get("store", ""), say)
+            return SyncResult(name, workspace.run_id, 0, kind)
+        client = connect_existing(uri or workspace.about.get("store", ""), notify)
         if not reader.run_exists(client, workspace.run_id):
             raise UserError(
                 f"{kind} {name!r} (run {workspace.run_id}) is not in "
                 f"{hide_secrets(str(client.tracking_uri))}; name its store with --tracking-uri."
             )
         reader.check_not_deleted(client, workspace.run_id, f"{kind} {name!r}")
-        return Synced(name, workspace.run_id, settle(client, workspace, say), kind)
+        calls = close_crashed(client, workspace, notify, publish)
+        return SyncResult(name, workspace.run_id, calls, kind)

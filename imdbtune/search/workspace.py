@@ -1,4 +1,4 @@
-"""The folder in which a search or training keeps what it needs: its journal and its outbox."""
+"""The workspace of a search or training: a folder with its journal, outbox and other files."""
 
 from __future__ import annotations
 
@@ -18,59 +18,59 @@ from imdbtune.search.journal import Journal
 from imdbtune.tracking.connection import hide_secrets
 from imdbtune.tracking.outbox import Outbox, new_key
 
-# In front of the key of a search whose run may not have been made yet.
+# Prefix of the folder's name while MLflow may not have the run yet; the run's key follows.
 NEW = "new-"
 SEARCH, TRAINING = "search", "training"
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder of one search, named by its run id."""
+    """The folder of one search or training, named by its run id."""
 
     folder: Path
 
     @property
     def run_id(self) -> str:
-        """The search's run, if the folder has its final name."""
+        """MLflow's run id, once the folder has its final name."""
         return self.folder.name
 
     @property
     def journal(self) -> Journal:
-        """What the oracle was asked and told."""
+        """The trials that the sampler has suggested, and their results."""
         return Journal(self.folder / "journal.jsonl")
 
     @property
     def outbox(self) -> Outbox:
-        """What MLflow is to be told."""
+        """The writes for MLflow."""
         return Outbox(self.folder / "spool")
 
     @property
     def about(self) -> dict[str, Any]:
-        """``name``, ``store`` and ``kind``; empty where nothing is noted."""
-        noted = next(read_lines(self.folder / "about.json"), None)
-        return dict(noted[0]) if noted else {}
+        """``name``, ``store`` and ``kind``; empty if they were not saved."""
+        saved = next(read_lines(self.folder / "about.json"), None)
+        return dict(saved[0]) if saved else {}
 
     @property
     def kind(self) -> str:
-        """Of a search, which can go on, or of a training, which cannot."""
+        """``search``, which can be resumed, or ``training``, which cannot."""
         return str(self.about.get("kind", SEARCH))
 
     @property
     def name(self) -> str:
-        """What its search or training is called; of unknown name where nothing is noted."""
+        """The name of the search or training, for messages."""
         return str(self.about.get("name", "of unknown name"))
 
     def describe(self, name: str, store: str, kind: str) -> None:
-        """Note what it is of; not the store if its address has a secret."""
-        where = store if hide_secrets(store) == store else ""
-        replace_file(self.folder / "about.json", {"name": name, "store": where, "kind": kind})
+        """Save what the workspace is for; a store whose URI contains a secret is left out."""
+        uri = store if hide_secrets(store) == store else ""
+        replace_file(self.folder / "about.json", {"name": name, "store": uri, "kind": kind})
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One process at a time; a dead one holds no lock.
+        """Hold the workspace's lock, which is released when its process dies.
 
         Raises:
-            Busy: another process is at work here.
+            Busy: another process holds it.
         """
         lock = filelock.FileLock(self.folder / "driver.lock")
         try:
@@ -86,38 +86,38 @@ class Workspace:
             lock.release()
 
     def renamed(self, run_id: str) -> Workspace:
-        """A new workspace under its final name, and in its outbox what was "
-        "said of the run before."""
+        """Give a new workspace, and the run's entries in its outbox, the final name."""
         final = workspace_of(self.folder.parent, run_id)
         self.outbox.rename(self.folder.name.removeprefix(NEW), run_id)
         self.folder.rename(final.folder)
         return final
 
     def discard(self) -> None:
-        """Take the folder away, and the one around it if nothing else is in it."""
+        """Delete the folder, and the one that contains it if that is empty then."""
         shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.folder.parent.rmdir()
 
 
 def workspace_of(base: Path, run_id: str) -> Workspace:
-    """The folder of a search in ``base``.
+    """Return the workspace of a run in the folder ``base``; it need not exist.
 
     Raises:
-        UserError: the run id, which a server gives, is none.
+        UserError: the run id is not alphanumeric, and so no safe name of a folder.
     """
     if not run_id.isalnum():
         raise UserError(
-            f"run id {short_repr(run_id)} is none of MLflow's; use another tracking store."
+            f"the tracking store returned {short_repr(run_id)}, which is not a run id of MLflow; "
+            "use another tracking store."
         )
     return Workspace(base / run_id)
 
 
 def list_workspaces(base: Path) -> list[Workspace]:
-    """The folders of searches in ``base``, the newest first."""
+    """Return the workspaces in ``base`` that have their final names, the newest first."""
     found = []
     for path in base.glob("*/about.json"):
-        with contextlib.suppress(OSError):  # it has just gone away
+        with contextlib.suppress(OSError):  # it was deleted meanwhile
             found.append((path.stat().st_mtime, path.parent))
     return [
         Workspace(path) for _, path in sorted(found, reverse=True) if not path.name.startswith(NEW)
@@ -125,7 +125,7 @@ def list_workspaces(base: Path) -> list[Workspace]:
 
 
 def list_unnamed_workspaces(base: Path) -> list[Workspace]:
-    """The folders of what has begun in ``base`` and may have no run yet, or has died then."""
+    """Return the workspaces in ``base`` without their final names: new, or left by a crash."""
     return [Workspace(path) for path in sorted(base.glob(f"{NEW}*"))]
 
 
@@ -133,9 +133,12 @@ def list_unnamed_workspaces(base: Path) -> list[Workspace]:
 def create_workspace(
     base: Path, name: str, store: str, kind: str = SEARCH
 ) -> Iterator[tuple[Workspace, str]]:
-    """A locked folder that is there before its search's run is, and the run's key.
+    """Create a locked workspace, before its run exists in MLflow.
 
-    It goes away if it has not been renamed.
+    It is deleted at the end if it has not been renamed.
+
+    Yields:
+        The workspace, and the key of its run.
     """
     key = new_key()
     workspace = Workspace(base.absolute() / f"{NEW}{key}")
@@ -153,7 +156,11 @@ def create_workspace(
 def open_workspace(
     base: Path, run_id: str, name: str, store: str, kind: str
 ) -> Iterator[Workspace]:
-    """The locked folder of a run that is there; made again if it has been taken away."""
+    """Open and lock the workspace of an existing run; create it if it was deleted.
+
+    Raises:
+        Busy: another process holds the lock.
+    """
     workspace = workspace_of(base, run_id)
     workspace.folder.mkdir(parents=True, exist_ok=True)
     with workspace.locked():

@@ -1,7 +1,8 @@
-"""Files that travel between machines by way of MLflow's artifact store.
+"""Transfers files between machines by way of MLflow's artifact store.
 
-The reviews lie with the run of the search, once; what the next trial or the end of the search
-needs of a trial (its state, its model) lies with the trial's run until the search is through.
+The reviews are stored once, with the run of the search. The files of a trial that the next trial or
+the end of the search needs (its state, its model) are stored with the trial's run until the search
+has ended.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import filelock
 from imdbtune.data.corpus import FILES, digest_of, read_corpus
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.files import sync_folder
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import reader
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,24 +27,24 @@ if TYPE_CHECKING:
     from imdbtune.tracking.reader import Search
 
 CORPUS = "corpus"  # folder of artifacts with the reviews, on the run of a search
-KEPT = "kept"  # folder with a trial's files that are needed again
-REQUESTS = 8  # at once, where there is one for each trial
+KEPT = "kept"  # folder with the files of a trial that are needed again
+REQUESTS = 8  # at the same time, where each trial needs one
 
 
 def has_corpus(client: MlflowClient, run_id: str) -> bool:
-    """Whether all files of a corpus lie with a run."""
+    """Return whether a run has all files of a corpus."""
     there = {Path(artifact.path).name for artifact in client.list_artifacts(run_id, CORPUS)}
     return there >= set(FILES)
 
 
 def send_corpus(client: MlflowClient, run_id: str, folder: Path) -> None:
-    """Put a corpus where machines that do not see this disk can fetch it."""
+    """Upload a corpus to a run, for machines that do not see this disk."""
     for name in FILES:
         client.log_artifact(run_id, str(folder / name), CORPUS)
 
 
 def corpus_place(cache: Path, digest: str) -> Path:
-    """The folder in which a corpus that was fetched is kept."""
+    """Return the folder of a corpus that was fetched."""
     return cache / "by_digest" / digest
 
 
@@ -74,16 +75,16 @@ def _check(arrived: Path, digest: str) -> None:
     try:
         found = digest_of(read_corpus(arrived))
     except UserError as error:
-        raise SearchAborted(f"the reviews have not arrived whole: {error}") from error
+        raise SearchAborted(f"the reviews are incomplete after their transfer: {error}") from error
     if found != digest:
         raise SearchAborted(
-            f"the reviews that have arrived are others (digest {found[:12]}, not {digest[:12]}); "
-            "is somebody else writing to this run of MLflow's?"
+            f"the reviews differ after their transfer (digest {found[:12]}, not {digest[:12]}); "
+            "does another program write to this run in MLflow?"
         )
 
 
 def download_file(client: MlflowClient, run_id: str, path: Path) -> None:
-    """Fetch a file that a trial elsewhere has left with its run; nothing if there is none."""
+    """Fetch a file that a remote trial has stored with its run; nothing if there is none."""
     names = {Path(artifact.path).name for artifact in client.list_artifacts(run_id, KEPT)}
     if path.name not in names:
         return
@@ -94,28 +95,33 @@ def download_file(client: MlflowClient, run_id: str, path: Path) -> None:
 
 
 def upload_file(client: MlflowClient, run_id: str, path: Path) -> None:
-    """Put a trial's file where :func:`download_file` finds it."""
+    """Store a trial's file where :func:`download_file` finds it."""
     client.log_artifact(run_id, str(path), KEPT)
 
 
-def delete_file(client: MlflowClient, run_id: str, what: str) -> None:
-    """Take a folder of artifacts away that has served its purpose."""
-    files = writer.artifact_repository(client, client.get_run(run_id).info.artifact_uri)
-    if files.list_artifacts(what):
-        files.delete_artifacts(what)
+def delete_file(client: MlflowClient, run_id: str, folder: str) -> None:
+    """Delete a folder of artifacts that is no longer needed.
+
+    MLflow's client cannot delete artifacts; its registry of artifact stores, in MLflow 3.17, can.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    place = client.get_run(run_id).info.artifact_uri
+    files = get_artifact_repository(place, str(client.tracking_uri))
+    if files.list_artifacts(folder):
+        files.delete_artifacts(folder)
 
 
 def download_if_missing(client: MlflowClient, outbox: Outbox, key: str, path: Path) -> None:
-    """As :func:`download_file`, of a run by its key in an outbox, where the "
-    "file is not here already."""
+    """Fetch the file of a run, given by its key in an outbox, unless the file is here already."""
     run_id = outbox.delivered(key).run_id
     if run_id and not path.exists():
         download_file(client, run_id, path)
 
 
 def delete_leftovers(client: MlflowClient, search: Search, kept: bool) -> None:
-    """Take away what was in MLflow only to travel: the reviews, and if ``kept`` all files left."""
-    with suppress(Exception), ThreadPoolExecutor(REQUESTS) as pool:  # somebody may not permit that
+    """Delete what was in MLflow only for the transfer: the reviews and, if ``kept``, all files."""
+    with suppress(Exception), ThreadPoolExecutor(REQUESTS) as pool:  # the store may not permit it
         delete_file(client, search.run_id, CORPUS)
         runs = [trial.run_id for trial in reader.read_trials(client, search)] if kept else []
         list(pool.map(lambda run_id: delete_file(client, run_id, KEPT), runs))

@@ -1,54 +1,49 @@
-"""Delivers in the background of a search, so that nobody there waits for the tracking store."""
+"""Delivers in a thread, so that a search never waits for the tracking store."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from imdbtune.errors import Deleted, DiskFull, NotDelivered
 from imdbtune.files import is_disk_full
-from imdbtune.tracking.connection import failure_reason, hide_secrets, redact_error, short_timeouts
+from imdbtune.tracking.connection import failure_reason, hide_secrets, redact_error
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import (
     DeliveryCache,
+    Publish,
     deliver,
     is_refusal,
     is_temporary,
-    publish_page,
 )
 from imdbtune.tracking.writer import Run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-LOOK_EVERY_S = 0.3
-# A run that MLflow has not heard of is given so long to end; then it is shown as under way.
-YOUNG_S = 2.0
+POLL_S = 0.3
 RETRY_EVERY_S = 10.0
 PUBLISH_EVERY_S = 15.0
-# How long a search that is through waits for a store that is away, from when it went.
+# How long a search that has ended waits for a store that is away, from when it went away.
 PATIENCE_S = 120.0
-# How long one request may take; a server that takes a model needs some time.
-REQUEST_S = 30
 
 
 @dataclass
 class BackgroundDelivery:
-    """Delivers while a search runs, and what is left at its end.
+    """Delivers an outbox while a search runs, and the rest at its end.
 
     Args:
-        client: of the store.
+        client: of the tracking store.
         outbox: where the calls are.
         parent: run id of the search.
-        varied: columns of the page that is kept up to date; ``None``: there is no page.
+        varied: columns of the page that is updated while the search runs; ``None``: no page.
         say: called with a line when the store goes away, and when it is back.
-        report: whether a search that ends well gets one.
-        alone: nobody else ends the runs of the outbox, such as a worker elsewhere.
+        report: whether a search that ends well gets a report.
+        publish: writes the page of the search; needed only where a page is due.
     """
 
     client: MlflowClient
@@ -57,9 +52,9 @@ class BackgroundDelivery:
     varied: list[str] | None
     say: Callable[[str], None]
     report: bool = False
-    alone: bool = True
-    made: int = 0
-    _memory: DeliveryCache = field(init=False)
+    publish: Publish | None = None
+    delivered: int = 0
+    _cache: DeliveryCache = field(init=False)
     _deleted: set[str] = field(default_factory=set)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -68,63 +63,63 @@ class BackgroundDelivery:
 
     def __post_init__(self) -> None:
         """Note what an earlier process may have delivered."""
-        self._memory = DeliveryCache.at_start(self.outbox, self.alone)
+        self._cache = DeliveryCache.at_start(self.outbox)
 
     def start(self) -> None:
         """Begin to deliver."""
         self._publish_at = time.monotonic() + PUBLISH_EVERY_S
-        self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="delivery", daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
-        wait = LOOK_EVERY_S
+        wait = POLL_S
         while not self._stopped.wait(wait):
             try:
-                # A worker elsewhere waits for its run, and so does not let it be.
-                self._deliver(YOUNG_S if self.alone else 0.0)
-                self._publish_now_and_then()
-                self._note_well()
-                wait = LOOK_EVERY_S
+                self._deliver()
+                self._publish_if_due()
+                self._note_success()
+                wait = POLL_S
             except Exception as error:
-                self._note_trouble(error)
+                self._note_failure(error)
                 wait = min(2 * wait, RETRY_EVERY_S)
 
-    def _deliver(self, young_s: float = 0.0) -> None:
-        self.made += deliver(
-            self.client, self.outbox, self.parent, self._memory, self._say_deleted, young_s
+    def _deliver(self) -> None:
+        self.delivered += deliver(
+            self.client, self.outbox, self.parent, self._cache, self._say_deleted, self.publish
         )
 
-    def _note_well(self) -> None:
-        """Where nothing is left, only a page that was published says that the store is back."""
+    def _note_success(self) -> None:
+        """Say that the store is back, if it was away."""
         if self._away_since is not None:
             self._away_since = None
-            self.say("the tracking store has all that was kept for it.")
+            self.say("the tracking store has received everything that was waiting for it.")
 
     def _say_deleted(self, run_id: str) -> None:
         if run_id in self._deleted:
             return
         self._deleted.add(run_id)
         self.say(
-            f"run {run_id} was deleted in MLflow, and is left so; what it lacks is kept. To bring "
-            f"it back: mlflow runs restore --run-id {run_id}, then imdbtune sync {self.parent}"
+            f"run {run_id} was deleted in MLflow, and stays deleted; its remaining data is kept. "
+            f"To restore it: mlflow runs restore --run-id {run_id}, then imdbtune sync "
+            f"{self.parent}"
         )
 
-    def _publish_now_and_then(self) -> None:
+    def _publish_if_due(self) -> None:
         started = time.monotonic()
-        if self.varied is None or started < self._publish_at:
+        if self.publish is None or self.varied is None or started < self._publish_at:
             return
-        publish_page(self.client, self.parent, self.varied, final=False)
+        self.publish(self.client, self.parent, self.varied, report=False, final=False)
         took = time.monotonic() - started
         self._publish_at = time.monotonic() + max(PUBLISH_EVERY_S, 20 * took)
 
-    def _note_trouble(self, error: Exception) -> float:
-        """Say that there is trouble, once; returns for how many seconds there has been."""
+    def _note_failure(self, error: Exception) -> float:
+        """Say once that deliveries fail; return for how many seconds they have failed."""
         if self._away_since is None:
             self._away_since = time.monotonic()
-            self.say(f"{self._told(error)}; what is to be written there is kept, and tried again.")
+            self.say(f"{self._described(error)}; the data is kept here, and sent again later.")
         return time.monotonic() - self._away_since
 
-    def _told(self, error: Exception) -> str:
+    def _described(self, error: Exception) -> str:
         if isinstance(error, Deleted):
             return str(error)
         uri = str(self.client.tracking_uri)
@@ -135,28 +130,28 @@ class BackgroundDelivery:
         return f"the tracking store {hide_secrets(uri)} {trouble} ({reason[:200]})"
 
     def finish(self, patience_s: float = 0.0) -> None:
-        """Stop the background, and deliver what is left.
+        """Stop the thread, and deliver the rest.
 
         Args:
-            patience_s: how long to wait for a store that is away, from when it went.
+            patience_s: how long to wait for a store that is away, from when it went away.
 
         Raises:
-            NotDelivered: something is left.
+            NotDelivered: something could not be delivered.
         """
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
-        wait = LOOK_EVERY_S
+        wait = POLL_S
         while True:
             try:
                 self._deliver()
-                return self._note_well()
+                return self._note_success()
             except Exception as error:
                 hopeless = not patience_s or not is_temporary(error)
-                if hopeless or self._note_trouble(error) + wait > patience_s:
+                if hopeless or self._note_failure(error) + wait > patience_s:
                     raise NotDelivered(
-                        f"{self._told(error)}; what it lacks is kept in {self.outbox.folder}. "
-                        f"Bring it in with: imdbtune sync {self.parent}"
+                        f"{self._described(error)}; the remaining data is kept in "
+                        f"{self.outbox.folder}. Send it with: imdbtune sync {self.parent}"
                     ) from error
             time.sleep(wait)
             wait = min(2 * wait, RETRY_EVERY_S)
@@ -168,32 +163,32 @@ def deliver_in_background(delivery: BackgroundDelivery, before_s: float = 0.0) -
 
     Args:
         delivery: of the search.
-        before_s: what the search had taken until now.
+        before_s: seconds that earlier runs of the same search took.
 
     Raises:
-        NotDelivered: the block went well, but the store has not got all.
-        DiskFull: there was no room to write.
+        NotDelivered: the block ended well, but something could not be delivered.
+        DiskFull: the disk is full.
     """
     began = time.monotonic() - before_s
     status, reason = "FINISHED", ""
-    with short_timeouts(retries=0, timeout_s=REQUEST_S):
-        delivery.start()
-        try:
-            yield
-        except KeyboardInterrupt:
-            status, reason = "KILLED", "interrupted"
-            raise
-        except BaseException as error:
-            status, reason = "FAILED", str(error) or type(error).__name__
-            if is_disk_full(error) and not isinstance(error, DiskFull):
-                raise DiskFull(f"no room is left on the disk ({error})") from error
-            raise
-        finally:
-            with _quiet(status != "FINISHED"):
-                try:
-                    _end(delivery, status, reason, time.monotonic() - began)
-                finally:  # it must not go on by itself
-                    delivery.finish(PATIENCE_S if status == "FINISHED" else 0.0)
+    delivery.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        status, reason = "KILLED", "interrupted"
+        raise
+    except BaseException as error:
+        status, reason = "FAILED", str(error) or type(error).__name__
+        if is_disk_full(error) and not isinstance(error, DiskFull):
+            raise DiskFull(f"no room is left on the disk ({error})") from error
+        raise
+    finally:
+        # An error of closing must not hide the one that ended the block.
+        with suppress(Exception) if status != "FINISHED" else nullcontext():
+            try:
+                _end(delivery, status, reason, time.monotonic() - began)
+            finally:  # the thread must not outlive the block
+                delivery.finish(PATIENCE_S if status == "FINISHED" else 0.0)
 
 
 def _end(delivery: BackgroundDelivery, status: str, reason: str, seconds: float) -> None:
@@ -201,14 +196,9 @@ def _end(delivery: BackgroundDelivery, status: str, reason: str, seconds: float)
     try:
         run.log({"search_seconds": seconds})
         run.end(status, reason)
-    except OSError:  # no room here; the store may have some
+    except OSError:  # no room on this disk; the store may have some
         Run(delivery.client, delivery.parent).end(status, reason)
         raise
     if delivery.varied is not None:
         report = delivery.report and status == "FINISHED"
         delivery.outbox.publish(delivery.parent, delivery.varied, report)
-
-
-def _quiet(really: bool) -> contextlib.AbstractContextManager[None]:
-    """Where there is an error already, one of closing has nothing to add."""
-    return contextlib.suppress(Exception) if really else contextlib.nullcontext()

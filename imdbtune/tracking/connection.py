@@ -1,8 +1,7 @@
-"""Where MLflow keeps things: which store is meant, and a client for it."""
+"""Finds the tracking store that is meant, opens clients for it, and keeps its secrets."""
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sqlite3
@@ -18,28 +17,46 @@ from imdbtune.errors import UserError, quote_path, short_repr
 from imdbtune.files import require_regular_file
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient as MlflowClient  # the type, also for other packages
 
 Say = Callable[[str], None]
 DEFAULT_URI = "sqlite:///mlflow.db"
-# A store that has not answered after so long is told of.
-ATTEMPTS = 4  # to reach a database, with pauses of a second in all
-SLOW_S = 3.0
-SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "file")
+SLOW_S = 3.0  # until a store that has not answered is mentioned
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SCHEMES = (*DATABASES, "http", "https", "databricks", "file")
+# What MLflow's client reads from the environment at each request.
+ENVIRONMENT_DEFAULTS = {
+    # MLflow would retry a request for minutes; what must not fail is retried by the delivery.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # a server that receives a model needs some time
+    # MLflow would print two lines for each run that ends, and ask the server for them.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 
 def _silent(line: str) -> None:
-    """For those who do not listen."""
+    """Ignore a line."""
+
+
+def set_environment_defaults() -> None:
+    """Set :data:`ENVIRONMENT_DEFAULTS` where the environment has no value of its own.
+
+    The command line does so at its start, :func:`connect` for those who use the Python API: both
+    before this package starts a thread. Further calls change nothing.
+    """
+    for name, value in ENVIRONMENT_DEFAULTS.items():
+        if not os.environ.get(name):
+            os.environ[name] = value
 
 
 def resolve_uri(uri: str = "") -> str:
-    """The tracking store that is meant: ``uri``, else MLFLOW_TRACKING_URI, else SQLite here.
+    """Return the tracking store that is meant: ``uri``, MLFLOW_TRACKING_URI, or SQLite here.
 
-    Named explicitly even where it is MLflow's default, which depends on what lies around in the
-    working directory. A relative SQLite path is made absolute, so that workers mean the same.
+    MLflow's own default depends on the files in the working directory, and is not used. A relative
+    SQLite path becomes absolute, so that workers use the same store.
 
     Raises:
-        UserError: no store that MLflow knows.
+        UserError: MLflow knows no such store.
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI", "") or DEFAULT_URI
     scheme = chosen.partition(":")[0].split("+")[0]
@@ -53,11 +70,11 @@ def resolve_uri(uri: str = "") -> str:
 
 
 def _absolute(uri: str) -> str:
-    """An SQLite URI whose path does not depend on the working directory."""
+    """Return an SQLite URI whose path does not depend on the working directory."""
     name = uri.partition(":///")[2]
     if not name or name == ":memory:" or "?" in name:
         raise UserError(
-            f"tracking URI {short_repr(uri)} names no file to keep; give for example {DEFAULT_URI}."
+            f"tracking URI {short_repr(uri)} names no file; give for example {DEFAULT_URI}."
         )
     try:
         path = Path(name).absolute()
@@ -67,25 +84,25 @@ def _absolute(uri: str) -> str:
             f"tracking store {short_repr(uri)} cannot be used: {error.strerror}; name another one."
         ) from error
     if not path.parent.is_dir():
-        raise UserError(f"no folder {quote_path(path.parent)} for {uri}; make it first.")
+        raise UserError(f"no folder {quote_path(path.parent)} for {uri}; create it first.")
     return f"sqlite:///{path}"
 
 
 def hide_secrets(uri: str) -> str:
-    """The URI without user name and password, for messages and logs."""
+    """Return the URI without user name, password and tokens, for messages and logs."""
     masked = _SECRET.sub(r"\1***", uri)
     userinfo = _userinfo(masked)
     return masked.replace(f"{userinfo}@", "***@", 1) if userinfo else masked
 
 
-# "key" is a common word: only in a query it says that a secret follows.
+# "key" is a common word: a secret follows it only in a query.
 _SECRET = re.compile(
     r"((?:password|passwd|pwd|token|secret|[?&;][^=&;#\s]*key)=)[^&#]*", re.IGNORECASE
 )
 
 
 def _userinfo(uri: str) -> str:
-    """All up to the last @, as passwords may hold anything; file names may hold an @, too."""
+    """Return all up to the last @: passwords may contain anything, and so may file names."""
     scheme, slashes, rest = uri.partition("://")
     if scheme.split("+")[0] in ("sqlite", "file"):
         return ""
@@ -93,7 +110,7 @@ def _userinfo(uri: str) -> str:
 
 
 def redact_error(text: str, uri: str) -> str:
-    """``text`` of an error about ``uri``, one line of it, with no password of the URI in it."""
+    """Return the first line of an error about ``uri`` without the secrets of the URI."""
     line = " ".join((text.splitlines() or [""])[0].split()).replace(uri, hide_secrets(uri))
     userinfo = _userinfo(uri)
     password = userinfo.partition(":")[2]
@@ -105,14 +122,14 @@ def redact_error(text: str, uri: str) -> str:
 
 
 def from_requests(error: BaseException) -> bool:
-    """Whether it is one of the errors of requests, which MLflow passes on from artifacts."""
+    """Return whether an error is of requests, whose errors MLflow passes on for artifacts."""
     return type(error).__module__.startswith(("requests.", "urllib3."))
 
 
 def failure_reason(error: BaseException) -> str:
-    """What went wrong in a line: of a request without an answer, what the network says of it.
+    """Return what went wrong in one line: for a request without an answer the network's error.
 
-    MLflow and requests tell that last, behind the address, which they repeat.
+    MLflow and requests put that behind the address, which they repeat.
     """
     chain: list[BaseException] = [error]
     while inner := chain[-1].__cause__ or chain[-1].__context__:
@@ -120,8 +137,8 @@ def failure_reason(error: BaseException) -> str:
     network = [e for e in chain if isinstance(e, OSError) and not from_requests(e)]
     if network and any(map(from_requests, chain)):
         error = network[0]
-    told = str(getattr(error, "strerror", None) or error)
-    return " ".join((told.splitlines() or [""])[0].split()) or type(error).__name__
+    text = str(getattr(error, "strerror", None) or error)
+    return " ".join((text.splitlines() or [""])[0].split()) or type(error).__name__
 
 
 _IN_TEXT = re.compile(r"(?<!sqlite)(?<!file)://[^\s'\"<>]*@")
@@ -130,26 +147,26 @@ _SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
 def redact_secrets(text: str) -> str:
-    """``text`` without the secrets of URIs in it, or of the environment; for messages and logs."""
+    """Return ``text`` without the secrets of URIs and of the environment, for messages and logs."""
     for name in _SECRET_VARIABLES:
         value = os.environ.get(name, "")
-        if len(value) > 3:  # one that is shorter may be part of any word
+        if len(value) > 3:  # a shorter value may be part of any word
             text = text.replace(value, "***")
     return _SECRET_IN_TEXT.sub(r"\1***", _IN_TEXT.sub("://***@", text))
 
 
 def is_local(uri: str) -> bool:
-    """Whether the store lies on this machine's disk."""
+    """Return whether the store is on this machine's disk."""
     return uri.startswith(("sqlite:", "file:"))
 
 
 def connect_existing(uri: str = "", say: Say = _silent, reading: bool = False) -> MlflowClient:
-    """A client for the store that is meant; where there is none, none is made.
+    """Return a client for the store that is meant, which is not created where it is missing.
 
     Args:
         uri: the store, as for :func:`resolve_uri`.
         say: as for :func:`connect`.
-        reading: nothing is to be written, so that an SQLite file may be read-only.
+        reading: whether the client only reads, so that an SQLite file may be read-only.
 
     Raises:
         UserError: there is no such store, or it cannot be used.
@@ -165,10 +182,10 @@ def connect_existing(uri: str = "", say: Say = _silent, reading: bool = False) -
 
 
 def is_missing(uri: str) -> bool:
-    """Whether the store that is meant would have to be made first; of a server it is not asked.
+    """Return whether the store that is meant would have to be created; a server never has to.
 
     Raises:
-        UserError: no store that MLflow knows.
+        UserError: MLflow knows no such store.
     """
     resolved = resolve_uri(uri)
     path = Path(resolved.removeprefix("sqlite:///"))
@@ -176,9 +193,9 @@ def is_missing(uri: str) -> bool:
 
 
 def _has_tables(path: Path) -> bool:
-    """Whether MLflow has been in this SQLite file; it would make its tables in any.
+    """Return whether an SQLite file has MLflow's tables, which MLflow would create in any file.
 
-    Also where it cannot be told: connect() says what is wrong.
+    A file that cannot be read counts as one that has them: connect() reports what is wrong.
     """
     if not path.exists():
         return False
@@ -193,63 +210,51 @@ def _has_tables(path: Path) -> bool:
 
 
 def connect(uri: str, say: Say = _silent, reading: bool = False) -> MlflowClient:
-    """A client for a store named by :func:`resolve_uri`; an SQLite store is made if need be.
+    """Return a client for a store from :func:`resolve_uri`; an SQLite store is created if need be.
 
     Args:
         uri: the store.
-        say: called with a line if the store takes its time to answer.
-        reading: see :func:`connect_existing`.
+        say: called with a line if the store is slow to answer.
+        reading: as for :func:`connect_existing`.
 
     Raises:
         UserError: the store cannot be opened, or does not answer.
     """
-    from mlflow import MlflowClient
-
-    # MLflow would print two lines for each run that ends, and ask the server for them.
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    set_environment_defaults()  # before the timer below is a thread
     path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:") else None
     if path is not None:
         _check_sqlite(path, reading)
     try:
-        with short_timeouts(retries=1, timeout_s=10), _said_if_slow(uri, say), _few_attempts(uri):
+        with _announce_if_slow(uri, say):
             if path is not None and not path.exists():
-                _make_sqlite(path)
-            client = MlflowClient(tracking_uri=uri)
+                _create_sqlite(path)
+            if uri.startswith(DATABASES):
+                _check_database(uri)
+            client = open_client(uri)
             client.search_experiments(max_results=1)
     except Exception as error:  # SQLAlchemy and the drivers below MLflow have errors of their own
         reason = redact_error(failure_reason(error), uri)
         raise UserError(
             f"the tracking store {hide_secrets(uri)} cannot be used: {reason[:300]}; "
-            "start or mend it, or name another one."
+            "start or repair it, or name another one."
         ) from error
     return client
 
 
-@contextmanager
-def short_timeouts(retries: int, timeout_s: int) -> Iterator[None]:
-    """Let MLflow's requests give up soon: it retries each for minutes otherwise.
+def open_client(uri: str) -> MlflowClient:
+    """Return a client for a store without a request to it."""
+    from mlflow import MlflowClient
 
-    What the environment says stands over it.
-    """
-    own = {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s),
-    }
-    added = {name: value for name, value in own.items() if not os.environ.get(name)}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
+    set_environment_defaults()
+    return MlflowClient(tracking_uri=uri)
 
 
 @contextmanager
-def _said_if_slow(uri: str, say: Say) -> Iterator[None]:
-    named_store = f"the tracking store {hide_secrets(uri)}"
-    line = f"waiting for {named_store} to answer ..."
+def _announce_if_slow(uri: str, say: Say) -> Iterator[None]:
+    store = f"the tracking store {hide_secrets(uri)}"
+    line = f"waiting for {store} to answer ..."
     if uri.startswith("sqlite:") and is_missing(uri):
-        line = f"making {named_store} ..."
+        line = f"creating {store} ..."
     timer = threading.Timer(SLOW_S, say, [line])
     timer.daemon = True
     timer.start()
@@ -259,34 +264,27 @@ def _said_if_slow(uri: str, say: Say) -> Iterator[None]:
         timer.cancel()
 
 
-@contextmanager
-def _few_attempts(uri: str) -> Iterator[None]:
-    """Let MLflow give a database up after a second or two: it would ask for two minutes, and log
-    each attempt in five lines.
+def _check_database(uri: str) -> None:
+    """Raise what is wrong with a database at once: MLflow would retry for two minutes first.
+
+    ``create_sqlalchemy_engine``, in MLflow 3.17, is the first of those attempts. MLflow does not
+    document it, but it alone knows the options of MLflow's connections.
     """
-    if uri.startswith("http"):
-        yield
-        return
-    from mlflow.store.db import utils
+    import sqlalchemy
+    from mlflow.store.db.utils import create_sqlalchemy_engine
 
-    logger = logging.getLogger(utils.__name__)
-    before = (utils.MAX_RETRY_COUNT, logger.level)
-    utils.MAX_RETRY_COUNT = ATTEMPTS
-    logger.setLevel(logging.ERROR)
+    engine = create_sqlalchemy_engine(uri)
     try:
-        yield
+        sqlalchemy.inspect(engine)
     finally:
-        utils.MAX_RETRY_COUNT, level = before
-        logger.setLevel(level)
+        engine.dispose()
 
 
-def _make_sqlite(path: Path) -> None:
-    """Let MLflow make its tables aside: a file that a crash has left with some is of no use."""
-    from mlflow import MlflowClient
-
+def _create_sqlite(path: Path) -> None:
+    """Let MLflow create its tables in another file: with only some of them a file is useless."""
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments(max_results=1)
+        open_client(f"sqlite:///{aside}").search_experiments(max_results=1)
         try:
             os.link(aside, path)
         except OSError:  # another process was first, or the disk knows no links
@@ -312,5 +310,5 @@ def _check_sqlite(path: Path, reading: bool = False) -> None:
     there = path if path.exists() else path.parent
     if not (reading and path.exists()) and not os.access(there, os.W_OK):
         raise UserError(
-            f"{quote_path(path)} cannot be written; name another file or mend the rights."
+            f"{quote_path(path)} cannot be written; name another file or change the permissions."
         )

@@ -1,4 +1,4 @@
-"""MLflow's own pages over the store of a search: a server on this machine, for this user."""
+"""Starts MLflow's own server over the store of a search, on this machine and for this user."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from imdbtune.errors import SearchAborted, UserError
 
 HOST = "127.0.0.1"
 PORT = 5000
-TRIES = 20  # ports, counted up from the one that was asked for
+TRIES = 20  # ports, counted up from the first one
 START_S = 120.0
 END_S = 5.0
-# MLflow has two faces; without this it shows the one for traces of language models.
+# MLflow has two modes; without this it shows the one for traces of language models.
 MODEL_TRAINING = "workflowType=machine_learning"
 
 
 @dataclass(frozen=True)
 class MlflowServer:
-    """Where MLflow's pages are; ``process`` is the server, where it is one of ours."""
+    """The address of MLflow's pages; ``process`` is the server where :func:`serve` started it."""
 
     address: str
     page: str  # of the search; empty without one
     process: subprocess.Popen[bytes] | None = None
 
     def wait(self) -> None:
-        """Until our server ends by itself; without one, not at all."""
+        """Wait until the server ends by itself; return at once where there is no process."""
         if self.process is not None and self.process.wait():
             raise SearchAborted("MLflow's server has ended by itself.")
 
 
 def run_page(address: str, experiment_id: str, run_id: str) -> str:
-    """Where a run is shown."""
+    """Return the address of a run's page."""
     return f"{address}/#/experiments/{experiment_id}/runs/{run_id}?{MODEL_TRAINING}"
 
 
 def free_port(port: int) -> int:
-    """``port``, or the next one on which nobody listens.
+    """Return ``port``, or the next one on which nothing listens.
 
     Raises:
         UserError: none of the next ones is free either.
@@ -61,14 +61,14 @@ def free_port(port: int) -> int:
                 continue
             return candidate
     raise UserError(
-        f"no port from {port} to {last - 1} is free; name another one with --port, or end what "
-        "listens there."
+        f"no port from {port} to {last - 1} is free; name another one with --port, or stop the "
+        "program that listens there."
     )
 
 
 @contextmanager
 def serve(store: str, port: int = PORT) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """MLflow's server over ``store``, from when it answers until the block is left; its address.
+    """Run MLflow's server over ``store`` while the block runs; yield its address and process.
 
     Raises:
         UserError: no port is free.
@@ -87,12 +87,12 @@ def serve(store: str, port: int = PORT) -> Iterator[tuple[str, subprocess.Popen[
 
 
 def _start(store: str, address: str, scratch: Path, output: int) -> subprocess.Popen[bytes]:
-    """The store goes through the environment: a password in it is not for the process list."""
+    """Start the server; it reads the store from the environment, as the URI may hold a password."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--workers", "1"]
     command += ["--port", address.rpartition(":")[2]]
     own = {
         "MLFLOW_BACKEND_STORE_URI": store,
-        # Uploads through the server, which nothing of ours makes, leave nothing here.
+        # Nothing in this package uploads through this server; others must leave no files here.
         "MLFLOW_ARTIFACTS_DESTINATION": str(scratch / "artifacts"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -104,7 +104,7 @@ def _start(store: str, address: str, scratch: Path, output: int) -> subprocess.P
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        start_new_session=True,  # Ctrl-C is for us, who then end it
+        start_new_session=True,  # Ctrl-C goes to this process, which then ends the server
     )
 
 
@@ -115,12 +115,12 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
             return
         time.sleep(0.1)
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    said = f": {lines[-1][:300]}" if lines else ""
-    raise SearchAborted(f"MLflow's server has not started{said}")
+    reason = f": {lines[-1][:300]}" if lines else ""
+    raise SearchAborted(f"MLflow's server has not started{reason}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End it with all the processes that it has started."""
+    """End the server with all processes that it has started."""
     import psutil
 
     with suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""MLflow's model registry: a winner as a version of a model, and models by their URI."""
+"""Registers models in MLflow's model registry, and fetches them by their URI."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """The model as others name it, whichever version is the champion."""
+        """The URI of the model's champion, which may be another version later."""
         return f"models:/{self.name}@{ALIAS}"
 
 
 def check_name(name: str) -> None:
-    """Raise UserError unless a registered model may have this name."""
+    """Raise UserError unless this can be the name of a registered model."""
     if not name.strip() or not name.isprintable() or any(c in name for c in "/:@#?%"):
         raise UserError(
             f"a model cannot be registered as {short_repr(name)}; give a name of letters, digits, "
@@ -47,8 +47,8 @@ def register(client: MlflowClient, trial: Trial, name: str, model: Path) -> Vers
 
     Args:
         client: of the store that has the run.
-        trial: the model's trial; the version is tagged with where it comes from.
-        name: of the registered model, which is made if there is none.
+        trial: the model's trial; the version is tagged with its origin.
+        name: of the registered model, which is created if need be.
         model: a folder with an ``MLmodel`` in it.
 
     Raises:
@@ -61,43 +61,43 @@ def register(client: MlflowClient, trial: Trial, name: str, model: Path) -> Vers
     try:
         client.log_artifacts(trial.run_id, str(model), place)
         source = f"{client.get_run(trial.run_id).info.artifact_uri}/{place}"
-        _make_known(client, name)
-        made = client.create_model_version(name, source, trial.run_id, tags=_tags(trial))
-        client.set_registered_model_alias(name, ALIAS, made.version)
+        _create_registered_model(client, name)
+        version = client.create_model_version(name, source, trial.run_id, tags=_tags(trial))
+        client.set_registered_model_alias(name, ALIAS, version.version)
     except (MlflowException, OSError) as error:
         raise UserError(
             f"the model cannot be registered as {short_repr(name)} in "
             f"{hide_secrets(str(client.tracking_uri))}: {_first_line(error)}"
         ) from error
-    return Version(name, str(made.version))
+    return Version(name, str(version.version))
 
 
-def _make_known(client: MlflowClient, name: str) -> None:
+def _create_registered_model(client: MlflowClient, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name, description="Says which of two labels a text has.")
+        client.create_registered_model(name, description="Classifies texts by two labels.")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 
 
 def _tags(trial: Trial) -> dict[str, str]:
-    named = (writer.SEARCH, writer.SEARCH_ID, writer.TRIAL, writer.OBJECTIVE)
-    kept = {
-        key: trial.tags[key] for key in (*named, writer.DATA, writer.DIGEST) if key in trial.tags
+    origin = (writer.SEARCH, writer.SEARCH_ID, writer.TRIAL, writer.OBJECTIVE)
+    tags = {
+        key: trial.tags[key] for key in (*origin, writer.DATA, writer.DIGEST) if key in trial.tags
     }
     tested = {f"imdbtune.{k}": str(v) for k, v in trial.metrics.items() if k == "test_accuracy"}
-    return {**kept, SCORE: str(trial.score), **tested}
+    return {**tags, SCORE: str(trial.score), **tested}
 
 
 def is_uri(model: str) -> bool:
-    """Whether it names a model in MLflow, not a folder."""
+    """Return whether this is the URI of a model in MLflow, not a folder."""
     return model.startswith(URIS)
 
 
 def _location(client: MlflowClient, uri: str) -> str:
-    """Where the files of a URI are; MLflow itself would ask its default store."""
+    """Return where the files of a URI are; MLflow itself would ask its default store."""
     if uri.startswith("runs:"):
         return _location_in_run(client, *uri.removeprefix("runs:").strip("/").partition("/")[::2])
     if not uri.startswith("models:"):
@@ -117,7 +117,7 @@ def _location(client: MlflowClient, uri: str) -> str:
 
 
 def _location_in_run(client: MlflowClient, run_id: str, path: str) -> str:
-    """A model that was logged by this name, else an artifact of the run."""
+    """Return the place of a model that was logged by this name, else of an artifact."""
     run = client.get_run(run_id)
     for output in run.outputs.model_outputs if run.outputs else []:
         model = client.get_logged_model(output.model_id)
@@ -127,17 +127,17 @@ def _location_in_run(client: MlflowClient, run_id: str, path: str) -> str:
 
 
 def fetch(client: MlflowClient, uri: str, folder: Path) -> Path:
-    """Download the model that ``models:/`` or ``runs:/`` names into ``folder``.
+    """Download the model with a ``models:/`` or ``runs:/`` URI into ``folder``.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such model.
     """
     from mlflow.artifacts import download_artifacts
 
     where = {"dst_path": str(folder), "tracking_uri": client.tracking_uri}
     try:
         return Path(download_artifacts(artifact_uri=_location(client, uri), **where))
-    except Exception as error:  # MLflow's errors, and those of what it asks
+    except Exception as error:  # MLflow's errors, and those of its artifact stores
         raise UserError(
             f"no model {short_repr(uri)} in {hide_secrets(str(client.tracking_uri))} "
             f"({_first_line(error)}); give models:/NAME@{ALIAS}, models:/NAME/VERSION or "
@@ -146,10 +146,10 @@ def fetch(client: MlflowClient, uri: str, folder: Path) -> Path:
 
 
 def run_of_version(folder: Path) -> str:
-    """The id of the run whose model a downloaded folder holds.
+    """Return the id of the run whose model a downloaded folder holds.
 
     Raises:
-        UserError: it is no model of MLflow's, or one without a run.
+        UserError: the folder holds no model of MLflow's, or one without a run.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
@@ -160,8 +160,8 @@ def run_of_version(folder: Path) -> str:
         run_id = None
     if not run_id:
         raise UserError(
-            "MLflow has something there, but no model of imdbtune; give one that imdbtune best "
-            "--register or a search has made."
+            "this is no model of imdbtune; give one that imdbtune best --register or a search has "
+            "logged."
         )
     return str(run_id)
 

@@ -1,17 +1,16 @@
-"""What is to be written to MLflow, on disk until MLflow has it.
+"""Keeps calls to MLflow on disk until MLflow has received them.
 
-A :class:`Outbox` takes the calls of a run's writers in the place of MLflow's client, so that
-training never waits for a tracking server: each call is a line in the run's file, which is written
-through to the disk at the run's end. What a power failure may take is of trials that are run again.
+An :class:`Outbox` replaces MLflow's client for those who write to a run, so that training never
+waits for a tracking server. Each call is a line in the run's file, which is synced to the disk when
+the run ends: a power failure can only lose calls of trials that are run again anyway.
 :mod:`imdbtune.tracking.outbox_delivery` makes the calls, in their order.
 
-The run that a call is for is named by a key: the id of a run that MLflow has, or the key that
-:meth:`Spool.create_run` gives out before MLflow knows of the run.
+A call names its run by a key: the id of a run that MLflow has, or the key that
+:meth:`Outbox.create_run` returns before MLflow knows of the run.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
@@ -33,12 +32,12 @@ Call = dict[str, Any]
 
 @dataclass(frozen=True)
 class DeliveryState:
-    """How far the calls of one run have come.
+    """How many of the calls of one run have been made.
 
     Args:
-        run_id: MLflow's, once the run is there.
+        run_id: MLflow's id, once the run exists there.
         offset: bytes of the file whose calls have been made.
-        killed: the run was ended from outside; what its process may still say is not passed on.
+        killed: whether the run was ended from outside; later calls of its process are dropped.
     """
 
     run_id: str = ""
@@ -47,14 +46,8 @@ class DeliveryState:
 
 
 def new_key() -> str:
-    """A name for a run that MLflow does not know yet; they sort by time."""
+    """Return a name for a run that MLflow does not know yet; names sort by time."""
     return f"{_now_ms()}-{uuid.uuid4().hex[:8]}"
-
-
-def age_s(key: str) -> float:
-    """Seconds since a run began, by its key; infinite where the key does not tell, as MLflow's."""
-    began, _, rest = key.partition("-")
-    return time.time() - int(began) / 1000 if rest and began.isdecimal() else math.inf
 
 
 def _now_ms() -> int:
@@ -63,16 +56,16 @@ def _now_ms() -> int:
 
 @dataclass(frozen=True)
 class Outbox:
-    """The calls of a search's runs, in a folder; several processes may add to it."""
+    """The calls of a search's runs in a folder, to which several processes may add."""
 
     folder: Path
 
-    # The part of MlflowClient that writes runs.
+    # The part of MlflowClient that writes to runs.
 
     def create_run(
         self, experiment_id: str, tags: dict[str, str], run_name: str
     ) -> SimpleNamespace:
-        """A run to be; its ``info.run_id`` is the key for all other calls."""
+        """Create a run; the ``info.run_id`` of the result is its key for all other calls."""
         key = new_key()
         about = {"experiment_id": experiment_id, "tags": tags, "run_name": run_name}
         self._add(key, "create_run", start_time=_now_ms(), **about)
@@ -85,7 +78,7 @@ class Outbox:
         params: Sequence[Param] = (),
         tags: Sequence[RunTag] = (),
     ) -> None:
-        """Metrics with the time that they have now, parameters and tags."""
+        """Log metrics, parameters and tags."""
         self._add(
             run_id,
             "log_batch",
@@ -95,41 +88,41 @@ class Outbox:
         )
 
     def log_inputs(self, run_id: str, datasets: Sequence[DatasetInput]) -> None:
-        """The data sets that a run used."""
-        told = [(dict(d.dataset), {t.key: t.value for t in d.tags}) for d in datasets]
-        self._add(run_id, "log_inputs", datasets=told)
+        """Log the data sets that a run used."""
+        inputs = [(dict(d.dataset), {t.key: t.value for t in d.tags}) for d in datasets]
+        self._add(run_id, "log_inputs", datasets=inputs)
 
     def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
-        """A text as an artifact."""
+        """Log a text as an artifact."""
         self._add(run_id, "log_text", text=text, artifact_file=artifact_file)
 
     def log_artifacts(self, run_id: str, local_dir: str) -> None:
-        """The files of a folder, which is moved away."""
+        """Log the files of a folder, which is moved into the outbox."""
         self._add_folder(run_id, "log_artifacts", Path(local_dir))
 
-    def set_terminated(self, run_id: str, status: str, told: bool = False) -> None:
-        """The end of a run, now; ``told``: MLflow knows it already, from elsewhere."""
-        self._add(run_id, "set_terminated", status=status, end_time=_now_ms(), told=told)
+    def set_terminated(self, run_id: str, status: str, reported: bool = False) -> None:
+        """End a run now; ``reported``: a remote worker has ended it in MLflow already."""
+        self._add(run_id, "set_terminated", status=status, end_time=_now_ms(), told=reported)
         self.sync(run_id)
 
-    # What is more than one call of the client.
+    # Calls that the delivery makes of several calls of the client.
 
     def log_model(self, run_id: str, folder: Path) -> None:
-        """A folder in MLflow's form of a model, which is moved away."""
+        """Log a folder in MLflow's form of a model, which is moved into the outbox."""
         self._add_folder(run_id, "log_model", folder)
         self.sync(run_id)
 
     def reopen(self, run_id: str) -> None:
-        """A run that had ended, or was left behind by a crash, goes on."""
+        """Mark a run as running again that has ended, or was left open by a crash."""
         self._add(run_id, "reopen")
         self.sync(run_id)
 
     def publish(self, run_id: str, varied: Sequence[str], report: bool) -> None:
-        """The final page of a search."""
+        """Publish the final page of a search."""
         self._add(run_id, "publish", varied=list(varied), report=report)
 
     def sync(self, run_id: str) -> None:
-        """Write a run's calls through to the disk."""
+        """Sync a run's calls to the disk."""
         sync_file(self._calls(run_id))
 
     def _calls(self, key: str) -> Path:
@@ -145,17 +138,17 @@ class Outbox:
         shutil.move(source, target)
         self._add(key, name, folder=target.name)
 
-    # The other end.
+    # What the delivery reads.
 
     def runs(self) -> list[str]:
-        """The runs that have calls."""
+        """Return the keys of the runs that have calls."""
         return sorted(self.sizes())
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of the calls of each run that has some.
+        """Return the bytes of the calls of each run that has some.
 
-        It is asked several times a second, in searches of thousands of trials: pathlib would take
-        six times as long.
+        Called several times a second in searches of thousands of trials, for which pathlib would
+        take six times as long.
         """
         found = {}
         with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
@@ -165,43 +158,43 @@ class Outbox:
         return found
 
     def size(self, key: str) -> int:
-        """Bytes of the run's calls."""
+        """Return the bytes of a run's calls."""
         calls = self._calls(key)
         return calls.stat().st_size if calls.exists() else 0
 
     def pending_calls(
         self, key: str, state: DeliveryState | None = None
     ) -> Iterator[tuple[Call, int]]:
-        """The calls that have not been made, each with the offset after it."""
+        """Iterate over the calls that have not been made, each with the offset after it."""
         return read_lines(self._calls(key), (state or self.delivered(key)).offset)
 
     def open_runs(self) -> list[str]:
-        """The runs that have not ended, as far as the outbox knows."""
+        """Return the keys of the runs that have not ended, as far as the outbox knows."""
         return [key for key in self.runs() if self.is_open(key)]
 
     def is_open(self, key: str) -> bool:
-        """Whether a run has not ended, or goes on.
+        """Return whether a run has not ended, or was reopened.
 
-        Of a run whose first call a crash has torn, MLflow will never hear.
+        A run whose first call was cut off by a crash is not open: MLflow will never have it.
         """
         calls = [call["call"] for call, _ in read_lines(self._calls(key))]
-        turns = [call for call in calls if call in ("set_terminated", "reopen")]
-        return bool(calls) and turns[-1:] != ["set_terminated"]
+        changes = [call for call in calls if call in ("set_terminated", "reopen")]
+        return bool(calls) and changes[-1:] != ["set_terminated"]
 
     def rename(self, key: str, run_id: str) -> None:
-        """Call a run by its id, of which something was said before it had one."""
+        """Give the calls of a run its id as their key, once it has one."""
         if (self.folder / key).exists():
             (self.folder / key).rename(self.folder / run_id)
 
     def delivered(self, key: str) -> DeliveryState:
-        """How far the run's calls have come; from the start where that cannot be read."""
-        noted = next(read_lines(self.folder / key / "delivered.json"), None)
-        return DeliveryState(**noted[0]) if noted else DeliveryState()
+        """Return how many calls of a run have been made; none where that cannot be read."""
+        saved = next(read_lines(self.folder / key / "delivered.json"), None)
+        return DeliveryState(**saved[0]) if saved else DeliveryState()
 
     def note(self, key: str, delivered: DeliveryState) -> None:
-        """Note how far the run's calls have come."""
+        """Save how many calls of a run have been made."""
         replace_file(self.folder / key / "delivered.json", asdict(delivered))
 
     def is_empty(self) -> bool:
-        """Whether all calls have been made."""
+        """Return whether all calls have been made."""
         return not any(next(self.pending_calls(key), None) for key in self.runs())

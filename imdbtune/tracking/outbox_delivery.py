@@ -1,108 +1,107 @@
-"""Brings what lies in an outbox to MLflow.
+"""Delivers the calls in an outbox to MLflow.
 
-Each call may be made twice, after a crash or where an answer was lost, and comes out as if it had
-been made once: runs are found by their key, models by their run, and MLflow itself keeps a metric
-with the same time, step and value once. Runs that have ended by then go to an SQLite store many at
-once (:mod:`imdbtune.tracking.ended_runs`).
+Each call may be made twice, after a crash or where an answer was lost, with the same result as
+once: runs are found by their key, models by their run, and MLflow itself keeps only one of two
+metrics with the same time, step and value.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from imdbtune.errors import Deleted
 from imdbtune.files import is_disk_full
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import from_requests
-from imdbtune.tracking.ended_runs import EndedRun, write_runs
-from imdbtune.tracking.outbox import Call, DeliveryState, Outbox, age_s
-from imdbtune.tracking.sqlite_reader import runs_of, sqlite_runs
+from imdbtune.tracking.logged_models import upload_model
+from imdbtune.tracking.outbox import Call, DeliveryState, Outbox
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import RunInfo
 
 
-# The most of each that goes in one request, by MLflow's limits (1,000 of all).
+class Publish(Protocol):
+    """Writes the page of a search from what MLflow has of its trials."""
+
+    def __call__(
+        self, client: MlflowClient, run_id: str, varied: Sequence[str], report: bool, final: bool
+    ) -> None:
+        """Write the page.
+
+        Args:
+            client: of the tracking store.
+            run_id: of the search.
+            varied: the hyperparameters that the search varies.
+            report: also write the report and its figures.
+            final: also write the table and the figure with all curves.
+        """
+
+
+# The largest number of each in one request, by MLflow's limits (1,000 in total).
 IN_A_BATCH = {"metrics": 800, "params": 100, "tags": 100}
-# Runs in one transaction: others who write wait for it.
-AT_ONCE = 50
 IN_ANY_ORDER = {"log_batch", "log_inputs", "log_text", "log_artifacts"}
 
 
 @dataclass
 class DeliveryCache:
-    """What a process keeps in mind from one delivery of an outbox to the next, to ask MLflow less.
+    """What a process remembers from one delivery of an outbox to the next, to ask MLflow less.
 
     Args:
-        sizes: of the files of calls, as far as they have been read.
-        doubtful: keys of runs that MLflow may have, though nothing was heard of it: those of an
-            earlier process, and those about which an answer did not come.
-        places: where the files of runs go that were made here and have not ended.
-        alone: nobody else ends the runs that are made here.
+        sizes: of the files of calls, as far as they have been delivered.
+        doubtful: keys of runs that MLflow may have, although no answer said so: those of an
+            earlier process, and those whose answer was lost.
     """
 
     sizes: dict[str, int] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
-    places: dict[str, str] = field(default_factory=dict)
-    alone: bool = True
 
     @classmethod
-    def at_start(cls, outbox: Outbox, alone: bool = True) -> DeliveryCache:
-        """At the start of a process: all that is there may have been delivered."""
-        return cls(doubtful={*outbox.sizes()}, alone=alone)
+    def at_start(cls, outbox: Outbox) -> DeliveryCache:
+        """Return the cache of a new process: an earlier one may have delivered anything."""
+        return cls(doubtful={*outbox.sizes()})
 
 
 def deliver(
     client: MlflowClient,
     outbox: Outbox,
     parent: str,
-    memory: DeliveryCache,
-    deleted: Callable[[str], None] = lambda run_id: None,
-    young_s: float = 0.0,
+    cache: DeliveryCache,
+    on_deleted: Callable[[str], None] = lambda run_id: None,
+    publish: Publish | None = None,
 ) -> int:
-    """Make all calls that have not been made, those of ``parent`` last; returns how many.
+    """Make all calls that have not been made, those of ``parent`` last; return their number.
 
-    The calls of a run that somebody has deleted in MLflow wait for it to be brought back.
+    The calls of a run that somebody has deleted in MLflow wait until it is restored.
 
     Args:
-        client: of the store.
+        client: of the tracking store.
         outbox: where the calls are.
         parent: run id of the search.
-        memory: to be kept from call to call.
-        deleted: called with the id of each run that was deleted.
-        young_s: runs that began less than so many seconds ago are left for later, as far as MLflow
-            has not heard of them: most that are short have ended by then, and go at once.
+        cache: the same object in each delivery of a process.
+        on_deleted: called with the id of each run that was deleted.
+        publish: writes the page of a search; needed where the outbox has such a call.
 
     Raises:
-        Deleted: the run of ``parent`` was.
-        sqlite3.OperationalError: an SQLite store is locked, full or damaged.
+        Deleted: the run of ``parent`` was deleted.
     """
     refused: Exception | None = None
-    waits = False  # the parent, for a run that is left
-    # What the parent has been told by now waits for all that its trials were told before.
-    until = outbox.size(parent)
-    sizes = sorted(outbox.sizes().items())
-    made = _deliver_ended(client, outbox, dict(sizes), memory)
-    for key, size in [*(item for item in sizes if item[0] != parent), (parent, until)]:
-        if memory.sizes.get(key) == size or (key == parent and (refused or waits)):
-            continue
-        if key not in memory.sizes and key not in memory.doubtful and 0 <= age_s(key) < young_s:
-            waits = True
+    count = 0
+    # Deliver the parent's calls of now only after its trials' earlier ones.
+    parent_size = outbox.size(parent)
+    trials = sorted(item for item in outbox.sizes().items() if item[0] != parent)
+    for key, size in [*trials, (parent, parent_size)]:
+        if cache.sizes.get(key) == size or (key == parent and refused):
             continue
         try:
-            made += _deliver_run(client, outbox, key, size, memory)
-            memory.sizes[key] = size
+            count += _deliver_run(client, outbox, key, size, cache, publish)
+            cache.sizes[key] = size
         except Exception as error:
-            memory.doubtful.add(key)
+            cache.doubtful.add(key)
             if not is_refusal(error):
                 raise
             run_id = outbox.delivered(key).run_id or (key if key.isalnum() else "")
@@ -111,111 +110,80 @@ def deliver(
             elif key == parent:
                 raise Deleted(f"its run {run_id} was deleted in MLflow") from error
             else:
-                memory.sizes[key] = size
-                deleted(run_id)
+                cache.sizes[key] = size
+                on_deleted(run_id)
     if refused:
         raise refused
-    return made
-
-
-def _deliver_ended(
-    client: MlflowClient, outbox: Outbox, sizes: dict[str, int], memory: DeliveryCache
-) -> int:
-    """Runs that have ended and of which nothing was delivered, as far as they can go at once."""
-    waiting = sorted(sizes.keys() - memory.sizes.keys())
-    store = sqlite_runs(str(client.tracking_uri)) if waiting else None
-    if store is None:
-        return 0
-    made = 0
-    for first in range(0, len(waiting), AT_ONCE):
-        runs = _ended(outbox, waiting[first : first + AT_ONCE], sizes)
-        written = write_runs(store, runs) if runs else {}
-        memory.doubtful |= written.keys()  # until it is noted that they are there
-        for key, (run_id, place) in written.items():
-            for name in runs[key].folders:
-                _bring_files(client, place, outbox.folder / key / name)
-            state = DeliveryState(run_id, sizes[key], killed=runs[key].status == "KILLED")
-            if _noted(outbox, key, state):
-                _remove(outbox, key, runs[key].folders)
-            memory.sizes[key] = sizes[key]
-            memory.doubtful.discard(key)
-            made += runs[key].calls
-    return made
-
-
-def _ended(outbox: Outbox, keys: Iterable[str], sizes: dict[str, int]) -> dict[str, EndedRun]:
-    runs = {}
-    for key in keys:
-        if outbox.delivered(key) == DeliveryState():
-            calls = [
-                call
-                for call, end in outbox.pending_calls(key, DeliveryState())
-                if end <= sizes[key]
-            ]
-            run = EndedRun.of(calls)
-            if run is not None:
-                runs[key] = run
-    return runs
+    return count
 
 
 def _deliver_run(
-    client: MlflowClient, outbox: Outbox, key: str, size: int, memory: DeliveryCache
+    client: MlflowClient,
+    outbox: Outbox,
+    key: str,
+    size: int,
+    cache: DeliveryCache,
+    publish: Publish | None,
 ) -> int:
+    """Make the calls of one run in the first ``size`` bytes of its file; return their number."""
     state = before = outbox.delivered(key)
-    made, spent = 0, []
+    count, spent = 0, []
+    is_open = False  # whether the run was created just now, so that nobody else has ended it
     calls = ((call, end) for call, end in outbox.pending_calls(key, state) if end <= size)
     try:
         for group, offset in _groups(calls):
             for call in group:
-                if not state.killed:
-                    state = _make(client, outbox, key, state, call, memory)
-                made += 1
+                if call["call"] == "create_run":
+                    is_open = key not in cache.doubtful
+                    state = replace(state, run_id=_create_run(client, key, call, not is_open))
+                elif call["call"] == "set_terminated" and not state.killed:
+                    _set_terminated(client, state.run_id or key, call, is_open)
+                    is_open = False
+                    state = replace(state, killed=call["status"] == "KILLED" and state.run_id != "")
+                elif not state.killed:
+                    _make_call(client, state.run_id or key, call, outbox.folder / key, publish)
+                count += 1
             state = replace(state, offset=offset)
-            spent += [call["folder"] for call in group if "folder" in call]
+            spent += [outbox.folder / key / call["folder"] for call in group if "folder" in call]
     finally:
-        if state != before and _noted(outbox, key, state):
-            _remove(outbox, key, spent)
-    return made
-
-
-def _remove(outbox: Outbox, key: str, folders: Iterable[str]) -> None:
-    """Delete folders whose files have been delivered."""
-    for name in folders:
-        shutil.rmtree(outbox.folder / key / name, ignore_errors=True)
+        if state != before and _save_state(outbox, key, state):
+            for folder in spent:
+                shutil.rmtree(folder, ignore_errors=True)
+    return count
 
 
 def _groups(calls: Iterable[tuple[Call, int]]) -> Iterator[tuple[list[Call], int]]:
-    """Calls whose order says nothing come together, each group with the offset after it."""
+    """Group calls whose order does not matter; each group comes with the offset after it."""
     group: list[Call] = []
     end = 0
     for call, offset in calls:
         if group and not {group[-1]["call"], call["call"]} <= IN_ANY_ORDER:
-            yield _joined(group), end
+            yield _merge_batches(group), end
             group = []
         group.append(call)
         end = offset
     if group:
-        yield _joined(group), end
+        yield _merge_batches(group), end
 
 
-def _joined(group: Iterable[Call]) -> list[Call]:
-    """Their batches as one: a request takes as long for one value as for a hundred."""
-    joined: list[Call] = []
+def _merge_batches(group: Iterable[Call]) -> list[Call]:
+    """Merge the batches of a group: a request takes as long for one value as for a hundred."""
+    merged: list[Call] = []
     batch: Call | None = None
     for call in group:
         if call["call"] != "log_batch":
-            joined.append(call)
-        elif batch is not None and _go_together(batch, call):
+            merged.append(call)
+        elif batch is not None and _can_merge(batch, call):
             for name in IN_A_BATCH:
                 batch[name] += call[name]
         else:
             batch = call
-            joined.append(call)
-    return joined
+            merged.append(call)
+    return merged
 
 
-def _go_together(first: Call, second: Call) -> bool:
-    """Whether MLflow takes both batches as one: no name twice, and not too many."""
+def _can_merge(first: Call, second: Call) -> bool:
+    """Return whether MLflow takes both batches as one: no name twice, and not too many values."""
     for name, most in IN_A_BATCH.items():
         if len(first[name]) + len(second[name]) > most:
             return False
@@ -225,8 +193,8 @@ def _go_together(first: Call, second: Call) -> bool:
     )
 
 
-def _noted(outbox: Outbox, key: str, state: DeliveryState) -> bool:
-    """Note how far it is, where there is room for that; else the calls are made again later."""
+def _save_state(outbox: Outbox, key: str, state: DeliveryState) -> bool:
+    """Return whether the progress could be saved; on a full disk the calls are made again later."""
     try:
         outbox.note(key, state)
     except OSError as error:
@@ -236,52 +204,49 @@ def _noted(outbox: Outbox, key: str, state: DeliveryState) -> bool:
     return True
 
 
-def _make(
-    client: MlflowClient,
-    outbox: Outbox,
-    key: str,
-    state: DeliveryState,
-    call: Call,
-    memory: DeliveryCache,
-) -> DeliveryState:
-    is_new = key not in memory.doubtful
-    if call["call"] == "create_run":
-        info = _create_run(client, key, call, is_new)
-        memory.places[info.run_id] = info.artifact_uri
-        return replace(state, run_id=str(info.run_id))
-    run_id = state.run_id or key
-    arguments = {name: value for name, value in call.items() if name != "call"}
-    if "folder" in arguments:
-        arguments["folder"] = outbox.folder / key / call["folder"]
-    if call["call"] == "log_artifacts":
-        arguments["place"] = memory.places.get(run_id)
-    if call["call"] == "set_terminated":
-        arguments["is_open"] = is_new and memory.alone
-        memory.places.pop(run_id, None)
-    _CALLS[call["call"]](client, run_id, **arguments)
-    ended = call["call"] == "set_terminated" and call["status"] == "KILLED"
-    return replace(state, killed=ended and bool(state.run_id))
-
-
-def _create_run(client: MlflowClient, key: str, call: Call, is_new: bool) -> RunInfo:
-    """The run with this key, which is made if there is none."""
+def _create_run(client: MlflowClient, key: str, call: Call, may_exist: bool) -> str:
+    """Return the id of the run with this key, which is created if need be."""
     experiment = call["experiment_id"]
-    if not is_new:
+    if may_exist:
         found = client.search_runs([experiment], f"tags.`{writer.KEY}` = '{key}'", max_results=1)
         if found:
-            return found[0].info
-    about = {name: call[name] for name in ("start_time", "run_name")}
-    return client.create_run(experiment, tags={**call["tags"], writer.KEY: key}, **about).info
+            return str(found[0].info.run_id)
+    tags = {**call["tags"], writer.KEY: key}
+    created = client.create_run(experiment, call["start_time"], tags, call["run_name"])
+    return str(created.info.run_id)
 
 
-def _log_batch(client: MlflowClient, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
+def _make_call(
+    client: MlflowClient, run_id: str, call: Call, folder: Path, publish: Publish | None
+) -> None:
+    """Make a call that neither creates nor ends a run; ``folder`` holds the files of the calls."""
+    match call["call"]:
+        case "log_batch":
+            _log_batch(client, run_id, call)
+        case "log_inputs":
+            _log_inputs(client, run_id, call["datasets"])
+        case "log_text":
+            client.log_text(run_id, call["text"], call["artifact_file"])
+        case "log_artifacts":
+            client.log_artifacts(run_id, str(folder / call["folder"]))
+        case "log_model":
+            upload_model(client, run_id, folder / call["folder"])
+        case "reopen":
+            writer.Run(client, run_id).reopen()
+        case "publish":
+            if publish is None:
+                raise ValueError("the outbox has a page to publish, and nothing to do it with")
+            publish(client, run_id, call["varied"], call["report"], final=True)
+
+
+def _log_batch(client: MlflowClient, run_id: str, call: Call) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
     client.log_batch(
         run_id,
-        metrics=[Metric(*metric) for metric in metrics],
-        params=[Param(*param) for param in params],
-        tags=[RunTag(*tag) for tag in tags],
+        metrics=[Metric(*metric) for metric in call["metrics"]],
+        params=[Param(*param) for param in call["params"]],
+        tags=[RunTag(*tag) for tag in call["tags"]],
     )
 
 
@@ -295,92 +260,26 @@ def _log_inputs(client: MlflowClient, run_id: str, datasets: Any) -> None:
     client.log_inputs(run_id, inputs)
 
 
-def _log_text(client: MlflowClient, run_id: str, text: str, artifact_file: str) -> None:
-    client.log_text(run_id, text, artifact_file)
-
-
-def _log_artifacts(client: MlflowClient, run_id: str, folder: Path, place: str | None) -> None:
-    """The files of a folder; where the ``place`` is known, MLflow need not read the run for it."""
-    if not folder.exists():
-        return  # moved, and cut short before that was noted
-    _bring_files(client, place or client.get_run(run_id).info.artifact_uri, folder)
-
-
-def _bring_files(client: MlflowClient, place: str, folder: Path) -> None:
-    """The files of a folder to where a run's are.
-
-    The folder itself is moved there where MLflow keeps files on the same disk, and has none of this
-    run: to copy them, and to remove them here, is half of what a run costs that is written at once.
-    """
-    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
-
-    files = writer.artifact_repository(client, place)
-    if isinstance(files, LocalArtifactRepository) and not os.path.lexists(files.artifact_dir):
-        target = Path(files.artifact_dir)
-        with suppress(OSError):  # such as another disk: then they are copied
-            target.parent.mkdir(parents=True, exist_ok=True)
-            rights = target.parent.stat().st_mode  # those of new folders; this one was private
-            folder.chmod(stat.S_IMODE(rights))
-            folder.rename(target)
-            return
-    files.log_artifacts(str(folder))
-
-
-def _set_terminated(
-    client: MlflowClient,
-    run_id: str,
-    status: str,
-    end_time: int,
-    is_open: bool,
-    told: bool = False,
-) -> None:
-    """What has ended stays so: its end may have been heard of, or told by a worker elsewhere.
-
-    Where it is known to be open, or to have been told, MLflow is not asked.
-    """
-    if told:
+def _set_terminated(client: MlflowClient, run_id: str, call: Call, is_open: bool) -> None:
+    """End a run, unless it has ended: an earlier delivery or a remote worker may have done so."""
+    if call.get("told"):  # by a remote worker
         return
     run = None if is_open else client.get_run(run_id)
     if run is None or run.info.status in writer.OPEN:
-        client.set_terminated(run_id, status, end_time)
+        client.set_terminated(run_id, call["status"], call["end_time"])
     elif run.info.status == "FINISHED" and writer.REASON in run.data.tags:
         client.delete_tag(run_id, writer.REASON)  # why it would have been ended
 
 
-def _reopen(client: MlflowClient, run_id: str) -> None:
-    writer.Run(client, run_id).reopen()
-
-
-def publish_page(
-    client: MlflowClient, run_id: str, varied: list[str], report: bool = False, final: bool = True
-) -> None:
-    """The page of a search, from what MLflow has of its trials."""
-    from imdbtune.report.leaderboard import publish
-
-    publish(client, reader.find_search(runs_of(client), run_id), varied, final, report)
-
-
-_CALLS: dict[str, Callable[..., None]] = {
-    "log_batch": _log_batch,
-    "log_inputs": _log_inputs,
-    "log_text": _log_text,
-    "log_artifacts": _log_artifacts,
-    "log_model": writer.upload_model,
-    "set_terminated": _set_terminated,
-    "reopen": _reopen,
-    "publish": publish_page,
-}
-
-
 def is_refusal(error: Exception) -> bool:
-    """Whether the store has answered that it will never do so, as of a run that was deleted."""
+    """Return whether the store refuses a call for good, as for a run that was deleted."""
     from mlflow.exceptions import MlflowException
 
     return isinstance(error, MlflowException) and error.get_http_status_code() in (400, 404, 409)
 
 
 def is_temporary(error: Exception) -> bool:
-    """Whether it may go better later: no answer, an answer that says so, or a locked database."""
+    """Return whether a retry may succeed: no answer, a passing failure, or a locked database."""
     from mlflow.exceptions import MlflowException
 
     expected = (MlflowException, ConnectionError, TimeoutError)

@@ -1,7 +1,7 @@
-"""All writing to MLflow, over a client and run ids that are handed in.
+"""Writes the runs of searches and trials, and names their tags and metrics.
 
-A search is a parent run, each of its trials a child run; names of tags and metrics are here and
-nowhere else. Reading is in :mod:`imdbtune.tracking.reader`.
+A search is a parent run, each of its trials a child run. The client is handed in: MLflow's, or an
+:class:`imdbtune.tracking.outbox.Outbox` that delivers later.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from imdbtune import __version__
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError, short_repr
-from imdbtune.models.safe_load import load_keras
 from imdbtune.tracking.connection import hide_secrets, redact_secrets
 from imdbtune.training.hardware import machine_tags
 
@@ -38,25 +36,25 @@ SEARCH = "imdbtune.search"
 SEARCH_ID = "imdbtune.search_id"
 TRIAL = "imdbtune.trial"
 ATTEMPT = "imdbtune.attempt"  # from 1
-BASELINE = "imdbtune.baseline"  # which one
+BASELINE = "imdbtune.baseline"  # LINEAR or MAJORITY
 LINEAR, MAJORITY = "nb-linear", "majority"
 OBJECTIVE = "imdbtune.objective"
 DATA = "imdbtune.data"
 DIGEST = "imdbtune.data_digest"
 CORPUS = "imdbtune.corpus"
-READING = "imdbtune.corpus_reading"  # of a table: its columns, and how it was divided, as JSON
+READING = "imdbtune.corpus_reading"  # as JSON: the columns of a table, and its split
 BATCHING = "imdbtune.batching"
-CLUSTER = "imdbtune.cluster"  # on a search: the scheduler by way of which it last ran
+CLUSTER = "imdbtune.cluster"  # on a search: the address of its last Dask scheduler
 FOLDER = "imdbtune.folder"  # on a search: host and folder of its journal
 CONFIRMS = "imdbtune.confirms"  # the run of the search, or of the trial, that is trained again
 CONFIRMED_BY = "imdbtune.confirmed_by"  # on a search: the run that holds the confirmation
-ENSEMBLE_OF = "imdbtune.ensemble_of"  # the runs whose models are averaged, and LINEAR if it is
+ENSEMBLE_OF = "imdbtune.ensemble_of"  # the runs whose models are averaged, and maybe LINEAR
 MEMBERS = "imdbtune.members"  # their hyperparameters, as JSON
 REFITS = "imdbtune.refits"  # the run whose configuration was trained on all reviews
-OF_SEARCH = "imdbtune.of_search"  # the search out of which a model was made
-ESTIMATED = "estimated_seconds"  # on a search, beside search_seconds: what was foreseen
-TEST_EVALUATIONS = "test_looks"  # on a search: how many models were evaluated on the test reviews
-KEY = "imdbtune.key"  # names a run before MLflow does
+OF_SEARCH = "imdbtune.of_search"  # the search that a model was derived from
+ESTIMATED = "estimated_seconds"  # on a search: the estimate of search_seconds
+TEST_EVALUATIONS = "test_looks"  # on a search: models evaluated on the test reviews
+KEY = "imdbtune.key"  # the name of a run before MLflow gives it an id
 MODEL_PATH = "imdbtune.model"
 REASON = "imdbtune.reason"
 VALIDATION_REVIEWS = "imdbtune.validation_reviews"
@@ -68,13 +66,12 @@ EXPERIMENT_KIND = "mlflow.experimentKind"
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "mlflow", "numpy")
 OPEN = ("RUNNING", "SCHEDULED")
 CURVES = ("accuracy", "loss", "val_accuracy", "val_loss")
-EXAMPLE = (1, 14, 22, 16)  # "this film was" in IMDB's ids; the first one starts a review
 EPOCH_METRICS = (*CURVES, "seconds")
 
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """What the tracking store is told of a corpus; also enough to find it again."""
+    """The description of a corpus that MLflow stores, enough to find the corpus again."""
 
     name: str
     title: str
@@ -86,7 +83,7 @@ class CorpusFacts:
 
 
 def common_tags(corpus: CorpusFacts, settings: Mapping[str, object]) -> dict[str, str]:
-    """Tags that a search shares with its trials: data, settings, versions, git commit."""
+    """Return the tags that a search shares with its trials: data, settings, versions, commit."""
     tags = {DATA: corpus.name, DIGEST: corpus.digest, CORPUS: corpus.source}
     if corpus.reading:
         tags[READING] = json.dumps(dict(corpus.reading))
@@ -108,7 +105,7 @@ def _git_commit() -> str:
 
 
 def get_experiment(client: MlflowClient, name: str) -> str:
-    """The id of the experiment, which is created if there is none of the name."""
+    """Return the id of the experiment with this name, which is created if need be."""
     from mlflow.exceptions import MlflowException
 
     for _ in range(2):
@@ -116,12 +113,12 @@ def get_experiment(client: MlflowClient, name: str) -> str:
         if found is not None:
             if found.lifecycle_stage == "deleted":
                 raise UserError(
-                    f"experiment {name!r} is in MLflow's bin; restore it with "
+                    f"experiment {name!r} was deleted in MLflow; restore it with "
                     f"mlflow experiments restore -x {found.experiment_id}, or name another one."
                 )
             return str(found.experiment_id)
         try:
-            # Opens MLflow's page with runs and charts first, not traces of language models.
+            # MLflow then opens with runs and charts, not with traces of language models.
             return str(
                 client.create_experiment(name, tags={EXPERIMENT_KIND: "custom_model_development"})
             )
@@ -130,15 +127,8 @@ def get_experiment(client: MlflowClient, name: str) -> str:
     raise lost
 
 
-def artifact_repository(client: MlflowClient, place: str) -> Any:
-    """MLflow's repository of the files at a run's ``artifact_uri``; the run is not read for it."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    return get_artifact_repository(place, str(client.tracking_uri))
-
-
 def adopted_run(client: MlflowClient) -> Any | None:
-    """The run that ``mlflow run`` has started for this process, if it did; given out once.
+    """Return the run that ``mlflow run`` started for this process, if any; only once.
 
     Raises:
         UserError: the store has no such run.
@@ -171,9 +161,9 @@ def _now_ms() -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """One MLflow run that is being written: at once, or by way of an outbox."""
+    """One MLflow run to write to, at once or by way of an outbox."""
 
-    client: Any  # MlflowClient, or the Spool that stands in for it
+    client: Any  # MlflowClient, or the Outbox that replaces it
     run_id: str
 
     def log(
@@ -183,7 +173,7 @@ class Run:
         params: Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Metrics, parameters and tags in one request."""
+        """Log metrics, parameters and tags in one request."""
         from mlflow.entities import Metric, RunTag
 
         now = _now_ms()
@@ -195,7 +185,7 @@ class Run:
         )
 
     def log_corpus(self, corpus: CorpusFacts) -> None:
-        """The corpus as an MLflow data set, with the project's own digest."""
+        """Log the corpus as an MLflow data set, with this project's digest."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         rows = {"train_rows": corpus.train_rows, "test_rows": corpus.test_rows}
@@ -210,7 +200,7 @@ class Run:
         self.client.log_inputs(self.run_id, [DatasetInput(data, tags)])
 
     def reopen(self) -> None:
-        """Mark a run that had ended, or was left behind by a crash, as RUNNING again."""
+        """Mark a run as RUNNING again that has ended, or was left open by a crash."""
         if REASON in self.client.get_run(self.run_id).data.tags:
             self.client.delete_tag(self.run_id, REASON)
         self.client.update_run(self.run_id, status="RUNNING")
@@ -226,13 +216,13 @@ class TrialRun(Run):
     """The run of one trial, written by the process that trains it."""
 
     def log_epoch(self, execution: int, epoch: Epoch) -> None:
-        """One epoch's metrics at its step; executions after the first under a prefix."""
+        """Log one epoch's metrics at its step; executions after the first have a prefix."""
         prefix = f"execution_{execution + 1}/" if execution else ""
         values = {prefix + name: value for name, value in epoch.items() if name != "epoch"}
         self.log(values, step=int(epoch["epoch"]))
 
     def log_result(self, result: TrialResult, spec: TrialSpec) -> None:
-        """Final metrics, the history as CSV and JSON, and the two plots of Listing 6.24."""
+        """Log the final metrics, the history as CSV and JSON, and the plots of Listing 6.24."""
         from imdbtune.training import learning_curves
 
         best, scores = result.best, result.scores
@@ -263,7 +253,9 @@ class TrialRun(Run):
         self.client.log_artifacts(self.run_id, str(history))
 
     def log_model(self, path: Path) -> None:
-        """A ``.keras`` file as an MLflow Keras model with its signature."""
+        """Log a ``.keras`` file as an MLflow Keras model with its signature."""
+        from imdbtune.tracking.logged_models import save_model
+
         folder = path.with_name("mlflow_model")
         shutil.rmtree(folder, ignore_errors=True)
         save_model(path, folder)
@@ -275,97 +267,6 @@ class TrialRun(Run):
         self.end("FAILED", reason)
 
 
-def save_model(path: Path, folder: Path) -> None:
-    """Write a ``.keras`` file to a folder in MLflow's form: with its signature and an example."""
-    import mlflow
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    from imdbtune.data.corpus import OOV
-
-    ids = TensorSpec(np.dtype("int32"), (-1, -1), name="ids")
-    out = TensorSpec(np.dtype("float32"), (-1, 1), name="probability")
-    model = load_keras(path)
-    known = next(layer.input_dim for layer in _layers(model) if hasattr(layer, "input_dim"))
-    example = np.array([EXAMPLE], np.int32)
-    folder.mkdir(parents=True)  # MLflow writes the example before it makes the folder
-    with _installed_taken_as_read():
-        mlflow.keras.save_model(
-            model,
-            str(folder),
-            signature=ModelSignature(inputs=Schema([ids]), outputs=Schema([out])),
-            input_example={"ids": np.where(example < known, example, OOV)},
-            pip_requirements=[
-                f"{p}=={importlib.metadata.version(p)}" for p in ("tensorflow", "keras", "numpy")
-            ],
-        )
-
-
-@contextmanager
-def _installed_taken_as_read() -> Iterator[None]:
-    """Spare MLflow to look whether a model's requirements are those that are installed.
-
-    They were read off there. For it MLflow reads the lists of the files of all packages that there
-    are: a second in each process.
-    """
-    from mlflow.utils import environment
-
-    looks = environment.warn_dependency_requirement_mismatches
-    environment.warn_dependency_requirement_mismatches = lambda model_requirements: None
-    try:
-        yield
-    finally:
-        environment.warn_dependency_requirement_mismatches = looks
-
-
-def _layers(model: Any) -> Iterator[Any]:
-    """A model's layers, and those of the models that it is made of."""
-    for layer in model.layers:
-        yield layer
-        if hasattr(layer, "layers"):
-            yield from _layers(layer)
-
-
-def upload_model(client: MlflowClient, run_id: str, folder: Path) -> None:
-    """Make a folder of :func:`save_model` the run's model; once, however often it is called.
-
-    ``Model.log`` does the same for a model in memory, and makes another one each time.
-    """
-    from mlflow.entities import LoggedModelOutput, Metric
-    from mlflow.models import Model
-
-    run = client.get_run(run_id)
-    experiment = run.info.experiment_id
-    query = f"source_run_id = '{run_id}'"
-    found = client.search_logged_models([experiment], query, max_results=1)
-    model = found[0] if found else None
-    if model is None:
-        source = {k: v for k, v in run.data.tags.items() if k in (*SOURCE, GIT_COMMIT)}
-        about = {"source_run_id": run_id, "tags": source, "params": run.data.params}
-        model = client.create_logged_model(experiment, name="model", **about)
-    if model.status == "READY":
-        return
-    described = Model.load(str(folder))
-    described.run_id, described.model_id = run_id, model.model_id
-    described.model_uuid, described.artifact_path = model.model_id, model.artifact_location
-    described.save(str(folder / "MLmodel"))
-    client.log_model_artifacts(model.model_id, str(folder))
-    figures = (name for name in run.data.metrics if name not in EPOCH_METRICS and "/" not in name)
-    last = [client.get_metric_history(run_id, name)[-1] for name in figures]
-    used = run.inputs.dataset_inputs if run.inputs else []
-    data = (used[0].dataset.name, used[0].dataset.digest) if used else (None, None)
-    client.log_batch(
-        run_id,
-        metrics=[
-            Metric(m.key, m.value, m.timestamp, m.step, model.model_id, *data, run_id) for m in last
-        ],
-    )
-    if not (run.outputs and run.outputs.model_outputs):
-        client.log_outputs(run_id, models=[LoggedModelOutput(model.model_id, step=0)])
-    client.finalize_logged_model(model.model_id, "READY")
-
-
 def _spread(scores: Sequence[float]) -> float:
     mean = sum(scores) / len(scores)
     return float((sum((s - mean) ** 2 for s in scores) / (len(scores) - 1)) ** 0.5)
@@ -373,10 +274,24 @@ def _spread(scores: Sequence[float]) -> float:
 
 def _as_csv(history: Sequence[Epoch]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
+    rows = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(history)
     return text.getvalue()
+
+
+def count_test_evaluation(client: MlflowClient, search_id: str) -> None:
+    """Add one to the number of models of a search that were evaluated on the test reviews.
+
+    MLflow has no operation that adds: of two evaluations at the same moment one is counted.
+    """
+    count = client.get_run(search_id).data.metrics.get(TEST_EVALUATIONS, 0) + 1
+    Run(client, search_id).log({TEST_EVALUATIONS: count}, step=int(count))
+
+
+def warm_up() -> None:
+    """Import what logging needs, which takes seconds in a new process."""
+    import mlflow.entities  # noqa: F401
 
 
 @dataclass(frozen=True)
@@ -401,8 +316,8 @@ class SearchRun(Run):
 
         Args:
             tags: those that the trials share.
-            key: names the run before it has an id.
-            folder: host and folder in which a search can go on.
+            key: the name of the run before it has an id.
+            folder: host and folder in which a search can be resumed.
         """
         adopted = adopted_run(client)
         own = {KIND: kind, SEARCH: name, **tags}
@@ -412,14 +327,16 @@ class SearchRun(Run):
             run.log(tags={**own, **unshared, "mlflow.runName": name})
             return run
         experiment_id = get_experiment(client, experiment)
-        made = client.create_run(experiment_id, tags={**SOURCE, **own, **unshared}, run_name=name)
-        return cls(client, made.info.run_id, experiment_id, own)
+        created = client.create_run(
+            experiment_id, tags={**SOURCE, **own, **unshared}, run_name=name
+        )
+        return cls(client, created.info.run_id, experiment_id, own)
 
     @classmethod
     def adopt(
         cls, client: MlflowClient, run_id: str, experiment_id: str, tags: Mapping[str, str]
     ) -> SearchRun:
-        """A search's run that exists, with the tags that its trials share."""
+        """Return an existing run of a search, with the tags that its trials share."""
         shared = {k: v for k, v in tags.items() if k.startswith(("imdbtune.", "version."))}
         for own in (KIND, KEY, REASON, FOLDER, CLUSTER, "imdbtune.best", "imdbtune.best_run_id"):
             shared.pop(own, None)
@@ -430,25 +347,25 @@ class SearchRun(Run):
     def start_trial(
         self, trial_id: str, params: TrialParams, extra: Mapping[str, object], attempt: int = 1
     ) -> str:
-        """A child run for an attempt at a trial, with its parameters; returns its run id."""
+        """Start a child run for an attempt at a trial, with its parameters; return its run id."""
         own = {KIND: "trial", TRIAL: trial_id, ATTEMPT: str(attempt)}
         return self._start_child(params.label, own, {**params.as_dict(), **extra})
 
-    def start_baseline(self, which: str, settings: Mapping[str, object]) -> str:
-        """A child run for what the trials have to beat, beside them; returns its run id."""
-        own = {KIND: "baseline", BASELINE: which}
-        return self._start_child(f"baseline-{which}", own, settings)
+    def start_baseline(self, name: str, settings: Mapping[str, object]) -> str:
+        """Start a child run for a baseline; return its run id."""
+        own = {KIND: "baseline", BASELINE: name}
+        return self._start_child(f"baseline-{name}", own, settings)
 
     def _start_child(self, name: str, own: Mapping[str, str], params: Mapping[str, object]) -> str:
         tags = {**self.tags, **own, SEARCH_ID: self.run_id, PARENT: self.run_id, **SOURCE}
-        made = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
-        Run(self.client, made.info.run_id).log(params=params)
-        return str(made.info.run_id)
+        created = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
+        Run(self.client, created.info.run_id).log(params=params)
+        return str(created.info.run_id)
 
     def stop_trials(self, reason: str) -> None:
-        """Close as KILLED whatever child is under way, also one that nobody has noted yet.
+        """Close all running children as KILLED.
 
-        The outbox says which, so that this works while the store is away.
+        The outbox knows them, so that this works while the store is away.
         """
         for key in self.client.open_runs():
             if key != self.run_id:

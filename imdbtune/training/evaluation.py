@@ -1,4 +1,4 @@
-"""What a saved model says to the reviews of a split: probabilities, loss and accuracy."""
+"""Evaluate a saved model on the reviews of a split: probabilities, loss and accuracy."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ def probabilities(
     padded: bool,
     progress: Progress | None = None,
 ) -> Probabilities:
-    """The probability of label 1 for each of the reviews ``rows``, in their order.
+    """Return the probability of label 1 for the reviews ``rows``, (rows,), in their order.
 
     Args:
         model: a ``.keras`` file of plain layers.
+        split: the reviews.
+        rows: row numbers of the reviews to evaluate.
+        params: hyperparameters of the model.
         padded: the model was trained without a mask, on reviews padded to maxlen.
-        progress: told before each batch how many reviews are done.
+        progress: called before each batch with the number of reviews done.
 
     Raises:
         UserError: the file is unsafe or damaged.
@@ -40,15 +43,16 @@ def probabilities(
     loaded = load_keras(model)
     run = tf.function(lambda ids: loaded(ids, training=False), reduce_retracing=True)
     batches = Batches(split, rows, 256, params.maxlen, params.vocabulary)
-    found = np.zeros(len(split))
+    result = np.zeros(len(split))
     done = 0
-    for chosen, (ids, _, weights) in zip(batches.plan(), batches.epoch(), strict=True):
+    for batch_rows, (ids, _, weights) in zip(batches.plan(), batches.epoch(), strict=True):
         if progress is not None:
             progress("evaluating", done, len(rows))
-        seen = ids if padded else ids[:, int(np.argmax((ids != 0).any(axis=0))) :]
-        found[chosen] = run(tf.constant(seen)).numpy()[weights > 0, 0]
-        done += len(chosen)
-    return found[rows]
+        if not padded:  # drop the columns that are padding in all rows
+            ids = ids[:, int(np.argmax((ids != 0).any(axis=0))) :]
+        result[batch_rows] = run(tf.constant(ids)).numpy()[weights > 0, 0]
+        done += len(batch_rows)
+    return result[rows]
 
 
 def evaluate_model(
@@ -58,24 +62,23 @@ def evaluate_model(
     padded: bool,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """``test_accuracy`` and ``test_loss`` as means over all reviews of ``split``.
+    """Return ``test_accuracy`` and ``test_loss`` as means over all reviews of ``split``.
 
-    The arguments, and what is raised, are those of :func:`probabilities`.
+    Arguments and exceptions are those of :func:`probabilities`.
     """
-    rows = np.arange(len(split))
-    chances = probabilities(model, split, rows, params, padded, progress)
-    found = measure(chances, split.labels)
-    return {f"test_{name}": value for name, value in found.items()}
+    predicted = probabilities(model, split, np.arange(len(split)), params, padded, progress)
+    metrics = measure(predicted, split.labels)
+    return {f"test_{name}": value for name, value in metrics.items()}
 
 
 def validation_right(
     model: Path, train: Split, reviews: int, params: TrialParams, padded: bool
 ) -> npt.NDArray[np.bool_]:
-    """Whether a model is right about each of the validation reviews, in their order.
+    """Return whether a model classifies each validation review correctly, (validation reviews,).
 
     ``train`` is the corpus's training split, of which the first ``reviews`` were used (0: all).
     """
     rows = validation_split(limit_rows(len(train), reviews))[1]
     positive = train.labels[rows] > 0
-    right = (probabilities(model, train, rows, params, padded) > 0.5) == positive
-    return np.asarray(right, np.bool_)
+    correct = (probabilities(model, train, rows, params, padded) > 0.5) == positive
+    return np.asarray(correct, np.bool_)

@@ -1,4 +1,4 @@
-"""What a training runs on, as far as its figures depend on it."""
+"""The hardware and versions on which the results of a training depend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def machine_tags() -> dict[str, str]:
-    """Tags of the process that trains: its threads, processor, graphics cards and Python."""
+    """Return tags for the threads, processor, GPUs and Python version of this process."""
     return {
         "imdbtune.threads": os.environ.get("TF_NUM_INTRAOP_THREADS", "all"),
         "imdbtune.cpu": processor(),
@@ -20,29 +20,31 @@ def machine_tags() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name and model."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text(encoding="utf-8") if info.exists() else ""
-    found = {
+    """Return the name of the processor, with its family and model where Linux reports them."""
+    text = _cpu_info()
+    values = {
         key: match[1]
         for key in ("model name", "cpu family", "model")
         if (match := re.search(rf"^{key}\s*: (.*)$", text, re.MULTILINE))
     }
-    if len(found) < 3:
-        return found.get("model name") or platform.processor() or platform.machine()
-    return f"{found['model name']} (family {found['cpu family']}, model {found['model']})"
+    if len(values) < 3:
+        return values.get("model name") or platform.processor() or platform.machine()
+    return f"{values['model name']} (family {values['cpu family']}, model {values['model']})"
 
 
 def processor_features() -> str:
-    """What machine code for this processor may use, in words that only serve to be compared."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text(encoding="utf-8") if info.exists() else ""
-    flags = re.search(r"^(?:flags|Features)\s*: (.*)$", text, re.MULTILINE)
+    """Return a text that differs between processors with different instruction sets."""
+    flags = re.search(r"^(?:flags|Features)\s*: (.*)$", _cpu_info(), re.MULTILINE)
     return f"{platform.machine()} {processor()} {flags[1] if flags else ''}"
 
 
+def _cpu_info() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
 def _gpus() -> int:
-    """How many cards TensorFlow has found; 0 where nothing has needed TensorFlow so far."""
-    # While another thread imports it, it has no such part yet.
+    """Return the number of GPUs in TensorFlow; 0 if this process has not imported TensorFlow."""
+    # While another thread imports TensorFlow, the module has no ``config`` yet.
     config = getattr(sys.modules.get("tensorflow"), "config", None)
     return len(config.list_physical_devices("GPU")) if config else 0

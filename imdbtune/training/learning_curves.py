@@ -1,6 +1,6 @@
-"""Learning curves, computed first and then drawn, without pyplot: no global state, no display.
+"""Learning curves: first computed, then drawn, without pyplot's global state and display.
 
-Matplotlib is imported where something is drawn: whoever only reads results does without it.
+Only the functions that draw import Matplotlib.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 Epoch = Mapping[str, float]
 
-# Okabe and Ito's palette (2008), told apart with every common kind of colour blindness.
+# Okabe and Ito's palette (2008), distinguishable with the common kinds of colour blindness.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
 BEST_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
 GREY = "#808080"
-DIVERGED = 5.0  # binary cross-entropy; tossing a coin has 0.69
+DIVERGED = 5.0  # binary cross-entropy; that of a constant 0.5 is 0.69
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Curves:
     """One metric of one trial by epoch; NaN where an epoch has no finite value."""
 
     epochs: tuple[int, ...]  # counted from 1
-    train: tuple[float, ...]  # empty where the history has no such metric
-    validation: tuple[float, ...]  # empty where nothing was validated
+    train: tuple[float, ...]  # empty if the history lacks the metric
+    validation: tuple[float, ...]  # empty without validation
     best_epoch: int | None  # by validation, the first of equals; None without a finite value
     metric: str  # "accuracy" or "loss"
 
@@ -44,22 +44,22 @@ class Curves:
 
 @dataclass(frozen=True)
 class AllCurves:
-    """One metric of all trials of a search, best trial first; those without a value come last."""
+    """One metric of all trials of a search, best trial first, trials without a value last."""
 
     trials: tuple[tuple[str, Curves], ...]  # (name, curves)
     metric: str
 
 
 def curves_data(history: Sequence[Epoch], metric: str) -> Curves:
-    """The curves of ``metric`` ("accuracy" or "loss") out of one mapping per epoch.
+    """Return the curves of ``metric`` ("accuracy" or "loss").
 
-    Each mapping has ``epoch``, counted from 1, and may have ``metric`` and ``val_<metric>``. Of
-    losses the smallest is best, of everything else the largest.
+    ``history`` has a mapping for each epoch, with ``epoch`` (counted from 1) and optionally
+    ``metric`` and ``val_<metric>``. The best loss is the smallest, the best accuracy the largest.
     """
     epochs = tuple(int(row["epoch"]) for row in history)
     validation = _values(history, f"val_{metric}")
     finite = [i for i, value in enumerate(validation) if math.isfinite(value)]
-    best = min(finite, key=lambda i: _badness(validation[i], metric), default=None)
+    best = min(finite, key=lambda i: _sort_key(validation[i], metric), default=None)
     best_epoch = None if best is None else epochs[best]
     return Curves(epochs, _values(history, metric), validation, best_epoch, metric)
 
@@ -67,22 +67,22 @@ def curves_data(history: Sequence[Epoch], metric: str) -> Curves:
 def leaderboard_curves_data(
     trials: Sequence[tuple[str, Sequence[Epoch]]], metric: str
 ) -> AllCurves:
-    """The curves of every ``(name, history)``, ranked by their best validation value."""
+    """Return the curves of each ``(name, history)``, ranked by their best validation value."""
     curves = [(name, curves_data(history, metric)) for name, history in trials]
-    ranked = sorted(curves, key=lambda trial: _badness(trial[1].best_value, metric))
+    ranked = sorted(curves, key=lambda trial: _sort_key(trial[1].best_value, metric))
     return AllCurves(tuple(ranked), metric)
 
 
 def draw_curves(curves: Curves, subtitle: str = "", width: float = 6.4) -> Figure:
-    """Listing 6.24: training as blue dots, validation as a blue line, the best epoch marked."""
+    """Draw the figure of Listing 6.24 for one trial: training as dots, validation as a line."""
     figure, axes = _figure(width, 0.75 * width, curves.metric)
     figure.subplots_adjust(left=0.8 / width, right=0.97, top=0.83, bottom=0.2)
     _draw_titles(figure, f"Training and validation {curves.metric}", subtitle)
     if curves.train:
-        label = "training" + _gaps(curves.train)
+        label = "training" + _missing_note(curves.train)
         axes.plot(curves.epochs, curves.train, "o", color=BLUE, markersize=5, label=label)
     if curves.validation:
-        label = "validation" + _gaps(curves.validation)
+        label = "validation" + _missing_note(curves.validation)
         _draw_line(axes, curves, color=BLUE, label=label)
     _scale(axes, curves.epochs, [*curves.train, *curves.validation], curves.metric)
     _mark_best(axes, curves)
@@ -94,10 +94,13 @@ def draw_curves(curves: Curves, subtitle: str = "", width: float = 6.4) -> Figur
 def draw_all_curves(
     all_curves: AllCurves, subtitle: str = "", narrow: bool = False, linear: float | None = None
 ) -> Figure:
-    """The validation curves of a search's trials: the best five in colour, the others in grey.
+    """Draw the validation curves of all trials: the best five in colour, the others in grey.
 
-    The legend is at the side, or below where the figure is to be ``narrow``; ``linear`` is what a
-    linear model reaches, dashed.
+    Args:
+        all_curves: the trials, best first.
+        subtitle: below the title.
+        narrow: put the legend below the axes, not at their side.
+        linear: value of the linear baseline, drawn as a dashed line.
     """
     figure, axes = _figure(5.4 if narrow else 9.0, 6.6 if narrow else 4.8, all_curves.metric)
     if narrow:
@@ -111,8 +114,8 @@ def draw_all_curves(
     _draw_others(axes, [curves for _, curves in others])
     if others:
         axes.plot([], [], color=GREY, linewidth=0.7, label=f"others: {len(others)}")
-    if unseen := len(all_curves.trials) - len(drawn):
-        axes.plot([], [], " ", label=f"without a finite value: {unseen}")
+    if missing := len(all_curves.trials) - len(drawn):
+        axes.plot([], [], " ", label=f"without a finite value: {missing}")
     epochs = [epoch for _, curves in drawn for epoch in curves.epochs]
     values = [value for _, curves in drawn for value in curves.validation]
     if linear is not None:
@@ -120,18 +123,18 @@ def draw_all_curves(
         draw_level(axes, linear)
     _scale(axes, epochs, values, all_curves.metric)
     if all_curves.trials:
-        place = (0.0, -0.15) if narrow else (1.01, 1.0)
-        axes.legend(loc="upper left", bbox_to_anchor=place, frameon=False, fontsize=9)
+        anchor = (0.0, -0.15) if narrow else (1.01, 1.0)
+        axes.legend(loc="upper left", bbox_to_anchor=anchor, frameon=False, fontsize=9)
     return figure
 
 
 def draw_level(axes: Axes, value: float) -> None:
-    """What a linear model reaches, as a dashed line across."""
+    """Draw the value of the linear baseline as a dashed horizontal line."""
     axes.axhline(value, color="#404040", linestyle="--", linewidth=1.2, label="linear model")
 
 
 def save_png(figure: Figure, path: Path, dpi: int = 100) -> None:
-    """Write ``figure`` to ``path``; ``dpi`` is in pixels per inch of the figure's size."""
+    """Write a figure as PNG, with ``dpi`` pixels per inch."""
     figure.savefig(path, dpi=dpi, format="png")
 
 
@@ -142,17 +145,17 @@ def _values(history: Sequence[Epoch], key: str) -> tuple[float, ...]:
     return tuple(value if math.isfinite(value) else math.nan for value in values)
 
 
-def _badness(value: float, metric: str) -> float:
-    """A sort key: the best value of ``metric`` first, NaN last."""
+def _sort_key(value: float, metric: str) -> float:
+    """Return a key that sorts the best value of ``metric`` first, NaN last."""
     if math.isnan(value):
         return math.inf
     return value if metric.endswith("loss") else -value
 
 
 def new_figure(width: float, height: float, fitted: bool = True) -> tuple[Figure, Axes]:
-    """An empty figure of this size in inches, and its axes in the style of all others.
+    """Return an empty figure of this size in inches, and its axes in the common style.
 
-    Margins are ``fitted`` to what stands in them, or left to the caller.
+    If ``fitted``, Matplotlib fits the margins to the labels; otherwise the caller sets them.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -174,47 +177,47 @@ def _figure(width: float, height: float, metric: str) -> tuple[Figure, Axes]:
 
 
 def _draw_titles(figure: Figure, title: str, subtitle: str) -> None:
-    """The title, and below it the subtitle; a ``$`` in a run's name starts no formula."""
+    """Draw the title, and below it the subtitle; a ``$`` in a run's name starts no formula."""
     middle = (figure.subplotpars.left + figure.subplotpars.right) / 2
     figure.text(middle, 0.965, title, ha="center", va="center", fontsize=12)
-    shown = _shortened(subtitle, 64)
-    figure.text(middle, 0.915, shown, ha="center", va="center", fontsize=9, parse_math=False)
+    line = _shorten(subtitle, 64)
+    figure.text(middle, 0.915, line, ha="center", va="center", fontsize=9, parse_math=False)
 
 
-def _shortened(name: str, limit: int) -> str:
-    """``name`` on one line, cut in the middle because names often differ only at their ends."""
+def _shorten(name: str, limit: int) -> str:
+    """Return ``name`` on one line, cut in the middle: names often differ only at their ends."""
     name = " ".join(name.split())
     if len(name) <= limit:
         return name
     return f"{name[: (limit - 1) // 2]}…{name[-(limit // 2) :]}"
 
 
-def _literal(text: str) -> str:
-    """``text`` for a legend, which would read what stands between two ``$`` as a formula."""
+def _escape_math(text: str) -> str:
+    """Return ``text`` for a legend, which would render text between two ``$`` as a formula."""
     return text.replace("$", r"\$")
 
 
-def _gaps(values: Sequence[float]) -> str:
+def _missing_note(values: Sequence[float]) -> str:
     missing = sum(map(math.isnan, values))
     return f" ({missing} of {len(values)} not finite)" if missing else ""
 
 
-def _lonely(values: Sequence[float]) -> list[int]:
-    """Where a finite value has no finite neighbour: no line shows it, it needs a marker."""
+def _isolated(values: Sequence[float]) -> list[int]:
+    """Return the indices of finite values without a finite neighbour, which no line shows."""
     padded = [math.nan, *values, math.nan]
     isnan = list(map(math.isnan, padded))
     return [i for i in range(len(values)) if isnan[i] and isnan[i + 2] and not isnan[i + 1]]
 
 
 def _draw_line(axes: Axes, curves: Curves, **style: Any) -> None:
-    """The validation curve, with diamonds where a value stands alone."""
-    lonely = _lonely(curves.validation)
+    """Draw the validation curve, with diamonds at isolated values."""
+    isolated = _isolated(curves.validation)
     axes.plot(
         curves.epochs,
         curves.validation,
         "-",
-        marker="D" if lonely else None,
-        markevery=lonely or None,
+        marker="D" if isolated else None,
+        markevery=isolated or None,
         markerfacecolor="none",
         **style,
     )
@@ -229,25 +232,25 @@ def _draw_best(axes: Axes, best: Sequence[tuple[str, Curves]]) -> None:
             color=BEST_COLOURS[rank],
             linewidth=1.5 if rank else 2.5,
             zorder=10 - rank,
-            label=f"{rank + 1}. {_literal(_shortened(name, 30))}\n    {value}",
+            label=f"{rank + 1}. {_escape_math(_shorten(name, 30))}\n    {value}",
         )
 
 
 def _draw_others(axes: Axes, others: Sequence[Curves]) -> None:
-    """Thin grey lines, the paler the more there are."""
+    """Draw thin grey lines, more transparent the more there are."""
     alpha = max(0.15, min(0.6, 20 / (len(others) + 1)))
     for curves in others:
         _draw_line(axes, curves, color=GREY, alpha=alpha, linewidth=0.7, markersize=4)
 
 
 def _scale(axes: Axes, epochs: Sequence[int], values: Sequence[float], metric: str) -> None:
-    """Whole epochs below; beside diverged losses the others need a logarithmic scale."""
+    """Set whole-numbered epoch ticks, and a logarithmic scale if a loss has diverged."""
     from matplotlib.ticker import MaxNLocator
 
     first, last = min(epochs, default=1), max(epochs, default=1)
     axes.set_xlim(first - 0.8, last + 0.8)
-    whole = MaxNLocator(nbins=12, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
-    axes.xaxis.set_major_locator(whole)
+    locator = MaxNLocator(nbins=12, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    axes.xaxis.set_major_locator(locator)
     finite = [value for value in values if not math.isnan(value)]
     if metric.endswith("loss") and max(finite, default=0) > DIVERGED and min(finite) > 0:
         axes.set_yscale("log")
@@ -259,19 +262,19 @@ def _scale(axes: Axes, epochs: Sequence[int], values: Sequence[float], metric: s
 
 
 def _mark_best(axes: Axes, curves: Curves) -> None:
-    """A thin vertical line, its label above the axes, where no curve can cross it."""
+    """Draw a vertical line at the best epoch, with its label above the axes, clear of curves."""
     if curves.best_epoch is None:
         return
     axes.axvline(curves.best_epoch, color=GREY, linewidth=0.8, zorder=0.5)
     first, last = axes.get_xlim()
     position = (curves.best_epoch - first) / (last - first)
-    side = "left" if position < 0.2 else "right" if position > 0.8 else "center"
+    align = "left" if position < 0.2 else "right" if position > 0.8 else "center"
     axes.text(
         position,
         1.01,
         f"best: {curves.best_value:.4f} at epoch {curves.best_epoch}",
         transform=axes.transAxes,
-        ha=side,
+        ha=align,
         va="bottom",
         fontsize=9,
     )

@@ -1,4 +1,4 @@
-"""What goes into a trial and what comes out of it: small, frozen, and they pickle."""
+"""The specification and the result of one trial: small, frozen and picklable."""
 
 from __future__ import annotations
 
@@ -16,62 +16,60 @@ OnEpoch = Callable[[int, Epoch], None]
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """Everything that decides the outcome of one trial; small, and it pickles."""
+    """Everything that determines the result of one trial."""
 
     params: TrialParams
-    corpus: Path
-    folder: Path
-    reviews: int = 0
-    epochs: int = 4
-    initial_epoch: int = 0
-    patience: int = 0
-    objective: str = "val_accuracy"
+    corpus: Path  # folder of the corpus
+    folder: Path  # for the saved model and state
+    reviews: int = 0  # number of training reviews used; 0: all
+    epochs: int = 4  # last epoch
+    initial_epoch: int = 0  # epochs that an earlier trial has trained
+    patience: int = 0  # epochs without improvement before training stops; 0: never
+    objective: str = "val_accuracy"  # or "val_loss"
     seed: int = 0
-    executions: int = 1
-    batching: str = "buckets"
-    compile: str = "auto"
-    state: Path | None = None
-    keep_state: bool = False
-    hold_out: bool = True  # a fifth of the reviews, for validation; else all are trained on
-    schedule_epochs: int = 0  # over which the learning rate goes down; 0: epochs
+    executions: int = 1  # trainings with successive seeds
+    batching: str = "buckets"  # or "padded"
+    compile: str = "auto"  # with XLA: "auto", "on" or "off"
+    state: Path | None = None  # from which training continues
+    keep_state: bool = False  # save the state after the last epoch
+    hold_out: bool = True  # validate on a fifth of the reviews; otherwise train on all
+    schedule_epochs: int = 0  # length of the learning-rate schedule; 0: ``epochs``
 
     @property
     def larger_is_better(self) -> bool:
-        """Direction of the objective."""
+        """Whether the objective is maximised."""
         return self.objective == "val_accuracy"
 
     @property
     def measure(self) -> str:
-        """What the score is: the objective, or without validation the same of what is trained."""
+        """The metric of the score: the objective, without validation its training counterpart."""
         return self.objective if self.hold_out else self.objective.removeprefix("val_")
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """What the first steps of a training took."""
+    """Durations of the first steps of a training."""
 
-    start_s: float  # until the end of the first step: making the model, tracing, compiling
-    seconds: float  # of the steps after it
-    positions: int  # rows x time steps that those went through
+    start_s: float  # building the model and the first step, with tracing and compilation
+    seconds: float  # of the later steps
+    positions: int  # rows x time steps of the later steps
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What came out of a trial.
+    """The result of a trial.
 
-    ``history`` holds one dict an epoch: ``epoch`` (from 1), ``accuracy``, ``loss``,
-    ``val_accuracy``, ``val_loss`` (all of them means over reviews; the last two only where reviews
-    were held out), ``seconds``. With several
-    executions it is the history of the one with the best objective, whose model is kept;
-    ``scores`` has the best objective of each.
+    With several executions, ``history`` and ``model`` are those of the one with the best objective.
+    ``history`` has a dict for each epoch: ``epoch`` (from 1), ``seconds``, and the means over
+    reviews ``accuracy`` and ``loss``, with held-out reviews also ``val_accuracy`` and ``val_loss``.
     """
 
     history: tuple[Epoch, ...]
     best_epoch: int
-    scores: tuple[float, ...]
+    scores: tuple[float, ...]  # the best objective of each execution
     seconds: float
     parameter_count: int
-    model: Path
+    model: Path  # a .keras file of plain layers
     state: Path | None = None
     compiled: bool = False
 
@@ -82,5 +80,5 @@ class TrialResult:
 
     @property
     def score(self) -> float:
-        """The trial's objective: the mean over its executions."""
+        """The objective, averaged over the executions."""
         return float(np.mean(self.scores))

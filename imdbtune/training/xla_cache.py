@@ -1,7 +1,7 @@
-"""Where XLA keeps what it has compiled, so that the next process need not compile it again.
+"""The folder of XLA's compilation cache, which later processes reuse.
 
-The files hold machine code that is run. So they lie in a folder that is the user's alone, one
-for each kind of processor and version of TensorFlow.
+The files hold machine code that will be executed. So the folder is private to the user, and there
+is one for each kind of processor and version of TensorFlow.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from imdbtune.training.hardware import processor_features
 
-KEPT = 500  # files; one for each model and length that was trained, of some 100 KB
+MAX_FILES = 500  # one for each trained model and shape, about 100 KB each
 
 
 def cache_environment(cache: Path) -> dict[str, str]:
-    """What tells TensorFlow, before it is imported, to keep compiled code below ``cache``.
+    """Return environment variables that let TensorFlow, once imported, cache code in ``cache``.
 
-    Empty where the folder cannot be had, is not the user's alone, or flags are set already.
+    They are empty if the folder cannot be created, is not private, or flags are set already.
     """
     if os.environ.get("TF_XLA_FLAGS"):
         return {}
@@ -35,20 +35,20 @@ def cache_environment(cache: Path) -> dict[str, str]:
         usable = _is_private(folder.parent) and _is_private(folder)
     except OSError:
         return {}
-    # The flags are split at spaces, without a way to quote one.
+    # TensorFlow splits the flags at spaces, which cannot be quoted.
     if not usable or any(c.isspace() for c in str(folder)):
         return {}
     return {"TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={folder}"}
 
 
 def _is_private(folder: Path) -> bool:
-    found = folder.lstat()
-    mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-    return mine and stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
+    status = folder.lstat()
+    is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    return is_own and stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
 
 
 def _prune(folder: Path) -> None:
-    """Keep the newest files."""
+    """Delete all but the newest files."""
     files = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files[KEPT:]:
+    for path in files[MAX_FILES:]:
         path.unlink(missing_ok=True)

@@ -6,19 +6,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 
 from imdbtune.data.batches import pad
 from imdbtune.data.corpus import INDEX_FROM, Corpus, Split
-from imdbtune.data.demo import demo_corpus, demo_texts
+from imdbtune.data.demo import demo_texts
 from imdbtune.data.text import split_words
 
 MAXLEN = 200
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return demo_corpus(tmp_path_factory.mktemp("cache"))
 
 
 def test_a_bag_of_words_is_right_four_times_in_five_at_most() -> None:
@@ -36,10 +30,10 @@ def test_a_bag_of_words_is_right_four_times_in_five_at_most() -> None:
     assert max(accuracies.values()) <= 0.80, accuracies
 
 
-def test_a_small_gru_reads_what_the_words_mean_together(corpus: Corpus) -> None:
+def test_a_small_gru_reads_what_the_words_mean_together(demo: Corpus) -> None:
     import keras
 
-    vocabulary = len(corpus.word_index()) + INDEX_FROM + 1
+    vocabulary = len(demo.word_index()) + INDEX_FROM + 1
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [
@@ -50,9 +44,9 @@ def test_a_small_gru_reads_what_the_words_mean_together(corpus: Corpus) -> None:
     )
     adam = keras.optimizers.Adam(3e-3)
     model.compile(adam, "binary_crossentropy", metrics=["accuracy"], jit_compile=True)
-    x, x_test = (_padded(split, vocabulary) for split in (corpus.train, corpus.test))
-    model.fit(x, corpus.train.labels, batch_size=32, epochs=4, verbose=0)
-    _, accuracy = model.evaluate(x_test, corpus.test.labels, batch_size=250, verbose=0)
+    x, x_test = (_padded(split, vocabulary) for split in (demo.train, demo.test))
+    model.fit(x, demo.train.labels, batch_size=32, epochs=4, verbose=0)
+    _, accuracy = model.evaluate(x_test, demo.test.labels, batch_size=250, verbose=0)
     assert accuracy > 0.93
 
 

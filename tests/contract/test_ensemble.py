@@ -11,7 +11,6 @@ from mlflow.utils import environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import pad, validation_split
 from imdbtune.data.corpus import Corpus, make_split
-from imdbtune.data.demo import demo_corpus
 from imdbtune.errors import ExportFailed
 from imdbtune.export.folder import read_export
 from imdbtune.export.format import Trained
@@ -21,13 +20,15 @@ from imdbtune.models import nb_linear, numpy_reference
 from imdbtune.models.builders import initialize, linear_part, member_models, plain_model
 from imdbtune.models.metrics import measure
 from imdbtune.models.nb_linear import LinearModel
-from imdbtune.models.nb_linear_keras import as_table, linear_network, steps, table_of
+from imdbtune.models.nb_linear_keras import as_table, linear_network, search_steps, table_of
+from imdbtune.search.ensemble_tags import description, read_members, write_members
+from imdbtune.tracking.logged_models import save_model
 from imdbtune.tracking.reader import Search, Trial
-from imdbtune.tracking.writer import save_model
-from imdbtune.training.ensemble import EnsembleSpec, common_params, description, read, written
+from imdbtune.training.ensemble import EnsembleSpec, common_params
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import TrialSpec
 
+pytestmark = pytest.mark.xdist_group("ensemble")
 PARAMS = (
     TrialParams(rnn="gru", units=4, maxlen=30, vocabulary=300, embedding=4),
     TrialParams(
@@ -35,11 +36,6 @@ PARAMS = (
     ),
     TrialParams(rnn="simple_rnn", units=4, maxlen=60, vocabulary=300, bidirectional=True),
 )
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return demo_corpus(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
@@ -58,33 +54,33 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
 
 @pytest.mark.parametrize("hold_out", [True, False])
 def test_the_average_answers_the_mean_of_what_its_members_answer(
-    corpus: Corpus, members: tuple[Path, ...], tmp_path: Path, hold_out: bool
+    demo: Corpus, members: tuple[Path, ...], tmp_path: Path, hold_out: bool
 ) -> None:
     common = common_params(PARAMS)
     assert (common.maxlen, common.vocabulary) == (60, 800)
     reviews = 150
-    spec = TrialSpec(common, corpus.folder, tmp_path, reviews=reviews, hold_out=hold_out)
+    spec = TrialSpec(common, demo.folder, tmp_path, reviews=reviews, hold_out=hold_out)
     result = EnsembleSpec(members, PARAMS)(spec, lambda execution, epoch: None)
     rows = validation_split(reviews)[1] if hold_out else np.arange(reviews)
     alone = [
-        probabilities(file, corpus.train, rows, params, padded=False)
+        probabilities(file, demo.train, rows, params, padded=False)
         for file, params in zip(members, PARAMS, strict=True)
     ]
-    together = probabilities(result.model, corpus.train, rows, common, padded=False)
+    together = probabilities(result.model, demo.train, rows, common, padded=False)
     assert np.ptp(together) > 0.01
     np.testing.assert_allclose(together, np.mean(alone, axis=0), atol=1e-6)
-    expected = measure(np.mean(alone, axis=0), corpus.train.labels[rows])
+    expected = measure(np.mean(alone, axis=0), demo.train.labels[rows])
     prefix = "val_" if hold_out else ""
     assert result.score == expected["accuracy"] == result.best[f"{prefix}accuracy"]
     assert result.best[f"{prefix}loss"] == pytest.approx(expected["loss"], abs=1e-6)
 
 
 def test_it_opens_as_a_model_of_mlflow(
-    members: tuple[Path, ...], corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    members: tuple[Path, ...], demo: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[list[str]] = []
     monkeypatch.setattr(environment, "warn_dependency_requirement_mismatches", looks.append)
-    spec = TrialSpec(common_params(PARAMS), corpus.folder, tmp_path, reviews=50)
+    spec = TrialSpec(common_params(PARAMS), demo.folder, tmp_path, reviews=50)
     result = EnsembleSpec(members, PARAMS)(spec, lambda execution, epoch: None)
     save_model(result.model, tmp_path / "mlflow")  # with its example
     assert (tmp_path / "mlflow" / "MLmodel").exists()
@@ -95,10 +91,10 @@ def test_it_opens_as_a_model_of_mlflow(
 
 @pytest.fixture(scope="module")
 def averaged(
-    members: tuple[Path, ...], corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
+    members: tuple[Path, ...], demo: Corpus, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     spec = TrialSpec(
-        common_params(PARAMS), corpus.folder, tmp_path_factory.mktemp("mean"), reviews=50
+        common_params(PARAMS), demo.folder, tmp_path_factory.mktemp("mean"), reviews=50
     )
     return EnsembleSpec(members, PARAMS)(spec, lambda execution, epoch: None).model
 
@@ -122,14 +118,14 @@ ODD = ([1], [1, 4], [1, 4, 4, 4], [1, 7, 4, 9, 7, 4, 9], [1, 5, 6, 5, 6, 5], [1,
 
 
 @pytest.fixture(scope="module")
-def linear(corpus: Corpus) -> LinearModel:
-    return nb_linear.fit(corpus.train.head(400))
+def linear(demo: Corpus) -> LinearModel:
+    return nb_linear.fit(demo.train.head(400))
 
 
 def test_the_linear_model_says_as_a_network_what_it_says_by_itself(
-    corpus: Corpus, linear: LinearModel
+    demo: Corpus, linear: LinearModel
 ) -> None:
-    split = make_split([*ODD, *(corpus.test[row] for row in range(40))], [0] * (len(ODD) + 40))
+    split = make_split([*ODD, *(demo.test[row] for row in range(40))], [0] * (len(ODD) + 40))
     table = as_table(linear, 100_000)
     assert len(table) == len(linear.keys) + 1
     ids = pad(split, np.arange(len(split)), int(split.lengths.max()) + 3, 100_000)
@@ -153,28 +149,28 @@ def test_words_that_others_do_not_know_are_left_out(linear: LinearModel) -> None
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 8, 9, 1000, 1024, 1025])
 def test_the_steps_reach_every_row(rows: int) -> None:
-    assert sum(steps(rows)) >= rows - 1
-    assert steps(rows) == sorted(steps(rows), reverse=True)
+    assert sum(search_steps(rows)) >= rows - 1
+    assert search_steps(rows) == sorted(search_steps(rows), reverse=True)
 
 
 def test_with_the_linear_model_in_every_format(
-    members: tuple[Path, ...], linear: LinearModel, corpus: Corpus, tmp_path: Path
+    members: tuple[Path, ...], linear: LinearModel, demo: Corpus, tmp_path: Path
 ) -> None:
     common = common_params(PARAMS, linear=True)
     assert (common.maxlen, common.vocabulary) == (5000, 100_000)
-    spec = TrialSpec(common, corpus.folder, tmp_path, reviews=150)
+    spec = TrialSpec(common, demo.folder, tmp_path, reviews=150)
     result = EnsembleSpec(members, PARAMS, linear)(spec, lambda execution, epoch: None)
     rows = validation_split(150)[1]
     alone = [
-        probabilities(file, corpus.train, rows, params, padded=False)
+        probabilities(file, demo.train, rows, params, padded=False)
         for file, params in zip(members, PARAMS, strict=True)
     ]
-    held_out = make_split([corpus.train[row] for row in rows], [0] * len(rows))
+    held_out = make_split([demo.train[row] for row in rows], [0] * len(rows))
     mean = (np.mean(alone, axis=0) + nb_linear.predict(linear, held_out)) / 2
-    together = probabilities(result.model, corpus.train, rows, common, padded=False)
+    together = probabilities(result.model, demo.train, rows, common, padded=False)
     np.testing.assert_allclose(together, mean, atol=1e-5)
     trained = Trained(result.model, common, True, PARAMS)
-    words = corpus.word_index()
+    words = demo.word_index()
     texts = [" ".join(list(words)[n : n + 70 : 2]) for n in range(0, 600, 9)] + ["", "a a a"]
     metadata = {
         "run_id": "mean",
@@ -195,12 +191,12 @@ def test_with_the_linear_model_in_every_format(
 
 @pytest.mark.parametrize("name", ["numpy", "onnx"])
 def test_formats_that_are_written_out_by_hand_have_all_members(
-    name: str, averaged: Path, corpus: Corpus, tmp_path: Path
+    name: str, averaged: Path, demo: Corpus, tmp_path: Path
 ) -> None:
     """Each reads as much of a review, and as many words, as it was trained on."""
     common = common_params(PARAMS)
     trained = Trained(averaged, common, True, PARAMS)
-    words = corpus.word_index()
+    words = demo.word_index()
     texts = [" ".join(list(words)[n : n + 70 : 2]) for n in range(0, 600, 9)]
     metadata = {
         "run_id": "mean",
@@ -216,37 +212,39 @@ def test_formats_that_are_written_out_by_hand_have_all_members(
     assert all(f"`{params.label}`" in about for params in PARAMS)
     assert export.formats[name]["largest_difference"] < 5e-5
     answers = list(Predictor.load(folder, name).probabilities(texts))
-    rows = corpus.train.head(40)
+    rows = demo.train.head(40)
     ids = pad(rows, np.arange(40), common.maxlen, common.vocabulary)
     keras_says = trained.model.predict(ids, verbose=0)
     np.testing.assert_allclose(FORMATS[name].load(export)(ids), keras_says, atol=5e-5)
     assert np.ptp(answers) > 0.01
 
 
-def test_an_ensemble_of_which_nothing_was_noted_is_told_of(averaged: Path) -> None:
-    with pytest.raises(ExportFailed, match="make it again"):
+def test_an_ensemble_with_unknown_members_has_no_networks(averaged: Path) -> None:
+    with pytest.raises(ExportFailed, match="create the ensemble again"):
         Trained(averaged, common_params(PARAMS), masked=True).networks()
 
 
 def test_a_tag_says_what_it_is_made_of() -> None:
-    assert read(written(PARAMS)) == PARAMS
+    assert read_members(write_members(PARAMS)) == PARAMS
     many = tuple(TrialParams(units=n + 1, learning_rate=0.001 + n / 7e5) for n in range(50))
-    assert read(written(many)) == many
-    assert len(written(many)) < 8000  # the longest that MLflow takes
+    assert read_members(write_members(many)) == many
+    assert len(write_members(many)) < 8000  # the longest that MLflow takes
 
 
 @pytest.mark.parametrize(
     "tag", ["", "[", "[]", "{}", "null", '{"shared":{},"own":[{"units":-1}]}', '{"own":3}']
 )
 def test_a_tag_that_cannot_be_read_says_nothing(tag: str) -> None:
-    assert read(tag) == ()
+    assert read_members(tag) == ()
 
 
 def test_its_page_in_mlflow_leads_to_its_members() -> None:
     search = Search("0" * 32, "s", "FINISHED", "7", {}, {}, 0)
     runs = [Trial(f"r{n}", "gru_[1]", "FINISHED", PARAMS[0], {}, {}, 0, 0, None) for n in range(23)]
     few, many = description(search, runs[:2]), description(search, runs)
-    assert few.startswith("The mean of what 2 models say: [gru_\\[1\\]](#/experiments/7/runs/r0?")
+    assert few.startswith(
+        "The mean probability of 2 models: [gru_\\[1\\]](#/experiments/7/runs/r0?"
+    )
     assert "/runs/r1?" in few
     assert "others" not in few
     assert "23 models" in many

@@ -23,8 +23,9 @@ from imdbtune.tracking import reader
 from imdbtune.tracking.outbox import Outbox, new_key
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import TrialResult, TrialSpec
-from tests.support import Stub, isolate, kill_self, make_config, run_search
+from tests.support import Stub, isolate, kill_self, light_workers, make_config, run_search
 
+pytestmark = pytest.mark.xdist_group("executors")
 SPACE = {"rnn": ["simple_rnn", "lstm"], "units": [4, 5, 6]}
 WORKERS = (0, 1, 2)
 
@@ -99,6 +100,7 @@ def search_with(folder: Path, kind: str, workers: int, lose: bool = False) -> Do
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
         patch.setenv("MLFLOW_RUN_ID", "")
+        light_workers(patch)
         client, search = run_search(
             config, folder, workers=workers, trainer=trainer, listener=listen
         )
@@ -167,11 +169,14 @@ def test_only_this_machine_can_reach_the_cluster(grids: dict[int, Done], workers
     assert all(ipaddress.ip_address(address).is_loopback for address in addresses), addresses
 
 
-def test_a_process_without_the_certificates_is_not_let_in(tmp_path: Path) -> None:
+def test_a_process_without_the_certificates_is_not_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Dask runs what it is sent, and every user of a machine can reach its ports."""
     from distributed import Client
     from distributed.security import Security
 
+    light_workers(monkeypatch)
     with open_local_executor(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
         assert isinstance(executor, DaskExecutor)
         address = executor.client.scheduler_info()["address"]  # where the workers reach it
@@ -202,6 +207,7 @@ def test_a_trial_whose_worker_dies_when_it_has_ended_is_not_run_again(
         collect(executor, future)
 
     monkeypatch.setattr(DaskExecutor, "_collect", late)
+    light_workers(monkeypatch)
     trainer = Stub(functools.partial(mark_process, marks))
     outbox = Outbox(tmp_path / "spool")
     spec = TrialSpec(TrialParams(), tmp_path, tmp_path / "trial")

@@ -1,4 +1,4 @@
-"""An exported model means the same in every format, without imdbtune, and is safe to open.
+"""An exported model predicts the same in every format, without imdbtune, and is safe to load.
 
 One process for each format runs the scripts of the READMEs, on all models at once.
 """
@@ -30,6 +30,7 @@ from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import write_export
 from imdbtune.models.builders import plain_model
 
+pytestmark = pytest.mark.xdist_group("export formats")
 SMALL: dict[str, Any] = {"vocabulary": 200, "embedding": 8, "units": 4, "maxlen": 30}
 WORD_INDEX = {f"w{rank}": rank for rank in range(1, 400)} | {"don't": 400, "": 401, "é": 402}
 MODELS = {
@@ -72,8 +73,8 @@ TEXTS = [
     "w3 " * 10_000,
 ]
 
-# NumPy and ONNX have equations of their own, for every model. The others save what Keras does,
-# which takes seconds, and need not be shown each of its layers.
+# NumPy and ONNX have their own equations, so they are tested with every model. The others save
+# Keras's graph, which takes seconds, and are tested with a few.
 HARD, GRUS, BOOK = "gru, bigrams, attention", "two gru, max", "lstm as in the book"
 SOME = {
     "keras": (HARD, BOOK),
@@ -122,7 +123,7 @@ def trained(params: TrialParams, batching: str, path: Path) -> Trained:
 def export(
     params: TrialParams, batching: str, folder: Path, names: tuple[str, ...] = ("keras",)
 ) -> Path:
-    """An export that has not been tried yet."""
+    """An export that has not been checked."""
     model = trained(params, batching, folder.with_suffix(".keras"))
     made = available(names)
     return write_export(
@@ -163,7 +164,7 @@ def alone(exports: dict[str, Path]) -> Callable[[str], dict[str, Any]]:
         if name not in known:
             models = [m for f, m in PAIRS if f == name]
             folders = [exports[m] for m in models]
-            found = verify.answers_alone(FORMATS[name], folders, TEXTS)
+            found = verify.run_scripts(FORMATS[name], folders, TEXTS)
             known[name] = dict(zip(models, found, strict=True))
         return known[name]
 
@@ -171,14 +172,14 @@ def alone(exports: dict[str, Path]) -> Callable[[str], dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("name", "model"), PAIRS)
-def test_every_format_answers_as_keras_does(
+def test_every_format_predicts_as_keras_does(
     name: str,
     model: str,
     exports: dict[str, Path],
     expected: dict[str, list[float]],
     alone: Callable[[str], dict[str, Any]],
 ) -> None:
-    """In a fresh process without this package; and within it, where batches are cut otherwise."""
+    """In a new process without this package; and within it, with other batches."""
     if not available((name,)):
         pytest.skip(f"needs the extra {name}")
     assert np.ptp(expected[model]) > 0.01
@@ -188,7 +189,7 @@ def test_every_format_answers_as_keras_does(
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_company_does_not_change_a_prediction(name: str, exports: dict[str, Path]) -> None:
+def test_predictions_do_not_depend_on_other_texts(name: str, exports: dict[str, Path]) -> None:
     predictor = Predictor.load(exports[name])
     together = list(predictor.probabilities(TEXTS))
     alone = [next(predictor.probabilities([text])) for text in TEXTS]
@@ -209,7 +210,7 @@ def test_scripts_leave_nothing_in_the_folder_and_all_files_are_listed(
 
 
 def test_no_format_holds_code_of_this_package(exports: dict[str, Path]) -> None:
-    """Neither a layer of ours nor a pickle; words of it in prose are all right."""
+    """Neither its layers nor a pickle; its name may occur in prose."""
     for path in exports[HARD].rglob("*"):
         if path.is_file() and path.name not in ("README.md", "metadata.json"):
             text = path.read_bytes()
@@ -236,7 +237,7 @@ def test_the_commands_in_the_readme_run(
 
 @pytest.fixture
 def small(tmp_path: Path) -> Callable[..., Path]:
-    """Exports a small model as a user does, tried and all."""
+    """Exports a small model as a user does, checks included."""
 
     def call(folder: Path, names: tuple[str, ...] = ("numpy",), run_id: str = "") -> Path:
         params = TrialParams(rnn="gru", **SMALL)
@@ -247,7 +248,9 @@ def small(tmp_path: Path) -> Callable[..., Path]:
     return call
 
 
-def test_the_difference_is_written_down(small: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_metadata_have_the_largest_difference(
+    small: Callable[..., Path], tmp_path: Path
+) -> None:
     checked = read_export(small(tmp_path / "new")).formats
     assert checked["numpy"]["reviews"] == 3
     assert 0 <= checked["numpy"]["largest_difference"] < 1e-6
@@ -256,7 +259,7 @@ def test_the_difference_is_written_down(small: Callable[..., Path], tmp_path: Pa
 def test_formats_are_added_to_an_export_of_the_same_run(
     small: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Tried by the README of the whole; what was there is neither written nor tried again."""
+    """With one README for all formats; existing formats are not written or checked again."""
     folder = small(tmp_path / "new", run_id="a1")
     old = (folder / "model.npz").stat()
     small(folder, ("numpy", "keras"), run_id="a1")
@@ -312,15 +315,15 @@ def no_converter(model: Trained, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "says"),
     [
-        (other_weights, r"answers otherwise than in Keras, by \d\.\de-03 on one of 3 reviews"),
-        (lost_weights, "answers otherwise than in Keras, by nan"),
-        (without_weights, r"cannot be used by itself \(FileNotFoundError: .*model\.npz"),
-        (with_our_package, "cannot be used by itself .*imdbtune"),
-        (with_tensorflow, "cannot be used by itself .*tensorflow"),
+        (other_weights, r"than in Keras: they differ by \d\.\de-03 on one of 3 reviews"),
+        (lost_weights, "than in Keras: they differ by nan"),
+        (without_weights, r"does not work without imdbtune \(FileNotFoundError: .*model\.npz"),
+        (with_our_package, r"does not work without imdbtune \(.*imdbtune"),
+        (with_tensorflow, r"does not work without imdbtune \(.*tensorflow"),
         (no_converter, r"cannot be written in the format numpy \(no such operator\)"),
     ],
 )
-def test_what_fails_leaves_nothing(
+def test_a_failed_format_leaves_no_files(
     small: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

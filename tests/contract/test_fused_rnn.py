@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.models.builders import as_plain, compile_model, fused_model, plain_model
-from imdbtune.models.input_projection import LookedUp, Projected, words
+from imdbtune.models.input_projection import EmbeddingLookup, ProjectedTable, embedded_words
 
 MAXLEN, VOCABULARY = 9, 11
 LENGTHS = (MAXLEN, 4, 1, 6, 0)
@@ -99,18 +99,18 @@ def test_outputs_and_gradients_are_those_of_the_keras_layers(
 
 
 @pytest.mark.parametrize("case", [STACKED_LSTM, GRU, EVERYTHING, LOOKED_UP], ids=str)
-def test_they_are_when_compiled_too(case: Any) -> None:
+def test_compiled_outputs_and_gradients_are_those_of_the_keras_layers(case: Any) -> None:
     assert_same(params(*case), jit=True)
 
 
-@pytest.mark.parametrize(("vocabulary", "kind"), [(20, Projected), (24, LookedUp)])
-def test_a_large_vocabulary_is_not_projected_for_a_few_words(vocabulary: int, kind: type) -> None:
-    """Below half of the batch's 45 places."""
-    assert type(words(tf.zeros((vocabulary, 3)), tf.zeros((MAXLEN, 5), tf.int32))) is kind
+@pytest.mark.parametrize(("vocabulary", "kind"), [(20, ProjectedTable), (24, EmbeddingLookup)])
+def test_only_a_small_vocabulary_is_projected_as_a_table(vocabulary: int, kind: type) -> None:
+    """Small means at most half of the batch's 45 positions."""
+    assert type(embedded_words(tf.zeros((vocabulary, 3)), tf.zeros((MAXLEN, 5), tf.int32))) is kind
 
 
 @pytest.mark.parametrize("case", [CASES[1], STACKED_LSTM, GRU, EVERYTHING], ids=str)
-def test_company_does_not_change_a_prediction(case: Any) -> None:
+def test_predictions_do_not_depend_on_other_reviews(case: Any) -> None:
     fused, plain = both_models(params(*case))
     review = reviews((3,), seed=2)
     short, long = reviews((1, 2), seed=3), reviews((MAXLEN, 5), seed=4)
@@ -138,9 +138,9 @@ import sys, os
 import numpy as np
 from imdbtune.data.batches import Batches
 from imdbtune.data.corpus import make_split
-from imdbtune.model import compile_model, fused_model, make_variables, plain_model
-from imdbtune.params import TrialParams
-from imdbtune.training import as_dataset
+from imdbtune.models.builders import compile_model, fused_model, create_variables, plain_model
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.training.trainer import as_dataset
 
 def compilations():
     return len(os.listdir(sys.argv[1]))
@@ -152,7 +152,7 @@ split = make_split(reviews, rng.integers(0, 2, 100))
 batches = Batches(split, np.arange(100), 8, 20, 30)
 assert len({(ids != 0).any(axis=0).argmax() for ids, _, _ in batches.epoch()}) > 3
 model = compile_model(fused_model(params), params, jit=True)
-make_variables(model)
+create_variables(model)
 step, traces = model.train_step, []
 model.train_step = lambda data: traces.append(data) or step(data)
 held_out = as_dataset(Batches(split, np.arange(50), 8, 20, 30))
@@ -169,7 +169,7 @@ print(ours, first, len(traces) - first, compilations() - ours)
 """
 
 
-def test_batches_of_other_lengths_compile_nothing_anew(tmp_path: Path) -> None:
+def test_batches_of_other_lengths_share_one_compilation(tmp_path: Path) -> None:
     cached = f"--tf_xla_persistent_cache_directory={tmp_path}"
     environment = {**os.environ, "TF_XLA_FLAGS": cached, "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(
@@ -183,4 +183,4 @@ def test_batches_of_other_lengths_compile_nothing_anew(tmp_path: Path) -> None:
     compiled, traced, traced_again, by_plain_layers = map(int, done.stdout.split())
     assert compiled == 2  # one training step, one validation step
     assert (traced, traced_again) == (1, 0)
-    assert by_plain_layers == 3  # what it would be otherwise: one for each length
+    assert by_plain_layers == 3  # plain layers are compiled for each length

@@ -24,7 +24,9 @@ OUTPUT = 32 + 1  # Dense(1) over 32 units; In[4] to In[6] have none
         pytest.param(TrialParams("gru"), 320_000 + 3 * 32 * (32 + 32 + 2), id="gru"),
     ],
 )
-def test_the_parameters_of_the_listings(form: Any, params: TrialParams, count: int) -> None:
+def test_parameter_counts_are_those_of_the_listings(
+    form: Any, params: TrialParams, count: int
+) -> None:
     assert form(params).count_params() == count + OUTPUT
 
 

@@ -25,7 +25,9 @@ from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
-from tests.support import isolate, kill_self, make_config, prepare, stub_trainer
+from tests.support import isolate, kill_self, light_workers, make_config, prepare, stub_trainer
+
+pytestmark = pytest.mark.xdist_group("lost workers")
 
 # What becomes of a trial is decided by its units. The last one tells that the search goes on.
 GOOD, WRONG, SICK, GREEDY, STARVED, HANGING, BUSY, DEADLY, LAST = range(4, 13)
@@ -124,6 +126,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
         prepare(folder)
+        light_workers(patch)
         limit_those_that_hang(patch)
         config = make_config(folder, space=space, tuner=limits)
         search = api.search(
@@ -195,8 +198,10 @@ import functools, sys
 from pathlib import Path
 from imdbtune import api
 from imdbtune.cli.app import main
+from imdbtune.cluster import forkserver
 from tests.contract.test_lost_workers import Ordeal
 
+forkserver.PRELOADED = ("mlflow.entities",)
 api.search = functools.partial(api.search, trainer=Ordeal(Path("marks").absolute()))
 main()
 """
@@ -230,7 +235,7 @@ def test_ctrl_c_closes_all_runs_and_leaves_no_process(
     assert driver.returncode == 130
     client = connect(config.tracking.uri)
     search = reader.find_search(client)
-    assert f"interrupted; go on with: imdbtune search --resume {search.run_id}" in told
+    assert f"interrupted; continue with: imdbtune search --resume {search.run_id}" in told
     assert "Traceback" not in told
     trials = {trial.params.units: trial for trial in reader.read_trials(client, search)}
     ended = {units: (trial.status, trial.reason) for units, trial in trials.items()}

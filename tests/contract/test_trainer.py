@@ -28,8 +28,8 @@ from imdbtune.training.trainer import (
     as_dataset,
     load_state,
     save_state,
+    should_compile,
     train_trial,
-    wants_compiling,
 )
 
 REVIEWS, WORDS, MAXLEN = 240, 60, 20
@@ -38,13 +38,13 @@ HELD_OUT = REVIEWS // 5
 FORMS = [("buckets", "on"), ("buckets", "off"), ("padded", "off")]
 
 
-def small_corpus(folder: Path, told_by_a_word: bool) -> Corpus:
+def small_corpus(folder: Path, separable: bool) -> Corpus:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, REVIEWS)
     reviews = []
     for label in labels:
         review = rng.integers(GOOD + 1, WORDS, rng.integers(4, 30))
-        if told_by_a_word and label:
+        if separable and label:
             review[rng.integers(0, len(review), 4)] = GOOD
         reviews.append([START, *review])
     half = make_split(reviews, labels)
@@ -53,13 +53,13 @@ def small_corpus(folder: Path, told_by_a_word: bool) -> Corpus:
 
 @pytest.fixture(scope="module")
 def easy(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return small_corpus(tmp_path_factory.mktemp("easy") / "corpus", told_by_a_word=True)
+    return small_corpus(tmp_path_factory.mktemp("easy") / "corpus", separable=True)
 
 
 @pytest.fixture(scope="module")
 def hopeless(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """Labels that nothing tells: training can only get worse on other reviews."""
-    return small_corpus(tmp_path_factory.mktemp("hopeless") / "corpus", told_by_a_word=False)
+    """Labels that are independent of the words: training only overfits."""
+    return small_corpus(tmp_path_factory.mktemp("hopeless") / "corpus", separable=False)
 
 
 def small_spec(corpus: Corpus, folder: Path, **changed: Any) -> TrialSpec:
@@ -78,7 +78,7 @@ def without_seconds(history: tuple[Epoch, ...]) -> list[Epoch]:
 
 
 @pytest.mark.parametrize(("batching", "compile"), FORMS)
-def test_it_learns_what_can_be_learnt(
+def test_training_reaches_a_high_accuracy_on_separable_reviews(
     batching: str, compile: str, easy: Corpus, tmp_path: Path
 ) -> None:
     spec = small_spec(easy, tmp_path, batching=batching, compile=compile)
@@ -94,7 +94,7 @@ def test_it_learns_what_can_be_learnt(
 
 
 @pytest.mark.parametrize("compile", ["on", "off"])
-def test_a_seed_decides_everything(compile: str, easy: Corpus, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_history(compile: str, easy: Corpus, tmp_path: Path) -> None:
     spec = small_spec(easy, tmp_path, compile=compile, epochs=2, dropout=0.2, word_dropout=0.3)
     first, again = (without_seconds(train_trial(spec).history) for _ in range(2))
     assert first == again
@@ -105,9 +105,9 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from imdbtune.data.corpus import make_split, write_corpus
-from imdbtune.params import TrialParams
-from imdbtune.training import train_trial
-from imdbtune.trial import TrialSpec
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.training.spec import TrialSpec
+from imdbtune.training.trainer import train_trial
 
 folder = Path(sys.argv[1])
 words = np.random.default_rng(0).integers(4, 30, (2560, 100))
@@ -138,7 +138,7 @@ def test_a_step_takes_no_new_pages_from_the_system(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compile", ["on", "off"])
-def test_softened_labels_are_learned_and_measured_by_the_whole_ones(
+def test_soft_labels_are_learned_and_the_accuracy_is_that_of_hard_labels(
     compile: str, easy: Corpus, tmp_path: Path
 ) -> None:
     spec = small_spec(easy, tmp_path, compile=compile, soft_labels=0.5, crop=15, epochs=5)
@@ -158,7 +158,7 @@ def test_another_seed_is_another_training(easy: Corpus, tmp_path: Path) -> None:
     assert len(losses) == 2
 
 
-def test_an_epoch_is_the_same_however_much_was_read_of_the_one_before(easy: Corpus) -> None:
+def test_an_epoch_does_not_depend_on_prefetching_of_the_previous_one(easy: Corpus) -> None:
     """Keras reads a batch, to see its shape, before it starts over."""
     batches = Batches(easy.train, np.arange(200), 4, MAXLEN, WORDS)
 
@@ -171,9 +171,7 @@ def test_an_epoch_is_the_same_however_much_was_read_of_the_one_before(easy: Corp
     assert second_epoch(1) == second_epoch(len(batches)) == second_epoch(10)
 
 
-def test_averaged_weights_are_those_that_are_measured_and_saved(
-    hopeless: Corpus, tmp_path: Path
-) -> None:
+def test_averaged_weights_are_validated_and_saved(hopeless: Corpus, tmp_path: Path) -> None:
     plain = small_spec(hopeless, tmp_path, epochs=2, objective="val_loss", learning_rate=0.1)
     with_averages = replace(plain, params=replace(plain.params, ema=0.95))
     without, averaged = train_trial(plain), train_trial(with_averages)
@@ -242,7 +240,7 @@ def test_the_saved_model_is_that_of_the_best_epoch(
 
 
 def one_step_an_epoch(corpus: Corpus, folder: Path, **changed: Any) -> TrialSpec:
-    """So that the order of the reviews, which starts over when it goes on, does not matter."""
+    """So that the order of the reviews, which a resumed training starts again, does not matter."""
     return small_spec(corpus, folder, batch_size=192, keep_state=True, **changed)
 
 
@@ -257,10 +255,10 @@ def uninterrupted(easy: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Tri
 
 
 @pytest.mark.parametrize("compile", ["on", "off"])
-def test_a_training_goes_on_where_it_was_left(
+def test_a_training_continues_from_a_saved_state(
     compile: str, easy: Corpus, uninterrupted: TrialResult, tmp_path: Path
 ) -> None:
-    """Also in the compiled form where it began in the other."""
+    """Also in the compiled form, if it started in the other."""
     begun = train_trial(one_step_an_epoch(easy, tmp_path / "begun", epochs=2, **WITH_STATE))
     rest = one_step_an_epoch(
         easy, tmp_path / "rest", compile=compile, initial_epoch=2, **WITH_STATE
@@ -305,7 +303,7 @@ def test_the_state_is_that_of_the_last_epoch_not_of_the_best(
 
 
 @pytest.mark.parametrize("compile", ["on", "off"])
-def test_a_loss_that_is_no_number_ends_the_trial(
+def test_a_loss_that_is_not_finite_fails_the_trial(
     compile: str, easy: Corpus, tmp_path: Path
 ) -> None:
     spec = small_spec(easy, tmp_path, epochs=1, keep_state=True, compile=compile)
@@ -333,7 +331,7 @@ def test_the_score_is_the_mean_over_executions(hopeless: Corpus, tmp_path: Path)
     assert reported == [0, 1]
 
 
-def test_only_the_first_reviews_are_used_where_that_is_asked(easy: Corpus, tmp_path: Path) -> None:
+def test_a_limit_of_reviews_uses_the_first_ones(easy: Corpus, tmp_path: Path) -> None:
     spec = small_spec(easy, tmp_path, reviews=100, epochs=1, keep_state=True)
     result = train_trial(spec)
     assert result.state is not None
@@ -353,11 +351,13 @@ def test_only_the_first_reviews_are_used_where_that_is_asked(easy: Corpus, tmp_p
         ({"compile": "auto", "epochs": 10_000, "reviews": 2, "initial_epoch": 9_600}, False),
     ],
 )
-def test_it_compiles_where_that_pays(changed: dict[str, Any], compiled: bool, easy: Corpus) -> None:
-    assert wants_compiling(small_spec(easy, Path(), **changed)) is compiled
+def test_it_compiles_if_that_saves_time(
+    changed: dict[str, Any], compiled: bool, easy: Corpus
+) -> None:
+    assert should_compile(small_spec(easy, Path(), **changed)) is compiled
 
 
-def test_a_spec_and_a_result_can_be_sent_to_another_process(easy: Corpus, tmp_path: Path) -> None:
+def test_a_spec_and_a_result_can_be_pickled(easy: Corpus, tmp_path: Path) -> None:
     spec = small_spec(easy, tmp_path, epochs=1)
     result = train_trial(pickle.loads(pickle.dumps(spec)))
     assert pickle.loads(pickle.dumps(result)) == result

@@ -24,13 +24,21 @@ from tests.killing import (
     AtEpoch,
     AtWrite,
     Death,
-    draw_nothing,
     outcome_of,
     read_outcome,
     run_driver,
     run_forked,
 )
-from tests.support import Stub, isolate, kill_self, make_config, prepare, run_search, stub_trainer
+from tests.support import (
+    Stub,
+    draw_nothing,
+    isolate,
+    kill_self,
+    make_config,
+    prepare,
+    run_search,
+    stub_trainer,
+)
 
 ONE = {"rnn": "lstm", "units": 4}
 WRITES = range(1, 15, 2)
@@ -72,7 +80,7 @@ def runs_of(folder: Path) -> list[Any]:
     return list(client.search_runs([e.experiment_id for e in found]))
 
 
-def sync(folder: Path, search: str | None = None, **arguments: Any) -> list[api.Synced]:
+def sync(folder: Path, search: str | None = None, **arguments: Any) -> list[api.SyncResult]:
     return api.sync(search, folder=folder / "runs", **arguments)
 
 
@@ -109,7 +117,7 @@ def test_a_killed_training_is_closed_by_the_next_search(folder: Path) -> None:
     statuses = {run.info.run_id: run.info.status for run in runs_of(folder)}
     assert statuses.pop(left.info.run_id) == "KILLED"
     assert set(statuses.values()) == {"FINISHED"}
-    assert told == [f"training one (run {left.info.run_id}) was cut off: closed as KILLED."]
+    assert told == [f"training one (run {left.info.run_id}) had crashed: closed as KILLED."]
     assert [path.name for path in (folder / "runs").iterdir()] == [search.run_id]
 
 
@@ -194,7 +202,7 @@ def test_what_a_deleted_trial_lacks_waits_for_it(folder: Path, left_over: Any) -
     assert (done.calls, done.problem) == (2, "")
     assert client.get_run(search.run_id).data.tags["late"] == "yes"
     (line,) = told
-    assert f"run {trial.run_id} was deleted in MLflow, and is left so" in line
+    assert f"run {trial.run_id} was deleted in MLflow, and stays deleted" in line
     assert f"mlflow runs restore --run-id {trial.run_id}" in line
     client.restore_run(trial.run_id)
     assert [one.calls for one in sync(folder)] == [2]
@@ -214,7 +222,7 @@ def test_a_deleted_search_is_left_so_and_holds_up_no_other(folder: Path, left_ov
     assert (failed.name, failed.calls) == ("other", 0)
     assert "is not in sqlite" in failed.problem
     (line,) = told
-    assert f"search 'one' (run {search.run_id}) was deleted in MLflow, and is left so" in line
+    assert f"search 'one' (run {search.run_id}) was deleted in MLflow, and stays deleted" in line
     for asked in (
         lambda: sync(folder, "one"),
         lambda: api.best(search.run_id, uri=client.tracking_uri),
@@ -249,7 +257,7 @@ def test_a_trial_that_is_deleted_while_the_search_runs_holds_nothing_up(folder: 
     assert search.metrics["trials_finished"] == 1
     told.clear()
     assert [one.problem for one in sync(folder, listener=listen)] == [""]
-    assert "was deleted in MLflow, and is left so" in told[0]
+    assert "was deleted in MLflow, and stays deleted" in told[0]
 
 
 @pytest.mark.parametrize("asked", [None, "one"])
@@ -261,7 +269,7 @@ def test_what_died_before_it_had_a_run_is_told_and_lacks_nothing(
     assert runs_of(folder) == []
     told: list[str] = []
     assert sync(folder, asked, listener=lambda kind, facts: told.append(facts["text"])) == []
-    line = "training one was cut off before MLflow had a run of it: nothing is missing."
+    line = "training one crashed before its run was created in MLflow: nothing is missing."
     assert told == [line]
     with pytest.raises(UserError, match="no search"):
         sync(folder, asked)

@@ -1,4 +1,7 @@
-"""``mlflow run .`` from end to end, in a folder that links to the project's files."""
+"""``mlflow run .`` from end to end, in a folder that links to the project's files.
+
+The search is a process of MLflow's; its other entry points run by the function that it calls.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,19 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from imdbtune import api
 from imdbtune.search.workspace import workspace_of
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
+from tests.support import isolate
 
+pytestmark = pytest.mark.xdist_group("mlflow run")
 ROOT = Path(__file__).resolve().parents[2]
 LINKED = ("MLproject", "conda.yaml", "constraints.txt", "imdbtune", "workflows")
 TINY = {"data": "demo", "reviews": 300, "epochs": 1}
@@ -31,26 +38,45 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """A command in a fresh process, as in an activated virtual environment."""
+def activated(project: Path) -> dict[str, str]:
+    """The environment of a shell in which a virtual environment is activated."""
     ours = ("MLFLOW_", "IMDBTUNE_", "PYTHONPATH")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     environment["IMDBTUNE_CACHE"] = str(project / "cache")
-    done = subprocess.run(
-        command, cwd=project, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
+    return environment
 
 
 def mlflow_run(project: Path, entry_point: str, **parameters: object) -> str:
     """Run an entry point; returns the id of the run that MLflow made for it."""
     given = [part for k, v in parameters.items() for part in ("-P", f"{k}={v}")]
-    done = run(project, "mlflow", "run", ".", "-e", entry_point, "--env-manager", "local", *given)
+    command = ["mlflow", "run", ".", "-e", entry_point, "--env-manager", "local", *given]
+    done = subprocess.run(
+        command, cwd=project, env=activated(project), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"Run \(ID '(\w+)'\) succeeded", done.stderr)
     assert found, done.stderr
     return found[1]
+
+
+@pytest.fixture
+def run(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """As :func:`mlflow_run`, without a process of MLflow's own."""
+
+    def call(entry_point: str, **parameters: object) -> str:
+        import mlflow
+
+        isolate(monkeypatch, project)
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+        monkeypatch.setenv("PATH", activated(project)["PATH"])
+        mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
+        given = {name: str(value) for name, value in parameters.items()}
+        made = mlflow.projects.run(".", entry_point, parameters=given, env_manager="local")
+        assert made.get_status() == "FINISHED"
+        return str(made.run_id)
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -108,44 +134,42 @@ def test_each_model_loads_as_an_mlflow_model(project: Path, trials: list[reader.
 
 
 def test_the_winner_is_exported_and_predicts(
-    project: Path, search: reader.Search, trials: list[reader.Trial]
+    project: Path,
+    search: reader.Search,
+    trials: list[reader.Trial],
+    run: Callable[..., str],
 ) -> None:
-    mlflow_run(project, "best", search=search.name, export="the winner")
+    run("best", search=search.name, export="the winner", format="numpy")
     metadata = json.loads((project / "the winner" / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["run_id"] == trials[0].run_id
     assert 0 < metadata["metrics"]["test_accuracy"] < 1
-    predict = ("python", "-m", "imdbtune", "predict", "--model", "the winner", "--json")
-    told = [
-        json.loads(line) for line in run(project, *predict, "so good", "bad").stdout.split("\n")[:2]
-    ]
-    assert [line["text"] for line in told] == ["so good", "bad"]
-    assert all(0 < line["probability"] < 1 for line in told)
+    good, bad = api.predict(project / "the winner", ["so good", "bad"])
+    assert [good.text, bad.text] == ["so good", "bad"]
+    assert 0 < good.probability < 1
 
 
-def test_a_training_is_the_run_that_mlflow_started(project: Path) -> None:
+def test_a_training_is_the_run_that_mlflow_started(project: Path, run: Callable[..., str]) -> None:
     fixed = {"model": "listing_6_23", "seed": 3, "set": "space.maxlen=20"}
-    run_id = mlflow_run(project, "train", **TINY, **fixed)
+    run_id = run("train", **TINY, **fixed)
     trial = reader.read_run(connect(f"sqlite:///{project}/mlflow.db"), run_id)
     assert (trial.status, trial.params.rnn, trial.params.maxlen) == ("FINISHED", "simple_rnn", 20)
     assert trial.tags["imdbtune.seed"] == "3"
     assert trial.model_id
 
 
-def test_the_search_goes_on(project: Path, search: reader.Search) -> None:
+def test_the_search_goes_on_and_what_mlflow_lacks_is_brought_in(
+    project: Path, search: reader.Search, run: Callable[..., str]
+) -> None:
     """After all that reads it; the run that MLflow made for it is no search."""
-    made = mlflow_run(project, "resume", search=search.run_id, max_trials=3, workers=1)
+    made = run("resume", search=search.run_id, max_trials=3, workers=0)
     client = connect(f"sqlite:///{project}/mlflow.db")
     trials = reader.read_trials(client, search)
     assert [trial.status for trial in trials] == ["FINISHED"] * 3
     assert {trial.params.rnn for trial in trials} == {"gru", "simple_rnn", "lstm"}
     assert reader.find_search(client).run_id == search.run_id != made
     assert client.get_run(search.run_id).data.metrics["trials_finished"] == 3
-
-
-def test_what_mlflow_lacks_is_brought_in(project: Path, search: reader.Search) -> None:
-    """As if the store had gone away before the last word on a run."""
+    # As if the store had gone away before the last word on a run.
     late = writer.Run(workspace_of(project / ".imdbtune", search.run_id).outbox, search.run_id)
     late.log(tags={"late": "but not lost"})
-    mlflow_run(project, "sync", search=search.run_id)
-    tags = connect(f"sqlite:///{project}/mlflow.db").get_run(search.run_id).data.tags
-    assert tags["late"] == "but not lost"
+    run("sync", search=search.run_id)
+    assert client.get_run(search.run_id).data.tags["late"] == "but not lost"

@@ -15,18 +15,20 @@ from mlflow.server import get_app_client
 
 from imdbtune import api
 from imdbtune.cli.app import app
-from imdbtune.cluster import forkserver
 from imdbtune.errors import UserError
 from imdbtune.tracking import background_delivery
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import TrialSpec
 from tests.outages import MANY, OnWorkers, check_whole
 from tests.postgresql import ROOT, PostgreSQL, TrackingServer, why_not
-from tests.support import Stub, isolate, make_config, prepare, write_tiny_model
+from tests.support import Stub, isolate, light_workers, make_config, prepare, write_tiny_model
 
 WHY_NOT = why_not() or ("" if shutil.which("openssl") else "needs openssl")
-pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
-OUTAGE_S = 30.0
+pytestmark = [
+    pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT),
+    pytest.mark.xdist_group("postgresql"),
+]
+OUTAGE_S = 15.0
 PASSWORDS = {"admin": "admin-s3cr3t-words", "ana": "ana-s3cr3t-words", "ben": "ben-s3cr3t-words"}
 
 
@@ -85,7 +87,7 @@ def sign_in(patch: pytest.MonkeyPatch, name: str, password: str = "") -> None:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: TrackingServer) -> Path:
     """Workers need no TensorFlow, and a store that is away is asked again soon."""
     trust(monkeypatch, server)
-    monkeypatch.setattr(forkserver, "PRELOADED", ("mlflow.entities",))
+    light_workers(monkeypatch)
     monkeypatch.setattr(background_delivery, "RETRY_EVERY_S", 1.0)
     prepare(tmp_path)
     return isolate(monkeypatch, tmp_path)
@@ -125,7 +127,7 @@ def test_postgresql_goes_away_during_a_search_and_nothing_is_missing(
     assert search.run(here, "shared").status == "FINISHED"
     assert "View run" not in capsys.readouterr().out
     check_whole(server.uri, "shared", MANY, models=False)
-    assert search.told[-1] == "the tracking store has all that was kept for it."
+    assert search.told[-1] == "the tracking store has received everything that was waiting for it."
     assert "s3cr3t" not in "".join(search.told)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""A small search on the real reviews, each command in a process of its own."""
+"""A small search on the real reviews, in a process of its own, and what is done with it after."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from imdbtune.cli.app import app
 from imdbtune.data.corpus import Corpus
-from imdbtune.data.imdb import npz_corpus
 from imdbtune.models import nb_linear
+from tests.support import isolate
 
+pytestmark = pytest.mark.xdist_group("real data")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -23,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("real")
 
 
-def imdbtune(folder: Path, cache: Path, *arguments: str) -> str:
+def in_a_process(folder: Path, cache: Path, *arguments: str) -> str:
     """Standard output of a command."""
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "IMDBTUNE_"))
@@ -43,7 +46,7 @@ def events(folder: Path, real_cache: Path, shared_data: Path) -> list[dict[str, 
     space = "--rnn gru,simple_rnn --units 4 --maxlen 20 --tuner grid"
     small = "--reviews 400 --epochs 1 --workers 2 --name small --json"
     source = ("--data", str(shared_data / "imdb.npz"))
-    told = imdbtune(folder, real_cache, "search", *source, *space.split(), *small.split())
+    told = in_a_process(folder, real_cache, "search", *source, *space.split(), *small.split())
     return [json.loads(line) for line in told.splitlines()]
 
 
@@ -56,27 +59,42 @@ def test_the_grid_is_searched_to_its_end(events: list[dict[str, Any]]) -> None:
     assert sum(event["event"] == "epoch" for event in events) == 2
 
 
+@pytest.fixture
+def imdbtune(
+    folder: Path,
+    real_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., str]:
+    """Returns what a command prints that runs in this process."""
+
+    def call(*arguments: str) -> str:
+        isolate(monkeypatch, folder)
+        monkeypatch.setenv("IMDBTUNE_CACHE", str(real_cache))
+        capsys.readouterr()
+        app([*arguments], standalone_mode=False)
+        return capsys.readouterr().out
+
+    return call
+
+
 def test_what_was_searched_is_read_back_and_exported(
-    events: list[dict[str, Any]], folder: Path, real_cache: Path, shared_data: Path
+    events: list[dict[str, Any]],
+    folder: Path,
+    real_corpus: Corpus,
+    imdbtune: Callable[..., str],
 ) -> None:
-    rows = json.loads(imdbtune(folder, real_cache, "compare", "small", "--json"))
+    """The linear model stands beside the trials."""
+    rows = json.loads(imdbtune("compare", "small", "--json"))
     assert [row["run_id"] for row in rows] == [t["run_id"] for t in events[-1]["trials"]]
-    told = json.loads(imdbtune(folder, real_cache, "best", "--export", "winner", "--json"))
+    told = json.loads(imdbtune("best", "--export", "winner", "--format", "numpy", "--json"))
     assert told["run_id"] == rows[0]["run_id"]
     metadata = json.loads((folder / "winner" / "metadata.json").read_text(encoding="utf-8"))
-    corpus: Corpus = npz_corpus(shared_data / "imdb.npz", real_cache)
-    assert metadata["data"]["digest"] == corpus.digest
+    assert metadata["data"]["digest"] == real_corpus.digest
     assert metadata["metrics"]["test_accuracy"] == told["test_accuracy"]
-
-
-def test_the_linear_model_stands_beside_the_trials(
-    events: list[dict[str, Any]], folder: Path, real_cache: Path
-) -> None:
-    told = json.loads(imdbtune(folder, real_cache, "best", "--json"))
     assert told["majority_val_accuracy"] == pytest.approx(0.5, abs=0.15)
     assert told["baseline_val_accuracy"] > told["majority_val_accuracy"]
-    text = imdbtune(folder, real_cache, "compare")
-    assert f"reaches {told['baseline_val_accuracy']:.4f} in " in text
+    assert f"reaches {told['baseline_val_accuracy']:.4f} in " in imdbtune("compare")
 
 
 def test_the_linear_model_reaches_what_is_published(real_corpus: Corpus) -> None:
@@ -87,11 +105,11 @@ def test_the_linear_model_reaches_what_is_published(real_corpus: Corpus) -> None
 
 
 def test_a_listing_trains_on_the_real_reviews(
-    folder: Path, real_cache: Path, shared_data: Path
+    shared_data: Path, imdbtune: Callable[..., str]
 ) -> None:
     source = ("--data", str(shared_data / "imdb.npz"))
     small = ["--reviews", "400", "--epochs", "1", "--set", "space.maxlen=20", "--json"]
-    told = imdbtune(folder, real_cache, "train", "listing_6_27", *source, *small).splitlines()
+    told = imdbtune("train", "listing_6_27", *source, *small).splitlines()
     trained = json.loads(told[-1])
     assert (trained["event"], trained["status"]) == ("finished", "FINISHED")
     assert (trained["rnn"], trained["parameter_count"]) == ("lstm", 328_353)

@@ -20,8 +20,9 @@ from imdbtune.export.folder import read_export
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
-from tests.support import isolate, new_store
+from tests.support import isolate, new_store, untried_exports
 
+pytestmark = pytest.mark.xdist_group("real training")
 SPACE = {
     "rnn": ["simple_rnn", "lstm", "gru"],
     "bidirectional": [False, True],
@@ -183,6 +184,7 @@ def test_the_winner_is_exported_from_mlflow_alone(
 ) -> None:
     """In another folder, with nothing but the store's address and a cache of the reviews."""
     isolate(monkeypatch, tmp_path)
+    untried_exports(monkeypatch)
     uri = trained.client.tracking_uri
     _, best = api.best("real", uri=uri)
     assert best.run_id == trained.trials[0].run_id

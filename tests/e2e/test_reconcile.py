@@ -20,9 +20,10 @@ from imdbtune.tracking.connection import connect
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
-from tests.killing import AtWrite, draw_nothing, read_outcome, run_driver, run_forked
+from tests.killing import AtWrite, read_outcome, run_driver, run_forked
 from tests.support import (
     Stub,
+    draw_nothing,
     isolate,
     make_config,
     prepare,

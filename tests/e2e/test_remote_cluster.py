@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from imdbtune.tracking import artifact_transfer, reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
-from tests.machines import ROOT, Machines, Tracking, kill, machines, wait_until
+from tests.e2e.conftest import Place
+from tests.machines import ROOT, kill, wait_until
 from tests.outages import ask_again_soon
 from tests.support import (
     Stub,
@@ -40,28 +40,9 @@ from tests.support import (
     stub_trainer,
 )
 
+pytestmark = pytest.mark.xdist_group("machines")
 SPACE = {"rnn": ["simple_rnn", "lstm", "gru"], "units": {"min": 4, "max": 40}}
 RANDOM = {"kind": "random", "max_trials": 6, "seed": 3}
-
-
-@dataclass
-class Place:
-    """A scheduler, two workers and a tracking server."""
-
-    machines: Machines
-    scheduler: str
-    tracking: Tracking
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with machines(tmp_path_factory.mktemp("machines")) as made:
-        server = made.tracking()
-        scheduler = made.scheduler()
-        for name in ("first", "second"):
-            made.worker(name, scheduler)
-        server.wait()
-        yield Place(made, scheduler, server)
 
 
 @pytest.fixture(autouse=True)
@@ -411,8 +392,8 @@ def test_with_certificates_only(place: Place, here: Path) -> None:
     ("store", "cluster", "reason"),
     [
         ("sqlite:///mlflow.db", "tcp://127.0.0.1:1", "on this machine's disk"),
-        ("http://127.0.0.1:1", "tls://10.0.0.1:8786", "which only this machine reaches"),
-        ("http://localhost:1", "tcp://far:8786", "which only this machine reaches"),
+        ("http://127.0.0.1:1", "tls://10.0.0.1:8786", "which only this machine can reach"),
+        ("http://localhost:1", "tcp://far:8786", "which only this machine can reach"),
     ],
 )
 def test_a_store_that_workers_cannot_reach_is_refused_before_anything_starts(
@@ -427,13 +408,13 @@ def test_a_store_that_workers_cannot_reach_is_refused_before_anything_starts(
 
 
 def test_no_time_is_estimated_here_for_workers_elsewhere(place: Place, here: Path) -> None:
-    with pytest.raises(UserError, match="says nothing of the workers of tcp://"):
+    with pytest.raises(UserError, match="cannot estimate the workers of tcp://"):
         search(place, here, "estimated", estimated=True)
 
 
 def test_an_experiment_whose_files_lie_on_a_disk_is_refused(place: Place, here: Path) -> None:
     connect(place.tracking.address).create_experiment("disk", artifact_location=str(here))
-    with pytest.raises(UserError, match="a folder of whichever machine writes"):
+    with pytest.raises(UserError, match="a folder on the disk of each machine"):
         search(place, here, "disk", config={"tracking": {"experiment": "disk"}})
 
 

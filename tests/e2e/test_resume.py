@@ -1,15 +1,18 @@
 """Searches whose driver is killed again and again, and which come out as if nothing had been.
 
-Every run of these tests kills at other moments; ``IMDBTUNE_TEST_SEED`` brings those of an earlier
-one back, which it has printed.
+The ordinary run kills at moments that are always the same. With ``-m fuzz`` it kills more often,
+each time at other moments; ``IMDBTUNE_TEST_SEED`` brings those of an earlier run back, which has
+printed it.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +34,13 @@ from tests.killing import (
     outcome_of,
     random_death,
 )
-from tests.support import isolate, make_config, prepare, stub_trainer
+from tests.support import draw_nothing, isolate, make_config, prepare, stub_trainer
 
 LOG = logging.getLogger(__name__)
 SEED = int(os.environ.get("IMDBTUNE_TEST_SEED") or random.SystemRandom().randrange(10**6))
 SPACE = SPACES["random"][0]
-KILLS = 13  # of each kind of search, four kinds
-REASONS = {"the search was cut off", "the worker process died"}
+KINDS = [*TUNERS, "workers"]
+REASONS = {"the driver process died", "the worker process died"}
 
 
 @dataclass
@@ -45,29 +48,59 @@ class Case:
     """Searches of one kind that were killed, and the same one undisturbed."""
 
     kind: str
+    seed: int
     whole: Outcome
     killed: list[Outcome]
     deaths: list[list[Death]]
 
     def log(self) -> None:
-        LOG.warning("IMDBTUNE_TEST_SEED=%s, %s: %s", SEED, self.kind, self.deaths)
+        LOG.warning("IMDBTUNE_TEST_SEED=%s, %s: %s", self.seed, self.kind, self.deaths)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    return {kind: outcome_of(tmp_path_factory.mktemp(kind), kind, 0, []) for kind in TUNERS}
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Outcome]:
+    """Returns what a search of a kind comes to that nobody disturbs."""
+    return functools.cache(lambda kind: outcome_of(tmp_path_factory.mktemp(kind), kind, 0, []))
 
 
-@pytest.fixture(scope="module", params=[*TUNERS, "workers"])
+@dataclass(frozen=True)
+class Plan:
+    """How often a search of which kind is killed."""
+
+    kind: str
+    kills: int = 3
+    seed: int = 1
+
+    def __str__(self) -> str:
+        return self.kind if self.seed == 1 else f"{self.kind}, often"
+
+
+OFTEN = [Plan(kind, 13, SEED) for kind in KINDS]
+
+
+def group_of(kind: str) -> list[pytest.MarkDecorator]:
+    """All tests of a kind use the same searches."""
+    return [pytest.mark.xdist_group(f"kills {kind}")]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        *(pytest.param(Plan(kind), marks=group_of(kind)) for kind in KINDS),
+        *(pytest.param(often, marks=[*group_of(often.kind), pytest.mark.fuzz]) for often in OFTEN),
+    ],
+    ids=str,
+)
 def searches(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
-    undisturbed: dict[str, Outcome],
+    undisturbed: Callable[[str], Outcome],
 ) -> Case:
-    rng = random.Random(f"{SEED} {request.param}")
-    workers, kills = (2, 1) if request.param == "workers" else (0, KILLS)
-    kind = "random" if workers else request.param
-    case = Case(kind, undisturbed[kind], [], [])
+    plan: Plan = request.param
+    rng = random.Random(f"{plan.seed} {plan.kind}")
+    workers, kills = (2, 1) if plan.kind == "workers" else (0, plan.kills)
+    kind = "random" if workers else plan.kind
+    case = Case(kind, plan.seed, undisturbed(kind), [], [])
     while sum(outcome.killed for outcome in case.killed) < kills:
         deaths = [random_death(rng) for _ in range(kills - sum(o.killed for o in case.killed))]
         if workers:
@@ -119,6 +152,7 @@ def test_the_page_of_the_search_shows_the_same_best(case: Case) -> None:
 def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A search of two trials that has ended, and a function that goes on with it."""
     isolate(monkeypatch, tmp_path)
+    draw_nothing(monkeypatch)
     prepare(tmp_path)
     config = make_config(tmp_path, space=SPACE, tuner={"kind": "random", "max_trials": 2})
     common: dict[str, Any] = {
@@ -159,5 +193,5 @@ def test_a_search_goes_on_as_it_was_begun_or_not_at_all(ended: Any) -> None:
 
 def test_a_search_goes_on_only_where_its_journal_is(ended: Any, tmp_path: Path) -> None:
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"cannot go on here: .* is missing"):
+    with pytest.raises(UserError, match=r"cannot be resumed here: .* is missing"):
         ended()

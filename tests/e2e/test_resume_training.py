@@ -53,7 +53,7 @@ def test_workers_die_with_their_driver_and_nothing_is_lost(tmp_path: Path) -> No
     assert killed.finished() == whole.finished()
     assert set(killed.statuses) == {"FINISHED", "KILLED"}
     reasons = {trial.reason for trial in killed.trials if trial.status == "KILLED"}
-    assert reasons == {"the search was cut off"}
+    assert reasons == {"the driver process died"}
     assert not worker_pids(folder)
 
 

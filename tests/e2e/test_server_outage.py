@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import sqlite3
-import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,75 +17,40 @@ from mlflow import MlflowClient
 
 from imdbtune import api, doctor
 from imdbtune.cli.app import main
-from imdbtune.cluster import forkserver
 from imdbtune.errors import NotDelivered
 from imdbtune.tracking import background_delivery, outbox_delivery
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.training.spec import TrialSpec
+from tests.machines import Tracking
 from tests.outages import MANY, OnWorkers, ask_again_soon, check_whole
-from tests.support import Stub, isolate, make_config, prepare, write_tiny_model
+from tests.support import Stub, isolate, light_workers, make_config, prepare, write_tiny_model
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("machines")
 SECRET = "s3cr3t"
 UNITS = [4, 5, 6, 7]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Server:
-    """MLflow's server on this machine alone, over an SQLite store in ``folder``."""
+    """The server by an address with a password, which is to be kept quiet."""
 
-    folder: Path
-    port: int
-    starter: subprocess.Popen[str]
-    running: int = 0  # its process id
+    tracking: Tracking
 
     @property
     def uri(self) -> str:
-        return f"http://me:{SECRET}@127.0.0.1:{self.port}"
+        return self.tracking.address.replace("http://", f"http://me:{SECRET}@")
 
     def start(self) -> None:
-        assert self.starter.stdin
-        assert self.starter.stdout
-        self.starter.stdin.write("start\n")
-        self.starter.stdin.flush()
-        self.running = int(self.starter.stdout.readline())
+        self.tracking.start()
 
     def kill(self) -> None:
-        """As a power cut does."""
-        if self.running:
-            os.kill(self.running, signal.SIGKILL)
-            self.running = 0
-
-    def wait(self) -> None:
-        for _ in range(1200):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        pytest.fail((self.folder / "server.log").read_text("utf-8"))
+        self.tracking.kill()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    prepare(folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    store, artifacts = f"sqlite:///{folder / 'mlflow.db'}", str(folder / "artifacts")
-    command = [sys.executable, "-m", "tests.tracking_server", store, artifacts, str(port)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT}
-    with (
-        (folder / "server.log").open("wb") as log,
-        subprocess.Popen(command, stderr=log, text=True, **pipes) as starter,
-    ):
-        made = Server(folder, port, starter)
-        made.start()
-        made.wait()
-        yield made
-        made.kill()
+@pytest.fixture
+def server(tracking_server: Tracking) -> Server:
+    return Server(tracking_server)
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +96,7 @@ def begin(folder: Path, server: Server, name: str, during: During, told: list[st
 
 def test_doctor_writes_and_leaves_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def dump() -> list[str]:
-        with closing(sqlite3.connect(server.folder / "mlflow.db")) as database:
+        with closing(sqlite3.connect(server.tracking.folder / "mlflow.db")) as database:
             return list(database.iterdump())
 
     set_tags: list[str] = []
@@ -165,7 +125,7 @@ def test_an_outage_in_the_middle_of_a_search_loses_nothing(server: Server, here:
     assert during.trained == UNITS
     check_whole(server.uri, "outage", UNITS)
     assert "cannot be written" in told[0]
-    assert told[-1] == "the tracking store has all that was kept for it."
+    assert told[-1] == "the tracking store has received everything that was waiting for it."
     assert SECRET not in "".join(told)
 
 
@@ -191,16 +151,20 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
     assert len(line.splitlines()) == 1
     assert SECRET not in line + (workspace / "about.json").read_text()
     server.start()
-    server.wait()
-    make, note, left = outbox_delivery._make, Outbox.note, Counter[str]()
+    server.tracking.wait()
+    note, left = Outbox.note, Counter[str]()
 
-    def deadly(*call: Any) -> Any:
+    def deadly(make_call: Callable[..., Any]) -> Callable[..., Any]:
         """Dies after so many calls that were made, before they are noted."""
-        made = make(*call)
-        left["calls"] -= 1
-        if not left["calls"]:
-            raise Dies
-        return made
+
+        def make(*arguments: Any, **named: Any) -> Any:
+            made = make_call(*arguments, **named)
+            left["calls"] -= 1
+            if not left["calls"]:
+                raise Dies
+            return made
+
+        return make
 
     def note_if_alive(outbox: Outbox, key: str, delivered: Any) -> None:
         if not left["calls"]:
@@ -208,7 +172,8 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
         note(outbox, key, delivered)
 
     with monkeypatch.context() as patch:
-        patch.setattr(outbox_delivery, "_make", deadly)
+        for name in ("_create_run", "_make_call", "_set_terminated"):
+            patch.setattr(outbox_delivery, name, deadly(getattr(outbox_delivery, name)))
         patch.setattr(Outbox, "note", note_if_alive)
         for calls in range(1, 8):
             left["calls"] = calls
@@ -229,7 +194,7 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
 @pytest.fixture
 def _light_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """They need no TensorFlow."""
-    monkeypatch.setattr(forkserver, "PRELOADED", ("mlflow.entities",))
+    light_workers(monkeypatch)
 
 
 @pytest.mark.usefixtures("_light_workers")
@@ -238,7 +203,7 @@ def test_workers_train_on_while_the_server_is_away(server: Server, here: Path) -
     assert search.run(here, "workers-outage").status == "FINISHED"
     check_whole(server.uri, "workers-outage", MANY, models=False)
     assert "cannot be written" in search.told[0]
-    assert search.told[-1] == "the tracking store has all that was kept for it."
+    assert search.told[-1] == "the tracking store has received everything that was waiting for it."
     assert SECRET not in "".join(search.told)
 
 
@@ -252,7 +217,7 @@ def test_what_workers_wrote_is_brought_in_later(
         search.run(here, "workers-away")
     assert search.ended == len(MANY)
     server.start()
-    server.wait()
+    server.tracking.wait()
     (synced,) = api.sync(uri=server.uri)
     assert synced.calls > len(MANY)
     check_whole(server.uri, "workers-away", MANY, models=False)

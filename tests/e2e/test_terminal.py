@@ -1,59 +1,75 @@
 """What a terminal gets to see: no colours where NO_COLOR is set, nothing but text where it is dumb.
 
-The commands run in a pseudo-terminal, as people run them.
+The commands run in a pseudo-terminal, one process for each kind of terminal.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import pty
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.pages import ROOT
-from tests.support import make_config, prepare, run_search
-
-MAIN = "from imdbtune.cli.app import main; main()"
-# A search whose trials take no time: a stub trains them.
-SEARCH = f"""
-from functools import partial
 from imdbtune import api
-from tests.support import stub_trainer
-api.search = partial(api.search, trainer=stub_trainer)
-{MAIN}
-"""
-BARS = """
-import time
-from imdbtune.cli.progress import stages
-with stages() as told:
-    for done in range(3):
-        told("exporting", done, 3)
-        time.sleep(0.2)
-"""
-EXPLAIN = """
+from imdbtune.cli.app import main
 from imdbtune.cli.predict import _print_words
-from imdbtune.explain import Explanation, WordEffect
-from imdbtune.predict import Prediction
-words = (WordEffect("not", -2.0), WordEffect("good", 1.0))
-_print_words(Explanation(Prediction("not good", 0.2, "negative"), ("negative", "positive"), words))
-"""
+from imdbtune.cli.progress import show_stages
+from imdbtune.export.occlusion import Explanation, WordEffect
+from imdbtune.export.predictor import Prediction
+from tests.support import make_config, prepare, run_search, stub_trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.xdist_group("terminal")
+# A search whose trials take no time: a stub trains them.
 SPACE = ["--rnn", "gru", "--units", "4,8", "--data", "imdb.npz", "--set", "tracking.report=false"]
-CASES = {
-    "help": (MAIN, ["--help"], "Tracked hyperparameter search"),
-    "compare": (MAIN, ["compare", "tiny"], "simple_rnn-d1-u4-L500"),
-    "best": (MAIN, ["best", "--search", "tiny"], "lstm-d1-u8-L500"),
-    "an error": (MAIN, ["best", "--search", "none"], "imdbtune: no search 'none'"),
-    "a usage error": (MAIN, ["best", "--serach"], "imdbtune: No such option"),
-    "a search": (SEARCH, ["search", *SPACE, "--workers", "0", "--keep-models", "0"], "done: 0.5"),
-    "bars": (BARS, [], "exporting"),
-    "explained words": (EXPLAIN, [], "+1.000"),
+COMMANDS = {
+    "help": (["--help"], "Tracked hyperparameter search"),
+    "compare": (["compare", "tiny"], "simple_rnn-d1-u4-L500"),
+    "best": (["best", "--search", "tiny"], "lstm-d1-u8-L500"),
+    "an error": (["best", "--search", "none"], "imdbtune: no search 'none'"),
+    "a usage error": (["best", "--serach"], "imdbtune: No such option"),
+    "a search": (["search", *SPACE, "--workers", "0", "--keep-models", "0"], "done: 0.5"),
 }
 COLOURFUL = ("bars", "explained words")
 REDRAWN = ("a search", "bars")
+CASES = {name: says for name, (_, says) in COMMANDS.items()} | {
+    "bars": "exporting",
+    "explained words": "+1.000",
+}
+NEXT = "---- next ----"
+
+
+def end_of_case() -> None:
+    sys.stdout.write(f"{NEXT}\n")
+    sys.stdout.flush()
+
+
+def show_all() -> None:
+    """Of a process in a terminal: one case after the other."""
+    api.search = functools.partial(api.search, trainer=stub_trainer)  # type: ignore[assignment]
+    for arguments, _ in COMMANDS.values():
+        sys.argv = ["imdbtune", *arguments]
+        with contextlib.suppress(SystemExit):
+            main()
+        end_of_case()
+    with show_stages() as told:
+        for done in range(3):
+            told("exporting", done, 3)
+            time.sleep(0.2)
+    end_of_case()
+    words = (WordEffect("not", -2.0), WordEffect("good", 1.0))
+    prediction = Prediction("not good", 0.2, "negative")
+    _print_words(Explanation(prediction, ("negative", "positive"), words))
+    end_of_case()
 
 
 @pytest.fixture(scope="module")
@@ -64,26 +80,28 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shown(case: str, folder: Path, **environment: str) -> str:
-    """All that a terminal gets from a command."""
-    code, words, _ = CASES[case]
-    ours = ("MLFLOW_", "IMDBTUNE_", "NO_COLOR", "FORCE_COLOR", "TTY_", "PY_COLORS", "COLUMNS")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-    kept |= {"PYTHONPATH": str(ROOT), "IMDBTUNE_CACHE": str(folder / "cache"), "COLUMNS": "100"}
-    ours_end, theirs = pty.openpty()
-    command = [sys.executable, "-c", code, *words]
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**kept, "TERM": "xterm-256color", **environment},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    ):
-        os.close(theirs)
-        text = b"".join(iter(lambda: _read(ours_end), b""))
-    os.close(ours_end)
-    return text.decode()
+@pytest.fixture(scope="module")
+def shown(stored: Path) -> Callable[..., dict[str, str]]:
+    """Returns what a terminal with these environment variables gets in each case."""
+
+    @functools.cache
+    def run(**environment: str) -> dict[str, str]:
+        ours = ("MLFLOW_", "IMDBTUNE_", "NO_COLOR", "FORCE_COLOR", "TTY_", "PY_COLORS", "COLUMNS")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+        kept |= {"PYTHONPATH": str(ROOT), "IMDBTUNE_CACHE": str(stored / "cache")}
+        kept |= {"TERM": "xterm-256color", "COLUMNS": "100", **environment}
+        ours_end, theirs = pty.openpty()
+        command = [sys.executable, "-c", "from tests.e2e import test_terminal as t; t.show_all()"]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+        with subprocess.Popen(command, cwd=stored, env=kept, **pipes):
+            os.close(theirs)
+            text = b"".join(iter(lambda: _read(ours_end), b"")).decode()
+        os.close(ours_end)
+        parts = text.split(NEXT)
+        assert len(parts) == len(CASES) + 1, text
+        return dict(zip(CASES, parts, strict=False))
+
+    return run
 
 
 def _read(end: int) -> bytes:
@@ -100,23 +118,23 @@ def colours(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_no_colours_where_none_are_wanted(case: str, stored: Path) -> None:
-    text = shown(case, stored, NO_COLOR="1")
-    assert CASES[case][2] in text
+def test_no_colours_where_none_are_wanted(case: str, shown: Callable[..., Any]) -> None:
+    text = shown(NO_COLOR="1")[case]
+    assert CASES[case] in text
     assert colours(text) == []
     if case not in REDRAWN:
         assert "\x1b" not in text
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_dumb_terminal_gets_nothing_but_text(case: str, stored: Path) -> None:
-    text = shown(case, stored, TERM="dumb")
-    assert CASES[case][2] in text
+def test_a_dumb_terminal_gets_nothing_but_text(case: str, shown: Callable[..., Any]) -> None:
+    text = shown(TERM="dumb")[case]
+    assert CASES[case] in text
     assert "\x1b" not in text
 
 
 @pytest.mark.parametrize("case", [*COLOURFUL, "a search"])
-def test_others_get_what_can_be_drawn(case: str, stored: Path) -> None:
-    text = shown(case, stored)
+def test_others_get_what_can_be_drawn(case: str, shown: Callable[..., Any]) -> None:
+    text = shown()[case]
     assert "\x1b[" in text
     assert bool(colours(text)) is (case in COLOURFUL)

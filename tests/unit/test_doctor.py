@@ -1,4 +1,4 @@
-"""Each check of `imdbtune doctor` on a fit machine and on an unfit one."""
+"""Each check of `imdbtune doctor`, passing and failing."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.support import isolate, new_store
 
 
 def test_the_packages_that_are_here_fit() -> None:
-    asked = [f"numpy=={importlib.metadata.version('numpy')}", "none-such; extra == 'dev'"]
-    assert doctor.packages(asked).state == OK
+    required = [f"numpy=={importlib.metadata.version('numpy')}", "none-such; extra == 'dev'"]
+    assert doctor.packages(required).state == OK
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("required", "says"),
     [("numpy>=999", ">=999"), ("numpy<1", "<1"), ("none-such-package>=1", "is missing")],
 )
-def test_packages_that_are_missing_or_do_not_fit_are_named(asked: str, says: str) -> None:
-    check = doctor.packages([asked])
+def test_packages_that_are_missing_or_do_not_fit_are_named(required: str, says: str) -> None:
+    check = doctor.packages([required])
     assert (check.state, bool(check.remedy)) == (PROBLEM, True)
     assert says in check.found
 
@@ -50,7 +50,7 @@ def test_a_limit_of_a_container_is_read(text: str, cores: float | None, tmp_path
     assert doctor._quota(tmp_path / "cpu.max") == cores
 
 
-def test_a_library_that_hangs_or_breaks_is_told(
+def test_a_library_that_hangs_or_breaks_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -59,7 +59,7 @@ def test_a_library_that_hangs_or_breaks_is_told(
     assert check.state == PROBLEM
     assert "no libfoo" in check.found
     (tmp_path / "tensorflow.py").write_text("import time; time.sleep(60)")
-    assert doctor.tensorflow(patience_s=0.5).state == WARNING
+    assert doctor.tensorflow(timeout_s=0.5).state == WARNING
 
 
 def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
     assert doctor.disk("cache", tmp_path / "file").state == PROBLEM
 
 
-def test_a_store_is_looked_at_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_store_is_checked_and_left_unchanged(tmp_path: Path) -> None:
     uri = new_store(tmp_path)
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         before = list(database.iterdump())
@@ -79,10 +79,10 @@ def test_a_store_is_looked_at_and_left_as_it_is(tmp_path: Path) -> None:
     database.close()
 
 
-def test_a_store_that_is_missing_will_be_made(tmp_path: Path) -> None:
+def test_a_missing_store_will_be_created(tmp_path: Path) -> None:
     check = doctor.store(f"sqlite:///{tmp_path}/new.db")
     assert check.state == OK
-    assert "will be made" in check.found
+    assert "will be created" in check.found
     assert list(tmp_path.iterdir()) == []
 
 
@@ -97,7 +97,7 @@ def test_another_sqlite_file_is_a_problem_and_gets_no_tables(tmp_path: Path) -> 
 
 def test_a_locked_store_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = new_store(tmp_path)
-    monkeypatch.setattr(doctor, "LOCK_S", 0.1)
+    monkeypatch.setattr(doctor, "LOCK_TIMEOUT_S", 0.1)
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         database.execute("BEGIN IMMEDIATE")
         check = doctor.store(uri)
@@ -117,10 +117,10 @@ def test_damaged_reviews_are_a_problem(tmp_path: Path) -> None:
     assert doctor.reviews(tmp_path).state == PROBLEM
 
 
-def test_programs_that_are_missing_are_told() -> None:
-    assert doctor.program("git", "x", which=lambda name: None).state == WARNING
-    assert "--env-manager local" in doctor.environments(which=lambda name: None).found
-    assert doctor.environments(which=lambda name: name).found == "conda and uv found"
+def test_missing_programs_are_reported() -> None:
+    assert doctor.program("git", "x", find=lambda name: None).state == WARNING
+    assert "--env-manager local" in doctor.environments(find=lambda name: None).found
+    assert doctor.environments(find=lambda name: name).found == "conda and uv found"
 
 
 @pytest.mark.parametrize(

@@ -77,10 +77,10 @@ def searched(folder: Path) -> str:
 def test_compare_as_a_command_does_not_load_mlflow(tmp_path: Path) -> None:
     """It would take most of the command's time."""
     code = (
-        "import atexit, sys, imdbtune.__main__\n"
+        "import atexit, sys, imdbtune.cli.app\n"
         "heavy = ('mlflow', 'sqlalchemy', 'pandas', 'scipy')\n"
         "atexit.register(lambda: print([m for m in heavy if m in sys.modules]))\n"
-        "imdbtune.__main__.main()"
+        "imdbtune.cli.app.main()"
     )
     command = [sys.executable, "-c", code, "compare", "--tracking-uri", searched(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

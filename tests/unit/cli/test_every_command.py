@@ -1,4 +1,4 @@
-"""What every command has, checked on every command: help, variables, completion, JSON."""
+"""What all commands share: help, environment variables, completion, JSON."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ import pytest
 import typer
 from rich.console import Console
 
-from imdbtune.cli import chatter
+from imdbtune.cli import library_output
 from imdbtune.cli.app import app
-from imdbtune.cli.command import blamed, laid_out, variable
-from imdbtune.cli.completion import completer
-from imdbtune.cli.output import print_json, tell_next
-from imdbtune.cli.progress import Lines, Progress, in_words, stages
+from imdbtune.cli.command import environment_variable, format_help, mention_variables
+from imdbtune.cli.completion import make_completer
+from imdbtune.cli.output import print_json, print_next_steps
+from imdbtune.cli.progress import Progress, ProgressLines, show_stages
+from imdbtune.cli.tables import format_duration
 from tests.support import isolate
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -119,15 +120,17 @@ def test_examples_in_the_help_are_commands(name: str) -> None:
 
 
 def test_the_order_of_the_examples_is_kept() -> None:
-    laid = laid_out("About.\n\nExamples:\n\n  imdbtune a\n\n  imdbtune b\n")
+    laid = format_help("About.\n\nExamples:\n\n  imdbtune a\n\n  imdbtune b\n")
     assert laid == "About.\n\n\b\nExamples:\n  imdbtune a\n  imdbtune b"
 
 
 def test_a_message_names_the_variable_whose_value_it_has() -> None:
-    variables = {variable("best", "--search"): "nine", variable("best", "--no-test"): "1"}
-    assert blamed("no search 'nine'", variables) == " Set in the environment: IMDBTUNE_BEST_SEARCH."
-    assert blamed("else", variables).endswith("IMDBTUNE_BEST_SEARCH, IMDBTUNE_BEST_NO_TEST.")
-    assert blamed("no search 'nine'", {}) == ""
+    flags = {"--search": "nine", "--no-test": "1"}
+    variables = {environment_variable("best", flag): value for flag, value in flags.items()}
+    one, both = "IMDBTUNE_BEST_SEARCH", "IMDBTUNE_BEST_SEARCH, IMDBTUNE_BEST_NO_TEST"
+    assert mention_variables("no search 'nine'", variables) == f" Set in the environment: {one}."
+    assert mention_variables("else", variables) == f" Set in the environment: {both}."
+    assert mention_variables("no search 'nine'", {}) == ""
 
 
 @pytest.mark.parametrize(
@@ -148,12 +151,12 @@ def test_a_message_names_the_variable_whose_value_it_has() -> None:
         ("MODEL", "my", ["my.toml"]),
     ],
 )
-def test_values_are_offered(
+def test_values_are_completed(
     name: str, begun: str, offered: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.toml").touch()
-    complete = completer(name)
+    complete = make_completer(name)
     assert complete is not None
     assert complete(begun) == offered
 
@@ -191,7 +194,7 @@ def test_shells_are_answered_without_heavy_packages(shell: str, tmp_path: Path) 
     assert done.stderr.strip() == "[]"
 
 
-def test_json_knows_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_null_instead_of_nan(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": math.nan, "b": [math.inf, 1.5], "c": "é"})
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
         "a": None,
@@ -212,7 +215,7 @@ def run(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProc
     )
 
 
-def test_verbose_says_where_it_works_and_json_stays_json(
+def test_verbose_prints_folders_and_json_stays_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     isolate(monkeypatch, tmp_path)
@@ -223,7 +226,7 @@ def test_verbose_says_where_it_works_and_json_stays_json(
         assert told in done.stderr
     done = run(tmp_path, "data", "--json", "-v", "-q")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "--quiet and --verbose both came" in done.stderr
+    assert "--quiet and --verbose are mutually exclusive" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -241,27 +244,27 @@ def test_wrong_variables_are_named(set_to: dict[str, str], says: str, tmp_path: 
     assert "SEED" not in done.stderr
 
 
-def test_libraries_are_heard_only_if_asked_for(
+def test_library_output_is_shown_only_with_verbose(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     isolate(monkeypatch, tmp_path)
-    with chatter.chatter_to_log() as err:
+    with library_output.redirect_library_output() as err:
         os.write(2, b"native\n")
         err.write("ours\n")
     assert capfd.readouterr().err == "ours\n"
     assert (tmp_path / "cache" / "libraries.log").read_text() == "native\n"
-    with chatter.speaking(True), chatter.chatter_to_log() as err:
+    with library_output.set_library_output(True), library_output.redirect_library_output() as err:
         os.write(2, b"native\n")
         err.write("ours\n")
     assert capfd.readouterr().err == "native\nours\n"
-    assert not chatter.is_aloud()
+    assert not library_output.is_library_output_shown()
 
 
-def test_stages_are_told_at_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_of_stages_is_written_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1.0, 10.0, 12.0, 30.0])
     monkeypatch.setattr("imdbtune.cli.progress.time.monotonic", lambda: next(clock))
     told: list[str] = []
-    lines = Lines(told.append)
+    lines = ProgressLines(told.append)
     for done in (0, 5, 25, 30, 100):
         lines("reading", done, 100)
     assert told == ["reading ...", "reading: 25%; about 30 s left"]
@@ -270,13 +273,13 @@ def test_stages_are_told_at_times(monkeypatch: pytest.MonkeyPatch) -> None:
 HOSTILE = "[/x] [red]\x1b[31m\bgone"
 
 
-def test_what_others_say_is_no_markup_and_steers_no_terminal() -> None:
-    """Of libraries, stores and file names."""
+def test_foreign_text_is_not_markup_and_holds_no_control_characters() -> None:
+    """Text of libraries, stores and file names."""
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, color_system=None)
-    progress = Progress(screen, say=partial(console.print, markup=False))
+    progress = Progress(screen, write_live=partial(console.print, markup=False))
     progress("notice", {"text": HOSTILE})
-    progress.names[""], progress.limits[""], progress.began[""] = "lstm [/x]", 3, 0.0
+    progress.names[""], progress.epoch_limits[""], progress.started[""] = "lstm [/x]", 3, 0.0
     console.print(progress.table())
     told = screen.getvalue()
     assert r"[/x] [red]\x1b[31m\x08gone" in told
@@ -286,16 +289,16 @@ def test_what_others_say_is_no_markup_and_steers_no_terminal() -> None:
 
 def test_bars_take_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
-    monkeypatch.setattr("imdbtune.cli.progress.can_be_redrawn", lambda console: True)
-    with stages(screen) as advance:
+    monkeypatch.setattr("imdbtune.cli.progress.supports_live_display", lambda console: True)
+    with show_stages(screen) as advance:
         advance(HOSTILE, 1, 2)
     lines: list[str] = []
-    Lines(lines.append)(HOSTILE, 0, 2)
+    ProgressLines(lines.append)(HOSTILE, 0, 2)
     assert lines == [r"[/x] [red]\x1b[31m\x08gone ..."]
 
 
 def test_times_are_rounded_to_what_people_say() -> None:
-    assert (in_words(89.4), in_words(150)) == ("89 s", "2 min")
+    assert (format_duration(89.4), format_duration(150)) == ("89 s", "2 min")
 
 
 @pytest.mark.parametrize(
@@ -315,5 +318,5 @@ def test_the_next_commands_find_the_store(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tell_next("imdbtune ui", used)
+    print_next_steps("imdbtune ui", used)
     assert capsys.readouterr().out == f"next: imdbtune ui{told}\n"

@@ -1,31 +1,11 @@
-"""The command line as a process: it ends at once, with all said, and the right exit code."""
+"""The command line as a process: its exit codes, and what happens where nobody reads its output."""
 
 import subprocess
 import sys
 
 import pytest
 
-RUN = "from imdbtune.__main__ import run; run()"
-# Something that Python takes down at its end, and something that is to happen there.
-LEFT = """
-import sys
-class Loud:
-    def __del__(self): print("taken down")
-sys.loud = Loud()
-def main():
-    import atexit
-    atexit.register(print, "last words")
-    print("x" * 300_000)
-    sys.exit(7)
-from imdbtune import __main__
-__main__.main = main
-__main__.run()
-"""
-
-
-def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+RUN = (sys.executable, "-m", "imdbtune")
 
 
 @pytest.mark.parametrize(
@@ -33,19 +13,32 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     [(["--version"], 0), (["search", "--units", "none"], 2), (["no-such-command"], 2)],
 )
 def test_exit_codes_are_those_of_the_command_line(arguments: list[str], code: int) -> None:
-    done = python(RUN, *arguments)
+    done = subprocess.run([*RUN, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert (done.stderr if code else done.stdout).startswith("imdbtune")
 
 
-def test_all_is_said_and_nothing_taken_down() -> None:
-    done = python(LEFT)
-    assert done.returncode == 7
-    assert done.stdout == "x" * 300_000 + "\nlast words\n"
-    assert not done.stderr
+@pytest.mark.parametrize(
+    ("redirected", "code", "message"),
+    [
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("| true", 1, ""),  # typer's code
+        ("| head -c 5 > /dev/null", 0, ""),
+        (">/dev/full", 1, "imdbtune: No space left on device; mend that and run again.\n"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="of a shell and /dev/full")
+def test_output_that_nobody_reads(redirected: str, code: int, message: str) -> None:
+    for command in ("search --help", "--version"):
+        script = f"set -o pipefail; {' '.join(RUN)} {command} {redirected}"
+        shell = ["bash", "-c", script]
+        done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stderr) == (code, message)
 
 
-def test_a_fault_of_its_own_is_no_success() -> None:
-    done = python("from imdbtune import __main__ as m; m.main = lambda: 1 / 0; m.run()")
+def test_an_unexpected_error_is_no_success() -> None:
+    code = "from imdbtune.cli import app; app.app = lambda **settings: 1 / 0; app.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr

@@ -42,14 +42,14 @@ Write = Callable[[str | bytes], str]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a configuration file and gives its path."""
+    """Writes a configuration file and returns its path."""
 
-    def made(content: str | bytes) -> str:
+    def write_file(content: str | bytes) -> str:
         path = tmp_path / "my_search.toml"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return str(path)
 
-    return made
+    return write_file
 
 
 def test_a_file_becomes_a_configuration(write: Write) -> None:
@@ -63,18 +63,18 @@ def test_a_file_becomes_a_configuration(write: Write) -> None:
     assert (config.tracking.experiment, config.tracking.keep_models) == ("cells", "best")
 
 
-def test_what_a_file_leaves_out_has_its_default_and_the_name_is_that_of_the_file(
+def test_missing_keys_have_defaults_and_the_name_is_the_stem_of_the_file(
     write: Write,
 ) -> None:
     assert load_config(write("")) == SearchConfig(name="my_search")
 
 
 @pytest.mark.parametrize("kept", ["all", "best", "3", 3])
-def test_models_are_kept_by_word_or_number(kept: str | int) -> None:
+def test_keep_models_takes_a_word_or_a_number(kept: str | int) -> None:
     assert parse_config({"tracking": {"keep_models": kept}}).tracking.keep_models == str(kept)
 
 
-def test_overrides_win_over_the_file_and_are_read_like_flags(write: Write) -> None:
+def test_overrides_replace_the_file_and_are_parsed_like_flags(write: Write) -> None:
     overrides = {"name": "mine", "tuner.seed": "3", "space.units": "8,16", "data.reviews": 0}
     config = load_config(write(FULL), overrides)
     assert (config.name, config.tuner.seed, config.data.reviews) == ("mine", 3, 0)
@@ -88,7 +88,7 @@ def test_overrides_leave_the_table_as_it_was() -> None:
     assert table == {"tuner": {"seed": 1}}
 
 
-def test_a_configuration_survives_the_way_through_its_dict(write: Write) -> None:
+def test_a_configuration_round_trips_through_its_dict(write: Write) -> None:
     config = load_config(write(FULL))
     assert parse_config(config.as_dict()) == config
     assert parse_config(SearchConfig().as_dict()) == SearchConfig()
@@ -120,7 +120,7 @@ def test_without_a_file_it_is_the_default_workflow() -> None:
         ({"training.epochs": 4}, False),
     ],
 )
-def test_the_digest_follows_what_decides_the_trials(
+def test_the_digest_depends_only_on_what_determines_the_trials(
     overrides: dict[str, object], same: bool, write: Write
 ) -> None:
     path = write(FULL)
@@ -156,7 +156,7 @@ SEED = "seed is a whole number from 0 to 2"
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_a_wrong_file_is_named_with_what_is_wrong_in_it(
+def test_an_error_names_the_file_and_what_is_wrong_in_it(
     content: str | bytes, expected: tuple[str, ...], write: Write
 ) -> None:
     path = write(content)
@@ -187,13 +187,13 @@ def test_a_wrong_override_does_not_blame_the_file(
     assert str(caught.value).startswith(expected)
 
 
-def test_an_override_does_not_hide_that_its_section_is_none() -> None:
+def test_an_override_does_not_hide_a_value_in_place_of_its_section() -> None:
     with pytest.raises(UserError, match=r"tuner = 3 is not a section; write \[tuner\]"):
         parse_config({"tuner": 3}, {"tuner.seed": 1})
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "defualt", "", "a\0b", "x" * 5000])
-def test_where_there_is_no_file_the_workflows_are_listed(name: str, tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_in_one_line(name: str, tmp_path: Path) -> None:
     path = f"{tmp_path}/{name}"  # for an empty name the folder itself
     with pytest.raises(UserError) as caught:
         load_config(path)
@@ -203,7 +203,7 @@ def test_where_there_is_no_file_the_workflows_are_listed(name: str, tmp_path: Pa
     assert len(message) < 400
 
 
-def test_a_misspelt_workflow_gets_the_list_of_workflows() -> None:
+def test_the_error_for_a_misspelt_workflow_lists_the_workflows() -> None:
     with pytest.raises(UserError, match=r"no file 'defualt'.* default, demo, .*rnn_types"):
         load_config("defualt")
 
@@ -211,9 +211,9 @@ def test_a_misspelt_workflow_gets_the_list_of_workflows() -> None:
 @pytest.mark.parametrize(
     ("key", "value"), [("word_dropout", 0.2), ("crop", [0, 100]), ("soft_labels", "0.1-0.5")]
 )
-def test_what_is_done_in_each_epoch_is_refused_where_nothing_is(key: str, value: Any) -> None:
+def test_hyperparameters_without_effect_on_padded_batches_are_refused(key: str, value: Any) -> None:
     config = parse_config({"space": {key: value}})
     assert config.training.batching == "buckets"
-    with pytest.raises(UserError, match=f"{key} = .* does nothing in batches that are padded"):
+    with pytest.raises(UserError, match=f"{key} = .* has no effect on padded batches"):
         parse_config({"space": {key: value}, "training": {"batching": "padded"}})
     parse_config({"space": {key: 0}, "training": {"batching": "padded"}})

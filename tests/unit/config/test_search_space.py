@@ -4,13 +4,16 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+import keras_tuner
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams, check_value
 from imdbtune.config.search_space import Dimension, SearchSpace
 from imdbtune.config.space_parser import parse_flag, parse_space
 from imdbtune.errors import UserError
-from imdbtune.tuner_library import keras_tuner
+from imdbtune.search.keras_tuner_samplers import keras_tuner_space
 
 CELLS = ("simple_rnn", "lstm", "gru")
 
@@ -47,7 +50,7 @@ def test_a_flag_stands_for_these_values(
 
 
 @pytest.mark.parametrize("how", ["log", "LOG", "Log"])
-def test_a_range_can_be_drawn_evenly_over_orders_of_magnitude(how: str) -> None:
+def test_a_range_can_be_sampled_log_uniformly(how: str) -> None:
     dimension = parse_flag("learning_rate", f"1e-4-1e-2:{how}")
     assert dimension == Dimension("learning_rate", low=1e-4, high=1e-2, sampling="log")
 
@@ -66,7 +69,7 @@ def test_a_range_can_be_drawn_evenly_over_orders_of_magnitude(how: str) -> None:
         ({"min": 16, "max": 128, "sampling": "log", "step": 2}, "16-128:x2"),
     ],
 )
-def test_toml_and_flags_say_the_same(value: object, flag: str) -> None:
+def test_toml_and_flags_give_the_same_dimension(value: object, flag: str) -> None:
     assert parse_space({"units": value}).dimensions == (parse_flag("units", flag),)
 
 
@@ -104,11 +107,10 @@ SIZES = (1, 1, 4, 8, 24, 4, 4, 2, 4, 14, 5, 6)
 
 def searched_exhaustively(space: SearchSpace, folder: Path) -> list[TrialParams]:
     """All that Keras Tuner's grid search tries."""
-    library = keras_tuner()
-    oracle = library.oracles.GridSearchOracle(
-        objective=library.Objective("score", "max"),
+    oracle = keras_tuner.oracles.GridSearchOracle(
+        objective=keras_tuner.Objective("score", "max"),
         max_trials=1000,
-        hyperparameters=space.hyperparameters(),
+        hyperparameters=keras_tuner_space(space),
         tune_new_entries=False,
         allow_new_entries=False,
     )
@@ -145,7 +147,7 @@ def test_conditions_keep_the_default_where_they_do_not_hold(tmp_path: Path) -> N
     }
 
 
-def test_a_large_space_is_counted_without_being_walked() -> None:
+def test_a_large_space_is_counted_without_enumerating_it() -> None:
     when = {"vocabulary": [5, 6], "units": 7}
     table = {"vocabulary": "4-100000", "units": "1-2048", "rnn": {"values": CELLS, "when": when}}
     pairs = (100_000 - 3) * 2048
@@ -157,23 +159,23 @@ def test_a_continuous_range_has_no_size() -> None:
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_a_space_survives_the_way_through_toml(name: str) -> None:
+def test_a_space_round_trips_through_toml(name: str) -> None:
     space = parse_space(SPACES[name])
     assert parse_space(space.as_toml()) == space
 
 
 @pytest.mark.parametrize("flag", ["1e-4-1e-2", "1e-4-1e-2:log", "1e-4-1e-2:x10", "1-2:0.5"])
-def test_ranges_survive_the_way_through_toml(flag: str) -> None:
+def test_ranges_round_trip_through_toml(flag: str) -> None:
     space = parse_space({"learning_rate": flag})
     assert parse_space(space.as_toml()) == space
 
 
-def test_only_a_space_without_a_choice_is_a_single_configuration() -> None:
+def test_only_a_space_of_constants_is_a_single_configuration() -> None:
     assert parse_space({"units": 8}).single() == TrialParams(units=8)
     assert parse_space({"units": [8, 16]}).single() is None
 
 
-def test_what_an_oracle_chose_becomes_a_configuration_over_the_constants() -> None:
+def test_suggested_values_and_constants_make_a_configuration() -> None:
     space = parse_space({"rnn": "gru", "units": "16-64:16"})
     chosen = {"units": 48, "tuner/epochs": 3, "tuner/trial_id": "0007"}
     assert space.params(chosen) == TrialParams(rnn="gru", units=48)
@@ -192,7 +194,7 @@ def test_what_an_oracle_chose_becomes_a_configuration_over_the_constants() -> No
         (SPACES["child named first"], "8 to 12 (by 2), when depth is 2 or 3"),
     ],
 )
-def test_a_dimension_reads_as_a_line_for_people(space: dict[str, Any], words: str) -> None:
+def test_a_dimension_is_described_in_one_line(space: dict[str, Any], words: str) -> None:
     dimensions = {d.name: d for d in parse_space(space).dimensions}
     assert dimensions.get("units", *list(dimensions.values())[:1]).in_words() == words
 
@@ -205,11 +207,11 @@ def test_a_dimension_reads_as_a_line_for_people(space: dict[str, Any], words: st
         (TrialParams(bidirectional=True, pooling="max_mean"), "lstm-d1-u32-L500-bi-max_mean"),
     ],
 )
-def test_the_label_can_be_read(params: TrialParams, label: str) -> None:
+def test_the_label_lists_the_main_hyperparameters(params: TrialParams, label: str) -> None:
     assert params.label == label
 
 
-def test_parameters_come_back_from_the_text_that_mlflow_stores() -> None:
+def test_parameters_are_restored_from_the_text_that_mlflow_stores() -> None:
     params = TrialParams(
         "gru", 2, 8, 20, True, "max", 99, 4, 0.25, 0.1, 16, "adamw", 1e-4,
         512, 0.3, True, True, 0.01, 0.99, "cosine", 0.1, 1.0, 100, 0.5,
@@ -245,7 +247,7 @@ UNITS = ("units", "a whole number from 1 to 2048")
         ("unit", 16, ("'unit'", "Did you mean 'units'?", "learning_rate")),
     ],
 )
-def test_a_wrong_value_is_refused_in_words(
+def test_the_error_for_a_wrong_value_says_what_is_allowed(
     name: str, value: object, expected: tuple[str, ...]
 ) -> None:
     with pytest.raises(UserError) as caught:
@@ -278,7 +280,9 @@ def test_a_wrong_value_is_refused_in_words(
         ("layers", "3", ("'layers'", "depth")),
     ],
 )
-def test_a_wrong_flag_is_refused_in_words(name: str, text: str, expected: tuple[str, ...]) -> None:
+def test_the_error_for_a_wrong_flag_says_what_is_allowed(
+    name: str, text: str, expected: tuple[str, ...]
+) -> None:
     with pytest.raises(UserError) as caught:
         parse_flag(name, text)
     says(caught, *expected)
@@ -294,7 +298,7 @@ def test_a_wrong_flag_is_refused_in_words(name: str, text: str, expected: tuple[
         ({"units": {}}, ("{}", "both min and max")),
         ({"units": {"min": 16}}, ("'min': 16", "both min and max")),
         ({"units": {"min": "64\n", "max": 16}}, ("64", "16", "min must be below max")),
-        ({"units": {"values": [16], "min": 3}}, ("units", "values", "range", "one of the two")),
+        ({"units": {"values": [16], "min": 3}}, ("units", "values", "range", "exclusive")),
         ({"units": {"maximum": 3}}, ("'maximum'", "min, max, step", "Did you mean 'max'?")),
         ({"units": {"min": 1, "max": 3, "step": True}}, ("True", "a whole number above 0")),
         ({"units": {"min": 1, "max": 3, "step": "x2"}}, ("'x2'", "a whole number above 0")),
@@ -310,17 +314,17 @@ def test_a_wrong_flag_is_refused_in_words(name: str, text: str, expected: tuple[
         ({"rnn": "lstm", "units": {"values": [8], "when": {"rnn": []}}}, ("units", "rnn")),
         ({"depth": "1-2", "units": {"values": [8], "when": {"depth": 3}}}, ("3", "1 to 2")),
         ({"dropout": "0-0.5", "units": {"values": [8], "when": {"dropout": 0.1}}}, ("continuous",)),
-        ({"units": {"values": [8, 9], "when": {"units": 8}}}, ("units -> units", "circle")),
+        ({"units": {"values": [8, 9], "when": {"units": 8}}}, ("units -> units", "cycle")),
         (
             {
                 "units": {"values": [8, 9], "when": {"depth": 1}},
                 "depth": {"values": [1, 2], "when": {"units": 8}},
             },
-            ("units -> depth -> units", "circle"),
+            ("units -> depth -> units", "cycle"),
         ),
     ],
 )
-def test_a_wrong_space_is_refused_in_words(
+def test_the_error_for_a_wrong_space_says_what_is_wrong(
     table: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
     with pytest.raises(UserError) as caught:
@@ -333,3 +337,23 @@ def says(caught: pytest.ExceptionInfo[UserError], *expected: str) -> None:
     assert len(message.splitlines()) <= 2
     assert len(message) < 400
     assert [text for text in expected if text not in message] == []
+
+
+NUMBERS = st.integers(-3, 5000).map(str) | st.floats(allow_nan=True).map(repr)
+
+
+@given(
+    st.sampled_from(sorted(PARAMETERS)), st.lists(NUMBERS | st.sampled_from("-:,xlog "), max_size=8)
+)
+def test_of_any_text_a_dimension_is_made_or_it_is_refused_in_a_line(
+    name: str, parts: list[str]
+) -> None:
+    """And a dimension survives the way through TOML."""
+    dimensions, refused = [], ""
+    try:
+        dimensions.append(parse_flag(name, "".join(parts)))
+    except UserError as error:
+        refused = str(error)
+    assert refused.isprintable()
+    space = SearchSpace(tuple(dimensions))
+    assert parse_space(space.as_toml()) == space

@@ -1,4 +1,4 @@
-"""A run is trained again from what MLflow holds alone, and compared epoch by epoch."""
+"""A run is trained again from MLflow alone and compared epoch by epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from imdbtune import api
 from imdbtune.cli.reproduce import table
-from imdbtune.confirm.reproduction import EpochPair, differing
+from imdbtune.confirm.reproduction import EpochPair, find_differences
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
 from imdbtune.tracking import reader
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
@@ -22,8 +22,8 @@ from tests.support import isolate, make_config, run_search, stub_trainer, write_
 
 
 @dataclass
-class Notes:
-    """Trains as the stub does, notes what it was asked, and may shift the metrics."""
+class Recorder:
+    """Stub trainer that records its specs and may shift the metrics."""
 
     shift: float = 0.0
     specs: list[TrialSpec] = field(default_factory=list)
@@ -44,25 +44,25 @@ class Done:
     trials: list[reader.Trial]
     uri: str
     cache: Path
-    asked: dict[str, TrialSpec]  # by the trial's number
+    specs: dict[str, TrialSpec]  # by the trial's number
 
-    def again(self, trial: reader.Trial, trainer: Notes, **arguments: Any) -> Any:
+    def again(self, trial: reader.Trial, trainer: Recorder, **arguments: Any) -> Any:
         where = {"uri": self.uri, "cache": self.cache, "trainer": trainer}
         return api.reproduce(trial.run_id, **{**where, **arguments})
 
 
 def searched(folder: Path, **sections: Any) -> Done:
-    notes = Notes()
+    recorder = Recorder()
     config = make_config(folder, **sections)
-    client, search = run_search(config, folder, trainer=notes)
-    asked = {spec.folder.name: spec for spec in notes.specs}
+    client, search = run_search(config, folder, trainer=recorder)
+    specs = {spec.folder.name: spec for spec in recorder.specs}
     trials = reader.read_trials(client, search)
-    return Done(client, trials, config.tracking.uri, folder / "cache", asked)
+    return Done(client, trials, config.tracking.uri, folder / "cache", specs)
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
-    """A search of four trials; the tests that change a run have one of their own."""
+    """A search of four trials; tests that change a run use a trial of their own."""
     with pytest.MonkeyPatch.context() as patch:
         folder = isolate(patch, tmp_path_factory.mktemp("searched"))
         yield searched(
@@ -76,15 +76,15 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
 PLACES = ("folder", "state", "keep_state")
 
 
-def decided(spec: TrialSpec) -> dict[str, Any]:
+def settings_of(spec: TrialSpec) -> dict[str, Any]:
     return {k: v for k, v in vars(spec).items() if k not in PLACES}
 
 
-def test_what_was_asked_is_asked_again(done: Done) -> None:
-    notes, trial = Notes(), done.trials[0]
-    compared = done.again(trial, notes)
-    (spec,) = notes.specs
-    assert decided(spec) == decided(done.asked[trial.trial_id])
+def test_a_reproduction_has_the_same_settings(done: Done) -> None:
+    recorder, trial = Recorder(), done.trials[0]
+    compared = done.again(trial, recorder)
+    (spec,) = recorder.specs
+    assert settings_of(spec) == settings_of(done.specs[trial.trial_id])
     assert (spec.reviews, spec.patience, spec.compile) == (8, 1, "off")
     assert (compared.verdict, compared.differs) == ("exactly", {})
     assert [(pair.execution, pair.epoch) for pair in compared.epochs] == [
@@ -93,7 +93,7 @@ def test_what_was_asked_is_asked_again(done: Done) -> None:
 
 
 def test_the_new_run_names_the_old_one(done: Done) -> None:
-    first = done.again(done.trials[0], Notes())
+    first = done.again(done.trials[0], Recorder())
     tags = first.again.tags
     assert tags["imdbtune.reproduces"] == done.trials[0].run_id
     assert (tags["imdbtune.kind"], first.again.status) == ("train", "FINISHED")
@@ -101,14 +101,14 @@ def test_the_new_run_names_the_old_one(done: Done) -> None:
     logged = done.client.download_artifacts(first.again.run_id, "reproduction.json")
     assert json.loads(Path(logged).read_text("utf-8")) == first.as_dict()
     with pytest.raises(UserError, match=f"is itself a reproduction.*{done.trials[0].run_id}"):
-        done.again(first.again, Notes())
+        done.again(first.again, Recorder())
 
 
 @pytest.mark.parametrize(
     ("shift", "verdict"), [(9e-7, "within 1e-06"), (1.1e-6, "no"), (0.01, "no")]
 )
 def test_metrics_that_differ_a_little_agree(done: Done, shift: float, verdict: str) -> None:
-    compared = done.again(done.trials[0], Notes(shift))
+    compared = done.again(done.trials[0], Recorder(shift))
     assert (compared.verdict, compared.agrees) == (verdict, verdict != "no")
     assert compared.difference == pytest.approx(shift)
     told = table(compared).splitlines()
@@ -124,22 +124,22 @@ def test_an_epoch_that_one_run_lacks_is_a_difference() -> None:
     assert EpochPair(1, 1, epoch, {**epoch, "loss": math.nan}).difference == math.inf
 
 
-def test_what_is_not_as_it_was_is_told(done: Done) -> None:
+def test_differences_of_the_machine_are_listed(done: Done) -> None:
     trial = done.trials[3]
     changes = {"version.keras": "3.0.0", "imdbtune.threads": "4", "imdbtune.cpu": "an old one"}
     for name, value in changes.items():
         done.client.set_tag(trial.run_id, name, value)
-    compared = done.again(trial, Notes(0.1))
+    compared = done.again(trial, Recorder(0.1))
     assert {name: then for name, (then, _) in compared.differs.items()} == {
         "keras": "3.0.0",
         "threads": "4",
         "processor": "an old one",
     }
     assert "\n  threads: 4, now 1\n" in table(compared)
-    assert differing({"imdbtune.about": "a"}, {"imdbtune.about": "b"}) == {}
+    assert find_differences({"imdbtune.about": "a"}, {"imdbtune.about": "b"}) == {}
 
 
-def test_a_trial_that_goes_on_from_another_is_trained_from_the_beginning(
+def test_a_trial_that_continues_another_is_trained_from_the_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     isolate(monkeypatch, tmp_path)
@@ -149,23 +149,23 @@ def test_a_trial_that_goes_on_from_another_is_trained_from_the_beginning(
         tuner={"kind": "hyperband", "max_trials": 5},
         training={"epochs": 3},
     )
-    (trial, *_) = [t for t in done.trials if done.asked[t.trial_id].initial_epoch > 0]
-    notes = Notes()
-    compared = done.again(trial, notes)
+    (trial, *_) = [t for t in done.trials if done.specs[t.trial_id].initial_epoch > 0]
+    recorder = Recorder()
+    compared = done.again(trial, recorder)
     assert compared.verdict == "exactly"
-    assert len(notes.specs) > 1
-    assert decided(notes.specs[-1]) == decided(done.asked[trial.trial_id])
-    starts = [(spec.initial_epoch, spec.epochs, spec.keep_state) for spec in notes.specs]
+    assert len(recorder.specs) > 1
+    assert settings_of(recorder.specs[-1]) == settings_of(done.specs[trial.trial_id])
+    starts = [(spec.initial_epoch, spec.epochs, spec.keep_state) for spec in recorder.specs]
     assert starts[0][0] == 0
     assert all(before[1] == after[0] for before, after in pairwise(starts))
     assert [keep for *_, keep in starts] == [True] * (len(starts) - 1) + [False]
-    for before, after in pairwise(notes.specs):
+    for before, after in pairwise(recorder.specs):
         assert after.state == before.folder / "state.npz"
     for earlier in done.trials:
         if earlier.trial_id == done.client.get_run(trial.run_id).data.params["continues"]:
             done.client.delete_run(earlier.run_id)
-    with pytest.raises(UserError, match=r"goes on from trial \d+ of its search, which is gone"):
-        done.again(trial, Notes())
+    with pytest.raises(UserError, match=r"continues trial \d+ of its search, which was deleted"):
+        done.again(trial, Recorder())
 
 
 def test_a_training_that_fails_closes_its_run(done: Done) -> None:
@@ -190,15 +190,17 @@ def test_what_cannot_be_reproduced_is_refused(done: Done, tmp_path: Path) -> Non
     with pytest.raises(UserError, match="no trial with run id"):
         api.reproduce(trial.tags["imdbtune.search_id"], uri=done.uri)
     with pytest.raises(UserError, match="data source 'reviews' is not known"):
-        done.again(trial, Notes(), data="reviews")
+        done.again(trial, Recorder(), data="reviews")
     with pytest.raises(UserError, match="are not those of"):
-        done.again(trial, Notes(), data="demo")
+        done.again(trial, Recorder(), data="demo")
     done.client.delete_tag(old.run_id, "imdbtune.patience")
-    with pytest.raises(UserError, match="does not say its patience: a version of imdbtune"):
-        done.again(old, Notes())
+    with pytest.raises(
+        UserError, match="lacks the settings patience: it was logged by an old version"
+    ):
+        done.again(old, Recorder())
     done.client.set_tag(old.run_id, "imdbtune.patience", "many")
     with pytest.raises(UserError, match="patience = 'many' is not allowed"):
-        done.again(old, Notes())
+        done.again(old, Recorder())
     done.client.set_terminated(odd.run_id, "FAILED")
-    with pytest.raises(UserError, match=r"is FAILED; give one that has finished"):
-        done.again(odd, Notes())
+    with pytest.raises(UserError, match=r"is FAILED; give a finished run"):
+        done.again(odd, Recorder())

@@ -1,4 +1,4 @@
-"""The leading configurations of a search are trained again, and `best` believes the outcome."""
+"""The best configurations of a search are trained again; `best` uses the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imdbtune import api
 from imdbtune.cli.confirm import table
 from imdbtune.cli.tables import details
 from imdbtune.confirm import results
-from imdbtune.confirm.runs import FIRST_SEED, best_runs, write_answers
+from imdbtune.confirm.runs import SEED_OFFSET, best_runs, write_correctness
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
@@ -27,8 +27,8 @@ RATES = {"gru": 0.9, "lstm": 0.895, "simple_rnn": 0.6}
 
 
 @dataclass
-class Answering:
-    """The stub, with answers to 400 reviews that depend on the seed; fails or stops if told to."""
+class StubTrainer:
+    """Stub trainer with predictions of 400 reviews that depend on the seed; can fail or stop."""
 
     specs: list[TrialSpec] = field(default_factory=list)
     models: bool = False
@@ -45,7 +45,7 @@ class Answering:
             write_tiny_model(spec)
         rate = RATES[spec.params.rnn] + spec.params.units / 10_000
         rng = np.random.default_rng([spec.seed, spec.params.units, len(spec.params.rnn)])
-        write_answers(spec, rng.random(REVIEWS) < rate)
+        write_correctness(spec, rng.random(REVIEWS) < rate)
         return stub_trainer(spec, on_epoch)
 
 
@@ -56,7 +56,7 @@ class Done:
     uri: str
     folder: Path
 
-    def confirm(self, trainer: Answering, **arguments: Any) -> results.Confirmation:
+    def confirm(self, trainer: StubTrainer, **arguments: Any) -> results.Confirmation:
         where = {"uri": self.uri, "cache": self.folder / "cache", "folder": self.folder / "runs"}
         return api.confirm(trainer=trainer, workers=0, **{**where, **arguments})
 
@@ -90,11 +90,11 @@ def done(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Don
 def test_the_leading_configurations_are_trained_as_in_the_search_with_new_seeds(
     done: Done,
 ) -> None:
-    trainer = Answering()
+    trainer = StubTrainer()
     made = done.confirm(trainer, top=3, seeds=2)
     leading = reader.read_trials(done.client, done.search)[:3]
     assert {spec.params for spec in trainer.specs} == {trial.params for trial in leading}
-    assert sorted({spec.seed for spec in trainer.specs}) == [7 + FIRST_SEED, 8 + FIRST_SEED]
+    assert sorted({spec.seed for spec in trainer.specs}) == [7 + SEED_OFFSET, 8 + SEED_OFFSET]
     assert {(s.epochs, s.patience, s.executions) for s in trainer.specs} == {(3, 2, 1)}
     assert {row.trial_run_id for row in made.rows} == {trial.run_id for trial in leading}
     assert [row.mean for row in made.rows] == sorted((r.mean for r in made.rows), reverse=True)
@@ -104,7 +104,7 @@ def test_the_leading_configurations_are_trained_as_in_the_search_with_new_seeds(
 
 def test_trainings_are_runs_of_their_own_and_no_trials_of_the_search(done: Done) -> None:
     before = {trial.run_id for trial in reader.read_trials(done.client, done.search)}
-    made = done.confirm(Answering(), top=2, seeds=2)
+    made = done.confirm(StubTrainer(), top=2, seeds=2)
     assert {t.run_id for t in reader.read_trials(done.client, done.search)} == before
     runs = done.confirming()
     assert [run.status for run in runs] == ["FINISHED"] * 4
@@ -116,13 +116,13 @@ def test_trainings_are_runs_of_their_own_and_no_trials_of_the_search(done: Done)
 
 def test_each_training_keeps_its_model(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer.TrialRun, "log_model", LOG_MODEL)
-    done.confirm(Answering(models=True), top=1, seeds=1)
+    done.confirm(StubTrainer(models=True), top=1, seeds=1)
     assert [bool(run.model_id) for run in done.confirming()] == [True]
 
 
-def test_best_gives_out_a_training_of_the_recommended_configuration(done: Done) -> None:
+def test_best_returns_a_training_of_the_recommended_configuration(done: Done) -> None:
     assert api.read_confirmation(done.search, uri=done.uri) is None
-    made = done.confirm(Answering(), top=4, seeds=3)
+    made = done.confirm(StubTrainer(), top=4, seeds=3)
     search, trial = api.best(uri=done.uri)
     assert api.read_confirmation(search, uri=done.uri) == made
     assert trial.run_id == made.winner.run_ids[0]
@@ -138,15 +138,15 @@ def test_best_gives_out_a_training_of_the_recommended_configuration(done: Done) 
 def test_the_best_models_are_the_confirmed_ones_and_then_the_others(done: Done) -> None:
     trials = reader.read_trials(done.client, done.search)
     assert best_runs(done.search, trials, None, 3) == [trial.run_id for trial in trials[:3]]
-    made = done.confirm(Answering(), top=2, seeds=2)
+    made = done.confirm(StubTrainer(), top=2, seeds=2)
     chosen = best_runs(done.search, trials, made, 3)
     assert chosen == [*(row.run_ids[0] for row in made.rows), trials[2].run_id]
     assert len(best_runs(done.search, trials, made, 99)) == len(trials)
 
 
 def test_called_again_it_trains_only_what_is_missing(done: Done) -> None:
-    done.confirm(Answering(), top=2, seeds=2)
-    nothing, more = Answering(), Answering()
+    done.confirm(StubTrainer(), top=2, seeds=2)
+    nothing, more = StubTrainer(), StubTrainer()
     done.confirm(nothing, top=2, seeds=2)
     assert not nothing.specs
     made = done.confirm(more, top=3, seeds=3)
@@ -157,54 +157,54 @@ def test_called_again_it_trains_only_what_is_missing(done: Done) -> None:
 
 def test_interrupted_it_leaves_nothing_open_and_goes_on(done: Done) -> None:
     with pytest.raises(KeyboardInterrupt):
-        done.confirm(Answering(stops_after=3), top=2, seeds=3)
+        done.confirm(StubTrainer(stops_after=3), top=2, seeds=3)
     states = [run.status for run in done.confirming()]
     assert sorted(states) == ["FINISHED"] * 3 + ["KILLED"]
-    rest = Answering()
+    rest = StubTrainer()
     made = done.confirm(rest, top=2, seeds=3)
     assert len(rest.specs) == 3
     assert [len(row.run_ids) for row in made.rows] == [3, 3]
 
 
 def test_what_another_process_left_running_is_closed(done: Done) -> None:
-    done.confirm(Answering(), top=1, seeds=1)
+    done.confirm(StubTrainer(), top=1, seeds=1)
     left = done.confirming()[0]
     done.client.update_run(left.run_id, status="RUNNING")
-    again = Answering()
+    again = StubTrainer()
     done.confirm(again, top=1, seeds=1)
     assert len(again.specs) == 1
     assert sorted(run.status for run in done.confirming()) == ["FINISHED", "KILLED"]
 
 
-def test_where_every_training_fails_the_reason_is_told(done: Done) -> None:
+def test_if_every_training_fails_the_reason_is_reported(done: Done) -> None:
     with pytest.raises(SearchAborted, match="the loss became nan"):
-        done.confirm(Answering(fails=True), top=2, seeds=1)
+        done.confirm(StubTrainer(fails=True), top=2, seeds=1)
     assert [run.status for run in done.confirming()] == ["FAILED", "FAILED"]
     assert api.read_confirmation(done.search, uri=done.uri) is None
 
 
-def test_damaged_answers_are_named(done: Done) -> None:
-    done.confirm(Answering(), top=1, seeds=1)
+def test_a_damaged_correctness_file_is_reported(done: Done) -> None:
+    done.confirm(StubTrainer(), top=1, seeds=1)
     run = done.confirming()[0]
-    bad = done.folder / results.ANSWERS
+    bad = done.folder / results.CORRECTNESS_FILE
     bad.write_bytes(b"\x93NUMPY nonsense")
     done.client.log_artifact(run.run_id, str(bad))
-    with pytest.raises(UserError, match=f"{results.ANSWERS} of run {run.run_id}"):
-        done.confirm(Answering(), top=1, seeds=1)
+    with pytest.raises(UserError, match=f"{results.CORRECTNESS_FILE} of run {run.run_id}"):
+        done.confirm(StubTrainer(), top=1, seeds=1)
 
 
 def test_a_confirmation_that_cannot_be_read_counts_as_none(done: Done) -> None:
-    made = done.confirm(Answering(), top=1, seeds=1)
-    done.client.log_dict(made.run_id, {"rows": [{"name": 1}]}, results.FILE)
+    made = done.confirm(StubTrainer(), top=1, seeds=1)
+    done.client.log_dict(made.run_id, {"rows": [{"name": 1}]}, results.RESULT_FILE)
     search, trial = api.best(uri=done.uri)
     assert api.read_confirmation(search, uri=done.uri) is None
     assert writer.CONFIRMS not in trial.tags
 
 
-def test_looks_at_the_test_reviews_are_counted_on_the_search(done: Done) -> None:
-    done.confirm(Answering(), top=1, seeds=1)
+def test_test_evaluations_are_counted_on_the_search(done: Done) -> None:
+    done.confirm(StubTrainer(), top=1, seeds=1)
     for trial in (reader.read_trials(done.client, done.search)[0], done.confirming()[0]):
-        reader.count_test_evaluation(done.client, trial)
+        writer.count_test_evaluation(done.client, reader.search_of(done.client, trial))
     found = reader.find_search(done.client)
     assert found.metrics[writer.TEST_EVALUATIONS] == 2
     history = done.client.get_metric_history(found.run_id, writer.TEST_EVALUATIONS)
@@ -212,9 +212,9 @@ def test_looks_at_the_test_reviews_are_counted_on_the_search(done: Done) -> None
 
 
 def test_refit_trains_on_all_reviews_for_the_epochs_found_and_once(done: Done) -> None:
-    done.confirm(Answering(), top=1, seeds=2)
+    done.confirm(StubTrainer(), top=1, seeds=2)
     _, trial = api.best(uri=done.uri)
-    trainer = Answering()
+    trainer = StubTrainer()
     where = {"uri": done.uri, "cache": done.folder / "cache", "folder": done.folder / "runs"}
     made = api.refit(trial, trainer=trainer, **where)
     (spec,) = trainer.specs
@@ -233,8 +233,8 @@ def test_refit_trains_on_all_reviews_for_the_epochs_found_and_once(done: Done) -
 def test_a_refit_is_reproduced_as_it_was_trained(done: Done) -> None:
     _, trial = api.best(uri=done.uri)
     where = {"uri": done.uri, "cache": done.folder / "cache", "folder": done.folder / "runs"}
-    made = api.refit(trial, trainer=Answering(), **where)
-    again = Answering()
+    made = api.refit(trial, trainer=StubTrainer(), **where)
+    again = StubTrainer()
     compared = api.reproduce(made.run_id, trainer=again, **where)
     assert (again.specs[0].hold_out, again.specs[0].schedule_epochs) == (False, 3)
     assert compared.agrees
@@ -242,4 +242,4 @@ def test_a_refit_is_reproduced_as_it_was_trained(done: Done) -> None:
 
 def test_nothing_to_confirm(done: Done, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no search 'other'"):
-        done.confirm(Answering(), search_ref="other")
+        done.confirm(StubTrainer(), search_ref="other")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from imdbtune.confirm.significance import Repeats, compare, holm, interval, judge
+from imdbtune.confirm.significance import Repeats, compare, holm, interval, rank_configurations
 
 
 def make(name: str, shares: np.ndarray, rng: np.random.Generator, cost: float = 1.0) -> Repeats:
@@ -16,7 +16,7 @@ def make(name: str, shares: np.ndarray, rng: np.random.Generator, cost: float = 
     return Repeats(name, rng.random(shares.shape) < shares, cost)
 
 
-def alike(name: str, seeds: int, rng: np.random.Generator, shift: float = 0.0) -> Repeats:
+def noisy(name: str, seeds: int, rng: np.random.Generator, shift: float = 0.0) -> Repeats:
     """Trainings with a spread of a point between seeds, on reviews of different difficulty."""
     hard = np.random.default_rng(0).beta(4, 0.6, size=2000)
     level = rng.normal(shift, 0.01, size=(seeds, 1))
@@ -34,11 +34,11 @@ def test_mean_spread_and_interval_over_seeds_are_students() -> None:
     assert interval(repeats).seeds == pytest.approx((high - low) / 2)
 
 
-def test_one_seed_tells_nothing_of_the_spread() -> None:
+def test_with_one_seed_no_difference_is_significant() -> None:
     one = Repeats("a", np.ones((1, 10), bool), 1.0)
     other = Repeats("b", np.zeros((1, 10), bool), 1.0)
     assert math.isnan(interval(one).seeds)
-    assert set(judge([one, other]).alike) == {"a", "b"}
+    assert set(rank_configurations([one, other]).indistinguishable) == {"a", "b"}
 
 
 def test_without_reviews_noise_it_is_welchs_test() -> None:
@@ -61,11 +61,13 @@ def test_holm_is_that_of_the_paper() -> None:
     assert holm([0.6, 0.9]) == [1.0, 1.0]
 
 
-def test_equal_configurations_are_seldom_told_apart_and_different_ones_mostly() -> None:
+def test_equal_configurations_seldom_differ_significantly_and_different_ones_mostly_do() -> None:
     rng = np.random.default_rng(2)
-    wrong = sum(not compare(alike("a", 5, rng), alike("b", 5, rng)).alike for _ in range(200))
+    wrong = sum(compare(noisy("a", 5, rng), noisy("b", 5, rng)).is_significant for _ in range(200))
     assert wrong <= 20  # 5 % of 200, and the chance of more than 20 is below 1 in 1000
-    found = sum(not compare(alike("a", 5, rng, 0.04), alike("b", 5, rng)).alike for _ in range(50))
+    found = sum(
+        compare(noisy("a", 5, rng, 0.04), noisy("b", 5, rng)).is_significant for _ in range(50)
+    )
     assert found > 40
 
 
@@ -74,7 +76,7 @@ def test_the_cheapest_of_equals_is_recommended() -> None:
     shares = np.full((5, 3000), 0.9)
     best, cheap = make("best", shares + 0.002, rng, cost=60), make("cheap", shares, rng, cost=10)
     bad = make("bad", shares - 0.1, rng, cost=1)
-    verdict = judge([bad, cheap, best])
-    assert verdict.order[-1].name == "bad"
-    assert set(verdict.alike) == {"best", "cheap"}
-    assert verdict.recommended == "cheap"
+    ranking = rank_configurations([bad, cheap, best])
+    assert ranking.order[-1].name == "bad"
+    assert set(ranking.indistinguishable) == {"best", "cheap"}
+    assert ranking.recommended == "cheap"

@@ -37,8 +37,8 @@ def batches(split: Split) -> Batches:
 
 def keras_padded(review: list[int], maxlen: int) -> list[int]:
     """What ``pad_sequences`` documents: too long is cut, too short is filled, at the front."""
-    kept = review[-maxlen:]
-    return [0] * (maxlen - len(kept)) + kept
+    ids = review[-maxlen:]
+    return [0] * (maxlen - len(ids)) + ids
 
 
 @pytest.mark.parametrize("maxlen", [1, 3, 4, 9])
@@ -146,9 +146,9 @@ def test_word_dropout_replaces_its_share_of_the_words(split: Split, batches: Bat
     ids = np.concatenate([ids for ids, _, _ in replace(batches, word_dropout=0.3).epoch(rng)])
     unknown, padding = (ids == OOV).sum(), (ids == PAD).sum()
     assert unknown / (ids.size - padding) == pytest.approx(0.3, abs=0.01)
-    kept = np.concatenate([ids for ids, _, _ in batches.epoch(np.random.default_rng(9))])
-    assert (kept == PAD).sum() == padding
-    assert not (kept == OOV).any()
+    ids = np.concatenate([ids for ids, _, _ in batches.epoch(np.random.default_rng(9))])
+    assert (ids == PAD).sum() == padding
+    assert not (ids == OOV).any()
 
 
 def test_validation_knows_no_word_dropout(batches: Batches) -> None:

@@ -19,8 +19,8 @@ from imdbtune.config.schema import TableConfig
 from imdbtune.data import tables
 from imdbtune.data.columns import read_texts
 from imdbtune.data.corpus import Corpus, Split
-from imdbtune.data.gathering import Gathered, Review
 from imdbtune.data.own import check_own, folder_corpus, table_corpus
+from imdbtune.data.review_buffer import Review, ReviewBuffer
 from imdbtune.data.sources import describe, open_corpus, place_of
 from imdbtune.data.text import Tokenizer, build_word_index, decode
 from imdbtune.errors import UserError
@@ -97,7 +97,9 @@ def test_all_formats_give_the_same_reviews(name: str, write: Write) -> None:
     assert corpus.title == f"{name}: 10 reviews to train on, 2 to test"
 
 
-def test_words_are_ranked_in_the_training_part_and_encoded_as_ever(write: Write) -> None:
+def test_words_are_ranked_in_the_training_part_and_encoded(
+    write: Write,
+) -> None:
     rows = [(t, v, "train") for t, v in ROWS] + [("new bad words", "bad", "test")]
     rows.append(("film good", "good", "test"))
     corpus = read(write("own.csv", as_csv([("text", "label", "split"), *rows])))
@@ -113,12 +115,12 @@ def test_words_are_ranked_in_the_training_part_and_encoded_as_ever(write: Write)
 
 
 def test_words_are_counted_in_pieces_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    gathered = Gathered(Review(text, label, 0) for text, label in ROWS)
+    buffer = ReviewBuffer(Review(text, label, 0) for text, label in ROWS)
     chosen = np.array([0, 3, 8, 11])
     expected = build_word_index(ROWS[row][0] for row in chosen)
     for size in (1, 3, 100):
-        monkeypatch.setattr("imdbtune.data.gathering._CHUNK", size)
-        assert gathered.word_index(chosen) == expected
+        monkeypatch.setattr("imdbtune.data.review_buffer._CHUNK", size)
+        assert buffer.word_index(chosen) == expected
 
 
 def test_line_breaks_of_all_systems_end_words(write: Write) -> None:
@@ -136,7 +138,7 @@ def test_line_breaks_of_all_systems_end_words(write: Write) -> None:
         ([0.0, 1.0], ("0", "1")),
     ],
 )
-def test_labels_of_any_kind_are_kept_as_names(
+def test_labels_of_any_type_become_names(
     values: list[Any], names: tuple[str, str], write: Write
 ) -> None:
     records = [{"review": "w x", "sentiment": value, "id": 3} for value in values * 3]
@@ -190,32 +192,32 @@ def test_a_column_says_what_is_for_testing_unless_it_is_to_be_ignored(write: Wri
     assert corpus.notes == ()
 
 
-def test_rows_for_validation_are_told(write: Write) -> None:
+def test_rows_for_validation_are_noted(write: Write) -> None:
     parts = ["train"] * 12 + ["dev"] * 4 + ["test"] * 4
     rows = [(f"w{i} x", "ab"[i % 2], part) for i, part in enumerate(parts)]
     corpus = read(write("own.csv", as_csv([("text", "label", "part"), *rows])), split_column="part")
     (note,) = corpus.notes
-    assert "the 4 rows for validation stand last among the 16 for training" in note
+    assert "the 4 rows for validation come last among the 16 for training" in note
     last = {text for text, _ in texts(corpus, corpus.train)[-4:]}
     assert last == {f"w{i} x" for i in range(12, 16)}
 
 
-def test_texts_that_are_in_both_parts_are_counted_and_told(write: Write) -> None:
+def test_texts_that_are_in_both_parts_are_counted_and_noted(write: Write) -> None:
     rows = [("Same, same!", "a", "train"), ("other", "b", "train"), ("", "a", "train")]
     rows += [("same same", "a", "test"), ("same", "b", "test"), ("", "b", "test")]
     path = write("own.csv", as_csv([("text", "label", "split"), *rows]))
-    told: list[str] = []
+    notes: list[str] = []
     for _ in range(2):
-        open_corpus(str(path), path.parent / "cache", told.append)
-    assert told[0].startswith("own.csv: 1 of 3 test reviews are also among those for training")
-    assert told == [told[0]] * 2
+        open_corpus(str(path), path.parent / "cache", notes.append)
+    assert notes[0].startswith("own.csv: 1 of 3 test reviews also occur among the training reviews")
+    assert notes == [notes[0]] * 2
 
 
 def test_a_table_is_converted_once_for_each_way_to_read_it(write: Write) -> None:
     path = write("own.csv", as_csv(NAMED))
     first = read(path)
-    (first.folder / "word_index.json").write_text('{"kept": 1}')
-    assert read(path).word_index() == {"kept": 1}
+    (first.folder / "word_index.json").write_text('{"saved": 1}')
+    assert read(path).word_index() == {"saved": 1}
     again = read(path, **first.reading)
     assert again.folder == first.folder
     others = [read(path, split_seed=1), read(path, test_share=0.5)]
@@ -268,20 +270,30 @@ WRONG: list[tuple[str, bytes | str, dict[str, Any], str]] = [
         {"label_column": "text", "text_column": "text"},
         "in different columns, not in 'text', 'text'",
     ),
-    ("a.csv", "x,z\nq,1\nr,2\ns,3\n", {}, "which column holds the labels; name it by --label-colu"),
-    ("a.csv", "x,y,label\nq,1,0\nr,2,1\n", {}, "which column holds the texts; name it by --text-c"),
+    ("a.csv", "x,z\nq,1\nr,2\ns,3\n", {}, "which column holds the labels; name it with --label"),
+    (
+        "a.csv",
+        "x,y,label\nq,1,0\nr,2,1\n",
+        {},
+        "which column holds the texts; name it with --text-c",
+    ),
     ("a.csv", "text,text,label\na,b,1\n", {}, "has 2 columns 'text'"),
-    ("a.csv", "text,\x07,label\na,b,1\n", {}, "column '.x07', which is no name"),
-    ("a.csv", "fine,1\nawful,0\nbad,0\ngood,1\n", {}, "line 1: it holds '1', as other lines do"),
-    ("a.csv", GOOD + "poor,2\n", {}, "column 'label' of .* has 3 labels, '1', '0', '2'; two are"),
-    ("a.csv", "text,label\na,1\nb,1\n", {}, "has one label alone, '1'"),
+    ("a.csv", "text,\x07,label\na,b,1\n", {}, "column '.x07', which is not a valid name"),
+    ("a.csv", "fine,1\nawful,0\nbad,0\ngood,1\n", {}, "line 1: it holds '1' like other lines"),
+    (
+        "a.csv",
+        GOOD + "poor,2\n",
+        {},
+        "column 'label' of .* has 3 labels, '1', '0', '2'; exactly two are",
+    ),
+    ("a.csv", "text,label\na,1\nb,1\n", {}, "has only one label, '1'"),
     ("a.csv", GOOD + "poor,\n", {}, "a.csv, line 6: column 'label' is empty"),
     ("a.csv", GOOD + "poor\n", {}, "line 6: 1 value .*, but the first line names 2 columns"),
-    ("a.csv", GOOD + "so, so,1\n", {}, "line 6: 3 values .* stands in double quotes"),
-    ("a.csv", GOOD + '"a\nb",1\n"c\nd,1\n', {}, "line 8: a quote that is opened in this row is"),
-    ("a.csv", GOOD + '"a "b" c",1\n', {}, "line 6: .* expected after .*a quote in it is"),
+    ("a.csv", GOOD + "so, so,1\n", {}, "line 6: 3 values .* in double quotes"),
+    ("a.csv", GOOD + '"a\nb",1\n"c\nd,1\n', {}, "line 8: a quote opened in this row is"),
+    ("a.csv", GOOD + '"a "b" c",1\n', {}, "line 6: .* expected after .*write a quote in it as"),
     ("a.csv", "", {}, "a.csv is empty"),
-    ("a.csv", "text,label\n", {}, "no rows but the names of columns"),
+    ("a.csv", "text,label\n", {}, "no rows below the column names"),
     ("a.csv", "text,label\n,1\n!,0\n ,1\n,0\n", {}, "'text' of .* has no words in any row"),
     (
         "a.csv",
@@ -292,12 +304,12 @@ WRONG: list[tuple[str, bytes | str, dict[str, Any], str]] = [
     ("a.csv", GOOD.encode("utf-16"), {}, "line 1: byte 0 .*it is in UTF-16"),
     ("a.csv", GOOD + "a\0b,1\n", {}, "line 6: byte 42 of the file is zero"),
     ("a.csv", b"PK\3\4\x14\0\6\0\x08\0\0\0!\0", {}, "line 1: byte 5 of the file is zero"),
-    ("a.csv", "text,label\na,1\nb,0\n", {}, "no row for testing that is labelled"),
+    ("a.csv", "text,label\na,1\nb,0\n", {}, "no row for testing with label '0' .0 in all"),
     (
         "a.csv",
         "text,label,split\na,1,train\nb,0,test\n",
         {},
-        "no row for training .* '0' .of 1 for",
+        "no row for training with label '0' .1 in all",
     ),
     (
         "a.csv",
@@ -313,11 +325,16 @@ WRONG: list[tuple[str, bytes | str, dict[str, Any], str]] = [
         {},
         "line 2: it has no 'label', only",
     ),
-    ("a.jsonl", '{"text": "a"\n', {}, "line 1: it is not JSON .*; each line is one object"),
+    ("a.jsonl", '{"text": "a"\n', {}, "line 1: it is not JSON .*; each line must be an object"),
     ("a.jsonl", "[" * 100_000, {}, "line 1: it is not JSON"),
     ("a.jsonl", '["a", 1]\n', {}, "line 1: it is .'a', 1., not an object such as"),
-    ("a.jsonl", '{"text": 5, "label": 1}\n' * 2, {}, "line 1: column 'text' holds 5, no text"),
-    ("a.jsonl", '{"text": "a", "label": 0.5}\n', {}, "line 1: column 'label' holds 0.5, no label"),
+    ("a.jsonl", '{"text": 5, "label": 1}\n' * 2, {}, "line 1: column 'text' holds 5, not text"),
+    (
+        "a.jsonl",
+        '{"text": "a", "label": 0.5}\n',
+        {},
+        "line 1: column 'label' holds 0.5, not a label",
+    ),
     ("a.parquet", GOOD, {}, "is not Parquet"),
     (
         "a.parquet",
@@ -325,13 +342,13 @@ WRONG: list[tuple[str, bytes | str, dict[str, Any], str]] = [
         {},
         "row 1: column 'label' is empty",
     ),
-    ("a.parquet", as_parquet({"text": [b"a"], "label": [1]}), {}, "row 1: .* holds b'a', no text"),
+    ("a.parquet", as_parquet({"text": [b"a"], "label": [1]}), {}, "row 1: .* holds b'a', not text"),
     ("a.parquet", as_parquet({"text": [], "label": []}), {}, "no rows"),
 ]
 
 
 @pytest.mark.parametrize(("name", "content", "settings", "says"), WRONG)
-def test_what_is_wrong_is_told_with_its_place(
+def test_errors_name_their_position(
     name: str, content: bytes | str, settings: dict[str, Any], says: str, write: Write
 ) -> None:
     path = write(name, content)
@@ -342,9 +359,9 @@ def test_what_is_wrong_is_told_with_its_place(
     assert not list(path.parent.glob("cache/corpora/own-*[!k]"))
 
 
-def test_a_third_label_far_down_is_told_with_its_line(write: Write) -> None:
+def test_a_third_label_far_down_is_reported_with_its_line(write: Write) -> None:
     path = write("own.csv", as_csv([("text", "label"), *ROWS * 100, ("poor", "mixed")]))
-    says = "line 1202: column 'label' holds 'mixed', a third label beside 'good', 'bad'; two are"
+    says = "line 1202: column 'label' holds 'mixed', a third label after 'good', 'bad'; two are"
     with pytest.raises(UserError, match=says):
         read(path)
 
@@ -362,18 +379,18 @@ def test_a_line_without_an_end_is_not_read_to_it(
 @pytest.mark.parametrize(
     ("reviews", "says"),
     [
-        ({}, "no folder train; it has to hold train/pos"),
+        ({}, "no folder train; it must hold train/pos"),
         (
             {"train_pos": ["a"], "train_neg": ["b"], "train_odd": ["c"]},
             "has 3 labels, 'neg', 'odd'",
         ),
-        ({"train_pos": ["a"]}, "has one label alone, 'pos'"),
-        ({"train_pos": [], "train_neg": []}, "has no reviews; it has to hold"),
+        ({"train_pos": ["a"]}, "has only one label, 'pos'"),
+        ({"train_pos": [], "train_neg": []}, "has no reviews; it must hold"),
         (
             {"train_pos": ["a"], "train_neg": ["b"], "test_pos": ["c"]},
-            "for testing that is labelled",
+            "no row for testing with label 'neg' .1 in all",
         ),
-        ({"train_pos": ["a\0"], "train_neg": ["b"]}, "0_7.txt is no text"),
+        ({"train_pos": ["a\0"], "train_neg": ["b"]}, "0_7.txt is not text"),
     ],
 )
 def test_folders_that_are_laid_out_otherwise_are_refused(
@@ -387,7 +404,7 @@ def test_folders_that_are_laid_out_otherwise_are_refused(
 def test_a_label_of_a_folder_is_a_name(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "own", train_pos=["a", "b"], train_neg=["c", "d"])
     (folder / "train" / "neg").rename(folder / "train" / "neg\x1b[31m")
-    with pytest.raises(UserError, match=r"a folder 'neg\\x1b\[31m', which is no name"):
+    with pytest.raises(UserError, match=r"a folder 'neg\\x1b\[31m', which is not a valid label"):
         read(folder)
 
 
@@ -399,18 +416,18 @@ def test_a_file_of_a_folder_that_is_no_text_is_named(tmp_path: Path) -> None:
         read(folder)
     wrong.unlink()
     os.mkfifo(wrong)
-    with pytest.raises(UserError, match=f"{wrong} cannot be read: it is a pipe, no file"):
+    with pytest.raises(UserError, match=f"{wrong} cannot be read: it is a pipe, not a file"):
         read(folder)
     wrong.unlink()
     with wrong.open("wb") as file:
         file.truncate(2**40)  # a hole, which takes no room
-    with pytest.raises(UserError, match=f"{wrong} is no text of at most"):
+    with pytest.raises(UserError, match=f"{wrong} is longer than"):
         read(folder)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "own.csv")
-    with pytest.raises(UserError, match="it is a pipe, no file"):
+    with pytest.raises(UserError, match="it is a pipe, not a file"):
         read(tmp_path / "own.csv")
 
 
@@ -440,7 +457,7 @@ def bomb(text: str, rows: int) -> bytes:
 def test_a_small_file_does_not_fill_the_memory(
     text: str, rows: int, says: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imdbtune.data.gathering._MOST", 2_000_000)
+    monkeypatch.setattr("imdbtune.data.review_buffer._MAX_SIZE", 2_000_000)
     path = write("bomb.parquet", bomb(text, rows))
     assert path.stat().st_size < 100_000
     tracemalloc.start()
@@ -468,7 +485,7 @@ def test_texts_to_predict_are_taken_out_of_files(
 
 
 @pytest.mark.parametrize("value", [["good"], {"film": "good"}])
-def test_a_parquet_column_of_lists_or_structs_is_no_trouble(value: object, tmp_path: Path) -> None:
+def test_a_parquet_column_of_lists_or_structs_can_be_read(value: object, tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

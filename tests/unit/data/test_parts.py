@@ -32,7 +32,7 @@ def test_every_stretch_of_the_training_rows_has_both_labels_in_proportion() -> N
     assert not np.array_equal(train, np.sort(train))
 
 
-def test_the_seed_decides_and_always_alike() -> None:
+def test_the_same_seed_divides_in_the_same_way() -> None:
     labels = codes((0, 5), (1, 5))
     first, again, other = (divide(labels, labels * 0, 0.2, seed) for seed in (0, 0, 1))
     assert [part.tolist() for part in first] == [part.tolist() for part in again]
@@ -40,7 +40,7 @@ def test_the_seed_decides_and_always_alike() -> None:
     assert [part.tolist() for part in first] == [[8, 3, 4, 5, 9, 0, 2, 6], [7, 1]]
 
 
-def test_parts_that_are_given_are_kept() -> None:
+def test_given_parts_are_respected() -> None:
     labels = np.tile(np.array([0, 1], np.int8), 20)
     parts = codes((TEST, 10), (TRAIN, 30))
     train, test = divide(labels, parts, 0.5, seed=0)

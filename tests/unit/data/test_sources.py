@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imdbtune.data.cache import sha256
 from imdbtune.data.corpus import make_split, write_corpus
-from imdbtune.data.download import DownloadFailed, RemoteFile, sha256
+from imdbtune.data.download import DownloadFailed, RemoteFile
 from imdbtune.data.imdb import imdb_corpus, npz_corpus, read_word_index
 from imdbtune.data.sources import default_cache, describe, open_corpus
 from imdbtune.errors import UserError
@@ -18,7 +19,7 @@ MakeNpz = Callable[..., bytes]
 
 
 @pytest.fixture
-def nowhere() -> Iterator[tuple[RemoteFile, RemoteFile]]:
+def unreachable() -> Iterator[tuple[RemoteFile, RemoteFile]]:
     """Files on a port where nobody answers."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -38,50 +39,50 @@ def npz(tmp_path: Path, small_npz: MakeNpz) -> Path:
 
 
 def silent(message: str) -> None:
-    raise AssertionError(f"nothing to tell, but: {message}")
+    raise AssertionError(f"unexpected message: {message}")
 
 
 def test_the_cache_is_the_environments_or_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMDBTUNE_CACHE", "~/elsewhere")
-    assert default_cache() == Path.home() / "elsewhere"
+    monkeypatch.setenv("IMDBTUNE_CACHE", "~/other")
+    assert default_cache() == Path.home() / "other"
     monkeypatch.delenv("IMDBTUNE_CACHE")
     assert default_cache().name == "imdbtune"
 
 
 def test_auto_falls_back_to_the_demo_corpus_and_says_why(
-    tmp_path: Path, nowhere: tuple[RemoteFile, RemoteFile]
+    tmp_path: Path, unreachable: tuple[RemoteFile, RemoteFile]
 ) -> None:
-    told: list[str] = []
-    corpus = open_corpus("auto", tmp_path, told.append, files=nowhere)
+    messages: list[str] = []
+    corpus = open_corpus("auto", tmp_path, messages.append, files=unreachable)
     assert corpus.name == "demo"
-    (message,) = told
-    assert "demo corpus is used, not IMDB" in message
-    assert nowhere[0].url in message
+    (message,) = messages
+    assert "Using the built-in demo corpus, not IMDB" in message
+    assert unreachable[0].url in message
     assert "--data PATH/imdb.npz" in message
 
 
 def test_auto_takes_imdb_from_the_cache(
-    tmp_path: Path, nowhere: tuple[RemoteFile, RemoteFile]
+    tmp_path: Path, unreachable: tuple[RemoteFile, RemoteFile]
 ) -> None:
     split = make_split([[1, 5], [1, 6]], [0, 1])
     folder = tmp_path / "corpora" / f"imdb-{'0' * 16}-{'1' * 8}"
     write_corpus(folder, "imdb", "", split, split, {})
-    assert open_corpus("auto", tmp_path, silent, files=nowhere).name == "imdb"
+    assert open_corpus("auto", tmp_path, silent, files=unreachable).name == "imdb"
 
 
 def test_auto_does_not_hide_a_damaged_cache(
-    tmp_path: Path, nowhere: tuple[RemoteFile, RemoteFile]
+    tmp_path: Path, unreachable: tuple[RemoteFile, RemoteFile]
 ) -> None:
     (tmp_path / "corpora" / f"imdb-{'0' * 16}-{'1' * 8}").mkdir(parents=True)
     with pytest.raises(UserError, match="is damaged"):
-        open_corpus("auto", tmp_path, silent, files=nowhere)
+        open_corpus("auto", tmp_path, silent, files=unreachable)
 
 
 def test_imdb_by_name_is_imdb_or_an_error(
-    tmp_path: Path, nowhere: tuple[RemoteFile, RemoteFile]
+    tmp_path: Path, unreachable: tuple[RemoteFile, RemoteFile]
 ) -> None:
-    with pytest.raises(DownloadFailed, match="no connection"):
-        open_corpus("imdb", tmp_path, silent, files=nowhere)
+    with pytest.raises(DownloadFailed, match="refused"):
+        open_corpus("imdb", tmp_path, silent, files=unreachable)
 
 
 def test_demo_needs_no_network(tmp_path: Path) -> None:
@@ -103,8 +104,8 @@ def test_a_file_of_the_user_is_converted_once(tmp_path: Path, npz: Path) -> None
     )
     assert corpus.word_index() == {}
     assert describe(corpus)["vocabulary"] == 700
-    (corpus.folder / "word_index.json").write_text('{"kept": 1}')
-    assert npz_corpus(npz, cache).word_index() == {"kept": 1}
+    (corpus.folder / "word_index.json").write_text('{"saved": 1}')
+    assert npz_corpus(npz, cache).word_index() == {"saved": 1}
 
 
 def test_the_word_index_beside_the_file_is_used_as_soon_as_it_is_there(
@@ -191,13 +192,13 @@ def test_describe_counts(tmp_path: Path) -> None:
 
 
 def test_a_file_and_the_download_of_it_share_a_folder(
-    tmp_path: Path, npz: Path, nowhere: tuple[RemoteFile, RemoteFile]
+    tmp_path: Path, npz: Path, unreachable: tuple[RemoteFile, RemoteFile]
 ) -> None:
     words = npz.parent / "imdb_word_index.json"
     words.write_text('{"film": 1}')
     first = npz_corpus(npz, tmp_path / "cache")
     files = tuple(
         RemoteFile(remote.url, path.stat().st_size, sha256(path))
-        for remote, path in zip(nowhere, (npz, words), strict=True)
+        for remote, path in zip(unreachable, (npz, words), strict=True)
     )
     assert imdb_corpus(tmp_path / "cache", None, files).folder == first.folder

@@ -63,7 +63,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in files if f.is_file()}
 
 
-def test_what_is_written_is_read_again(write: Write, model: Path, tmp_path: Path) -> None:
+def test_a_written_export_can_be_read(write: Write, model: Path, tmp_path: Path) -> None:
     folder = write(tmp_path / "a" / "b")
     assert sorted(f.name for f in folder.iterdir()) == FILES
     assert (folder / "model.keras").read_bytes() == model.read_bytes()
@@ -77,13 +77,13 @@ def test_what_is_written_is_read_again(write: Write, model: Path, tmp_path: Path
     assert "gru-d1-u32-L30" in (folder / "README.md").read_text(encoding="utf-8")
 
 
-def test_others_may_read_the_folder_as_the_umask_says(write: Write, tmp_path: Path) -> None:
+def test_the_folder_has_the_permissions_of_the_umask(write: Write, tmp_path: Path) -> None:
     (tmp_path / "usual").mkdir()
     usual = (tmp_path / "usual").stat().st_mode
     assert stat.S_IMODE(write(tmp_path / "new").stat().st_mode) == stat.S_IMODE(usual)
 
 
-def test_our_keys_win_over_given_metadata(write: Write, tmp_path: Path) -> None:
+def test_metadata_do_not_override_the_keys_of_the_format(write: Write, tmp_path: Path) -> None:
     folder = write(tmp_path / "new", metadata={**METADATA, "format": "x", "maxlen": 7})
     assert read_export(folder).maxlen == 30
 
@@ -116,7 +116,7 @@ def test_through_a_link(write: Write, tmp_path: Path) -> None:
     assert read_export(tmp_path / "real").maxlen == 30
 
 
-def test_an_export_is_replaced_only_if_told_so(write: Write, tmp_path: Path) -> None:
+def test_an_export_is_replaced_only_with_overwrite(write: Write, tmp_path: Path) -> None:
     folder = write(tmp_path / "new")
     before = contents(folder)
     with pytest.raises(UserError, match="is an export already, of another run"):
@@ -127,9 +127,7 @@ def test_an_export_is_replaced_only_if_told_so(write: Write, tmp_path: Path) -> 
     assert sorted(f.name for f in folder.iterdir()) == FILES
 
 
-def test_replacing_removes_the_old_model_and_keeps_what_is_not_ours(
-    write: Write, tmp_path: Path
-) -> None:
+def test_replacing_removes_the_old_model_and_no_other_files(write: Write, tmp_path: Path) -> None:
     folder = write(tmp_path / "new")
     (folder / "notes.txt").write_text("mine")
     (folder / "old_model").mkdir()
@@ -189,7 +187,7 @@ def test_no_format_is_added_to_another_export(
 
 
 @pytest.mark.parametrize("fails", ["add_models", "check"])
-def test_what_cannot_be_added_leaves_the_export_as_it_was(
+def test_a_failed_addition_leaves_the_export_unchanged(
     write: Write, tmp_path: Path, fails: str
 ) -> None:
     def fail(new: Path) -> None:
@@ -202,7 +200,7 @@ def test_what_cannot_be_added_leaves_the_export_as_it_was(
     with pytest.raises(UserError, match="no such operator"):
         write(folder, metadata=run, formats=["numpy"], **{fails: fail})
     (folder / "model.npz").write_text("mine")
-    with pytest.raises(UserError, match=r"has 'model\.npz', which is not of the export"):
+    with pytest.raises(UserError, match=r"has 'model\.npz', which does not belong to the"):
         write(folder, metadata=run, formats=["numpy"], add_models=add_npz)
     assert contents(folder) == {**before, "model.npz": b"mine"}
 
@@ -228,7 +226,7 @@ def test_a_file_in_the_way(write: Write, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file/below", "file/far/below", "a\0b", "\ud800", "x" * 300])
-def test_places_that_cannot_be(write: Write, tmp_path: Path, name: str) -> None:
+def test_a_folder_that_cannot_be_created(write: Write, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot be written") as raised:
         write(tmp_path / name)
@@ -244,7 +242,7 @@ def test_a_loop_of_links(write: Write, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["new/below", "empty"])
-def test_a_place_without_the_right_to_write_is_told_before_there_is_a_model(
+def test_missing_write_permission_is_reported_before_training(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -272,7 +270,7 @@ def test_a_corpus_without_words_is_refused(write: Write, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("fails", ["add_models", "check"])
-def test_what_goes_wrong_leaves_nothing(write: Write, tmp_path: Path, fails: str) -> None:
+def test_a_failed_export_leaves_no_files(write: Write, tmp_path: Path, fails: str) -> None:
     def fail(new: Path) -> None:
         (new / "half").write_text("x")
         raise UserError("no such format")
@@ -297,9 +295,7 @@ def test_an_export_of_the_first_version_is_still_read(write: Write, tmp_path: Pa
 @pytest.mark.parametrize(
     "text", ["", "The don't É", "é the-the nothing", "the " * 40, "\0\ud800 x"]
 )
-def test_the_encoder_beside_a_model_reads_as_ours_does(
-    write: Write, tmp_path: Path, text: str
-) -> None:
+def test_the_exported_encoder_equals_the_tokenizer(write: Write, tmp_path: Path, text: str) -> None:
     folder = write(tmp_path / "new")
     ours = Tokenizer(WORDS).encode(text, 200)[-30:].tolist()
     assert encode(text, folder) == [0] * (30 - len(ours)) + ours
@@ -314,7 +310,7 @@ def test_the_encoder_beside_a_model_reads_as_ours_does(
         ("numpy,all", tuple(FORMATS)),
     ],
 )
-def test_formats_as_people_write_them(text: str, names: tuple[str, ...]) -> None:
+def test_lists_of_formats_are_parsed(text: str, names: tuple[str, ...]) -> None:
     assert parse_formats(text) == names
 
 
@@ -337,27 +333,27 @@ def test_no_model(model: Path, content: bytes | str | None) -> None:
 @pytest.mark.parametrize(
     "member", ["../evil", "assets/../../evil", "/evil", "..\\evil", "C:/evil", "\\\\host\\evil"]
 )
-def test_an_archive_that_leads_out_is_refused(model: Path, member: str) -> None:
+def test_an_archive_with_a_path_outside_its_folder_is_refused(model: Path, member: str) -> None:
     with zipfile.ZipFile(model, "a") as archive:
         archive.writestr(member, "x")
     with pytest.raises(UserError, match="not safe to open: it would unpack to"):
         check_archive(model)
 
 
-def test_an_archive_that_explodes_is_refused(model: Path) -> None:
+def test_a_zip_bomb_is_refused(model: Path) -> None:
     with zipfile.ZipFile(model, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("model.weights.h5", bytes(65 * 2**20))
     with pytest.raises(UserError, match=r"not safe to open: .* bytes would unpack to 68,"):
         check_archive(model)
 
 
-def test_a_wrong_checksum_is_noticed(model: Path) -> None:
+def test_a_wrong_checksum_is_refused(model: Path) -> None:
     model.write_bytes(model.read_bytes().replace(b"{}", b"[]"))
     with pytest.raises(UserError, match=r"not a readable \.keras file \('config\.json' is damaged"):
         check_archive(model)
 
 
-def test_a_large_archive_that_is_stored_is_fine(model: Path) -> None:
+def test_a_large_uncompressed_archive_is_accepted(model: Path) -> None:
     with zipfile.ZipFile(model, "a") as archive:
         archive.writestr("model.weights.h5", bytes(65 * 2**20))
     check_archive(model)

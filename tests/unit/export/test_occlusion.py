@@ -29,22 +29,22 @@ def effects(explanation: Explanation) -> dict[str, float | None]:
     return {w.word: None if w.effect is None else round(w.effect, 3) for w in explanation.words}
 
 
-def test_each_word_has_the_effect_that_it_has() -> None:
-    told = explained("A GOOD film, not bad; rare!")
-    assert effects(told) == {
+def test_effects_are_the_weights_of_a_linear_model() -> None:
+    explanation = explained("A GOOD film, not bad; rare!")
+    assert effects(explanation) == {
         **{"a": None, "good": 2.0, "film": 0.0},
         **{"not": None, "bad": -3.0, "rare": None},  # beyond the vocabulary
     }
-    assert told.prediction.label == "negative"
-    assert [w.word for w in told.strongest(5)] == ["bad", "good"]
-    assert told.largest == pytest.approx(3.0, abs=1e-3)
+    assert explanation.prediction.label == "negative"
+    assert [w.word for w in explanation.strongest(5)] == ["bad", "good"]
+    assert explanation.largest == pytest.approx(3.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("maxlen", [1, 2, 3, 4, 5])
 def test_words_that_are_cut_off_have_no_effect(maxlen: int) -> None:
-    told = explained("bad odd good film good", maxlen)
-    read = [w.effect is not None for w in told.words if w.word != "odd"]
-    assert read == [place >= 4 - maxlen for place in range(4)]
+    words = explained("bad odd good film good", maxlen).words
+    read = [w.effect is not None for w in words if w.word != "odd"]
+    assert read == [position >= 4 - maxlen for position in range(4)]
 
 
 @pytest.mark.parametrize("text", ["", "odd", "!", "good " * 5000])
@@ -52,13 +52,13 @@ def test_no_text_is_an_error(text: str) -> None:
     assert len(explained(text).words) == len(text.replace("!", "").split())
 
 
-def test_the_page_shows_words_and_runs_nothing() -> None:
-    told = explained("good <script>alert(1)</script> bad&film")
-    text = page([told], ("<b>", "good"))
+def test_the_page_escapes_words_and_labels() -> None:
+    explanation = explained("good <script>alert(1)</script> bad&film")
+    text = page([explanation], ("<b>", "good"))
     assert "<script" not in text
     assert "&lt;b&gt;" in text
-    chance = f"{told.prediction.probability:.4f}"  # of which label, a reader need not guess
-    assert f"(probability of {told.labels[1]}: {chance})" in text
+    probability = f"{explanation.prediction.probability:.4f}"
+    assert f"(probability of {explanation.labels[1]}: {probability})" in text
     assert text.count("rgba(0, 114, 178") == 1  # good
     assert text.count("rgba(230, 159, 0") == 2  # bad, and film without effect
     odd = page([explained("good \x1b[31m \u202e film")], ("bad", "good"))

@@ -46,18 +46,18 @@ Ids = npt.NDArray[np.int32]
 
 
 class Network:
-    """Reads every id and its distance from the end; what it was shown is kept."""
+    """Depends on every id and its distance from the end; records the shapes of its inputs."""
 
     def __init__(self) -> None:
-        self.shown: list[tuple[int, ...]] = []
+        self.shapes: list[tuple[int, ...]] = []
 
     def __call__(self, ids: Ids) -> npt.NDArray[np.float32]:
-        self.shown.append(ids.shape)
+        self.shapes.append(ids.shape)
         assert ids.dtype == np.int32
         assert ids.min() >= 0
         assert ids.max() < VOCABULARY
-        places = np.arange(ids.shape[1], 0, -1)
-        return np.float32([[(row * places**2).sum() % 997 / 997] for row in ids])
+        distances = np.arange(ids.shape[1], 0, -1)
+        return np.float32([[(row * distances**2).sum() % 997 / 997] for row in ids])
 
 
 def make(padded: bool = False) -> tuple[Predictor, Network]:
@@ -72,7 +72,7 @@ def random_texts(count: int) -> list[str]:
     ]
 
 
-def test_each_text_is_predicted_as_if_alone() -> None:
+def test_predictions_do_not_depend_on_other_texts() -> None:
     predictor, _ = make()
     together = list(predictor.probabilities(ODD_TEXTS, batch_size=4))
     alone = [next(predictor.probabilities([text])) for text in ODD_TEXTS]
@@ -86,9 +86,9 @@ def test_results_come_in_the_order_of_the_texts(count: int, batch_size: int) -> 
     predictor, network = make()
     texts = random_texts(count)
     alone = [float(predictor.run(one_row(text))[0, 0]) for text in texts]
-    network.shown.clear()
+    network.shapes.clear()
     assert list(predictor.probabilities(texts, batch_size)) == alone
-    assert all(rows <= batch_size and 1 <= length <= MAXLEN for rows, length in network.shown)
+    assert all(rows <= batch_size and 1 <= length <= MAXLEN for rows, length in network.shapes)
 
 
 def one_row(text: str) -> Ids:
@@ -106,16 +106,16 @@ def test_the_last_tokens_are_kept() -> None:
 def test_short_texts_are_not_padded_to_the_longest_of_all() -> None:
     predictor, network = make()
     list(predictor.probabilities(["w1"] * 10 + ["w1 " * 50] * 10, batch_size=10))
-    assert network.shown == [(10, 2), (10, MAXLEN)]
+    assert network.shapes == [(10, 2), (10, MAXLEN)]
 
 
-def test_a_model_without_a_mask_always_sees_maxlen_ids() -> None:
+def test_a_model_without_a_mask_always_reads_maxlen_ids() -> None:
     predictor, network = make(padded=True)
     assert len(list(predictor.probabilities(ODD_TEXTS, batch_size=5))) == len(ODD_TEXTS)
-    assert {length for _, length in network.shown} == {MAXLEN}
+    assert {length for _, length in network.shapes} == {MAXLEN}
 
 
-def test_texts_are_read_as_they_are_needed() -> None:
+def test_texts_are_read_lazily() -> None:
     predictor, _ = make()
     read = 0
 
@@ -125,7 +125,7 @@ def test_texts_are_read_as_they_are_needed() -> None:
             yield "w1 w2"
 
     assert len(list(itertools.islice(predictor.probabilities(endless()), 10))) == 10
-    assert read == 2 * CHUNK  # the next ones are read while the model works on the first
+    assert read == 2 * CHUNK  # the second chunk is read while the model runs on the first
     assert len(list(itertools.islice(predictor.predictions(endless()), CHUNK + 1))) == CHUNK + 1
     assert read == 3 * CHUNK
 
@@ -174,7 +174,7 @@ def change(folder: Path, **changed: Any) -> None:
     (folder / "metadata.json").write_text(json.dumps(document | changed))
 
 
-def test_the_folder_that_the_others_damage_is_fine(folder: Path) -> None:
+def test_an_undamaged_folder_can_be_read(folder: Path) -> None:
     assert read_export(folder).word_index == {"a": 1}
 
 
@@ -215,9 +215,9 @@ def test_metadata_out_of_bounds(folder: Path, key: str, value: object) -> None:
 
 @pytest.mark.parametrize("key", ["parameters", "members"])
 @pytest.mark.parametrize("value", [None, 3, "gru", ["gru"], [[]], {"units": "many"}, {"cell": 3}])
-def test_networks_that_make_no_sense(folder: Path, key: str, value: object) -> None:
-    told = [value] if key == "members" and isinstance(value, dict) else value
-    change(folder, formats={"numpy": {}}, **{key: told})
+def test_invalid_hyperparameters(folder: Path, key: str, value: object) -> None:
+    written = [value] if key == "members" and isinstance(value, dict) else value
+    change(folder, formats={"numpy": {}}, **{key: written})
     np.savez(folder / "model.npz", embedding=np.zeros((50, 2)))
     with pytest.raises(UserError, match=rf"is damaged: ({key}|units|hyper).* Export the"):
         Predictor.load(folder)

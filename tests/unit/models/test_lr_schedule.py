@@ -18,9 +18,7 @@ from imdbtune.models.lr_schedule import Schedule
         ("cosine", 20, {20: 2.0, 60: 1.0, 100: 0.0}),
     ],
 )
-def test_the_rate_grows_and_goes_down_as_its_name_says(
-    kind: str, warmup: int, rates: dict[int, float]
-) -> None:
+def test_the_rate_warms_up_and_decays(kind: str, warmup: int, rates: dict[int, float]) -> None:
     schedule = Schedule(2.0, kind, steps=100, warmup=warmup)
     found = {step: float(schedule(step)) for step in rates}
     assert found == pytest.approx(rates, abs=1e-3)

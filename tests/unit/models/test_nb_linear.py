@@ -1,4 +1,4 @@
-"""The linear model beside a search: its mathematics, its runs, and what is said of it."""
+"""The linear baseline: its mathematics, its metrics, and how reports describe it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
-from imdbtune.cli.best import _beaten
+from imdbtune.cli.best import _baseline_facts
 from imdbtune.data.corpus import START, Split, make_split
 from imdbtune.errors import UserError
 from imdbtune.models import nb_linear
@@ -37,7 +37,7 @@ VOCABULARY = 10
 
 
 def bag(review: list[int]) -> set[tuple[int, ...]]:
-    """The words and pairs of a review, straightforwardly."""
+    """The words and pairs of a review, by definition."""
     return {(a,) for a in review} | set(pairwise(review))
 
 
@@ -66,14 +66,14 @@ def test_pairs_do_not_reach_into_the_next_review() -> None:
     assert len(keys) == sum(2 * len(review) - 1 for review in REVIEWS if review)
 
 
-def test_words_that_were_not_seen_make_no_terms() -> None:
+def test_unknown_words_are_ignored() -> None:
     rows, keys = nb_linear.terms(make_split([[1, 4, 12, 5, 4]], [1]), VOCABULARY)
     assert sorted(keys.tolist()) == sorted([1, 4, 5, 4, 14, 54])
     assert set(rows.tolist()) == {0}
 
 
 def sklearns_logits(split: Split, bags: list[set[tuple[int, ...]]]) -> np.ndarray:
-    """scikit-learn's own answer, from a matrix that is built term by term."""
+    """scikit-learn's probabilities, from a matrix that is built term by term."""
     known = ratios()
     terms = sorted(known, key=key)
 
@@ -100,7 +100,7 @@ def test_the_ratios_and_features_are_those_of_the_paper() -> None:
 NEW = [[START, 4, 5], [START, 9, 8, 7, 99], [], [START, 50, 4]]
 
 
-def test_it_predicts_as_scikit_learn_does_also_after_it_was_saved(tmp_path: Path) -> None:
+def test_it_predicts_as_scikit_learn_does_also_after_saving_and_loading(tmp_path: Path) -> None:
     model = nb_linear.fit(SPLIT)
     model.save(tmp_path / "linear.npz")
     again = nb_linear.LinearModel.load(tmp_path / "linear.npz")
@@ -113,7 +113,7 @@ def test_it_predicts_as_scikit_learn_does_also_after_it_was_saved(tmp_path: Path
     assert np.ptp(expected) > 0.01
 
 
-def test_reviews_are_predicted_alike_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nb_linear.fit(SPLIT)
     whole = nb_linear.predict(model, SPLIT)
     monkeypatch.setattr(nb_linear, "CHUNK", 2)
@@ -131,10 +131,10 @@ class Touches:
         return Path.touch, (self.path,)
 
 
-def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
+def test_loading_runs_no_code(tmp_path: Path) -> None:
     keys = np.array([Touches(tmp_path / "run")], object)
     np.savez(tmp_path / "linear.npz", keys=keys, weights=np.zeros(1), bias=0.0, vocabulary=9)
-    with pytest.raises(UserError, match="is no linear model of imdbtune"):
+    with pytest.raises(UserError, match="is not a linear model of imdbtune"):
         nb_linear.LinearModel.load(tmp_path / "linear.npz")
     assert not (tmp_path / "run").exists()
 
@@ -149,17 +149,17 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     ]
     for change in wrong:
         np.savez(path, **(good | change))
-        with pytest.raises(UserError, match="is no linear model of imdbtune"):
+        with pytest.raises(UserError, match="is not a linear model of imdbtune"):
             nb_linear.LinearModel.load(path)
     path.write_bytes(b"PK\3\4 and no more")
-    with pytest.raises(UserError, match="is no linear model of imdbtune"):
+    with pytest.raises(UserError, match="is not a linear model of imdbtune"):
         nb_linear.LinearModel.load(path)
     np.savez(path, **good)
     assert nb_linear.LinearModel.load(path).vocabulary == 9
 
 
-def test_it_is_trained_and_measured_on_the_parts_of_a_trial() -> None:
-    """The last fifth, in which the labels are the other way round, is for validation only."""
+def test_it_uses_the_training_and_validation_reviews_of_the_trials() -> None:
+    """The last fifth, with swapped labels, is used only for validation."""
     reviews = [[START, 4 + i % 2, 4 + i % 2, *([8] * (i >= 40))] for i in range(50)]
     labels = [i % 2 if i < 40 else 1 - i % 2 for i in range(50)]
     model, metrics = nb_linear.train_linear(make_split(reviews, labels))
@@ -169,7 +169,7 @@ def test_it_is_trained_and_measured_on_the_parts_of_a_trial() -> None:
     assert metrics["parameter_count"] == metrics["features"] + 1 == len(model.keys) + 1
 
 
-def test_the_larger_class() -> None:
+def test_the_majority_class() -> None:
     labels = [1] * 6 + [0] * 2 + [1, 0]
     metrics = nb_linear.measure_majority(make_split([[START]] * 10, labels))
     assert metrics["best_accuracy"] == 0.75
@@ -185,12 +185,9 @@ def test_the_larger_class() -> None:
         ([[], []], [0, 1], "no word occurs in 2"),
     ],
 )
-def test_what_cannot_be_learned(reviews: Any, labels: list[int], told: str) -> None:
+def test_reviews_that_cannot_be_fitted(reviews: Any, labels: list[int], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         nb_linear.fit(make_split(reviews, labels))
-
-
-# What is said of it.
 
 
 def made_baselines(accuracy: float, status: str = "FINISHED") -> list[Baseline]:
@@ -206,29 +203,30 @@ def best_of(accuracy: float) -> Trial:
 @pytest.mark.parametrize(
     ("winner", "said", "verb"),
     [
-        (0.8952, "the winner is 2.1 points below it", "is beaten by"),
-        (0.9362, "the winner is 2.0 points above it", "beats"),
-        (0.9182, "the winner is 0.2 points above it, which may be chance", "cannot be told from"),
-        (0.9162, "the winner is level with it, which may be chance", "cannot be told from"),
+        (0.8952, "2.1 points below it", "is beaten by"),
+        (0.9362, "2.0 points above it", "beats"),
+        (0.9182, "0.2 points above it, which is not significant", "does not differ significantly"),
+        (0.9162, "level with it", "does not differ significantly"),
     ],
 )
-def test_the_winner_beside_it(winner: float, said: str, verb: str) -> None:
+def test_comparison_with_the_winner(winner: float, said: str, verb: str) -> None:
     found = compare_with_baseline(made_baselines(0.9162), [best_of(winner)], 5000)
     assert found is not None
-    assert str(found) == f"a linear model on word pairs reaches 0.9162 in 21 s: {said}"
-    assert found.stands == verb
+    result = "a linear model on word pairs reaches 0.9162 in 21 s"
+    assert str(found) == f"{result}: the best trial is {said}"
+    assert found.relation.startswith(verb)
 
 
-def test_nothing_is_said_where_there_is_none() -> None:
+def test_there_is_no_comparison_without_a_baseline() -> None:
     assert compare_with_baseline([], [best_of(0.9)], 5000) is None
     assert compare_with_baseline(made_baselines(0.9, "FAILED"), [best_of(0.9)], 5000) is None
     alone = compare_with_baseline(made_baselines(0.9), [], 5000)
     assert str(alone) == "a linear model on word pairs reaches 0.9000 in 21 s"
-    assert set(_beaten([]).values()) == {None}
+    assert set(_baseline_facts([]).values()) == {None}
 
 
 def test_json_has_its_figures() -> None:
-    assert _beaten(made_baselines(0.9)) == {
+    assert _baseline_facts(made_baselines(0.9)) == {
         "baseline_val_accuracy": 0.9,
         "baseline_val_loss": 0.25,
         "baseline_seconds": 21.4,
@@ -236,10 +234,10 @@ def test_json_has_its_figures() -> None:
     }
 
 
-def test_the_description_says_it_after_the_answer() -> None:
+def test_the_description_mentions_the_baseline_after_the_winner() -> None:
     tags = {writer.DATA: "demo", writer.VALIDATION_REVIEWS: "5000"}
     search = Search("id", "mine", "RUNNING", "7", tags, {}, 0)
     text = leaderboard.markdown(search, [best_of(0.95)], ["units"], False, made_baselines(0.9))
     first = text.splitlines()[0]
     assert "at epoch 2.** A linear model on word pairs [reaches](#/experiments/7/runs/a?" in first
-    assert ") 0.9000 in 21 s: the winner is 5.0 points above it. Data: demo." in first
+    assert ") 0.9000 in 21 s: the best trial is 5.0 points above it. Data: demo." in first

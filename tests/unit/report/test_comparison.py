@@ -75,7 +75,7 @@ def test_conditions_and_limits() -> None:
     ("arguments", "said"),
     [
         ({"sort": "score"}, "column 'score' is not known"),
-        ({"sort": "rnn:up"}, "order 'rnn:up' is not known; write COLUMN"),
+        ({"sort": "rnn:up"}, "order 'rnn:up' is not known; give COLUMN"),
         ({"sort": "rnn:"}, "order 'rnn:' is not known"),
         ({"columns": ["rnn", "cell"]}, "column 'cell' is not known"),
         ({"where": "cell=1"}, "column 'cell' is not known"),

@@ -39,14 +39,14 @@ def test_the_standard_error_of_5000_reviews_near_88_percent_is_046_points() -> N
 
 def test_trials_within_the_error_of_a_difference_are_alike() -> None:
     # At 0.88 of 5,000 the error of a difference is 0.65 points, times 1.96 makes 1.27.
-    certainty = findings.certainty_data([0.88, 0.868, 0.866, 0.80], 0.88, 5000)
-    assert (certainty.trials, certainty.alike) == (4, 2)
-    assert certainty.half_width == pytest.approx(1.96 * 0.0046, rel=0.01)
-    assert certainty.flattery == pytest.approx(0.59 * 0.0046, rel=0.02)
+    uncertainty = findings.uncertainty_data([0.88, 0.868, 0.866, 0.80], 0.88, 5000)
+    assert (uncertainty.trials, uncertainty.indistinguishable) == (4, 2)
+    assert uncertainty.half_width == pytest.approx(1.96 * 0.0046, rel=0.01)
+    assert uncertainty.selection_bias == pytest.approx(0.59 * 0.0046, rel=0.02)
 
 
 def test_one_trial_is_not_flattered() -> None:
-    assert findings.certainty_data([0.88], 0.88, 5000).flattery == 0
+    assert findings.uncertainty_data([0.88], 0.88, 5000).selection_bias == 0
 
 
 @pytest.mark.parametrize("count", [2, 5, 20, 100])
@@ -58,7 +58,7 @@ def test_the_expected_maximum_is_that_of_random_numbers(count: int) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1.5, -0.1])
 def test_what_is_no_accuracy_is_left_out(value: float) -> None:
     trials = [made_trial(1, value), made_trial(2, 0.5), made_trial(3, 0.9, "FAILED")]
-    assert [trial.name for trial, _ in findings.measured(trials)] == ["t2"]
+    assert [trial.name for trial, _ in findings.with_accuracy(trials)] == ["t2"]
 
 
 # Cost and time.
@@ -105,7 +105,7 @@ def test_failures_are_counted_by_reason() -> None:
         made_trial(5, math.nan, "RUNNING"),
     ]
     found = [(f.count, f.status, f.reason) for f in findings.failures_data(trials)]
-    assert found == [(2, "FAILED", "loss became nan."), (1, "KILLED", "no reason was noted")]
+    assert found == [(2, "FAILED", "loss became nan."), (1, "KILLED", "no reason was logged")]
 
 
 # Effects.
@@ -146,7 +146,7 @@ def test_what_decides_everything_explains_everything() -> None:
     assert (cell.name, depth.name) == ("rnn", "depth")
     assert cell.share == pytest.approx(1.0)
     assert depth.share == 0.0
-    assert 0 < cell.chance < 0.5
+    assert 0 < cell.chance_level < 0.5
 
 
 def test_what_decides_nothing_stays_below_chance_as_a_rule() -> None:
@@ -156,7 +156,7 @@ def test_what_decides_nothing_stays_below_chance_as_a_rule() -> None:
         noise = np.random.default_rng(seed).normal(0.8, 0.01, 24)
         trials = [made_trial(n, float(a), depth=n % 3 + 1) for n, a in enumerate(noise)]
         (share,) = effects.importance_data(trials)
-        passed += share.share > share.chance
+        passed += share.share > share.chance_level
     assert passed <= 6
 
 
@@ -182,7 +182,7 @@ def test_parallel_axes_are_even_linear_or_logarithmic() -> None:
     ]
     rnn, units, rate = effects.parallel_data(trials, ["rnn", "units", "learning_rate"]).axes
     assert rnn.ticks == ((0.0, "lstm"), (1.0, "gru"))
-    assert rnn.places[:2] == (1.0, 0.0)
-    assert units.places == pytest.approx([k / 9 for k in range(10)])
-    assert rate.places == pytest.approx([k / 9 for k in range(10)])
+    assert rnn.positions[:2] == (1.0, 0.0)
+    assert units.positions == pytest.approx([k / 9 for k in range(10)])
+    assert rate.positions == pytest.approx([k / 9 for k in range(10)])
     assert [label for _, label in units.ticks] == ["100", "104", "109"]

@@ -54,7 +54,7 @@ def made_trial(number: int, accuracy: float, params: TrialParams, **more: Any) -
     )
 
 
-def made_material(trials: Sequence[Trial], **tags: str) -> page.ReportData:
+def make_data(trials: Sequence[Trial], **tags: str) -> page.ReportData:
     known = {
         writer.DATA: "demo",
         writer.VALIDATION_REVIEWS: "5000",
@@ -78,7 +78,7 @@ def made_material(trials: Sequence[Trial], **tags: str) -> page.ReportData:
     return page.ReportData(search, ranked, [(t.name, epochs) for t in done], "[space]\nunits = 4\n")
 
 
-def drawn_from(count: int, **axes: Sequence[Any]) -> list[Trial]:
+def random_trials(count: int, **axes: Sequence[Any]) -> list[Trial]:
     """Trials that are drawn at random from ``axes``, as their accuracies are."""
     generator = np.random.default_rng(0)
     trials = []
@@ -89,8 +89,8 @@ def drawn_from(count: int, **axes: Sequence[Any]) -> list[Trial]:
     return trials
 
 
-FEW = drawn_from(12, rnn=("simple_rnn", "lstm", "gru"), depth=(1, 2), units=(8, 16))
-WIDE = drawn_from(
+FEW = random_trials(12, rnn=("simple_rnn", "lstm", "gru"), depth=(1, 2), units=(8, 16))
+WIDE = random_trials(
     40,
     rnn=("simple_rnn", "lstm", "gru"),
     units=tuple(range(1, 2048, 97)),
@@ -101,7 +101,7 @@ WIDE = drawn_from(
     bidirectional=(False, True),
     batch_size=(1, 8192),
 )
-MANY = drawn_from(400, units=tuple(range(1, 401)), rnn=("lstm", "gru"))
+MANY = random_trials(400, units=tuple(range(1, 401)), rnn=("lstm", "gru"))
 ALIKE = [made_trial(n, 0.8, TrialParams(units=n + 1)) for n in range(3)]
 ONE = [made_trial(1, 0.8765, TrialParams())]
 CASES = {"few": FEW, "wide": WIDE, "many": MANY, "alike": ALIKE, "one": ONE}
@@ -109,7 +109,7 @@ CASES = {"few": FEW, "wide": WIDE, "many": MANY, "alike": ALIKE, "one": ONE}
 
 @pytest.mark.parametrize("trials", CASES.values(), ids=CASES)
 def test_every_figure_fits(trials: list[Trial]) -> None:
-    drawn = page.draw_all(made_material(trials))
+    drawn = page.draw_figures(make_data(trials))
     assert {"best_accuracy", "best_loss", "curves", "intervals", "train_seconds"} <= set(drawn)
     for each in drawn.values():
         assert_legible(each.figure)
@@ -120,13 +120,13 @@ def with_linear(trials: Sequence[Trial], accuracy: float) -> page.ReportData:
     metrics = {"best_val_accuracy": accuracy, "train_seconds": 21.0}
     linear = Baseline("a", writer.LINEAR, "FINISHED", metrics)
     majority = Baseline("b", writer.MAJORITY, "FINISHED", {"best_val_accuracy": 0.505})
-    return dataclasses.replace(made_material(trials), baselines=[linear, majority])
+    return dataclasses.replace(make_data(trials), baselines=[linear, majority])
 
 
 @pytest.mark.parametrize("trials", CASES.values(), ids=CASES)
 def test_the_linear_model_is_a_dashed_line(trials: list[Trial]) -> None:
     for accuracy in (0.2, 0.99):
-        drawn = page.draw_all(with_linear(trials, accuracy))
+        drawn = page.draw_figures(with_linear(trials, accuracy))
         for name, scale in (("curves", 1), ("progress", 100)):
             (axes,) = drawn[name].figure.axes
             (line,) = (line for line in axes.get_lines() if line.get_linestyle() == "--")
@@ -137,24 +137,26 @@ def test_the_linear_model_is_a_dashed_line(trials: list[Trial]) -> None:
 
 @pytest.mark.parametrize(
     ("accuracy", "said"),
-    [(0.95, "It is beaten by"), (0.5, "It beats"), (0.876, "It cannot be told from")],
+    [(0.95, "It is beaten by"), (0.5, "It beats"), (0.876, "It does not differ significantly")],
 )
 def test_the_answer_begins_with_the_linear_model(accuracy: float, said: str) -> None:
     text = page.render(with_linear(ONE, accuracy), {})
     answer = text.partition('<p class="what">')[2]
-    assert answer.index(said) < answer.index("How sure:")
-    assert f"which reaches {accuracy * 100:.1f} % after 21 s of training: the winner is" in answer
+    assert answer.index(said) < answer.index("Uncertainty:")
+    assert (
+        f"which reaches {accuracy * 100:.1f} % after 21 s of training: the best trial is" in answer
+    )
     assert "label of the training reviews is right for 50.5 % of the validation reviews." in answer
-    assert "linear model" not in page.render(made_material(ONE), {})
+    assert "linear model" not in page.render(make_data(ONE), {})
 
 
 def test_the_figures_of_a_search_over_a_space() -> None:
-    drawn = page.draw_all(made_material(WIDE))
+    drawn = page.draw_figures(make_data(WIDE))
     effects = {name for name in drawn if name.startswith("by_")}
     assert effects >= {"by_rnn", "by_units", "by_maxlen", "by_learning_rate", "by_bidirectional"}
-    assert len(drawn["parallel"].figure.axes[0].get_xticks()) == page.AXES_SHOWN
-    assert "by_units" in page.draw_all(made_material(ALIKE))
-    assert not [name for name in page.draw_all(made_material(ONE)) if name.startswith("by_")]
+    assert len(drawn["parallel"].figure.axes[0].get_xticks()) == page.MAX_AXES
+    assert "by_units" in page.draw_figures(make_data(ALIKE))
+    assert not [name for name in page.draw_figures(make_data(ONE)) if name.startswith("by_")]
 
 
 def test_an_effect_shows_every_trial_and_its_medians() -> None:
@@ -169,7 +171,7 @@ def test_an_effect_shows_every_trial_and_its_medians() -> None:
 
 
 def test_dots_of_like_height_are_moved_apart() -> None:
-    moved = figures.spread(np.array([80.0, 80.0, 80.0, 90.0]), (50.0, 100.0))
+    moved = figures.spread_dots(np.array([80.0, 80.0, 80.0, 90.0]), (50.0, 100.0))
     assert len(set(moved[:3])) == 3
     assert moved[3] == 0
     assert abs(moved).max() <= 0.28
@@ -223,13 +225,13 @@ class Page(HTMLParser):
 
 def rendered(trials: Sequence[Trial], **tags: str) -> Page:
     """The page without its figures, which take a second."""
-    return Page(page.render(made_material(trials, **tags), {}))
+    return Page(page.render(make_data(trials, **tags), {}))
 
 
 @pytest.fixture(scope="module")
 def few() -> Page:
-    material = made_material(FEW)
-    return Page(page.render(material, page.draw_all(material)))
+    data = make_data(FEW)
+    return Page(page.render(data, page.draw_figures(data)))
 
 
 def words(text: str) -> str:
@@ -239,24 +241,25 @@ def words(text: str) -> str:
 def test_the_answer_comes_first(few: Page) -> None:
     best = max(FEW, key=lambda t: t.metrics["best_val_accuracy"])
     answer = words(few.text).partition("The best trials")[0]
-    assert f"{best.name}: {best.metrics['best_val_accuracy']:.1%}".replace("%", " %") in answer
+    accuracy = f"{best.metrics['best_val_accuracy'] * 100:.1f} %"
+    assert f"{best.name}: validation accuracy {accuracy}" in answer
     assert "n = 5,000 validation reviews" in answer
     assert "√(p(1−p)/n)" in answer
 
 
 @pytest.mark.parametrize(
-    ("looks", "said"),
+    ("evaluations", "expected"),
     [
-        (0, "The test reviews are untouched: imdbtune best"),
+        (0, "No model of this search has been evaluated on the test reviews: imdbtune best"),
         (2, "This model has not been evaluated on the test reviews: imdbtune best"),
     ],
 )
-def test_untouched_test_reviews_are_so(looks: int, said: str) -> None:
-    material = made_material(FEW)
-    search = dataclasses.replace(material.search, metrics={writer.TEST_EVALUATIONS: float(looks)})
-    shown = words(Page(page.render(dataclasses.replace(material, search=search), {})).text)
-    assert said in shown
-    assert ("2 models out of this search have been evaluated on them" in shown) == bool(looks)
+def test_untouched_test_reviews_are_so(evaluations: int, expected: str) -> None:
+    data = make_data(FEW)
+    search = dataclasses.replace(data.search, metrics={writer.TEST_EVALUATIONS: float(evaluations)})
+    shown = words(Page(page.render(dataclasses.replace(data, search=search), {})).text)
+    assert expected in shown
+    assert ("2 models of this search have been evaluated" in shown) == bool(evaluations)
 
 
 def test_the_page_needs_nothing_else(few: Page) -> None:
@@ -299,10 +302,10 @@ def test_nothing_of_others_becomes_html() -> None:
         9, 0.1, TrialParams(), status="FAILED", name=EVIL, tags={writer.REASON: EVIL}
     )
     good = [made_trial(n, 0.8 + n / 100, TrialParams(units=n), name=EVIL) for n in (1, 2)]
-    material = made_material([*good, failed], **tags)
-    search = Search("0" * 32, EVIL, EVIL, EVIL, material.search.tags | {writer.REASON: EVIL}, {}, 0)
-    material = page.ReportData(search, material.trials, material.histories, EVIL)
-    evil = Page(page.render(material, page.draw_all(material), ui=f"http://{EVIL}"))
+    data = make_data([*good, failed], **tags)
+    search = Search("0" * 32, EVIL, EVIL, EVIL, data.search.tags | {writer.REASON: EVIL}, {}, 0)
+    data = page.ReportData(search, data.trials, data.histories, EVIL)
+    evil = Page(page.render(data, page.draw_figures(data), ui=f"http://{EVIL}"))
     assert "script" not in {tag for tag, _ in evil.tags}
     assert not [attrs for _, attrs in evil.tags if "onerror" in attrs]
     assert evil.text.count("<script>") > 8
@@ -321,14 +324,14 @@ def test_without_a_finished_trial_the_page_says_so() -> None:
     text = words(rendered(trials).text)
     assert "No trial has finished" in text
     assert "lost." in text
-    assert page.draw_all(made_material(trials)) == {}
+    assert page.draw_figures(make_data(trials)) == {}
 
 
 @pytest.mark.parametrize("tuner", ["hyperband", "bayesian"])
 def test_the_page_warns_of_tuners_that_choose(tuner: str) -> None:
     text = words(rendered(FEW, **{"imdbtune.tuner": tuner}).text)
     assert ("Hyperband trains many" in text) == (tuner == "hyperband")
-    assert ("read what follows as a hint" in text) == (tuner == "bayesian")
+    assert ("read the effects as hints" in text) == (tuner == "bayesian")
 
 
 # From a search.
@@ -383,7 +386,7 @@ def test_a_report_without_room_leaves_the_older_one_whole(
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("", "is a folder"), ("mlflow.db", "is no report"), ("no/x.html", "no folder")],
+    [("", "is a folder"), ("mlflow.db", "is not a report"), ("no/x.html", "there is no folder")],
 )
 def test_a_report_harms_no_other_file(
     name: str, said: str, searched: tuple[Path, Any, Search]

@@ -1,4 +1,4 @@
-"""The linear model's runs in a search: made beside the trials, once, and never in their way."""
+"""The baselines of a search: logged once, in the background, without an effect on the trials."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def statuses(config: SearchConfig) -> list[tuple[str, str]]:
     return sorted((which, status) for which, status in tags if which)
 
 
-def test_the_runs_stand_beside_the_trials_and_are_none(
+def test_baselines_have_runs_and_are_not_trials(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     heard: list[dict[str, Any]] = []
@@ -77,7 +77,7 @@ def test_the_runs_stand_beside_the_trials_and_are_none(
     note = client.get_run(search.run_id).data.tags[writer.NOTE]
     assert "A linear model on word pairs [reaches](" in note
     _predicts_again(client, linear, here)
-    _is_told(linear, capsys, config_in(here).tracking.uri)
+    _is_reported(linear, capsys, config_in(here).tracking.uri)
     again = go_on(here, config_in(here))
     assert again.run_id == search.run_id
     assert statuses(config_in(here)) == [("majority", "FINISHED"), ("nb-linear", "FINISHED")]
@@ -87,25 +87,27 @@ def _predicts_again(client: Any, linear: Baseline, here: Path) -> None:
     """The model in MLflow reaches what its run says."""
     path = Path(client.download_artifacts(linear.run_id, nb_linear.MODEL, str(here)))
     model = nb_linear.LinearModel.load(path)
-    _, validation = nb_linear.halves(npz_corpus(here / "imdb.npz", here / "cache").train)
+    _, validation = nb_linear.train_and_validation(
+        npz_corpus(here / "imdb.npz", here / "cache").train
+    )
     measured = nb_linear.measure(nb_linear.predict(model, validation), validation.labels)
     assert measured["loss"] == pytest.approx(linear.metrics["best_val_loss"])
 
 
-def _is_told(linear: Baseline, capsys: pytest.CaptureFixture[str], uri: str) -> None:
+def _is_reported(linear: Baseline, capsys: pytest.CaptureFixture[str], uri: str) -> None:
     reached = linear.metrics["best_val_accuracy"]
     for command in ("compare", "best"):
         app([command, "--tracking-uri", uri], standalone_mode=False)
-        told = capsys.readouterr().out
-        assert f"a linear model on word pairs reaches {reached:.4f} in " in told
-        assert " s: the winner is " in told
+        printed = capsys.readouterr().out
+        assert f"a linear model on word pairs reaches {reached:.4f} in " in printed
+        assert " s: the best trial is " in printed
         app([command, "--tracking-uri", uri, "--quiet"], standalone_mode=False)
         assert "linear" not in capsys.readouterr().out
     app(["best", "--tracking-uri", uri, "--json"], standalone_mode=False)
     assert json.loads(capsys.readouterr().out)["baseline_val_accuracy"] == reached
 
 
-def test_a_search_without_has_none(here: Path) -> None:
+def test_a_search_without_baselines_has_none(here: Path) -> None:
     config = make_config(here, space={"units": [4]})
     client, search = run_search(config, here)
     assert reader.read_baselines(client, search) == []
@@ -116,16 +118,16 @@ def interrupt_at_second(spec: TrialSpec) -> None:
         raise KeyboardInterrupt
 
 
-def test_what_was_cut_off_is_made_again_and_once(
+def test_an_interrupted_baseline_is_repeated_once(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_in(here)
     with monkeypatch.context() as patch:
         patch.setattr(baseline_job, "CODE", SLEEPS)
-        began = time.monotonic()
+        started = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             run_search(config, here, trainer=Stub(interrupt_at_second))
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - started < 30
     assert not [p for p in psutil.Process().children() if SLEEPS in p.cmdline()]
     assert statuses(config) == [("majority", "FINISHED"), ("nb-linear", "KILLED")]
     found = go_on(here, config)
@@ -163,7 +165,10 @@ def failing(here: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> tuple[str
     [
         ("raise ValueError('no such luck')", "ValueError: no such luck"),
         ("print('nothing is left')", "FileNotFoundError: "),
-        ("import os; os.kill(os.getpid(), 9)", "signal 9 has ended its process (out of memory?)"),
+        (
+            "import os; os.kill(os.getpid(), 9)",
+            "its process was killed by signal 9 (out of memory?)",
+        ),
     ],
 )
 def test_its_failure_is_a_notice(
@@ -174,9 +179,9 @@ def test_its_failure_is_a_notice(
     assert tag.startswith(reason)
 
 
-def test_it_is_not_waited_for_without_end(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wait_for_it_is_limited(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baseline_job, "WAIT_S", 0.1)
-    assert failing(here, monkeypatch, SLEEPS)[1] == "it took 0.1 s more than the trials"
+    assert failing(here, monkeypatch, SLEEPS)[1] == "it was not finished 0.1 s after the trials"
 
 
 def test_a_process_that_cannot_be_started_is_a_notice(
@@ -197,7 +202,7 @@ def test_a_process_that_cannot_be_started_is_a_notice(
 
 
 def test_the_process_ends_with_the_one_that_started_it() -> None:
-    code = "import time; from imdbtune.baseline import _come_second; _come_second(); "
+    code = "import time; from imdbtune.models.nb_linear import _run_in_background as run; run(); "
     made = subprocess.Popen(
         [sys.executable, "-c", f"{code}print(flush=True); time.sleep(60)"],
         stdin=subprocess.PIPE,
@@ -233,13 +238,13 @@ def test_what_cannot_be_read_is_replaced(tmp_path: Path) -> None:
     for folder in (out, kept):
         folder.mkdir()
         (folder / nb_linear.MODEL).write_bytes(b"nonsense")
-    assert not nb_linear.is_whole(kept)
+    assert not nb_linear.is_cached(kept)
     nb_linear.LinearModel(np.array([5]), np.array([1], np.float32), bias=0.5, vocabulary=9).save(
         out / nb_linear.MODEL
     )
     (out / nb_linear.RESULT).write_text("{}", encoding="utf-8")
-    nb_linear.keep(out, kept)
-    assert nb_linear.is_whole(kept)
+    nb_linear.save_to_cache(out, kept)
+    assert nb_linear.is_cached(kept)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["linear-x", "out"]
 
 

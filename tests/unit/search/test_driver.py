@@ -1,4 +1,4 @@
-"""The driver and the four oracles: which trials are run, in which order, and when it ends."""
+"""The driver and the four samplers: which trials run, in which order, and when a search ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fail_always(spec: TrialSpec) -> None:
     raise TrialFailed("no such luck." if spec.params.units == 2 else "loss became nan in epoch 1.")
 
 
-def test_no_kind_of_oracle_is_left_out() -> None:
+def test_all_samplers_are_tested() -> None:
     from imdbtune.config.schema import TUNERS
 
     assert set(KINDS) == set(TUNERS)
@@ -48,7 +48,7 @@ def test_no_kind_of_oracle_is_left_out() -> None:
 @pytest.mark.parametrize("slots", [1, 3])
 def test_the_budget_is_spent_and_not_exceeded(kind: str, slots: int, tmp_path: Path) -> None:
     driven = drive(config_of(kind, max_trials=5), tmp_path, slots=slots)
-    assert len(driven.asked) == len(driven.tuner.scores) == 5
+    assert len(driven.suggested) == len(driven.driver.scores) == 5
     assert driven.kinds() == {"started": 5, "ended": 5}
     assert driven.executor.in_flight == slots
 
@@ -60,13 +60,13 @@ def test_the_same_seed_gives_the_same_trials(kind: str, seed: int, tmp_path: Pat
         kind, LEARNING_RATE if kind == "bayesian" else SPACE, seed=seed, max_trials=5
     )
     first, again = drive(config, tmp_path / "first"), drive(config, tmp_path / "again")
-    assert first.asked == again.asked
+    assert first.suggested == again.suggested
 
 
 @pytest.mark.parametrize("kind", ["random", "bayesian", "hyperband"])
 def test_another_seed_gives_other_trials(kind: str, tmp_path: Path) -> None:
     searches = [
-        drive(config_of(kind, seed=seed, max_trials=4), tmp_path / str(seed)).asked
+        drive(config_of(kind, seed=seed, max_trials=4), tmp_path / str(seed)).suggested
         for seed in range(4)
     ]
     for one, other in itertools.combinations(searches, 2):
@@ -76,10 +76,10 @@ def test_another_seed_gives_other_trials(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("slots", [1, 4])
 def test_a_grid_covers_the_whole_space_once_and_says_so(slots: int, tmp_path: Path) -> None:
     driven = drive(config_of("grid"), tmp_path, slots=slots)
-    assert Counter((values["rnn"], values["units"]) for values in driven.asked) == Counter(
+    assert Counter((values["rnn"], values["units"]) for values in driven.suggested) == Counter(
         itertools.product(SPACE["rnn"], SPACE["units"])
     )
-    assert [facts for kind, facts in driven.told if kind == "exhausted"] == [{"trials": SIZE}]
+    assert [facts for kind, facts in driven.heard if kind == "exhausted"] == [{"trials": SIZE}]
 
 
 def test_a_grid_over_conditions_visits_each_configuration_once(tmp_path: Path) -> None:
@@ -93,18 +93,18 @@ def test_a_grid_over_conditions_visits_each_configuration_once(tmp_path: Path) -
 
 def test_a_random_search_ends_and_says_so_when_the_space_is_exhausted(tmp_path: Path) -> None:
     driven = drive(config_of("random", {"units": [4, 8]}, max_trials=100), tmp_path)
-    assert sorted(values["units"] for values in driven.asked) == [4, 8]
+    assert sorted(values["units"] for values in driven.suggested) == [4, 8]
     assert driven.kinds()["exhausted"] == 1
 
 
-def test_a_hyperband_that_is_through_has_not_exhausted_the_space(tmp_path: Path) -> None:
+def test_a_complete_hyperband_has_not_exhausted_the_space(tmp_path: Path) -> None:
     space = {**SPACE, "embedding": [1, 2, 3, 4, 5, 6, 7, 8]}
     driven = drive(config_of("hyperband", space), tmp_path)
-    assert len(driven.asked) == 10  # 5 and 2 of bracket 1, 3 of bracket 0
+    assert len(driven.suggested) == 10  # 5 and 2 of bracket 1, 3 of bracket 0
     assert driven.kinds()["exhausted"] == 0
 
 
-def test_hyperband_goes_on_from_the_state_of_the_trial_it_continues(tmp_path: Path) -> None:
+def test_hyperband_continues_from_the_state_of_the_previous_trial(tmp_path: Path) -> None:
     driven = drive(config_of("hyperband"), tmp_path)
     specs = {spec.folder.name: spec for spec in driven.executor.specs}
     assert all(spec.keep_state for spec in specs.values())
@@ -113,20 +113,20 @@ def test_hyperband_goes_on_from_the_state_of_the_trial_it_continues(tmp_path: Pa
     assert {(spec.initial_epoch, spec.epochs) for spec in first} == {(0, 2), (0, 4)}
     assert [(spec.initial_epoch, spec.epochs) for spec in continued] == [(2, 4), (2, 4)]
     for spec in continued:
-        before = specs[spec.state.parent.name]
-        assert spec.state == before.folder / "state.npz"
-        assert spec.params == before.params
-        assert before.epochs == spec.initial_epoch
+        previous = specs[spec.state.parent.name]
+        assert spec.state == previous.folder / "state.npz"
+        assert spec.params == previous.params
+        assert previous.epochs == spec.initial_epoch
     best = sorted((s for s in first if s.epochs == 2), key=lambda s: stub_trainer(s, ignore).score)
     assert {spec.params for spec in continued} == {spec.params for spec in best[-2:]}
 
 
 def ignore(execution: int, epoch: dict[str, float]) -> None:
-    """Epochs are not what is asked for."""
+    """Ignore the epochs."""
 
 
 @pytest.mark.parametrize("kind", ["random", "grid", "bayesian"])
-def test_other_oracles_train_each_trial_from_the_start(kind: str, tmp_path: Path) -> None:
+def test_other_samplers_train_each_trial_from_the_start(kind: str, tmp_path: Path) -> None:
     for spec in drive(config_of(kind, max_trials=4, seed=7), tmp_path).executor.specs:
         assert (spec.initial_epoch, spec.epochs, spec.state, spec.keep_state) == (0, 4, None, False)
         assert spec.seed == 7
@@ -134,62 +134,64 @@ def test_other_oracles_train_each_trial_from_the_start(kind: str, tmp_path: Path
 
 @pytest.mark.parametrize("kind", ["random", "bayesian"])
 def test_twelve_trials_where_no_number_is_given(kind: str, tmp_path: Path) -> None:
-    assert len(drive(config_of(kind, {"units": {"min": 1, "max": 1000}}), tmp_path).asked) == 12
+    assert len(drive(config_of(kind, {"units": {"min": 1, "max": 1000}}), tmp_path).suggested) == 12
 
 
 @pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
-def test_the_bayesian_oracle_goes_where_it_is_better(objective: str, tmp_path: Path) -> None:
+def test_bayesian_search_moves_to_better_values(objective: str, tmp_path: Path) -> None:
     config = config_of("bayesian", {"units": {"min": 1, "max": 300}}, objective=objective)
-    units = [values["units"] for values in drive(config, tmp_path).asked]
+    units = [values["units"] for values in drive(config, tmp_path).suggested]
     assert max(units[:3]) < 300
     assert 300 in units[3:]
 
 
 @pytest.mark.parametrize("slots", [1, 2])
 def test_no_trial_starts_after_the_time_is_up(slots: int, tmp_path: Path) -> None:
-    minutes = itertools.count()  # one for each time the driver looks
+    minutes = itertools.count()  # one for each call of the clock
     config = config_of("random", max_minutes=4, max_trials=SIZE)
     driven = drive(config, tmp_path, clock=lambda: 60.0 * next(minutes), slots=slots)
-    assert 1 <= len(driven.asked) < SIZE
-    assert len(driven.tuner.scores) == len(driven.asked)
+    assert 1 <= len(driven.suggested) < SIZE
+    assert len(driven.driver.scores) == len(driven.suggested)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_search_goes_on_after_failed_trials(kind: str, tmp_path: Path) -> None:
+def test_a_search_continues_after_failed_trials(kind: str, tmp_path: Path) -> None:
     driven = drive(config_of(kind, max_trials=8), tmp_path, trainer=Stub(fail_lstm), slots=2)
-    assert driven.tuner.failed
-    assert set(driven.tuner.failed.values()) == {"loss became nan in epoch 1."}
-    assert len(driven.tuner.scores) + len(driven.tuner.failed) == len(driven.asked)
-    reasons = [f["reason"] for kind, f in driven.told if kind == "ended" and f["score"] is None]
-    assert len(reasons) == len(driven.tuner.failed)
+    assert driven.driver.failed
+    assert set(driven.driver.failed.values()) == {"loss became nan in epoch 1."}
+    assert len(driven.driver.scores) + len(driven.driver.failed) == len(driven.suggested)
+    reasons = [f["reason"] for kind, f in driven.heard if kind == "ended" and f["score"] is None]
+    assert len(reasons) == len(driven.driver.failed)
     ended = [event for event in driven.journal if event["event"] == "ended"]
     assert Counter(event["score"] is None for event in ended)[True] == len(reasons)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_hopeless_search_stops_with_the_commonest_reason(kind: str, tmp_path: Path) -> None:
+def test_a_search_of_failures_is_aborted_with_the_most_common_reason(
+    kind: str, tmp_path: Path
+) -> None:
     driven = make_driven(config_of(kind), tmp_path, trainer=Stub(fail_always))
     with pytest.raises(
         SearchAborted, match=f"{MIN_FAILURES_TO_STOP} of {MIN_FAILURES_TO_STOP} trials have failed"
     ) as hit:
-        driven.tuner.run(driven.executor)
+        driven.driver.run(driven.executor)
     assert "loss became nan in epoch 1." in str(hit.value)
-    assert len(driven.tuner.journal.read()) >= 2 * MIN_FAILURES_TO_STOP
+    assert len(driven.driver.journal.read()) >= 2 * MIN_FAILURES_TO_STOP
 
 
 def test_some_failures_among_many_do_not_stop_a_search(tmp_path: Path) -> None:
     space = {"rnn": ["simple_rnn", "lstm"], "units": {"min": 1, "max": 15}}
     driven = drive(config_of("grid", space), tmp_path, trainer=Stub(fail_lstm), slots=2)
-    assert (len(driven.tuner.scores), len(driven.tuner.failed)) == (15, 15)
+    assert (len(driven.driver.scores), len(driven.driver.failed)) == (15, 15)
 
 
 @pytest.mark.parametrize("lost", [1, MAX_ATTEMPTS - 1])
-def test_a_trial_whose_worker_died_is_tried_again(lost: int, tmp_path: Path) -> None:
+def test_a_trial_whose_worker_died_is_retried(lost: int, tmp_path: Path) -> None:
     driven = drive(config_of("random", max_trials=3), tmp_path, loses=["0001"] * lost)
-    assert sorted(driven.tuner.scores) == ["0000", "0001", "0002"]
+    assert sorted(driven.driver.scores) == ["0000", "0001", "0002"]
     runs = ["run-0001", *(f"run-0001-{attempt}" for attempt in range(2, lost + 1))]
-    assert driven.ledger.ended == {run: ["KILLED"] for run in runs}
-    assert len(driven.asked) == 3
+    assert driven.client.ended == {run: ["KILLED"] for run in runs}
+    assert len(driven.suggested) == 3
     again = [spec.params for spec in driven.executor.specs if spec.folder.name == "0001"]
     assert again == [again[0]] * (lost + 1)
 
@@ -198,17 +200,17 @@ def test_a_trial_whose_worker_dies_each_time_has_failed(tmp_path: Path) -> None:
     lost = ["0001"] * (MAX_ATTEMPTS + 1)
     driven = drive(config_of("random", max_trials=3), tmp_path, loses=lost)
     reason = f"the worker process died {MAX_ATTEMPTS} times (out of memory?)"
-    assert driven.tuner.failed == {"0001": reason}
-    assert sorted(driven.tuner.scores) == ["0000", "0002"]
-    assert driven.ledger.ended[f"run-0001-{MAX_ATTEMPTS}"] == ["FAILED"]
+    assert driven.driver.failed == {"0001": reason}
+    assert sorted(driven.driver.scores) == ["0000", "0002"]
+    assert driven.client.ended[f"run-0001-{MAX_ATTEMPTS}"] == ["FAILED"]
 
 
-def test_trials_under_way_are_closed_when_a_search_is_stopped(tmp_path: Path) -> None:
+def test_running_trials_are_closed_when_a_search_is_stopped(tmp_path: Path) -> None:
     driven = make_driven(config_of("random"), tmp_path, trainer=Stub(interrupt), slots=2)
     with pytest.raises(KeyboardInterrupt):
-        driven.tuner.run(driven.executor)
-    driven.tuner.stop("interrupted")
-    assert driven.ledger.ended == {"run-0000": ["KILLED"], "run-0001": ["KILLED"]}
+        driven.driver.run(driven.executor)
+    driven.driver.stop("interrupted")
+    assert driven.client.ended == {"run-0000": ["KILLED"], "run-0001": ["KILLED"]}
 
 
 def interrupt(spec: TrialSpec) -> None:
@@ -220,14 +222,14 @@ def interrupt(spec: TrialSpec) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slots", [1, 2])
-def test_a_replayed_oracle_goes_on_as_if_nothing_had_been(
+def test_a_replayed_sampler_continues_as_without_the_crash(
     kind: str, slots: int, tmp_path: Path
 ) -> None:
     config = config_of(kind, max_trials=0 if kind == "hyperband" else 9, seed=3)
-    if kind == "bayesian":  # three random trials, then it calculates, which takes its time
+    if kind == "bayesian":  # slow after its three random trials
         config = config_of(kind, LEARNING_RATE, max_trials=6)
     whole = check_cuts(config, tmp_path, slots, sparse=kind == "bayesian")
-    assert len(whole.asked) == config.tuner.max_trials or kind == "hyperband"
+    assert len(whole.suggested) == config.tuner.max_trials or kind == "hyperband"
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
@@ -238,14 +240,14 @@ def test_hyperband_in_a_space_that_is_too_small_for_it_can_be_replayed(
 
 
 def check_cuts(config: SearchConfig, folder: Path, slots: int, sparse: bool = False) -> Driven:
-    """Cut the journal of a search after each event (or some), and go on from there."""
+    """Cut the journal of a search after each event (or some), and resume it."""
     whole = drive(config, folder / "whole", slots=slots, trainer=Stub(fail_gru_16))
     for cut in range(0, len(whole.journal) + 1, 5 if sparse else 1):
         before = whole.journal[:cut]
         arguments = {"slots": slots, "trainer": Stub(fail_gru_16), "events": before}
         again = drive(config, folder / f"cut{cut}", **arguments)
         known = [event["values"] for event in before if event["event"] == "asked"]
-        assert known + again.asked == whole.asked, f"cut after {cut} events"
+        assert known + again.suggested == whole.suggested, f"cut after {cut} events"
     return whole
 
 
@@ -255,13 +257,13 @@ def fail_gru_16(spec: TrialSpec) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_replayed_oracle_knows_every_score(kind: str, tmp_path: Path) -> None:
+def test_a_replayed_sampler_knows_every_score(kind: str, tmp_path: Path) -> None:
     config = config_of(kind, max_trials=6)
     whole = drive(config, tmp_path, trainer=Stub(fail_lstm))
-    oracle = make_sampler(config)
-    assert replay(oracle, [e for e in whole.journal if e["event"] != "started"]) == []
-    known = {trial_id: (t.status, t.score) for trial_id, t in oracle.trials.items()}
-    assert known == {i: (t.status, t.score) for i, t in whole.tuner.oracle.trials.items()}
+    sampler = make_sampler(config)
+    assert replay(sampler, [e for e in whole.journal if e["event"] != "started"]) == []
+    known = {trial_id: (t.status, t.score) for trial_id, t in sampler.trials.items()}
+    assert known == {i: (t.status, t.score) for i, t in whole.driver.sampler.trials.items()}
     assert {status for status, _ in known.values()} == {"COMPLETED", "FAILED"}
 
 
@@ -283,7 +285,7 @@ def written(folder: Path) -> Journal:
     return journal
 
 
-def test_a_journal_gives_back_what_it_was_given(tmp_path: Path) -> None:
+def test_a_journal_returns_its_events(tmp_path: Path) -> None:
     assert Journal(tmp_path / "none.jsonl").read() == []
     assert written(tmp_path).read() == EVENTS
 
@@ -307,7 +309,7 @@ def test_scores_come_back_to_the_last_bit(score: float, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "keep", "through", "left"),
+    ("kind", "keep", "complete", "left"),
     [
         ("random", "best", False, True),
         ("random", "3", True, True),
@@ -317,11 +319,11 @@ def test_scores_come_back_to_the_last_bit(score: float, tmp_path: Path) -> None:
         ("hyperband", "0", True, True),
     ],
 )
-def test_what_trials_have_left_in_mlflow_is_known(
-    kind: str, keep: str, through: bool, left: bool, tmp_path: Path
+def test_leftover_files_of_remote_trials_are_known(
+    kind: str, keep: str, complete: bool, left: bool, tmp_path: Path
 ) -> None:
     config = config_of(kind, max_trials=5)
     config = replace(config, tracking=replace(config.tracking, keep_models=keep))
-    tuner = make_driven(config, tmp_path).tuner
-    tuner.exhausted = through
-    assert tuner.has_left_files() is left
+    driver = make_driven(config, tmp_path).driver
+    driver.exhausted = complete
+    assert driver.has_leftover_files() is left

@@ -1,4 +1,4 @@
-"""How long a search takes: its trials, the line through two timings, and who trains what."""
+"""The estimated time of a search: its trials, the model of their times, and the total."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from imdbtune.config.schema import parse_config
 from imdbtune.data.corpus import Corpus, make_split, write_corpus
 from imdbtune.search import estimate
 from imdbtune.search.estimate import (
-    BEGIN_S,
-    BESIDE_S,
+    STARTUP_S,
+    TRIAL_OVERHEAD_S,
     Cost,
-    Line,
+    TimeModel,
     cost_of,
     draw,
+    fit_line,
     in_words,
-    line_through,
     makespan,
     multiplications,
 )
-from imdbtune.search.journal import ask
 from imdbtune.search.keras_tuner_samplers import make_sampler
 from imdbtune.training.spec import StepTimes, TrialSpec
 from tests.driven import SIZE, config_of
@@ -32,30 +31,30 @@ from tests.driven import SIZE, config_of
 
 def test_the_trials_of_a_random_search_are_those_that_it_will_run() -> None:
     config = config_of("random", max_trials=5, seed=3)
-    drawn, times = draw(config)
-    oracle = make_sampler(config)
-    asked = [config.space.params(ask(oracle, n).hyperparameters.values) for n in range(5)]
-    assert [each.params for each in drawn] == asked
-    assert times == 1
+    drawn, scale = draw(config)
+    sampler = make_sampler(config)
+    suggested = [config.space.params(sampler.suggest(n).values) for n in range(5)]
+    assert [each.params for each in drawn] == suggested
+    assert scale == 1
 
 
 def test_a_grid_is_drawn_to_its_end_and_hyperband_with_the_epochs_of_its_rounds() -> None:
-    drawn, times = draw(config_of("grid"))
-    assert (len({each.params for each in drawn}), times) == (SIZE, 1)
+    drawn, scale = draw(config_of("grid"))
+    assert (len({each.params for each in drawn}), scale) == (SIZE, 1)
     rounds, _ = draw(config_of("hyperband"))
     assert {each.epochs for each in rounds} <= {1, 2, 3, 4}
     assert sum(each.epochs for each in rounds) < 4 * len(rounds)
 
 
 def test_a_space_too_large_to_draw_is_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "MOST_DRAWN", 4)
-    drawn, times = draw(config_of("grid"))
-    assert len(drawn) * times == pytest.approx(SIZE)
-    drawn, times = draw(config_of("bayesian", max_trials=10))
-    assert len(drawn) * times == pytest.approx(10)
+    monkeypatch.setattr(estimate, "MAX_DRAWN", 4)
+    drawn, scale = draw(config_of("grid"))
+    assert len(drawn) * scale == pytest.approx(SIZE)
+    drawn, scale = draw(config_of("bayesian", max_trials=10))
+    assert len(drawn) * scale == pytest.approx(10)
 
 
-def test_work_counts_gates_layers_and_ways() -> None:
+def test_work_counts_gates_layers_and_directions() -> None:
     one = TrialParams(rnn="simple_rnn", units=32, embedding=32)
     assert multiplications(one) == 32 + 32 * 64
     assert multiplications(TrialParams(rnn="lstm", units=32)) == 32 + 4 * 32 * 64
@@ -64,20 +63,20 @@ def test_work_counts_gates_layers_and_ways() -> None:
 
 
 def test_the_line_goes_through_both_measurements_and_never_down() -> None:
-    cheap, dear = StepTimes(1.0, 2.0, 1000), StepTimes(3.0, 8.0, 1000)
-    line = line_through((cheap, 100), (dear, 500))
-    assert line.epoch_s(Cost(1000, 100)) == pytest.approx(2.0)
-    assert line.epoch_s(Cost(1000, 500)) == pytest.approx(8.0)
-    assert line.start_s == 2.0
-    level = line_through((dear, 100), (cheap, 500))  # the dearer one was faster
-    assert level == Line(0.005, 0.0, 2.0)
-    steep = line_through((cheap, 400), (dear, 500))  # would be below zero at no work
+    cheap, expensive = StepTimes(1.0, 2.0, 1000), StepTimes(3.0, 8.0, 1000)
+    model = fit_line((cheap, 100), (expensive, 500))
+    assert model.epoch_s(Cost(1000, 100)) == pytest.approx(2.0)
+    assert model.epoch_s(Cost(1000, 500)) == pytest.approx(8.0)
+    assert model.start_s == 2.0
+    level = fit_line((expensive, 100), (cheap, 500))  # the more expensive one was faster
+    assert level == TimeModel(0.005, 0.0, 2.0)
+    steep = fit_line((cheap, 400), (expensive, 500))  # the base would be negative
     assert steep.base == 0
     assert steep.slope > 0
-    assert line_through((cheap, 100), (cheap, 100)) == Line(0.002, 0.0, 1.0)
+    assert fit_line((cheap, 100), (cheap, 100)) == TimeModel(0.002, 0.0, 1.0)
 
 
-def test_makespan_hands_trials_to_whoever_is_free() -> None:
+def test_makespan_assigns_trials_to_the_next_free_worker() -> None:
     assert makespan([3, 1, 1, 1], 2) == 3
     assert makespan([1, 1, 1, 3], 2) == 4
     assert makespan([1, 2], 0) == 3
@@ -102,24 +101,24 @@ def test_an_epoch_is_as_long_as_the_reviews_cut_to_maxlen(corpus: Corpus) -> Non
 
 
 def test_all_trials_on_all_workers(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[TrialSpec]] = []
+    timed_specs: list[list[TrialSpec]] = []
 
     def timed(specs: list[TrialSpec], workers: int) -> list[StepTimes]:
-        asked.append(specs)
+        timed_specs.append(specs)
         return [StepTimes(1.0, 0.001 * multiplications(s.params), 1000) for s in specs]
 
-    monkeypatch.setattr(estimate, "time_both", timed)
+    monkeypatch.setattr(estimate, "time_specs", timed)
     config = config_of("grid", {"rnn": "gru", "units": [4, 8]})
-    made = estimate.estimate(config, corpus, 1)
-    assert [spec.params.units for spec in asked[0]] == [4, 8]
-    assert (made.trials, made.epochs) == (2, 8)
-    assert made.seconds == pytest.approx(
-        BEGIN_S + 2 * (1 + BESIDE_S) + 4 * (made.cheapest_s + made.dearest_s)
+    estimated = estimate.estimate(config, corpus, 1)
+    assert [spec.params.units for spec in timed_specs[0]] == [4, 8]
+    assert (estimated.trials, estimated.epochs) == (2, 8)
+    assert estimated.seconds == pytest.approx(
+        STARTUP_S + 2 * (1 + TRIAL_OVERHEAD_S) + 4 * (estimated.cheapest_s + estimated.dearest_s)
     )
-    assert made.least_seconds < made.seconds
+    assert estimated.least_seconds < estimated.seconds
     two = estimate.estimate(config, corpus, 2)
-    assert two.seconds == pytest.approx(BEGIN_S + 1 + BESIDE_S + 4 * made.dearest_s)
-    assert "2 trials" in in_words(made)
+    assert two.seconds == pytest.approx(STARTUP_S + 1 + TRIAL_OVERHEAD_S + 4 * estimated.dearest_s)
+    assert "2 trials" in in_words(estimated)
 
 
 def test_real_steps_are_timed_and_nothing_is_tracked(
@@ -132,14 +131,14 @@ def test_real_steps_are_timed_and_nothing_is_tracked(
         "space": {"rnn": "simple_rnn", "units": [2, 4], "maxlen": 20, "batch_size": 16},
         "training": {"epochs": 2, "compile": "off"},
     }
-    said: list[str] = []
-    made = api.estimate(
+    notices: list[str] = []
+    estimated = api.estimate(
         parse_config(table),
         workers=2,
         cache=tmp_path / "cache",
-        listener=lambda kind, facts: said.append(facts.get("text", "")),
+        listener=lambda kind, facts: notices.append(facts.get("text", "")),
     )
-    assert 0 < made.cheapest_s < 60
-    assert made.seconds > BEGIN_S
-    assert said[-1].startswith("estimated: about")
+    assert 0 < estimated.cheapest_s < 60
+    assert estimated.seconds > STARTUP_S
+    assert notices[-1].startswith("estimated: about")
     assert not (tmp_path / "mlflow.db").exists()

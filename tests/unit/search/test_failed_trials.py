@@ -1,4 +1,4 @@
-"""What the driver does with trials that fail: it tries again, goes on, or gives up."""
+"""What the driver does with failed trials: it retries them, continues, or aborts the search."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Trial
 from imdbtune.tracking.writer import CorpusFacts, SearchRun, TrialRun, common_tags
 from imdbtune.training.spec import TrialSpec
-from tests.driven import SPACE, Driven, Notes, config_of, drive, make_driven, state_of
+from tests.driven import SPACE, Driven, MemoryJournal, config_of, drive, make_driven, state_of
 from tests.support import Stub, isolate, make_config, new_store, run_search, stub_trainer
 
 LARGE = {"rnn": ["simple_rnn", "lstm", "gru"], "units": {"min": 1, "max": 300}}
@@ -74,11 +74,11 @@ def test_a_reason_is_one_line(error: Exception, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("minutes", "told"), [(1.0, "1 minute"), (90.0, "90 minutes"), (0.5, "0.5 minutes")]
+    ("minutes", "text"), [(1.0, "1 minute"), (90.0, "90 minutes"), (0.5, "0.5 minutes")]
 )
-def test_the_time_limit_is_in_minutes(minutes: float, told: str, tmp_path: Path) -> None:
+def test_the_time_limit_is_in_minutes(minutes: float, text: str, tmp_path: Path) -> None:
     job = TrialJob("0000", _spec(tmp_path), "", "run", timeout_minutes=minutes)
-    assert time_limit_message(job) == f"took longer than {told}"
+    assert time_limit_message(job) == f"took longer than {text}"
     assert is_overdue(job, 60 * minutes + 1e-6)
     assert not is_overdue(job, 60 * minutes)
     assert not is_overdue(replace(job, timeout_minutes=0.0), 1e9)
@@ -102,11 +102,11 @@ def test_reasons_that_differ_in_numbers_are_one(
     assert most_common_failure(reasons) == (found or ("loss became nan in epoch 1.", 2))
 
 
-# Trying again.
+# Retries.
 
 
 @pytest.mark.parametrize("executions", [1, 3])
-def test_a_failed_trial_is_tried_again_with_other_seeds(executions: int, tmp_path: Path) -> None:
+def test_a_failed_trial_is_retried_with_other_seeds(executions: int, tmp_path: Path) -> None:
     seen: list[int] = []
 
     def fail_twice(spec: TrialSpec) -> None:
@@ -119,9 +119,9 @@ def test_a_failed_trial_is_tried_again_with_other_seeds(executions: int, tmp_pat
     config = replace(config, tuner=replace(config.tuner, executions=executions))
     driven = drive(config, tmp_path, trainer=Stub(fail_twice))
     assert seen == [SEED, SEED + executions, SEED + 2 * executions]
-    assert len(driven.tuner.scores) == 2
-    assert not driven.tuner.failed
-    (gru,) = [facts["trial_id"] for kind, facts in driven.told if kind == "retried"][:1]
+    assert len(driven.driver.scores) == 2
+    assert not driven.driver.failed
+    (gru,) = [facts["trial_id"] for kind, facts in driven.heard if kind == "retried"][:1]
     assert driven.kinds() == {"started": 4, "retried": 2, "ended": 2, "exhausted": 1}
     kinds = [event["event"] for event in driven.journal if event["trial_id"] == gru]
     assert kinds == ["asked", *["started", "failed"] * 2, "started", "ended"]
@@ -135,7 +135,7 @@ def test_a_trial_that_fails_each_time_has_failed_once(retries: int, tmp_path: Pa
 
     config = config_of("grid", {"rnn": ["lstm", "gru"]}, retries=retries)
     driven = drive(config, tmp_path, trainer=Stub(fail_lstm))
-    assert list(driven.tuner.failed.values()) == ["loss became nan in epoch 1."]
+    assert list(driven.driver.failed.values()) == ["loss became nan in epoch 1."]
     specs = [spec for spec in driven.executor.specs if spec.params.rnn == "lstm"]
     assert [spec.seed for spec in specs] == list(range(retries + 1))
     assert len({spec.folder for spec in specs}) == 1
@@ -146,15 +146,15 @@ def test_a_lost_worker_does_not_cost_a_retry_nor_change_the_seed(tmp_path: Path)
     config = config_of("grid", {"rnn": ["gru"]}, seed=SEED, retries=1)
     driven = drive(config, tmp_path, trainer=Stub(fail_gru_at_first), loses=["0000"])
     assert [spec.seed for spec in driven.executor.specs] == [SEED, SEED, SEED + 1]
-    assert list(driven.tuner.scores) == ["0000"]
+    assert list(driven.driver.scores) == ["0000"]
     kinds = [event["event"] for event in driven.journal]
     assert kinds == ["asked", "started", "lost", "started", "failed", "started", "ended"]
 
 
-def test_a_trial_that_kills_its_workers_is_not_tried_for_ever(tmp_path: Path) -> None:
+def test_a_trial_that_kills_its_workers_is_not_retried_for_ever(tmp_path: Path) -> None:
     config = config_of("grid", {"rnn": ["lstm", "gru"]}, retries=2)
     driven = drive(config, tmp_path, loses=["0000"] * 99)
-    assert list(driven.tuner.scores) == ["0001"]
+    assert list(driven.driver.scores) == ["0001"]
     kinds = Counter(e["event"] for e in driven.journal if e["trial_id"] == "0000")
     assert kinds == {"asked": 1, "started": MAX_ATTEMPTS + 2, "lost": 2, "failed": 2, "ended": 1}
 
@@ -169,7 +169,7 @@ def test_no_attempt_starts_after_the_time_is_up(tmp_path: Path) -> None:
     config = config_of("grid", {"rnn": ["gru"]}, retries=5, max_minutes=30)
     driven = drive(config, tmp_path, trainer=Stub(take_long), clock=lambda: now[0])
     assert [event["event"] for event in driven.journal] == ["asked", "started", "failed"]
-    assert driven.tuner.waiting
+    assert driven.driver.queued
 
 
 # After a crash.
@@ -185,7 +185,7 @@ def config_with_retries(kind: str) -> SearchConfig:
 def cut_everywhere(
     config: SearchConfig, folder: Path, **arguments: Any
 ) -> Iterator[tuple[Driven, list[Event], Driven]]:
-    """A search, its journal cut after each event, and the search that goes on from there."""
+    """Yield a search, its journal cut after each event, and the search resumed from that."""
     arguments = {"trainer": Stub(fail_middle_at_first), **arguments}
     losses = ["0001"] * (MAX_ATTEMPTS - 1)
     whole = drive(config, folder, loses=losses, **arguments)
@@ -201,29 +201,29 @@ def cut_everywhere(
 
 
 @pytest.mark.parametrize(("kind", "slots"), CRASHES)
-def test_attempts_are_counted_on_after_a_crash(kind: str, slots: int, tmp_path: Path) -> None:
-    """Where trials end in the same order, which decides how Hyperband numbers the next ones."""
+def test_attempts_before_a_crash_count(kind: str, slots: int, tmp_path: Path) -> None:
+    """The trials end in the same order, on which the numbers of Hyperband's next trials depend."""
     config = config_with_retries(kind)
     for whole, before, again in cut_everywhere(config, tmp_path, slots=slots, by_number=True):
-        assert again.asked == whole.asked
+        assert again.suggested == whole.suggested
         for what in ("failed", "lost", "ended"):
             assert _noted(again, what) == _noted(whole, what), f"{what}, cut at {len(before)}"
-        assert again.tuner.scores == whole.tuner.scores
+        assert again.driver.scores == whole.driver.scores
 
 
 @pytest.mark.parametrize("slots", [2, 3])
-def test_hyperband_holds_to_its_journal_where_trials_end_in_another_order(
+def test_hyperband_follows_its_journal_when_trials_end_in_another_order(
     slots: int, tmp_path: Path
 ) -> None:
-    """The numbers of its trials may differ then, as in any search on workers; nothing else does."""
+    """Only the numbers of its trials may differ then, as in any search with several workers."""
     config, reordered = config_with_retries("hyperband"), 0
     for whole, before, again in cut_everywhere(config, tmp_path, slots=slots):
-        oracle = make_sampler(config)
-        assert replay(oracle, again.journal) == []
-        assert state_of(oracle) == state_of(again.tuner.oracle), f"cut at {len(before)}"
+        sampler = make_sampler(config)
+        assert replay(sampler, again.journal) == []
+        assert state_of(sampler) == state_of(again.driver.sampler), f"cut at {len(before)}"
         same = _ends(again) == _ends(whole)
         reordered += not same
-        assert not same or again.asked == whole.asked
+        assert not same or again.suggested == whole.suggested
         assert _unnumbered(again) == _unnumbered(whole)
     assert reordered
 
@@ -233,16 +233,16 @@ def test_hyperband_holds_to_its_journal_where_trials_end_in_another_order(
 def test_what_hyperband_trains_does_not_depend_on_which_trial_ends_first(
     slots: int, units: int, tmp_path: Path
 ) -> None:
-    """Nor on how many are trained at once, nor in a space that is too small for its rounds."""
+    """Nor does it depend on how many run at once, even if the space is too small for its rounds."""
     config = config_of("hyperband", {**LARGE, "units": list(range(1, units + 1))}, seed=SEED)
     config = replace(config, training=replace(config.training, epochs=27 if units > 4 else 9))
     trainer = Stub(fail_thirds)
     whole = drive(config, tmp_path, trainer=trainer)
-    assert whole.tuner.failed
+    assert whole.driver.failed
     assert bool(whole.kinds()["exhausted"]) == (units < 300)
     for order in range(5):
-        drawn = random.Random(order)
-        again = drive(config, tmp_path, trainer=trainer, slots=slots, drawn=drawn)
+        shuffle = random.Random(order)
+        again = drive(config, tmp_path, trainer=trainer, slots=slots, shuffle=shuffle)
         assert _unnumbered(again) == _unnumbered(whole)
         assert again.kinds() == whole.kinds()
 
@@ -253,49 +253,50 @@ def fail_thirds(spec: TrialSpec) -> None:
 
 
 @dataclass(frozen=True)
-class Watched(Notes):
-    """Keeps the state of the oracle at each event; trials are told of after they are noted."""
+class Watched(MemoryJournal):
+    """Saves the state of the sampler at each event: results are journaled before reported."""
 
-    oracle: Any = None
+    sampler: Any = None
     states: list[dict[str, Any]] = field(default_factory=list)
 
     def append(self, event: Event) -> None:
-        self.states.append(state_of(self.oracle))
+        self.states.append(state_of(self.sampler))
         super().append(event)
 
 
-SMALL = {"units": [2, 4, 8]}  # Hyperband has to wait in it
+SMALL = {"units": [2, 4, 8]}  # so small that Hyperband has to wait
 
 
 @pytest.mark.parametrize(
     ("kind", "slots", "space"),
     [(*crash, SPACE) for crash in CRASHES] + [("hyperband", slots, SMALL) for slots in (1, 2, 3)],
 )
-def test_a_journal_brings_an_oracle_to_where_it_was(
+def test_a_journal_restores_the_state_of_a_sampler(
     kind: str, slots: int, space: dict[str, Any], tmp_path: Path
 ) -> None:
     config = replace(config_with_retries(kind), space=config_of(kind, space).space)
     arguments: dict[str, Any] = {"trainer": Stub(fail_middle_at_first), "slots": slots}
     driven = make_driven(config, tmp_path, loses=["0001"], **arguments)
-    watched = Watched(tmp_path, oracle=driven.tuner.oracle)
-    driven.tuner.journal = watched
-    driven.tuner.run(driven.executor)
+    watched = Watched(tmp_path, sampler=driven.driver.sampler)
+    driven.driver.journal = watched
+    driven.driver.run(driven.executor)
     events = watched.read()
     assert {"failed", "lost", "ended"} < {event["event"] for event in events}
     for number, event in enumerate(events):
-        oracle = make_sampler(config)
-        replay(oracle, events[: number + (event["event"] in ("asked", "idle"))])
-        assert state_of(oracle) == watched.states[number], f"event {number}"
+        sampler = make_sampler(config)
+        replay(sampler, events[: number + (event["event"] in ("asked", "idle"))])
+        assert state_of(sampler) == watched.states[number], f"event {number}"
 
 
 def test_a_journal_that_follows_keras_tuners_own_rule_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of five trials two go on there only if two at most have failed, else none: here three."""
+    """There, two of five trials are promoted only if at most two have failed; here three have."""
     config = config_of("hyperband", LARGE)
     with monkeypatch.context() as before:
         before.setattr(
-            "imdbtune.search.keras_tuner_samplers._promoted", lambda oracle, trial_id: None
+            "imdbtune.search.keras_tuner_samplers.HyperbandSampler._continued",
+            lambda sampler, trial_id: None,
         )
         old = drive(config, tmp_path, trainer=Stub(fail_first(3))).journal
     with pytest.raises(SearchAborted, match=r"trial 0005 comes out differently now.*imdbtune"):
@@ -312,10 +313,10 @@ def _noted(driven: Driven, kind: str) -> Counter[str]:
 
 
 def _unnumbered(driven: Driven) -> Counter[str]:
-    """What was asked for, whatever the numbers of the trials."""
+    """Return the suggested values, regardless of the numbers of the trials."""
     return Counter(
         str(sorted((key, value) for key, value in values.items() if key != "tuner/trial_id"))
-        for values in driven.asked
+        for values in driven.suggested
     )
 
 
@@ -323,11 +324,11 @@ def _ends(driven: Driven) -> list[str]:
     return [event["trial_id"] for event in driven.journal if event["event"] == "ended"]
 
 
-# Hyperband: five trials of 2 epochs, of which two go on to 4, and three of 4 epochs.
+# Hyperband: five trials of 2 epochs, of which two continue to 4, and three of 4 epochs.
 
 
 def fail_first(count: int, epochs: int = 2) -> Callable[[TrialSpec], None]:
-    """Of the trials that train so many epochs, ``count`` fail: all from the second on."""
+    """Return a function that fails ``count`` trials of so many epochs, from the second on."""
 
     def first(spec: TrialSpec) -> None:
         if spec.epochs == epochs and 1 <= int(spec.folder.name) <= count:
@@ -337,33 +338,33 @@ def fail_first(count: int, epochs: int = 2) -> Callable[[TrialSpec], None]:
 
 
 def rungs(driven: Driven) -> Counter[tuple[int, int]]:
-    """How many trials trained from which epoch to which."""
+    """Return how many trials trained from which epoch to which."""
     return Counter((spec.initial_epoch, spec.epochs) for spec in driven.executor.specs)
 
 
 @pytest.mark.parametrize("slots", [1, 2, 8])
 @pytest.mark.parametrize(("failing", "promoted"), [(0, 2), (1, 2), (3, 2), (4, 1)])
-def test_failures_are_the_first_that_hyperband_throws_out(
+def test_hyperband_discards_failures_first(
     failing: int, promoted: int, slots: int, tmp_path: Path
 ) -> None:
     trainer = Stub(fail_first(failing))
     config = config_of("hyperband", LARGE)
     driven = drive(config, tmp_path, trainer=trainer, slots=slots)
     assert rungs(driven) == Counter({(0, 2): 5, (2, 4): promoted, (0, 4): 3}) - Counter()
-    assert len(driven.tuner.failed) == failing
+    assert len(driven.driver.failed) == failing
     assert not driven.kinds()["exhausted"]
     for spec in driven.executor.specs:
-        assert spec.state is None or spec.state.parent.name not in driven.tuner.failed
+        assert spec.state is None or spec.state.parent.name not in driven.driver.failed
 
 
-def test_hyperband_goes_on_when_a_whole_first_round_fails(tmp_path: Path) -> None:
+def test_hyperband_continues_when_a_whole_first_round_fails(tmp_path: Path) -> None:
     def fail_short(spec: TrialSpec) -> None:
         if spec.epochs == 2:
             fail()
 
     driven = drive(config_of("hyperband", LARGE), tmp_path, trainer=Stub(fail_short), slots=8)
     assert rungs(driven) == {(0, 2): 5, (0, 4): 3}
-    assert (len(driven.tuner.failed), len(driven.tuner.scores)) == (5, 3)
+    assert (len(driven.driver.failed), len(driven.driver.scores)) == (5, 3)
 
 
 @pytest.mark.parametrize("slots", [1, 3])
@@ -376,44 +377,44 @@ def test_hyperband_ends_when_a_whole_later_round_fails(slots: int, tmp_path: Pat
     config = replace(config, training=replace(config.training, epochs=27))
     driven = drive(config, tmp_path, trainer=Stub(fail_continued), slots=slots)
     found = rungs(driven)
-    # Of brackets with 27, 18, 10 and 4 trials at the start, nothing goes on a second time.
+    # Of brackets with 27, 18, 10 and 4 trials at the start, nothing continues a second time.
     starts = [count for (initial, _), count in sorted(found.items()) if initial == 0]
-    assert sum(starts) == sum(_first_round(driven.tuner.oracle, n) for n in range(4))
-    first = [driven.tuner.oracle._get_size(n, 1) for n in range(1, 4)]
-    assert len(driven.tuner.failed) == sum(first)
+    assert sum(starts) == sum(_first_round(driven.driver.sampler, n) for n in range(4))
+    first = [driven.driver.sampler._get_size(n, 1) for n in range(1, 4)]
+    assert len(driven.driver.failed) == sum(first)
     assert sum(found.values()) == sum(starts) + sum(first)
 
 
-def _first_round(oracle: Any, bracket: int) -> int:
-    return int(oracle._get_size(bracket, 0))
+def _first_round(sampler: Any, bracket: int) -> int:
+    return int(sampler._get_size(bracket, 0))
 
 
 def test_a_round_after_a_short_round_is_filled_too(tmp_path: Path) -> None:
     config = config_of("hyperband", LARGE)
     config = replace(config, training=replace(config.training, epochs=9))
     driven = make_driven(config, tmp_path)
-    sizes = [driven.tuner.oracle._get_size(2, n) for n in range(3)]
+    sizes = [driven.driver.sampler._get_size(2, n) for n in range(3)]
     failing = sizes[0] - sizes[1] + 1  # one place of the second round stays empty
     driven = drive(config, tmp_path / "search", trainer=Stub(fail_first(failing, 1)))
     found = rungs(driven)
     assert found[0, 1] == sizes[0]
     assert found[1, 3] == sizes[1] - 1
-    continued_twice = found[3, 9] - driven.tuner.oracle._get_size(1, 1)
+    continued_twice = found[3, 9] - driven.driver.sampler._get_size(1, 1)
     assert continued_twice == sizes[2]
 
 
-def test_hyperband_goes_on_with_what_a_small_space_has(tmp_path: Path) -> None:
+def test_hyperband_in_a_small_space_uses_all_of_it(tmp_path: Path) -> None:
     driven = drive(config_of("hyperband", {"units": [2, 4, 8]}), tmp_path)
     assert rungs(driven) == {(0, 2): 3, (2, 4): 2}
     continued = [spec.params.units for spec in driven.executor.specs if spec.epochs == 4]
     assert continued == [8, 4]
 
 
-# When to give up.
+# When to abort.
 
 
 @pytest.mark.parametrize("slots", [1, 2, 8])
-def test_a_search_without_any_success_is_given_up(slots: int, tmp_path: Path) -> None:
+def test_a_search_without_any_success_is_aborted(slots: int, tmp_path: Path) -> None:
     driven = make_driven(
         config_of("random", LARGE, max_trials=200),
         tmp_path,
@@ -421,7 +422,7 @@ def test_a_search_without_any_success_is_given_up(slots: int, tmp_path: Path) ->
         slots=slots,
     )
     with pytest.raises(SearchAborted) as raised:
-        driven.tuner.run(driven.executor)
+        driven.driver.run(driven.executor)
     count = MIN_FAILURES_TO_STOP + slots - 1
     assert f"{count} of {count} trials have failed, {count} of them with: no luck" in str(
         raised.value
@@ -436,7 +437,7 @@ def test_a_small_search_in_which_all_fail_has_not_succeeded(trials: int, tmp_pat
 
 
 def fail_share(quarters: int) -> Callable[[TrialSpec], None]:
-    """So many of four trials fail, evenly spread."""
+    """Return a function that fails so many of every four trials."""
 
     def share(spec: TrialSpec) -> None:
         if int(spec.folder.name) % 4 >= 4 - quarters:
@@ -446,18 +447,18 @@ def fail_share(quarters: int) -> Callable[[TrialSpec], None]:
 
 
 @pytest.mark.parametrize(("quarters", "slots"), [(1, 1), (2, 4), (3, 1), (3, 3)])
-def test_a_search_goes_on_while_a_quarter_succeeds(
+def test_a_search_continues_while_a_quarter_succeeds(
     quarters: int, slots: int, tmp_path: Path
 ) -> None:
     config = config_of("random", LARGE, max_trials=80)
     driven = drive(config, tmp_path, trainer=Stub(fail_share(quarters)), slots=slots)
-    assert (len(driven.tuner.failed), len(driven.tuner.scores)) == (
+    assert (len(driven.driver.failed), len(driven.driver.scores)) == (
         20 * quarters,
         80 - 20 * quarters,
     )
 
 
-def test_a_search_with_too_few_successes_is_given_up(tmp_path: Path) -> None:
+def test_a_search_with_too_few_successes_is_aborted(tmp_path: Path) -> None:
     def nine_in_ten(spec: TrialSpec) -> None:
         if int(spec.folder.name) % 10:
             fail()
@@ -479,7 +480,7 @@ FACTS = CorpusFacts("tiny", "a tiny corpus", "0123", "tiny", 10, 5)
 
 
 def open_search(folder: Path) -> SearchRun:
-    """A search that has been begun, in a store of its own."""
+    """Open a search in a store of its own."""
     client = connect(new_store(folder))
     return SearchRun.open(client, "tiny", "imdbtune", common_tags(FACTS, {}), "search")
 
@@ -489,14 +490,15 @@ def read(search: SearchRun) -> list[Trial]:
 
 
 def test_in_this_process_a_time_limit_ends_a_trial_after_an_epoch(here: Path) -> None:
-    search, told = open_search(here), []
-    executor = InProcessExecutor(told.append, clock=lambda: 60.0 * len(told))  # a minute an epoch
+    search, epochs = open_search(here), []
+    # A minute an epoch.
+    executor = InProcessExecutor(epochs.append, clock=lambda: 60.0 * len(epochs))
     for trial_id, minutes in (("0000", 1.5), ("0001", 4.0), ("0002", 0.0)):
         run_id = search.start_trial(trial_id, TrialParams(), {})
         job = TrialJob(
             trial_id,
             _spec(here),
-            search.client,  # what stands in for an outbox here
+            search.client,  # in place of an outbox
             run_id,
             log_model=False,
             trainer=stub_trainer,
@@ -518,8 +520,7 @@ def test_in_this_process_a_time_limit_ends_a_trial_after_an_epoch(here: Path) ->
 
 
 def by_attempt(trials: list[Trial]) -> list[tuple[str, str, str]]:
-    told = [(t.trial_id, t.tags["imdbtune.attempt"], t.status) for t in trials]
-    return sorted(told)
+    return sorted((t.trial_id, t.tags["imdbtune.attempt"], t.status) for t in trials)
 
 
 def interrupt_at_second(spec: TrialSpec) -> None:
@@ -528,7 +529,7 @@ def interrupt_at_second(spec: TrialSpec) -> None:
     fail()
 
 
-def test_attempts_have_runs_of_their_own_and_an_interrupted_one_is_made_again(here: Path) -> None:
+def test_attempts_have_their_own_runs_and_an_interrupted_one_is_repeated(here: Path) -> None:
     space = {"rnn": ["gru", "lstm"]}
     config = make_config(here, space=space, tuner={"retries": 1, "seed": SEED})
     with pytest.raises(KeyboardInterrupt):
@@ -558,10 +559,10 @@ def test_attempts_have_runs_of_their_own_and_an_interrupted_one_is_made_again(he
     ("retries", "noted", "kinds"),
     [(1, 0, ["failed"]), (0, 0, ["ended"]), (1, 1, ["failed", "ended"]), (2, 1, ["failed"] * 2)],
 )
-def test_an_attempt_that_failed_unnoticed_counts(
+def test_a_failed_attempt_that_is_not_in_the_journal_counts(
     retries: int, noted: int, kinds: list[str], here: Path
 ) -> None:
-    """MLflow knows of one failed attempt more than the journal, whose driver was killed."""
+    """MLflow has one more failed attempt than the journal, because the driver was killed."""
     search, journal = open_search(here), Journal(here / "journal.jsonl")
     journal.append({"event": "asked", "trial_id": "0000", "values": {}, "seed_state": 0})
     for attempt in range(1, noted + 2):
@@ -575,7 +576,7 @@ def test_an_attempt_that_failed_unnoticed_counts(
     after = reconcile(search.client, found, journal, retries)
     assert after.events == journal.read()
     failed = [event for event in after.events if event["event"] == "failed"]
-    trained = list(after.trained.values())
+    trained = list(after.unjournaled.values())
     assert ["failed"] * len(failed) + ["ended"] * len(trained) == kinds
     reasons = {e["reason"] for e in failed} | {trial.reason for trial in trained}
     assert reasons == {"loss became nan in epoch 1."}

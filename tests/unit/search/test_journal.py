@@ -1,4 +1,4 @@
-"""The journal after a crash at any byte, and what oracles are told of it."""
+"""A damaged journal, and samplers that replay one; test_files.py has it cut at any byte."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import SearchAborted
-from imdbtune.search.journal import Event, Journal, ask, asked, replay, tell
+from imdbtune.search.journal import Event, Journal, replay
 from imdbtune.search.keras_tuner_samplers import make_sampler
 
 EVENTS: list[Event] = [
@@ -39,60 +39,6 @@ def write(path: Path, raw: bytes) -> Journal:
     return Journal(path)
 
 
-@pytest.mark.parametrize("ascii_only", [True, False])
-def test_cut_at_any_byte_the_whole_events_are_read(ascii_only: bool, tmp_path: Path) -> None:
-    lines = [json.dumps(e, ensure_ascii=ascii_only).encode() + b"\n" for e in EVENTS]
-    raw, path = b"".join(lines), tmp_path / "journal.jsonl"
-    ends = [sum(map(len, lines[:count])) for count in range(len(lines) + 1)]
-    for cut in range(len(raw) + 1):
-        whole = sum(end <= cut for end in ends) - 1
-        journal = write(path, raw[:cut])
-        assert journal.read() == EVENTS[:whole], f"cut at byte {cut}"
-        assert path.read_bytes() == raw[:cut]
-
-
-@pytest.mark.parametrize("cut", [0, 1, 5, 80])
-def test_the_next_event_takes_the_place_of_a_torn_one(cut: int, tmp_path: Path) -> None:
-    line = json.dumps(EVENTS[0]).encode() + b"\n"
-    journal = write(tmp_path / "journal.jsonl", line + line[:cut])
-    journal.append(EVENTS[1])
-    assert journal.read() == EVENTS[:2]
-    assert journal.path.read_bytes().startswith(line + b'{"event": "started"')
-
-
-@pytest.mark.parametrize("torn", [1, 20, 75])
-def test_a_journal_goes_on_after_a_torn_line(torn: int, tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
-    for event in EVENTS:
-        journal.append(event)
-    raw = journal.path.read_bytes()
-    journal.path.write_bytes(raw[:-torn])
-    assert journal.read() == EVENTS[:-1]
-    journal.append(EVENTS[-1])
-    assert journal.path.read_bytes() == raw
-
-
-def test_a_journal_that_was_cut_before_it_began_is_empty(tmp_path: Path) -> None:
-    assert write(tmp_path / "journal.jsonl", b"").read() == []
-    assert write(tmp_path / "journal.jsonl", b'{"event"').read() == []
-
-
-@pytest.mark.parametrize("begun", [0, 1, 20])
-@pytest.mark.parametrize("end", [b"", b"\n", b"\x00\n"])
-def test_a_last_block_of_zeros_is_taken_away(begun: int, end: bytes, tmp_path: Path) -> None:
-    """What a power failure leaves where a file had grown, but its data had not been written."""
-    journal = Journal(tmp_path / "journal.jsonl")
-    for event in EVENTS[:-1]:
-        journal.append(event)
-    raw = journal.path.read_bytes()
-    line = json.dumps(EVENTS[-1]).encode()
-    journal.path.write_bytes(raw + line[:begun] + bytes(4096 - begun) + end)
-    assert journal.read() == EVENTS[:-1]
-    journal.append(EVENTS[-1])
-    assert journal.read() == EVENTS
-    assert journal.path.read_bytes() == raw + line + b"\n"
-
-
 @pytest.mark.parametrize("torn", [b"{", b"\x00" * 30, b'"text"', b"\xff\xfe", b"[1]", b"12"])
 def test_damage_before_the_last_line_is_told_and_left_alone(torn: bytes, tmp_path: Path) -> None:
     lines = [json.dumps(event).encode() for event in EVENTS]
@@ -105,20 +51,20 @@ def test_damage_before_the_last_line_is_told_and_left_alone(torn: bytes, tmp_pat
 
 
 def test_a_trial_that_has_ended_is_not_ended_again() -> None:
-    """Twice told is a trial that MLflow had lost: the oracle keeps what it knew."""
+    """Twice told is a trial that MLflow had lost: the sampler keeps what it knew."""
     config, events = config_of("random", {"units": [1, 2, 3, 4, 5, 6]}), []
-    oracle = make_sampler(config)
-    ask_and_note(oracle, events)
-    tell_and_note(oracle, "0000", 0.5, events)
-    tell_and_note(oracle, "0000", 0.25, events)
-    assert oracle.trials["0000"].score == 0.5
-    assert oracle.end_order == ["0000"]
+    sampler = make_sampler(config)
+    suggest_and_note(sampler, events)
+    tell_and_note(sampler, "0000", 0.5, events)
+    tell_and_note(sampler, "0000", 0.25, events)
+    assert sampler.trials["0000"].score == 0.5
+    assert sampler.end_order == ["0000"]
     again = make_sampler(config)
     assert replay(again, events) == []
     assert again.trials["0000"].score == 0.5
 
 
-# Oracles. The driver's own ways are in test_tuner.py.
+# Samplers; test_driver.py has the driver's part.
 
 LEARNING_RATE = {"learning_rate": {"min": 1e-4, "max": 1e-1, "sampling": "log"}}
 
@@ -128,83 +74,83 @@ def config_of(kind: str, space: dict[str, Any], epochs: int = 4, seed: int = 5) 
     return parse_config(table)
 
 
-def ask_and_note(oracle: Any, events: list[Event]) -> Any:
-    trial = ask(oracle, len(oracle.trials))
-    events.append(asked(oracle, trial))
-    return trial
+def suggest_and_note(sampler: Any, events: list[Event]) -> Any:
+    suggestion = sampler.suggest(len(sampler.trials))
+    events.append(suggestion.as_event())
+    return suggestion
 
 
-def tell_and_note(oracle: Any, trial_id: str, score: float | None, events: list[Event]) -> None:
-    tell(oracle, trial_id, score, "")
+def tell_and_note(sampler: Any, trial_id: str, score: float | None, events: list[Event]) -> None:
+    sampler.tell(trial_id, score)
     events.append({"event": "ended", "trial_id": trial_id, "score": score, "reason": ""})
 
 
 def test_trials_that_have_not_ended_come_back_in_order() -> None:
     config, events = config_of("random", {"units": [1, 2, 3, 4, 5, 6]}), []
-    oracle = make_sampler(config)
+    sampler = make_sampler(config)
     for _ in range(4):
-        ask_and_note(oracle, events)
-    tell_and_note(oracle, "0001", 0.5, events)
-    tell_and_note(oracle, "0002", None, events)
+        suggest_and_note(sampler, events)
+    tell_and_note(sampler, "0001", 0.5, events)
+    tell_and_note(sampler, "0002", None, events)
     left = replay(make_sampler(config), events)
     asked_for = {e["trial_id"]: e for e in events if e["event"] == "asked"}
     assert left == [asked_for["0000"], asked_for["0003"]]
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])
-def test_a_replayed_bayesian_oracle_answers_alike(in_flight: int) -> None:
+def test_a_replayed_bayesian_sampler_answers_alike(in_flight: int) -> None:
     """It has fitted its regressor and drawn its numbers, even if the values were put in."""
     config, events = config_of("bayesian", LEARNING_RATE), []
-    oracle = make_sampler(config)
+    sampler = make_sampler(config)
     for number in range(6):
-        ask_and_note(oracle, events)
+        suggest_and_note(sampler, events)
         if number >= in_flight - 1:
             score = 0.5 + 0.01 * number**2 % 0.07
-            tell_and_note(oracle, f"{number - in_flight + 1:04d}", score, events)
+            tell_and_note(sampler, f"{number - in_flight + 1:04d}", score, events)
     again = make_sampler(config)
     replay(again, events)
     for number in (6, 7):
-        one, other = ask(oracle, number), ask(again, number)
-        assert one.hyperparameters.values == other.hyperparameters.values
+        one, other = sampler.suggest(number), again.suggest(number)
+        assert one.values == other.values
 
 
 def test_waiting_that_has_used_up_random_numbers_is_replayed() -> None:
     """A bracket's first round takes the whole space; the next bracket begins, and has to wait."""
     config, events = config_of("hyperband", {"units": [2, 3, 4, 5, 6]}), []
-    oracle = make_sampler(config)
+    sampler = make_sampler(config)
     for _ in range(5):
-        ask_and_note(oracle, events)
-    waits = ask_and_note(oracle, events)
+        suggest_and_note(sampler, events)
+    waits = suggest_and_note(sampler, events)
     assert waits.status == "IDLE"
     assert events[-1]["event"] == "idle"
     for number in range(5):
-        tell_and_note(oracle, f"{number:04d}", 0.5 + number / 100, events)
+        tell_and_note(sampler, f"{number:04d}", 0.5 + number / 100, events)
     again = make_sampler(config)
     assert replay(again, events) == []
-    one, other = ask(oracle, 5), ask(again, 5)
+    one, other = sampler.suggest(5), again.suggest(5)
     assert one.status == other.status == "RUNNING"
-    assert one.hyperparameters.values == other.hyperparameters.values
-    assert oracle._seed_state == again._seed_state
+    assert one.values == other.values
+    assert one.seed_state == other.seed_state
 
 
 @pytest.mark.parametrize("kind", ["random", "grid", "hyperband"])
-def test_values_that_an_oracle_does_not_confirm_stop_the_search(kind: str) -> None:
+def test_values_that_a_sampler_does_not_confirm_stop_the_search(kind: str) -> None:
     config, events = config_of(kind, {"units": [2, 3, 4, 5, 6]}), []
-    ask_and_note(make_sampler(config), events)
+    suggest_and_note(make_sampler(config), events)
     events[0]["values"]["units"] = 7
     with pytest.raises(SearchAborted, match="trial 0000 comes out differently now"):
         replay(make_sampler(config), events)
 
 
 @pytest.mark.parametrize("kind", ["random", "grid", "bayesian", "hyperband"])
-def test_true_and_false_come_through_an_oracle_and_the_journal(kind: str) -> None:
+def test_true_and_false_come_through_a_sampler_and_the_journal(kind: str) -> None:
     """Keras Tuner makes 1 and 0 of them."""
     units = {"values": [4, 8], "when": {"bidirectional": True}}
     config, events = config_of(kind, {"bidirectional": [False, True], "units": units}), []
-    oracle = make_sampler(config)
+    sampler = make_sampler(config)
     for number in range(3):
-        ask_and_note(oracle, events)
-        tell_and_note(oracle, f"{number:04d}", 0.5, events)
+        suggest_and_note(sampler, events)
+        tell_and_note(sampler, f"{number:04d}", 0.5, events)
     noted = [json.loads(json.dumps(e["values"])) for e in events if e["event"] == "asked"]
     found = {(p.bidirectional, p.units) for p in map(config.space.params, noted)}
     assert found == {(False, 32), (True, 4), (True, 8)}

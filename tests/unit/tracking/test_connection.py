@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def test_a_new_user_is_told_what_takes_so_long(here: Path, monkeypatch: pytest.M
     uri = f"sqlite:///{here}/mlflow.db"
     for _ in range(2):
         connect(uri, told.append)
-    assert told[0] == f"making the tracking store {uri} ..."
+    assert told[0] == f"creating the tracking store {uri} ..."
     assert told[-1] == f"waiting for the tracking store {uri} to answer ..."
 
 
@@ -143,9 +144,23 @@ def test_a_folder_is_no_database(here: Path) -> None:
         connect(f"sqlite:///{here}")
 
 
-def test_a_damaged_database_is_refused(here: Path) -> None:
+def test_a_damaged_database_is_refused_at_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow itself would sleep between ten attempts."""
+    from mlflow.store.db import utils
+
+    monkeypatch.setattr(utils.time, "sleep", lambda seconds: pytest.fail("MLflow tries again"))
     (here / "mlflow.db").write_bytes(b"SQLite format 3\x00 and then nothing of the kind")
-    refused(resolve_uri(), "mlflow.db")
+    refused(resolve_uri(), "file is not a database")
+
+
+def test_the_environment_has_defaults_that_do_not_replace_its_own_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "")
+    connection.set_environment_defaults()
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
 
 
 def test_a_database_of_something_else_keeps_what_it_holds(here: Path) -> None:

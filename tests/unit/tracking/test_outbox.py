@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
+import sqlite3
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +18,14 @@ from mlflow import MlflowClient
 from imdbtune import api, files
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
-from imdbtune.errors import DiskFull
+from imdbtune.errors import DiskFull, UserError
 from imdbtune.files import append_line, read_lines, replace_text
 from imdbtune.search.workspace import Workspace
-from imdbtune.tracking import outbox_delivery, reader, writer
+from imdbtune.tracking import reader, writer
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.outbox import Outbox, age_s, new_key
-from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver
+from imdbtune.tracking.outbox import Outbox
+from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver, is_temporary
 from imdbtune.tracking.reader import Search
 from imdbtune.tracking.writer import SearchRun, TrialRun
 from imdbtune.training.spec import TrialSpec
@@ -216,17 +217,17 @@ def test_what_is_cut_short_between_calls_is_made_again(
     client, outbox, parent, trial = begun_trial(here)
     with_files(here, outbox, trial)
 
-    def away(*arguments: object, **named: object) -> None:
+    def away(*arguments: object) -> None:
         raise ConnectionError("away")
 
-    memory = DeliveryCache.at_start(outbox)
+    cache = DeliveryCache.at_start(outbox)
     with monkeypatch.context() as patch:
-        patch.setitem(outbox_delivery._CALLS, "log_artifacts", away)
+        patch.setattr(MlflowClient, "log_artifacts", away)
         with pytest.raises(ConnectionError):
-            deliver(client, outbox, parent.run_id, memory)
+            deliver(client, outbox, parent.run_id, cache)
     (run,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
     assert outbox.delivered(trial.run_id).run_id == run.info.run_id
-    deliver(client, outbox, parent.run_id, memory)
+    deliver(client, outbox, parent.run_id, cache)
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 1
     assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["history.csv"]
     assert outbox.is_empty()
@@ -247,68 +248,15 @@ def test_the_end_of_a_search_waits_for_what_its_trials_were_told(
         search.end("FINISHED")
         return found
 
-    memory = DeliveryCache.at_start(outbox)
+    cache = DeliveryCache.at_start(outbox)
     with monkeypatch.context() as patch:
         patch.setattr(Outbox, "sizes", end_both)
-        deliver(client, outbox, parent.run_id, memory)
+        deliver(client, outbox, parent.run_id, cache)
     assert client.get_run(parent.run_id).info.status == "RUNNING"
     deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
     (ended,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
     statuses = {run.info.status for run in (ended, client.get_run(parent.run_id))}
     assert statuses == {"FINISHED"}
-
-
-def test_a_young_run_is_left_for_later_and_its_search_with_it(here: Path) -> None:
-    client, outbox, parent, trial = begun_trial(here)
-    search = replace(parent, client=outbox)
-    search.log(tags={"told": "of the trial"})
-    memory = DeliveryCache()
-
-    def told() -> tuple[int, set[str]]:
-        runs = client.search_runs([parent.experiment_id])
-        return len(runs), {run.data.tags.get("told", "") for run in runs}
-
-    assert deliver(client, outbox, parent.run_id, memory, young_s=60.0) == 0
-    assert told() == (1, {""})
-    assert deliver(client, outbox, parent.run_id, memory, young_s=0.0) == 3
-    assert told() == (2, {"", "of the trial"})
-    trial.log(tags={"told": "of itself"})  # what MLflow has heard of does not wait
-    assert deliver(client, outbox, parent.run_id, memory, young_s=60.0) == 1
-    assert told() == (2, {"of itself", "of the trial"})
-
-
-def test_a_young_run_that_has_ended_is_written_at_once(here: Path) -> None:
-    client, outbox, parent, trial = begun_trial(here)
-    trial.end("FINISHED")
-    assert deliver(client, outbox, parent.run_id, DeliveryCache(), young_s=60.0) == 3
-    assert client.get_run(outbox.delivered(trial.run_id).run_id).info.status == "FINISHED"
-
-
-def test_the_age_of_a_run_is_in_its_key() -> None:
-    assert 0 <= age_s(new_key()) < 60
-    for key in ("0123456789abcdef0123456789abcdef", "a-b", "²-3", ""):
-        assert age_s(key) == math.inf
-
-
-@pytest.mark.parametrize("alone", [True, False])
-def test_a_courier_lets_young_runs_be_unless_a_worker_waits_for_them(
-    here: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
-) -> None:
-    monkeypatch.setattr("imdbtune.tracking.background_delivery.LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr("imdbtune.tracking.background_delivery.YOUNG_S", 600.0)
-    client, outbox, parent, older = begun_trial(here)
-    looked = threading.Semaphore(0)
-    delivery = BackgroundDelivery(client, outbox, parent.run_id, None, print, alone=alone)
-    begun = replace(parent, client=outbox)
-    trial = TrialRun(outbox, begun.start_trial("0001", TrialParams(), {}))
-    monkeypatch.setattr(BackgroundDelivery, "_note_well", lambda delivery: looked.release())
-    delivery.start()
-    for _ in range(2):
-        assert looked.acquire(timeout=60)
-    assert outbox.delivered(older.run_id).run_id  # it may have been heard of by another process
-    assert bool(outbox.delivered(trial.run_id).run_id) is not alone
-    delivery.finish()
-    assert outbox.delivered(trial.run_id).run_id
 
 
 def test_what_cannot_be_noted_for_want_of_room_is_delivered_all_the_same(
@@ -330,7 +278,7 @@ def test_what_cannot_be_noted_for_want_of_room_is_delivered_all_the_same(
             if full:
                 patch.setattr("imdbtune.tracking.outbox.replace_file", refuse)
             made = deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
-            assert made == (5 if full else 4)  # then it is there, and two batches go as one
+            assert made == 4
         assert outbox.is_empty() is not full
         (run,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
         assert run.info.status == "FINISHED"
@@ -341,39 +289,72 @@ def test_what_cannot_be_noted_for_want_of_room_is_delivered_all_the_same(
 def test_a_store_is_back_when_it_has_answered(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not when there was nothing to deliver, while the page cannot be kept up to date."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("imdbtune.tracking.background_delivery.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("imdbtune.tracking.background_delivery.POLL_S", 0.01)
     monkeypatch.setattr("imdbtune.tracking.background_delivery.RETRY_EVERY_S", 0.01)
     monkeypatch.setattr("imdbtune.tracking.background_delivery.PUBLISH_EVERY_S", 0.0)
     tries = threading.Semaphore(0)
 
-    def publish(client: MlflowClient, *rest: object, **more: object) -> None:
+    def publish(
+        client: MlflowClient, run_id: str, varied: Sequence[str], report: bool, final: bool
+    ) -> None:
         tries.release()
         client.search_experiments()
 
-    monkeypatch.setattr("imdbtune.tracking.background_delivery.publish_page", publish)
-    told: list[str] = []
+    lines: list[str] = []
     client = MlflowClient("http://127.0.0.1:9")
-    delivery = BackgroundDelivery(client, Outbox(here / "spool"), "parent", ["units"], told.append)
+    outbox = Outbox(here / "spool")
+    delivery = BackgroundDelivery(
+        client, outbox, "parent", ["units"], lines.append, publish=publish
+    )
     delivery.start()
     for _ in range(4):
         assert tries.acquire(timeout=60)
     delivery.finish()
-    assert told[:1] == [
-        "the tracking store http://127.0.0.1:9 cannot be written (Connection refused); what is to "
-        "be written there is kept, and tried again."
+    assert lines[:1] == [
+        "the tracking store http://127.0.0.1:9 cannot be written (Connection refused); the data is "
+        "kept here, and sent again later."
     ]
-    assert len(told) <= 2
+    assert len(lines) <= 2
 
 
-def test_what_a_killed_trial_still_says_is_not_passed_on(here: Path) -> None:
+@pytest.mark.parametrize("delivered_before", [True, False])
+def test_what_a_killed_trial_logs_afterwards_is_dropped(here: Path, delivered_before: bool) -> None:
     client, outbox, parent, trial = begun_trial(here)
+    cache = DeliveryCache.at_start(outbox)
     trial.end("KILLED", "the search was cut off")
+    if delivered_before:
+        deliver(client, outbox, parent.run_id, cache)
     trial.log({"loss": 0.5}, step=2)
     trial.end("FINISHED")
-    deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
+    deliver(client, outbox, parent.run_id, cache)
     run = client.get_run(outbox.delivered(trial.run_id).run_id)
     assert (run.info.status, dict(run.data.metrics)) == ("KILLED", {})
     assert outbox.is_empty()
+
+
+def test_a_page_is_published_by_the_function_that_is_given(here: Path) -> None:
+    client, outbox, parent, _ = begun_trial(here)
+    outbox.publish(parent.run_id, ["units"], report=True)
+    published: list[tuple[Any, ...]] = []
+
+    def publish(
+        client: MlflowClient, run_id: str, varied: Sequence[str], report: bool, final: bool
+    ) -> None:
+        published.append((run_id, varied, report, final))
+
+    with pytest.raises(ValueError, match="page"):
+        deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
+    cache = DeliveryCache.at_start(outbox)
+    deliver(client, outbox, parent.run_id, cache, publish=publish)
+    assert published == [(parent.run_id, ["units"], True, True)]
+    assert outbox.is_empty()
+
+
+def test_a_locked_database_is_tried_again(here: Path) -> None:
+    error = UserError("the tracking store cannot be read: database is locked")
+    error.__cause__ = sqlite3.OperationalError("database is locked")
+    assert is_temporary(error)
+    assert not is_temporary(UserError("no such search"))
 
 
 def test_a_run_that_was_deleted_holds_up_no_other(here: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError
 from imdbtune.report import leaderboard
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import logged_models, reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
@@ -238,7 +238,7 @@ def test_a_history_is_in_order_of_epochs(store: Store) -> None:
 
 def test_a_model_that_was_not_kept(store: Store) -> None:
     trial = reader.read_run(store.client, store.trial(store.search(), 0.5))
-    with pytest.raises(UserError, match=r"the model of lstm-d1-u32-L500 \(run \w+\) was not kept"):
+    with pytest.raises(UserError, match=r"the model of lstm-d1-u32-L500 \(run \w+\) was not saved"):
         reader.fetch_model(store.client, trial, store.folder)
 
 
@@ -247,8 +247,8 @@ def test_a_model_whose_file_is_gone(store: Store) -> None:
 
     run_id = store.trial(store.search(), 0.5)
     write_tiny_model(TrialSpec(TrialParams(), corpus=store.folder, folder=store.folder))
-    writer.save_model(store.folder / "model.keras", store.folder / "model")
-    writer.upload_model(store.client, run_id, store.folder / "model")
+    logged_models.save_model(store.folder / "model.keras", store.folder / "model")
+    logged_models.upload_model(store.client, run_id, store.folder / "model")
     trial = reader.read_run(store.client, run_id)
     there = reader.fetch_model(store.client, trial, store.folder / "fetched")
     assert there.stat().st_size > 0
@@ -320,16 +320,8 @@ def test_the_description_begins_with_the_answer_and_its_links() -> None:
     assert first.startswith("**Best: [trial-3](#/experiments/7/runs/run3?")
     assert "), val_accuracy 0.9123 at epoch 2.** Data: demo. Trials: 1 finished. Open [" in first
     assert "[report](#/experiments/7/runs/id/artifacts/report.html?" in first
-    assert "viewStateShareKey=id" in first
+    assert "searchFilter=" in first
     assert "report" not in leaderboard.markdown(made_search(), [made_trial(3, 0.9)], ["units"])
-
-
-def test_the_view_that_the_links_open_is_tagged_on_the_experiment(store: Store) -> None:
-    search = store.search()
-    store.trial(search, 0.5)
-    leaderboard.publish(store.client, store.read(search), ["rnn"], final=False)
-    tags = store.client.get_experiment(search.experiment_id).tags
-    assert f"'{search.run_id}'" in tags[f"mlflow.sharedViewState.{search.run_id}"]
 
 
 def test_the_description_counts_all_and_ranks_the_finished() -> None:

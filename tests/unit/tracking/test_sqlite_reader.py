@@ -133,7 +133,7 @@ def test_many_runs_are_read_in_parts(
 ) -> None:
     search = reader.find_search(runs, "full")
     whole = reader.read_trials(runs, search)
-    monkeypatch.setattr(sqlite_reader, "AT_ONCE", 2)
+    monkeypatch.setattr(sqlite_reader, "IN_A_QUERY", 2)
     assert str(reader.read_trials(runs, search)) == str(whole)
 
 

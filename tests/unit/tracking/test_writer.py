@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from imdbtune import api
+from imdbtune import __version__, api
 from imdbtune.errors import NotDelivered, SearchAborted, TrialFailed, UserError
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
@@ -77,7 +77,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             patch.setenv(name, value)
         commit_something(folder)
         config = make_config(folder, name="my search", space=SPACE, tuner={"seed": 3})
-        client, search = run_search(config, folder, trainer=Stub(fail_two))
+        client, search = run_search(config, folder, pictures=True, trainer=Stub(fail_two))
         made = client.search_runs([search.experiment_id])
         parents = [run for run in made if writer.PARENT not in run.data.tags]
         children = {
@@ -155,7 +155,7 @@ def test_search_and_trials_carry_the_same_tags(told: Told) -> None:
         "imdbtune.seed": "3",
         "imdbtune.objective": "val_accuracy",
         "mlflow.source.git.commit": commit.stdout.strip(),
-        "version.imdbtune": api.tracking.__version__,
+        "version.imdbtune": __version__,
     }
     for run in (told.parent, *told.runs.values()):
         assert run.data.tags.items() >= expected.items()

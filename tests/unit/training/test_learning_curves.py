@@ -72,7 +72,7 @@ def test_without_validation_there_is_no_best_epoch() -> None:
 
 
 def test_epochs_may_start_late() -> None:
-    """As in a trial that goes on where another one stopped."""
+    """As in a trial that continues another one."""
     late = [row | {"epoch": row["epoch"] + 3} for row in _history([0.7, 0.8])]
     curves = curves_data(late, "accuracy")
     assert (curves.epochs, curves.best_epoch, curves.best_value) == ((4, 5), 5, 0.8)
@@ -179,7 +179,7 @@ def test_all_curves_become_a_png_with_all_text_inside(
 
 def test_pyplot_is_never_imported(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from imdbtune import plots;"
+        "import sys; from pathlib import Path; import imdbtune.training.learning_curves as plots;"
         "curves = plots.curves_data([{'epoch': 1, 'loss': 0.5, 'val_loss': 0.6}], 'loss');"
         "plots.save_png(plots.draw_curves(curves), Path(sys.argv[1]));"
         "print('matplotlib.pyplot' in sys.modules)"

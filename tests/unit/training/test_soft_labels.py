@@ -20,82 +20,83 @@ GOOD, BAD = 4, 5
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
-    """A word tells the label, but every tenth label is wrong."""
+    """One word determines the label, but every tenth label is wrong."""
     rng = np.random.default_rng(0)
-    said = np.arange(240) % 2
-    reviews = [[START, GOOD if good else BAD, *rng.integers(6, 20, 5)] for good in said]
-    labels = np.where(np.arange(240) % 10 == 7, 1 - said, said)
+    true_labels = np.arange(240) % 2
+    reviews = [[START, GOOD if good else BAD, *rng.integers(6, 20, 5)] for good in true_labels]
+    labels = np.where(np.arange(240) % 10 == 7, 1 - true_labels, true_labels)
     half = make_split(reviews, labels)
     return write_corpus(tmp_path / "cache" / "corpus", "small", "A small corpus", half, half, {})
 
 
-def test_an_opinion_is_of_one_that_has_not_seen_the_label(corpus: Corpus) -> None:
-    """It knows the words, and nothing of the wrong labels; one that was trained on them does."""
-    found = soft_labels.out_of_fold_probabilities(corpus.folder, COUNT)
-    said = np.arange(COUNT) % 2
-    assert found.shape == (COUNT,)
-    assert ((found > 0.5) == said).mean() > 0.97
+def test_out_of_fold_probabilities_do_not_follow_wrong_labels(corpus: Corpus) -> None:
+    probabilities = soft_labels.out_of_fold_probabilities(corpus.folder, COUNT)
+    true_labels = np.arange(COUNT) % 2
+    assert probabilities.shape == (COUNT,)
+    assert ((probabilities > 0.5) == true_labels).mean() > 0.97
 
 
-def test_each_part_is_told_by_a_model_of_the_others(corpus: Corpus) -> None:
+def test_each_fold_is_predicted_by_a_model_of_the_others(corpus: Corpus) -> None:
     found = soft_labels.out_of_fold_probabilities(corpus.folder, COUNT)
     split = corpus.train.head(COUNT)
     for fold in range(soft_labels.FOLDS):
         others = [row for row in range(COUNT) if row % soft_labels.FOLDS != fold]
         part = [row for row in range(COUNT) if row % soft_labels.FOLDS == fold]
         model = nb_linear.fit(make_split([split[i] for i in others], split.labels[others]))
-        told = nb_linear.predict(model, make_split([split[i] for i in part], split.labels[part]))
-        np.testing.assert_allclose(found[part], told, rtol=1e-5)
+        expected = nb_linear.predict(
+            model, make_split([split[i] for i in part], split.labels[part])
+        )
+        np.testing.assert_allclose(found[part], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
-def test_labels_are_softened_and_stay_on_their_side(share: float, corpus: Corpus) -> None:
-    made = soft_labels.soft_labels(corpus.folder, COUNT, share)
-    assert made is not None
+def test_soft_labels_round_to_the_labels(share: float, corpus: Corpus) -> None:
+    soft = soft_labels.soft_labels(corpus.folder, COUNT, share)
+    assert soft is not None
     labels = corpus.train.labels[:COUNT]
-    opinions = soft_labels.out_of_fold_probabilities(corpus.folder, COUNT)
-    np.testing.assert_allclose(made, (1 - share) * labels + share * opinions, rtol=1e-5)
-    assert ((made > 0.5) == labels).all()
-    assert made.dtype == np.float32
+    probabilities = soft_labels.out_of_fold_probabilities(corpus.folder, COUNT)
+    np.testing.assert_allclose(soft, (1 - share) * labels + share * probabilities, rtol=1e-5)
+    assert ((soft > 0.5) == labels).all()
+    assert soft.dtype == np.float32
 
 
-def test_without_a_share_nothing_is_made(corpus: Corpus) -> None:
+def test_a_share_of_zero_computes_nothing(corpus: Corpus) -> None:
     assert soft_labels.soft_labels(corpus.folder, COUNT, 0.0) is None
     assert [path.name for path in corpus.folder.parent.iterdir()] == ["corpus"]
 
 
-def test_a_part_is_made_once_also_where_several_want_it(
+def test_concurrent_callers_compute_each_fold_once(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, made = nb_linear.fit, []
-    monkeypatch.setattr(nb_linear, "fit", lambda split: made.append(len(split)) or real(split))
+    real, fitted = nb_linear.fit, []
+    monkeypatch.setattr(nb_linear, "fit", lambda split: fitted.append(len(split)) or real(split))
     with ThreadPoolExecutor(3) as pool:
         every = list(
             pool.map(
                 lambda _: soft_labels.out_of_fold_probabilities(corpus.folder, COUNT), range(3)
             )
         )
-    assert made == [160] * 5
+    assert fitted == [160] * 5
     np.testing.assert_array_equal(every[0], every[1])
     soft_labels.out_of_fold_probabilities(corpus.folder, COUNT - 20)
-    assert len(made) == 10
+    assert len(fitted) == 10
 
 
-def test_what_cannot_be_read_is_made_again(corpus: Corpus) -> None:
+def test_damaged_cache_files_are_replaced(corpus: Corpus) -> None:
     first = soft_labels.out_of_fold_probabilities(corpus.folder, COUNT)
-    kept = sorted(corpus.folder.parent.glob("opinions-*.npy"))
-    assert len(kept) == 5
-    kept[0].write_bytes(kept[0].read_bytes()[:100])
-    kept[1].write_bytes(b"")
-    np.save(kept[2], np.zeros(3, np.float32))
-    np.save(kept[3], np.array([{"a": 1}], object), allow_pickle=True)
+    cached = sorted(corpus.folder.parent.glob("opinions-*.npy"))
+    assert len(cached) == 5
+    cached[0].write_bytes(cached[0].read_bytes()[:100])
+    cached[1].write_bytes(b"")
+    np.save(cached[2], np.zeros(3, np.float32))
+    np.save(cached[3], np.array([{"a": 1}], object), allow_pickle=True)
     np.testing.assert_array_equal(
         soft_labels.out_of_fold_probabilities(corpus.folder, COUNT), first
     )
-    assert sorted(corpus.folder.parent.glob("opinions-*.npy")) == kept
+    assert sorted(corpus.folder.parent.glob("opinions-*.npy")) == cached
 
 
-def test_a_cache_that_cannot_be_written_does_not_matter(
+def test_soft_labels_do_not_need_a_writable_cache(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Path.open

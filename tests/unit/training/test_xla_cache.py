@@ -23,14 +23,14 @@ def folder_of(environment: dict[str, str]) -> Path:
     return Path(path)
 
 
-def test_the_folder_is_made_for_the_user_alone(tmp_path: Path) -> None:
+def test_the_folder_is_private(tmp_path: Path) -> None:
     folder = folder_of(cache_environment(tmp_path))
     assert folder.parent == tmp_path / "xla"
     assert [path.stat().st_mode & 0o777 for path in (folder, folder.parent)] == [0o700, 0o700]
     assert folder_of(cache_environment(tmp_path)) == folder
 
 
-def test_rights_that_others_have_are_taken_back(tmp_path: Path) -> None:
+def test_permissions_of_other_users_are_removed(tmp_path: Path) -> None:
     (tmp_path / "xla").mkdir()
     (tmp_path / "xla").chmod(0o777)
     folder = folder_of(cache_environment(tmp_path))
@@ -60,7 +60,7 @@ def test_a_folder_of_another_user_is_not_used(
 
 
 @pytest.mark.parametrize("name", ["a file", "with space"])
-def test_where_it_cannot_be_kept_nothing_is_set(name: str, tmp_path: Path) -> None:
+def test_no_flags_are_set_without_a_usable_folder(name: str, tmp_path: Path) -> None:
     path = tmp_path / name.replace("a file", "file")
     if name == "a file":
         path.write_text("", "utf-8")
@@ -72,8 +72,8 @@ def test_flags_of_the_user_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert cache_environment(tmp_path) == {}
 
 
-def test_the_oldest_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xla_cache, "KEPT", 2)
+def test_the_oldest_files_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xla_cache, "MAX_FILES", 2)
     folder = folder_of(cache_environment(tmp_path))
     for age in range(4):
         (folder / f"{age}.pb").write_text("", "utf-8")

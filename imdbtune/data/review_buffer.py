@@ -1,7 +1,7 @@
-"""Reviews on their way from texts to a corpus, read once, in four bytes a word.
+"""Tokenized reviews in memory, four bytes a word, between their source and a corpus.
 
-Words get numbers in the order in which they come; when all have been read and it is settled which
-reviews are for training, the numbers are replaced by the words' ranks among these.
+The source is read once. Words get numbers in order of appearance; when all reviews are read and
+divided, the numbers are replaced by the words' ranks among the training reviews.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from imdbtune.errors import UserError
 
 Ids = npt.NDArray[np.int32]
 
-_CHUNK = 2**22  # words that are counted at once
-_MOST = 2**28  # words and reviews; 40 times the words of the IMDB reviews
+_CHUNK = 2**22  # words counted at once
+_MAX_SIZE = 2**28  # words and reviews together; 40 times those of the IMDB reviews
 
 
 class Review(NamedTuple):
-    """One review as it came."""
+    """One review as read from its source."""
 
     text: str
     label: str
@@ -33,18 +33,18 @@ class Review(NamedTuple):
 
 
 class _Numbers(dict[str, int]):
-    """Word -> number; a new word gets the next one."""
+    """Word -> number; a new word gets the next number."""
 
     def __missing__(self, word: str) -> int:
         self[word] = number = len(self)
         return number
 
 
-class Gathered:
-    """Reviews: all their words one after the other, labels and parts.
+class ReviewBuffer:
+    """All reviews of a source: their words in one array, their labels and parts.
 
     Raises:
-        UserError: there are more of them than memory may hold.
+        UserError: the reviews have more words than the buffer may hold.
     """
 
     def __init__(self, reviews: Iterable[Review]) -> None:
@@ -54,9 +54,9 @@ class Gathered:
         self._hashes = array("q")
         for review in reviews:
             self._add(review)
-            if len(self._words) + len(self._labels) > _MOST:
+            if len(self._words) + len(self._labels) > _MAX_SIZE:
                 raise UserError(
-                    f"there are more than {_MOST:,} words in the reviews; leave some of them out."
+                    f"the reviews have more than {_MAX_SIZE:,} words; leave some reviews out."
                 )
 
     def __len__(self) -> int:
@@ -64,27 +64,27 @@ class Gathered:
 
     @property
     def words(self) -> int:
-        """How many words all reviews have together."""
+        """The number of words in all reviews."""
         return len(self._words)
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The labels that occur."""
+        """The labels that occur, in order of appearance."""
         return tuple(self._names)
 
     def labels(self, names: Sequence[str]) -> npt.NDArray[np.int8]:
-        """The place of each review's label in ``names``, (n,)."""
-        places = np.array([names.index(name) for name in self._names], np.int8)
-        return places[np.frombuffer(self._labels, np.int8)]
+        """Return the index of each review's label in ``names``, (n,)."""
+        indices = np.array([names.index(name) for name in self._names], np.int8)
+        return indices[np.frombuffer(self._labels, np.int8)]
 
     @property
     def parts(self) -> npt.NDArray[np.int8]:
-        """The part of each review, (n,)."""
+        """The part of each review: TRAIN, VALIDATION or TEST, (n,)."""
         return np.frombuffer(self._parts, np.int8)
 
     def _add(self, review: Review) -> None:
         text = review.text
-        if "\r" in text:  # the tokenizer knows line breaks of one kind only
+        if "\r" in text:  # the tokenizer splits at \n only
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         words = split_words(text)
         self._words.fromlist(list(map(self._numbers.__getitem__, words)))
@@ -94,7 +94,7 @@ class Gathered:
         self._hashes.append(hash(" ".join(words)))
 
     def word_index(self, rows: Index) -> dict[str, int]:
-        """As :func:`imdbtune.data.text.build_word_index` makes it of the texts of ``rows``."""
+        """Return word -> rank, as ``build_word_index`` of the texts of ``rows``."""
         counts = np.zeros(len(self._numbers), np.int64)
         for numbers in self._chunks(rows):
             counts += np.bincount(numbers, minlength=len(counts))
@@ -105,16 +105,16 @@ class Gathered:
     def split(
         self, rows: Index, word_index: Mapping[str, int], labels: npt.NDArray[np.int8]
     ) -> Split:
-        """The reviews ``rows`` in this order; words that the word index lacks are dropped.
+        """Return the reviews ``rows``, in this order, without words that the word index lacks.
 
-        ``labels`` are those of all reviews, 0 or 1.
+        ``labels`` are those of all reviews, 0 or 1, (n,).
         """
         ids = np.zeros(len(self._numbers), np.int32)
         for word, rank in word_index.items():
             ids[self._numbers[word]] = rank + INDEX_FROM
         tokens, ends = self._arrays()
-        room = int((ends[rows + 1] - ends[rows]).sum()) + len(rows)
-        out, offsets = np.empty(room, np.int32), np.zeros(len(rows) + 1, np.int64)
+        size = int((ends[rows + 1] - ends[rows]).sum()) + len(rows)
+        out, offsets = np.empty(size, np.int32), np.zeros(len(rows) + 1, np.int64)
         at = 0
         for i, row in enumerate(rows.tolist(), start=1):
             known = ids[tokens[ends[row] : ends[row + 1]]]
@@ -125,7 +125,7 @@ class Gathered:
         return Split(out[:at], offsets, labels[rows])
 
     def repeated(self, rows: Index, among: Index) -> int:
-        """How many of the reviews ``rows`` have the words of one ``among`` others; not none."""
+        """Return how many non-empty reviews of ``rows`` have the same words as one of ``among``."""
         hashes, ends = np.frombuffer(self._hashes, np.int64), self._arrays()[1]
         with_words = rows[ends[rows + 1] > ends[rows]]
         return int(np.isin(hashes[with_words], hashes[among]).sum())
@@ -134,7 +134,7 @@ class Gathered:
         return np.frombuffer(self._words, np.int32), np.frombuffer(self._ends, np.int64)
 
     def _chunks(self, rows: Index) -> Iterator[Ids]:
-        """The words of ``rows``, in no particular order."""
+        """Yield the word numbers of ``rows``, some millions at a time."""
         tokens, ends = self._arrays()
         chosen = np.zeros(len(self), bool)
         chosen[rows] = True

@@ -1,0 +1,59 @@
+"""What MLflow shows of an ensemble: its description, and its members' hyperparameters as a tag."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.errors import UserError
+from imdbtune.tracking.mlflow_links import as_text, run_link
+from imdbtune.tracking.reader import Search, Trial
+from imdbtune.tracking.writer import BATCHING
+
+LINKED = 20  # members that a description names; MLflow limits the length of a tag
+
+
+def check_members(members: Sequence[Trial], linear: bool = False) -> None:
+    """Raise UserError unless the models of these runs can be averaged."""
+    for member in members:
+        if member.tags.get(BATCHING) == "padded":
+            raise UserError(
+                f"{member.name} (run {member.run_id}) was trained on padded reviews, as in the "
+                "book, and cannot be averaged with others; search with training.batching=buckets."
+            )
+    if len(members) + linear < 2:
+        raise UserError(
+            "an ensemble needs two different configurations that have finished; there is one."
+        )
+
+
+def description(search: Search, members: Sequence[Trial], linear: bool = False) -> str:
+    """Return the Markdown that MLflow shows for an ensemble, with links to its members."""
+    links = [f"[{as_text(m.name)}]({run_link(search, m.run_id)})" for m in members[:LINKED]]
+    others = [f"{len(members) - LINKED} others"] if len(members) > LINKED else []
+    with_linear = (
+        "; a linear model on words and pairs of words has half of the weight" if linear else ""
+    )
+    return (
+        f"The mean probability of {len(members)} models: {', '.join([*links, *others])}"
+        f"{with_linear}. Its parameters are those of the first, but the longest maxlen and the "
+        "largest vocabulary."
+    )
+
+
+def write_members(members: Sequence[TrialParams]) -> str:
+    """Return the members' hyperparameters as JSON: those that all share, and those of each."""
+    every = [params.as_dict() for params in members]
+    shared = {k: v for k, v in every[0].items() if all(values[k] == v for values in every)}
+    own = [{k: v for k, v in values.items() if k not in shared} for values in every]
+    return json.dumps({"shared": shared, "own": own}, separators=(",", ":"))
+
+
+def read_members(tag: str) -> tuple[TrialParams, ...]:
+    """Return what :func:`write_members` wrote; nothing from a tag that cannot be read."""
+    try:
+        found = json.loads(tag)
+        return tuple(TrialParams.from_values({**found["shared"], **own}) for own in found["own"])
+    except (ValueError, TypeError, KeyError, UserError):
+        return ()

@@ -1,0 +1,205 @@
+"""What MLflow has of searches, trials and baselines, as frozen dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
+from imdbtune.errors import UserError, escape_control
+from imdbtune.tracking import writer
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial, or one single training, as MLflow has it."""
+
+    run_id: str
+    name: str
+    status: str
+    params: TrialParams
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    started_ms: int
+    ended_ms: int | None
+    model_id: str | None
+
+    @property
+    def trial_id(self) -> str:
+        """The number of the trial in its search; empty for a single training."""
+        return self.tags.get(writer.TRIAL, "")
+
+    @property
+    def key(self) -> str:
+        """The name of its run in the journal and the outbox."""
+        return self.tags.get(writer.KEY) or self.run_id
+
+    @property
+    def objective(self) -> str:
+        """The metric that is optimised."""
+        return self.tags.get(writer.OBJECTIVE, "val_accuracy")
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt at the trial, from 1."""
+        value = self.tags.get(writer.ATTEMPT, "")
+        return int(value) if value.isdecimal() else 1
+
+    @property
+    def score(self) -> float | None:
+        """The best value of the objective; ``None`` while there is none that is finite."""
+        return _finite(self.metrics.get(f"best_{self.objective}", math.nan))
+
+    @property
+    def reason(self) -> str:
+        """The reason why it failed or was ended early; else empty."""
+        return self.tags.get(writer.REASON, "")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The result of a model without recurrence on the reviews of a search, as MLflow has it."""
+
+    run_id: str
+    which: str  # writer.LINEAR or writer.MAJORITY
+    status: str
+    metrics: dict[str, float]
+
+    @property
+    def accuracy(self) -> float | None:
+        """Its accuracy on the validation reviews; ``None`` unless it has finished."""
+        value = self.metrics.get("best_val_accuracy")
+        return value if self.status == "FINISHED" else None
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search as MLflow has it."""
+
+    run_id: str
+    name: str
+    status: str
+    experiment_id: str
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    started_ms: int
+
+    @property
+    def objective(self) -> str:
+        """The metric that is optimised."""
+        return self.tags.get(writer.OBJECTIVE, "val_accuracy")
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Whether the objective is to be maximised."""
+        return self.objective == "val_accuracy"
+
+    @property
+    def validation_reviews(self) -> int:
+        """The number of reviews that validate each epoch; 0 where it is unknown."""
+        value = self.tags.get(writer.VALIDATION_REVIEWS, "")
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 12 else 0
+
+
+def _printable_tags(run: Any) -> dict[str, str]:
+    """Return a run's tags without control sequences, which anyone may have written to the store."""
+    return {name: escape_control(value) for name, value in run.data.tags.items()}
+
+
+def as_search(run: Any) -> Search:
+    """Return the search that a run of MLflow's is."""
+    return Search(
+        run_id=run.info.run_id,
+        name=escape_control(run.data.tags.get(writer.SEARCH, run.info.run_name)),
+        status=run.info.status,
+        experiment_id=run.info.experiment_id,
+        tags=_printable_tags(run),
+        metrics=dict(run.data.metrics),
+        started_ms=run.info.start_time,
+    )
+
+
+def as_trial(run: Any) -> Trial:
+    """Return the trial that a run of MLflow's is.
+
+    Raises:
+        UserError: its parameters are not those of a trial.
+    """
+    known = {k: v for k, v in run.data.params.items() if k in PARAMETERS}
+    try:
+        params = TrialParams.from_values(known)
+    except UserError as error:
+        raise UserError(
+            f"run {run.info.run_id} cannot be read: {error} Delete that run in MLflow."
+        ) from error
+    outputs = run.outputs.model_outputs if run.outputs else []
+    return Trial(
+        run_id=run.info.run_id,
+        name=escape_control(run.info.run_name),
+        status=run.info.status,
+        params=params,
+        metrics=dict(run.data.metrics),
+        tags=_printable_tags(run),
+        started_ms=run.info.start_time,
+        ended_ms=run.info.end_time,
+        model_id=outputs[0].model_id if outputs else None,
+    )
+
+
+def rank(trials: list[Trial], larger_is_better: bool) -> list[Trial]:
+    """Return the finished trials from best to worst, ties in order of start; then all others."""
+    sign = -1.0 if larger_is_better else 1.0
+
+    def position(trial: Trial) -> tuple[bool, float, int, str]:
+        done = trial.status == "FINISHED" and trial.score is not None
+        return not done, sign * (trial.score or 0.0), trial.started_ms, trial.trial_id
+
+    return sorted(trials, key=position)
+
+
+def failed_trials(trials: list[Trial]) -> list[Trial]:
+    """Return the trials that failed in their last attempt."""
+    last: dict[str, int] = {}
+    for trial in trials:
+        last[trial.trial_id] = max(trial.attempt, last.get(trial.trial_id, 0))
+    return [t for t in trials if t.status == "FAILED" and t.attempt == last[t.trial_id]]
+
+
+def count_states(trials: list[Trial]) -> dict[str, int]:
+    """Return the number of trials with each MLflow status."""
+    counts: dict[str, int] = {}
+    for trial in trials:
+        counts[trial.status] = counts.get(trial.status, 0) + 1
+    return counts
+
+
+def as_row(trial: Trial) -> dict[str, Any]:
+    """Return a trial as a flat row: name, status, parameters, metrics, start, reason, run id.
+
+    A metric that is not a finite number, as those of a failed trial may be, is ``None``.
+    """
+    metrics = {k: _finite(v) for k, v in trial.metrics.items() if "/" not in k}
+    return {
+        "trial": trial.trial_id,
+        "name": trial.name,
+        "status": trial.status,
+        **dataclasses.asdict(trial.params),
+        **metrics,
+        "started": _in_utc(trial.started_ms),
+        "reason": trial.reason or None,
+        "run_id": trial.run_id,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """Return a finite value, else ``None``; SQL stores have the largest float for infinity."""
+    return value if abs(value) < sys.float_info.max else None
+
+
+def _in_utc(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

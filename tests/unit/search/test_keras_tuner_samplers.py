@@ -1,0 +1,99 @@
+"""What the samplers rely on in Keras Tuner and scikit-learn."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from typing import Any
+
+import pytest
+from keras_tuner import oracles
+from keras_tuner.src.engine import conditions
+from sklearn.gaussian_process import GaussianProcessRegressor
+from threadpoolctl import threadpool_info
+
+from imdbtune.config.schema import TUNERS, SearchConfig, parse_config
+from imdbtune.search import keras_tuner_samplers
+from imdbtune.search.keras_tuner_samplers import SAMPLERS, make_sampler
+
+ORACLES = {
+    "RandomSampler": oracles.RandomSearchOracle,
+    "GridSampler": oracles.GridSearchOracle,
+    "BayesianSampler": oracles.BayesianOptimizationOracle,
+    "HyperbandSampler": oracles.HyperbandOracle,
+}
+PRIVATE = {
+    "Sampler": {"_seed_state", "_save_trial", "_check_consecutive_failures"},
+    "RandomSampler": set(),
+    "GridSampler": {"_populate_next"},
+    "BayesianSampler": {"_vectorize_trials", "_get_hp_bounds", "_random_state"},
+    "HyperbandSampler": {
+        *("_brackets", "_current_bracket", "_get_size", "_get_epochs", "_random_trial"),
+        *("_increment_bracket_num", "_start_new_bracket", "_max_collisions"),
+    },
+}
+
+
+def config_of(kind: str) -> SearchConfig:
+    space = {"units": {"min": 1, "max": 300}, "dropout": {"min": 0.0, "max": 0.5}}
+    return parse_config({"space": space, "tuner": {"kind": kind, "max_trials": 9}})
+
+
+def private_names(node: ast.ClassDef) -> set[str]:
+    """The private names that a sampler overrides, or uses without defining them itself."""
+    attributes = {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+    methods = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
+    fields = {ast.unparse(n.target) for n in node.body if isinstance(n, ast.AnnAssign)}
+    own = {n for n in methods | fields if not any(hasattr(o, n) for o in ORACLES.values())}
+    return {n for n in (attributes | methods) - own if n.startswith("_") and n != "__init__"}
+
+
+def test_all_private_parts_that_are_used_are_listed() -> None:
+    tree = ast.parse(inspect.getsource(keras_tuner_samplers))
+    classes = {n.name: private_names(n) for n in tree.body if isinstance(n, ast.ClassDef)}
+    assert {name: found for name, found in classes.items() if name != "Suggestion"} == PRIVATE
+
+
+@pytest.mark.parametrize("kind", TUNERS)
+def test_keras_tuner_still_has_its_private_parts(kind: str) -> None:
+    name = SAMPLERS[kind].__name__
+    oracle = object.__new__(ORACLES[name])
+    SAMPLERS[kind].__bases__[1].__init__(oracle, **arguments(kind))
+    gone = [part for part in PRIVATE["Sampler"] | PRIVATE[name] if not hasattr(oracle, part)]
+    assert not gone, f"Keras Tuner has changed: {name} needs {gone}"
+    assert conditions.Parent("rnn", ["gru"]).is_active({"rnn": "gru"})
+
+
+def arguments(kind: str) -> dict[str, Any]:
+    sampler = make_sampler(config_of(kind))
+    found = {"objective": sampler.objective, "hyperparameters": sampler.hyperparameters}
+    return {**found, "seed": 1}
+
+
+def test_bayesian_sampler_suggests_what_keras_tuner_does_on_one_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: set[int] = set()
+    fit = GaussianProcessRegressor.fit
+
+    def watched(self: Any, x: Any, y: Any) -> Any:
+        if self is sampler.gpr:
+            pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+            threads.update(pool["num_threads"] for pool in pools)
+        return fit(self, x, y)
+
+    monkeypatch.setattr(GaussianProcessRegressor, "fit", watched)
+    sampler = make_sampler(config_of("bayesian"))
+    plain = oracles.BayesianOptimizationOracle(max_trials=9, **arguments("bayesian"))
+    plain.verbose = 0
+    plain.save = plain._save_trial = lambda *trial: None
+    for number in range(9):
+        suggestion = sampler.suggest(number)
+        expected = plain.create_trial(f"tuner-{number}")
+        assert suggestion.values == expected.hyperparameters.values
+        score = -abs(suggestion.values["units"] - 77) / 300
+        sampler.tell(suggestion.trial_id, score)
+        plain.update_trial(expected.trial_id, {plain.objective.name: score})
+        expected.status = "COMPLETED"
+        plain.end_trial(expected)
+    assert threads == {1}
