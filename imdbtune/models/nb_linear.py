@@ -1,7 +1,7 @@
 """The baselines of a search: a linear model on words and word pairs, and the majority class.
 
 Wang & Manning 2012, "Baselines and Bigrams": the features are whether a word or pair occurs in a
-review, times its naive Bayes log-count ratio r = log((p / |p|) / (q / |q|)), where p and q are
+review, times its naive Bayes log-count ratio ``r = log((p / |p|) / (q / |q|))``, where p and q are
 ``ALPHA`` plus the number of positive and negative reviews in which it occurs. The classifier is
 logistic regression, which unlike an SVM has probabilities and so a loss.
 
