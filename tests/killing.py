@@ -43,6 +43,7 @@ from tests.support import (
 
 FORKS = multiprocessing.get_context("forkserver")
 WARMED = ["tests.warmed"]
+WITH_TENSORFLOW = [*WARMED, "imdbtune.cluster.forkserver_preload"]
 MLFLOW_WRITES = (
     "create_experiment",
     "create_run",
@@ -224,26 +225,31 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
 
 def run_driver(folder: Path, kind: str, workers: int, death: Death | None) -> int:
     """Exit status of a driver; -9 if it was killed."""
-    status = run_forked(drive, folder, kind, workers, death)
+    preloaded = WITH_TENSORFLOW if kind in REAL else WARMED
+    status = run_forked(drive, folder, kind, workers, death, preloaded=preloaded)
     assert status is not None
     return status
 
 
-def run_forked(target: Callable[..., None], *arguments: object) -> int | None:
+def run_forked(
+    target: Callable[..., None], *arguments: object, preloaded: list[str] = WARMED
+) -> int | None:
     """Exit status of a process in which the libraries are there already."""
-    process = start_forked(target, *arguments)
+    process = start_forked(target, *arguments, preloaded=preloaded)
     process.join()
     return process.exitcode
 
 
-def start_forked(target: Callable[..., None], *arguments: object) -> BaseProcess:
+def start_forked(
+    target: Callable[..., None], *arguments: object, preloaded: list[str] = WARMED
+) -> BaseProcess:
     """A process in which the libraries are there already."""
     server = (
         multiprocessing.forkserver._forkserver
     )  # the one of this process, which others use as well
-    if server._preload_modules != WARMED:
+    if server._preload_modules != preloaded:
         server._stop()
-        FORKS.set_forkserver_preload(WARMED)
+        FORKS.set_forkserver_preload(preloaded)
     process = FORKS.Process(target=target, args=arguments)
     process.start()
     return process
