@@ -11,13 +11,11 @@ import signal
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from filelock import FileLock
 from hypothesis import settings
-from xdist.scheduler import LoadScopeScheduling
 
 from imdbtune.data.corpus import Corpus
 from imdbtune.data.demo import demo_corpus
@@ -41,58 +39,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-# Files whose tests take long start first, in this order: what comes last are thousands of short
-# ones, so that with -n all processes end at the same time. The tests of a group share what is
-# expensive, and are run by one process.
-EACH, BY_PARAMETER = "", "[]"
-GROUPS = {
-    "test_remote_cluster": "machines",
-    "test_server_outage": "machines",
-    "test_network_cut": "network",
-    "test_postgresql": "postgresql",
-    "test_resume": BY_PARAMETER,
-    "test_crash_recovery": EACH,
-    "test_reconcile": EACH,
-    "test_resume_training": "resume training",
-    "test_lost_workers": "lost workers",
-    "test_executors": "executors",
-    "test_forkserver": "fork server",
-    "test_real_training": "real training",
-    "test_mlflow_run": "mlflow run",
-    "test_readme": "readme",
-    "test_export_formats": "export formats",
-    "test_ensemble": "ensemble",
-    "test_deploy": "deploy",
-    "test_model_registry": "model registry",
-    "test_real_data": "real data",
-    "test_cli_errors": EACH,
-    "test_mlflow_server": EACH,
-    "test_terminal": "terminal",
-    "test_trainer": EACH,
-    "test_fused_rnn": EACH,
-    "test_demo_difficulty": EACH,
-}
+# Files whose tests take long and run in one group or a few start first, the longest of all at the
+# head: what comes last are thousands of short tests, so that all processes end at the same time.
+LONG = (
+    *("test_remote_cluster", "test_server_outage", "test_network_cut", "test_postgresql"),
+    *("test_resume", "test_crash_recovery", "test_reconcile", "test_resume_training"),
+    *("test_lost_workers", "test_executors", "test_forkserver", "test_real_training"),
+    *("test_mlflow_run", "test_readme", "test_export_formats", "test_ensemble", "test_deploy"),
+    *("test_model_registry", "test_real_data", "test_cli_errors", "test_mlflow_server"),
+    *("test_terminal", "test_trainer", "test_fused_rnn", "test_demo_difficulty"),
+)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = {name: number for number, name in enumerate(GROUPS)}
+    order = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
-
-
-class Groups(LoadScopeScheduling):
-    """Which tests one process runs; xdist's own groups come to nothing with pytest 9.2."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        path, _, test = nodeid.partition("::")
-        group = GROUPS.get(Path(path).stem, EACH)
-        if group == BY_PARAMETER:
-            return f"{path}[{test.partition('[')[2]}"
-        return group or nodeid
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
-    return Groups(config, log)
 
 
 Build = Callable[[Path], None]

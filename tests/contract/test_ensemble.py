@@ -28,6 +28,7 @@ from imdbtune.training.ensemble import EnsembleSpec, common_params
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import TrialSpec
 
+pytestmark = pytest.mark.xdist_group("ensemble")
 PARAMS = (
     TrialParams(rnn="gru", units=4, maxlen=30, vocabulary=300, embedding=4),
     TrialParams(

@@ -25,6 +25,7 @@ from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import TrialResult, TrialSpec
 from tests.support import Stub, isolate, kill_self, light_workers, make_config, run_search
 
+pytestmark = pytest.mark.xdist_group("executors")
 SPACE = {"rnn": ["simple_rnn", "lstm"], "units": [4, 5, 6]}
 WORKERS = (0, 1, 2)
 

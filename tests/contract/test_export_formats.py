@@ -30,6 +30,7 @@ from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import write_export
 from imdbtune.models.builders import plain_model
 
+pytestmark = pytest.mark.xdist_group("export formats")
 SMALL: dict[str, Any] = {"vocabulary": 200, "embedding": 8, "units": 4, "maxlen": 30}
 WORD_INDEX = {f"w{rank}": rank for rank in range(1, 400)} | {"don't": 400, "": 401, "é": 402}
 MODELS = {

@@ -20,7 +20,10 @@ def own_fork_server() -> None:
     multiprocessing.forkserver._forkserver._stop()
 
 
-pytestmark = pytest.mark.skipif(forkserver.method() != "forkserver", reason="no fork server here")
+pytestmark = [
+    pytest.mark.skipif(forkserver.method() != "forkserver", reason="no fork server here"),
+    pytest.mark.xdist_group("fork server"),
+]
 
 
 def look_around() -> tuple[bool, bool, int, str | None, str | None]:

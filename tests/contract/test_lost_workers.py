@@ -27,6 +27,8 @@ from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import isolate, kill_self, light_workers, make_config, prepare, stub_trainer
 
+pytestmark = pytest.mark.xdist_group("lost workers")
+
 # What becomes of a trial is decided by its units. The last one tells that the search goes on.
 GOOD, WRONG, SICK, GREEDY, STARVED, HANGING, BUSY, DEADLY, LAST = range(4, 13)
 LIMIT_MINUTES = 0.05

@@ -22,6 +22,7 @@ from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 from tests.support import isolate
 
+pytestmark = pytest.mark.xdist_group("mlflow run")
 ROOT = Path(__file__).resolve().parents[2]
 LINKED = ("MLproject", "conda.yaml", "constraints.txt", "imdbtune", "workflows")
 TINY = {"data": "demo", "reviews": 300, "epochs": 1}

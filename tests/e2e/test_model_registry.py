@@ -20,6 +20,7 @@ from imdbtune.tracking.reader import Trial
 from imdbtune.training.spec import TrialSpec
 from tests.support import Stub, isolate, make_config, run_search, untried_exports
 
+pytestmark = pytest.mark.xdist_group("model registry")
 TEXTS = ["w1 w2 w3", "", "unheard of", "w4 " * 30]
 ALONE = """
 import json, sys

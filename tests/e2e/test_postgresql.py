@@ -24,7 +24,10 @@ from tests.postgresql import ROOT, PostgreSQL, TrackingServer, why_not
 from tests.support import Stub, isolate, light_workers, make_config, prepare, write_tiny_model
 
 WHY_NOT = why_not() or ("" if shutil.which("openssl") else "needs openssl")
-pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+pytestmark = [
+    pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT),
+    pytest.mark.xdist_group("postgresql"),
+]
 OUTAGE_S = 15.0
 PASSWORDS = {"admin": "admin-s3cr3t-words", "ana": "ana-s3cr3t-words", "ben": "ben-s3cr3t-words"}
 

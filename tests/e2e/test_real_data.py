@@ -17,6 +17,7 @@ from imdbtune.data.corpus import Corpus
 from imdbtune.models import nb_linear
 from tests.support import isolate
 
+pytestmark = pytest.mark.xdist_group("real data")
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -22,6 +22,7 @@ from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
 from tests.support import isolate, new_store, untried_exports
 
+pytestmark = pytest.mark.xdist_group("real training")
 SPACE = {
     "rnn": ["simple_rnn", "lstm", "gru"],
     "bidirectional": [False, True],

@@ -40,6 +40,7 @@ from tests.support import (
     stub_trainer,
 )
 
+pytestmark = pytest.mark.xdist_group("machines")
 SPACE = {"rnn": ["simple_rnn", "lstm", "gru"], "units": {"min": 4, "max": 40}}
 RANDOM = {"kind": "random", "max_trials": 6, "seed": 3}
 

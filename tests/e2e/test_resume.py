@@ -78,11 +78,16 @@ class Plan:
 OFTEN = [Plan(kind, 13, SEED) for kind in KINDS]
 
 
+def group_of(kind: str) -> list[pytest.MarkDecorator]:
+    """All tests of a kind use the same searches."""
+    return [pytest.mark.xdist_group(f"kills {kind}")]
+
+
 @pytest.fixture(
     scope="module",
     params=[
-        *map(Plan, KINDS),
-        *(pytest.param(often, marks=pytest.mark.fuzz) for often in OFTEN),
+        *(pytest.param(Plan(kind), marks=group_of(kind)) for kind in KINDS),
+        *(pytest.param(often, marks=[*group_of(often.kind), pytest.mark.fuzz]) for often in OFTEN),
     ],
     ids=str,
 )

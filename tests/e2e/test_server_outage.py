@@ -26,6 +26,7 @@ from tests.machines import Tracking
 from tests.outages import MANY, OnWorkers, ask_again_soon, check_whole
 from tests.support import Stub, isolate, light_workers, make_config, prepare, write_tiny_model
 
+pytestmark = pytest.mark.xdist_group("machines")
 SECRET = "s3cr3t"
 UNITS = [4, 5, 6, 7]
 

@@ -28,6 +28,7 @@ from imdbtune.export.predictor import Prediction
 from tests.support import make_config, prepare, run_search, stub_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.xdist_group("terminal")
 # A search whose trials take no time: a stub trains them.
 SPACE = ["--rnn", "gru", "--units", "4,8", "--data", "imdb.npz", "--set", "tracking.report=false"]
 COMMANDS = {
