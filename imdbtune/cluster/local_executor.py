@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from imdbtune.training.spec import TrialResult
 
-Outcome = "TrialResult | TrialFailure | WorkerLost"
 TOPIC = "imdbtune"
 BEGUN = "imdbtune-begun"
 WAIT_S = 1.0  # for a trial to end, between checks of the time limits
