@@ -262,6 +262,8 @@ def resume(
         UserError: no such search, its journal is missing, or the configuration differs.
         SearchAborted: another process is running it, or the journal is damaged.
     """
+    from imdbtune.report.leaderboard import publish_page
+
     client = connect_existing(uri, _notice_sender(listener))
     base = _search_folder(folder)
     recover_crashed_runs(client, base, _notice_sender(listener))
@@ -272,8 +274,9 @@ def resume(
         await_workers(workspace.folder)
         parent = writer.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
         replace(parent, client=workspace.outbox).stop_trials(CRASHED)
+        notify = _notice_sender(listener)
         BackgroundDelivery(
-            client, workspace.outbox, found.run_id, None, _notice_sender(listener)
+            client, workspace.outbox, found.run_id, None, notify, publish=publish_page
         ).finish()
         before = stored_config(client, found)
         where = {"tracking.uri": str(client.tracking_uri)}
@@ -417,7 +420,7 @@ def _run_search(
             driver.restore(agreed.events, agreed.unjournaled, agreed.lost)
             listener("resumed", driver.progress_summary())
         known = reader.read_baselines(client, found) if agreed is not None else []
-        finished = [baseline.which for baseline in known if baseline.status == "FINISHED"]
+        finished = [baseline.name for baseline in known if baseline.status == "FINISHED"]
         workers = _open_executor(resolved, environment, driver, client, corpus, pool)
         _run_trials(driver, workers, _train_baselines(config, driver, corpus, finished))
         if agreed is not None and not driver.started:

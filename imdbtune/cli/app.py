@@ -90,8 +90,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_print_error("interrupted.", 130))
     except OSError as error:
-        if sys.stdout is not None:  # otherwise Python reports the error again at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_unwritable_output()
         if isinstance(error, BrokenPipeError):  # the reader of the pipe has exited
             sys.exit(0)
         where = f" ({quote_path(error.filename)})" if error.filename else ""
@@ -102,6 +101,16 @@ def main() -> None:
         typer.echo(redact_secrets(traceback.format_exc()), err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _discard_unwritable_output() -> None:
+    """Drop what standard output cannot take: Python would report that error again at exit."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage_message(error: TyperException) -> str:

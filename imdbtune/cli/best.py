@@ -240,7 +240,7 @@ def _baseline_facts(baselines: Sequence[Baseline]) -> dict[str, float | None]:
     """Return the metrics of the baselines by their JSON keys; null where there is no baseline."""
     from imdbtune.tracking import writer
 
-    found = {b.which: b.metrics for b in baselines if b.accuracy is not None}
+    found = {b.name: b.metrics for b in baselines if b.accuracy is not None}
     linear, majority = found.get(writer.LINEAR, {}), found.get(writer.MAJORITY, {})
     return {
         "baseline_val_accuracy": linear.get("best_val_accuracy"),

@@ -135,7 +135,7 @@ def compare_with_baseline(
 
 def find_baseline(baselines: Sequence[Baseline], name: str) -> Baseline | None:
     """Return the baseline of this name if it has finished."""
-    finished = (b for b in baselines if b.which == name and b.accuracy is not None)
+    finished = (b for b in baselines if b.name == name and b.accuracy is not None)
     return next(finished, None)
 
 

@@ -41,7 +41,7 @@ class BackgroundDelivery:
         outbox: where the calls are.
         parent: run id of the search.
         varied: columns of the page that is updated while the search runs; ``None``: no page.
-        say: called with a line when the store goes away, and when it is back.
+        notify: called with a line when the store goes away, and when it is back.
         report: whether a search that ends well gets a report.
         publish: writes the page of the search; needed only where a page is due.
     """
@@ -50,7 +50,7 @@ class BackgroundDelivery:
     outbox: Outbox
     parent: str
     varied: list[str] | None
-    say: Callable[[str], None]
+    notify: Callable[[str], None]
     report: bool = False
     publish: Publish | None = None
     delivered: int = 0
@@ -92,13 +92,13 @@ class BackgroundDelivery:
         """Say that the store is back, if it was away."""
         if self._away_since is not None:
             self._away_since = None
-            self.say("the tracking store has received everything that was waiting for it.")
+            self.notify("the tracking store has received everything that was waiting for it.")
 
     def _say_deleted(self, run_id: str) -> None:
         if run_id in self._deleted:
             return
         self._deleted.add(run_id)
-        self.say(
+        self.notify(
             f"run {run_id} was deleted in MLflow, and stays deleted; its remaining data is kept. "
             f"To restore it: mlflow runs restore --run-id {run_id}, then imdbtune sync "
             f"{self.parent}"
@@ -116,7 +116,7 @@ class BackgroundDelivery:
         """Say once that deliveries fail; return for how many seconds they have failed."""
         if self._away_since is None:
             self._away_since = time.monotonic()
-            self.say(f"{self._described(error)}; the data is kept here, and sent again later.")
+            self.notify(f"{self._described(error)}; the data is kept here, and sent again later.")
         return time.monotonic() - self._away_since
 
     def _described(self, error: Exception) -> str:

@@ -19,7 +19,7 @@ from imdbtune.files import require_regular_file
 if TYPE_CHECKING:
     from mlflow import MlflowClient as MlflowClient  # the type, also for other packages
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 DEFAULT_URI = "sqlite:///mlflow.db"
 SLOW_S = 3.0  # until a store that has not answered is mentioned
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -160,12 +160,14 @@ def is_local(uri: str) -> bool:
     return uri.startswith(("sqlite:", "file:"))
 
 
-def connect_existing(uri: str = "", say: Say = _silent, reading: bool = False) -> MlflowClient:
+def connect_existing(
+    uri: str = "", notify: Notify = _silent, reading: bool = False
+) -> MlflowClient:
     """Return a client for the store that is meant, which is not created where it is missing.
 
     Args:
         uri: the store, as for :func:`resolve_uri`.
-        say: as for :func:`connect`.
+        notify: as for :func:`connect`.
         reading: whether the client only reads, so that an SQLite file may be read-only.
 
     Raises:
@@ -178,7 +180,7 @@ def connect_existing(uri: str = "", say: Say = _silent, reading: bool = False) -
             f"no tracking store at {quote_path(path)}; run this where the search was "
             "begun, name the store with --tracking-uri, or start with imdbtune search."
         )
-    return connect(resolved, say, reading)
+    return connect(resolved, notify, reading)
 
 
 def is_missing(uri: str) -> bool:
@@ -209,12 +211,12 @@ def _has_tables(path: Path) -> bool:
         return True
 
 
-def connect(uri: str, say: Say = _silent, reading: bool = False) -> MlflowClient:
+def connect(uri: str, notify: Notify = _silent, reading: bool = False) -> MlflowClient:
     """Return a client for a store from :func:`resolve_uri`; an SQLite store is created if need be.
 
     Args:
         uri: the store.
-        say: called with a line if the store is slow to answer.
+        notify: called with a line if the store is slow to answer.
         reading: as for :func:`connect_existing`.
 
     Raises:
@@ -225,7 +227,7 @@ def connect(uri: str, say: Say = _silent, reading: bool = False) -> MlflowClient
     if path is not None:
         _check_sqlite(path, reading)
     try:
-        with _announce_if_slow(uri, say):
+        with _announce_if_slow(uri, notify):
             if path is not None and not path.exists():
                 _create_sqlite(path)
             if uri.startswith(DATABASES):
@@ -250,12 +252,12 @@ def open_client(uri: str) -> MlflowClient:
 
 
 @contextmanager
-def _announce_if_slow(uri: str, say: Say) -> Iterator[None]:
+def _announce_if_slow(uri: str, notify: Notify) -> Iterator[None]:
     store = f"the tracking store {hide_secrets(uri)}"
     line = f"waiting for {store} to answer ..."
     if uri.startswith("sqlite:") and is_missing(uri):
         line = f"creating {store} ..."
-    timer = threading.Timer(SLOW_S, say, [line])
+    timer = threading.Timer(SLOW_S, notify, [line])
     timer.daemon = True
     timer.start()
     try:

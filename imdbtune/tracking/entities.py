@@ -65,7 +65,7 @@ class Baseline:
     """The result of a model without recurrence on the reviews of a search, as MLflow has it."""
 
     run_id: str
-    which: str  # writer.LINEAR or writer.MAJORITY
+    name: str  # writer.LINEAR or writer.MAJORITY
     status: str
     metrics: dict[str, float]
 

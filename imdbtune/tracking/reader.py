@@ -78,7 +78,7 @@ def read_baselines(client: Runs, search: Search) -> list[Baseline]:
         if which not in found or (status == "FINISHED" != found[which].status):
             metrics = dict(run.data.metrics)
             found[which] = Baseline(run.info.run_id, which, status, metrics)
-    return sorted(found.values(), key=lambda baseline: baseline.which)
+    return sorted(found.values(), key=lambda baseline: baseline.name)
 
 
 def read_best(client: Runs, search: Search) -> Trial:
@@ -234,7 +234,7 @@ def fetch_linear(client: MlflowClient, search: Search, folder: Path) -> Path:
     from imdbtune.models.nb_linear import MODEL
 
     for found in read_baselines(client, search):
-        if found.which == writer.LINEAR and found.status == "FINISHED":
+        if found.name == writer.LINEAR and found.status == "FINISHED":
             try:
                 return Path(client.download_artifacts(found.run_id, MODEL, str(folder)))
             except (MlflowException, OSError) as error:

@@ -429,5 +429,5 @@ def test_where_no_scheduler_answers_nothing_starts(
 
 @pytest.mark.parametrize("address", ["tcp://host", "http://host:1", "host:8786", "tcp://h:x"])
 def test_what_is_no_address_of_a_scheduler_is_refused(address: str) -> None:
-    with pytest.raises(UserError, match="is no Dask scheduler's address; write tcp://HOST:8786"):
+    with pytest.raises(UserError, match="the address of a Dask scheduler; write tcp://HOST:8786"):
         parse_config({"cluster": {"address": address}})

@@ -14,12 +14,13 @@ from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
 from imdbtune.cli.best import _baseline_facts
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import START, Split, make_split
 from imdbtune.errors import UserError
 from imdbtune.models import nb_linear
 from imdbtune.report import leaderboard
 from imdbtune.report.findings import compare_with_baseline
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import writer
 from imdbtune.tracking.reader import Baseline, Search, Trial
 from tests.unit.report.test_page import made_trial
 
@@ -197,7 +198,7 @@ def made_baselines(accuracy: float, status: str = "FINISHED") -> list[Baseline]:
 
 
 def best_of(accuracy: float) -> Trial:
-    return made_trial(1, accuracy, reader.TrialParams())
+    return made_trial(1, accuracy, TrialParams())
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def failing(here: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> tuple[str
     assert search.status == "FINISHED"
     assert len(reader.read_trials(client, search)) == 2
     assert statuses(config) == [("majority", "FINISHED"), ("nb-linear", "FAILED")]
-    (linear,) = (b for b in reader.read_baselines(client, search) if b.which == writer.LINEAR)
+    (linear,) = (b for b in reader.read_baselines(client, search) if b.name == writer.LINEAR)
     assert linear.accuracy is None
     (notice,) = notices
     return notice, client.get_run(linear.run_id).data.tags[writer.REASON]
