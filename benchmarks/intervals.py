@@ -1,10 +1,10 @@
-"""How often what `imdbtune confirm` says is true, from many real trainings.
+"""Measures the coverage of the intervals of `imdbtune confirm`, from many real trainings.
 
-Configurations are trained with many seeds each on some of the training reviews, and asked about
-all the others (never the test reviews). Then confirmations are drawn again and again: a few of the
-seeds, and some of the reviews as validation set. What all seeds reach on all reviews is the truth.
-An interval of 95 % should hold it in 95 % of the draws, and two samples of the same configuration
-should be told apart in 5 % of them at most.
+Configurations are trained with many seeds each on some of the training reviews, and predict all the
+others (never the test reviews). Then confirmations are drawn repeatedly: a few of the seeds, and
+some of the reviews as validation set. The mean of all seeds on all reviews is the true value. An
+interval of 95 % should contain it in 95 % of the draws, and two samples of the same configuration
+should differ significantly in at most 5 % of them.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def answers(params: TrialParams, corpus: Path, seeds: int, reviews: int) -> Answ
         with tempfile.TemporaryDirectory() as folder:
             spec = TrialSpec(params, corpus, Path(folder), reviews, EPOCHS, seed=seed, compile="on")
             model = train_trial(spec).model
-            chances = probabilities(model, train, others, params, padded=False)
-        right.append((chances > 0.5) == (train.labels[others] == 1))
+            predicted = probabilities(model, train, others, params, padded=False)
+        right.append((predicted > 0.5) == (train.labels[others] == 1))
     return np.array(right)
 
 
@@ -71,10 +71,10 @@ def coverage(
     return held / DRAWS, float(np.median(widths))
 
 
-def told_apart(
+def share_of_differences(
     first: Answers, second: Answers, seeds: int, reviews: int, rng: np.random.Generator
 ) -> float:
-    """The share of draws in which two configurations, or two samples of one, are told apart."""
+    """Return the share of draws in which two configurations, or samples of one, differ."""
     found = 0
     for _ in range(DRAWS):
         rows = rng.permutation(first.shape[1])[:reviews]
@@ -104,7 +104,7 @@ def main() -> None:
     print(
         f"\n{args.trainings} trainings each; confirmations of {args.seeds} seeds, {DRAWS} draws\n"
     )
-    print("| configuration | mean | std of seeds | validation reviews | holds the truth | +- |")
+    print("| configuration | mean | std of seeds | validation reviews | covers the true value | +- |")
     print("|---|---|---|---|---|---|")
     for params, each in zip(CONFIGURATIONS, right, strict=True):
         spread = each.mean(axis=1).std(ddof=1)
@@ -112,10 +112,10 @@ def main() -> None:
             share, width = coverage(each, args.seeds, reviews, rng)
             cells = f"{each.mean():.4f} | {spread:.4f} | {reviews} | {share:.1%} | {width:.4f}"
             print(f"| {params.label} | {cells} |")
-    print("\n| told apart | validation reviews | share of draws |\n|---|---|---|")
+    print("\n| significant difference | validation reviews | share of draws |\n|---|---|---|")
     for reviews in args.reviews:
         for name, pair in (("the same", (right[0], right[0])), ("the two", (right[0], right[1]))):
-            share = told_apart(*pair, args.seeds, reviews, rng)
+            share = share_of_differences(*pair, args.seeds, reviews, rng)
             print(f"| {name} | {reviews} | {share:.1%} |")
 
 

@@ -1,9 +1,9 @@
-"""Runs a command with Dask workers as Slurm jobs, which end with it.
+"""Run a command with Dask workers as Slurm jobs, which end with it.
 
 python deploy/slurm/with_workers.py --jobs 10 -- imdbtune search rnn_types
 
-What a job is, jobqueue.yaml says. The command learns the scheduler's address from the environment,
-as ``--cluster``. The certificates are those that Dask's configuration names (dask.yaml).
+jobqueue.yaml describes a job. The command gets the scheduler's address from the environment, as
+``--cluster``. Dask's configuration (dask.yaml) names the certificates.
 """
 
 from __future__ import annotations
