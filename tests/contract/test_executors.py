@@ -74,26 +74,27 @@ class Done:
         return {int(path.name.partition("-")[2]) for path in self.folder.glob("pid-*")}
 
 
-def listening() -> set[str]:
-    """The addresses at which this process and its children wait for connections."""
+def listening() -> set[tuple[str, int]]:
+    """The addresses and ports at which this process and its children wait for connections."""
     here = psutil.Process()
     found = set()
     for process in (here, *here.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):  # a worker has died meanwhile
             for connection in process.net_connections("inet"):
                 if connection.status == psutil.CONN_LISTEN:
-                    found.add(connection.laddr.ip)
+                    found.add((connection.laddr.ip, connection.laddr.port))
     return found
 
 
 def search_with(folder: Path, kind: str, workers: int, lose: bool = False) -> Done:
     told: list[tuple[str, dict[str, Any]]] = []
     addresses: set[str] = set()
+    before = listening()  # of servers that other tests use
 
     def listen(what: str, facts: dict[str, Any]) -> None:
         told.append((what, facts))
         if what == "ended":
-            addresses.update(listening())
+            addresses.update(address for address, _ in listening() - before)
 
     config = make_config(folder, space=SPACE, tuner={"kind": kind, "max_trials": 6, "seed": 1})
     trainer = Stub(functools.partial(disturb, folder, lose))
