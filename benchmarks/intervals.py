@@ -104,7 +104,7 @@ def main() -> None:
     print(
         f"\n{args.trainings} trainings each; confirmations of {args.seeds} seeds, {DRAWS} draws\n"
     )
-    print("| configuration | mean | std of seeds | validation reviews | covers the true value | +- |")
+    print("| configuration | mean | std of seeds | validation reviews | coverage | +- |")
     print("|---|---|---|---|---|---|")
     for params, each in zip(CONFIGURATIONS, right, strict=True):
         spread = each.mean(axis=1).std(ddof=1)
