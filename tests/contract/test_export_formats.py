@@ -29,6 +29,7 @@ from imdbtune.export.formats import FORMATS
 from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import write_export
 from imdbtune.models.builders import plain_model
+from tests.support import untried_exports
 
 pytestmark = pytest.mark.xdist_group("export formats")
 SMALL: dict[str, Any] = {"vocabulary": 200, "embedding": 8, "units": 4, "maxlen": 30}
@@ -257,9 +258,10 @@ def test_the_metadata_have_the_largest_difference(
 
 
 def test_formats_are_added_to_an_export_of_the_same_run(
-    small: Callable[..., Path], tmp_path: Path
+    small: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one README for all formats; existing formats are not written or checked again."""
+    """With one README for all formats; existing formats are not written again."""
+    untried_exports(monkeypatch)
     folder = small(tmp_path / "new", run_id="a1")
     old = (folder / "model.npz").stat()
     small(folder, ("numpy", "keras"), run_id="a1")

@@ -1,6 +1,7 @@
 """``mlflow run .`` from end to end, in a folder that links to the project's files.
 
-The search is a process of MLflow's; its other entry points run by the function that it calls.
+The search is a process of MLflow's. The other entry points run by the function that it calls, and
+their commands in this process.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,10 +19,12 @@ import numpy as np
 import pytest
 
 from imdbtune import api
+from imdbtune.cli.app import app
+from imdbtune.data.corpus import Corpus
 from imdbtune.search.workspace import workspace_of
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
-from tests.support import isolate
+from tests.support import isolate, untried_exports
 
 pytestmark = pytest.mark.xdist_group("mlflow run")
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,11 +34,12 @@ NAME = 'it\'s "tiny", $HOME'  # what a shell would garble without MLflow's quote
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, demo: Corpus, common_folder: Path) -> Path:
     """The project's files without its folder: what a run leaves stays out of the checkout."""
     folder = tmp_path_factory.mktemp("project")
     for name in LINKED:
         (folder / name).symlink_to(ROOT / name)
+    (folder / "cache").symlink_to(common_folder / "demo_cache")
     return folder
 
 
@@ -62,14 +67,28 @@ def mlflow_run(project: Path, entry_point: str, **parameters: object) -> str:
 
 @pytest.fixture
 def run(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """As :func:`mlflow_run`, without a process of MLflow's own."""
+    """As :func:`mlflow_run`, in this process; exports are not tried."""
 
     def call(entry_point: str, **parameters: object) -> str:
         import mlflow
+        from mlflow.projects.backend import local
+        from mlflow.projects.submitted_run import LocalSubmittedRun
+        from mlflow.projects.utils import get_run_env_vars
+
+        def in_this_process(
+            command: str, work_dir: str, experiment_id: str, run_id: str
+        ) -> LocalSubmittedRun:
+            python, option, module, *arguments = shlex.split(command)
+            assert (python, option, module) == ("python", "-m", "imdbtune")
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in get_run_env_vars(run_id, experiment_id).items():
+                    patch.setenv(name, value)
+                app(arguments, standalone_mode=False)
+            return LocalSubmittedRun(run_id, subprocess.Popen(["true"]))
 
         isolate(monkeypatch, project)
-        monkeypatch.delenv("PYTHONPATH", raising=False)
-        monkeypatch.setenv("PATH", activated(project)["PATH"])
+        untried_exports(monkeypatch)
+        monkeypatch.setattr(local, "_run_entry_point", in_this_process)
         mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
         given = {name: str(value) for name, value in parameters.items()}
         made = mlflow.projects.run(".", entry_point, parameters=given, env_manager="local")

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import io
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from imdbtune.cli.app import app
+from imdbtune.config.schema import SearchConfig, load_config
+from imdbtune.data.corpus import Corpus
 from tests.pages import PAGES, ROOT, blocks, calls, lines
+from tests.support import draw_nothing, isolate, untried_exports
 
 README = PAGES["README.md"]
 SMALL = ["--reviews", "300", "--epochs", "1", "--max-trials", "2", "--workers", "0"]
+NO_REPORT = ["--set", "tracking.report=false"]
 PREDICT = ["predict", "--model", "winner"]
 
 
@@ -57,73 +64,90 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("readme")
 
 
-def python(folder: Path, *arguments: str, text: str = "") -> str:
-    """Return what a fresh process prints that does not see this one's stores."""
-    names = ("MLFLOW_", "IMDBTUNE_")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(names)}
-    environment |= {"PYTHONPATH": str(ROOT), "IMDBTUNE_CACHE": str(folder / "cache")}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=environment,
-        input=text,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def here(folder: Path, demo: Corpus, common_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, as it was left; the demo reviews are in the cache."""
+    isolate(monkeypatch, folder)
+    monkeypatch.setenv("IMDBTUNE_CACHE", str(common_folder / "demo_cache"))
+    untried_exports(monkeypatch)  # tests of the formats try them in new processes
+    draw_nothing(monkeypatch)
+    return folder
+
+
+@pytest.fixture
+def imdbtune(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Return a function that runs a command in this process and returns what it prints."""
+
+    def call(*arguments: str, text: str = "") -> str:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        capsys.readouterr()
+        app([*arguments], standalone_mode=False)
+        return capsys.readouterr().out
+
+    return call
+
+
+def in_a_process(*arguments: str) -> None:
+    """Run a command in a new process that does not see this one's stores."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    environment["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, "-m", "imdbtune", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
-def imdbtune(folder: Path, *arguments: str, text: str = "") -> str:
-    return python(folder, "-m", "imdbtune", *arguments, text=text)
-
-
-def test_a_search_is_compared_resumed_exported_and_used(folder: Path) -> None:
-    """The README's tasks in order, each in its own process, as small as possible."""
+def test_a_search_is_compared_resumed_exported_and_used(imdbtune: Callable[..., str]) -> None:
+    """The README's tasks in order, as small as possible; the first in a process of its own."""
     space = ["--rnn", "gru,simple_rnn", "--units", "4,8", "--maxlen", "20"]
-    imdbtune(folder, "search", "demo", *space, *SMALL)
-    assert imdbtune(folder, "compare", "--csv").count("\n") == 1 + 2
-    imdbtune(folder, "search", "demo", "--resume", "--max-trials", "3", "--workers", "0")
-    assert imdbtune(folder, "compare", "--csv").count("\n") == 1 + 3
-    assert "rnn" in imdbtune(folder, "best")
-    imdbtune(folder, "best", "--export", "winner")
+    in_a_process("search", "demo", *space, *SMALL, *NO_REPORT)
+    assert imdbtune("compare", "--csv").count("\n") == 1 + 2
+    imdbtune("search", "demo", "--resume", "--max-trials", "3", "--workers", "0")
+    assert imdbtune("compare", "--csv").count("\n") == 1 + 3
+    assert "rnn" in imdbtune("best")
+    imdbtune("best", "--export", "winner")
     words = ("a wonderful film", "not good at all")
-    assert imdbtune(folder, "predict", "--model", "winner", *words).count("\n") == 2
-    assert imdbtune(folder, "predict", "--model", "winner", "-", text="so dull\n").count("\n") == 1
+    assert imdbtune("predict", "--model", "winner", *words).count("\n") == 2
+    assert imdbtune("predict", "--model", "winner", "-", text="so dull\n").count("\n") == 1
 
 
-PREDICT_ALL = """
-import json, sys
-from imdbtune.cli.app import app
-for words in json.loads(sys.argv[1]):
-    app(words, standalone_mode=False)
-exec(sys.argv[2])
-"""
-
-
-def test_the_page_on_the_winner_predicts_and_explains(folder: Path) -> None:
+def test_the_page_on_the_winner_predicts_and_explains(
+    here: Path, imdbtune: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
     """All its commands on one export, which the test above created."""
-    (folder / "reviews.csv").write_text("body,label\nso dull,bad\nso good,good\n")
+    (here / "reviews.csv").write_text("body,label\nso dull,bad\nso good,good\n")
     page = ["docs/using_the_winner.md"]
     commands = [words for words in calls("imdbtune", page) if words[:3] == PREDICT]
     assert len(commands) == 5
     (code,) = [code for code in blocks("python", page) if "api.explain" in code]
-    output = python(folder, "-c", PREDICT_ALL, json.dumps(commands), code, text="so dull\n")
+    output = "".join(imdbtune(*words, text="so dull\n") for words in commands)
+    exec(compile(code, page[0], "exec"), {})
+    output += capsys.readouterr().out
     probabilities = re.findall(r"\b0\.\d{4,}", output)
     assert len(probabilities) >= 2 + 1 + 2 + 1 + 1 + 2
     assert "label,probability,text" in output
     assert "('good', " in output
-    assert "<html" in (folder / "words.html").read_text()
+    assert "<html" in (here / "words.html").read_text()
 
 
-def test_the_python_example_searches_and_predicts(folder: Path) -> None:
+def test_the_python_example_searches_and_predicts(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it is, but for fewer and shorter reviews."""
+
+    def small(name: str, overrides: dict[str, Any]) -> SearchConfig:
+        smaller = {"data.reviews": 300, "space.maxlen": 20, "tracking.report": False}
+        return load_config(name, overrides | smaller)
+
+    monkeypatch.setattr("imdbtune.config.schema.load_config", small)
     (code,) = [code for code in blocks("python", ["README.md"]) if "api.search" in code]
-    labels = re.findall(r"^(?:positive|negative) 0\.\d+$", python(folder, "-c", code), re.MULTILINE)
-    assert len(labels) == 2
+    exec(compile(code, "README.md", "exec"), {})
+    output = capsys.readouterr().out
+    assert len(re.findall(r"^(?:positive|negative) 0\.\d+$", output, re.MULTILINE)) == 2
 
 
-def test_summary_prints_the_numbers_of_parameters(folder: Path) -> None:
-    output = imdbtune(folder, "summary")
+def test_summary_prints_the_numbers_of_parameters(imdbtune: Callable[..., str]) -> None:
+    output = imdbtune("summary")
     assert "322,080" in output
     assert "328,320" in output

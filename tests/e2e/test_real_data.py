@@ -1,12 +1,12 @@
-"""A small search on the real reviews, in a process of its own, and what is done with it after."""
+"""A small search on the real reviews, and what is done with it after."""
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ import pytest
 from imdbtune.cli.app import app
 from imdbtune.data.corpus import Corpus
 from imdbtune.models import nb_linear
-from tests.support import isolate
+from tests.support import draw_nothing, isolate, untried_exports
 
 pytestmark = pytest.mark.xdist_group("real data")
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -26,27 +25,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("real")
 
 
-def in_a_process(folder: Path, cache: Path, *arguments: str) -> str:
-    """Standard output of a command."""
-    environment = {
-        k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "IMDBTUNE_"))
-    }
-    environment |= {"PYTHONPATH": str(ROOT), "IMDBTUNE_CACHE": str(cache)}
-    command = [sys.executable, "-m", "imdbtune", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def run(folder: Path, cache: Path, *arguments: str) -> str:
+    """Run a command in this process; returns what it prints."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        isolate(patch, folder)
+        patch.setenv("IMDBTUNE_CACHE", str(cache))
+        draw_nothing(patch)
+        untried_exports(patch)
+        app([*arguments], standalone_mode=False)
+    return printed.getvalue()
 
 
 @pytest.fixture(scope="module")
 def events(folder: Path, real_cache: Path, shared_data: Path) -> list[dict[str, Any]]:
     """What a grid search says with --json."""
     space = "--rnn gru,simple_rnn --units 4 --maxlen 20 --tuner grid"
-    small = "--reviews 400 --epochs 1 --workers 2 --name small --json"
+    small = "--reviews 400 --epochs 1 --workers 0 --name small --json"
     source = ("--data", str(shared_data / "imdb.npz"))
-    told = in_a_process(folder, real_cache, "search", *source, *space.split(), *small.split())
+    no_report = ("--set", "tracking.report=false")
+    told = run(folder, real_cache, "search", *source, *space.split(), *small.split(), *no_report)
     return [json.loads(line) for line in told.splitlines()]
 
 
@@ -60,22 +57,8 @@ def test_the_grid_is_searched_to_its_end(events: list[dict[str, Any]]) -> None:
 
 
 @pytest.fixture
-def imdbtune(
-    folder: Path,
-    real_cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Callable[..., str]:
-    """Returns what a command prints that runs in this process."""
-
-    def call(*arguments: str) -> str:
-        isolate(monkeypatch, folder)
-        monkeypatch.setenv("IMDBTUNE_CACHE", str(real_cache))
-        capsys.readouterr()
-        app([*arguments], standalone_mode=False)
-        return capsys.readouterr().out
-
-    return call
+def imdbtune(folder: Path, real_cache: Path) -> Callable[..., str]:
+    return partial(run, folder, real_cache)
 
 
 def test_what_was_searched_is_read_back_and_exported(

@@ -21,7 +21,9 @@ from imdbtune.cli.app import app
 from imdbtune.config.schema import load_config
 from imdbtune.config.space_parser import parse_flag, parse_space
 from imdbtune.export.formats import FORMATS
+from imdbtune.search import estimate
 from imdbtune.tracking.connection import connect
+from imdbtune.training.spec import StepTimes
 from tests.pages import PAGES, README, ROOT, TOML, blocks, calls
 from tests.support import isolate, make_config, run_search
 
@@ -70,8 +72,14 @@ def test_every_command_is_shown_in_a_guide() -> None:
     "words", [w for w in CALLS if w[0] == "search" and "--resume" not in w], ids=" ".join
 )
 def test_the_values_of_searches_are_allowed(
-    words: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """With invented times of steps: they are measured in test_estimate.py."""
+    times = StepTimes(start_s=1.0, seconds=1.0, positions=100_000)
+    monkeypatch.setattr(estimate, "time_specs", lambda specs, workers: [times] * len(specs))
     (here / "imdb.npz").touch()
     if "stars" in words:
         write_reviews(here, "stars")

@@ -19,7 +19,14 @@ from imdbtune.errors import SearchAborted, TrialFailed, UserError
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
-from tests.support import isolate, make_config, run_search, stub_trainer, write_tiny_model
+from tests.support import (
+    draw_nothing,
+    isolate,
+    make_config,
+    run_search,
+    stub_trainer,
+    write_tiny_model,
+)
 
 REVIEWS = 400
 LOG_MODEL = writer.TrialRun.log_model
@@ -80,6 +87,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def done(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Done:
     folder = isolate(monkeypatch, tmp_path)
     shutil.copyfile(searched / "mlflow.db", folder / "mlflow.db")
+    draw_nothing(monkeypatch)
     # Logging a model takes a second; one test does it.
     monkeypatch.setattr(writer.TrialRun, "log_model", lambda run, path: None)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
