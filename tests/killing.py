@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from imdbtune import api
+from imdbtune.cluster import forkserver
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
 from imdbtune.search import journal
@@ -43,7 +44,7 @@ from tests.support import (
 
 FORKS = multiprocessing.get_context("forkserver")
 WARMED = ["tests.warmed"]
-WITH_TENSORFLOW = [*WARMED, "imdbtune.cluster.forkserver_preload"]
+WITH_TENSORFLOW = [*WARMED, *forkserver.PRELOADED]
 MLFLOW_WRITES = (
     "create_experiment",
     "create_run",
