@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from imdbtune import api
+from imdbtune.cluster import forkserver
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
 from imdbtune.search import journal
@@ -33,6 +34,7 @@ from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import TrialSpec
 from tests.support import (
     Stub,
+    demo_cache,
     draw_nothing,
     isolate,
     kill_self,
@@ -42,8 +44,7 @@ from tests.support import (
 )
 
 FORKS = multiprocessing.get_context("forkserver")
-WARMED = ["tests.warmed"]
-WITH_TENSORFLOW = [*WARMED, "imdbtune.cluster.forkserver_preload"]
+WARMED = ["tests.warmed", *forkserver.PRELOADED]
 MLFLOW_WRITES = (
     "create_experiment",
     "create_run",
@@ -210,7 +211,7 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
             death.arm()
         common: dict[str, Any] = {
             "workers": workers,
-            "cache": folder.parent / "cache",
+            "cache": demo_cache() if kind in REAL else folder.parent / "cache",
             "folder": folder / "runs",
             "trainer": None if kind in REAL else Stub(first),
             "listener": death.listen if isinstance(death, AtEpoch) else lambda kind, facts: None,
@@ -225,31 +226,26 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
 
 def run_driver(folder: Path, kind: str, workers: int, death: Death | None) -> int:
     """Exit status of a driver; -9 if it was killed."""
-    preloaded = WITH_TENSORFLOW if kind in REAL else WARMED
-    status = run_forked(drive, folder, kind, workers, death, preloaded=preloaded)
+    status = run_forked(drive, folder, kind, workers, death)
     assert status is not None
     return status
 
 
-def run_forked(
-    target: Callable[..., None], *arguments: object, preloaded: list[str] = WARMED
-) -> int | None:
+def run_forked(target: Callable[..., None], *arguments: object) -> int | None:
     """Exit status of a process in which the libraries are there already."""
-    process = start_forked(target, *arguments, preloaded=preloaded)
+    process = start_forked(target, *arguments)
     process.join()
     return process.exitcode
 
 
-def start_forked(
-    target: Callable[..., None], *arguments: object, preloaded: list[str] = WARMED
-) -> BaseProcess:
+def start_forked(target: Callable[..., None], *arguments: object) -> BaseProcess:
     """A process in which the libraries are there already."""
     server = (
         multiprocessing.forkserver._forkserver
     )  # the one of this process, which others use as well
-    if server._preload_modules != preloaded:
+    if server._preload_modules != WARMED:
         server._stop()
-        FORKS.set_forkserver_preload(preloaded)
+        FORKS.set_forkserver_preload(WARMED)
     process = FORKS.Process(target=target, args=arguments)
     process.start()
     return process

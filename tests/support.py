@@ -116,6 +116,11 @@ def tiny_corpus(folder: Path) -> Path:
     return path
 
 
+def demo_cache() -> Path:
+    """The cache that the fixture ``demo`` has filled: generating the corpus takes seconds."""
+    return Path(os.environ[COMMON], "demo_cache")
+
+
 def new_store(folder: Path) -> str:
     """An SQLite store in ``folder``, in which MLflow has made its tables; its URI."""
     path = folder / "mlflow.db"

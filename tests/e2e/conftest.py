@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from tests.killing import Outcome, outcome_of, read_outcome
 from tests.machines import Machines, Tracking, machines
 
 
@@ -38,3 +40,16 @@ def place(several_machines: Machines, tracking_server: Tracking) -> Place:
     for name in ("first", "second"):
         several_machines.worker(name, scheduler)
     return Place(several_machines, scheduler, tracking_server)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(built_once: Callable[..., Path]) -> Callable[[str], Outcome]:
+    """Returns how a search of a kind ends whose driver is not killed; it runs once a session."""
+
+    def outcome(kind: str) -> Outcome:
+        def build(folder: Path) -> None:
+            outcome_of(folder, kind, 0, [])
+
+        return read_outcome(built_once(f"undisturbed {kind}", build))
+
+    return outcome

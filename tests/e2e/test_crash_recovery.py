@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from tests.killing import (
     AtEpoch,
     AtWrite,
     Death,
-    outcome_of,
+    Outcome,
     read_outcome,
     run_driver,
     run_forked,
@@ -138,10 +139,11 @@ def reasons(trials: list[Trial]) -> set[str]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_killed_search_is_closed_by_sync_and_can_go_on(workers: int, tmp_path: Path) -> None:
+def test_a_killed_search_is_closed_by_sync_and_can_go_on(
+    workers: int, tmp_path: Path, undisturbed: Callable[[str], Outcome]
+) -> None:
     folder = tmp_path / "killed"
-    for name in ("killed", "whole"):
-        (tmp_path / name).mkdir()
+    folder.mkdir()
     prepare(folder)
     assert run_driver(folder, "random", workers, AtEpoch(2)) == -9
     assert "RUNNING" in read_outcome(folder).statuses
@@ -159,7 +161,7 @@ def test_a_killed_search_is_closed_by_sync_and_can_go_on(workers: int, tmp_path:
     assert [one.calls > 0 for one in sync(folder)] == [True]
     assert "RUNNING" not in read_outcome(folder).statuses
     assert run_driver(folder, "random", 0, None) == 0
-    killed, whole = read_outcome(folder), outcome_of(tmp_path / "whole", "random", 0, [])
+    killed, whole = read_outcome(folder), undisturbed("random")
     assert killed.finished() == whole.finished()
     assert killed.told() == whole.told()
     assert killed.search.status == "FINISHED"

@@ -58,9 +58,10 @@ class Net:
         ip("-n", place, "link", "set", there, "up")
         ip("-n", place, "link", "set", "lo", "up")
 
-    def cut(self, number: int, for_s: float) -> None:
+    def cut(self, number: int) -> None:
         ip("link", "set", f"{self.tag}v{number}", "down")
-        time.sleep(for_s)
+
+    def mend(self, number: int) -> None:
         ip("link", "set", f"{self.tag}v{number}", "up")
 
     def within(self, number: int) -> list[str]:
@@ -135,9 +136,17 @@ def test_a_worker_is_cut_off_and_nothing_is_lost(
     _, local = run_search(make_config(tmp_path, **GRID), tmp_path)
     whole = outcomes(reader.read_trials(connect(f"sqlite:///{tmp_path / 'mlflow.db'}"), local))
 
+    missed = threading.Event()
+
+    def listen(kind: str, facts: dict[str, Any]) -> None:
+        if kind == "retried":
+            missed.set()
+
     def cut() -> None:
         wait_until((tmp_path / "begun").exists, "the far machine got no trial")
-        place.net.cut(FAR, for_s=20)
+        place.net.cut(FAR)
+        wait_until(missed.is_set, "nobody has missed the far machine")
+        place.net.mend(FAR)
         (tmp_path / "back").touch()
         place.worker("again", FAR)
 
@@ -146,7 +155,7 @@ def test_a_worker_is_cut_off_and_nothing_is_lost(
     config = make_config(tmp_path, name="cut", tracking={"uri": place.store}, **GRID)
     trainer = Stub(functools.partial(linger, tmp_path))
     where = {"cluster": place.scheduler, "cache": tmp_path / "cache", "trainer": trainer}
-    found = api.search(config, **where)
+    found = api.search(config, listener=listen, **where)
     cutter.join()
     trials = reader.read_trials(connect(place.store), found)
     assert found.status == "FINISHED"

@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT),
     pytest.mark.xdist_group("postgresql"),
 ]
-OUTAGE_S = 15.0
+OUTAGE_S = 3.0
 PASSWORDS = {"admin": "admin-s3cr3t-words", "ana": "ana-s3cr3t-words", "ben": "ben-s3cr3t-words"}
 
 
@@ -88,7 +88,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: TrackingServer
     """Workers need no TensorFlow, and a store that is away is asked again soon."""
     trust(monkeypatch, server)
     light_workers(monkeypatch)
-    monkeypatch.setattr(background_delivery, "RETRY_EVERY_S", 1.0)
+    monkeypatch.setattr(background_delivery, "RETRY_EVERY_S", 0.3)
     prepare(tmp_path)
     return isolate(monkeypatch, tmp_path)
 

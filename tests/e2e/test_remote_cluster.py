@@ -19,7 +19,7 @@ import pytest
 from imdbtune import api
 from imdbtune.cluster import worker_pool
 from imdbtune.config.schema import parse_config
-from imdbtune.data.corpus import digest_of, read_corpus
+from imdbtune.data.corpus import Corpus, digest_of, read_corpus
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.search.workspace import list_workspaces
 from imdbtune.tracking import artifact_transfer, reader, writer
@@ -31,6 +31,8 @@ from tests.machines import ROOT, kill, wait_until
 from tests.outages import ask_again_soon
 from tests.support import (
     Stub,
+    demo_cache,
+    draw_nothing,
     isolate,
     kill_self,
     make_config,
@@ -47,7 +49,9 @@ RANDOM = {"kind": "random", "max_trials": 6, "seed": 3}
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers draw their pictures; this process draws none."""
     ask_again_soon(monkeypatch)
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture
@@ -69,7 +73,7 @@ def search(
     tracked = {"uri": place.tracking.address, **settings.pop("tracking", {})}
     config = make_config(here, name=name, tracking=tracked, **settings)
     given = {"cluster": place.scheduler, "trainer": stub_trainer, **arguments}
-    found = api.search(config, cache=here / "cache", **given)
+    found = api.search(config, **{"cache": here / "cache", **given})
     client = connect(place.tracking.address)
     return client, found, reader.read_trials(client, found)
 
@@ -160,7 +164,7 @@ def test_a_worker_joins_and_one_is_killed(place: Place, here: Path, grid: dict[s
 
     def listen(kind: str, facts: dict[str, Any]) -> None:
         if kind == "ended" and not newcomer:
-            newcomer.append(place.machines.worker("newcomer", place.scheduler))
+            newcomer.append(place.machines.worker("newcomer", place.scheduler, "--no-nanny"))
 
     trainer = Stub(functools.partial(join_and_die, here))
     _, found, trials = search(place, here, "lossy", config=GRID, trainer=trainer, listener=listen)
@@ -264,10 +268,11 @@ REAL = {
 }
 
 
-def test_states_and_models_travel_by_way_of_mlflow(place: Place, here: Path) -> None:
+def test_states_and_models_travel_by_way_of_mlflow(place: Place, here: Path, demo: Corpus) -> None:
     """Real trainings of a Hyperband whose last one goes on from one of the first."""
-    client, _, trials = search(place, here, "bands", config=REAL, trainer=None)
-    _, _, local = search(place, here, "local", config=REAL, trainer=None, cluster="", workers=0)
+    given = {"config": REAL, "trainer": None, "cache": demo_cache()}
+    client, _, trials = search(place, here, "bands", **given)
+    _, _, local = search(place, here, "local", cluster="", workers=0, **given)
     assert outcomes(trials) == outcomes(local)
     assert len(trials) == 4
     continued = [client.get_run(t.run_id).data.params.get("continues") for t in trials]
@@ -293,7 +298,9 @@ def test_a_worker_of_another_version_is_refused(
     def listen(kind: str, facts: dict[str, Any]) -> None:
         told.extend([facts["text"]] if kind == "notice" else [])
         if kind == "started" and not odd:
-            odd.append(place.machines.worker("odd", place.scheduler, environment=path))
+            odd.append(
+                place.machines.worker("odd", place.scheduler, "--no-nanny", environment=path)
+            )
 
     def wait_for_odd(marks: Path) -> None:
         wait_until(lambda: any("9.9.9" in line for line in told), "nobody has noticed")
@@ -331,7 +338,7 @@ def test_a_search_whose_scheduler_dies_goes_on(
 ) -> None:
     scheduler = place.machines.scheduler(f"mortal-{then}")
     mortal = place.machines.started[-1]
-    place.machines.worker(f"worker-{then}", scheduler)
+    place.machines.worker(f"worker-{then}", scheduler, "--no-nanny")
     ended: list[str] = []
 
     def listen(kind: str, facts: dict[str, Any]) -> None:
@@ -380,12 +387,13 @@ def test_with_certificates_only(place: Place, here: Path) -> None:
     }
     scheduler = place.machines.scheduler("closed", protocol="tls", environment=given)
     assert scheduler.startswith("tls://")
-    place.machines.worker("let-in", scheduler, environment=given)
+    place.machines.worker("let-in", scheduler, "--no-nanny", environment=given)
     with pytest.raises(UserError, match="no Dask scheduler can be used at tls://"):
         search(place, here, "outside", cluster=scheduler)
     with dask.config.set({f"distributed.comm.tls.{key}": value for key, value in tls.items()}):
-        _, found, _ = search(place, here, "inside", cluster=scheduler)
-    assert found.metrics["trials_finished"] == 6
+        config = {"tuner": {**RANDOM, "max_trials": 2}}
+        _, found, _ = search(place, here, "inside", cluster=scheduler, config=config)
+    assert found.metrics["trials_finished"] == 2
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ printed it.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import random
@@ -55,12 +54,6 @@ class Case:
 
     def log(self) -> None:
         LOG.warning("IMDBTUNE_TEST_SEED=%s, %s: %s", self.seed, self.kind, self.deaths)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Outcome]:
-    """Returns what a search of a kind comes to that nobody disturbs."""
-    return functools.cache(lambda kind: outcome_of(tmp_path_factory.mktemp(kind), kind, 0, []))
 
 
 @dataclass(frozen=True)

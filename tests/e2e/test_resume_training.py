@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from imdbtune.data.corpus import Corpus
 from tests.killing import AtEpoch, Outcome, outcome_of, read_outcome, run_driver
 from tests.support import prepare
 
@@ -58,6 +59,6 @@ def test_workers_die_with_their_driver_and_nothing_is_lost(tmp_path: Path) -> No
 
 
 @pytest.fixture(autouse=True)
-def folders(tmp_path: Path) -> None:
+def folders(tmp_path: Path, demo: Corpus) -> None:
     for name in ("killed", "whole"):
         (tmp_path / name).mkdir()
