@@ -25,7 +25,15 @@ from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
-from tests.support import isolate, kill_self, light_workers, make_config, prepare, stub_trainer
+from tests.support import (
+    draw_nothing,
+    isolate,
+    kill_self,
+    light_workers,
+    make_config,
+    prepare,
+    stub_trainer,
+)
 
 pytestmark = pytest.mark.xdist_group("lost workers")
 
@@ -127,6 +135,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
         isolate(patch, folder)
         prepare(folder)
         light_workers(patch)
+        draw_nothing(patch)
         limit_those_that_hang(patch)
         config = make_config(folder, space=space, tuner=limits)
         search = api.search(

@@ -16,11 +16,12 @@ import pytest
 
 from imdbtune import api
 from imdbtune.config.schema import parse_config
+from imdbtune.data.corpus import Corpus
 from imdbtune.export.folder import read_export
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
-from tests.support import isolate, new_store, untried_exports
+from tests.support import demo_cache, isolate, new_store, untried_exports
 
 pytestmark = pytest.mark.xdist_group("real training")
 SPACE = {
@@ -58,7 +59,7 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+def trained(tmp_path_factory: pytest.TempPathFactory, demo: Corpus) -> Iterator[Trained]:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
@@ -72,7 +73,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
                 "tracking": {"uri": new_store(folder)},
             }
         )
-        where = {"cache": folder / "cache", "folder": folder / "runs"}
+        where = {"cache": demo_cache(), "folder": folder / "runs"}
         search = api.search(config, workers=2, **where)
         client = connect(config.tracking.uri)
         yield Trained(folder, client, search, reader.read_trials(client, search))
@@ -188,7 +189,7 @@ def test_the_winner_is_exported_from_mlflow_alone(
     uri = trained.client.tracking_uri
     _, best = api.best("real", uri=uri)
     assert best.run_id == trained.trials[0].run_id
-    out = api.export(best, tmp_path / "winner", uri=uri, cache=trained.folder / "cache")
+    out = api.export(best, tmp_path / "winner", uri=uri, cache=demo_cache())
     good, bad = api.predict(out, ["a wonderful film", "dull and awful"])
     assert 0 < good.probability < 1
     assert good.probability != bad.probability
@@ -208,7 +209,7 @@ def test_a_trial_comes_out_the_same_from_what_mlflow_holds(trained: Trained) -> 
             *words,
             "--json",
             "--cache",
-            str(trained.folder / "cache"),
+            str(demo_cache()),
         ],
         cwd=trained.folder,
         capture_output=True,
@@ -225,7 +226,7 @@ def test_a_trial_comes_out_the_same_from_what_mlflow_holds(trained: Trained) -> 
 
 
 def test_the_mean_of_the_best_and_the_linear_model(trained: Trained, tmp_path: Path) -> None:
-    uri, cache = str(trained.client.tracking_uri), trained.folder / "cache"
+    uri, cache = str(trained.client.tracking_uri), demo_cache()
     place: dict[str, Any] = {"uri": uri, "cache": cache, "folder": trained.folder / "runs"}
     of_two, members = api.ensemble(trained.search.run_id, 2, **place)
     both, same = api.ensemble(trained.search.run_id, 2, linear=True, **place)
