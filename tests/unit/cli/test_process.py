@@ -25,7 +25,11 @@ def test_exit_codes_are_those_of_the_command_line(arguments: list[str], code: in
         ("2>&-", 0, ""),
         ("| true", 1, ""),  # typer's code
         ("| head -c 5 > /dev/null", 0, ""),
-        (">/dev/full", 1, "imdbtune: No space left on device; fix this and run the command again.\n"),
+        (
+            ">/dev/full",
+            1,
+            "imdbtune: No space left on device; fix this and run the command again.\n",
+        ),
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="of a shell and /dev/full")
