@@ -1036,17 +1036,20 @@ def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial
     Raises:
         UserError: no such search, or none of its trials has finished.
     """
-    client = connect_existing(uri, reading=True)
-    found = reader.find_search(client, search_ref)
+    runs = open_runs(uri)
+    found = reader.find_search(runs, search_ref)
     confirmed = read_confirmation(found, uri=uri)
     if confirmed is not None:
+        client = connect_existing(uri, reading=True)
         with suppress(UserError):  # the run has been deleted
             return found, reader.read_run(client, confirmed.winner.run_ids[0])
-    return found, reader.read_best(client, found)
+    return found, reader.read_best(runs, found)
 
 
 def read_confirmation(search: Search, *, uri: str = "") -> Confirmation | None:
     """Return the result of :func:`confirm`, or ``None`` if the search was not confirmed."""
+    if writer.CONFIRMED_BY not in search.tags:
+        return None  # without importing MLflow, which takes seconds
     from imdbtune.confirm import results
 
     return results.read(connect_existing(uri, reading=True), search)
@@ -1058,8 +1061,8 @@ def baselines(search_ref: str | None = None, *, uri: str = "") -> list[Baseline]
     Raises:
         UserError: no such search.
     """
-    client = connect_existing(uri, reading=True)
-    return reader.read_baselines(client, reader.find_search(client, search_ref))
+    runs = open_runs(uri)
+    return reader.read_baselines(runs, reader.find_search(runs, search_ref))
 
 
 def compare(
