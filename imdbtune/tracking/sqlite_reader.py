@@ -48,8 +48,10 @@ def runs_of(client: MlflowClient) -> MlflowClient | SqliteRuns:
 
 def sqlite_runs(uri: str) -> SqliteRuns | None:
     """Return the runs of a store with a resolved URI if they can be read without MLflow."""
-    if uri.startswith("sqlite:///") and not is_missing(uri):
-        runs = SqliteRuns(Path(uri.removeprefix("sqlite:///")))
+    path = Path(uri.removeprefix("sqlite:///"))
+    # SQLite would wait for a pipe.
+    if uri.startswith("sqlite:///") and path.is_file() and not is_missing(uri):
+        runs = SqliteRuns(path)
         with suppress(OSError, sqlite3.Error):  # MLflow describes what is wrong better
             if runs.schema() in SCHEMAS:
                 return runs
