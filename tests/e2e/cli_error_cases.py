@@ -342,7 +342,7 @@ NO_FILES: list[Case] = [
     *(
         f"{command} --tracking-uri sqlite:///{{m}}/{kind}.db"
         for kind in KINDS
-        for command in ("best", "search --data {m}/imdb.npz")
+        for command in ("best", "compare", "search --data {m}/imdb.npz")
     ),
     *(
         f"predict --model {{m}}/{kind}_{name} good"
