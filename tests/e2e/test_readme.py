@@ -21,6 +21,7 @@ from tests.pages import PAGES, ROOT, blocks, calls, lines
 from tests.support import draw_nothing, isolate, untried_exports
 
 README = PAGES["README.md"]
+pytestmark = pytest.mark.xdist_group("readme")  # later tests use what earlier ones created
 SMALL = ["--reviews", "300", "--epochs", "1", "--max-trials", "2", "--workers", "0"]
 NO_REPORT = ["--set", "tracking.report=false"]
 PREDICT = ["predict", "--model", "winner"]
