@@ -209,6 +209,9 @@ def test_dask_knows_its_settings() -> None:
     assert dict(leaves(ours)).keys() <= known.keys()
 
 
+pytestmark = pytest.mark.xdist_group("deploy")
+
+
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("openssl") is None:

@@ -104,6 +104,9 @@ class Place:
         self.machines.worker(name, self.scheduler, "--host", address, **more)
 
 
+pytestmark = pytest.mark.xdist_group("network")
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     if not shutil.which("ip") or os.geteuid() != 0:
