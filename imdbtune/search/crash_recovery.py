@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +18,12 @@ from imdbtune.search.workspace import (
 )
 from imdbtune.tracking import reader
 from imdbtune.tracking.background_delivery import BackgroundDelivery
+from imdbtune.tracking.connection import Notify
 from imdbtune.tracking.outbox_delivery import Publish
 from imdbtune.tracking.writer import OPEN, Run
 
 if TYPE_CHECKING:
     from imdbtune.tracking.connection import MlflowClient
-
-Notify = Callable[[str], None]
 
 
 def recover_crashed_runs(client: MlflowClient, base: Path, notify: Notify) -> None:

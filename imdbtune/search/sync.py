@@ -7,14 +7,13 @@ from pathlib import Path
 
 from imdbtune.errors import Busy, Deleted, NotDelivered, UserError, short_repr
 from imdbtune.search.crash_recovery import (
-    Notify,
     close_crashed,
     discard_unstarted,
     finish_naming,
 )
 from imdbtune.search.workspace import Workspace, list_unnamed_workspaces, list_workspaces
 from imdbtune.tracking import reader
-from imdbtune.tracking.connection import connect_existing, hide_secrets, is_missing
+from imdbtune.tracking.connection import Notify, connect_existing, hide_secrets, is_missing
 from imdbtune.tracking.outbox_delivery import Publish
 
 
