@@ -22,7 +22,8 @@ from unittest import mock
 
 from benchmarks.machine import machine_lines
 from imdbtune import api
-from imdbtune.cluster.local_executor import Executor, cpu_count, thread_environment
+from imdbtune.cluster.executor import Executor
+from imdbtune.cluster.local_executor import cpu_count, thread_environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.data.sources import default_cache, open_corpus

@@ -16,14 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
+from imdbtune.cluster.executor import Executor
 from imdbtune.cluster.local_executor import (
-    Executor,
     await_workers,
     cpu_count,
     open_local_executor,
     training_environment,
 )
-from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, run_trial
+from imdbtune.cluster.trial_job import (
+    EpochEnded,
+    Report,
+    Trainer,
+    TrialFailure,
+    TrialJob,
+    run_trial,
+)
 from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, check_store, open_worker_pool
 from imdbtune.config.hyperparameters import convert
 from imdbtune.config.schema import DataConfig, SearchConfig, parse_config
@@ -349,6 +356,14 @@ def _notice_sender(listener: Listener) -> Callable[[str], None]:
     return lambda text: listener("notice", {"text": text})
 
 
+def _epoch_reporter(listener: Listener) -> Report:
+    def report(event: EpochEnded) -> None:
+        facts = {"trial_id": event.trial_id, "execution": event.execution, **event.metrics}
+        listener("epoch", facts)
+
+    return report
+
+
 def _with_run_ids(listener: Listener, outbox: Outbox) -> Listener:
     """Return a listener that gets MLflow's run id of an ended trial, if delivered already."""
 
@@ -458,7 +473,7 @@ def _open_executor(
     pool: WorkerPool | None,
 ) -> AbstractContextManager[Executor]:
     """Return the executor of a search."""
-    report = partial(driver.listener, "epoch")
+    report = _epoch_reporter(driver.listener)
     if pool is None:
         return open_local_executor(resolved.workers, driver.folder, report, environment)
     from imdbtune.cluster.remote_executor import open_remote_executor
@@ -641,7 +656,7 @@ def _train_tracked(
         facts = {"run_id": run.run_id, "params": spec.params, "epochs": spec.epochs}
         listener("opened", {**facts, "corpus": corpus})
         job = TrialJob("", spec, workspace.outbox, run.run_id, trainer=trainer)
-        outcome = run_trial(job, lambda event: listener("epoch", event))
+        outcome = run_trial(job, _epoch_reporter(listener))
         if isinstance(outcome, TrialFailure):
             raise SearchAborted(f"the training failed: {outcome.reason}")
     return reader.read_run(run.client, run.run_id)
@@ -985,7 +1000,7 @@ def _train_all(
     Raises:
         SearchAborted: all trainings failed.
     """
-    report = partial(trainings.listener, "epoch")
+    report = _epoch_reporter(trainings.listener)
     processes = open_local_executor(workers, trainings.folder, report, environment)
     with _stop_on_error(processes, trainings.run.stop_trials) as executor:
         trainings.train_all(executor, todo)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imdbtune.cluster.local_executor import WorkerLost
+from imdbtune.cluster.executor import WorkerLost
 from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config

@@ -11,15 +11,17 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
 from imdbtune.cluster import forkserver
+from imdbtune.cluster.executor import Executor, InProcessExecutor, WorkerLost
 from imdbtune.cluster.trial_job import (
     Clock,
+    EpochEnded,
     Report,
     TrialFailure,
     TrialJob,
@@ -39,55 +41,12 @@ if TYPE_CHECKING:
 
 TOPIC = "imdbtune"
 BEGUN = "imdbtune-begun"
-WAIT_S = 1.0  # for a trial to end, between checks of the time limits
-# Attempts at a trial whose worker dies, all with the same seed.
-MAX_ATTEMPTS = 3
 # TensorFlow keeps compiled code in memory: a worker that has grown to this many bytes is renewed.
 RENEW_ABOVE = 3 * 2**30
 # Seconds for a new worker process to start, an idle one to end, a worker to send its call stack.
 NEW_WORKER_S = 60
 LEAVE_S = 20
 STACK_S = 5
-
-
-@dataclass(frozen=True)
-class WorkerLost:
-    """The outcome of a trial whose worker process has died."""
-
-    reason: str
-
-
-class Executor(Protocol):
-    """Runs trials; several at once if ``slots`` is above 1."""
-
-    @property
-    def slots(self) -> int:
-        """The number of trials that can run at once."""
-
-    def submit(self, job: TrialJob) -> None:
-        """Start a trial, or queue it."""
-
-    def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
-        """Return the trials that have ended, with their outcomes; wait ``timeout_s`` for one."""
-
-
-@dataclass
-class InProcessExecutor:
-    """Run one trial at a time in this process: for debugging, and for the command ``train``."""
-
-    report: Report
-    slots: int = 1
-    clock: Clock = time.monotonic
-    _waiting: list[TrialJob] = field(default_factory=list)
-
-    def submit(self, job: TrialJob) -> None:
-        """Queue the trial; it runs when :meth:`done` is called."""
-        self._waiting.append(job)
-
-    def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
-        """Run the queued trials and return their outcomes."""
-        jobs, self._waiting = self._waiting, []
-        return [(job, run_trial(job, self.report, self.clock)) for job in jobs]
 
 
 @dataclass
@@ -252,7 +211,7 @@ def _run_in_worker(job: TrialJob) -> None:
         warm_up(job)
         if job.timeout_minutes:
             worker.log_event(BEGUN, {"key": worker.get_current_task(), "pid": os.getpid()})
-        outcome = run_trial(job, lambda event: worker.log_event(TOPIC, event))
+        outcome = run_trial(job, lambda event: worker.log_event(TOPIC, {"epoch": asdict(event)}))
     except MemoryError as error:
         outcome = failure_of(error, traceback.format_exc(), logged=False)
     _spent = must_be_renewed(outcome)
@@ -348,7 +307,7 @@ def open_local_executor(
         try:
             with Client(cluster, set_as_default=False) as client:
                 client.register_plugin(_plugin(folder))
-                client.subscribe_topic(TOPIC, lambda event: report(event[1]))
+                client.subscribe_topic(TOPIC, lambda event: report(EpochEnded(**event[1]["epoch"])))
                 try:
                     yield DaskExecutor(client, workers)
                 except BaseException:

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune.cluster.local_executor import FinishedTask, WorkerLost, call_stack, task_outcome
+from imdbtune.cluster.executor import RecoveredResult, WorkerLost
+from imdbtune.cluster.local_executor import FinishedTask, call_stack, task_outcome
 from imdbtune.cluster.remote_task import RemoteTask, run_remote_task
 from imdbtune.cluster.trial_job import (
     Clock,
+    EpochEnded,
     Report,
     TrialFailure,
     TrialJob,
@@ -50,13 +52,6 @@ def open_remote_executor(
         yield executor
     finally:
         executor.close()
-
-
-@dataclass(frozen=True)
-class RecoveredResult:
-    """The result of a trial whose worker was lost after MLflow had received everything."""
-
-    score: float
 
 
 @dataclass
@@ -151,7 +146,7 @@ class RemoteExecutor:
             elif kind == "notice":
                 self.pool.notify(escape_control(value))
             elif kind == "epoch":  # Dask adds the worker's address
-                self.report(value)
+                self.report(EpochEnded(**value))
 
     def _refresh(self) -> None:
         """Update the workers, at most once a second; find lost workers and overdue trials."""

@@ -14,14 +14,14 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from imdbtune.cluster.executor import WorkerLost
 from imdbtune.cluster.local_executor import (
     FinishedTask,
     TaskEnded,
-    WorkerLost,
     must_be_renewed,
     training_environment,
 )
@@ -159,7 +159,7 @@ def _run(remote: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFai
         delivery = BackgroundDelivery(client, job.outbox, remote.run_id, None, notify)
         delivery.start()
         try:
-            outcome = run_trial(job, lambda event: send({"epoch": event}))
+            outcome = run_trial(job, lambda event: send({"epoch": asdict(event)}))
             send({"trained": key})
         except BaseException:
             with suppress(Exception):

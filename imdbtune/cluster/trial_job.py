@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imdbtune.errors import DiskFull, TrialFailed
 from imdbtune.files import is_disk_full
@@ -22,7 +22,24 @@ if TYPE_CHECKING:
     from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
 Trainer = Callable[["TrialSpec", "OnEpoch"], "TrialResult"]
-Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """An epoch of a trial has ended.
+
+    Args:
+        trial_id: empty for a single training.
+        execution: from 0.
+        metrics: as in :class:`imdbtune.training.spec.TrialResult`.
+    """
+
+    trial_id: str
+    execution: int
+    metrics: Mapping[str, float]
+
+
+Report = Callable[[EpochEnded], None]
 Clock = Callable[[], float]  # monotonic, in seconds
 
 
@@ -84,7 +101,7 @@ def run_trial(
     ended by killing its process.
 
     Args:
-        report: called with the metrics of each epoch.
+        report: called after each epoch.
 
     Raises:
         DiskFull: the disk of this machine is full, which is not the trial's fault.
@@ -96,7 +113,7 @@ def run_trial(
 
     def on_epoch(execution: int, epoch: dict[str, float]) -> None:
         run.log_epoch(execution, epoch)
-        report({"trial_id": job.trial_id, "execution": execution, **epoch})
+        report(EpochEnded(job.trial_id, execution, epoch))
         if is_overdue(job, clock() - started):
             raise TrialFailed(time_limit_message(job))
 

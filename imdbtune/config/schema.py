@@ -71,6 +71,11 @@ class TunerConfig:
     )
 
     @property
+    def larger_is_better(self) -> bool:
+        """Whether the objective is maximised."""
+        return self.objective == "val_accuracy"
+
+    @property
     def trial_limit(self) -> int | None:
         """Maximum number of trials; ``None`` if the sampler decides."""
         return self.max_trials or (12 if self.kind in ("random", "bayesian") else None)

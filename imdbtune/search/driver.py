@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imdbtune.cluster.local_executor import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
+from imdbtune.cluster.executor import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
 from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, trial_folder
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
@@ -105,7 +105,7 @@ class Driver:
 
     def progress_summary(self) -> dict[str, Any]:
         """Return how many trials have ended, how many are run again, and the best score so far."""
-        best = max if self.config.tuner.objective == "val_accuracy" else min
+        best = max if self.config.tuner.larger_is_better else min
         return {
             "ended": len(self.scores.keys() | self.failed.keys()),
             "again": len(self.queued),
@@ -287,7 +287,7 @@ class Driver:
             self.trials_with_model.append(trial_id)
         keep = self.config.tracking.keep_models
         limit = {"all": 0, "best": 1}.get(keep) if not keep.isdigit() else int(keep)
-        sign = -1.0 if self.config.tuner.objective == "val_accuracy" else 1.0
+        sign = -1.0 if self.config.tuner.larger_is_better else 1.0
         self.trials_with_model.sort(key=lambda t: (sign * self.scores[t], t))
         for deleted in self.trials_with_model[limit:]:
             (trial_folder(self.folder, deleted) / "model.keras").unlink(missing_ok=True)

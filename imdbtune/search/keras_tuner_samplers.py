@@ -269,7 +269,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
 def make_sampler(config: SearchConfig) -> Sampler:
     """Return the sampler of a search, with its space, budget and seed."""
     kind = config.tuner.kind
-    direction = "max" if config.tuner.objective == "val_accuracy" else "min"
+    direction = "max" if config.tuner.larger_is_better else "min"
     # The driver counts trials, so that their number can be extended; Hyperband counts its own.
     budget = {"max_epochs": config.training.epochs} if kind == "hyperband" else {"max_trials": None}
     sampler = SAMPLERS[kind](

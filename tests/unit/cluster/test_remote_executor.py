@@ -20,9 +20,10 @@ from imdbtune.cluster.compatibility import (
     remote_versions,
     version_probe,
 )
-from imdbtune.cluster.local_executor import FinishedTask, TaskEnded, WorkerLost
-from imdbtune.cluster.remote_executor import RecoveredResult, RemoteExecutor
-from imdbtune.cluster.trial_job import TrialFailure, TrialJob
+from imdbtune.cluster.executor import RecoveredResult, WorkerLost
+from imdbtune.cluster.local_executor import FinishedTask, TaskEnded
+from imdbtune.cluster.remote_executor import RemoteExecutor
+from imdbtune.cluster.trial_job import EpochEnded, TrialFailure, TrialJob
 from imdbtune.cluster.worker_pool import WorkerInfo, WorkerPool
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.sources import open_corpus
@@ -83,7 +84,7 @@ class Bench:
         self.dask, self.outbox = FakeDask(), Outbox(folder / "spool")
         self.folder = folder
         self.notices: list[str] = []
-        self.epochs: list[dict[str, Any]] = []
+        self.epochs: list[EpochEnded] = []
         self.pool = FakePool(self.dask, "tcp://s:1", "http://store", "d1", self.notices.append)
         self.pool._checked = True
         for name in ("tcp://a:1", "tcp://b:1"):
@@ -187,9 +188,10 @@ def test_without_workers_a_trial_waits(bench: Bench) -> None:
 
 
 def test_events_of_workers_are_passed_on(bench: Bench) -> None:
-    for event in ({"epoch": {"epoch": 1.0}}, {"notice": "a\x1b[2J line"}, {"started": "task-0"}):
+    epoch: dict[str, Any] = {"trial_id": "0000", "execution": 0, "metrics": {"epoch": 1.0}}
+    for event in ({"epoch": epoch}, {"notice": "a\x1b[2J line"}, {"started": "task-0"}):
         bench.dask.note((0.0, {**event, "worker": "tcp://a:1"}))
-    assert bench.epochs == [{"epoch": 1.0}]
+    assert bench.epochs == [EpochEnded(**epoch)]
     assert bench.notices == ["a\\x1b[2J line"]
 
 

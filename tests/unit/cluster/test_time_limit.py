@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from imdbtune.cluster import local_executor
-from imdbtune.cluster.local_executor import DaskExecutor, WorkerLost
+from imdbtune.cluster.executor import WorkerLost
+from imdbtune.cluster.local_executor import DaskExecutor
 from imdbtune.cluster.trial_job import TrialFailure, TrialJob, failure_of
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.training.spec import TrialSpec

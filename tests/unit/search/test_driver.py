@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imdbtune.cluster.local_executor import MAX_ATTEMPTS
+from imdbtune.cluster.executor import MAX_ATTEMPTS
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
 from imdbtune.search.driver import MIN_FAILURES_TO_STOP

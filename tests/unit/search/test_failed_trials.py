@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from imdbtune import api
-from imdbtune.cluster.local_executor import InProcessExecutor
+from imdbtune.cluster.executor import InProcessExecutor
 from imdbtune.cluster.trial_job import (
     TrialFailure,
     TrialJob,

@@ -1,0 +1,27 @@
+"""Everything that can be chosen by name: an extension is one module and one line here.
+
+CONTRIBUTING.md says how to add an entry of each kind, here or from another package.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imdbtune.config.registry import Registry
+
+if TYPE_CHECKING:
+    from imdbtune.export.format import Format
+
+# imdbtune predicts with the first of them that an export folder has.
+FORMATS: Registry[Format] = Registry(
+    "format",
+    "imdbtune.formats",
+    {
+        "keras": "imdbtune.export.keras_format:KERAS",
+        "savedmodel": "imdbtune.export.savedmodel_format:SAVEDMODEL",
+        "mlflow": "imdbtune.export.mlflow_format:MLFLOW",
+        "numpy": "imdbtune.export.numpy_format:NUMPY",
+        "onnx": "imdbtune.export.onnx_format:ONNX",
+        "litert": "imdbtune.export.litert_format:LITERT",
+    },
+)
