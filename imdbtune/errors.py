@@ -65,6 +65,12 @@ def short_repr(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 4] + "..." + text[-1]
 
 
+def first_line(error: BaseException, limit: int = 200) -> str:
+    """Return the first line of an error's message without its full stop, else the error's type."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:limit].rstrip(".")
+
+
 def quote_path(path: object) -> str:
     """Return a quoted path for a message, shortened to 300 characters."""
     return short_repr(str(path), limit=300)

@@ -20,8 +20,10 @@ END = b"}\n"
 # An exceeded quota or file size limit (ulimit -f) is treated like a full disk.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+JsonObject = dict[str, Any]  # as json.loads returns it: who reads a value checks its type
 
-def append_line(path: Path, record: Mapping[str, Any], sync: bool = True) -> None:
+
+def append_line(path: Path, record: Mapping[str, object], sync: bool = True) -> None:
     """Append a JSON object as a line.
 
     An incomplete last line, left by a crash, is removed first. If the disk is full, nothing of the
@@ -63,7 +65,7 @@ def _cut_torn_end(descriptor: int) -> int:
 
 def read_lines(
     path: Path, start: int = 0, strict: bool = False
-) -> Iterator[tuple[dict[str, Any], int]]:
+) -> Iterator[tuple[JsonObject, int]]:
     """Yield the records of the complete lines from byte ``start`` on, each with its end offset.
 
     A power failure may truncate the last line or leave zeros in its place. If each line is flushed
@@ -94,7 +96,7 @@ def read_lines(
             yield record, start
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> JsonObject | None:
     """Return the record in a line; ``None`` if the line is incomplete or invalid."""
     try:
         record = json.loads(line) if line.endswith(END) else None
@@ -103,7 +105,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def replace_file(path: Path, record: Mapping[str, Any]) -> None:
+def replace_file(path: Path, record: Mapping[str, object]) -> None:
     """Replace a file by one JSON line, as :func:`replace_text`."""
     replace_text(path, json.dumps(record) + "\n")
 

@@ -7,24 +7,21 @@ corpus holds the full vocabulary; its readers cut it to ``num_words``.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imdbtune.data.cache import locked, not_writable
 from imdbtune.errors import UserError
-from imdbtune.files import require_regular_file
+from imdbtune.files import JsonObject, require_regular_file, sync_folder
 
 PAD = 0
 START = 1
@@ -36,14 +33,14 @@ LABELS = ("negative", "positive")
 _FORMAT = 1
 _META = "meta.json"
 _WORDS = "word_index.json"
-_DTYPES: dict[str, np.dtype[Any]] = {
+_DTYPES: dict[str, np.dtype[np.generic]] = {
     "tokens": np.dtype("<i4"),
     "offsets": np.dtype("<i8"),
     "labels": np.dtype("i1"),
 }
 # The files of a corpus's folder; other files may lie beside them.
 FILES = (
-    *(f"{half}_{field}.npy" for half in ("train", "test") for field in _DTYPES),
+    *(f"{half}_{array}.npy" for half in ("train", "test") for array in _DTYPES),
     _WORDS,
     _META,
 )
@@ -82,8 +79,8 @@ class Split:
 
 
 def make_split(
-    reviews: Sequence[Sequence[int] | npt.NDArray[Any]],
-    labels: Sequence[int] | npt.NDArray[Any],
+    reviews: Sequence[Sequence[int] | npt.NDArray[np.generic]],
+    labels: Sequence[int] | npt.NDArray[np.generic],
 ) -> Split:
     """Return a Split of reviews given as token ids (START first in each) and labels, 0 or 1."""
     if len(reviews) != len(labels):
@@ -97,20 +94,32 @@ def make_split(
 
 
 @dataclass(frozen=True, eq=False)
-class Corpus:
-    """A corpus that is open: arrays memory-mapped from its folder."""
+class NewCorpus:
+    """The content of a corpus, for :func:`write_corpus`."""
 
     name: str  # "imdb", "demo", ...
     title: str  # one line that describes it
+    train: Split
+    test: Split
+    word_index: Mapping[str, int]  # word -> rank, 1 = most frequent; may be empty
+    labels: tuple[str, str] = LABELS  # names of 0 and 1
+    reading: Mapping[str, object] = field(default_factory=dict)  # settings it was read with
+    notes: tuple[str, ...] = ()  # warnings for its user
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A corpus that is open: arrays memory-mapped from its folder; see :class:`NewCorpus`."""
+
+    name: str
+    title: str
     digest: str  # sha256 over the contents of both splits and the word index
     folder: Path
     train: Split
     test: Split
-    labels: tuple[str, str] = LABELS  # names of 0 and 1
-    reading: Mapping[str, Any] = dataclasses.field(
-        default_factory=dict
-    )  # settings it was read with
-    notes: tuple[str, ...] = ()  # warnings for its user
+    labels: tuple[str, str] = LABELS
+    reading: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def word_index(self) -> dict[str, int]:
         """Return word -> rank, 1 = most frequent; empty if the corpus came without one."""
@@ -132,32 +141,21 @@ def open_or_create(folder: Path, create: Callable[[], Corpus]) -> Corpus:
         return create()
 
 
-def write_corpus(
-    folder: Path,
-    name: str,
-    title: str,
-    train: Split,
-    test: Split,
-    word_index: Mapping[str, int],
-    labels: tuple[str, str] = LABELS,
-    reading: Mapping[str, Any] = {},
-    notes: Sequence[str] = (),
-) -> Corpus:
+def write_corpus(folder: Path, new: NewCorpus) -> Corpus:
     """Write a corpus and open it; the folder appears complete or not at all.
 
-    If another process wrote the same corpus meanwhile, open that one. The arguments are the
-    fields of :class:`Corpus`.
+    If another process wrote the same corpus meanwhile, open that one.
 
     Raises:
         UserError: the folder cannot be written, or already holds another corpus.
     """
-    splits = {"train": train, "test": test}
-    digest = _digest(splits, word_index, labels)
-    meta = {"format": _FORMAT, "name": name, "title": title, "digest": digest}
-    meta |= {"labels": labels, "reading": dict(reading), "notes": list(notes)}
+    splits = {"train": new.train, "test": new.test}
+    digest = _digest(splits, new.word_index, new.labels)
+    meta = {"format": _FORMAT, "name": new.name, "title": new.title, "digest": digest}
+    meta |= {"labels": new.labels, "reading": dict(new.reading), "notes": new.notes}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _write_folder(folder, splits, {_META: meta, _WORDS: dict(word_index)})
+        _write_folder(folder, splits, {_META: meta, _WORDS: dict(new.word_index)})
     except OSError as error:
         raise not_writable(folder, error) from error
     corpus = read_corpus(folder)
@@ -208,9 +206,9 @@ def _digest(
 ) -> str:
     digest = hashlib.sha256()
     for half, split in splits.items():
-        for field, dtype in _DTYPES.items():
-            array = np.ascontiguousarray(getattr(split, field), dtype)
-            digest.update(f"{half}/{field}:{array.size}\n".encode())
+        for name, dtype in _DTYPES.items():
+            array = np.ascontiguousarray(getattr(split, name), dtype)
+            digest.update(f"{half}/{name}:{array.size}\n".encode())
             digest.update(array.data)
     digest.update(json.dumps(sorted(word_index.items())).encode())
     if labels != LABELS:
@@ -219,30 +217,21 @@ def _digest(
 
 
 def _write_folder(
-    folder: Path, splits: Mapping[str, Split], documents: Mapping[str, dict[str, Any]]
+    folder: Path, splits: Mapping[str, Split], documents: Mapping[str, dict[str, object]]
 ) -> None:
     """Write all files into a temporary sibling folder, then rename it to ``folder``."""
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         for half, split in splits.items():
-            for field, dtype in _DTYPES.items():
-                with _synced(temporary / f"{half}_{field}.npy") as file:
-                    np.save(file, np.asarray(getattr(split, field), dtype), allow_pickle=False)
+            for name, dtype in _DTYPES.items():
+                array = np.asarray(getattr(split, name), dtype)
+                np.save(temporary / f"{half}_{name}.npy", array, allow_pickle=False)
         for name, document in documents.items():
-            with _synced(temporary / name) as file:
-                file.write(json.dumps(document).encode())
+            (temporary / name).write_text(json.dumps(document), encoding="utf-8")
+        sync_folder(temporary)
         _rename_new(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def _synced(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file that is synced to the disk when the block ends."""
-    with path.open("xb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _rename_new(source: Path, target: Path) -> None:
@@ -255,9 +244,9 @@ def _rename_new(source: Path, target: Path) -> None:
 
 
 def _read_split(folder: Path, half: str) -> Split:
-    arrays = {field: _read_array(folder, f"{half}_{field}.npy") for field in _DTYPES}
+    arrays = {name: _read_array(folder, f"{half}_{name}.npy") for name in _DTYPES}
     split = Split(**arrays)
-    mistyped = [field for field, dtype in _DTYPES.items() if arrays[field].dtype != dtype]
+    mistyped = [name for name, dtype in _DTYPES.items() if arrays[name].dtype != dtype]
     if mistyped or any(array.ndim != 1 for array in arrays.values()):
         raise _damaged(folder, f"the {half} arrays have the wrong types or shapes")
     ends = (split.offsets[0], split.offsets[-1]) if len(split.offsets) else None
@@ -276,7 +265,7 @@ def _read_array(folder: Path, name: str) -> npt.NDArray[Any]:
     return np.asarray(mapped).view(np.ndarray)  # slicing a memmap is slow
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
+def _read_json(folder: Path, name: str) -> JsonObject:
     try:
         document = json.loads(require_regular_file(folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imdbtune.data.corpus import INDEX_FROM, Corpus, Split, make_split, open_or_create, write_corpus
+from imdbtune.data.corpus import (
+    INDEX_FROM,
+    Corpus,
+    NewCorpus,
+    Split,
+    make_split,
+    open_or_create,
+    write_corpus,
+)
 from imdbtune.data.demo_reviews import Review, write_reviews
 from imdbtune.data.text import Tokenizer, build_word_index
 
@@ -44,7 +52,8 @@ def demo_texts() -> tuple[list[Review], list[Review]]:
 def _generate(folder: Path) -> Corpus:
     train, test = demo_texts()
     words = build_word_index(text for text, _ in train)
-    return write_corpus(folder, "demo", _TITLE, _encode(train, words), _encode(test, words), words)
+    new = NewCorpus("demo", _TITLE, _encode(train, words), _encode(test, words), words)
+    return write_corpus(folder, new)
 
 
 def _encode(reviews: list[Review], word_index: dict[str, int]) -> Split:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from imdbtune.data.cache import sha256
-from imdbtune.data.corpus import Corpus, Split, open_or_create, write_corpus
+from imdbtune.data.corpus import Corpus, NewCorpus, Split, open_or_create, write_corpus
 from imdbtune.data.download import Progress, RemoteFile, fetch
 from imdbtune.data.npz import read_npz
 from imdbtune.errors import UserError, short_repr
@@ -101,7 +101,7 @@ def _convert(folder: Path, npz: Path, words: Path | None) -> Corpus:
     word_index = read_word_index(words) if words else {}
     size = f"{len(train):,} reviews to train on, {len(test):,} to test"
     name, title = ("imdb", "IMDB movie reviews") if is_imdb else ("npz", npz.name)
-    return write_corpus(folder, name, f"{title}: {size}", train, test, word_index)
+    return write_corpus(folder, NewCorpus(name, f"{title}: {size}", train, test, word_index))
 
 
 def _is_imdb(train: Split, test: Split) -> bool:

@@ -12,7 +12,6 @@ import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +103,7 @@ def _read_labels(data: bytes, name: str) -> npt.NDArray[np.int8]:
     return labels.astype(np.int8)
 
 
-def _read_rows(data: bytes, name: str) -> list[Any]:
+def _read_rows(data: bytes, name: str) -> list[object]:
     _, dtype, start = _read_header(data, name)
     if dtype != np.dtype(object):
         raise ValueError(f"{name} is not an object array of lists")
@@ -114,7 +113,7 @@ def _read_rows(data: bytes, name: str) -> list[Any]:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _read_header(data: bytes, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+def _read_header(data: bytes, name: str) -> tuple[tuple[int, ...], np.dtype[np.generic], int]:
     """Return shape and type of a ``.npy`` file, and the byte at which its data begins."""
     stream = io.BytesIO(data)
     try:

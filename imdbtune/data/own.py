@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from imdbtune.config.schema import TableConfig
 from imdbtune.data.batches import VALIDATION_SHARE
 from imdbtune.data.cache import sha256
 from imdbtune.data.columns import NO_COLUMN, Columns, find_columns, read_reviews
-from imdbtune.data.corpus import Corpus, open_or_create, write_corpus
+from imdbtune.data.corpus import Corpus, NewCorpus, open_or_create, write_corpus
 from imdbtune.data.download import Progress
 from imdbtune.data.labels import check_labels, order_labels
 from imdbtune.data.parts import VALIDATION, Codes, Index, divide
@@ -43,7 +42,7 @@ def table_corpus(
     """
     table = open_table(path, progress)
     columns = find_columns(table, config)
-    reading = _reading(config, columns)
+    reading = _with_columns(config, columns)
     try:
         folder = _folder(cache, sha256(path), path.name, reading)
         reviews = read_reviews(table, columns)
@@ -57,17 +56,16 @@ def folder_corpus(
 ) -> Corpus:
     """Return the corpus in a folder with the layout of aclImdb, like :func:`table_corpus`."""
     files = review_files(folder)
-    reading = _reading(config)
     name = f"{folder.resolve().name}/"
     try:
-        target = _folder(cache, folder_digest(files), name, reading)
+        target = _folder(cache, folder_digest(files), name, config)
         reviews = read_files(files, name, progress)
-        return open_or_create(target, lambda: _convert(target, folder, reading, reviews, name))
+        return open_or_create(target, lambda: _convert(target, folder, config, reviews, name))
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
 
 
-def check_own(path: Path, config: TableConfig) -> dict[str, Any]:
+def check_own(path: Path, config: TableConfig) -> dict[str, object]:
     """Return the settings with which ``path`` would be read; only its first rows are examined.
 
     Raises:
@@ -75,49 +73,51 @@ def check_own(path: Path, config: TableConfig) -> dict[str, Any]:
     """
     if path.is_dir():
         review_files(path)
-        return _reading(config)
-    return _reading(config, find_columns(open_table(path), config))
+        return dataclasses.asdict(config)
+    return dataclasses.asdict(_with_columns(config, find_columns(open_table(path), config)))
 
 
-def _reading(config: TableConfig, columns: Columns | None = None) -> dict[str, Any]:
-    """Return the settings, with the columns that were found: they give the same corpus again."""
-    settings = dataclasses.asdict(config)
-    if columns is None:
-        return settings
-    found = {"text_column": columns.text, "label_column": columns.label}
-    return {**settings, **found, "split_column": columns.split or NO_COLUMN}
+def _with_columns(config: TableConfig, columns: Columns) -> TableConfig:
+    """Return the settings with the columns that were found: they give the same corpus again."""
+    return dataclasses.replace(
+        config,
+        text_column=columns.text,
+        label_column=columns.label,
+        split_column=columns.split or NO_COLUMN,
+    )
 
 
-def _folder(cache: Path, digest: str, name: str, reading: Mapping[str, Any]) -> Path:
-    settings = json.dumps([_VERSION, name, reading], sort_keys=True).encode()
+def _folder(cache: Path, digest: str, name: str, reading: TableConfig) -> Path:
+    version = [_VERSION, name, dataclasses.asdict(reading)]
+    settings = json.dumps(version, sort_keys=True).encode()
     return cache / "corpora" / f"own-{digest[:16]}-{hashlib.sha256(settings).hexdigest()[:8]}"
 
 
 def _convert(
-    folder: Path, path: Path, reading: dict[str, Any], reviews: Iterator[Review], name: str
+    folder: Path, path: Path, reading: TableConfig, reviews: Iterator[Review], name: str
 ) -> Corpus:
     buffer, name = ReviewBuffer(reviews), escape_control(name)
     check_labels(path, buffer.label_names)
     if not buffer.words:
-        where = f"column {short_repr(reading['text_column'])} of " if reading["text_column"] else ""
+        where = f"column {short_repr(reading.text_column)} of " if reading.text_column else ""
         raise UserError(f"{where}{path} has no words in any row; choose another text column.")
-    names = order_labels(buffer.label_names, reading["positive"])
+    names = order_labels(buffer.label_names, reading.positive)
     labels = buffer.labels(names)
-    train, test = divide(labels, buffer.parts, reading["test_share"], reading["split_seed"])
+    train, test = divide(labels, buffer.parts, reading.test_share, reading.split_seed)
     for part, rows in (("training", train), ("testing", test)):
         _check_part(path, part, labels[rows], names)
     words = buffer.word_index(train)
-    return write_corpus(
-        folder,
+    new = NewCorpus(
         name,
         f"{name}: {len(train):,} reviews to train on, {len(test):,} to test",
         buffer.split(train, words, labels),
         buffer.split(test, words, labels),
         words,
         names,
-        reading,
-        list(_notes(buffer, train, test)),
+        dataclasses.asdict(reading),
+        tuple(_notes(buffer, train, test)),
     )
+    return write_corpus(folder, new)
 
 
 def _check_part(path: Path, part: str, labels: Codes, names: tuple[str, str]) -> None:

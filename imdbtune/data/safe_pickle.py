@@ -19,7 +19,6 @@ import pickle
 import pickletools
 import re
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,10 +51,10 @@ _COUNTED = {  # opcode -> bytes of the count that precedes its argument
 }
 _DTYPE = re.compile(r"[iu][1248]|O8?")
 
-Row = list[Any] | npt.NDArray[Any]
+Row = list[object] | npt.NDArray[np.generic]
 
 
-def load_rows(data: bytes, start: int = 0) -> list[Any]:
+def load_rows(data: bytes, start: int = 0) -> list[object]:
     """Return the elements of the one-dimensional object array pickled in ``data[start:]``.
 
     Elements that are arrays themselves come back as integer arrays or lists, others as they are.
@@ -119,10 +118,10 @@ class _Dtype:
             raise pickle.UnpicklingError(f"refused: array type {short_repr(code)}")
         self.code, self.order = code, "="
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: tuple[object, ...]) -> None:
         if state[1] not in ("<", ">", "=", "|"):
             raise pickle.UnpicklingError("refused: an unknown byte order")
-        self.order = state[1]
+        self.order = str(state[1])
 
 
 class _Array:
@@ -133,15 +132,17 @@ class _Array:
     def __init__(self, *_: object) -> None:
         self.values: Row | None = None
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: tuple[object, ...]) -> None:
         _, shape, dtype, _, data = state
         if not isinstance(dtype, _Dtype):
             raise pickle.UnpicklingError("refused: an array without a type")
         if dtype.code.startswith("O"):
             values: Row = data if isinstance(data, list) else []
-        else:
+        elif isinstance(data, (str, bytes)):
             raw = data.encode("latin1") if isinstance(data, str) else data
             values = np.frombuffer(raw, np.dtype(dtype.order + dtype.code))
+        else:
+            raise pickle.UnpicklingError("refused: an array without bytes")
         if shape != (len(values),):
             raise pickle.UnpicklingError("refused: an array whose shape does not match its data")
         self.values = values
@@ -168,7 +169,7 @@ _GLOBALS = {
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         try:
             return _GLOBALS[module, name]
         except KeyError:

@@ -13,11 +13,15 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from imdbtune.data.download import Progress
-from imdbtune.errors import UserError, short_repr
+from imdbtune.errors import UserError, first_line, short_repr
 from imdbtune.files import require_regular_file
+
+if TYPE_CHECKING:  # imported when a Parquet file is read
+    from pyarrow import Array
+    from pyarrow.parquet import FileMetaData, ParquetFile
 
 SAMPLE = 1000  # rows from which columns are detected
 MAX_LINE = 2**24  # bytes of a line, characters of a field
@@ -159,7 +163,7 @@ class JsonLines(Table):
                     raise self.row_error(line, problem)
             yield line, tuple(record[name] for name in names)
 
-    def _records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _records(self) -> Iterator[tuple[int, dict[str, object]]]:
         for line, text in enumerate(self._lines(), start=1):
             if text.isspace():
                 continue
@@ -200,7 +204,7 @@ class Parquet(Table):
             except StopIteration:
                 return
             except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-                problem = f"the file cannot be read from here on ({_first_line(error)})"
+                problem = f"the file cannot be read from here on ({first_line(error)})"
                 raise self.row_error(done + 1, problem) from error
             for values in zip(*columns, strict=True):
                 done += 1
@@ -210,7 +214,7 @@ class Parquet(Table):
             if self.progress is not None:
                 self.progress(f"reading {self.path.name}", done, file.metadata.num_rows)
 
-    def _check_packing(self, metadata: Any, names: Sequence[str]) -> None:
+    def _check_packing(self, metadata: FileMetaData, names: Sequence[str]) -> None:
         """Raise UserError if a column would unpack to far more bytes than it has in the file."""
         for group in range(metadata.num_row_groups):
             for number in range(metadata.num_columns):
@@ -223,7 +227,7 @@ class Parquet(Table):
                         f"{short_repr(chunk.path_in_schema)} would unpack to {unpacked:,}."
                     )
 
-    def _open(self, names: Sequence[str] = ()) -> Any:
+    def _open(self, names: Sequence[str] = ()) -> ParquetFile:
         """Open the file so that equal values of the columns ``names`` share their memory."""
         import pyarrow
         import pyarrow.parquet
@@ -233,20 +237,16 @@ class Parquet(Table):
             flat = [name for name in names if name in leaves]
             return pyarrow.parquet.ParquetFile(self.path, read_dictionary=flat)
         except pyarrow.ArrowException as error:
-            raise UserError(f"{self.path} is not Parquet: {_first_line(error)}.") from error
+            raise UserError(f"{self.path} is not Parquet: {first_line(error)}.") from error
 
 
-def _values(column: Any) -> list[Any]:
+def _values(column: Array) -> list[object]:
     import pyarrow
 
     if not pyarrow.types.is_dictionary(column.type):
         return list(column.to_pylist())
     values = column.dictionary.to_pylist()
     return [None if index is None else values[index] for index in column.indices.to_pylist()]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200].rstrip(".")
 
 
 FORMATS: dict[str, type[Table]] = {

@@ -19,7 +19,7 @@ import pytest
 from imdbtune.cluster.local_executor import thread_environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import Batches, pad, validation_split
-from imdbtune.data.corpus import START, Corpus, make_split, write_corpus
+from imdbtune.data.corpus import START, Corpus, NewCorpus, make_split, write_corpus
 from imdbtune.errors import TrialFailed
 from imdbtune.models.builders import compile_model, fused_model, plain_model
 from imdbtune.training.soft_labels import soft_labels
@@ -48,7 +48,7 @@ def small_corpus(folder: Path, separable: bool) -> Corpus:
             review[rng.integers(0, len(review), 4)] = GOOD
         reviews.append([START, *review])
     half = make_split(reviews, labels)
-    return write_corpus(folder, "small", "A small corpus", half, half, {})
+    return write_corpus(folder, NewCorpus("small", "A small corpus", half, half, {}))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ FAULTS = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from imdbtune.data.corpus import make_split, write_corpus
+from imdbtune.data.corpus import NewCorpus, make_split, write_corpus
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.training.spec import TrialSpec
 from imdbtune.training.trainer import train_trial
@@ -112,7 +112,7 @@ from imdbtune.training.trainer import train_trial
 folder = Path(sys.argv[1])
 words = np.random.default_rng(0).integers(4, 30, (2560, 100))
 half = make_split(words, np.arange(2560) % 2)
-corpus = write_corpus(folder / "corpus", "long", "Long reviews", half, half, {})
+corpus = write_corpus(folder / "corpus", NewCorpus("long", "Long reviews", half, half, {}))
 faults = []
 spec = TrialSpec(
     TrialParams(maxlen=500, vocabulary=30), corpus.folder, folder, epochs=3, compile="on",

@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imdbtune.data.corpus import START, Corpus, Split, make_split, read_corpus, write_corpus
+from imdbtune.data.corpus import (
+    START,
+    Corpus,
+    NewCorpus,
+    Split,
+    make_split,
+    read_corpus,
+    write_corpus,
+)
 from imdbtune.errors import UserError
 
 TRAIN = make_split([[START, 4, 5], np.array([START]), [START, 9, 9, 9]], [1, 0, 1])
@@ -16,7 +24,7 @@ WORDS = {"film": 1, "schön": 2}
 
 
 def write(folder: Path, train: Split = TRAIN, words: dict[str, int] = WORDS) -> Corpus:
-    return write_corpus(folder, "tiny", "A tiny corpus", train, TEST, words)
+    return write_corpus(folder, NewCorpus("tiny", "A tiny corpus", train, TEST, words))
 
 
 def test_a_split_gives_its_reviews_lengths_and_head() -> None:

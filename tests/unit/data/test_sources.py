@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from imdbtune.data.cache import sha256
-from imdbtune.data.corpus import make_split, write_corpus
+from imdbtune.data.corpus import NewCorpus, make_split, write_corpus
 from imdbtune.data.download import DownloadFailed, RemoteFile
 from imdbtune.data.imdb import imdb_corpus, npz_corpus, read_word_index
 from imdbtune.data.sources import default_cache, describe, open_corpus
@@ -66,7 +66,7 @@ def test_auto_takes_imdb_from_the_cache(
 ) -> None:
     split = make_split([[1, 5], [1, 6]], [0, 1])
     folder = tmp_path / "corpora" / f"imdb-{'0' * 16}-{'1' * 8}"
-    write_corpus(folder, "imdb", "", split, split, {})
+    write_corpus(folder, NewCorpus("imdb", "", split, split, {}))
     assert open_corpus("auto", tmp_path, silent, files=unreachable).name == "imdb"
 
 
@@ -156,7 +156,8 @@ def test_a_bad_file_leaves_no_corpus(tmp_path: Path, npz: Path) -> None:
 def test_describe_counts(tmp_path: Path) -> None:
     train = make_split([[1] * n for n in range(1, 12)], [1] * 4 + [0] * 7)
     test = make_split([[1, 4], [1, 5]], np.array([0, 1]))
-    corpus = write_corpus(tmp_path / "c", "tiny", "Tiny", train, test, {"film": 1, "the": 2})
+    new = NewCorpus("tiny", "Tiny", train, test, {"film": 1, "the": 2})
+    corpus = write_corpus(tmp_path / "c", new)
     facts = describe(corpus)
     assert json.loads(json.dumps(facts)) == facts
     assert facts == {

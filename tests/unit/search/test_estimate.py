@@ -10,7 +10,7 @@ import pytest
 from imdbtune import api
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import parse_config
-from imdbtune.data.corpus import Corpus, make_split, write_corpus
+from imdbtune.data.corpus import Corpus, NewCorpus, make_split, write_corpus
 from imdbtune.search import estimate
 from imdbtune.search.estimate import (
     STARTUP_S,
@@ -85,7 +85,7 @@ def test_makespan_assigns_trials_to_the_next_free_worker() -> None:
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
     half = make_split([[1, *[5] * (i % 40)] for i in range(100)], [i % 2 for i in range(100)])
-    return write_corpus(tmp_path / "corpus", "small", "A small corpus", half, half, {})
+    return write_corpus(tmp_path / "corpus", NewCorpus("small", "A small corpus", half, half, {}))
 
 
 def test_an_epoch_is_as_long_as_the_reviews_cut_to_maxlen(corpus: Corpus) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imdbtune.data.corpus import START, Corpus, make_split, write_corpus
+from imdbtune.data.corpus import START, Corpus, NewCorpus, make_split, write_corpus
 from imdbtune.errors import TrialFailed
 from imdbtune.models import nb_linear
 from imdbtune.training import soft_labels
@@ -26,7 +26,8 @@ def corpus(tmp_path: Path) -> Corpus:
     reviews = [[START, GOOD if good else BAD, *rng.integers(6, 20, 5)] for good in true_labels]
     labels = np.where(np.arange(240) % 10 == 7, 1 - true_labels, true_labels)
     half = make_split(reviews, labels)
-    return write_corpus(tmp_path / "cache" / "corpus", "small", "A small corpus", half, half, {})
+    new = NewCorpus("small", "A small corpus", half, half, {})
+    return write_corpus(tmp_path / "cache" / "corpus", new)
 
 
 def test_out_of_fold_probabilities_do_not_follow_wrong_labels(corpus: Corpus) -> None:
