@@ -83,7 +83,7 @@ class TrialParams:
         return "-".join(parts)
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> TrialParams:
+    def from_values(cls, values: Mapping[str, object]) -> TrialParams:
         """Return checked parameters from plain values, which may be text, as MLflow stores them.
 
         Raises:
@@ -95,7 +95,7 @@ class TrialParams:
 
 # These change the reviews of each batch; with batching=padded the batches are built only once.
 BUCKETS_ONLY = ("word_dropout", "crop", "soft_labels")
-PARAMETERS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(TrialParams)}
+PARAMETERS = {f.name: f for f in dataclasses.fields(TrialParams)}
 
 
 def check_value(name: str, value: object) -> Scalar:
@@ -109,7 +109,7 @@ def check_value(name: str, value: object) -> Scalar:
     return check_field(PARAMETERS[name], value)
 
 
-def allowed(spec: dataclasses.Field[Any]) -> str:
+def allowed(spec: dataclasses.Field[object]) -> str:
     """Describe the allowed values of a :func:`setting`, as in ``a whole number from 1 to 8``."""
     if spec.metadata["choices"]:
         return "one of " + ", ".join(spec.metadata["choices"])
@@ -123,7 +123,7 @@ def allowed(spec: dataclasses.Field[Any]) -> str:
     return f"a number from {low:g} to {high:g}"
 
 
-def check_field(spec: dataclasses.Field[Any], value: object) -> Scalar:
+def check_field(spec: dataclasses.Field[object], value: object) -> Scalar:
     """Return ``value`` as the field's type.
 
     Raises:
@@ -161,7 +161,7 @@ def convert(kind: str, value: object) -> Scalar | None:
     return int(number) if kind == "int" else number
 
 
-def _within(spec: dataclasses.Field[Any], value: Scalar) -> bool:
+def _within(spec: dataclasses.Field[object], value: Scalar) -> bool:
     if spec.metadata["choices"]:
         return value in spec.metadata["choices"]
     if spec.metadata["low"] is None:

@@ -143,8 +143,7 @@ class SearchConfig:
     def as_dict(self) -> dict[str, Any]:
         """Return plain nested values, from which :func:`parse_config` restores the object."""
         sections = {name: dataclasses.asdict(getattr(self, name)) for name in SECTIONS}
-        plain: dict[str, Any] = {"name": self.name, "about": self.about}
-        return {**plain, **sections, "space": self.space.as_toml()}
+        return {"name": self.name, "about": self.about, **sections, "space": self.space.as_toml()}
 
     @property
     def digest(self) -> str:
@@ -167,7 +166,7 @@ SECTIONS: dict[str, type[Any]] = {
 TOP_LEVEL = ("name", "about", "space", *SECTIONS)
 
 
-def parse_config(table: Mapping[str, Any], overrides: Mapping[str, object] = {}) -> SearchConfig:
+def parse_config(table: Mapping[str, object], overrides: Mapping[str, object] = {}) -> SearchConfig:
     """Return the configuration in TOML tables, after ``overrides`` such as ``{"tuner.seed": 3}``.
 
     Raises:
@@ -230,7 +229,7 @@ def _check_text(key: str, value: object) -> None:
         )
 
 
-def _section(name: str, table: Mapping[str, Any]) -> Any:
+def _section(name: str, table: Mapping[str, object]) -> Any:
     fields = {f.name: f for f in dataclasses.fields(SECTIONS[name])}
     for key in table:
         if key not in fields:

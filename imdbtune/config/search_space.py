@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from imdbtune.config.hyperparameters import PARAMETERS, Scalar, TrialParams
 
@@ -58,10 +57,10 @@ class Dimension:
             values.append(value)
         raise AssertionError
 
-    def as_toml(self) -> Any:
+    def as_toml(self) -> object:
         """Return the plain Python value that a TOML file would have for this dimension."""
         if not self.values:
-            table: dict[str, Any] = {"min": self.typed(self.low), "max": self.typed(self.high)}
+            table: dict[str, object] = {"min": self.typed(self.low), "max": self.typed(self.high)}
             if self.step is not None:
                 table["step"] = self.typed(self.step)
             if self.sampling != "linear":
@@ -94,7 +93,7 @@ class Dimension:
         return text
 
 
-def word(value: Scalar) -> str:
+def word(value: object) -> str:
     """Return a value as TOML and the flags write it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -115,7 +114,7 @@ class SearchSpace:
         """The hyperparameters with a fixed value."""
         return {d.name: d.values[0] for d in self.dimensions if d.is_constant}
 
-    def params(self, values: Mapping[str, Any]) -> TrialParams:
+    def params(self, values: Mapping[str, object]) -> TrialParams:
         """Return the configuration for suggested values; Keras Tuner's ``tuner/`` keys are ignored.
 
         Raises:
@@ -177,7 +176,7 @@ class SearchSpace:
             classes.setdefault(tuple(value in values for values in conditions), []).append(value)
         return [(values[0], len(values)) for values in classes.values()]
 
-    def as_toml(self) -> dict[str, Any]:
+    def as_toml(self) -> dict[str, object]:
         """Return the ``[space]`` table of this space."""
         return {d.name: d.as_toml() for d in self.dimensions}
 

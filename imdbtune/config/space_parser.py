@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from imdbtune.config.hyperparameters import PARAMETERS, Scalar, allowed, check_value, convert
 from imdbtune.config.search_space import Dimension, SearchSpace, word
 from imdbtune.errors import UserError, short_repr, unknown_choice
 
 
-def parse_space(table: Mapping[str, Any]) -> SearchSpace:
+def parse_space(table: Mapping[str, object]) -> SearchSpace:
     """Return the search space of a ``[space]`` table.
 
     A hyperparameter is a constant, a list, ``{min, max, step, sampling}`` or ``{values}``, the
@@ -25,7 +24,7 @@ def parse_space(table: Mapping[str, Any]) -> SearchSpace:
     return SearchSpace(tuple(_parents_first(dimensions)))
 
 
-def _parse_dimension(name: str, value: Any) -> Dimension:
+def _parse_dimension(name: str, value: object) -> Dimension:
     if name not in PARAMETERS:
         raise unknown_choice("hyperparameter", name, PARAMETERS)
     if isinstance(value, str):
@@ -48,7 +47,7 @@ MAX_GRID_VALUES = 100_000  # of a range with a step
 TABLE_KEYS = ("min", "max", "step", "sampling", "values", "when")
 
 
-def _parse_table(name: str, table: Mapping[str, Any]) -> Dimension:
+def _parse_table(name: str, table: Mapping[str, object]) -> Dimension:
     for key in table:
         if key not in TABLE_KEYS:
             raise unknown_choice(f"key in {name}", key, TABLE_KEYS)
@@ -65,7 +64,9 @@ def _parse_table(name: str, table: Mapping[str, Any]) -> Dimension:
     return _range(name, table["min"], table["max"], table.get("step"), table.get("sampling"), when)
 
 
-def _range(name: str, low: Any, high: Any, step: Any, sampling: Any, when: object) -> Dimension:
+def _range(
+    name: str, low: object, high: object, step: object, sampling: object, when: object
+) -> Dimension:
     if PARAMETERS[name].type not in ("int", "float"):
         raise UserError(
             f"{name} cannot be a range; {name} is {allowed(PARAMETERS[name])}: list the values."
@@ -78,45 +79,34 @@ def _range(name: str, low: Any, high: Any, step: Any, sampling: Any, when: objec
         raise UserError(f"{name} = {low} to {high} is an empty range; min must be below max.")
     if sampling == "log" and first <= 0:
         raise UserError(f"{name} = {low} to {high} cannot be sampled as log; min must be above 0.")
-    _check_step(name, step, sampling, last - first)
-    _check_count(name, first, last, step, sampling)
+    is_log = sampling == "log"
     return Dimension(
         name,
         low=first,
         high=last,
-        step=None if step is None else float(step),
+        step=None if step is None else _parse_step(name, step, first, last, is_log),
         sampling=str(sampling),
         when=_parse_when(name, when),
     )
 
 
-def _check_step(name: str, step: Any, sampling: str, width: float) -> None:
-    if step is None:
-        return
-    is_int = PARAMETERS[name].type == "int"
-    number = convert("int" if is_int else "float", step)
-    low = 1 if sampling == "log" else 0
-    if number is None or float(number) <= low or (sampling == "linear" and float(number) > width):
+def _parse_step(name: str, step: object, first: float, last: float, is_log: bool) -> float:
+    """Return the step of a range, whose size is limited: grids are held in memory."""
+    is_int, width = PARAMETERS[name].type == "int", last - first
+    number = float(convert("int" if is_int else "float", step) or 0)
+    if number <= (1 if is_log else 0) or (not is_log and number > width):
         kind = "a whole number" if is_int else "a number"
-        limit = "above 1 (each value times the step)" if low else f"above 0, at most {width:g}"
+        limit = "above 1 (each value times the step)" if is_log else f"above 0, at most {width:g}"
         raise UserError(
             f"step = {short_repr(step)} of {name} is not allowed; it is {kind} {limit}."
         )
-
-
-def _check_count(name: str, first: float, last: float, step: Any, sampling: str) -> None:
-    """Limit the size of a range: grids are held in memory."""
-    if step is None:
-        return
-    if sampling == "log":
-        count = math.log(last / first) / math.log(float(step))
-    else:
-        count = (last - first) / float(step)
+    count = math.log(last / first) / math.log(number) if is_log else width / number
     if count > MAX_GRID_VALUES:
         raise UserError(
             f"step = {short_repr(step)} of {name} gives {count:.3g} values, more than "
             f"{MAX_GRID_VALUES:,}; use a larger step, or none."
         )
+    return number
 
 
 def _parse_when(name: str, when: object) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
