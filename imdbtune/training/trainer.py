@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from imdbtune.data.batches import (
@@ -50,11 +51,22 @@ BATCHES_PER_CALL = 8
 VALIDATION_BATCHES = 4
 
 
+class FitArguments(TypedDict, total=False):
+    """The data of a training, as the keyword arguments of ``keras.Model.fit``."""
+
+    x: npt.NDArray[np.int32] | tf.data.Dataset
+    y: npt.NDArray[np.float32]
+    batch_size: int
+    shuffle: bool
+    validation_split: float
+    validation_data: tf.data.Dataset
+
+
 @dataclass
 class Execution:
     """The result of one of a trial's executions."""
 
-    model: Any
+    model: keras.Model
     history: list[Epoch]
     best_epoch: int
     score: float
@@ -96,7 +108,7 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
     )
 
 
-def _prepare(spec: TrialSpec, seed: int) -> tuple[Any, dict[str, Any], bool]:
+def _prepare(spec: TrialSpec, seed: int) -> tuple[keras.Model, FitArguments, bool]:
     """Return a model ready for training, its ``fit`` arguments, and whether XLA compiles it."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
@@ -162,7 +174,7 @@ def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
     return StepTimes(first_done - started, time.monotonic() - first_done, positions)
 
 
-def _repeat_batches(data: dict[str, Any], batch_size: int) -> Iterator[tuple[Any, ...]]:
+def _repeat_batches(data: FitArguments, batch_size: int) -> Iterator[tuple[npt.ArrayLike, ...]]:
     """Yield the training batches of ``fit`` arguments, endlessly."""
     while True:
         if not isinstance(data["x"], np.ndarray):
@@ -208,17 +220,19 @@ def _review_count(spec: TrialSpec) -> int:
     return limit_rows(len(read_corpus(spec.corpus).train), spec.reviews)
 
 
-def _padded_data(spec: TrialSpec) -> dict[str, Any]:
+def _padded_data(spec: TrialSpec) -> FitArguments:
     """Return the data of Listing 6.22 as the ``fit`` arguments of Listing 6.23."""
     train = read_corpus(spec.corpus).train
     rows = np.arange(_review_count(spec))
     ids = pad(train, rows, spec.params.maxlen, spec.params.vocabulary)
     labels = train.labels[rows].astype(np.float32)
-    validation = {"validation_split": VALIDATION_SHARE} if spec.hold_out else {}
-    return {"x": ids, "y": labels, "batch_size": spec.params.batch_size, **validation}
+    data: FitArguments = {"x": ids, "y": labels, "batch_size": spec.params.batch_size}
+    if spec.hold_out:
+        data["validation_split"] = VALIDATION_SHARE
+    return data
 
 
-def _bucketed_data(spec: TrialSpec, seed: int) -> dict[str, Any]:
+def _bucketed_data(spec: TrialSpec, seed: int) -> FitArguments:
     """Return the ``fit`` arguments for masked batches of similar length."""
     train = read_corpus(spec.corpus).train
     params = spec.params
@@ -227,12 +241,12 @@ def _bucketed_data(spec: TrialSpec, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng([seed, spec.initial_epoch])
     labels = soft_labels(spec.corpus, len(train_rows), params.soft_labels)
     batches = Batches(train, train_rows, *shape, labels, params.word_dropout, params.crop)
-    data = {"x": as_dataset(batches, rng)}
+    data: FitArguments = {"x": as_dataset(batches, rng), "shuffle": False}
     if spec.hold_out:
         count = math.ceil(len(validation_rows) / params.batch_size)
         size = params.batch_size * min(VALIDATION_BATCHES, count)
         data["validation_data"] = as_dataset(Batches(train, validation_rows, size, *shape[1:]))
-    return {**data, "shuffle": False}
+    return data
 
 
 def as_dataset(batches: Batches, rng: np.random.Generator | None = None) -> tf.data.Dataset:
@@ -247,7 +261,7 @@ def as_dataset(batches: Batches, rng: np.random.Generator | None = None) -> tf.d
         tf.TensorSpec((None, batches.batch_size), tf.float32),
     )
 
-    def stacked_batches() -> Iterator[tuple[Any, ...]]:
+    def stacked_batches() -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
         remaining = batches.epoch(rng and rng.spawn(1)[0])
         while group := list(itertools.islice(remaining, BATCHES_PER_CALL)):
             yield tuple(np.stack(parts) for parts in zip(*group, strict=True))
@@ -333,7 +347,7 @@ def load_state(model: keras.Model, path: Path) -> None:
             variable.assign(arrays[f"arr_{number}"])
 
 
-def _variables(model: keras.Model) -> list[Any]:
+def _variables(model: keras.Model) -> list[keras.Variable]:
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
