@@ -22,12 +22,11 @@ from imdbtune.data.batches import Batches, pad, validation_split
 from imdbtune.data.corpus import START, Corpus, NewCorpus, make_split, write_corpus
 from imdbtune.errors import TrialFailed
 from imdbtune.models.builders import compile_model, fused_model, plain_model
+from imdbtune.training.callbacks import load_state, save_state
 from imdbtune.training.soft_labels import soft_labels
 from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
 from imdbtune.training.trainer import (
     as_dataset,
-    load_state,
-    save_state,
     should_compile,
     train_trial,
 )
