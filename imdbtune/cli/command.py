@@ -22,7 +22,7 @@ from imdbtune.tracking.connection import hide_secrets, resolve_uri
 
 EXIT_CODES = "Exit codes: 0 success, 1 failure, 2 invalid input, 130 interrupted."
 COMMON_FLAGS = (("quiet", opt.Quiet), ("verbose", opt.Verbose))
-Command = Callable[..., Any]
+Command = Callable[..., None]
 
 
 class Commands(typer.Typer):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 import typer
 
 
-def print_json(facts: Any, indent: int | None = None) -> None:
+def print_json(facts: object, indent: int | None = None) -> None:
     """Print a value as JSON, with ``null`` for NaN and infinity."""
     typer.echo(json.dumps(_replace_nonfinite(facts), indent=indent, allow_nan=False))
 
@@ -28,7 +27,7 @@ def print_next_steps(commands: str, uri: str) -> None:
     typer.echo(f"next: {commands}{flag}")
 
 
-def _replace_nonfinite(value: Any) -> Any:
+def _replace_nonfinite(value: object) -> object:
     if isinstance(value, dict):
         return {key: _replace_nonfinite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

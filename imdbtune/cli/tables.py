@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import short_repr
@@ -26,7 +26,7 @@ def format_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
-def describe_columns(reading: Mapping[str, Any]) -> str:
+def describe_columns(reading: Mapping[str, object]) -> str:
     """Return which column of a table holds the texts, the labels and the split."""
     names = {kind: reading.get(f"{kind}_column", "") for kind in ("text", "label", "split")}
     return ", ".join(
@@ -67,7 +67,7 @@ def default_columns(varied: Sequence[str], objectives: Sequence[str]) -> list[st
     return ["name", *varied, *objectives, "best_epoch", "train_seconds", "status"]
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+def table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:
     """Return an aligned table; a finished trial starts with its rank."""
     head = ["#", *columns]
     ranks = [str(n) if row.get("status") == "FINISHED" else "-" for n, row in enumerate(rows, 1)]
@@ -95,7 +95,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def format_cell(row: Mapping[str, Any], column: str) -> str:
+def format_cell(row: Mapping[str, object], column: str) -> str:
     """Return a value of a row as text; control characters are escaped."""
     value = row.get(column)
     if value is None:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -73,11 +72,15 @@ def effect_data(name: str, trials: Sequence[Trial]) -> Effect:
     return Effect(name, tuple(groups), points)
 
 
-def group_codes(name: str, values: Sequence[Any]) -> tuple[list[int], list[str]]:
+def group_codes(name: str, values: Sequence[Scalar]) -> tuple[list[int], list[str]]:
     """Return the group number of each value, and the labels of the groups in order."""
     known = list(dict.fromkeys(values))
     choices: tuple[str, ...] = PARAMETERS[name].metadata["choices"]
-    ordered = sorted(known, key=choices.index if choices else None)
+
+    def position(value: Scalar) -> float:
+        return choices.index(str(value)) if choices else float(value)
+
+    ordered = sorted(known, key=position)
     if len(known) <= MAX_VALUES:
         return [ordered.index(value) for value in values], [short_value(value) for value in ordered]
     edges = np.quantile(np.asarray(values, float), np.linspace(0, 1, RANGES + 1)[1:-1])
@@ -85,7 +88,8 @@ def group_codes(name: str, values: Sequence[Any]) -> tuple[list[int], list[str]]
     labels = []
     for code in range(RANGES):
         inside = [value for value, own in zip(values, codes, strict=True) if own == code]
-        labels.append(f"{short_value(min(inside))} to {short_value(max(inside))}" if inside else "")
+        inside.sort(key=position)
+        labels.append(f"{short_value(inside[0])} to {short_value(inside[-1])}" if inside else "")
     return codes, labels
 
 
@@ -169,7 +173,7 @@ def parallel_data(trials: Sequence[Trial], names: Sequence[str]) -> Parallel:
     return Parallel(tuple(axes), tuple(value for _, value in found))
 
 
-def _is_range(values: Sequence[Any]) -> bool:
+def _is_range(values: Sequence[object]) -> bool:
     return len(set(values)) > MAX_VALUES
 
 
@@ -178,7 +182,7 @@ def needs_log_scale(values: Sequence[float]) -> bool:
     return min(values) > 0 and max(values) / min(values) >= 20
 
 
-def _axis(name: str, values: Sequence[Any]) -> Axis:
+def _axis(name: str, values: Sequence[Scalar]) -> Axis:
     codes, labels = group_codes(name, values)
     last = max(len(labels) - 1, 1)
     return Axis(

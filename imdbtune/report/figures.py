@@ -6,7 +6,7 @@ All figures are legible on a phone: about 13 cm wide, with no text below 8 point
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,6 +29,8 @@ TITLES = {
 }
 PLAIN_NUMBERS = "{x:,.12g}"  # no powers of ten
 ACCURACY_LABEL = "validation accuracy (%)"
+
+Values = Sequence[float] | np.ndarray
 
 
 def draw_effect(effect: Effect, limits: tuple[float, float]) -> Figure:
@@ -76,14 +78,21 @@ def _draw_bar(axes: Axes, left: float, right: float, accuracy: float) -> None:
     axes.plot([left, right], [accuracy * 100] * 2, color=VERMILLION, linewidth=2.5, zorder=3)
 
 
-def _draw_dots(axes: Axes, x: Any, y: Any, **style: Any) -> None:
-    look = {
-        "color": BLUE,
-        "alpha": 0.7 if len(x) < RASTERIZE_FROM else 0.3,
-        "markersize": 5,
-        **style,
-    }
-    axes.plot(x, y, "o", markeredgewidth=0, rasterized=len(x) >= RASTERIZE_FROM, **look)
+def _draw_dots(
+    axes: Axes, x: Values, y: Values, color: str = BLUE, label: str | None = None
+) -> None:
+    is_many = len(x) >= RASTERIZE_FROM
+    axes.plot(
+        x,
+        y,
+        "o",
+        color=color,
+        label=label,
+        alpha=0.3 if is_many else 0.7,
+        markersize=5,
+        markeredgewidth=0,
+        rasterized=is_many,
+    )
 
 
 def spread_dots(
@@ -159,18 +168,18 @@ def draw_cost(cost: Cost, ranks: Sequence[int]) -> Figure:
 
 def _labelled_points(
     front: np.ndarray, indices: Sequence[int], axes: Axes
-) -> list[tuple[Any, int]]:
+) -> list[tuple[tuple[float, float], int]]:
     """Return the points of the front, from the best down, whose labels do not overlap."""
     low, high = axes.get_ylim()
     log_scale = needs_log_scale(front[:, 0].tolist())
     x_values = np.log(front[:, 0]) if log_scale else front[:, 0]
     width = max(float(np.ptp(x_values)), 1e-9)
-    labelled: list[tuple[Any, int]] = []
+    labelled: list[tuple[tuple[float, float], int]] = []
     last: tuple[float, float] | None = None
     for x, point, index in zip(x_values[::-1], front[::-1], indices[::-1], strict=True):
         position = (x / width, point[1] / (high - low))
         if last is None or abs(position[0] - last[0]) > 0.1 or abs(position[1] - last[1]) > 0.08:
-            labelled.append((point, index))
+            labelled.append(((float(point[0]), float(point[1])), index))
             last = position
     return labelled
 

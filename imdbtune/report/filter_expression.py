@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from imdbtune.errors import UserError, short_repr, unknown_choice
 
-Row = Mapping[str, Any]
+Row = Mapping[str, object]
 Condition = Callable[[Row], bool]
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -124,7 +124,7 @@ class _Parser:
         return self._joined("or", any, lambda: self._joined("and", all, lambda: self.test(depth)))
 
     def _joined(
-        self, word: str, join: Callable[[Any], bool], part: Callable[[], Condition]
+        self, word: str, join: Callable[[Iterable[object]], bool], part: Callable[[], Condition]
     ) -> Condition:
         parts = [part()]
         while self.peek().means(word):
@@ -190,7 +190,7 @@ def _has(row: Row, column: str) -> bool:
     return row.get(column) is not None
 
 
-def _comparable(value: Any) -> Any:
+def _comparable(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 

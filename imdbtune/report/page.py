@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imdbtune.config.search_space import word
 from imdbtune.confirm import results
@@ -17,7 +17,7 @@ from imdbtune.confirm.results import Confirmation
 from imdbtune.errors import UserError, quote_path
 from imdbtune.files import require_regular_file
 from imdbtune.report import effects, figures, findings
-from imdbtune.report.published import PUBLISHED
+from imdbtune.report.published import PUBLISHED, Published
 from imdbtune.tracking import writer
 from imdbtune.tracking.connection import hide_secrets
 from imdbtune.tracking.mlflow_server import HOST, PORT, run_page
@@ -33,6 +33,7 @@ from imdbtune.tracking.sqlite_reader import runs_of
 from imdbtune.training import learning_curves
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from matplotlib.figure import Figure
 
     from imdbtune.tracking.connection import MlflowClient
@@ -250,12 +251,12 @@ def _fronts(finished: Sequence[Trial]) -> dict[str, list[tuple[int, Trial]]]:
     return found
 
 
-def _published_results(data: ReportData) -> tuple[Any, ...]:
+def _published_results(data: ReportData) -> tuple[Published, ...]:
     """Return published accuracies if they are on the same reviews."""
     return PUBLISHED if data.search.tags.get(writer.DATA) == "imdb" else ()
 
 
-def _template() -> Any:
+def _template() -> Template:
     import jinja2
 
     environment = jinja2.Environment(
