@@ -22,6 +22,7 @@ from imdbtune.errors import UserError
 from imdbtune.export.format import Trained
 from imdbtune.export.formats import FORMATS, export_model
 from imdbtune.export.verify import sample_texts
+from imdbtune.export.writing import ExportContents
 from imdbtune.models.builders import plain_model
 
 
@@ -46,7 +47,7 @@ def export(corpus: Corpus, folder: Path, names: list[str], padded: bool) -> Path
     batching = "padded" if padded else "buckets"
     metadata = {"parameters": params.as_dict(), "batching": batching, "metrics": {}}
     texts = sample_texts(corpus.train, words)
-    return export_model(trained, names, words, texts, metadata, folder / "export")
+    return export_model(trained, names, ExportContents(words, metadata), texts, folder / "export")
 
 
 def measure(model: Path, name: str, reviews: Path) -> float:

@@ -1276,6 +1276,7 @@ def export(
     from imdbtune.export.format import Trained
     from imdbtune.export.formats import export_model
     from imdbtune.export.verify import sample_texts
+    from imdbtune.export.writing import ExportContents
     from imdbtune.search.ensemble_tags import read_members
 
     client = connect_existing(uri, reading=True)
@@ -1302,7 +1303,8 @@ def export(
         model = reader.fetch_model(client, trial, Path(scratch))
         trained = Trained(model, trial.params, batching != "padded", members)
         texts = sample_texts(corpus.train, words)
-        return export_model(trained, formats, words, texts, metadata, folder, overwrite, progress)
+        contents = ExportContents(words, metadata)
+        return export_model(trained, formats, contents, texts, folder, overwrite, progress)
 
 
 def register(

@@ -23,7 +23,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from imdbtune.data.imdb import KERAS_FILES, imdb_folder
-from imdbtune.errors import UserError, quote_path
+from imdbtune.errors import UserError, first_line, quote_path
 from imdbtune.files import read_small_text
 from imdbtune.tracking.connection import connect_existing, hide_secrets, resolve_uri
 
@@ -211,7 +211,7 @@ def store(uri: str) -> Check:
             "tracking store", PROBLEM, str(error), "start it, or give another --tracking-uri."
         )
     except Exception as error:  # of MLflow or of a database driver
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)
         found = f"{hide_secrets(resolved)} cannot be written: {hide_secrets(reason)}"
         remedy = "change its permissions, or give another --tracking-uri."
         return Check("tracking store", PROBLEM, found, remedy)

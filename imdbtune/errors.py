@@ -66,9 +66,8 @@ def short_repr(value: object, limit: int = 80) -> str:
 
 
 def first_line(error: BaseException, limit: int = 200) -> str:
-    """Return the first line of an error's message without its full stop, else the error's type."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:limit].rstrip(".")
+    """Return the first line of an error's message, or its type if that is empty, for a sentence."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:limit].rstrip(".")
 
 
 def quote_path(path: object) -> str:

@@ -10,13 +10,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from imdbtune.config.hyperparameters import TrialParams, check_value
 from imdbtune.data.corpus import LABELS
 from imdbtune.data.imdb import read_word_index
 from imdbtune.errors import UserError, quote_path, short_repr, unknown_choice
-from imdbtune.files import read_small_text
+from imdbtune.files import JsonObject, read_small_text
 
 FORMAT = "imdbtune-export"
 FORMAT_VERSION = 1
@@ -32,8 +31,8 @@ class Export:
     """The contents of an export folder, except the model itself."""
 
     folder: Path
-    metadata: dict[str, Any]  # all of metadata.json
-    formats: dict[str, dict[str, Any]]  # "keras", ... -> result of its check
+    metadata: JsonObject  # all of metadata.json
+    formats: JsonObject  # "keras", ... -> result of its check
     word_index: dict[str, int]  # word -> rank, 1 = most frequent
     vocabulary: int  # ids from here on are the unknown word
     maxlen: int  # maximum tokens of a review, its last ones
@@ -67,7 +66,7 @@ def read_export(folder: Path) -> Export:
             maxlen=int(check_value("maxlen", metadata.get("maxlen"))),
             batching=checked_batching(metadata.get("batching")),
             labels=checked_labels(metadata.get("labels", LABELS)),
-            members=_checked_params("members", metadata.get("members", [])),
+            members=checked_params("members", metadata.get("members", [])),
         )
     except UserError as error:
         raise damaged(folder, str(error)) from error
@@ -82,12 +81,13 @@ def networks_of(export: Export) -> tuple[TrialParams, ...]:
     if export.members:
         return export.members
     try:
-        return _checked_params("parameters", [export.metadata.get("parameters")])
+        return checked_params("parameters", [export.metadata.get("parameters")])
     except UserError as error:
         raise damaged(export.folder, str(error)) from error
 
 
-def _checked_params(name: str, value: object) -> tuple[TrialParams, ...]:
+def checked_params(name: str, value: object) -> tuple[TrialParams, ...]:
+    """Return the hyperparameters in a list of objects, or raise UserError."""
     if not isinstance(value, list) or not all(isinstance(params, dict) for params in value):
         raise UserError(f"{name} {short_repr(value)} are not hyperparameters with their values.")
     return tuple(TrialParams.from_values(params) for params in value)
@@ -101,7 +101,7 @@ def is_export(folder: Path) -> bool:
         return False
 
 
-def write_json(path: Path, document: Mapping[str, Any], indent: int | None = None) -> None:
+def write_json(path: Path, document: Mapping[str, object], indent: int | None = None) -> None:
     """Write a JSON file, on one line unless ``indent`` is given."""
     separators = (",", ":") if indent is None else None
     text = json.dumps(document, indent=indent, separators=separators, allow_nan=False)
@@ -115,7 +115,7 @@ def damaged(folder: Path, reason: str) -> UserError:
     )
 
 
-def _checked_formats(value: object) -> dict[str, dict[str, Any]]:
+def _checked_formats(value: object) -> JsonObject:
     if not isinstance(value, dict) or not value:
         raise UserError(f"formats {short_repr(value)} is not an object of formats.")
     return value
@@ -137,7 +137,7 @@ def checked_labels(value: object) -> tuple[str, str]:
     raise UserError(f"labels {short_repr(value)} are not two names.")
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> JsonObject:
     """Return the object in a JSON file of an export, or raise UserError."""
     try:
         document = json.loads(read_small_text(path))

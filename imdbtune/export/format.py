@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from imdbtune.models.safe_load import load_keras
 if TYPE_CHECKING:
     import keras
 
+Weights = dict[str, npt.NDArray[np.float32]]
 Run = Callable[[npt.NDArray[np.int32]], npt.NDArray[np.float32]]
 
 
@@ -28,7 +29,7 @@ class Network:
     """A recurrent network: the model itself, or a member of an ensemble."""
 
     params: TrialParams
-    weights: dict[str, Any]  # by the names of imdbtune.models.numpy_reference.network
+    weights: Weights  # by the names of imdbtune.models.numpy_reference.network
 
 
 @dataclass(frozen=True)

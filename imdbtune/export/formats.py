@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from imdbtune.data.download import Progress
-from imdbtune.errors import ExportFailed, ImdbtuneError, unknown_choice
+from imdbtune.errors import ExportFailed, ImdbtuneError, first_line, unknown_choice
 from imdbtune.export.format import Format, Trained
 from imdbtune.export.keras_format import KERAS
 from imdbtune.export.litert_format import LITERT
@@ -16,7 +15,7 @@ from imdbtune.export.numpy_format import NUMPY
 from imdbtune.export.onnx_format import ONNX
 from imdbtune.export.savedmodel_format import SAVEDMODEL
 from imdbtune.export.verify import check_answers
-from imdbtune.export.writing import formats_there, write_export
+from imdbtune.export.writing import ExportContents, formats_there, write_export
 from imdbtune.models.safe_load import check_archive
 
 # imdbtune predicts with the first of them that a folder has.
@@ -45,9 +44,8 @@ def check_installed(names: Sequence[str]) -> None:
 def export_model(
     trained: Trained,
     names: Sequence[str],
-    word_index: Mapping[str, int],
+    contents: ExportContents,
     texts: Sequence[str],
-    metadata: Mapping[str, Any],
     folder: Path,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -60,9 +58,8 @@ def export_model(
     Args:
         trained: the model.
         names: names of formats.
-        word_index: every word of the corpus -> rank, 1 = most frequent.
+        contents: the vocabulary and the metadata.
         texts: reviews of the corpus.
-        metadata: see :func:`imdbtune.export.writing.write_export`.
         folder: the export folder.
         overwrite: replace the files of an existing export.
         progress: called before each format is written, and before it is checked.
@@ -76,18 +73,18 @@ def export_model(
         ExportFailed: a format cannot represent the model, or predicts something else.
     """
     check_archive(trained.path)
-    existing = formats_there(folder, metadata.get("run_id"), names, overwrite)
+    existing = formats_there(folder, contents.metadata.get("run_id"), names, overwrite)
     added = [name for name in names if name not in existing]
     check_installed(added)
     formats = [FORMATS[name] for name in added]
+    words = contents.word_index
     return write_export(
         folder,
         added,
-        lambda new: write_models(_track(formats, progress, 0), trained, new),
-        lambda new: check_answers(_track(formats, progress, 1), trained, word_index, texts, new),
-        word_index,
-        metadata,
+        contents,
         usage([known for name, known in FORMATS.items() if name in (*existing, *added)]),
+        lambda new: write_models(_track(formats, progress, 0), trained, new),
+        lambda new: check_answers(_track(formats, progress, 1), trained, words, texts, new),
         overwrite,
     )
 
@@ -113,10 +110,9 @@ def write_models(formats: Iterable[Format], trained: Trained, folder: Path) -> N
         except (ImdbtuneError, OSError):
             raise
         except Exception as error:  # converters raise many types
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise ExportFailed(
-                f"the model cannot be written in the format {current.name} ({reason}); nothing was "
-                "written. Leave that format out."
+                f"the model cannot be written in the format {current.name} ({first_line(error)}); "
+                "nothing was written. Leave that format out."
             ) from error
 
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -11,7 +10,7 @@ import pandas as pd
 class ReviewModel(mlflow.pyfunc.PythonModel):
     """Classify reviews with the Keras model of an export."""
 
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
         """Load the export in the model's artifacts."""
         import keras
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,8 +76,8 @@ def _write(trained: Trained, folder: Path) -> None:
 def _load(export: Export) -> Run:
     """Load with this package's code; no code in the folder is run."""
     params = [network.as_dict() for network in networks_of(export)]
-    metadata: dict[str, Any] = {"members": params} if export.members else {"parameters": params[0]}
-    metadata["batching"] = export.batching
+    model = {"members": params} if export.members else {"parameters": params[0]}
+    metadata = {**model, "batching": export.batching}
     path = export.folder / MODEL
     with zipfile.ZipFile(path) as archive:
         check_members(quote_path(path), archive.infolist(), path.stat().st_size)

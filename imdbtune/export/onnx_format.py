@@ -7,7 +7,7 @@ model are moved to the front. A model without a mask reads the padding at the fr
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,11 @@ import numpy.typing as npt
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV
 from imdbtune.export.folder import Export
-from imdbtune.export.format import Format, Network, Run, Trained
+from imdbtune.export.format import Format, Network, Run, Trained, Weights
 from imdbtune.models.hashed_bigrams import FIRST_FACTOR, SECOND_FACTOR
+
+if TYPE_CHECKING:
+    from onnx import NodeProto, TensorProto
 
 MODEL = "model.onnx"
 OPSET = 17  # of 2022, which most runtimes support; with its IR version
@@ -55,10 +58,10 @@ class _Graph:
 
     def __init__(self) -> None:
         self.member = ""  # prefix of names that would be the same in each member of an ensemble
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
 
-    def constant(self, array: npt.NDArray[Any], name: str = "") -> str:
+    def constant(self, array: npt.NDArray[np.generic], name: str = "") -> str:
         from onnx import numpy_helper
 
         name = self.member + name if name else f"constant_{len(self.constants)}"
@@ -72,12 +75,12 @@ class _Graph:
         """Return ``value[:, first:end]``."""
         return self.add("Slice", value, self.numbers(first), self.numbers(end), self.numbers(1))
 
-    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: object) -> str:
         """Add a node, and return its only output."""
         return self.add_all(operator, *inputs, outputs=[output or self._name()], **attributes)[0]
 
     def add_all(
-        self, operator: str, *inputs: str, outputs: list[str], **attributes: Any
+        self, operator: str, *inputs: str, outputs: list[str], **attributes: object
     ) -> list[str]:
         from onnx import helper
 
@@ -231,7 +234,7 @@ def _move_to_front(graph: _Graph, ids: str, is_word: str) -> tuple[str, str, str
 
 
 def _level(
-    graph: _Graph, rnn: str, weights: dict[str, Any], level: int, sequence: str, lengths: str
+    graph: _Graph, rnn: str, weights: Weights, level: int, sequence: str, lengths: str
 ) -> tuple[str, str]:
     """Add a layer over (time, batch, features).
 
@@ -259,10 +262,10 @@ def _level(
     return outputs, graph.add("Reshape", graph.add("Transpose", last, perm=[1, 0, 2]), last_shape)
 
 
-def _onnx_weights(rnn: str, weights: dict[str, Any], cell: str) -> list[npt.NDArray[Any]]:
+def _onnx_weights(rnn: str, weights: Weights, cell: str) -> list[npt.NDArray[np.float32]]:
     """Return a cell's kernel, recurrent kernel and two biases in the layout of the operators."""
 
-    def reorder(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def reorder(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         gates = np.split(array, len(GATES[rnn]), axis=-1)
         return np.concatenate([gates[number] for number in GATES[rnn]], axis=-1)
 
@@ -277,7 +280,7 @@ def _pool(
     pooling: str,
     sequence: str,
     is_word: str,
-    weights: dict[str, Any],
+    weights: Weights,
 ) -> str:
     """Add the poolings over the words of (time, batch, features), as in ``models.pooling``."""
     words = graph.add("Unsqueeze", graph.add("Transpose", is_word, perm=[1, 0]), graph.numbers(2))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import LABELS
 from imdbtune.errors import short_repr
+from imdbtune.export.folder import checked_labels, checked_params
 
 _TEXT = """\
 # {label}
@@ -33,10 +32,10 @@ ids; {padding}.
 """
 
 
-def readme(document: Mapping[str, Any], usage: str) -> str:
+def readme(document: Mapping[str, object], usage: str) -> str:
     """Return the README for the contents of ``metadata.json`` and the formats' ``usage``."""
     padded = document["batching"] == "padded"
-    labels = tuple(document["labels"])
+    labels = checked_labels(document["labels"])
     label, what = _title(document)
     return _TEXT.format(
         label=label,
@@ -54,16 +53,16 @@ def readme(document: Mapping[str, Any], usage: str) -> str:
     )
 
 
-def _title(document: Mapping[str, Any]) -> tuple[str, str]:
+def _title(document: Mapping[str, object]) -> tuple[str, str]:
     """Return the title, and the start of the first sentence."""
-    members = [TrialParams.from_values(values).label for values in document.get("members", ())]
+    members = checked_params("members", document.get("members", []))
     if members:
-        labels = ", ".join(f"`{member}`" for member in members)
+        labels = ", ".join(f"`{member.label}`" for member in members)
         linear = "; a linear model has weight 1/2" if document.get("linear") is True else ""
         count = len(members)
         return (
             f"The mean of {count} models",
             f"The mean of {count} networks ({labels}{linear}) that predicts",
         )
-    label = TrialParams.from_values(document["parameters"]).label
-    return label, "A recurrent network that predicts"
+    (params,) = checked_params("parameters", [document["parameters"]])
+    return params.label, "A recurrent network that predicts"

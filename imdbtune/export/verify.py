@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +62,7 @@ def check_answers(
     word_index: Mapping[str, int],
     texts: Sequence[str],
     folder: Path,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, float]]:
     """Run each format's README script on ``texts``, and compare its probabilities with Keras's.
 
     Returns:

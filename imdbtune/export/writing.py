@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import INDEX_FROM, LABELS, OOV, PAD, START
 from imdbtune.data.text import SEPARATORS
 from imdbtune.errors import DiskFull, UserError, quote_path, short_repr
@@ -26,6 +26,7 @@ from imdbtune.export.folder import (
     VOCABULARY,
     checked_batching,
     checked_labels,
+    checked_params,
     is_export,
     not_writable,
     read_export,
@@ -33,17 +34,32 @@ from imdbtune.export.folder import (
     write_json,
 )
 from imdbtune.export.readme import readme
-from imdbtune.files import is_disk_full
+from imdbtune.files import JsonObject, is_disk_full, sync_folder
+
+
+@dataclass(frozen=True)
+class ExportContents:
+    """What an export has besides its models.
+
+    Args:
+        word_index: word -> rank (from 1) of every word of the corpus. Words beyond the model's
+            vocabulary are encoded as the unknown word, words that the corpus lacks are dropped.
+        metadata: the contents of ``metadata.json``. Required are ``parameters`` (as in
+            ``TrialParams.as_dict``) and ``batching`` (``buckets`` or ``padded``). The default of
+            ``labels`` is "negative" and "positive".
+    """
+
+    word_index: Mapping[str, int]
+    metadata: Mapping[str, object]
 
 
 def write_export(
     folder: Path,
     formats: Sequence[str],
-    add_models: Callable[[Path], None],
-    check: Callable[[Path], Mapping[str, Any]],
-    word_index: Mapping[str, int],
-    metadata: Mapping[str, Any],
+    contents: ExportContents,
     usage: str,
+    add_models: Callable[[Path], None],
+    check: Callable[[Path], Mapping[str, object]],
     overwrite: bool = False,
 ) -> Path:
     """Write an export folder, or add formats to one.
@@ -52,40 +68,32 @@ def write_export(
         folder: the export folder. It may exist if it is empty, an export and ``overwrite`` is
             true, or an export of the same run, to which the formats are added.
         formats: the names of the formats; an export to which they are added must not have them.
+        contents: the vocabulary and the metadata.
+        usage: Markdown that shows how to use the models without imdbtune.
         add_models: called with a folder that has the metadata, the vocabulary and ``encode.py``;
             writes the model files there.
         check: called with the complete folder; raises, or returns for each format the result of
             its check, which is written to ``metadata.json``.
-        word_index: word -> rank (from 1) of every word of the corpus. Words beyond the model's
-            vocabulary are encoded as the unknown word, words that the corpus lacks are dropped.
-        metadata: the contents of ``metadata.json``. Required are ``parameters`` (as in
-            ``TrialParams.as_dict``) and ``batching`` (``buckets`` or ``padded``). The default of
-            ``labels`` is "negative" and "positive".
-        usage: Markdown that shows how to use the models without imdbtune.
         overwrite: replace the files of an export. No other file is ever replaced or deleted.
 
     Returns:
         The absolute path of the folder.
 
     Raises:
-        UserError: the folder cannot be written or holds other files, or ``word_index`` is empty.
+        UserError: the folder cannot be written or holds other files, or the vocabulary is empty.
         DiskFull: there is no room; the folder is unchanged.
     """
-    if not word_index:
-        raise UserError(
-            "the corpus has no word index, so the model could not read text; put "
-            "imdb_word_index.json next to the .npz file and run again."
-        )
+    _check_vocabulary(contents.word_index)
     target = _resolve(folder)
-    document = _document(formats, metadata)
-    try:
+    document = _document(formats, contents.metadata)
+    with _write_errors(folder):
         existing = _existing_formats(target, document.get("run_id"), formats, overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
         parent = target if target.is_dir() else target.parent
         with tempfile.TemporaryDirectory(prefix=".imdbtune-", dir=parent) as temporary:
             new = Path(temporary, "new")
             new.mkdir()  # with the usual permissions; the temporary folder is private
-            _write_common_files(new, document, word_index, usage)
+            _write_common_files(new, document, contents.word_index, usage)
             add_models(new)
             old_files = _files_of(target) if existing else set()
             _finish(new, {**document, "formats": {**existing, **check(new)}}, old_files)
@@ -93,6 +101,22 @@ def write_export(
                 _add(new, target)
             else:
                 _move(new, target, Path(temporary))
+    return target
+
+
+def _check_vocabulary(word_index: Mapping[str, int]) -> None:
+    if not word_index:
+        raise UserError(
+            "the corpus has no word index, so the model could not read text; put "
+            "imdb_word_index.json next to the .npz file and run again."
+        )
+
+
+@contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    """Raise DiskFull or UserError for an error of writing ``folder``."""
+    try:
+        yield
     except (OSError, UnicodeEncodeError) as error:
         if is_disk_full(error):
             reason = getattr(error, "strerror", None) or error
@@ -101,12 +125,11 @@ def write_export(
                 "choose another folder."
             ) from error
         raise not_writable(folder, error) from error
-    return target
 
 
-def _document(formats: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _document(formats: Sequence[str], metadata: Mapping[str, object]) -> dict[str, object]:
     """Return the contents of ``metadata.json``: ``metadata`` and the keys of the format."""
-    params = TrialParams.from_values(metadata["parameters"])
+    (params,) = checked_params("parameters", [metadata["parameters"]])
     own = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -131,7 +154,7 @@ def _resolve(folder: Path) -> Path:
 
 def formats_there(
     folder: Path, run_id: object, names: Sequence[str], overwrite: bool
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the formats of the existing export to which ``names`` will be added.
 
     The result maps names to the results of their checks. It is empty if a new export is to be
@@ -163,7 +186,7 @@ def _check_writable(folder: Path, existing: Path) -> None:
 
 def _existing_formats(
     folder: Path, run_id: object, names: Sequence[str], overwrite: bool
-) -> dict[str, Any]:
+) -> JsonObject:
     if not folder.is_dir():
         if folder.exists():
             raise UserError(f"{quote_path(folder)} is a file; give the name of a new folder.")
@@ -196,7 +219,7 @@ def _existing_formats(
 
 
 def _write_common_files(
-    new: Path, document: Mapping[str, Any], word_index: Mapping[str, int], usage: str
+    new: Path, document: Mapping[str, object], word_index: Mapping[str, int], usage: str
 ) -> None:
     """Write the files that every export has."""
     write_json(new / METADATA, document, indent=2)
@@ -205,14 +228,11 @@ def _write_common_files(
     (new / README).write_text(readme(document, usage), encoding="utf-8")
 
 
-def _finish(new: Path, document: Mapping[str, Any], old_files: set[str]) -> None:
+def _finish(new: Path, document: Mapping[str, object], old_files: set[str]) -> None:
     """Write the final metadata, and flush all files to the disk."""
     files = sorted({file.name for file in new.iterdir()} | old_files)
     write_json(new / METADATA, {**document, "files": files}, indent=2)
-    for path in new.rglob("*"):
-        if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+    sync_folder(new)
 
 
 def _files_of(folder: Path) -> set[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune.errors import UserError, short_repr
+from imdbtune.errors import UserError, first_line, short_repr
 from imdbtune.tracking import writer
 from imdbtune.tracking.connection import hide_secrets
 from imdbtune.tracking.reader import Trial
@@ -67,7 +67,7 @@ def register(client: MlflowClient, trial: Trial, name: str, model: Path) -> Vers
     except (MlflowException, OSError) as error:
         raise UserError(
             f"the model cannot be registered as {short_repr(name)} in "
-            f"{hide_secrets(str(client.tracking_uri))}: {_first_line(error)}"
+            f"{hide_secrets(str(client.tracking_uri))}: {first_line(error, 300)}"
         ) from error
     return Version(name, str(version.version))
 
@@ -140,7 +140,7 @@ def fetch(client: MlflowClient, uri: str, folder: Path) -> Path:
     except Exception as error:  # MLflow's errors, and those of its artifact stores
         raise UserError(
             f"no model {short_repr(uri)} in {hide_secrets(str(client.tracking_uri))} "
-            f"({_first_line(error)}); give models:/NAME@{ALIAS}, models:/NAME/VERSION or "
+            f"({first_line(error, 300)}); give models:/NAME@{ALIAS}, models:/NAME/VERSION or "
             "runs:/RUN_ID/model."
         ) from error
 
@@ -164,7 +164,3 @@ def run_of_version(folder: Path) -> str:
             "logged."
         )
     return str(run_id)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")

@@ -15,6 +15,7 @@ from imdbtune.export.folder import read_export
 from imdbtune.export.format import Trained
 from imdbtune.export.formats import FORMATS, export_model
 from imdbtune.export.predictor import Predictor
+from imdbtune.export.writing import ExportContents
 from imdbtune.models import nb_linear, numpy_reference
 from imdbtune.models.builders import initialize, linear_part, member_models, plain_model
 from imdbtune.models.metrics import measure
@@ -180,11 +181,12 @@ def test_with_the_linear_model_in_every_format(
         "batching": "buckets",
     }
     by_hand = ("keras", "numpy", "onnx")
-    folder = export_model(trained, by_hand, words, texts, metadata, tmp_path / "out")
+    contents = ExportContents(words, metadata)
+    folder = export_model(trained, by_hand, contents, texts, tmp_path / "out")
     for name, checked in read_export(folder).formats.items():
         assert checked["largest_difference"] < 5e-5, name
     untried_exports(monkeypatch)  # the others hold Keras's graph, and are opened here
-    export_model(trained, list(FORMATS), words, texts, metadata, folder)
+    export_model(trained, list(FORMATS), contents, texts, folder)
     by_keras = list(Predictor.load(folder, "keras").probabilities(texts))
     for name in FORMATS.keys() - {"keras"}:
         answers = list(Predictor.load(folder, name).probabilities(texts))
@@ -206,7 +208,8 @@ def test_formats_that_are_written_out_by_hand_have_all_members(
         "members": [params.as_dict() for params in PARAMS],
         "batching": "buckets",
     }
-    folder = export_model(trained, [name], words, texts, metadata, tmp_path / "out")
+    contents = ExportContents(words, metadata)
+    folder = export_model(trained, [name], contents, texts, tmp_path / "out")
     export = read_export(folder)
     assert export.members == PARAMS
     title, _, about, *_ = (export.folder / "README.md").read_text(encoding="utf-8").splitlines()

@@ -27,7 +27,7 @@ from imdbtune.export.folder import read_export
 from imdbtune.export.format import Format, Network, Trained
 from imdbtune.export.formats import FORMATS
 from imdbtune.export.predictor import Predictor
-from imdbtune.export.writing import write_export
+from imdbtune.export.writing import ExportContents, write_export
 from imdbtune.models.builders import plain_model
 from tests.support import untried_exports
 
@@ -130,11 +130,10 @@ def export(
     return write_export(
         folder,
         [f.name for f in made],
+        ExportContents(WORD_INDEX, {"parameters": params.as_dict(), "batching": batching}),
+        formats.usage(made),
         lambda new: formats.write_models(made, model, new),
         lambda new: {f.name: {} for f in made},
-        WORD_INDEX,
-        {"parameters": params.as_dict(), "batching": batching},
-        formats.usage(made),
     )
 
 
@@ -244,7 +243,8 @@ def small(tmp_path: Path) -> Callable[..., Path]:
         params = TrialParams(rnn="gru", **SMALL)
         metadata = {"parameters": params.as_dict(), "batching": "buckets", "run_id": run_id}
         model = trained(params, "buckets", tmp_path / "small.keras")
-        return formats.export_model(model, names, WORD_INDEX, TEXTS[1:4], metadata, folder)
+        contents = ExportContents(WORD_INDEX, metadata)
+        return formats.export_model(model, names, contents, TEXTS[1:4], folder)
 
     return call
 

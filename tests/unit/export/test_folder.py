@@ -18,7 +18,7 @@ from imdbtune.errors import DiskFull, UserError
 from imdbtune.export.encode import encode
 from imdbtune.export.folder import read_export
 from imdbtune.export.formats import FORMATS, parse_formats
-from imdbtune.export.writing import formats_there, write_export
+from imdbtune.export.writing import ExportContents, formats_there, write_export
 from imdbtune.models.safe_load import check_archive
 from tests.support import no_room_beyond
 
@@ -44,13 +44,17 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write(model: Path) -> Write:
-    def call(folder: Path, **changed: Any) -> Path:
+    def call(
+        folder: Path,
+        word_index: dict[str, int] = WORDS,
+        metadata: dict[str, Any] = METADATA,
+        **changed: Any,
+    ) -> Path:
         arguments = {
             "formats": ["keras"],
+            "contents": ExportContents(word_index, metadata),
             "add_models": lambda new: shutil.copyfile(model, new / "model.keras"),
             "check": lambda new: {"keras": {"reviews": 3}},
-            "word_index": WORDS,
-            "metadata": METADATA,
             "usage": "",
         }
         return write_export(folder, **arguments | changed)
