@@ -7,11 +7,14 @@ import math
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.errors import UserError, escape_control
 from imdbtune.tracking import writer
+
+if TYPE_CHECKING:
+    from imdbtune.tracking.sqlite_reader import StoredRun
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,12 @@ class Search:
         return int(value) if value.isascii() and value.isdigit() and len(value) < 12 else 0
 
 
-def _printable_tags(run: Any) -> dict[str, str]:
+def _printable_tags(run: StoredRun) -> dict[str, str]:
     """Return a run's tags without control sequences, which anyone may have written to the store."""
     return {name: escape_control(value) for name, value in run.data.tags.items()}
 
 
-def as_search(run: Any) -> Search:
+def as_search(run: StoredRun) -> Search:
     """Return the search that a run of MLflow's is."""
     return Search(
         run_id=run.info.run_id,
@@ -123,7 +126,7 @@ def as_search(run: Any) -> Search:
     )
 
 
-def as_trial(run: Any) -> Trial:
+def as_trial(run: StoredRun) -> Trial:
     """Return the trial that a run of MLflow's is.
 
     Raises:
@@ -177,7 +180,7 @@ def count_states(trials: list[Trial]) -> dict[str, int]:
     return counts
 
 
-def as_row(trial: Trial) -> dict[str, Any]:
+def as_row(trial: Trial) -> dict[str, object]:
     """Return a trial as a flat row: name, status, parameters, metrics, start, reason, run id.
 
     A metric that is not a finite number, as those of a failed trial may be, is ``None``.

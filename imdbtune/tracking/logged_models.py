@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imdbtune.models.safe_load import load_keras
 from imdbtune.tracking.writer import EPOCH_METRICS, GIT_COMMIT, SOURCE
 
 if TYPE_CHECKING:
+    import keras
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
@@ -43,7 +44,7 @@ def save_model(path: Path, folder: Path) -> None:
     )
 
 
-def _layers(model: Any) -> Iterator[Any]:
+def _layers(model: keras.Model) -> Iterator[keras.Layer]:
     """Iterate over a model's layers and those of the models inside it."""
     for layer in model.layers:
         yield layer

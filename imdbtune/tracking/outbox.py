@@ -20,14 +20,21 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from imdbtune.files import append_line, read_lines, replace_file, sync_file, sync_folder
+from imdbtune.files import (
+    JsonObject,
+    append_line,
+    read_lines,
+    replace_file,
+    sync_file,
+    sync_folder,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Param, RunTag
 
-Call = dict[str, Any]
+Call = JsonObject  # with the name of the call and its arguments
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,11 @@ class DeliveryState:
 
 def new_key() -> str:
     """Return a name for a run that MLflow does not know yet; names sort by time."""
-    return f"{_now_ms()}-{uuid.uuid4().hex[:8]}"
+    return f"{now_ms()}-{uuid.uuid4().hex[:8]}"
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Return the milliseconds since the epoch, as MLflow stores times."""
     return int(time.time() * 1000)
 
 
@@ -68,7 +76,7 @@ class Outbox:
         """Create a run; the ``info.run_id`` of the result is its key for all other calls."""
         key = new_key()
         about = {"experiment_id": experiment_id, "tags": tags, "run_name": run_name}
-        self._add(key, "create_run", start_time=_now_ms(), **about)
+        self._add(key, "create_run", start_time=now_ms(), **about)
         return SimpleNamespace(info=SimpleNamespace(run_id=key))
 
     def log_batch(
@@ -102,7 +110,7 @@ class Outbox:
 
     def set_terminated(self, run_id: str, status: str, reported: bool = False) -> None:
         """End a run now; ``reported``: a remote worker has ended it in MLflow already."""
-        self._add(run_id, "set_terminated", status=status, end_time=_now_ms(), told=reported)
+        self._add(run_id, "set_terminated", status=status, end_time=now_ms(), told=reported)
         self.sync(run_id)
 
     # Calls that the delivery makes of several calls of the client.
@@ -128,7 +136,7 @@ class Outbox:
     def _calls(self, key: str) -> Path:
         return self.folder / key / "calls.jsonl"
 
-    def _add(self, key: str, name: str, **arguments: Any) -> None:
+    def _add(self, key: str, name: str, **arguments: object) -> None:
         append_line(self._calls(key), {"call": name, **arguments}, sync=False)
 
     def _add_folder(self, key: str, name: str, source: Path) -> None:

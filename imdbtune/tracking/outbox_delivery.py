@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from imdbtune.errors import Deleted
 from imdbtune.files import is_disk_full
@@ -232,7 +232,7 @@ def _make_call(
         case "log_model":
             upload_model(client, run_id, folder / call["folder"])
         case "reopen":
-            writer.Run(client, run_id).reopen()
+            reopen(client, run_id)
         case "publish":
             if publish is None:
                 raise ValueError("the outbox has a page to publish, and nothing to do it with")
@@ -250,7 +250,9 @@ def _log_batch(client: MlflowClient, run_id: str, call: Call) -> None:
     )
 
 
-def _log_inputs(client: MlflowClient, run_id: str, datasets: Any) -> None:
+def _log_inputs(
+    client: MlflowClient, run_id: str, datasets: Sequence[tuple[dict[str, str], dict[str, str]]]
+) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     inputs = [
@@ -258,6 +260,13 @@ def _log_inputs(client: MlflowClient, run_id: str, datasets: Any) -> None:
         for facts, tags in datasets
     ]
     client.log_inputs(run_id, inputs)
+
+
+def reopen(client: MlflowClient, run_id: str) -> None:
+    """Mark a run as RUNNING again that has ended, or was left open by a crash."""
+    if writer.REASON in client.get_run(run_id).data.tags:
+        client.delete_tag(run_id, writer.REASON)
+    client.update_run(run_id, status="RUNNING")
 
 
 def _set_terminated(client: MlflowClient, run_id: str, call: Call, is_open: bool) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.hyperparameters import PARAMETERS
-from imdbtune.errors import Deleted, UserError, short_repr
+from imdbtune.errors import Deleted, UserError, first_line, short_repr
 from imdbtune.tracking import writer
 from imdbtune.tracking.entities import Baseline as Baseline
 from imdbtune.tracking.entities import Search as Search
@@ -26,10 +26,10 @@ from imdbtune.tracking.sqlite_reader import SqliteRuns
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.store.entities import PagedList
 
+    from imdbtune.tracking.sqlite_reader import Runs, StoredRun
     from imdbtune.training.spec import Epoch
-
-    Runs: TypeAlias = MlflowClient | SqliteRuns
 
 
 def find_search(client: Runs, reference: str | None = None) -> Search:
@@ -135,7 +135,7 @@ def check_not_deleted(client: MlflowClient, run_id: str, what: str) -> None:
         _check_not_deleted(run, what)
 
 
-def _check_not_deleted(run: Any, what: str) -> None:
+def _check_not_deleted(run: StoredRun, what: str) -> None:
     if run.info.lifecycle_stage == "deleted":
         run_id = run.info.run_id
         raise Deleted(
@@ -219,7 +219,7 @@ def fetch_model(client: MlflowClient, trial: Trial, folder: Path) -> Path:
     except (MlflowException, OSError) as error:
         raise UserError(
             f"the model file of {trial.name} (run {trial.run_id}) cannot be read: "
-            f"{str(error).splitlines()[0]}"
+            f"{first_line(error)}"
         ) from error
 
 
@@ -240,7 +240,7 @@ def fetch_linear(client: MlflowClient, search: Search, folder: Path) -> Path:
             except (MlflowException, OSError) as error:
                 raise UserError(
                     f"the linear model of search {search.name!r} (run {found.run_id}) cannot be "
-                    f"read: {str(error).splitlines()[0]}"
+                    f"read: {first_line(error)}"
                 ) from error
     raise UserError(
         f"search {search.name!r} has no linear model; take --refit, which trains one, or search "
@@ -266,7 +266,7 @@ def _search_runs(
     experiments: list[str] | None = None,
     deleted: bool = False,
     status: str = "",
-) -> list[Any]:
+) -> list[StoredRun]:
     """Return the runs with these tags, the newest first, as :meth:`SqliteRuns.find` does."""
     if isinstance(client, SqliteRuns):
         return client.find(tags, limit, experiments, deleted, status)
@@ -289,13 +289,13 @@ def _search_runs(
     return [run for run in found if tags.items() <= run.data.tags.items()][:limit]
 
 
-def _children(client: Runs, search: Search, kind: str, deleted: bool = False) -> list[Any]:
+def _children(client: Runs, search: Search, kind: str, deleted: bool = False) -> list[StoredRun]:
     """Return the runs of a kind that belong to a search, the newest first."""
     tags = {writer.SEARCH_ID: search.run_id, writer.KIND: kind}
     return _search_runs(client, tags, 100_000, [search.experiment_id], deleted)
 
 
-def _all(fetch: Any, limit: int, **query: Any) -> list[Any]:
+def _all(fetch: Callable[..., PagedList[Any]], limit: int, **query: object) -> list[Any]:
     """Return the results of all pages of an MLflow query."""
     found: list[Any] = []
     token = None
@@ -308,7 +308,7 @@ def _all(fetch: Any, limit: int, **query: Any) -> list[Any]:
     return found
 
 
-def _get_run(client: Runs, run_id: str) -> list[Any]:
+def _get_run(client: Runs, run_id: str) -> list[StoredRun]:
     if isinstance(client, SqliteRuns):
         return client.get(run_id)
     from mlflow.exceptions import MlflowException
@@ -319,7 +319,7 @@ def _get_run(client: Runs, run_id: str) -> list[Any]:
         return []
 
 
-def _kind(run: Any) -> str:
+def _kind(run: StoredRun) -> str:
     return str(run.data.tags.get(writer.KIND, ""))
 
 

@@ -12,16 +12,20 @@ import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from imdbtune.errors import UserError, quote_path
 from imdbtune.tracking.connection import connect_existing, is_missing, resolve_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
+
+    Runs: TypeAlias = "MlflowClient | SqliteRuns"
+    StoredRun: TypeAlias = "Run | SqliteRun"
+    StoredMetric: TypeAlias = "Metric | SqliteMetric"
 
 # The last migration of MLflow 3.17: alembic_version.
 SCHEMAS = ("dc11669786a5",)
@@ -29,7 +33,7 @@ TIMEOUT_S = 30.0  # to wait while another process writes
 IN_A_QUERY = 500  # runs; older versions of SQLite take 999 values
 
 
-def open_runs(uri: str = "") -> MlflowClient | SqliteRuns:
+def open_runs(uri: str = "") -> Runs:
     """Return what lists the runs of a store for :mod:`imdbtune.tracking.reader`.
 
     Args:
@@ -41,7 +45,7 @@ def open_runs(uri: str = "") -> MlflowClient | SqliteRuns:
     return sqlite_runs(resolve_uri(uri)) or connect_existing(uri, reading=True)
 
 
-def runs_of(client: MlflowClient) -> MlflowClient | SqliteRuns:
+def runs_of(client: MlflowClient) -> Runs:
     """Return what lists the runs of a client's store fastest."""
     return sqlite_runs(str(client.tracking_uri)) or client
 
@@ -56,6 +60,61 @@ def sqlite_runs(uri: str) -> SqliteRuns | None:
             if runs.schema() in SCHEMAS:
                 return runs
     return None
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """The columns of a run, in the order in which they are selected."""
+
+    run_id: str
+    run_name: str
+    status: str
+    experiment_id: str
+    start_time: int
+    end_time: int | None
+    lifecycle_stage: str
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The values of a run by name."""
+
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """A model that a run has logged."""
+
+    model_id: str
+
+
+@dataclass(frozen=True)
+class RunOutputs:
+    """The models that a run has logged."""
+
+    model_outputs: list[ModelOutput] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SqliteRun:
+    """A run with the attributes of MLflow's entity."""
+
+    info: RunInfo
+    data: RunData = field(default_factory=RunData)
+    outputs: RunOutputs = field(default_factory=RunOutputs)
+
+
+@dataclass(frozen=True)
+class SqliteMetric:
+    """A value of a metric with the attributes of MLflow's entity."""
+
+    key: str
+    value: float
+    timestamp: int
+    step: int
 
 
 @dataclass(frozen=True)
@@ -82,7 +141,7 @@ class SqliteRuns:
         experiments: Sequence[str] | None = None,
         deleted: bool = False,
         status: str = "",
-    ) -> list[Any]:
+    ) -> list[SqliteRun]:
         """Return the runs with these tags, the newest first, like ``MlflowClient.search_runs``.
 
         Args:
@@ -116,11 +175,11 @@ class SqliteRuns:
         order = f"ORDER BY r.start_time DESC, r.run_uuid LIMIT {int(limit)}"
         return self._read(f"WHERE {' AND '.join(conditions)} {order}", values)
 
-    def get(self, run_id: str) -> list[Any]:
+    def get(self, run_id: str) -> list[SqliteRun]:
         """Return the run with this id, also a deleted one; nothing where there is none."""
         return self._read("WHERE r.run_uuid = ?", [run_id])
 
-    def get_metric_history(self, run_id: str, key: str) -> list[Any]:
+    def get_metric_history(self, run_id: str, key: str) -> list[SqliteMetric]:
         """Return all values of a run's metric, in MLflow's order."""
         with self._readable() as database:
             found = database.execute(
@@ -129,19 +188,20 @@ class SqliteRuns:
                 [run_id, key],
             ).fetchall()
         return [
-            SimpleNamespace(key=key, value=math.nan if is_nan else value, timestamp=at, step=step)
+            SqliteMetric(key, math.nan if is_nan else value, at, step)
             for value, at, step, is_nan in found
         ]
 
-    def _read(self, where: str, values: Sequence[str]) -> list[Any]:
-        columns = "r.run_uuid, r.name, r.status, r.experiment_id, r.start_time, r.end_time"
+    def _read(self, where: str, values: Sequence[str]) -> list[SqliteRun]:
+        columns = (
+            "r.run_uuid, coalesce(r.name, ''), r.status, CAST(r.experiment_id AS TEXT), "
+            "r.start_time, r.end_time, r.lifecycle_stage"
+        )
         try:
             with self._readable() as database:
                 database.execute("BEGIN")  # all queries see the same state
-                found = database.execute(
-                    f"SELECT {columns}, r.lifecycle_stage FROM runs r {where}", values
-                ).fetchall()
-                runs = {row[0]: _run(*row) for row in found}
+                found = database.execute(f"SELECT {columns} FROM runs r {where}", values).fetchall()
+                runs = {row[0]: SqliteRun(RunInfo(*row)) for row in found}
                 for chunk in _chunks(list(runs)):
                     _fill(database, {run_id: runs[run_id] for run_id in chunk})
                 return list(runs.values())
@@ -168,30 +228,7 @@ class SqliteRuns:
             yield database
 
 
-def _run(
-    run_id: str,
-    name: str | None,
-    status: str,
-    experiment_id: int,
-    started_ms: int,
-    ended_ms: int | None,
-    stage: str,
-) -> SimpleNamespace:
-    """Return a run with the attributes of MLflow's entity."""
-    info = SimpleNamespace(
-        run_id=run_id,
-        run_name=name or "",
-        status=status,
-        experiment_id=str(experiment_id),
-        start_time=started_ms,
-        end_time=ended_ms,
-        lifecycle_stage=stage,
-    )
-    data = SimpleNamespace(params={}, tags={}, metrics={})
-    return SimpleNamespace(info=info, data=data, outputs=SimpleNamespace(model_outputs=[]))
-
-
-def _fill(database: sqlite3.Connection, runs: Mapping[str, Any]) -> None:
+def _fill(database: sqlite3.Connection, runs: Mapping[str, SqliteRun]) -> None:
     """Read the parameters, tags, latest metrics and models of runs into them."""
     ids = list(runs)
     among = f"run_uuid IN ({_placeholders(ids)})"
@@ -209,7 +246,7 @@ def _fill(database: sqlite3.Connection, runs: Mapping[str, Any]) -> None:
         f"AND destination_type = 'MODEL_OUTPUT' AND source_id IN ({_placeholders(ids)})",
         ids,
     ):
-        runs[run_id].outputs.model_outputs.append(SimpleNamespace(model_id=model_id))
+        runs[run_id].outputs.model_outputs.append(ModelOutput(model_id))
 
 
 def _placeholders(values: Sequence[object]) -> str:

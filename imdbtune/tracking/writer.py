@@ -13,21 +13,23 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imdbtune import __version__
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.search_space import word
 from imdbtune.errors import UserError, short_repr
 from imdbtune.tracking.connection import hide_secrets, redact_secrets
+from imdbtune.tracking.outbox import Outbox, now_ms
 from imdbtune.training.hardware import machine_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Param
+    from mlflow.entities import Run as MlflowRun
 
     from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
 
@@ -79,7 +81,7 @@ class CorpusFacts:
     source: str
     train_rows: int
     test_rows: int
-    reading: Mapping[str, Any] = field(default_factory=dict)
+    reading: Mapping[str, object] = field(default_factory=dict)
 
 
 def common_tags(corpus: CorpusFacts, settings: Mapping[str, object]) -> dict[str, str]:
@@ -127,7 +129,7 @@ def get_experiment(client: MlflowClient, name: str) -> str:
     raise lost
 
 
-def adopted_run(client: MlflowClient) -> Any | None:
+def adopted_run(client: MlflowClient) -> MlflowRun | None:
     """Return the run that ``mlflow run`` started for this process, if any; only once.
 
     Raises:
@@ -148,22 +150,14 @@ def adopted_run(client: MlflowClient) -> Any | None:
 def _params(values: Mapping[str, object]) -> list[Param]:
     from mlflow.entities import Param
 
-    return [Param(name, _text(value)) for name, value in values.items()]
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
+    return [Param(name, word(value)) for name, value in values.items()]
 
 
 @dataclass(frozen=True)
 class Run:
     """One MLflow run to write to, at once or by way of an outbox."""
 
-    client: Any  # MlflowClient, or the Outbox that replaces it
+    client: MlflowClient | Outbox
     run_id: str
 
     def log(
@@ -176,7 +170,7 @@ class Run:
         """Log metrics, parameters and tags in one request."""
         from mlflow.entities import Metric, RunTag
 
-        now = _now_ms()
+        now = now_ms()
         self.client.log_batch(
             self.run_id,
             metrics=[Metric(k, float(v), now, step) for k, v in (metrics or {}).items()],
@@ -198,12 +192,6 @@ class Run:
         )
         tags = [InputTag("mlflow.data.context", "training")]
         self.client.log_inputs(self.run_id, [DatasetInput(data, tags)])
-
-    def reopen(self) -> None:
-        """Mark a run as RUNNING again that has ended, or was left open by a crash."""
-        if REASON in self.client.get_run(self.run_id).data.tags:
-            self.client.delete_tag(self.run_id, REASON)
-        self.client.update_run(self.run_id, status="RUNNING")
 
     def end(self, status: str, reason: str = "") -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
@@ -237,7 +225,7 @@ class TrialRun(Run):
                 "train_seconds": result.seconds,
                 "parameter_count": result.parameter_count,
             },
-            tags={**machine_tags(), "imdbtune.compiled": _text(result.compiled)},
+            tags={**machine_tags(), "imdbtune.compiled": word(result.compiled)},
         )
         history = spec.folder / "history"
         history.mkdir(parents=True, exist_ok=True)

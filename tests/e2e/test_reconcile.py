@@ -15,9 +15,10 @@ import pytest
 from imdbtune import api
 from imdbtune.cluster.trial_job import Trainer
 from imdbtune.errors import SearchAborted, UserError
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.outbox import Outbox
+from imdbtune.tracking.outbox_delivery import reopen
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.killing import AtWrite, read_outcome, run_driver, run_forked
@@ -209,7 +210,7 @@ def test_a_trial_that_ended_while_the_search_was_interrupted_has_ended(bench: Be
 def test_a_model_that_was_not_logged_in_time_is_to_be_had_by_going_on(bench: Bench) -> None:
     bench.keep_models = "best"
     bench.begin()
-    writer.Run(bench.client, bench.search.run_id).reopen()  # as a crash leaves it
+    reopen(bench.client, bench.search.run_id)  # as a crash leaves it
     with pytest.raises(UserError, match=f"--resume {bench.search.run_id}"):
         reader.fetch_model(bench.client, bench.trials()[0], bench.folder)
 
