@@ -5,11 +5,10 @@ What it returns is defined in :mod:`imdbtune.tracking.entities`, and can be impo
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import Deleted, UserError, first_line, short_repr
@@ -22,11 +21,10 @@ from imdbtune.tracking.entities import as_search, as_trial
 from imdbtune.tracking.entities import count_states as count_states
 from imdbtune.tracking.entities import failed_trials as failed_trials
 from imdbtune.tracking.entities import rank as rank
-from imdbtune.tracking.sqlite_reader import SqliteRuns
+from imdbtune.tracking.run_queries import find_runs, runs_by_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.store.entities import PagedList
 
     from imdbtune.tracking.sqlite_reader import Runs, StoredRun
     from imdbtune.training.spec import Epoch
@@ -40,9 +38,9 @@ def find_search(client: Runs, reference: str | None = None) -> Search:
         Deleted: it was deleted in MLflow.
     """
     named = {writer.SEARCH: reference} if reference else {}
-    found = _search_runs(client, {writer.KIND: "search", **named}, 1)
+    found = find_runs(client, {writer.KIND: "search", **named}, 1)
     if not found and reference and reference.isalnum():
-        found = [run for run in _get_run(client, reference) if _kind(run) == "search"]
+        found = [run for run in runs_by_id(client, reference) if _kind(run) == "search"]
         for run in found:
             _check_not_deleted(run, "the search")
     if not found:
@@ -53,14 +51,14 @@ def find_search(client: Runs, reference: str | None = None) -> Search:
 
 def read_searches(client: Runs, limit: int = 10_000) -> list[Search]:
     """Return the searches, the newest first."""
-    runs = _search_runs(client, {writer.KIND: "search"}, limit)
+    runs = find_runs(client, {writer.KIND: "search"}, limit)
     return [as_search(run) for run in runs]
 
 
 def find_confirmation(client: Runs, search: Search) -> Search | None:
     """Return the run whose children are the trainings that confirm a search, if there is one."""
     tags = {writer.KIND: "confirm", writer.CONFIRMS: search.run_id}
-    found = _search_runs(client, tags, 1, [search.experiment_id])
+    found = find_runs(client, tags, 1, [search.experiment_id])
     return as_search(found[0]) if found else None
 
 
@@ -104,7 +102,7 @@ def read_run(client: MlflowClient, run_id: str) -> Trial:
         UserError: there is no such run, or it is of another kind.
         Deleted: it was deleted in MLflow.
     """
-    for run in _get_run(client, run_id):
+    for run in runs_by_id(client, run_id):
         if _kind(run) in ("trial", "train"):
             _check_not_deleted(run, "the trial")
             return as_trial(run)
@@ -119,7 +117,7 @@ def deleted_keys(client: MlflowClient, search: Search) -> set[str]:
 
 def find_run(client: MlflowClient, key: str) -> str | None:
     """Return the id of the run that was created under this key, if there is one."""
-    found = _search_runs(client, {writer.KEY: key}, 1)
+    found = find_runs(client, {writer.KEY: key}, 1)
     return str(found[0].info.run_id) if found else None
 
 
@@ -131,7 +129,7 @@ def read_extra_params(client: MlflowClient, run_id: str) -> dict[str, str]:
 
 def check_not_deleted(client: MlflowClient, run_id: str, what: str) -> None:
     """Raise Deleted if a run, which the message calls ``what``, was deleted in MLflow."""
-    for run in _get_run(client, run_id):
+    for run in runs_by_id(client, run_id):
         _check_not_deleted(run, what)
 
 
@@ -156,7 +154,7 @@ def is_deleted(client: MlflowClient, run_id: str) -> bool:
 
 def run_exists(client: MlflowClient, run_id: str) -> bool:
     """Return whether the store has a run with this id."""
-    return bool(_get_run(client, run_id))
+    return bool(runs_by_id(client, run_id))
 
 
 def read_history(
@@ -250,7 +248,7 @@ def fetch_linear(client: MlflowClient, search: Search, folder: Path) -> Path:
 
 def _remedy(client: MlflowClient, trial: Trial) -> str:
     """Return what to do about a model that MLflow does not have."""
-    for run in _get_run(client, trial.tags.get(writer.SEARCH_ID, "")):
+    for run in runs_by_id(client, trial.tags.get(writer.SEARCH_ID, "")):
         if run.info.status != "FINISHED" and run.data.params.get("tracking.keep_models") != "0":
             return (
                 "the search saves its best models when it ends: "
@@ -259,64 +257,10 @@ def _remedy(client: MlflowClient, trial: Trial) -> str:
     return "search again with --keep-models all, or best."
 
 
-def _search_runs(
-    client: Runs,
-    tags: Mapping[str, str],
-    limit: int,
-    experiments: list[str] | None = None,
-    deleted: bool = False,
-    status: str = "",
-) -> list[StoredRun]:
-    """Return the runs with these tags, the newest first, as :meth:`SqliteRuns.find` does."""
-    if isinstance(client, SqliteRuns):
-        return client.find(tags, limit, experiments, deleted, status)
-    from mlflow.entities import ViewType
-
-    if experiments is None:
-        experiments = [e.experiment_id for e in _all(client.search_experiments, 100_000)]
-    # MLflow's filters cannot escape a quote: filter by such a value here, below.
-    plain = {key: value for key, value in tags.items() if re.fullmatch(r"[\w ,.:+-]*", value)}
-    conditions = [f"tags.`{key}` = '{value}'" for key, value in plain.items()]
-    conditions += [f"attributes.status = '{status}'"] if status else []
-    found = _all(
-        client.search_runs,
-        limit if plain == tags else 100_000,
-        experiment_ids=experiments,
-        filter_string=" and ".join(conditions),
-        run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
-        order_by=["attributes.start_time DESC"],
-    )
-    return [run for run in found if tags.items() <= run.data.tags.items()][:limit]
-
-
 def _children(client: Runs, search: Search, kind: str, deleted: bool = False) -> list[StoredRun]:
     """Return the runs of a kind that belong to a search, the newest first."""
     tags = {writer.SEARCH_ID: search.run_id, writer.KIND: kind}
-    return _search_runs(client, tags, 100_000, [search.experiment_id], deleted)
-
-
-def _all(fetch: Callable[..., PagedList[Any]], limit: int, **query: object) -> list[Any]:
-    """Return the results of all pages of an MLflow query."""
-    found: list[Any] = []
-    token = None
-    while len(found) < limit:
-        page = fetch(**query, max_results=min(1000, limit - len(found)), page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            break
-    return found
-
-
-def _get_run(client: Runs, run_id: str) -> list[StoredRun]:
-    if isinstance(client, SqliteRuns):
-        return client.get(run_id)
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return [client.get_run(run_id)]
-    except MlflowException:
-        return []
+    return find_runs(client, tags, 100_000, [search.experiment_id], deleted)
 
 
 def _kind(run: StoredRun) -> str:
@@ -336,7 +280,7 @@ def ensemble_tag(members: Sequence[Trial], linear: bool) -> str:
 
 def find_ensemble(client: MlflowClient, tag: str) -> Trial | None:
     """Return the finished ensemble of exactly these members (:func:`ensemble_tag`), if any."""
-    found = _search_runs(client, {writer.ENSEMBLE_OF: tag}, 1, status="FINISHED")
+    found = find_runs(client, {writer.ENSEMBLE_OF: tag}, 1, status="FINISHED")
     return as_trial(found[0]) if found else None
 
 
@@ -347,13 +291,13 @@ def read_seeds(client: MlflowClient, trial: Trial) -> list[Trial]:
     if not (confirms.isalnum() and parent.isalnum()):
         return [trial]
     same = {writer.CONFIRMS: confirms, writer.SEARCH_ID: parent}
-    runs = _search_runs(client, same, 10_000, status="FINISHED")
+    runs = find_runs(client, same, 10_000, status="FINISHED")
     return [as_trial(run) for run in runs] or [trial]
 
 
 def find_refit(client: MlflowClient, trial: Trial, seed: int) -> Trial | None:
     """Return the finished training of a trial's configuration on all reviews with this seed."""
-    for run in _search_runs(client, {writer.REFITS: trial.run_id}, 100, status="FINISHED"):
+    for run in find_runs(client, {writer.REFITS: trial.run_id}, 100, status="FINISHED"):
         if run.data.params.get("seed") == str(seed):
             return as_trial(run)
     return None
@@ -365,6 +309,6 @@ def search_of(client: MlflowClient, trial: Trial) -> str:
     A training that confirms a search, or was derived from one, belongs to it too.
     """
     parent = trial.tags.get(writer.OF_SEARCH) or trial.tags.get(writer.SEARCH_ID, "")
-    for run in _get_run(client, parent) if parent.isalnum() else []:
+    for run in runs_by_id(client, parent) if parent.isalnum() else []:
         return str(run.data.tags.get(writer.CONFIRMS, parent))
     return ""

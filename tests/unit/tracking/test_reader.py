@@ -15,7 +15,7 @@ import pytest
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError
 from imdbtune.report import leaderboard
-from imdbtune.tracking import logged_models, reader, writer
+from imdbtune.tracking import logged_models, reader, run_queries, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
@@ -272,7 +272,7 @@ def test_all_pages_are_read(there: int, limit: int) -> None:
         page.token = str(start + len(page)) if start + len(page) < there else None
         return page
 
-    assert reader._all(fetch, limit) == list(range(min(there, limit)))
+    assert run_queries.all_pages(fetch, limit) == list(range(min(there, limit)))
 
 
 # The leaderboard.
