@@ -23,7 +23,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from imdbtune.data.imdb import KERAS_FILES, imdb_folder
-from imdbtune.errors import UserError, first_line, quote_path
+from imdbtune.errors import UserError, first_line, last_line, quote_path
 from imdbtune.files import read_small_text
 from imdbtune.tracking.connection import connect_existing, hide_secrets, resolve_uri
 
@@ -172,7 +172,7 @@ def tensorflow(timeout_s: float = IMPORT_TIMEOUT_S) -> Check:
         return Check("TensorFlow", WARNING, found, "check the load of the machine and try again.")
     answer = re.search(r"found (\S+) (\d+)", done.stdout)
     if answer is None:
-        reason = (done.stderr.strip().splitlines() or ["no error message"])[-1][:200]
+        reason = last_line(done.stderr) or "no error message"
         return Check("TensorFlow", PROBLEM, f"cannot be imported: {reason}", _INSTALL)
     cards = f"{answer[2]} GPUs" if answer[2] != "0" else "no GPU (none is needed)"
     return Check("TensorFlow", OK, f"{answer[1]}, {cards}")

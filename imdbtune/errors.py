@@ -70,6 +70,11 @@ def first_line(error: BaseException, limit: int = 200) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:limit].rstrip(".")
 
 
+def last_line(output: str, limit: int = 200) -> str:
+    """Return the last line that a process has written; empty without any."""
+    return (output.strip().splitlines() or [""])[-1][:limit]
+
+
 def quote_path(path: object) -> str:
     """Return a quoted path for a message, shortened to 300 characters."""
     return short_repr(str(path), limit=300)

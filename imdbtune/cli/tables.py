@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import PARAMETERS
-from imdbtune.errors import short_repr
+from imdbtune.errors import escape_control, short_repr
 
 if TYPE_CHECKING:  # only a few commands read MLflow
     from imdbtune.confirm.results import Confirmation
@@ -101,18 +101,14 @@ def format_cell(row: Mapping[str, object], column: str) -> str:
     if value is None:
         return "-"
     if column == "status" and row.get("reason"):
-        return _escape_unprintable(f"{str(value).lower()}: {row['reason']}")
+        return escape_control(f"{str(value).lower()}: {row['reason']}")
     if column == "status":
         return str(value).lower()
     if isinstance(value, float) and column not in PARAMETERS:
         if column in INTEGER_METRICS:
             return f"{value:.0f}"
         return f"{value:.1f}" if column.endswith("seconds") else f"{value:.4f}"
-    return _escape_unprintable(value) if isinstance(value, str) else _format_scalar(value)
-
-
-def _escape_unprintable(text: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return escape_control(value) if isinstance(value, str) else _format_scalar(value)
 
 
 def _format_scalar(value: object) -> str:

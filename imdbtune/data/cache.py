@@ -42,6 +42,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def not_readable(path: str | Path, error: OSError) -> UserError:
+    """Return the error for a file of the user's that cannot be read."""
+    return UserError(f"{path} cannot be read: {error.strerror or error}.")
+
+
 def not_writable(path: Path, error: OSError) -> UserError:
     """Return the error for a file or folder of the cache that cannot be written."""
     return UserError(

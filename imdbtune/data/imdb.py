@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from imdbtune.data.cache import sha256
+from imdbtune.data.cache import not_readable, sha256
 from imdbtune.data.corpus import Corpus, NewCorpus, Split, open_or_create, write_corpus
 from imdbtune.data.download import Progress, RemoteFile, fetch
 from imdbtune.data.npz import read_npz
@@ -80,7 +80,7 @@ def npz_corpus(path: Path, cache: Path) -> Corpus:
     try:
         folder = _folder(cache, sha256(path), sha256(words) if words else "none")
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
+        raise not_readable(error.filename, error) from error
     return open_or_create(folder, lambda: _convert(folder, path, words))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imdbtune.data.cache import not_readable
 from imdbtune.data.corpus import INDEX_FROM, START, Split
 from imdbtune.data.safe_pickle import load_rows
 from imdbtune.errors import UserError
@@ -49,7 +50,7 @@ def read_npz(path: Path) -> tuple[Split, Split]:
             rng = np.random.RandomState(SHUFFLE_SEED)
             return _read_split(members, "train", rng), _read_split(members, "test", rng)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise not_readable(path, error) from error
     except Exception as error:  # zipfile, NumPy and pickle fail in many ways on a bad file
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(

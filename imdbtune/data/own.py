@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from imdbtune.config.schema import TableConfig
-from imdbtune.data.batches import VALIDATION_SHARE
-from imdbtune.data.cache import sha256
+from imdbtune.data.batches import VALIDATION_SHARE, Index
+from imdbtune.data.cache import not_readable, sha256
 from imdbtune.data.columns import NO_COLUMN, Columns, find_columns, read_reviews
 from imdbtune.data.corpus import Corpus, NewCorpus, open_or_create, write_corpus
 from imdbtune.data.download import Progress
 from imdbtune.data.labels import check_labels, order_labels
-from imdbtune.data.parts import VALIDATION, Codes, Index, divide
+from imdbtune.data.parts import VALIDATION, Codes, divide
 from imdbtune.data.review_buffer import Review, ReviewBuffer
 from imdbtune.data.review_folder import folder_digest, read_files, review_files
 from imdbtune.data.tables import open_table
@@ -48,7 +48,7 @@ def table_corpus(
         reviews = read_reviews(table, columns)
         return open_or_create(folder, lambda: _convert(folder, path, reading, reviews, path.name))
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
+        raise not_readable(error.filename, error) from error
 
 
 def folder_corpus(
@@ -62,7 +62,7 @@ def folder_corpus(
         reviews = read_files(files, name, progress)
         return open_or_create(target, lambda: _convert(target, folder, config, reviews, name))
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
+        raise not_readable(error.filename, error) from error
 
 
 def check_own(path: Path, config: TableConfig) -> dict[str, object]:

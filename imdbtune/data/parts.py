@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Index = npt.NDArray[np.int64]
+from imdbtune.data.batches import Index
+
 Codes = npt.NDArray[np.int8]
 
 TRAIN, VALIDATION, TEST = 0, 1, 2

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from imdbtune.data.batches import Index
 from imdbtune.data.corpus import INDEX_FROM, START, Split
-from imdbtune.data.parts import Index
 from imdbtune.data.text import split_words
 from imdbtune.errors import UserError
 

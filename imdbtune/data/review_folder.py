@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from imdbtune.data.cache import not_readable
 from imdbtune.data.download import Progress
 from imdbtune.data.labels import check_labels, label_name
 from imdbtune.data.parts import TEST, TRAIN
@@ -63,7 +64,7 @@ def review_files(folder: Path) -> list[ReviewFile]:
             for path in sorted(label.glob("*.txt"))
         ]
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
+        raise not_readable(error.filename, error) from error
     labels = sorted({file.label for file in found})
     if not labels:
         raise UserError(f"{folder} has no reviews; it must hold {LAYOUT}.")

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imdbtune.data.cache import not_readable
 from imdbtune.data.download import Progress
 from imdbtune.errors import UserError, first_line, short_repr
 from imdbtune.files import require_regular_file
@@ -281,7 +282,7 @@ def open_table(path: Path, progress: Progress | None = None) -> Table:
                 f"{path} has no rows below the column names; add a row for each review."
             )
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise not_readable(path, error) from error
     return table
 
 

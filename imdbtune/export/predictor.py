@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.data.batches import Batches, pad
+from imdbtune.data.batches import Batches, Index, IntArray, pad
 from imdbtune.data.corpus import LABELS, make_split
 from imdbtune.data.text import Tokenizer
 from imdbtune.errors import UserError, unknown_choice
@@ -21,9 +20,6 @@ from imdbtune.export.format import Format, Run
 from imdbtune.export.formats import FORMATS
 from imdbtune.files import require_regular_files
 from imdbtune.models.safe_load import load_failure_reason
-
-IntArray = npt.NDArray[np.int32]
-Index = npt.NDArray[np.int64]
 
 CHUNK = 2048  # reviews sorted by length together
 BATCH = 256  # batch size; the fastest of 128 to 1,024 on two cores

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from imdbtune.data.batches import pad
 from imdbtune.data.corpus import Split, make_split
 from imdbtune.data.text import Tokenizer, decode
-from imdbtune.errors import ExportFailed
+from imdbtune.errors import ExportFailed, last_line
 from imdbtune.export.folder import README
 from imdbtune.export.format import Format, Trained
 
@@ -134,8 +134,7 @@ def run_scripts(
         except subprocess.TimeoutExpired as error:
             raise _unusable(chosen, f"no result in {TIMEOUT_S} seconds") from error
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise _unusable(chosen, lines[-1][:200])
+            raise _unusable(chosen, last_line(done.stderr) or f"exit code {done.returncode}")
         results = json.loads(result_file.read_text(encoding="utf-8"))
     return [np.array(row, np.float64) for row in results]
 

@@ -66,7 +66,7 @@ def publish(
     runs = runs_of(client)
     trials = read_trials(runs, search)
     run = writer.Run(client, search.run_id)
-    done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
+    done = [t for t in trials if t.has_result]
     counts = {
         "trials_finished": len(done),
         "trials_failed": len(failed_trials(trials)),
@@ -96,7 +96,7 @@ def markdown(
     confirmed: Confirmation | None = None,
 ) -> str:
     """Return the leaderboard as Markdown, each name a link to its run."""
-    done = [t for t in trials if t.status == "FINISHED" and t.score is not None]
+    done = [t for t in trials if t.has_result]
     about = mlflow_links.as_text(search.tags.get("imdbtune.about", ""))
     lines = [about, ""] if about else []
     data = mlflow_links.as_text(search.tags.get(writer.DATA, "?"))

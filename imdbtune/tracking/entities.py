@@ -58,6 +58,11 @@ class Trial:
         return _finite(self.metrics.get(f"best_{self.objective}", math.nan))
 
     @property
+    def has_result(self) -> bool:
+        """Whether it has finished with a value of the objective."""
+        return self.status == "FINISHED" and self.score is not None
+
+    @property
     def reason(self) -> str:
         """The reason why it failed or was ended early; else empty."""
         return self.tags.get(writer.REASON, "")
@@ -158,8 +163,7 @@ def rank(trials: list[Trial], larger_is_better: bool) -> list[Trial]:
     sign = -1.0 if larger_is_better else 1.0
 
     def position(trial: Trial) -> tuple[bool, float, int, str]:
-        done = trial.status == "FINISHED" and trial.score is not None
-        return not done, sign * (trial.score or 0.0), trial.started_ms, trial.trial_id
+        return not trial.has_result, sign * (trial.score or 0.0), trial.started_ms, trial.trial_id
 
     return sorted(trials, key=position)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
-from imdbtune.errors import SearchAborted, UserError
+from imdbtune.errors import SearchAborted, UserError, last_line
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -114,9 +114,8 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
         with suppress(URLError, OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
             return
         time.sleep(0.1)
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    reason = f": {lines[-1][:300]}" if lines else ""
-    raise SearchAborted(f"MLflow's server has not started{reason}")
+    reason = last_line(log.read_text(encoding="utf-8", errors="replace"), limit=300)
+    raise SearchAborted(f"MLflow's server has not started{reason and f': {reason}'}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

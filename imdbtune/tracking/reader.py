@@ -86,7 +86,7 @@ def read_best(client: Runs, search: Search) -> Trial:
         UserError: no trial of the search has finished.
     """
     trials = read_trials(client, search)
-    if not trials or trials[0].status != "FINISHED" or trials[0].score is None:
+    if not trials or not trials[0].has_result:
         states = ", ".join(f"{n} {s.lower()}" for s, n in sorted(count_states(trials).items()))
         raise UserError(
             f"no trial of search {search.name!r} has finished"

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -214,7 +215,7 @@ class TrialRun(Run):
         from imdbtune.training import learning_curves
 
         best, scores = result.best, result.scores
-        spread = {f"best_{spec.measure}_std": _spread(scores)} if scores[1:] else {}
+        spread = {f"best_{spec.measure}_std": statistics.stdev(scores)} if scores[1:] else {}
         self.log(
             {
                 **{f"best_{name}": best[name] for name in CURVES if name in best},
@@ -253,11 +254,6 @@ class TrialRun(Run):
         """Close the run as FAILED, with the reason as a tag and the traceback as an artifact."""
         self.client.log_text(self.run_id, redact_secrets(traceback), "traceback.txt")
         self.end("FAILED", reason)
-
-
-def _spread(scores: Sequence[float]) -> float:
-    mean = sum(scores) / len(scores)
-    return float((sum((s - mean) ** 2 for s in scores) / (len(scores) - 1)) ** 0.5)
 
 
 def _as_csv(history: Sequence[Epoch]) -> str:
