@@ -1,4 +1,4 @@
-"""Writes the runs of searches and trials, and names their tags and metrics.
+"""Writes the runs of searches and trials.
 
 A search is a parent run, each of its trials a child run. The client is handed in: MLflow's, or an
 :class:`imdbtune.tracking.outbox.Outbox` that delivers later.
@@ -24,6 +24,41 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.search_space import word
 from imdbtune.errors import UserError, short_repr
 from imdbtune.tracking.connection import hide_secrets, redact_secrets
+from imdbtune.tracking.mlflow_names import ATTEMPT as ATTEMPT
+from imdbtune.tracking.mlflow_names import BASELINE as BASELINE
+from imdbtune.tracking.mlflow_names import BATCHING as BATCHING
+from imdbtune.tracking.mlflow_names import CLUSTER as CLUSTER
+from imdbtune.tracking.mlflow_names import CONFIRMED_BY as CONFIRMED_BY
+from imdbtune.tracking.mlflow_names import CONFIRMS as CONFIRMS
+from imdbtune.tracking.mlflow_names import CORPUS as CORPUS
+from imdbtune.tracking.mlflow_names import CURVES as CURVES
+from imdbtune.tracking.mlflow_names import DATA as DATA
+from imdbtune.tracking.mlflow_names import DIGEST as DIGEST
+from imdbtune.tracking.mlflow_names import ENSEMBLE_OF as ENSEMBLE_OF
+from imdbtune.tracking.mlflow_names import EPOCH_METRICS as EPOCH_METRICS
+from imdbtune.tracking.mlflow_names import ESTIMATED as ESTIMATED
+from imdbtune.tracking.mlflow_names import EXPERIMENT_KIND as EXPERIMENT_KIND
+from imdbtune.tracking.mlflow_names import FOLDER as FOLDER
+from imdbtune.tracking.mlflow_names import GIT_COMMIT as GIT_COMMIT
+from imdbtune.tracking.mlflow_names import KEY as KEY
+from imdbtune.tracking.mlflow_names import KIND as KIND
+from imdbtune.tracking.mlflow_names import LINEAR as LINEAR
+from imdbtune.tracking.mlflow_names import MAJORITY as MAJORITY
+from imdbtune.tracking.mlflow_names import MEMBERS as MEMBERS
+from imdbtune.tracking.mlflow_names import NOTE as NOTE
+from imdbtune.tracking.mlflow_names import OBJECTIVE as OBJECTIVE
+from imdbtune.tracking.mlflow_names import OF_SEARCH as OF_SEARCH
+from imdbtune.tracking.mlflow_names import OPEN as OPEN
+from imdbtune.tracking.mlflow_names import PARENT as PARENT
+from imdbtune.tracking.mlflow_names import READING as READING
+from imdbtune.tracking.mlflow_names import REASON as REASON
+from imdbtune.tracking.mlflow_names import REFITS as REFITS
+from imdbtune.tracking.mlflow_names import SEARCH as SEARCH
+from imdbtune.tracking.mlflow_names import SEARCH_ID as SEARCH_ID
+from imdbtune.tracking.mlflow_names import SOURCE as SOURCE
+from imdbtune.tracking.mlflow_names import TEST_EVALUATIONS as TEST_EVALUATIONS
+from imdbtune.tracking.mlflow_names import TRIAL as TRIAL
+from imdbtune.tracking.mlflow_names import VALIDATION_REVIEWS as VALIDATION_REVIEWS
 from imdbtune.tracking.outbox import Outbox, now_ms
 from imdbtune.training.hardware import machine_tags
 
@@ -34,42 +69,7 @@ if TYPE_CHECKING:
 
     from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
 
-KIND = "imdbtune.kind"  # search, trial, baseline, train or confirm
-SEARCH = "imdbtune.search"
-SEARCH_ID = "imdbtune.search_id"
-TRIAL = "imdbtune.trial"
-ATTEMPT = "imdbtune.attempt"  # from 1
-BASELINE = "imdbtune.baseline"  # LINEAR or MAJORITY
-LINEAR, MAJORITY = "nb-linear", "majority"
-OBJECTIVE = "imdbtune.objective"
-DATA = "imdbtune.data"
-DIGEST = "imdbtune.data_digest"
-CORPUS = "imdbtune.corpus"
-READING = "imdbtune.corpus_reading"  # as JSON: the columns of a table, and its split
-BATCHING = "imdbtune.batching"
-CLUSTER = "imdbtune.cluster"  # on a search: the address of its last Dask scheduler
-FOLDER = "imdbtune.folder"  # on a search: host and folder of its journal
-CONFIRMS = "imdbtune.confirms"  # the run of the search, or of the trial, that is trained again
-CONFIRMED_BY = "imdbtune.confirmed_by"  # on a search: the run that holds the confirmation
-ENSEMBLE_OF = "imdbtune.ensemble_of"  # the runs whose models are averaged, and maybe LINEAR
-MEMBERS = "imdbtune.members"  # their hyperparameters, as JSON
-REFITS = "imdbtune.refits"  # the run whose configuration was trained on all reviews
-OF_SEARCH = "imdbtune.of_search"  # the search that a model was derived from
-ESTIMATED = "estimated_seconds"  # on a search: the estimate of search_seconds
-TEST_EVALUATIONS = "test_looks"  # on a search: models evaluated on the test reviews
-KEY = "imdbtune.key"  # the name of a run before MLflow gives it an id
-MODEL_PATH = "imdbtune.model"
-REASON = "imdbtune.reason"
-VALIDATION_REVIEWS = "imdbtune.validation_reviews"
-GIT_COMMIT = "mlflow.source.git.commit"
-SOURCE = {"mlflow.source.name": "imdbtune", "mlflow.source.type": "LOCAL"}
-PARENT = "mlflow.parentRunId"
-NOTE = "mlflow.note.content"
-EXPERIMENT_KIND = "mlflow.experimentKind"
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "mlflow", "numpy")
-OPEN = ("RUNNING", "SCHEDULED")
-CURVES = ("accuracy", "loss", "val_accuracy", "val_loss")
-EPOCH_METRICS = (*CURVES, "seconds")
 
 
 @dataclass(frozen=True)

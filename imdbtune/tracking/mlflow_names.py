@@ -1,0 +1,38 @@
+"""The names of tags and metrics in MLflow, and the values that they may have."""
+
+from __future__ import annotations
+
+KIND = "imdbtune.kind"  # search, trial, baseline, train or confirm
+SEARCH = "imdbtune.search"
+SEARCH_ID = "imdbtune.search_id"
+TRIAL = "imdbtune.trial"
+ATTEMPT = "imdbtune.attempt"  # from 1
+BASELINE = "imdbtune.baseline"  # LINEAR or MAJORITY
+LINEAR, MAJORITY = "nb-linear", "majority"
+OBJECTIVE = "imdbtune.objective"
+DATA = "imdbtune.data"
+DIGEST = "imdbtune.data_digest"
+CORPUS = "imdbtune.corpus"
+READING = "imdbtune.corpus_reading"  # as JSON: the columns of a table, and its split
+BATCHING = "imdbtune.batching"
+CLUSTER = "imdbtune.cluster"  # on a search: the address of its last Dask scheduler
+FOLDER = "imdbtune.folder"  # on a search: host and folder of its journal
+CONFIRMS = "imdbtune.confirms"  # the run of the search, or of the trial, that is trained again
+CONFIRMED_BY = "imdbtune.confirmed_by"  # on a search: the run that holds the confirmation
+ENSEMBLE_OF = "imdbtune.ensemble_of"  # the runs whose models are averaged, and maybe LINEAR
+MEMBERS = "imdbtune.members"  # their hyperparameters, as JSON
+REFITS = "imdbtune.refits"  # the run whose configuration was trained on all reviews
+OF_SEARCH = "imdbtune.of_search"  # the search that a model was derived from
+ESTIMATED = "estimated_seconds"  # on a search: the estimate of search_seconds
+TEST_EVALUATIONS = "test_looks"  # on a search: models evaluated on the test reviews
+KEY = "imdbtune.key"  # the name of a run before MLflow gives it an id
+REASON = "imdbtune.reason"
+VALIDATION_REVIEWS = "imdbtune.validation_reviews"
+GIT_COMMIT = "mlflow.source.git.commit"
+SOURCE = {"mlflow.source.name": "imdbtune", "mlflow.source.type": "LOCAL"}
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+EXPERIMENT_KIND = "mlflow.experimentKind"
+OPEN = ("RUNNING", "SCHEDULED")
+CURVES = ("accuracy", "loss", "val_accuracy", "val_loss")
+EPOCH_METRICS = (*CURVES, "seconds")
