@@ -11,6 +11,18 @@ from imdbtune.config.registry import Registry
 
 if TYPE_CHECKING:
     from imdbtune.export.format import Format
+    from imdbtune.search.sampler import SamplerKind
+
+SAMPLERS: Registry[SamplerKind] = Registry(
+    "sampler",
+    "imdbtune.samplers",
+    {
+        "random": "imdbtune.search.keras_tuner_kinds:RANDOM",
+        "grid": "imdbtune.search.keras_tuner_kinds:GRID",
+        "bayesian": "imdbtune.search.keras_tuner_kinds:BAYESIAN",
+        "hyperband": "imdbtune.search.keras_tuner_kinds:HYPERBAND",
+    },
+)
 
 # imdbtune predicts with the first of them that an export folder has.
 FORMATS: Registry[Format] = Registry(
