@@ -24,8 +24,8 @@ from imdbtune.search.plan import estimate_duration, make_plan
 from imdbtune.search.sync import SyncResult, sync_folder
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect_existing
+from imdbtune.tracking.entities import Baseline, Search, Trial
 from imdbtune.tracking.mlflow_server import PORT, MlflowServer, open_page
-from imdbtune.tracking.reader import Baseline, Search, Trial
 from imdbtune.tracking.sqlite_reader import open_runs
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from imdbtune.search.events import ignore_events
 from imdbtune.search.journal import Event, Journal
 from imdbtune.tracking import outbox, reader
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.reader import Search, Trial
+from imdbtune.tracking.entities import Search, Trial
 from imdbtune.training.spec import TrialSpec
 from tests.support import (
     Stub,

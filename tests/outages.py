@@ -15,7 +15,7 @@ import pytest
 
 from imdbtune import api
 from imdbtune.search.events import Event, Notice, TrialEnded
-from imdbtune.tracking import background_delivery, reader, writer
+from imdbtune.tracking import background_delivery, mlflow_names, reader
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import TrialSpec
 from tests.support import Stub, make_config
@@ -50,7 +50,7 @@ def check_whole(uri: str, name: str, units: Sequence[int], models: bool = True) 
     assert Counter(t.params.units for t in trials) == Counter(units)
     assert {t.status for t in trials} == {"FINISHED"}
     for trial in trials:
-        for curve in writer.CURVES:
+        for curve in mlflow_names.CURVES:
             history = client.get_metric_history(trial.run_id, curve)
             assert [metric.step for metric in history] == [1, 2, 3]
         assert len(client.get_metric_history(trial.run_id, "best_val_accuracy")) == 1
@@ -66,7 +66,7 @@ def check_whole(uri: str, name: str, units: Sequence[int], models: bool = True) 
     assert len({m.source_run_id for m in logged}) == len(logged)
     table = Path(client.download_artifacts(search.run_id, "leaderboard.json")).read_text("utf-8")
     assert len(json.loads(table)["data"]) == len(units)
-    assert f"{len(units)} finished" in search.tags[writer.NOTE]
+    assert f"{len(units)} finished" in search.tags[mlflow_names.NOTE]
     assert {a.path for a in client.list_artifacts(search.run_id)} >= {"all_val_accuracy.png"}
 
 

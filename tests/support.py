@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
-    from imdbtune.tracking.reader import Search
+    from imdbtune.tracking.entities import Search
 
 # Names the folder that all test processes of a session have in common.
 COMMON = "TESTS_COMMON_FOLDER"

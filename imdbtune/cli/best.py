@@ -15,8 +15,8 @@ from imdbtune.cli.tables import details, trial_line
 from imdbtune.errors import UserError, escape_control
 
 if TYPE_CHECKING:
+    from imdbtune.tracking.entities import Baseline, Trial
     from imdbtune.tracking.model_registry import Version
-    from imdbtune.tracking.reader import Baseline, Trial
 
 MAX_MEMBERS = 50  # models of an ensemble
 
@@ -126,7 +126,7 @@ def best(
     from imdbtune import api
     from imdbtune.cli.library_output import redirect_library_output
     from imdbtune.cli.progress import make_progress, show_stages
-    from imdbtune.tracking import reader
+    from imdbtune.tracking import entities
 
     context = api.Context(uri=tracking_uri, cache=opt.parse_path(cache))
     found, trial = api.best(search or None, uri=tracking_uri)
@@ -187,7 +187,7 @@ def best(
         if not (as_json or quiet):
             _print_version(version)
     if as_json:
-        print_json({**facts, **reader.as_row(trial), **facts})
+        print_json({**facts, **entities.as_row(trial), **facts})
 
 
 def _read_differences(folder: Path) -> dict[str, float]:
@@ -231,10 +231,10 @@ def _describe_ensemble(trial: Trial, members: Sequence[Trial], linear: float | N
 
 def _baseline_facts(baselines: Sequence[Baseline]) -> dict[str, float | None]:
     """Return the metrics of the baselines by their JSON keys; null where there is no baseline."""
-    from imdbtune.tracking import writer
+    from imdbtune.tracking import mlflow_names
 
     found = {b.name: b.metrics for b in baselines if b.accuracy is not None}
-    linear, majority = found.get(writer.LINEAR, {}), found.get(writer.MAJORITY, {})
+    linear, majority = found.get(mlflow_names.LINEAR, {}), found.get(mlflow_names.MAJORITY, {})
     return {
         "baseline_val_accuracy": linear.get("best_val_accuracy"),
         "baseline_val_loss": linear.get("best_val_loss"),

@@ -40,8 +40,8 @@ from imdbtune.search.events import (
     WaitingForBaseline,
 )
 from imdbtune.search.sampler import known_trial_count
-from imdbtune.tracking.reader import Search
-from imdbtune.tracking.writer import LINEAR
+from imdbtune.tracking.entities import Search
+from imdbtune.tracking.mlflow_names import LINEAR
 
 OnProgress = Callable[[str, int, int], None]  # name, done, total
 INTERVAL_S = 5.0  # between two lines about a stage

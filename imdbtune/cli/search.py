@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from imdbtune.search.estimate import Estimate
     from imdbtune.search.events import Event, SearchOpened
     from imdbtune.search.plan import Plan
-    from imdbtune.tracking.reader import Search, Trial
+    from imdbtune.tracking.entities import Search, Trial
 
 HELP = """Search a space of models; every trial is tracked in MLflow.
 
@@ -207,14 +207,14 @@ def search(
 
 def _print_result(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
     """Print the leaderboard and the next commands; if quiet, only the best trial."""
-    from imdbtune.tracking import reader, writer
+    from imdbtune.tracking import entities, mlflow_names, reader
     from imdbtune.tracking.connection import connect
 
     client = connect(plan.store)
     found = reader.find_search(client, run_id)
     trials = reader.read_trials(client, found)
     if as_json:
-        rows = [reader.as_row(trial) for trial in trials]
+        rows = [entities.as_row(trial) for trial in trials]
         print_json({"event": "finished", "search": found.run_id, "trials": rows})
         return
     if quiet:
@@ -222,7 +222,7 @@ def _print_result(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
             typer.echo(trial_line(trial))
         return
     varied = [d.name for d in plan.config.space.searched]
-    estimated = found.metrics.get(writer.ESTIMATED)
+    estimated = found.metrics.get(mlflow_names.ESTIMATED)
     if estimated:
         typer.echo(_compare_estimate(estimated, found, trials, plan))
     typer.echo(leaderboard(found, trials[:10], varied))

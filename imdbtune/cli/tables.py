@@ -11,7 +11,7 @@ from imdbtune.errors import escape_control, short_repr
 
 if TYPE_CHECKING:  # only a few commands read MLflow
     from imdbtune.confirm.results import Confirmation
-    from imdbtune.tracking.reader import Baseline, Search, Trial
+    from imdbtune.tracking.entities import Baseline, Search, Trial
 
 INTEGER_METRICS = ("best_epoch", "epochs_run", "parameter_count")
 
@@ -38,7 +38,7 @@ def describe_columns(reading: Mapping[str, object]) -> str:
 
 def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:
     """Return the title of a search and the table of its trials."""
-    from imdbtune.tracking.reader import as_row
+    from imdbtune.tracking.entities import as_row
 
     columns = default_columns(varied, [f"best_{search.objective}"])
     return "\n".join([search_title(search), table([as_row(trial) for trial in trials], columns)])
@@ -56,9 +56,9 @@ def baseline_sentence(
 
 def search_title(search: Search) -> str:
     """Return the name, run id, data and status of a search in one line."""
-    from imdbtune.tracking import writer
+    from imdbtune.tracking import mlflow_names
 
-    data = search.tags.get(writer.DATA, "?")
+    data = search.tags.get(mlflow_names.DATA, "?")
     return f"search {search.name} ({search.run_id}) on {data}, {search.status.lower()}"
 
 

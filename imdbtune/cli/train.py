@@ -58,12 +58,12 @@ def train(
     config = opt.load_configuration(model, flags, settings)
     from imdbtune import api
     from imdbtune.cli.progress import make_progress
-    from imdbtune.tracking import reader
+    from imdbtune.tracking import entities
 
     with make_progress(as_json=as_json, quiet=quiet) as progress:
         context = api.Context(cache=opt.parse_path(cache), listener=progress)
         trial = api.train(config, context)
     if as_json:
-        print_json({"event": "finished", **reader.as_row(trial)})
+        print_json({"event": "finished", **entities.as_row(trial)})
     else:
         typer.echo(trial_line(trial) if quiet else details(trial))

@@ -28,9 +28,9 @@ from imdbtune.cluster.worker_pool import GPU, WorkerInfo, WorkerPool
 from imdbtune.errors import SearchAborted, escape_control
 from imdbtune.tracking import artifact_transfer, reader
 from imdbtune.tracking.connection import redact_secrets
+from imdbtune.tracking.mlflow_names import OPEN
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import is_temporary
-from imdbtune.tracking.writer import OPEN
 from imdbtune.training.spec import TrialResult
 
 if TYPE_CHECKING:

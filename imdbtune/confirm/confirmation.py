@@ -21,10 +21,10 @@ from imdbtune.search.recorded import Stage, read_stage
 from imdbtune.search.rerun import MAX_NAME
 from imdbtune.search.resume import CRASHED, stored_config
 from imdbtune.search.workspace import TRAINING, Workspace, create_workspace, open_workspace
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
+from imdbtune.tracking.entities import Search
 from imdbtune.tracking.outbox_delivery import Publish
-from imdbtune.tracking.reader import Search
 
 if TYPE_CHECKING:
     from imdbtune.data.corpus import Corpus
@@ -120,9 +120,9 @@ class _Opened:
         """Return the tags of the parent run."""
         settings = replace(self.stages[0].settings, executions=1)
         shown = settings_tags(settings, "seed", "epochs", "initial_epoch")
-        tags = writer.common_tags(self.facts, shown) | {writer.CONFIRMS: self.search.run_id}
-        reviews = self.search.tags.get(writer.VALIDATION_REVIEWS, "")
-        return tags | ({writer.VALIDATION_REVIEWS: reviews} if reviews else {})
+        tags = writer.common_tags(self.facts, shown) | {mlflow_names.CONFIRMS: self.search.run_id}
+        reviews = self.search.tags.get(mlflow_names.VALIDATION_REVIEWS, "")
+        return tags | ({mlflow_names.VALIDATION_REVIEWS: reviews} if reviews else {})
 
     @contextmanager
     def _new_run(self) -> Iterator[tuple[writer.SearchRun, Workspace]]:
@@ -143,7 +143,7 @@ class _Opened:
         with open_workspace(base, existing.run_id, name, store, TRAINING) as workspace:
             stop_crashed_trials(workspace, self._delivery(existing.run_id, workspace))
             for trial in reader.read_trials(client, existing):
-                if trial.status in writer.OPEN:
+                if trial.status in mlflow_names.OPEN:
                     writer.Run(client, trial.run_id).end("KILLED", CRASHED)
             workspace.outbox.reopen(existing.run_id)
             tags = self._tags()

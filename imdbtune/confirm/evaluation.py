@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from imdbtune.data.download import Progress
 from imdbtune.search.context import Context
-from imdbtune.tracking import reader, writer
-from imdbtune.tracking.reader import Trial
+from imdbtune.tracking import mlflow_names, reader, writer
+from imdbtune.tracking.entities import Trial
 
 if TYPE_CHECKING:
     from imdbtune.tracking.connection import MlflowClient
@@ -36,7 +36,7 @@ def evaluate_trial(
     corpus, _ = context.open_trial_corpus(trial)
     with tempfile.TemporaryDirectory() as folder:
         model = reader.fetch_model(client, trial, Path(folder))
-        padded = trial.tags.get(writer.BATCHING) == "padded"
+        padded = trial.tags.get(mlflow_names.BATCHING) == "padded"
         metrics = evaluate_model(model, corpus.test, trial.params, padded, progress)
     writer.Run(client, trial.run_id).log(metrics)
     search_id = reader.search_of(client, trial)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from imdbtune.config.hyperparameters import convert
 from imdbtune.search.context import Context
 from imdbtune.search.rerun import train_again
-from imdbtune.tracking import reader, writer
-from imdbtune.tracking.reader import Trial
+from imdbtune.tracking import mlflow_names, reader
+from imdbtune.tracking.entities import Trial
 from imdbtune.tracking.writer import Run
 from imdbtune.training.spec import Epoch
 
@@ -34,7 +34,7 @@ class EpochPair:
     @property
     def difference(self) -> float:
         """Largest difference of a metric; infinite if only one run has a metric."""
-        known = [m for m in writer.CURVES if m in self.then or m in self.now]
+        known = [m for m in mlflow_names.CURVES if m in self.then or m in self.now]
         pairs = [(self.then.get(m, math.nan), self.now.get(m, math.nan)) for m in known]
         differences = [abs(then - now) for then, now in pairs]
         return max((d if math.isfinite(d) else math.inf for d in differences), default=math.inf)
@@ -118,12 +118,12 @@ def _pairs(
 def find_differences(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Return what differs and may change the metrics: versions, data, machine, compilation."""
     labels = {
-        writer.DIGEST: "data digest",
+        mlflow_names.DIGEST: "data digest",
         "imdbtune.threads": "threads",
         "imdbtune.compiled": "compiled",
         "imdbtune.cpu": "processor",
         "imdbtune.gpus": "graphics cards",
-        writer.GIT_COMMIT: "git commit",
+        mlflow_names.GIT_COMMIT: "git commit",
     }
     versions = sorted(key for key in then.keys() | now.keys() if key.startswith("version."))
     labels |= {key: key.removeprefix("version.") for key in versions}

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.errors import UserError, escape_control
-from imdbtune.tracking import mlflow_links, reader, writer
+from imdbtune.tracking import mlflow_links, mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect_existing
-from imdbtune.tracking.reader import Search, Trial
+from imdbtune.tracking.entities import Search, Trial
 
 if TYPE_CHECKING:
     from imdbtune.confirm.significance import Correctness, Ranking, Repeats
@@ -116,7 +116,7 @@ class Confirmation:
 
 def read_confirmation(search: Search, uri: str = "") -> Confirmation | None:
     """Return the confirmation of a search, or ``None`` if the search was not confirmed."""
-    if writer.CONFIRMED_BY not in search.tags:
+    if mlflow_names.CONFIRMED_BY not in search.tags:
         return None  # without importing MLflow, which takes seconds
     return read(connect_existing(uri, reading=True), search)
 
@@ -137,7 +137,7 @@ def best_trial(runs: Runs, search: Search, uri: str = "") -> Trial:
 
 def read(client: MlflowClient, search: Search) -> Confirmation | None:
     """Return the confirmation of a search, or ``None`` if there is none that can be read."""
-    run_id = search.tags.get(writer.CONFIRMED_BY, "")
+    run_id = search.tags.get(mlflow_names.CONFIRMED_BY, "")
     if not run_id.isalnum():
         return None
     try:
@@ -151,7 +151,7 @@ def read_finished_runs(client: MlflowClient, run: Search) -> dict[str, dict[int,
     found: dict[str, dict[int, Trial]] = {}
     for trial in reader.read_trials(client, run):
         seed = reader.read_extra_params(client, trial.run_id).get("seed", "")
-        confirmed = trial.tags.get(writer.CONFIRMS, "")
+        confirmed = trial.tags.get(mlflow_names.CONFIRMS, "")
         if trial.status == "FINISHED" and seed.isdecimal() and confirmed:
             found.setdefault(confirmed, {})[int(seed)] = trial
     return found
@@ -264,11 +264,13 @@ def _log(client: MlflowClient, confirmation: Confirmation) -> None:
             "confirmed_half_width": confirmation.winner.half_width,
         },
         tags={
-            writer.NOTE: markdown(confirmation.rows, confirmation),
+            mlflow_names.NOTE: markdown(confirmation.rows, confirmation),
             "imdbtune.recommended": confirmation.recommended,
         },
     )
-    writer.Run(client, confirmation.search_id).log(tags={writer.CONFIRMED_BY: confirmation.run_id})
+    writer.Run(client, confirmation.search_id).log(
+        tags={mlflow_names.CONFIRMED_BY: confirmation.run_id}
+    )
     for row in confirmation.rows:
         spread = {} if math.isnan(row.spread) else {"confirmed_std": row.spread}
         counts = {"confirmed_seeds": float(len(row.run_ids))}

@@ -14,8 +14,8 @@ from imdbtune.confirm.results import CORRECTNESS_FILE
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.search.driver import Attempts, PlannedTrial
 from imdbtune.search.recorded import Stage
-from imdbtune.tracking import reader, writer
-from imdbtune.tracking.reader import Search, Trial
+from imdbtune.tracking import mlflow_names, reader
+from imdbtune.tracking.entities import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class RepeatedTrials:
         request = self._queued.pop(0)
         spec = make_spec(request, self.corpus, self.folder)
         logged = {"epochs": spec.settings.epochs, "seed": spec.settings.seed}
-        tags = {writer.CONFIRMS: request.stage.trial.run_id}
+        tags = {mlflow_names.CONFIRMS: request.stage.trial.run_id}
         return PlannedTrial(request.number, spec, logged, tags)
 
     def note_start(self, job: TrialJob) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.report.filter_expression import parse_condition
-from imdbtune.tracking.reader import Baseline, Search, Trial, as_row
+from imdbtune.tracking.entities import Baseline, Search, Trial, as_row
 
 if TYPE_CHECKING:
     import pandas as pd

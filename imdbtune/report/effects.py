@@ -12,7 +12,7 @@ import numpy as np
 from imdbtune.config.hyperparameters import PARAMETERS, Scalar
 from imdbtune.config.search_space import word
 from imdbtune.report.findings import with_accuracy
-from imdbtune.tracking.reader import Trial
+from imdbtune.tracking.entities import Trial
 
 MAX_VALUES = 8  # more distinct numbers than this are grouped into ranges
 RANGES = 4

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from imdbtune.tracking import writer
-from imdbtune.tracking.reader import Baseline, Trial
+from imdbtune.tracking import mlflow_names
+from imdbtune.tracking.entities import Baseline, Trial
 
 ACCURACY = "best_val_accuracy"
 Z_95 = NormalDist().inv_cdf(0.975)  # half width of a 95 % interval in standard errors
@@ -121,7 +121,7 @@ def compare_with_baseline(
         trials: ranked; only the first one counts.
         reviews: number of validation reviews.
     """
-    linear = find_baseline(baselines, writer.LINEAR)
+    linear = find_baseline(baselines, mlflow_names.LINEAR)
     if linear is None:
         return None
     value = linear.metrics["best_val_accuracy"]

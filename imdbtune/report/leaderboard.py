@@ -14,18 +14,9 @@ from imdbtune.confirm.results import Confirmation
 from imdbtune.report.effects import short_value
 from imdbtune.report.findings import compare_with_baseline, find_baseline
 from imdbtune.report.page import log_report, read_report_data
-from imdbtune.tracking import mlflow_links, writer
-from imdbtune.tracking.reader import (
-    Baseline,
-    Search,
-    Trial,
-    as_row,
-    failed_trials,
-    find_search,
-    read_baselines,
-    read_history,
-    read_trials,
-)
+from imdbtune.tracking import mlflow_links, mlflow_names, writer
+from imdbtune.tracking.entities import Baseline, Search, Trial, as_row, failed_trials
+from imdbtune.tracking.reader import find_search, read_baselines, read_history, read_trials
 from imdbtune.tracking.sqlite_reader import runs_of
 from imdbtune.training import learning_curves
 
@@ -74,14 +65,16 @@ def publish(
     metrics = {name: float(value) for name, value in counts.items()}
     report = report and bool(done)
     baselines, confirmed = read_baselines(runs, search), results.read(client, search)
-    tags = {writer.NOTE: markdown(search, trials, varied, report, baselines, confirmed)}
+    tags = {mlflow_names.NOTE: markdown(search, trials, varied, report, baselines, confirmed)}
     if done:
         metrics |= {k: v for k, v in done[0].metrics.items() if k.startswith("best_")}
         tags |= {"imdbtune.best": done[0].name, "imdbtune.best_run_id": done[0].run_id}
     run.log(metrics, tags=tags)
     if final and done:
         _log_table(client, search.run_id, trials)
-        _log_curves(client, search, done[:CURVES_SHOWN], find_baseline(baselines, writer.LINEAR))
+        _log_curves(
+            client, search, done[:CURVES_SHOWN], find_baseline(baselines, mlflow_names.LINEAR)
+        )
     if report:
         ended = dataclasses.replace(search, status="FINISHED")  # its run is closed after this
         log_report(client, read_report_data(client, ended, trials))
@@ -99,7 +92,7 @@ def markdown(
     done = [t for t in trials if t.has_result]
     about = mlflow_links.as_text(search.tags.get("imdbtune.about", ""))
     lines = [about, ""] if about else []
-    data = mlflow_links.as_text(search.tags.get(writer.DATA, "?"))
+    data = mlflow_links.as_text(search.tags.get(mlflow_names.DATA, "?"))
     facts = f"Data: {data}. {_states(trials)}"
     if not done:
         return "\n".join([*lines, facts, ""])

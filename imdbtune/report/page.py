@@ -18,13 +18,11 @@ from imdbtune.errors import UserError, quote_path
 from imdbtune.files import is_disk_full, replace_text, require_regular_file
 from imdbtune.report import effects, figures, findings
 from imdbtune.report.published import PUBLISHED, Published
-from imdbtune.tracking import writer
+from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
+from imdbtune.tracking.entities import Baseline, Search, Trial
 from imdbtune.tracking.mlflow_server import HOST, PORT, run_page
 from imdbtune.tracking.reader import (
-    Baseline,
-    Search,
-    Trial,
     find_search,
     read_baselines,
     read_history,
@@ -217,14 +215,14 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = LOCAL_UI)
             best=finished[0] if finished else None,
             uncertainty=uncertainty_of(data) if finished else None,
             linear=baseline_comparison_of(data),
-            majority=findings.find_baseline(data.baselines, writer.MAJORITY),
+            majority=findings.find_baseline(data.baselines, mlflow_names.MAJORITY),
             effects=[effects.effect_data(name, finished) for name in ordered],
             names=names,
             failures=findings.failures_data(data.trials),
             confirmed=data.confirmed,
             describe=results.describe,
             method=results.METHOD,
-            test_evaluations=int(data.search.metrics.get(writer.TEST_EVALUATIONS, 0)),
+            test_evaluations=int(data.search.metrics.get(mlflow_names.TEST_EVALUATIONS, 0)),
             fronts=_fronts(finished),
             config=data.config,
             published=_published_results(data),
@@ -255,7 +253,7 @@ def _fronts(finished: Sequence[Trial]) -> dict[str, list[tuple[int, Trial]]]:
 
 def _published_results(data: ReportData) -> tuple[Published, ...]:
     """Return published accuracies if they are on the same reviews."""
-    return PUBLISHED if data.search.tags.get(writer.DATA) == "imdb" else ()
+    return PUBLISHED if data.search.tags.get(mlflow_names.DATA) == "imdb" else ()
 
 
 def _template() -> Template:

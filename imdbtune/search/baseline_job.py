@@ -21,7 +21,8 @@ from imdbtune.data.corpus import Corpus
 from imdbtune.errors import escape_control
 from imdbtune.models import nb_linear
 from imdbtune.search.events import BaselineEnded, Listener, Notice, WaitingForBaseline
-from imdbtune.tracking.writer import LINEAR, MAJORITY, CorpusFacts, Run, SearchRun, TrialRun
+from imdbtune.tracking.mlflow_names import LINEAR, MAJORITY
+from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.training.hardware import machine_tags
 
 WAIT_S = 300  # for the linear model, after all trials have ended

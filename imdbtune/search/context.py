@@ -18,7 +18,7 @@ from imdbtune.tracking.trial_corpus import open_trial_corpus
 if TYPE_CHECKING:
     from imdbtune.data.corpus import Corpus
     from imdbtune.tracking.connection import MlflowClient
-    from imdbtune.tracking.reader import Trial
+    from imdbtune.tracking.entities import Trial
     from imdbtune.tracking.writer import CorpusFacts
 
 

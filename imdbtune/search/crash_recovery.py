@@ -19,8 +19,9 @@ from imdbtune.search.workspace import (
 from imdbtune.tracking import reader
 from imdbtune.tracking.background_delivery import BackgroundDelivery
 from imdbtune.tracking.connection import Notify
+from imdbtune.tracking.mlflow_names import OPEN
 from imdbtune.tracking.outbox_delivery import Publish
-from imdbtune.tracking.writer import OPEN, Run
+from imdbtune.tracking.writer import Run
 
 if TYPE_CHECKING:
     from imdbtune.tracking.connection import MlflowClient

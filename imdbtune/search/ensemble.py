@@ -13,8 +13,8 @@ from imdbtune.errors import UserError
 from imdbtune.search import ensemble_tags
 from imdbtune.search.context import Context
 from imdbtune.search.rerun import TrackedTraining, train_tracked
-from imdbtune.tracking import reader, writer
-from imdbtune.tracking.reader import Search, Trial
+from imdbtune.tracking import mlflow_names, reader, writer
+from imdbtune.tracking.entities import Search, Trial
 from imdbtune.training.spec import TrainingSettings, TrialSpec
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def check_members(members: Sequence[Trial], linear: bool = False) -> None:
     """Raise UserError unless the models of these runs can be averaged."""
     for member in members:
-        if member.tags.get(writer.BATCHING) == "padded":
+        if member.tags.get(mlflow_names.BATCHING) == "padded":
             raise UserError(
                 f"{member.name} (run {member.run_id}) was trained on padded reviews, as in the "
                 "book, and cannot be averaged with others; search with training.batching=buckets."
@@ -66,14 +66,14 @@ def average_models(
     corpus, facts = context.open_trial_corpus(members[0])
     reviews = int(convert("int", members[0].tags.get("imdbtune.reviews")) or 0)
     params = tuple(member.params for member in members)
-    refitted = writer.REFITS in members[0].tags
+    refitted = mlflow_names.REFITS in members[0].tags
     tags = {
         **writer.common_tags(facts, {"batching": "buckets", "reviews": reviews}),
-        writer.OBJECTIVE: "val_accuracy",
-        writer.ENSEMBLE_OF: tag,
-        writer.OF_SEARCH: search.run_id,
-        writer.MEMBERS: ensemble_tags.write_members(params),
-        writer.NOTE: ensemble_tags.description(search, members, linear),
+        mlflow_names.OBJECTIVE: "val_accuracy",
+        mlflow_names.ENSEMBLE_OF: tag,
+        mlflow_names.OF_SEARCH: search.run_id,
+        mlflow_names.MEMBERS: ensemble_tags.write_members(params),
+        mlflow_names.NOTE: ensemble_tags.description(search, members, linear),
     }
     with tempfile.TemporaryDirectory() as scratch:
         files = tuple(_fetch_models(client, members, Path(scratch)))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError
+from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.mlflow_links import as_text, run_link
-from imdbtune.tracking.reader import Search, Trial
 
 LINKED = 20  # members that a description names; MLflow limits the length of a tag
 

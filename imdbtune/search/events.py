@@ -13,7 +13,7 @@ from imdbtune.config.hyperparameters import TrialParams
 if TYPE_CHECKING:
     from imdbtune.data.corpus import Corpus
     from imdbtune.search.plan import Plan
-    from imdbtune.tracking.reader import Search
+    from imdbtune.tracking.entities import Search
 
 
 @dataclass(frozen=True)

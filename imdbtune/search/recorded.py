@@ -13,8 +13,8 @@ from imdbtune.cluster.trial_job import Trainer, default_trainer
 from imdbtune.config.hyperparameters import check_field, convert
 from imdbtune.config.schema import DataConfig, TrainingConfig, TunerConfig
 from imdbtune.errors import UserError, short_repr
-from imdbtune.tracking import reader, writer
-from imdbtune.tracking.reader import Trial
+from imdbtune.tracking import mlflow_names, reader
+from imdbtune.tracking.entities import Trial
 from imdbtune.training.spec import OnEpoch, TrainingSettings, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def read_stages(client: MlflowClient, run_id: str) -> list[Stage]:
     """
     stages = [read_stage(client, reader.read_run(client, run_id))]
     while before := stages[0].continues:
-        search = reader.find_search(client, stages[0].trial.tags[writer.SEARCH_ID])
+        search = reader.find_search(client, stages[0].trial.tags[mlflow_names.SEARCH_ID])
         known = {stage.trial.run_id for stage in stages}
         same = [t for t in reader.read_trials(client, search) if t.trial_id == before]
         ended = [t for t in same if t.status == "FINISHED" and t.run_id not in known]
@@ -100,10 +100,10 @@ def _check_can_run_again(trial: Trial) -> None:
             f"run {trial.run_id} ({trial.name}) is itself a reproduction; reproduce its "
             f"original, {short_repr(reproduced)}."
         )
-    if writer.ENSEMBLE_OF in trial.tags:
+    if mlflow_names.ENSEMBLE_OF in trial.tags:
         raise UserError(
             f"run {trial.run_id} ({trial.name}) is an ensemble; reproduce one of its members, "
-            f"{short_repr(trial.tags[writer.ENSEMBLE_OF], 200)}."
+            f"{short_repr(trial.tags[mlflow_names.ENSEMBLE_OF], 200)}."
         )
 
 

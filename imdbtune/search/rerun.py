@@ -17,10 +17,10 @@ from imdbtune.search.events import TrainingOpened
 from imdbtune.search.parent_run import OF_TRIALS, settings_tags
 from imdbtune.search.recorded import ChainedTrainer, make_specs, read_stage, read_stages
 from imdbtune.search.workspace import TRAINING, Workspace, create_workspace
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.connection import connect, resolve_uri
-from imdbtune.tracking.reader import Trial
+from imdbtune.tracking.entities import Trial
 from imdbtune.tracking.trial_corpus import corpus_facts
 from imdbtune.training.spec import TrainingSettings, TrialSpec
 
@@ -191,11 +191,11 @@ def train_on_all_reviews(
     )
     corpus, facts = context.open_trial_corpus(trial)
     logged = settings_tags(settings, "epochs", "seed", "schedule_epochs")
-    tags = writer.common_tags(facts, logged) | {writer.REFITS: trial.run_id}
+    tags = writer.common_tags(facts, logged) | {mlflow_names.REFITS: trial.run_id}
     training = TrackedTraining(
         f"refit-{trial.name}",
         reader.experiment_name(client, trial.run_id),
-        tags | {writer.OF_SEARCH: reader.search_of(client, trial)},
+        tags | {mlflow_names.OF_SEARCH: reader.search_of(client, trial)},
         corpus,
         facts,
         lambda folder: (TrialSpec(trial.params, corpus.folder, folder, settings), context.trainer),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import UserError
 from imdbtune.search.journal import Event, Journal
-from imdbtune.tracking import reader, writer
-from imdbtune.tracking.reader import Search, Trial
+from imdbtune.tracking import mlflow_names, reader, writer
+from imdbtune.tracking.entities import Search, Trial
 
 if TYPE_CHECKING:
     from imdbtune.tracking.connection import MlflowClient
@@ -147,7 +147,7 @@ def reconcile(
     finished = set()
     trials = reader.read_trials(client, search)
     for trial in sorted(trials, key=lambda trial: (trial.ended_ms or 0, trial.trial_id)):
-        if trial.status in writer.OPEN:
+        if trial.status in mlflow_names.OPEN:
             writer.Run(client, trial.run_id).end("KILLED", CRASHED)
         elif trial.status == "FINISHED" and trial.score is not None:
             finished.add(trial.trial_id)

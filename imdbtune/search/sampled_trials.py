@@ -17,7 +17,7 @@ from imdbtune.search.events import Listener, SearchResumed, SpaceExhausted, Tria
 from imdbtune.search.journal import Event, Journal, asked_event, history, idle_event, open_trials
 from imdbtune.search.kept_models import KeptModels
 from imdbtune.search.sampler import Idle, Sampler, Stopped, Suggestion, sampler_kind
-from imdbtune.tracking.reader import Trial
+from imdbtune.tracking.entities import Trial
 from imdbtune.training.spec import TrainingSettings, TrialSpec
 
 # A search is aborted when none of its trials has finished and this many (plus one for each that is

@@ -31,11 +31,11 @@ from imdbtune.search.resume import (
 from imdbtune.search.sampled_trials import SampledTrials
 from imdbtune.search.sampler import make_sampler
 from imdbtune.search.workspace import Workspace, create_workspace, workspace_of
-from imdbtune.tracking import artifact_transfer, reader, writer
+from imdbtune.tracking import artifact_transfer, mlflow_names, reader, writer
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.connection import connect
+from imdbtune.tracking.entities import Search
 from imdbtune.tracking.outbox_delivery import Publish
-from imdbtune.tracking.reader import Search
 from imdbtune.tracking.trial_corpus import check_corpus, corpus_facts
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def start_search(
     ):
         log_configuration(writer.Run(prepared.outbox, key), config, facts)
         if seconds:
-            writer.Run(prepared.outbox, key).log({writer.ESTIMATED: seconds})
+            writer.Run(prepared.outbox, key).log({mlflow_names.ESTIMATED: seconds})
         parent = open_parent_run(client, config, facts, key, base)
         workspace = prepared.renamed(parent.run_id)
         opened = Session(context, plan, corpus, client, parent, workspace, publish, pool)
@@ -128,7 +128,7 @@ def _check_journal_exists(client: MlflowClient, found: Search, workspace: Worksp
         return
     if workspace.folder.exists() and not reader.read_trials(client, found):
         return
-    place, here = found.tags.get(writer.FOLDER, ""), folder_tag(workspace.folder.parent)
+    place, here = found.tags.get(mlflow_names.FOLDER, ""), folder_tag(workspace.folder.parent)
     where = "the folder where it was started" if place in ("", here) else place
     raise UserError(
         f"search {found.name!r} cannot be resumed here: its journal "
@@ -183,7 +183,7 @@ class Session:
             agreed: state of a resumed search.
         """
         found = reader.find_search(self.client, self.parent.run_id)
-        travels = self.pool is not None or writer.CLUSTER in found.tags
+        travels = self.pool is not None or mlflow_names.CLUSTER in found.tags
         source = self._make_source(travels)
         driver = self._make_driver(source)
         with deliver_in_background(self._delivery(), found.metrics.get("search_seconds", 0.0)):
@@ -247,7 +247,7 @@ class Session:
         plan = self.plan
         if self.pool is not None:
             plan = replace(plan, workers=len(self.pool.usable()))
-            tags = {writer.CLUSTER: self.pool.address}
+            tags = {mlflow_names.CLUSTER: self.pool.address}
             writer.Run(self.workspace.outbox, self.parent.run_id).log(tags=tags)
         self.context.listener(SearchOpened(found, plan, self.corpus, self.workspace.folder))
 

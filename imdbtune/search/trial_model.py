@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from imdbtune.data.download import Progress
 from imdbtune.search.context import Context
 from imdbtune.search.ensemble_tags import read_members
-from imdbtune.tracking import reader, writer
-from imdbtune.tracking.reader import Trial
+from imdbtune.tracking import mlflow_names, reader
+from imdbtune.tracking.entities import Trial
 
 if TYPE_CHECKING:
     from imdbtune.data.corpus import Corpus
@@ -61,10 +61,10 @@ def export_trial(
 
     corpus, _ = context.open_trial_corpus(trial)
     words = corpus.word_index()
-    members = read_members(trial.tags.get(writer.MEMBERS, ""))
+    members = read_members(trial.tags.get(mlflow_names.MEMBERS, ""))
     with tempfile.TemporaryDirectory() as scratch:
         model = reader.fetch_model(client, trial, Path(scratch))
-        masked = trial.tags.get(writer.BATCHING) != "padded"
+        masked = trial.tags.get(mlflow_names.BATCHING) != "padded"
         return export_model(
             Trained(model, trial.params, masked, members),
             request.formats,
@@ -78,8 +78,8 @@ def export_trial(
 
 def _metadata(trial: Trial, corpus: Corpus, metrics: Mapping[str, float]) -> dict[str, object]:
     """Return what the ``metadata.json`` of an export says of a trial."""
-    members = read_members(trial.tags.get(writer.MEMBERS, ""))
-    linear = writer.LINEAR in trial.tags.get(writer.ENSEMBLE_OF, "").split(",")
+    members = read_members(trial.tags.get(mlflow_names.MEMBERS, ""))
+    linear = mlflow_names.LINEAR in trial.tags.get(mlflow_names.ENSEMBLE_OF, "").split(",")
     versions = {k: v for k, v in trial.tags.items() if k.startswith("version.")}
     return {
         "name": trial.name,
@@ -87,7 +87,7 @@ def _metadata(trial: Trial, corpus: Corpus, metrics: Mapping[str, float]) -> dic
         "parameters": trial.params.as_dict(),
         **({"members": [params.as_dict() for params in members]} if members else {}),
         **({"linear": True} if linear else {}),
-        "batching": trial.tags.get(writer.BATCHING, "buckets"),
+        "batching": trial.tags.get(mlflow_names.BATCHING, "buckets"),
         "metrics": {**trial.metrics, **metrics},
         "data": {"name": corpus.name, "title": corpus.title, "digest": corpus.digest},
         "labels": list(corpus.labels),
@@ -144,5 +144,5 @@ def load_predictor(model: str, model_format: str, context: Context) -> Predictor
         trial = reader.read_run(client, model_registry.run_of_version(folder))
         corpus, _ = context.open_trial_corpus(trial)
         words, labels = corpus.word_index(), corpus.labels
-        padded = trial.tags.get(writer.BATCHING) == "padded"
+        padded = trial.tags.get(mlflow_names.BATCHING) == "padded"
         return Predictor.of_file(folder / "data", trial.params, words, padded, labels)

@@ -23,8 +23,8 @@ from imdbtune.tracking import reader
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from imdbtune.tracking.entities import Search
     from imdbtune.tracking.outbox import Outbox
-    from imdbtune.tracking.reader import Search
 
 CORPUS = "corpus"  # folder of artifacts with the reviews, on the run of a search
 KEPT = "kept"  # folder with the files of a trial that are needed again

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.errors import UserError, escape_control
-from imdbtune.tracking import writer
+from imdbtune.tracking import mlflow_names
 
 if TYPE_CHECKING:
     from imdbtune.tracking.sqlite_reader import StoredRun
@@ -34,22 +34,22 @@ class Trial:
     @property
     def trial_id(self) -> str:
         """The number of the trial in its search; empty for a single training."""
-        return self.tags.get(writer.TRIAL, "")
+        return self.tags.get(mlflow_names.TRIAL, "")
 
     @property
     def key(self) -> str:
         """The name of its run in the journal and the outbox."""
-        return self.tags.get(writer.KEY) or self.run_id
+        return self.tags.get(mlflow_names.KEY) or self.run_id
 
     @property
     def objective(self) -> str:
         """The metric that is optimised."""
-        return self.tags.get(writer.OBJECTIVE, "val_accuracy")
+        return self.tags.get(mlflow_names.OBJECTIVE, "val_accuracy")
 
     @property
     def attempt(self) -> int:
         """The number of this attempt at the trial, from 1."""
-        value = self.tags.get(writer.ATTEMPT, "")
+        value = self.tags.get(mlflow_names.ATTEMPT, "")
         return int(value) if value.isdecimal() else 1
 
     @property
@@ -65,7 +65,7 @@ class Trial:
     @property
     def reason(self) -> str:
         """The reason why it failed or was ended early; else empty."""
-        return self.tags.get(writer.REASON, "")
+        return self.tags.get(mlflow_names.REASON, "")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Baseline:
     """The result of a model without recurrence on the reviews of a search, as MLflow has it."""
 
     run_id: str
-    name: str  # writer.LINEAR or writer.MAJORITY
+    name: str  # mlflow_names.LINEAR or mlflow_names.MAJORITY
     status: str
     metrics: dict[str, float]
 
@@ -99,7 +99,7 @@ class Search:
     @property
     def objective(self) -> str:
         """The metric that is optimised."""
-        return self.tags.get(writer.OBJECTIVE, "val_accuracy")
+        return self.tags.get(mlflow_names.OBJECTIVE, "val_accuracy")
 
     @property
     def larger_is_better(self) -> bool:
@@ -109,7 +109,7 @@ class Search:
     @property
     def validation_reviews(self) -> int:
         """The number of reviews that validate each epoch; 0 where it is unknown."""
-        value = self.tags.get(writer.VALIDATION_REVIEWS, "")
+        value = self.tags.get(mlflow_names.VALIDATION_REVIEWS, "")
         return int(value) if value.isascii() and value.isdigit() and len(value) < 12 else 0
 
 
@@ -122,7 +122,7 @@ def as_search(run: StoredRun) -> Search:
     """Return the search that a run of MLflow's is."""
     return Search(
         run_id=run.info.run_id,
-        name=escape_control(run.data.tags.get(writer.SEARCH, run.info.run_name)),
+        name=escape_control(run.data.tags.get(mlflow_names.SEARCH, run.info.run_name)),
         status=run.info.status,
         experiment_id=run.info.experiment_id,
         tags=_printable_tags(run),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.models.safe_load import load_keras
-from imdbtune.tracking.writer import EPOCH_METRICS, GIT_COMMIT, SOURCE
+from imdbtune.tracking.mlflow_names import EPOCH_METRICS, GIT_COMMIT, SOURCE
 
 if TYPE_CHECKING:
     import keras

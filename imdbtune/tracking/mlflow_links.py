@@ -6,9 +6,9 @@ import html
 import re
 from urllib.parse import quote, urlencode
 
+from imdbtune.tracking.entities import Search
+from imdbtune.tracking.mlflow_names import SEARCH_ID
 from imdbtune.tracking.mlflow_server import MODEL_TRAINING
-from imdbtune.tracking.reader import Search
-from imdbtune.tracking.writer import SEARCH_ID
 
 
 def as_text(text: str) -> str:

@@ -19,7 +19,7 @@ from urllib.error import URLError
 from imdbtune.errors import SearchAborted, UserError, last_line
 
 if TYPE_CHECKING:
-    from imdbtune.tracking.reader import Search
+    from imdbtune.tracking.entities import Search
 
 HOST = "127.0.0.1"
 PORT = 5000

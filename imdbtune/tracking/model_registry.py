@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.errors import UserError, first_line, short_repr
-from imdbtune.tracking import writer
+from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import hide_secrets
-from imdbtune.tracking.reader import Trial
+from imdbtune.tracking.entities import Trial
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -83,9 +83,16 @@ def _create_registered_model(client: MlflowClient, name: str) -> None:
 
 
 def _tags(trial: Trial) -> dict[str, str]:
-    origin = (writer.SEARCH, writer.SEARCH_ID, writer.TRIAL, writer.OBJECTIVE)
+    origin = (
+        mlflow_names.SEARCH,
+        mlflow_names.SEARCH_ID,
+        mlflow_names.TRIAL,
+        mlflow_names.OBJECTIVE,
+    )
     tags = {
-        key: trial.tags[key] for key in (*origin, writer.DATA, writer.DIGEST) if key in trial.tags
+        key: trial.tags[key]
+        for key in (*origin, mlflow_names.DATA, mlflow_names.DIGEST)
+        if key in trial.tags
     }
     tested = {f"imdbtune.{k}": str(v) for k, v in trial.metrics.items() if k == "test_accuracy"}
     return {**tags, SCORE: str(trial.score), **tested}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from imdbtune.errors import Deleted
 from imdbtune.files import is_disk_full
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.connection import from_requests
 from imdbtune.tracking.logged_models import upload_model
 from imdbtune.tracking.outbox import Call, DeliveryState, Outbox
@@ -208,10 +208,12 @@ def _create_run(client: MlflowClient, key: str, call: Call, may_exist: bool) -> 
     """Return the id of the run with this key, which is created if need be."""
     experiment = call["experiment_id"]
     if may_exist:
-        found = client.search_runs([experiment], f"tags.`{writer.KEY}` = '{key}'", max_results=1)
+        found = client.search_runs(
+            [experiment], f"tags.`{mlflow_names.KEY}` = '{key}'", max_results=1
+        )
         if found:
             return str(found[0].info.run_id)
-    tags = {**call["tags"], writer.KEY: key}
+    tags = {**call["tags"], mlflow_names.KEY: key}
     created = client.create_run(experiment, call["start_time"], tags, call["run_name"])
     return str(created.info.run_id)
 
@@ -264,8 +266,8 @@ def _log_inputs(
 
 def reopen(client: MlflowClient, run_id: str) -> None:
     """Mark a run as RUNNING again that has ended, or was left open by a crash."""
-    if writer.REASON in client.get_run(run_id).data.tags:
-        client.delete_tag(run_id, writer.REASON)
+    if mlflow_names.REASON in client.get_run(run_id).data.tags:
+        client.delete_tag(run_id, mlflow_names.REASON)
     client.update_run(run_id, status="RUNNING")
 
 
@@ -274,10 +276,10 @@ def _set_terminated(client: MlflowClient, run_id: str, call: Call, is_open: bool
     if call.get("told"):  # by a remote worker
         return
     run = None if is_open else client.get_run(run_id)
-    if run is None or run.info.status in writer.OPEN:
+    if run is None or run.info.status in mlflow_names.OPEN:
         client.set_terminated(run_id, call["status"], call["end_time"])
-    elif run.info.status == "FINISHED" and writer.REASON in run.data.tags:
-        client.delete_tag(run_id, writer.REASON)  # why it would have been ended
+    elif run.info.status == "FINISHED" and mlflow_names.REASON in run.data.tags:
+        client.delete_tag(run_id, mlflow_names.REASON)  # why it would have been ended
 
 
 def is_refusal(error: Exception) -> bool:

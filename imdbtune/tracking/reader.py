@@ -1,7 +1,4 @@
-"""Reads searches, their trials and their files from MLflow.
-
-What it returns is defined in :mod:`imdbtune.tracking.entities`, and can be imported from here.
-"""
+"""Reads searches, their trials and their files from MLflow."""
 
 from __future__ import annotations
 
@@ -13,15 +10,16 @@ from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import Deleted, UserError, first_line, short_repr
-from imdbtune.tracking import writer
-from imdbtune.tracking.entities import Baseline as Baseline
-from imdbtune.tracking.entities import Search as Search
-from imdbtune.tracking.entities import Trial as Trial
-from imdbtune.tracking.entities import as_row as as_row
-from imdbtune.tracking.entities import as_search, as_trial
-from imdbtune.tracking.entities import count_states as count_states
-from imdbtune.tracking.entities import failed_trials as failed_trials
-from imdbtune.tracking.entities import rank as rank
+from imdbtune.tracking import mlflow_names
+from imdbtune.tracking.entities import (
+    Baseline,
+    Search,
+    Trial,
+    as_search,
+    as_trial,
+    count_states,
+    rank,
+)
 from imdbtune.tracking.run_queries import find_runs, runs_by_id
 
 if TYPE_CHECKING:
@@ -38,8 +36,8 @@ def find_search(client: Runs, reference: str | None = None) -> Search:
         UserError: there is no such search.
         Deleted: it was deleted in MLflow.
     """
-    named = {writer.SEARCH: reference} if reference else {}
-    found = find_runs(client, {writer.KIND: "search", **named}, 1)
+    named = {mlflow_names.SEARCH: reference} if reference else {}
+    found = find_runs(client, {mlflow_names.KIND: "search", **named}, 1)
     if not found and reference and reference.isalnum():
         found = [run for run in runs_by_id(client, reference) if _kind(run) == "search"]
         for run in found:
@@ -63,13 +61,13 @@ def find_searches(client: Runs, references: Iterable[str]) -> list[Search]:
 
 def read_searches(client: Runs, limit: int = 10_000) -> list[Search]:
     """Return the searches, the newest first."""
-    runs = find_runs(client, {writer.KIND: "search"}, limit)
+    runs = find_runs(client, {mlflow_names.KIND: "search"}, limit)
     return [as_search(run) for run in runs]
 
 
 def find_confirmation(client: Runs, search: Search) -> Search | None:
     """Return the run whose children are the trainings that confirm a search, if there is one."""
-    tags = {writer.KIND: "confirm", writer.CONFIRMS: search.run_id}
+    tags = {mlflow_names.KIND: "confirm", mlflow_names.CONFIRMS: search.run_id}
     found = find_runs(client, tags, 1, [search.experiment_id])
     return as_search(found[0]) if found else None
 
@@ -84,7 +82,7 @@ def read_baselines(client: Runs, search: Search) -> list[Baseline]:
     """Return the baselines of a search: one run of each, a finished one if there is one."""
     found: dict[str, Baseline] = {}
     for run in _children(client, search, "baseline"):
-        which, status = run.data.tags.get(writer.BASELINE, ""), run.info.status
+        which, status = run.data.tags.get(mlflow_names.BASELINE, ""), run.info.status
         if which not in found or (status == "FINISHED" != found[which].status):
             metrics = dict(run.data.metrics)
             found[which] = Baseline(run.info.run_id, which, status, metrics)
@@ -124,12 +122,12 @@ def read_run(client: MlflowClient, run_id: str) -> Trial:
 def deleted_keys(client: MlflowClient, search: Search) -> set[str]:
     """Return the keys of a search's trials that were deleted in MLflow."""
     runs = _children(client, search, "trial", deleted=True)
-    return {run.data.tags.get(writer.KEY, run.info.run_id) for run in runs}
+    return {run.data.tags.get(mlflow_names.KEY, run.info.run_id) for run in runs}
 
 
 def find_run(client: MlflowClient, key: str) -> str | None:
     """Return the id of the run that was created under this key, if there is one."""
-    found = find_runs(client, {writer.KEY: key}, 1)
+    found = find_runs(client, {mlflow_names.KEY: key}, 1)
     return str(found[0].info.run_id) if found else None
 
 
@@ -172,7 +170,7 @@ def run_exists(client: MlflowClient, run_id: str) -> bool:
 def read_history(
     client: Runs,
     run_id: str,
-    names: Sequence[str] = writer.CURVES,
+    names: Sequence[str] = mlflow_names.CURVES,
     execution: int = 0,
 ) -> list[Epoch]:
     """Return the metrics of each epoch of an execution (from 0); each name costs a query."""
@@ -244,7 +242,7 @@ def fetch_linear(client: MlflowClient, search: Search, folder: Path) -> Path:
     from imdbtune.models.nb_linear import MODEL
 
     for found in read_baselines(client, search):
-        if found.name == writer.LINEAR and found.status == "FINISHED":
+        if found.name == mlflow_names.LINEAR and found.status == "FINISHED":
             try:
                 return Path(client.download_artifacts(found.run_id, MODEL, str(folder)))
             except (MlflowException, OSError) as error:
@@ -260,7 +258,7 @@ def fetch_linear(client: MlflowClient, search: Search, folder: Path) -> Path:
 
 def _remedy(client: MlflowClient, trial: Trial) -> str:
     """Return what to do about a model that MLflow does not have."""
-    for run in runs_by_id(client, trial.tags.get(writer.SEARCH_ID, "")):
+    for run in runs_by_id(client, trial.tags.get(mlflow_names.SEARCH_ID, "")):
         if run.info.status != "FINISHED" and run.data.params.get("tracking.keep_models") != "0":
             return (
                 "the search saves its best models when it ends: "
@@ -271,12 +269,12 @@ def _remedy(client: MlflowClient, trial: Trial) -> str:
 
 def _children(client: Runs, search: Search, kind: str, deleted: bool = False) -> list[StoredRun]:
     """Return the runs of a kind that belong to a search, the newest first."""
-    tags = {writer.SEARCH_ID: search.run_id, writer.KIND: kind}
+    tags = {mlflow_names.SEARCH_ID: search.run_id, mlflow_names.KIND: kind}
     return find_runs(client, tags, 100_000, [search.experiment_id], deleted)
 
 
 def _kind(run: StoredRun) -> str:
-    return str(run.data.tags.get(writer.KIND, ""))
+    return str(run.data.tags.get(mlflow_names.KIND, ""))
 
 
 def _store_name(client: Runs) -> str:
@@ -287,29 +285,29 @@ def _store_name(client: Runs) -> str:
 
 def ensemble_tag(members: Sequence[Trial], linear: bool) -> str:
     """Return the value of the tag that names the members of an ensemble."""
-    return ",".join([member.run_id for member in members] + [writer.LINEAR] * linear)
+    return ",".join([member.run_id for member in members] + [mlflow_names.LINEAR] * linear)
 
 
 def find_ensemble(client: MlflowClient, tag: str) -> Trial | None:
     """Return the finished ensemble of exactly these members (:func:`ensemble_tag`), if any."""
-    found = find_runs(client, {writer.ENSEMBLE_OF: tag}, 1, status="FINISHED")
+    found = find_runs(client, {mlflow_names.ENSEMBLE_OF: tag}, 1, status="FINISHED")
     return as_trial(found[0]) if found else None
 
 
 def read_seeds(client: MlflowClient, trial: Trial) -> list[Trial]:
     """Return the trainings of a trial's configuration with all of its seeds."""
-    confirms = trial.tags.get(writer.CONFIRMS, "")
-    parent = trial.tags.get(writer.SEARCH_ID, "")
+    confirms = trial.tags.get(mlflow_names.CONFIRMS, "")
+    parent = trial.tags.get(mlflow_names.SEARCH_ID, "")
     if not (confirms.isalnum() and parent.isalnum()):
         return [trial]
-    same = {writer.CONFIRMS: confirms, writer.SEARCH_ID: parent}
+    same = {mlflow_names.CONFIRMS: confirms, mlflow_names.SEARCH_ID: parent}
     runs = find_runs(client, same, 10_000, status="FINISHED")
     return [as_trial(run) for run in runs] or [trial]
 
 
 def find_refit(client: MlflowClient, trial: Trial, seed: int) -> Trial | None:
     """Return the finished training of a trial's configuration on all reviews with this seed."""
-    for run in find_runs(client, {writer.REFITS: trial.run_id}, 100, status="FINISHED"):
+    for run in find_runs(client, {mlflow_names.REFITS: trial.run_id}, 100, status="FINISHED"):
         if run.data.params.get("seed") == str(seed):
             return as_trial(run)
     return None
@@ -320,9 +318,9 @@ def search_of(client: MlflowClient, trial: Trial) -> str:
 
     A training that confirms a search, or was derived from one, belongs to it too.
     """
-    parent = trial.tags.get(writer.OF_SEARCH) or trial.tags.get(writer.SEARCH_ID, "")
+    parent = trial.tags.get(mlflow_names.OF_SEARCH) or trial.tags.get(mlflow_names.SEARCH_ID, "")
     for run in runs_by_id(client, parent) if parent.isalnum() else []:
-        return str(run.data.tags.get(writer.CONFIRMS, parent))
+        return str(run.data.tags.get(mlflow_names.CONFIRMS, parent))
     return ""
 
 

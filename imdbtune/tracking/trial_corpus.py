@@ -12,8 +12,8 @@ from imdbtune.data.corpus import Corpus
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import check_source, default_cache, open_corpus, place_of
 from imdbtune.errors import UserError, short_repr
-from imdbtune.tracking import writer
-from imdbtune.tracking.reader import Trial
+from imdbtune.tracking import mlflow_names
+from imdbtune.tracking.entities import Trial
 from imdbtune.tracking.writer import CorpusFacts
 
 
@@ -58,22 +58,22 @@ def open_trial_corpus(
 
 def _data_config(trial: Trial, location: str) -> DataConfig:
     """Return the data configuration of a trial; ``location``: where the reviews are now."""
-    logged = trial.tags.get(writer.READING, "{}")
+    logged = trial.tags.get(mlflow_names.READING, "{}")
     try:
         reading = parse_config({"data": json.loads(logged)}).data
     except (ValueError, UserError) as error:
         raise UserError(
             f"run {trial.run_id} ({trial.name}) does not say how its reviews were read: its tag "
-            f"{writer.READING} is {short_repr(logged)}; restore the original value."
+            f"{mlflow_names.READING} is {short_repr(logged)}; restore the original value."
         ) from error
-    return replace(reading, source=location or trial.tags.get(writer.CORPUS, ""))
+    return replace(reading, source=location or trial.tags.get(mlflow_names.CORPUS, ""))
 
 
 def check_corpus(corpus: Corpus, tags: Mapping[str, str], name: str) -> None:
     """Raise UserError unless the corpus has the digest in a run's tags."""
-    digest = tags.get(writer.DIGEST, "")
+    digest = tags.get(mlflow_names.DIGEST, "")
     if corpus.digest != digest:
         raise UserError(
-            f"the reviews at {tags.get(writer.CORPUS)} are not those of {name} "
+            f"the reviews at {tags.get(mlflow_names.CORPUS)} are not those of {name} "
             f"(digest {corpus.digest[:12]}, was {digest[:12]}); restore the original reviews."
         )

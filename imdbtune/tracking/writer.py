@@ -24,41 +24,28 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.search_space import word
 from imdbtune.errors import UserError, short_repr
 from imdbtune.tracking.connection import hide_secrets, redact_secrets
-from imdbtune.tracking.mlflow_names import ATTEMPT as ATTEMPT
-from imdbtune.tracking.mlflow_names import BASELINE as BASELINE
-from imdbtune.tracking.mlflow_names import BATCHING as BATCHING
-from imdbtune.tracking.mlflow_names import CLUSTER as CLUSTER
-from imdbtune.tracking.mlflow_names import CONFIRMED_BY as CONFIRMED_BY
-from imdbtune.tracking.mlflow_names import CONFIRMS as CONFIRMS
-from imdbtune.tracking.mlflow_names import CORPUS as CORPUS
-from imdbtune.tracking.mlflow_names import CURVES as CURVES
-from imdbtune.tracking.mlflow_names import DATA as DATA
-from imdbtune.tracking.mlflow_names import DIGEST as DIGEST
-from imdbtune.tracking.mlflow_names import ENSEMBLE_OF as ENSEMBLE_OF
-from imdbtune.tracking.mlflow_names import EPOCH_METRICS as EPOCH_METRICS
-from imdbtune.tracking.mlflow_names import ESTIMATED as ESTIMATED
-from imdbtune.tracking.mlflow_names import EXPERIMENT_KIND as EXPERIMENT_KIND
-from imdbtune.tracking.mlflow_names import FOLDER as FOLDER
-from imdbtune.tracking.mlflow_names import GIT_COMMIT as GIT_COMMIT
-from imdbtune.tracking.mlflow_names import KEY as KEY
-from imdbtune.tracking.mlflow_names import KIND as KIND
-from imdbtune.tracking.mlflow_names import LINEAR as LINEAR
-from imdbtune.tracking.mlflow_names import MAJORITY as MAJORITY
-from imdbtune.tracking.mlflow_names import MEMBERS as MEMBERS
-from imdbtune.tracking.mlflow_names import NOTE as NOTE
-from imdbtune.tracking.mlflow_names import OBJECTIVE as OBJECTIVE
-from imdbtune.tracking.mlflow_names import OF_SEARCH as OF_SEARCH
-from imdbtune.tracking.mlflow_names import OPEN as OPEN
-from imdbtune.tracking.mlflow_names import PARENT as PARENT
-from imdbtune.tracking.mlflow_names import READING as READING
-from imdbtune.tracking.mlflow_names import REASON as REASON
-from imdbtune.tracking.mlflow_names import REFITS as REFITS
-from imdbtune.tracking.mlflow_names import SEARCH as SEARCH
-from imdbtune.tracking.mlflow_names import SEARCH_ID as SEARCH_ID
-from imdbtune.tracking.mlflow_names import SOURCE as SOURCE
-from imdbtune.tracking.mlflow_names import TEST_EVALUATIONS as TEST_EVALUATIONS
-from imdbtune.tracking.mlflow_names import TRIAL as TRIAL
-from imdbtune.tracking.mlflow_names import VALIDATION_REVIEWS as VALIDATION_REVIEWS
+from imdbtune.tracking.mlflow_names import (
+    ATTEMPT,
+    BASELINE,
+    CLUSTER,
+    CORPUS,
+    CURVES,
+    DATA,
+    DIGEST,
+    EXPERIMENT_KIND,
+    FOLDER,
+    GIT_COMMIT,
+    KEY,
+    KIND,
+    PARENT,
+    READING,
+    REASON,
+    SEARCH,
+    SEARCH_ID,
+    SOURCE,
+    TEST_EVALUATIONS,
+    TRIAL,
+)
 from imdbtune.tracking.outbox import Outbox, now_ms
 from imdbtune.training.hardware import machine_tags
 

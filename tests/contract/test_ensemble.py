@@ -22,8 +22,8 @@ from imdbtune.models.metrics import measure
 from imdbtune.models.nb_linear import LinearModel
 from imdbtune.models.nb_linear_keras import as_table, linear_network, search_steps, table_of
 from imdbtune.search.ensemble_tags import description, read_members, write_members
+from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.logged_models import save_model
-from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.ensemble import EnsembleSpec, common_params
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import TrainingSettings, TrialSpec

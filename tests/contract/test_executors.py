@@ -21,8 +21,8 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed
 from imdbtune.search.events import Event, SearchOpened, TrialEnded, TrialStarted
 from imdbtune.tracking import reader
+from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.outbox import Outbox, new_key
-from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import TrialResult, TrialSpec
 from tests.support import Stub, isolate, kill_self, light_workers, make_config, run_search
 

@@ -24,7 +24,7 @@ from imdbtune.cluster.local_executor import DaskExecutor
 from imdbtune.cluster.trial_job import TrialJob
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.reader import Search, Trial
+from imdbtune.tracking.entities import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import (
     draw_nothing,

@@ -18,9 +18,9 @@ from imdbtune.errors import Busy, Deleted, SearchAborted, UserError
 from imdbtune.search.events import Event, TrialEnded
 from imdbtune.search.resume import CRASHED
 from imdbtune.search.workspace import Workspace, list_unnamed_workspaces, workspace_of
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.reader import Search, Trial
+from imdbtune.tracking.entities import Search, Trial
 from imdbtune.training.spec import TrialSpec
 from tests.killing import (
     AtEpoch,
@@ -104,7 +104,7 @@ def test_a_killed_training_is_closed_by_the_next_one(folder: Path) -> None:
     assert killed >= 5
     ended = [run for run in runs_of(folder) if run.info.status == "KILLED"]
     assert len(ended) >= 3
-    assert {run.data.tags[writer.REASON] for run in ended} == {CRASHED}
+    assert {run.data.tags[mlflow_names.REASON] for run in ended} == {CRASHED}
 
 
 def test_a_killed_training_is_closed_by_the_next_search(folder: Path) -> None:
@@ -152,10 +152,10 @@ def test_a_killed_search_is_closed_by_sync_and_can_go_on(
     assert closed.calls > 0
     left = read_outcome(folder)
     assert left.search.status == "KILLED"
-    assert left.search.tags[writer.REASON] == CRASHED
+    assert left.search.tags[mlflow_names.REASON] == CRASHED
     assert "RUNNING" not in left.statuses
     assert reasons(left.trials) == {CRASHED}
-    assert "running" not in left.search.tags[writer.NOTE]
+    assert "running" not in left.search.tags[mlflow_names.NOTE]
     assert [one.calls for one in sync(folder)] == [0]
     # A second session, which dies as well.
     assert run_driver(folder, "random", workers, AtEpoch(2)) == -9
@@ -166,7 +166,7 @@ def test_a_killed_search_is_closed_by_sync_and_can_go_on(
     assert killed.finished() == whole.finished()
     assert killed.told() == whole.told()
     assert killed.search.status == "FINISHED"
-    assert writer.REASON not in killed.search.tags
+    assert mlflow_names.REASON not in killed.search.tags
 
 
 def sync_in_another_process(folder: Path, search: str | None, file: Path) -> None:

@@ -22,7 +22,7 @@ from imdbtune import api
 from imdbtune.cli.app import app
 from imdbtune.data.corpus import Corpus
 from imdbtune.search.workspace import workspace_of
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import entities, mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect
 from tests.support import isolate, untried_exports
 
@@ -99,7 +99,7 @@ def run(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="module")
-def search(project: Path) -> reader.Search:
+def search(project: Path) -> entities.Search:
     """The search that ``mlflow run`` made, read back from MLflow."""
     space = {"rnn": "gru,simple_rnn,lstm", "units": 4, "maxlen": 20}
     limits = {"max_trials": 2, "workers": 1, "set": "training.patience=1"}
@@ -110,11 +110,11 @@ def search(project: Path) -> reader.Search:
 
 
 @pytest.fixture(scope="module")
-def trials(project: Path, search: reader.Search) -> list[reader.Trial]:
+def trials(project: Path, search: entities.Search) -> list[entities.Trial]:
     return reader.read_trials(connect(f"sqlite:///{project}/mlflow.db"), search)
 
 
-def test_the_search_is_the_run_that_mlflow_started(project: Path, search: reader.Search) -> None:
+def test_the_search_is_the_run_that_mlflow_started(project: Path, search: entities.Search) -> None:
     made = connect(f"sqlite:///{project}/mlflow.db").get_run(search.run_id)
     assert made.info.status == "FINISHED"
     assert made.info.run_name == search.name == NAME
@@ -124,22 +124,22 @@ def test_the_search_is_the_run_that_mlflow_started(project: Path, search: reader
     assert made.data.metrics["trials_finished"] == 2
 
 
-def test_the_trials_are_its_children(search: reader.Search, trials: list[reader.Trial]) -> None:
+def test_the_trials_are_its_children(search: entities.Search, trials: list[entities.Trial]) -> None:
     assert len({trial.params.rnn for trial in trials}) == len(trials) == 2
     for trial in trials:
         assert trial.status == "FINISHED"
-        assert trial.tags[writer.PARENT] == search.run_id
+        assert trial.tags[mlflow_names.PARENT] == search.run_id
         assert (trial.params.units, trial.params.maxlen) == (4, 20)
 
 
-def test_each_trial_has_its_curves(project: Path, trials: list[reader.Trial]) -> None:
+def test_each_trial_has_its_curves(project: Path, trials: list[entities.Trial]) -> None:
     client = connect(f"sqlite:///{project}/mlflow.db")
     for trial in trials:
         paths = {artifact.path for artifact in client.list_artifacts(trial.run_id)}
         assert {"accuracy.png", "loss.png", "history.csv"} <= paths
 
 
-def test_each_model_loads_as_an_mlflow_model(project: Path, trials: list[reader.Trial]) -> None:
+def test_each_model_loads_as_an_mlflow_model(project: Path, trials: list[entities.Trial]) -> None:
     import mlflow
 
     client = connect(f"sqlite:///{project}/mlflow.db")
@@ -154,8 +154,8 @@ def test_each_model_loads_as_an_mlflow_model(project: Path, trials: list[reader.
 
 def test_the_winner_is_exported_and_predicts(
     project: Path,
-    search: reader.Search,
-    trials: list[reader.Trial],
+    search: entities.Search,
+    trials: list[entities.Trial],
     run: Callable[..., str],
 ) -> None:
     run("best", search=search.name, export="the winner", format="numpy")
@@ -177,7 +177,7 @@ def test_a_training_is_the_run_that_mlflow_started(project: Path, run: Callable[
 
 
 def test_the_search_goes_on_and_what_mlflow_lacks_is_brought_in(
-    project: Path, search: reader.Search, run: Callable[..., str]
+    project: Path, search: entities.Search, run: Callable[..., str]
 ) -> None:
     """After all that reads it; the run that MLflow made for it is no search."""
     made = run("resume", search=search.run_id, max_trials=3, workers=0)

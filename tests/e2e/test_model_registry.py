@@ -15,7 +15,7 @@ from imdbtune.errors import UserError
 from imdbtune.models.builders import plain_model
 from imdbtune.tracking import model_registry
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.reader import Trial
+from imdbtune.tracking.entities import Trial
 from imdbtune.training.spec import TrialSpec
 from tests.support import Stub, isolate, make_config, run_search, untried_exports
 

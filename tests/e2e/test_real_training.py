@@ -18,9 +18,9 @@ from imdbtune import api
 from imdbtune.config.schema import parse_config
 from imdbtune.data.corpus import Corpus
 from imdbtune.export.folder import read_export
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.reader import Search, Trial
+from imdbtune.tracking.entities import Search, Trial
 from tests.support import demo_cache, isolate, new_store, untried_exports
 
 pytestmark = pytest.mark.xdist_group("real training")
@@ -195,7 +195,7 @@ def test_the_winner_is_exported_from_mlflow_alone(
     assert good.probability != bad.probability
     metadata = json.loads((out / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["run_id"] == best.run_id
-    assert metadata["data"]["digest"] == best.tags[writer.DIGEST]
+    assert metadata["data"]["digest"] == best.tags[mlflow_names.DIGEST]
 
 
 def test_a_trial_comes_out_the_same_from_what_mlflow_holds(trained: Trained) -> None:
@@ -232,7 +232,9 @@ def test_the_mean_of_the_best_and_the_linear_model(trained: Trained, tmp_path: P
     both, same = api.ensemble(trained.search.run_id, 2, api.Context(**place), linear=True)
     assert [member.run_id for member in same] == [member.run_id for member in members]
     assert both.run_id != of_two.run_id
-    assert both.tags[writer.ENSEMBLE_OF] == f"{of_two.tags[writer.ENSEMBLE_OF]},nb-linear"
+    assert (
+        both.tags[mlflow_names.ENSEMBLE_OF] == f"{of_two.tags[mlflow_names.ENSEMBLE_OF]},nb-linear"
+    )
     again, _ = api.ensemble(trained.search.run_id, 2, api.Context(**place), linear=True)
     assert again.run_id == both.run_id
     for made, formats in ((of_two, ("numpy",)), (both, ("keras", "numpy"))):

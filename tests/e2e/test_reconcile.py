@@ -18,9 +18,9 @@ from imdbtune.errors import SearchAborted, UserError
 from imdbtune.search.events import Event, Notice, SearchResumed, TrialEnded
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
+from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import reopen
-from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.killing import AtWrite, read_outcome, run_driver, run_forked
 from tests.support import (

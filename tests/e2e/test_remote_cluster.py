@@ -22,9 +22,9 @@ from imdbtune.config.schema import parse_config
 from imdbtune.data.corpus import Corpus, digest_of, read_corpus
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.search.workspace import list_workspaces
-from imdbtune.tracking import artifact_transfer, reader, writer
+from imdbtune.tracking import artifact_transfer, mlflow_names, reader
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.reader import Search, Trial
+from imdbtune.tracking.entities import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.e2e.conftest import Place
 from tests.machines import ROOT, kill, wait_until
@@ -134,13 +134,13 @@ def test_a_search_comes_out_as_on_this_machine(place: Place, here: Path) -> None
         assert len(client.get_run(trial.run_id).inputs.dataset_inputs) == 1
         history = client.get_metric_history(trial.run_id, "val_accuracy")
         assert [metric.step for metric in history] == [1, 2, 3]
-    assert found.tags[writer.CLUSTER] == place.scheduler
+    assert found.tags[mlflow_names.CLUSTER] == place.scheduler
 
 
 def test_the_reviews_are_fetched_once_a_machine_and_leave_mlflow(place: Place, here: Path) -> None:
     """After the search above."""
     client, found, _ = search(place, here, "again", config={"tuner": {**RANDOM, "max_trials": 2}})
-    digest = found.tags[writer.DIGEST]
+    digest = found.tags[mlflow_names.DIGEST]
     for name in ("first", "second"):
         copy = artifact_transfer.corpus_place(place.machines.folder / name / "cache", digest)
         assert digest_of(read_corpus(copy)) == digest

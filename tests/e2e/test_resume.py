@@ -21,9 +21,9 @@ import pytest
 from imdbtune import api
 from imdbtune.config.schema import TUNERS
 from imdbtune.errors import UserError
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.reader import Trial
+from imdbtune.tracking.entities import Trial
 from tests.killing import (
     SPACES,
     AtWrite,
@@ -123,7 +123,7 @@ def test_no_run_is_left_open(case: Case) -> None:
     for killed in case.killed:
         assert set(killed.statuses) <= {"FINISHED", "KILLED"}
         assert killed.search.status == "FINISHED"
-        assert writer.REASON not in killed.search.tags
+        assert mlflow_names.REASON not in killed.search.tags
         assert len(killed.searches) == 1
         for trial in killed.trials:
             assert trial.ended_ms is not None

@@ -16,7 +16,7 @@ from imdbtune import api
 from imdbtune.cli.reproduce import table
 from imdbtune.confirm.reproduction import EpochPair, find_differences
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
-from imdbtune.tracking import reader
+from imdbtune.tracking import entities, reader
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import isolate, make_config, run_search, stub_trainer, write_tiny_model
 
@@ -41,12 +41,12 @@ class Recorder:
 @dataclass
 class Done:
     client: Any
-    trials: list[reader.Trial]
+    trials: list[entities.Trial]
     uri: str
     cache: Path
     specs: dict[str, TrialSpec]  # by the trial's number
 
-    def again(self, trial: reader.Trial, trainer: Recorder, **arguments: Any) -> Any:
+    def again(self, trial: entities.Trial, trainer: Recorder, **arguments: Any) -> Any:
         where = {"uri": self.uri, "cache": self.cache, "trainer": trainer}
         return api.reproduce(trial.run_id, api.Context(**{**where, **arguments}))
 

@@ -16,7 +16,7 @@ from imdbtune.cli.tables import details
 from imdbtune.confirm import results
 from imdbtune.confirm.runs import SEED_OFFSET, best_runs, write_correctness
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import entities, mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import (
@@ -59,7 +59,7 @@ class StubTrainer:
 @dataclass
 class Done:
     client: Any
-    search: reader.Search
+    search: entities.Search
     uri: str
     folder: Path
 
@@ -74,7 +74,7 @@ class Done:
         )
         return api.confirm(search_ref, context, **arguments)
 
-    def confirming(self) -> list[reader.Trial]:
+    def confirming(self) -> list[entities.Trial]:
         run = reader.find_confirmation(self.client, self.search)
         return reader.read_trials(self.client, run) if run else []
 
@@ -129,7 +129,7 @@ def test_trainings_are_runs_of_their_own_and_no_trials_of_the_search(done: Done)
     runs = done.confirming()
     assert [run.status for run in runs] == ["FINISHED"] * 4
     assert {run.tags["mlflow.parentRunId"] for run in runs} == {made.run_id}
-    assert {run.tags[writer.CONFIRMS] for run in runs} == {r.trial_run_id for r in made.rows}
+    assert {run.tags[mlflow_names.CONFIRMS] for run in runs} == {r.trial_run_id for r in made.rows}
     assert reader.find_search(done.client).run_id == done.search.run_id
     assert not (done.folder / "runs" / made.run_id).exists()
 
@@ -146,7 +146,7 @@ def test_best_returns_a_training_of_the_recommended_configuration(done: Done) ->
     search, trial = api.best(uri=done.uri)
     assert api.read_confirmation(search, uri=done.uri) == made
     assert trial.run_id == made.winner.run_ids[0]
-    assert trial.tags[writer.CONFIRMS] == made.recommended
+    assert trial.tags[mlflow_names.CONFIRMS] == made.recommended
     text = details(trial, search, confirmed=made)
     assert "the mean of 3 seeds" in text
     assert "not confirmed" not in text
@@ -218,7 +218,7 @@ def test_a_confirmation_that_cannot_be_read_counts_as_none(done: Done) -> None:
     done.client.log_dict(made.run_id, {"rows": [{"name": 1}]}, results.RESULT_FILE)
     search, trial = api.best(uri=done.uri)
     assert api.read_confirmation(search, uri=done.uri) is None
-    assert writer.CONFIRMS not in trial.tags
+    assert mlflow_names.CONFIRMS not in trial.tags
 
 
 def test_test_evaluations_are_counted_on_the_search(done: Done) -> None:
@@ -226,8 +226,8 @@ def test_test_evaluations_are_counted_on_the_search(done: Done) -> None:
     for trial in (reader.read_trials(done.client, done.search)[0], done.confirming()[0]):
         writer.count_test_evaluation(done.client, reader.search_of(done.client, trial))
     found = reader.find_search(done.client)
-    assert found.metrics[writer.TEST_EVALUATIONS] == 2
-    history = done.client.get_metric_history(found.run_id, writer.TEST_EVALUATIONS)
+    assert found.metrics[mlflow_names.TEST_EVALUATIONS] == 2
+    history = done.client.get_metric_history(found.run_id, mlflow_names.TEST_EVALUATIONS)
     assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 2.0)]
 
 
@@ -245,7 +245,7 @@ def test_refit_trains_on_all_reviews_for_the_epochs_found_and_once(done: Done) -
         3,
         0,
     )  # the stub's best is 2
-    assert made.tags[writer.REFITS] == trial.run_id
+    assert made.tags[mlflow_names.REFITS] == trial.run_id
     assert made.score is None
     assert reader.search_of(done.client, made) == done.search.run_id
     assert api.refit(trial, api.Context(trainer=trainer, **where)).run_id == made.run_id

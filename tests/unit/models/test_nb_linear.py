@@ -20,8 +20,8 @@ from imdbtune.errors import UserError
 from imdbtune.models import nb_linear
 from imdbtune.report import leaderboard
 from imdbtune.report.findings import compare_with_baseline
-from imdbtune.tracking import writer
-from imdbtune.tracking.reader import Baseline, Search, Trial
+from imdbtune.tracking import mlflow_names
+from imdbtune.tracking.entities import Baseline, Search, Trial
 from tests.unit.report.test_page import made_trial
 
 REVIEWS = [
@@ -193,8 +193,8 @@ def test_reviews_that_cannot_be_fitted(reviews: Any, labels: list[int], told: st
 
 def made_baselines(accuracy: float, status: str = "FINISHED") -> list[Baseline]:
     metrics = {"best_val_accuracy": accuracy, "best_val_loss": 0.25, "train_seconds": 21.4}
-    majority = Baseline("b", writer.MAJORITY, "FINISHED", {"best_val_accuracy": 0.505})
-    return [majority, Baseline("a", writer.LINEAR, status, metrics)]
+    majority = Baseline("b", mlflow_names.MAJORITY, "FINISHED", {"best_val_accuracy": 0.505})
+    return [majority, Baseline("a", mlflow_names.LINEAR, status, metrics)]
 
 
 def best_of(accuracy: float) -> Trial:
@@ -236,7 +236,7 @@ def test_json_has_its_figures() -> None:
 
 
 def test_the_description_mentions_the_baseline_after_the_winner() -> None:
-    tags = {writer.DATA: "demo", writer.VALIDATION_REVIEWS: "5000"}
+    tags = {mlflow_names.DATA: "demo", mlflow_names.VALIDATION_REVIEWS: "5000"}
     search = Search("id", "mine", "RUNNING", "7", tags, {}, 0)
     text = leaderboard.markdown(search, [best_of(0.95)], ["units"], False, made_baselines(0.9))
     first = text.splitlines()[0]

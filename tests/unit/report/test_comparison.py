@@ -10,20 +10,22 @@ import pytest
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.errors import UserError
 from imdbtune.report.comparison import Comparison, compare_searches
-from imdbtune.tracking import writer
-from imdbtune.tracking.reader import Search, Trial, rank
+from imdbtune.tracking import mlflow_names
+from imdbtune.tracking.entities import Search, Trial, rank
 
 
 def made_trial(number: int, score: float, status: str = "FINISHED", **params: Any) -> Trial:
     metrics = {"best_val_accuracy": score, "train_seconds": 100.0 - number, "execution_2/loss": 1.0}
-    tags = {writer.TRIAL: f"{number:04d}"} | ({writer.REASON: "why"} if score != score else {})
+    tags = {mlflow_names.TRIAL: f"{number:04d}"} | (
+        {mlflow_names.REASON: "why"} if score != score else {}
+    )
     return Trial(
         f"run{number}", f"t{number}", status, TrialParams(**params), metrics, tags, number, 0, None
     )
 
 
 def made_search(name: str, objective: str = "val_accuracy") -> Search:
-    return Search(name * 2, name, "FINISHED", "1", {writer.OBJECTIVE: objective}, {}, 0)
+    return Search(name * 2, name, "FINISHED", "1", {mlflow_names.OBJECTIVE: objective}, {}, 0)
 
 
 TRIALS = rank(

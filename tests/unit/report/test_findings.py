@@ -10,8 +10,8 @@ import pytest
 
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.report import effects, findings
-from imdbtune.tracking import writer
-from imdbtune.tracking.reader import Trial
+from imdbtune.tracking import mlflow_names
+from imdbtune.tracking.entities import Trial
 
 
 def made_trial(
@@ -24,7 +24,7 @@ def made_trial(
     **params: Any,
 ) -> Trial:
     metrics = {"best_val_accuracy": accuracy, "train_seconds": seconds, "parameter_count": 100.0}
-    tags = {writer.REASON: reason} if reason else {}
+    tags = {mlflow_names.REASON: reason} if reason else {}
     run_id, name = f"run{number}", f"t{number}"
     return Trial(run_id, name, status, TrialParams(**params), metrics, tags, 0, ended_ms, None)
 

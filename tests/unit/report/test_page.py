@@ -18,8 +18,8 @@ from imdbtune.errors import TrialFailed, UserError
 from imdbtune.report import figures, page
 from imdbtune.report.effects import effect_data
 from imdbtune.report.findings import cost_data
-from imdbtune.tracking import reader, writer
-from imdbtune.tracking.reader import Baseline, Search, Trial
+from imdbtune.tracking import entities, mlflow_names, reader
+from imdbtune.tracking.entities import Baseline, Search, Trial
 from imdbtune.training.spec import TrialSpec
 from tests.support import (
     Stub,
@@ -56,8 +56,8 @@ def made_trial(number: int, accuracy: float, params: TrialParams, **more: Any) -
 
 def make_data(trials: Sequence[Trial], **tags: str) -> page.ReportData:
     known = {
-        writer.DATA: "demo",
-        writer.VALIDATION_REVIEWS: "5000",
+        mlflow_names.DATA: "demo",
+        mlflow_names.VALIDATION_REVIEWS: "5000",
         "imdbtune.tuner": "random",
         "imdbtune.seed": "0",
         "version.keras": "3.15.1",
@@ -73,7 +73,7 @@ def make_data(trials: Sequence[Trial], **tags: str) -> page.ReportData:
         }
         for n in (1, 2)
     ]
-    ranked = reader.rank(list(trials), larger_is_better=True)
+    ranked = entities.rank(list(trials), larger_is_better=True)
     done = [t for t in ranked if t.status == "FINISHED"]
     return page.ReportData(search, ranked, [(t.name, epochs) for t in done], "[space]\nunits = 4\n")
 
@@ -118,8 +118,8 @@ def test_every_figure_fits(trials: list[Trial]) -> None:
 
 def with_linear(trials: Sequence[Trial], accuracy: float) -> page.ReportData:
     metrics = {"best_val_accuracy": accuracy, "train_seconds": 21.0}
-    linear = Baseline("a", writer.LINEAR, "FINISHED", metrics)
-    majority = Baseline("b", writer.MAJORITY, "FINISHED", {"best_val_accuracy": 0.505})
+    linear = Baseline("a", mlflow_names.LINEAR, "FINISHED", metrics)
+    majority = Baseline("b", mlflow_names.MAJORITY, "FINISHED", {"best_val_accuracy": 0.505})
     return dataclasses.replace(make_data(trials), baselines=[linear, majority])
 
 
@@ -256,7 +256,9 @@ def test_the_answer_comes_first(few: Page) -> None:
 )
 def test_untouched_test_reviews_are_so(evaluations: int, expected: str) -> None:
     data = make_data(FEW)
-    search = dataclasses.replace(data.search, metrics={writer.TEST_EVALUATIONS: float(evaluations)})
+    search = dataclasses.replace(
+        data.search, metrics={mlflow_names.TEST_EVALUATIONS: float(evaluations)}
+    )
     shown = words(Page(page.render(dataclasses.replace(data, search=search), {})).text)
     assert expected in shown
     assert ("2 models of this search have been evaluated" in shown) == bool(evaluations)
@@ -285,7 +287,7 @@ def test_names_lead_to_mlflow(few: Page) -> None:
 @pytest.mark.parametrize("data", ["demo", "npz", "imdb"])
 def test_published_figures_stand_beside_imdb_only(data: str) -> None:
     tested = [made_trial(1, 0.88, TrialParams(), metrics={"test_accuracy": 0.8712})]
-    text = words(rendered(tested, **{writer.DATA: data}).text)
+    text = words(rendered(tested, **{mlflow_names.DATA: data}).text)
     sources = ("Dai & Le 2015", "Maas et al. 2011", "Wang & Manning 2012", "92.76 %", "85.84 %")
     assert [source in text for source in sources] == [data == "imdb"] * 5
     assert text.count("87.12 %") == (2 if data == "imdb" else 1)
@@ -299,11 +301,13 @@ def test_nothing_of_others_becomes_html() -> None:
         "version.x": EVIL,
     }
     failed = made_trial(
-        9, 0.1, TrialParams(), status="FAILED", name=EVIL, tags={writer.REASON: EVIL}
+        9, 0.1, TrialParams(), status="FAILED", name=EVIL, tags={mlflow_names.REASON: EVIL}
     )
     good = [made_trial(n, 0.8 + n / 100, TrialParams(units=n), name=EVIL) for n in (1, 2)]
     data = make_data([*good, failed], **tags)
-    search = Search("0" * 32, EVIL, EVIL, EVIL, data.search.tags | {writer.REASON: EVIL}, {}, 0)
+    search = Search(
+        "0" * 32, EVIL, EVIL, EVIL, data.search.tags | {mlflow_names.REASON: EVIL}, {}, 0
+    )
     data = page.ReportData(search, data.trials, data.histories, EVIL)
     evil = Page(page.render(data, page.draw_figures(data), ui=f"http://{EVIL}"))
     assert "script" not in {tag for tag, _ in evil.tags}
@@ -312,7 +316,7 @@ def test_nothing_of_others_becomes_html() -> None:
 
 
 def test_failures_are_told_with_their_reasons() -> None:
-    lost = {"status": "FAILED", "tags": {writer.REASON: "loss became nan in epoch 1."}}
+    lost = {"status": "FAILED", "tags": {mlflow_names.REASON: "loss became nan in epoch 1."}}
     bad = [made_trial(20 + n, 0.5, TrialParams(units=3), **lost) for n in range(12)]
     text = words(rendered([*FEW, *bad]).text)
     assert "12 failed loss became nan in epoch 1." in text
@@ -320,7 +324,9 @@ def test_failures_are_told_with_their_reasons() -> None:
 
 
 def test_without_a_finished_trial_the_page_says_so() -> None:
-    trials = [made_trial(1, 0.5, TrialParams(), status="FAILED", tags={writer.REASON: "lost."})]
+    trials = [
+        made_trial(1, 0.5, TrialParams(), status="FAILED", tags={mlflow_names.REASON: "lost."})
+    ]
     text = words(rendered(trials).text)
     assert "No trial has finished" in text
     assert "lost." in text
@@ -360,7 +366,7 @@ def test_a_search_ends_with_its_report(searched: tuple[Path, Any, Search]) -> No
     text = words(Page(html).text)
     assert "A search of 4 trials on the npz reviews, finished." in text
     assert "loss became nan in epoch 1." in text
-    assert "report.html" in search.tags[writer.NOTE]
+    assert "report.html" in search.tags[mlflow_names.NOTE]
 
 
 def test_the_same_report_is_written_to_a_file(searched: tuple[Path, Any, Search]) -> None:

@@ -22,9 +22,9 @@ from imdbtune.data.imdb import npz_corpus
 from imdbtune.models import nb_linear
 from imdbtune.search import baseline_job
 from imdbtune.search.events import BaselineEnded, Event
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.reader import Baseline, Search
+from imdbtune.tracking.entities import Baseline, Search
 from imdbtune.training.hardware import machine_tags
 from imdbtune.training.spec import TrialSpec
 from tests.support import Stub, isolate, make_config, noting, prepare, run_search, stub_trainer
@@ -53,7 +53,7 @@ def statuses(config: SearchConfig) -> list[tuple[str, str]]:
     """Every run that is neither search nor trial, with its status."""
     client = connect(config.tracking.uri)
     runs = client.search_runs([reader.find_search(client).experiment_id])
-    tags = [(run.data.tags.get(writer.BASELINE), run.info.status) for run in runs]
+    tags = [(run.data.tags.get(mlflow_names.BASELINE), run.info.status) for run in runs]
     return sorted((which, status) for which, status in tags if which)
 
 
@@ -74,11 +74,11 @@ def test_baselines_have_runs_and_are_not_trials(
     assert set(linear.metrics) == {*majority.metrics, "features"}
     run = client.get_run(linear.run_id)
     assert run.info.run_name == "baseline-nb-linear"
-    assert run.data.tags[writer.PARENT] == search.run_id
-    assert run.data.tags[writer.KIND] == "baseline"
+    assert run.data.tags[mlflow_names.PARENT] == search.run_id
+    assert run.data.tags[mlflow_names.KIND] == "baseline"
     assert run.data.params == {"ngrams": "1,2", "alpha": "1.0", "C": "0.1", "min_df": "2"}
-    assert heard == [writer.MAJORITY, writer.LINEAR]
-    note = client.get_run(search.run_id).data.tags[writer.NOTE]
+    assert heard == [mlflow_names.MAJORITY, mlflow_names.LINEAR]
+    note = client.get_run(search.run_id).data.tags[mlflow_names.NOTE]
     assert "A linear model on word pairs [reaches](" in note
     _predicts_again(client, linear, here)
     _is_reported(linear, capsys, config_in(here).tracking.uri)
@@ -158,10 +158,10 @@ def failing(here: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> tuple[str
     assert search.status == "FINISHED"
     assert len(reader.read_trials(client, search)) == 2
     assert statuses(config) == [("majority", "FINISHED"), ("nb-linear", "FAILED")]
-    (linear,) = (b for b in reader.read_baselines(client, search) if b.name == writer.LINEAR)
+    (linear,) = (b for b in reader.read_baselines(client, search) if b.name == mlflow_names.LINEAR)
     assert linear.accuracy is None
     (notice,) = notices
-    return notice, client.get_run(linear.run_id).data.tags[writer.REASON]
+    return notice, client.get_run(linear.run_id).data.tags[mlflow_names.REASON]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from imdbtune.search.sampled_trials import MIN_FAILURES_TO_STOP, most_common_fai
 from imdbtune.search.sampler import make_sampler
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.reader import Trial
+from imdbtune.tracking.entities import Trial
 from imdbtune.tracking.writer import CorpusFacts, SearchRun, TrialRun, common_tags
 from imdbtune.training.spec import TrialSpec
 from tests.driven import SPACE, Driven, MemoryJournal, config_of, drive, make_driven, state_of

@@ -6,12 +6,12 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from imdbtune.tracking import mlflow_links, writer
-from imdbtune.tracking.reader import Search
+from imdbtune.tracking import mlflow_links, mlflow_names
+from imdbtune.tracking.entities import Search
 
 
 def made_search(objective: str = "val_accuracy") -> Search:
-    return Search("0" * 32, "mine", "FINISHED", "7", {writer.OBJECTIVE: objective}, {}, 0)
+    return Search("0" * 32, "mine", "FINISHED", "7", {mlflow_names.OBJECTIVE: objective}, {}, 0)
 
 
 @pytest.mark.parametrize(("objective", "rises"), [("val_accuracy", False), ("val_loss", True)])

@@ -21,12 +21,12 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import DiskFull, UserError
 from imdbtune.files import append_line, read_lines, replace_text
 from imdbtune.search.workspace import Workspace
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.connection import connect
+from imdbtune.tracking.entities import Search
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver, is_temporary
-from imdbtune.tracking.reader import Search
 from imdbtune.tracking.writer import SearchRun, TrialRun
 from imdbtune.training.spec import TrialSpec
 from tests.killing import start_forked
@@ -170,7 +170,7 @@ def test_calls_that_are_made_twice_come_out_as_made_once(here: Path) -> None:
     for _ in range(2):
         assert deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox)) == 3
         (outbox.folder / trial.run_id / "delivered.json").unlink()
-    (run,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
+    (run,) = client.search_runs([parent.experiment_id], f"tags.`{mlflow_names.TRIAL}` = '0000'")
     assert run.info.status == "FINISHED"
     for name in ("loss", "accuracy"):
         assert len(client.get_metric_history(run.info.run_id, name)) == 1
@@ -227,7 +227,7 @@ def test_what_is_cut_short_between_calls_is_made_again(
         patch.setattr(MlflowClient, "log_artifacts", away)
         with pytest.raises(ConnectionError):
             deliver(client, outbox, parent.run_id, cache)
-    (run,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
+    (run,) = client.search_runs([parent.experiment_id], f"tags.`{mlflow_names.TRIAL}` = '0000'")
     assert outbox.delivered(trial.run_id).run_id == run.info.run_id
     deliver(client, outbox, parent.run_id, cache)
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 1
@@ -256,7 +256,7 @@ def test_the_end_of_a_search_waits_for_what_its_trials_were_told(
         deliver(client, outbox, parent.run_id, cache)
     assert client.get_run(parent.run_id).info.status == "RUNNING"
     deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
-    (ended,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
+    (ended,) = client.search_runs([parent.experiment_id], f"tags.`{mlflow_names.TRIAL}` = '0000'")
     statuses = {run.info.status for run in (ended, client.get_run(parent.run_id))}
     assert statuses == {"FINISHED"}
 
@@ -282,7 +282,7 @@ def test_what_cannot_be_noted_for_want_of_room_is_delivered_all_the_same(
             made = deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
             assert made == 4
         assert outbox.is_empty() is not full
-        (run,) = client.search_runs([parent.experiment_id], f"tags.`{writer.TRIAL}` = '0000'")
+        (run,) = client.search_runs([parent.experiment_id], f"tags.`{mlflow_names.TRIAL}` = '0000'")
         assert run.info.status == "FINISHED"
         assert len(client.get_metric_history(run.info.run_id, "loss")) == 1
         assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["history.csv"]

@@ -15,9 +15,9 @@ import pytest
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError
 from imdbtune.report import leaderboard
-from imdbtune.tracking import logged_models, reader, run_queries, writer
+from imdbtune.tracking import entities, logged_models, mlflow_names, reader, run_queries, writer
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.reader import Search, Trial
+from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
 from tests.support import isolate, new_store, write_tiny_model
 
@@ -45,7 +45,7 @@ class Store:
         run_id = search.start_trial(f"{number:04d}", TrialParams(**params), {})
         run = TrialRun(self.client, run_id)
         if score is not None:
-            run.log({f"best_{search.tags[writer.OBJECTIVE]}": score})
+            run.log({f"best_{search.tags[mlflow_names.OBJECTIVE]}": score})
         if status != "RUNNING":
             run.end(status, "" if status == "FINISHED" else "a reason")
         return run_id
@@ -166,7 +166,7 @@ def test_of_equals_the_first_is_best(store: Store) -> None:
 
 def test_equals_of_one_millisecond_are_ranked_by_number() -> None:
     trials = [made_trial(number, score=0.5) for number in (3, 1, 2)]
-    assert [t.trial_id for t in reader.rank(trials, True)] == ["0001", "0002", "0003"]
+    assert [t.trial_id for t in entities.rank(trials, True)] == ["0001", "0002", "0003"]
 
 
 def test_a_score_of_zero_is_a_score(store: Store) -> None:
@@ -228,12 +228,12 @@ def test_a_search_is_not_a_trial(store: Store) -> None:
 def test_a_history_is_in_order_of_epochs(store: Store) -> None:
     run = TrialRun(store.client, store.trial(store.search(), None, "RUNNING"))
     for epoch in (2, 1, 10, 3):
-        figures = dict.fromkeys(writer.CURVES, epoch / 10)
+        figures = dict.fromkeys(mlflow_names.CURVES, epoch / 10)
         run.log_epoch(0, {"epoch": epoch, **figures, "seconds": 1.0})
         run.log_epoch(1, {"epoch": epoch, **dict.fromkeys(figures, 0.0), "seconds": 1.0})
     history = reader.read_history(store.client, run.run_id)
     assert [epoch["epoch"] for epoch in history] == [1, 2, 3, 10]
-    assert history[3] == {"epoch": 10.0, **dict.fromkeys(writer.CURVES, 1.0)}
+    assert history[3] == {"epoch": 10.0, **dict.fromkeys(mlflow_names.CURVES, 1.0)}
 
 
 def test_a_model_that_was_not_kept(store: Store) -> None:
@@ -286,7 +286,7 @@ def made_trial(number: int, score: float | None = None, status: str = "FINISHED"
         status=status,
         params=TrialParams(units=number),
         metrics={**metrics, **({} if score is None else {"best_val_accuracy": score})},
-        tags={writer.TRIAL: f"{number:04d}"},
+        tags={mlflow_names.TRIAL: f"{number:04d}"},
         started_ms=0,
         ended_ms=None,
         model_id=None,
@@ -294,7 +294,7 @@ def made_trial(number: int, score: float | None = None, status: str = "FINISHED"
 
 
 def made_search(**tags: str) -> Search:
-    return Search("id", "mine", "RUNNING", "7", {writer.DATA: "demo", **tags}, {}, 0)
+    return Search("id", "mine", "RUNNING", "7", {mlflow_names.DATA: "demo", **tags}, {}, 0)
 
 
 def table_of(text: str) -> Sequence[str]:
@@ -355,7 +355,7 @@ def test_a_page_is_written_while_the_search_runs(store: Store) -> None:
         "trials_failed": 0.0,
         "best_val_accuracy": 0.5,
     }
-    assert "Trials: 1 finished, 1 running." in found.tags[writer.NOTE]
+    assert "Trials: 1 finished, 1 running." in found.tags[mlflow_names.NOTE]
     assert store.client.list_artifacts(search.run_id) == []
 
 
@@ -366,7 +366,7 @@ def test_the_page_of_a_search_in_which_nothing_finished(store: Store) -> None:
     found = store.read(search)
     assert found.metrics == {"trials_finished": 0.0, "trials_failed": 1.0}
     assert "imdbtune.best" not in found.tags
-    assert "Trials: 1 failed." in found.tags[writer.NOTE]
+    assert "Trials: 1 failed." in found.tags[mlflow_names.NOTE]
 
 
 def test_mlflow_loads_the_leaderboard_as_a_table(store: Store) -> None:
@@ -398,7 +398,7 @@ def test_a_leaderboard_is_written_anew_each_time(store: Store) -> None:
 
 
 def test_a_row_is_flat() -> None:
-    row = reader.as_row(made_trial(5, 0.5))
+    row = entities.as_row(made_trial(5, 0.5))
     assert (row["trial"], row["status"], row["units"], row["run_id"]) == (
         "0005",
         "FINISHED",

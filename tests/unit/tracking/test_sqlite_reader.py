@@ -17,7 +17,7 @@ from mlflow.entities import LoggedModelOutput
 
 from imdbtune import api
 from imdbtune.errors import UserError
-from imdbtune.tracking import reader, sqlite_reader, writer
+from imdbtune.tracking import mlflow_names, reader, sqlite_reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.sqlite_reader import SqliteRuns, open_runs
 from imdbtune.tracking.writer import Run, SearchRun
@@ -46,10 +46,10 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
         for step in (1, 2, 3):
             trial.log({"loss": 1 / step}, step=step)
         store.client.log_outputs(trial.run_id, [LoggedModelOutput("m-1", step=0)])
-        Run(store.client, search.start_baseline(writer.LINEAR, {"C": 0.1})).end("FINISHED")
+        Run(store.client, search.start_baseline(mlflow_names.LINEAR, {"C": 0.1})).end("FINISHED")
         store.client.delete_run(store.trial(search, 0.99))
         confirmation = store.search("full", kind="confirm")
-        confirmation.log(tags={writer.CONFIRMS: search.run_id})
+        confirmation.log(tags={mlflow_names.CONFIRMS: search.run_id})
         away = SearchRun.open(store.client, "away", "another", search.tags, "search")
         store.client.delete_experiment(away.experiment_id)
     return store

@@ -19,9 +19,9 @@ import pytest
 
 from imdbtune import __version__, api
 from imdbtune.errors import NotDelivered, SearchAborted, TrialFailed, UserError
-from imdbtune.tracking import reader, writer
+from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect
-from imdbtune.tracking.reader import Search
+from imdbtune.tracking.entities import Search
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import (
     Stub,
@@ -79,11 +79,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         config = make_config(folder, name="my search", space=SPACE, tuner={"seed": 3})
         client, search = run_search(config, folder, pictures=True, trainer=Stub(fail_two))
         made = client.search_runs([search.experiment_id])
-        parents = [run for run in made if writer.PARENT not in run.data.tags]
+        parents = [run for run in made if mlflow_names.PARENT not in run.data.tags]
         children = {
             f"{run.data.params['rnn']} {run.data.params['maxlen']}": run
             for run in made
-            if writer.PARENT in run.data.tags
+            if mlflow_names.PARENT in run.data.tags
         }
         assert len(made) == len(parents) + len(children)
         assert len(parents) == 1
@@ -101,8 +101,8 @@ def test_a_search_is_one_run_and_each_trial_a_child_of_it(told: Told) -> None:
     assert told.parent.info.run_id == told.search.run_id
     assert told.parent.info.run_name == "my search"
     for run in told.runs.values():
-        assert run.data.tags[writer.PARENT] == told.search.run_id
-    numbers = {run.data.tags[writer.TRIAL] for run in told.runs.values()}
+        assert run.data.tags[mlflow_names.PARENT] == told.search.run_id
+    numbers = {run.data.tags[mlflow_names.TRIAL] for run in told.runs.values()}
     assert numbers == {"0000", "0001", "0002", "0003"}
 
 
@@ -127,7 +127,7 @@ def test_each_epoch_is_logged_at_its_own_step(told: Told) -> None:
     run_id = told.runs["gru 200"].info.run_id
     params = reader.read_run(told.client, run_id).params
     spec = TrialSpec(params, corpus=told.folder, folder=told.folder)
-    for name in (*writer.CURVES, "seconds"):
+    for name in (*mlflow_names.CURVES, "seconds"):
         logged = told.client.get_metric_history(run_id, name)
         expected = [(epoch, stub_metrics(spec, epoch)[name]) for epoch in (1, 2, 3)]
         assert [(metric.step, metric.value) for metric in logged] == expected
@@ -159,17 +159,17 @@ def test_search_and_trials_carry_the_same_tags(told: Told) -> None:
     }
     for run in (told.parent, *told.runs.values()):
         assert run.data.tags.items() >= expected.items()
-        assert len(run.data.tags[writer.DIGEST]) == 64
+        assert len(run.data.tags[mlflow_names.DIGEST]) == 64
         assert {f"version.{package}" for package in writer.PACKAGES} <= set(run.data.tags)
-    assert told.parent.data.tags[writer.KIND] == "search"
-    assert {run.data.tags[writer.KIND] for run in told.runs.values()} == {"trial"}
+    assert told.parent.data.tags[mlflow_names.KIND] == "search"
+    assert {run.data.tags[mlflow_names.KIND] for run in told.runs.values()} == {"trial"}
 
 
 def test_the_data_set_is_an_input_with_our_digest(told: Told) -> None:
     for run in (told.parent, *told.runs.values()):
         (used,) = run.inputs.dataset_inputs
         assert used.dataset.name == "npz"
-        assert used.dataset.digest == run.data.tags[writer.DIGEST][:16]
+        assert used.dataset.digest == run.data.tags[mlflow_names.DIGEST][:16]
         assert json.loads(used.dataset.source) == {"uri": str(told.folder / "imdb.npz")}
         assert json.loads(used.dataset.profile) == {"train_rows": 10, "test_rows": 5}
         assert {tag.key: tag.value for tag in used.tags} == {"mlflow.data.context": "training"}
@@ -207,7 +207,7 @@ def test_a_failed_trial_says_why_and_where(
 ) -> None:
     run = told.runs[trial]
     assert run.info.status == "FAILED"
-    assert run.data.tags[writer.REASON] == reason
+    assert run.data.tags[mlflow_names.REASON] == reason
     traceback = told.text(run, "traceback.txt")
     assert traceback.startswith("Traceback (most recent call last)")
     assert "in fail_two" in traceback
@@ -247,7 +247,7 @@ def test_the_search_has_its_leaderboard_as_a_table(told: Told) -> None:
 
 
 def test_the_description_lists_the_trials_with_links(told: Told) -> None:
-    lines = told.parent.data.tags[writer.NOTE].splitlines()
+    lines = told.parent.data.tags[mlflow_names.NOTE].splitlines()
     assert "Trials: 2 finished, 2 failed." in lines[0]
     table = [line for line in lines if line.startswith("|")]
     assert table[0] == "| # | trial | rnn | maxlen | val_accuracy | epoch | seconds |"
@@ -282,7 +282,7 @@ def statuses(client: Any) -> dict[str, list[str]]:
     runs = client.search_runs(experiments, order_by=["tags.`imdbtune.trial`"])
     kinds: dict[str, list[str]] = {"search": [], "trial": []}
     for run in runs:
-        kinds[run.data.tags[writer.KIND]].append(run.info.status)
+        kinds[run.data.tags[mlflow_names.KIND]].append(run.info.status)
     return kinds
 
 
@@ -319,7 +319,7 @@ def test_ctrl_c_closes_all_runs(units: int, finished: int, here: Path) -> None:
     client = connect(config.tracking.uri)
     assert statuses(client) == {"search": ["KILLED"], "trial": ["FINISHED"] * finished + ["KILLED"]}
     search = reader.find_search(client)
-    assert search.tags[writer.REASON] == "interrupted"
+    assert search.tags[mlflow_names.REASON] == "interrupted"
     cut_off = reader.read_trials(client, search)[-1]
     assert cut_off.reason == "interrupted"
     assert cut_off.ended_ms is not None
@@ -336,7 +336,7 @@ def test_an_aborted_search_has_failed_and_says_why(here: Path) -> None:
         run_search(config, here, trainer=Stub(always))
     client = connect(config.tracking.uri)
     assert statuses(client) == {"search": ["FAILED"], "trial": ["FAILED"] * 5}
-    assert "no such luck" in reader.find_search(client).tags[writer.REASON]
+    assert "no such luck" in reader.find_search(client).tags[mlflow_names.REASON]
 
 
 def test_the_search_is_closed_even_if_its_page_cannot_be_written(
@@ -420,7 +420,7 @@ def test_models_are_kept_of_the_best_only(here: Path) -> None:
     assert model.experiment_id == search.experiment_id
     assert (model.source_run_id, model.status) == (best.run_id, "READY")
     assert model.params["units"] == "8"
-    assert model.tags.items() >= writer.SOURCE.items()
+    assert model.tags.items() >= mlflow_names.SOURCE.items()
     assert "best_val_accuracy" in {metric.key for metric in model.metrics}
     (data,) = client.get_run(best.run_id).inputs.dataset_inputs
     assert {metric.dataset_digest for metric in model.metrics} == {data.dataset.digest}
@@ -441,7 +441,7 @@ def test_trials_of_a_resumed_search_carry_the_tags_of_the_others(here: Path) -> 
         ),
     )
     assert longer.run_id == search.run_id
-    own = (writer.TRIAL, writer.KEY, "mlflow.runName")
+    own = (mlflow_names.TRIAL, mlflow_names.KEY, "mlflow.runName")
     first, second = (
         {k: v for k, v in trial.tags.items() if k not in own}
         for trial in reader.read_trials(client, longer)
