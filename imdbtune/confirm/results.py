@@ -77,7 +77,7 @@ class Confirmation:
         """Number of rows not significantly worse than the first, including the first."""
         return sum(row.alike for row in self.rows)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return plain values for JSON, with ``None`` for NaN and infinity."""
         plain = dataclasses.asdict(self)
         for row in plain["rows"]:

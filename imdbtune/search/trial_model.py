@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imdbtune.data.download import Progress
 from imdbtune.search.context import Context
@@ -76,7 +76,7 @@ def export_trial(
         )
 
 
-def _metadata(trial: Trial, corpus: Corpus, metrics: Mapping[str, float]) -> dict[str, Any]:
+def _metadata(trial: Trial, corpus: Corpus, metrics: Mapping[str, float]) -> dict[str, object]:
     """Return what the ``metadata.json`` of an export says of a trial."""
     members = read_members(trial.tags.get(writer.MEMBERS, ""))
     linear = writer.LINEAR in trial.tags.get(writer.ENSEMBLE_OF, "").split(",")
