@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -143,9 +143,10 @@ def best(
     confirmed = api.read_confirmation(found, uri=tracking_uri)
     if not as_json:
         typer.echo(trial_line(trial) if quiet else details(trial, found, baselines, confirmed))
-    facts: dict[str, Any] = {"search": found.name, "search_id": found.run_id}
+    facts: dict[str, object] = {"search": found.name, "search_id": found.run_id}
     facts["confirmed"] = confirmed.as_dict() if confirmed else None
-    facts |= _baseline_facts(baselines)
+    known = _baseline_facts(baselines)
+    facts |= known
     if member_count:
         with make_progress(as_json=as_json, quiet=quiet) as listener:
             trial, members = api.ensemble(
@@ -157,7 +158,7 @@ def best(
             )
         facts["members"] = [member.run_id for member in members]
         if not as_json:
-            linear = facts["baseline_val_accuracy"] if with_linear else None
+            linear = known["baseline_val_accuracy"] if with_linear else None
             typer.echo(_describe_ensemble(trial, members, linear))
     elif refit:
         with make_progress(as_json=as_json, quiet=quiet) as listener:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 HELP = """Train the best trials again with other seeds, and compare.
 
 The best score of a search is biased upwards, as the best of many. This command trains the leading
-configurations with new seeds and shows their mean validation accuracies with 95 % intervals. Among
-the configurations that are not significantly worse than the best, it recommends the cheapest;
-imdbtune best then returns that one. Run again, it trains only what is missing.
+configurations with new seeds and shows their mean validation accuracies with 95 % intervals. It
+recommends the cheapest of those that are shown to be at most half a point worse than the best mean,
+else the best mean; imdbtune best then returns that one. Run again, it trains only what is missing.
 
 Examples:
 
@@ -61,7 +61,7 @@ def confirm(
     """Run the command; ``HELP`` is its help text."""
     from imdbtune import api
     from imdbtune.cli.progress import make_progress
-    from imdbtune.confirm import results
+    from imdbtune.confirm import description
 
     top_count = opt.parse_int("--top", top or "5", 1, 1000)
     seed_count = opt.parse_int("--seeds", seeds or "5", 1, 1000)
@@ -82,9 +82,9 @@ def confirm(
         return
     if not quiet:
         typer.echo(table(confirmation))
-    typer.echo(f"recommended: {confirmation.winner.name}, {results.describe(confirmation)}")
+    typer.echo(f"recommended: {confirmation.winner.name}, {description.describe(confirmation)}")
     if not quiet:
-        typer.echo(f"significance test: {results.METHOD}.")
+        typer.echo(f"significance test: {description.METHOD}.")
         print_next_steps("imdbtune best --refit --export winner", tracking_uri)
 
 

@@ -265,7 +265,7 @@ def _dry_run(
     settings = config.as_dict()
     settings["tracking"]["uri"] = hide_secrets(config.tracking.uri)
     if as_json:
-        facts: dict[str, Any] = {"config": settings, "configurations": resolved.size}
+        facts: dict[str, object] = {"config": settings, "configurations": resolved.size}
         facts["reading"] = dict(resolved.reading)
         facts |= {"cluster": resolved.cluster} if resolved.cluster else {}
         facts |= {"estimate": estimated.as_dict()} if estimated else {}

@@ -122,12 +122,14 @@ def details(
     confirmed: Confirmation | None = None,
 ) -> str:
     """Return all about one trial: certainty, hyperparameters and metrics, a line each."""
-    from imdbtune.confirm import results
+    from imdbtune.confirm import description
 
     lines = [f"{trial.name}  (run {trial.run_id})"]
     if search is not None:
         lines.append(f"best of search {search.name} (run {search.run_id})")
-        certainty = results.describe(confirmed) if confirmed else accuracy_interval(trial, search)
+        certainty = (
+            description.describe(confirmed) if confirmed else accuracy_interval(trial, search)
+        )
         comparison = baseline_sentence(search, [trial], baselines)
         lines += [f"  {line}" for line in (certainty, comparison) if line]
     params = trial.params.as_dict()

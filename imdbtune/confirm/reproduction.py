@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import convert
 from imdbtune.search.context import Context
@@ -66,7 +66,7 @@ class Reproduction:
             return "no"
         return f"within {TOLERANCE:g}" if self.difference else "exactly"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return plain values for JSON, with ``None`` for infinity."""
         finite = self.difference if math.isfinite(self.difference) else None
         return {

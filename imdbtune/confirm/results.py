@@ -12,10 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from imdbtune.confirm.description import METHOD, markdown
 from imdbtune.errors import UserError, escape_control
-from imdbtune.tracking import mlflow_links, mlflow_names, reader, writer
+from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect_existing
 from imdbtune.tracking.entities import Search, Trial
+from imdbtune.tracking.sqlite_reader import runs_of
 
 if TYPE_CHECKING:
     from imdbtune.confirm.significance import Correctness, Ranking, Repeats
@@ -24,10 +26,6 @@ if TYPE_CHECKING:
 
 RESULT_FILE = "confirmation.json"
 CORRECTNESS_FILE = "validation_right.npy"  # artifact of each training
-METHOD = (
-    "Welch's t test of the mean accuracy over seeds against the first configuration, with the "
-    "paired differences over the shared validation reviews, at 5 % after Holm's correction"
-)
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Confirmed:
     run_ids: tuple[str, ...]  # of the trainings, the best one first
     mean: float
     spread: float  # standard deviation between seeds
-    half_seeds: float  # half width of the 95 % interval of the mean for other seeds
+    half_seeds: float  # half width of the 95 % interval for other seeds; NaN: too few seeds
     half_reviews: float  # the same for other reviews
     seconds: float  # of one training
     parameter_count: float
@@ -66,10 +64,11 @@ class Confirmation:
     seeds: int  # of the configuration with the fewest
     rows: tuple[Confirmed, ...]
     recommended: str  # trial_run_id of a row
+    newer: int = 0  # trials of the search that rank above a confirmed one, and were not confirmed
 
     @property
     def winner(self) -> Confirmed:
-        """The recommended row: the cheapest of those not significantly worse than the first."""
+        """The recommended row: the cheapest of those shown to be as good as the first."""
         return next(row for row in self.rows if row.trial_run_id == self.recommended)
 
     @property
@@ -77,7 +76,7 @@ class Confirmation:
         """Number of rows not significantly worse than the first, including the first."""
         return sum(row.alike for row in self.rows)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return plain values for JSON, with ``None`` for NaN and infinity."""
         plain = dataclasses.asdict(self)
         for row in plain["rows"]:
@@ -104,9 +103,13 @@ class Confirmation:
                     row[name] = escape_control(str(row[name]))
             row["run_ids"] = tuple(str(run_id) for run_id in row["run_ids"])
             rows.append(Confirmed(**row))
-        names = {name: str(plain[name]) for name in ("search_id", "run_id", "recommended")}
         confirmation = cls(
-            **names, reviews=int(plain["reviews"]), seeds=int(plain["seeds"]), rows=tuple(rows)
+            search_id=str(plain["search_id"]),
+            run_id=str(plain["run_id"]),
+            reviews=int(plain["reviews"]),
+            seeds=int(plain["seeds"]),
+            rows=tuple(rows),
+            recommended=str(plain["recommended"]),
         )
         recommended = confirmation.recommended
         if not any(row.trial_run_id == recommended and row.run_ids for row in rows):
@@ -141,9 +144,27 @@ def read(client: MlflowClient, search: Search) -> Confirmation | None:
     if not run_id.isalnum():
         return None
     try:
-        return Confirmation.from_dict(json.loads(reader.read_text(client, run_id, RESULT_FILE)))
+        plain = json.loads(reader.read_text(client, run_id, RESULT_FILE))
+        confirmation = Confirmation.from_dict(plain)
     except (ValueError, TypeError, KeyError):
         return None
+    trials = reader.read_trials(runs_of(client), search)
+    return dataclasses.replace(confirmation, newer=_count_newer(confirmation, trials))
+
+
+def _count_newer(confirmation: Confirmation, trials: Sequence[Trial]) -> int:
+    """Return how many of these ranked trials are above a confirmed one and were not confirmed.
+
+    The confirmed configurations were the best of the search, so these have ended since then.
+    Repetitions of a confirmed configuration do not count.
+    """
+    confirmed_ids = {row.trial_run_id for row in confirmation.rows}
+    confirmed = [trial for trial in trials if trial.run_id in confirmed_ids]
+    known = {trial.params for trial in confirmed}
+    if not confirmed:
+        return 0
+    above = trials[: trials.index(confirmed[-1])]
+    return len({trial.params for trial in above if trial.params not in known})
 
 
 def read_finished_runs(client: MlflowClient, run: Search) -> dict[str, dict[int, Trial]]:
@@ -277,43 +298,3 @@ def _log(client: MlflowClient, confirmation: Confirmation) -> None:
         writer.Run(client, row.trial_run_id).log(
             {"confirmed_val_accuracy": row.mean, **spread, **counts}
         )
-
-
-def markdown(rows: Sequence[Confirmed], confirmation: Confirmation) -> str:
-    """Return the table for MLflow's description of the run."""
-    winner = mlflow_links.as_text(confirmation.winner.name)
-    lines = [
-        f"**Recommended: {winner}, {describe(confirmation)}.**",
-        "",
-        "| # | configuration | mean | std | 95 % | difference | p | seconds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for rank, row in enumerate(rows, start=1):
-        cells = [
-            mlflow_links.as_text(row.name),
-            f"{row.mean:.4f}",
-            f"{row.spread:.4f}",
-            f"± {row.half_width:.4f}",
-        ]
-        cells += [f"{row.difference:.4f}", f"{row.p:.3f}", f"{row.seconds:.0f}"]
-        lines.append(f"| {rank} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", f"Significance test: {METHOD}."])
-
-
-def describe(confirmation: Confirmation) -> str:
-    """Return the accuracy of the recommended configuration and its certainty, in a line."""
-    row, seeds = confirmation.winner, len(confirmation.winner.run_ids)
-    text = f"validation accuracy {row.mean * 100:.1f} %"
-    if not math.isnan(row.half_width):
-        text += f" ±{row.half_width * 100:.1f} points"
-    text += f", the mean of {seeds} seed{'' if seeds == 1 else 's'}"
-    if seeds == 1:
-        return f"{text}; the spread between seeds is unknown"
-    if len(confirmation.rows) == 1:
-        return f"{text}; no other configuration was confirmed"
-    if confirmation.alike == 1:
-        return f"{text}; significantly better than the other {len(confirmation.rows) - 1} confirmed"
-    return (
-        f"{text}; the cheapest of {confirmation.alike} (out of {len(confirmation.rows)}) "
-        "without significant differences"
-    )

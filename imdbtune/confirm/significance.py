@@ -16,6 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 LEVEL = 0.05  # significance level of all comparisons together; 1 - LEVEL: confidence level
+# A cheaper configuration is recommended if its mean is shown to be at most this much lower.
+MARGIN = 0.005
+# With fewer seeds Student's t is so wide that an interval says nothing.
+MIN_SEEDS = 3
 
 Correctness = npt.NDArray[np.bool_]
 
@@ -27,7 +31,7 @@ class Repeats:
     Args:
         name: of the configuration.
         correct: (seeds, reviews), whether each model's prediction of each review is correct.
-        cost: seconds of one training; the cheapest of equally good configurations is recommended.
+        cost: seconds of one training.
     """
 
     name: str
@@ -55,7 +59,7 @@ class Interval:
     """95 % confidence interval of a mean accuracy."""
 
     mean: float
-    seeds: float  # half width for other seeds on these reviews
+    seeds: float  # half width for other seeds on these reviews; NaN below MIN_SEEDS seeds
     reviews: float  # half width for other reviews with these trainings
 
     @property
@@ -72,6 +76,7 @@ class Difference:
     difference: float  # mean accuracy of the leading one minus that of the other
     error: float  # standard error of the difference
     p: float  # two-sided p value, after Holm's correction
+    largest: float  # upper limit of the difference, one-sided at LEVEL
 
     @property
     def is_significant(self) -> bool:
@@ -85,7 +90,7 @@ def interval(repeats: Repeats) -> Interval:
 
     seeds, reviews = repeats.correct.shape
     over_seeds = math.nan
-    if seeds > 1:
+    if seeds >= MIN_SEEDS:
         over_seeds = stats.t.ppf(1 - LEVEL / 2, seeds - 1) * repeats.spread / math.sqrt(seeds)
     share = repeats.correct.mean(axis=0)
     over_reviews = stats.norm.ppf(1 - LEVEL / 2) * share.std(ddof=1) / math.sqrt(reviews)
@@ -111,11 +116,12 @@ def compare(leader: Repeats, other: Repeats) -> Difference:
             parts.append((each.spread**2 / count, count - 1))
     variance = sum(part for part, _ in parts)
     if not variance:
-        return Difference(other.name, difference, 0.0, 0.0 if difference else 1.0)
+        return Difference(other.name, difference, 0.0, 0.0 if difference else 1.0, difference)
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     error = math.sqrt(variance)
     p = 2 * stats.t.sf(abs(difference) / error, freedom)
-    return Difference(other.name, difference, error, float(p))
+    largest = difference + stats.t.ppf(1 - LEVEL, freedom) * error
+    return Difference(other.name, difference, error, float(p), float(largest))
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -137,7 +143,8 @@ class Ranking:
         order: the configurations, the best mean first.
         intervals: of each, in that order.
         differences: of the first from each of the others.
-        recommended: name of the cheapest of those not significantly worse than the first.
+        recommended: name of the cheapest of those shown to be at most ``MARGIN`` worse than the
+            first; the first itself if none is.
     """
 
     order: tuple[Repeats, ...]
@@ -155,7 +162,12 @@ class Ranking:
 def rank_configurations(repeated: Sequence[Repeats]) -> Ranking:
     """Rank configurations by their mean accuracy and test their differences from the first.
 
-    If one has fewer than two seeds, no difference is significant: the spread is unknown.
+    That a difference is not significant does not show that two configurations are equally good:
+    with few seeds, large differences are not significant. So a cheaper one is recommended only if
+    a test of non-inferiority shows that it is at most ``MARGIN`` worse.
+
+    If one has fewer than two seeds, no difference is significant and the first is recommended: the
+    spread is unknown.
     """
     order = sorted(repeated, key=lambda each: -each.mean)
     leader = order[0]
@@ -165,7 +177,8 @@ def rank_configurations(repeated: Sequence[Repeats]) -> Ranking:
     differences = tuple(
         dataclasses.replace(each, p=p) for each, p in zip(tests, p_values, strict=True)
     )
-    worse = {each.name for each in differences if each.is_significant}
-    cheapest = min((each for each in order if each.name not in worse), key=lambda each: each.cost)
+    close = {each.name for each in differences if spread_known and each.largest <= MARGIN}
+    candidates = [leader, *(each for each in order[1:] if each.name in close)]
+    cheapest = min(candidates, key=lambda each: each.cost)
     intervals = tuple(interval(each) for each in order)
     return Ranking(tuple(order), intervals, differences, cheapest.name)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune.confirm import results
+from imdbtune.confirm import description, results
 from imdbtune.confirm.results import Confirmation
 from imdbtune.report.effects import short_value
 from imdbtune.report.findings import compare_with_baseline, find_baseline
@@ -101,7 +101,7 @@ def markdown(
     if confirmed is not None:
         link = mlflow_links.run_link(search, confirmed.run_id)
         name = mlflow_links.as_text(confirmed.winner.name)
-        answer += f" **[Confirmed]({link}): {name}, {results.describe(confirmed)}.**"
+        answer += f" **[Confirmed]({link}): {name}, {description.describe(confirmed)}.**"
     lines += [f"{answer} {facts} {_links(search, report)}", "", *_table(search, done, varied)]
     if len(done) > ROWS_SHOWN:
         lines.append(f"\n... and {len(done) - ROWS_SHOWN} more: leaderboard.json")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.config.search_space import word
-from imdbtune.confirm import results
+from imdbtune.confirm import description, results
 from imdbtune.confirm.results import Confirmation
 from imdbtune.errors import UserError, quote_path
 from imdbtune.files import is_disk_full, replace_text, require_regular_file
@@ -220,8 +220,8 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = LOCAL_UI)
             names=names,
             failures=findings.failures_data(data.trials),
             confirmed=data.confirmed,
-            describe=results.describe,
-            method=results.METHOD,
+            describe=description.describe,
+            method=description.METHOD,
             test_evaluations=int(data.search.metrics.get(mlflow_names.TEST_EVALUATIONS, 0)),
             fronts=_fronts(finished),
             config=data.config,

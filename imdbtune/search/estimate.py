@@ -15,7 +15,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -64,7 +63,7 @@ class Estimate:
     cheapest_s: float  # per epoch of the cheapest trial
     dearest_s: float  # per epoch of the most expensive trial
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, float]:
         """Return plain values, for JSON."""
         return asdict(self)
 

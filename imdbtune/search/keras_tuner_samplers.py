@@ -11,18 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Self, TypedDict
 
 import keras_tuner
 import sklearn
 from keras_tuner import oracles
 from keras_tuner.engine import hyperparameters as kinds
+from keras_tuner.engine.trial import Trial
 
 # Not exported: conditional_scope() needs each parent to depend on all those before it.
 # Seen in keras-tuner 1.4.8.
 from keras_tuner.src.engine.conditions import Parent
 from threadpoolctl import threadpool_limits
 
+from imdbtune.config.hyperparameters import Scalar
 from imdbtune.config.schema import SearchConfig
 from imdbtune.config.search_space import Dimension, SearchSpace
 from imdbtune.errors import SearchAborted
@@ -35,6 +37,13 @@ MAX_COLLISIONS = 200
 # Points from which BayesianOptimizationOracle starts to search for the next trial.
 RESTARTS = 50
 OWN_PREFIX = "tuner/"  # of the values by which Hyperband continues trials
+
+
+class Populated(TypedDict, total=False):
+    """What Keras Tuner's ``populate_space`` returns."""
+
+    status: str
+    values: dict[str, Scalar]
 
 
 class OracleSampler(keras_tuner.Oracle):
@@ -125,7 +134,7 @@ class OracleSampler(keras_tuner.Oracle):
         """Write nothing."""
 
     # Keras Tuner has no option for an oracle without files. Seen in keras-tuner 1.4.8.
-    def _save_trial(self, trial: Any) -> None:
+    def _save_trial(self, trial: Trial) -> None:
         """Write nothing."""
 
     # The driver decides when failures abort the search. Seen in keras-tuner 1.4.8.
@@ -140,9 +149,9 @@ class RandomSampler(OracleSampler, oracles.RandomSearchOracle):
 class GridSampler(OracleSampler, oracles.GridSearchOracle):
     """Grid search that does not wait for a trial to end before it suggests the next."""
 
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
+    def populate_space(self, trial_id: str) -> Populated:
         """Return the next point of the grid."""
-        answer: dict[str, Any] = super().populate_space(trial_id)
+        answer: Populated = super().populate_space(trial_id)
         if answer["values"]:
             # The oracle suggests nothing after a trial that is not in this queue, and adds one
             # only when it ends. Seen in keras-tuner 1.4.8.
@@ -153,9 +162,9 @@ class GridSampler(OracleSampler, oracles.GridSearchOracle):
 class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
     """Bayesian optimisation; a replay does not repeat the slow optimisation of each point."""
 
-    _repeated: dict[str, Any] | None = None  # the values of the trial that is being repeated
+    _repeated: dict[str, Scalar] | None = None  # the values of the trial that is being repeated
 
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
+    def populate_space(self, trial_id: str) -> Populated:
         """Return the values with the best upper confidence bound."""
         if self._repeated is not None:
             return {"status": "RUNNING", "values": self._repeated}
@@ -163,7 +172,7 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
         # point at a time; checking each is a tenth to a third of the time.
         checks_off = {"assume_finite": True, "skip_parameter_validation": True}
         with threadpool_limits(1), sklearn.config_context(**checks_off):
-            answer: dict[str, Any] = super().populate_space(trial_id)
+            answer: Populated = super().populate_space(trial_id)
         return answer
 
     def _repeat(self, past: Suggestion | Idle) -> None:
@@ -204,7 +213,7 @@ class HyperbandSampler(OracleSampler, oracles.HyperbandOracle):
 
     sizes_itself = True  # it stops when it has run all its brackets
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: object) -> None:
         super().__init__(**settings)
         # The default, 20, declares small spaces exhausted too early.
         self._max_collisions = MAX_COLLISIONS
@@ -214,11 +223,11 @@ class HyperbandSampler(OracleSampler, oracles.HyperbandOracle):
         """Return the number of epochs of the longest trials, which determines the brackets."""
         return {"max_epochs": config.training.epochs}
 
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
+    def populate_space(self, trial_id: str) -> Populated:
         """Return a trial to continue, or else a new one of a first round."""
         return self._continued(trial_id) or self._new(trial_id)
 
-    def _continued(self, trial_id: str) -> dict[str, Any] | None:
+    def _continued(self, trial_id: str) -> Populated | None:
         """Return the next trial that continues one of the round before, if there is one."""
         for bracket in self._brackets:
             number, rounds = bracket["bracket_num"], bracket["rounds"]
@@ -236,7 +245,7 @@ class HyperbandSampler(OracleSampler, oracles.HyperbandOracle):
                     return {"status": "RUNNING", "values": self._values(number, to, best)}
         return None
 
-    def _new(self, trial_id: str) -> dict[str, Any]:
+    def _new(self, trial_id: str) -> Populated:
         """Return a new trial of a first round, or that there is none now, or ever.
 
         Once the space has nothing new, nothing is drawn any more: otherwise the number of draws
@@ -245,7 +254,7 @@ class HyperbandSampler(OracleSampler, oracles.HyperbandOracle):
         while not self.exhausted:
             bracket = self._brackets[-1]
             if len(bracket["rounds"][0]) < self._get_size(bracket["bracket_num"], 0):
-                answer: dict[str, Any] = self._random_trial(trial_id, bracket)
+                answer: Populated = self._random_trial(trial_id, bracket)
                 if answer["status"] == "RUNNING":
                     return answer
                 self.exhausted = True
@@ -256,11 +265,11 @@ class HyperbandSampler(OracleSampler, oracles.HyperbandOracle):
             self._start_new_bracket()
         return {"status": "IDLE" if self.ongoing_trials else "STOPPED"}
 
-    def _best(self, trials: list[Any]) -> Any:
+    def _best(self, trials: list[Trial]) -> Trial:
         reverse = self.objective.direction == "max"
         return sorted(trials, key=lambda trial: trial.score, reverse=reverse)[0]
 
-    def _values(self, bracket: int, to: int, past: Any) -> dict[str, Any]:
+    def _values(self, bracket: int, to: int, past: Trial) -> dict[str, Scalar]:
         """Return the values of a trial that continues ``past``, with Hyperband's own keys."""
         return {
             **past.hyperparameters.values,

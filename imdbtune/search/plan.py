@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imdbtune.cluster.worker_pool import check_store
 from imdbtune.config.schema import SearchConfig, parse_config
@@ -26,7 +26,7 @@ class Plan:
     store: str  # URI of the tracking store
     workers: int
     size: int | None  # number of configurations in the space; None: infinite
-    reading: Mapping[str, Any]  # columns of a table of reviews
+    reading: Mapping[str, object]  # columns of a table of reviews
     cluster: str = ""  # address of a Dask scheduler; empty: processes of this machine
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from imdbtune.config.extensions import SAMPLERS
 from imdbtune.config.hyperparameters import Scalar
@@ -26,7 +26,7 @@ class Suggestion:
 
     trial_id: str
     values: dict[str, Scalar]
-    state: Any = None
+    state: object = None
     epochs: int | None = None
     initial_epoch: int = 0
     continues: str = ""
@@ -41,7 +41,7 @@ class Idle:
         has_changed: whether the answer changed the sampler, so that it has to be repeated.
     """
 
-    state: Any = None
+    state: object = None
     has_changed: bool = False
 
 

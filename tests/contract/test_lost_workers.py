@@ -211,7 +211,7 @@ from imdbtune.cluster import forkserver
 from tests.contract.test_lost_workers import Ordeal
 
 forkserver.PRELOADED = ("mlflow.entities",)
-api.search = functools.partial(api.search, trainer=Ordeal(Path("marks").absolute()))
+api.Context = functools.partial(api.Context, trainer=Ordeal(Path("marks").absolute()))
 main()
 """
 

@@ -67,19 +67,20 @@ def with_settings(spec: TrialSpec, **settings: Any) -> TrialSpec:
 
 def small_spec(corpus: Corpus, folder: Path, **changed: Any) -> TrialSpec:
     """A trial of a few seconds; ``changed`` fields of the spec or of its parameters."""
-    fields = {k: changed.pop(k) for k in list(changed) if k in TrialSpec.__dataclass_fields__}
+    names = TrainingSettings.__dataclass_fields__
+    settings = {name: changed.pop(name) for name in list(changed) if name in names}
+    own = {name: changed.pop(name) for name in ("state", "keep_state") if name in changed}
     params = TrialParams(
         rnn="simple_rnn", units=8, maxlen=MAXLEN, vocabulary=WORDS, embedding=4, pooling="max",
         batch_size=16, optimizer="adam", learning_rate=0.03,
     )  # fmt: skip
-    spec = TrialSpec(
+    return TrialSpec(
         replace(params, **changed),
         corpus.folder,
         folder,
-        settings=TrainingSettings(epochs=3, compile="off"),
+        TrainingSettings(**{"epochs": 3, "compile": "off", **settings}),
+        **own,
     )
-    own = {name: fields.pop(name) for name in list(fields) if hasattr(spec, name)}
-    return replace(spec, settings=replace(spec.settings, **fields), **own)
 
 
 def without_seconds(history: tuple[Epoch, ...]) -> list[Epoch]:
@@ -115,7 +116,7 @@ from pathlib import Path
 import numpy as np
 from imdbtune.data.corpus import NewCorpus, make_split, write_corpus
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.training.spec import TrialSpec
+from imdbtune.training.spec import TrainingSettings, TrialSpec
 from imdbtune.training.trainer import train_trial
 
 folder = Path(sys.argv[1])
@@ -124,8 +125,8 @@ half = make_split(words, np.arange(2560) % 2)
 corpus = write_corpus(folder / "corpus", NewCorpus("long", "Long reviews", half, half, {}))
 faults = []
 spec = TrialSpec(
-    TrialParams(maxlen=500, vocabulary=30), corpus.folder, folder, epochs=3, compile="on",
-    hold_out=False,
+    TrialParams(maxlen=500, vocabulary=30), corpus.folder, folder,
+    TrainingSettings(epochs=3, compile="on", hold_out=False),
 )
 train_trial(spec, lambda *_: faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt))
 print((faults[-1] - faults[-2]) // 20)

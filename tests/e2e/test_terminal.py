@@ -55,7 +55,7 @@ def end_of_case() -> None:
 
 def show_all() -> None:
     """Of a process in a terminal: one case after the other."""
-    api.search = functools.partial(api.search, trainer=stub_trainer)  # type: ignore[assignment]
+    api.Context = functools.partial(api.Context, trainer=stub_trainer)  # type: ignore[assignment]
     for arguments, _ in COMMANDS.values():
         sys.argv = ["imdbtune", *arguments]
         with contextlib.suppress(SystemExit):

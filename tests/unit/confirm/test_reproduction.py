@@ -149,7 +149,7 @@ def test_a_trial_that_continues_another_is_trained_from_the_beginning(
         tuner={"kind": "hyperband", "max_trials": 5},
         training={"epochs": 3},
     )
-    (trial, *_) = [t for t in done.trials if done.specs[t.trial_id].initial_epoch > 0]
+    (trial, *_) = [t for t in done.trials if done.specs[t.trial_id].settings.initial_epoch > 0]
     recorder = Recorder()
     compared = done.again(trial, recorder)
     assert compared.verdict == "exactly"

@@ -109,6 +109,7 @@ def test_the_leading_configurations_are_trained_as_in_the_search_with_new_seeds(
     made = done.confirm(trainer, top=3, seeds=2)
     settings = [spec.settings for spec in trainer.specs]
     settings = [spec.settings for spec in trainer.specs]
+    settings = [spec.settings for spec in trainer.specs]
     leading = reader.read_trials(done.client, done.search)[:3]
     assert {spec.params for spec in trainer.specs} == {trial.params for trial in leading}
     assert sorted({spec.settings.seed for spec in trainer.specs}) == [
@@ -157,11 +158,12 @@ def test_best_returns_a_training_of_the_recommended_configuration(done: Done) ->
 
 def test_the_best_models_are_the_confirmed_ones_and_then_the_others(done: Done) -> None:
     trials = reader.read_trials(done.client, done.search)
-    assert best_runs(done.search, trials, None, 3) == [trial.run_id for trial in trials[:3]]
+    assert best_runs(done.client, done.search, 3) == trials[:3]
     made = done.confirm(StubTrainer(), top=2, seeds=2)
-    chosen = best_runs(done.search, trials, made, 3)
+    search = reader.find_search(done.client, done.search.run_id)
+    chosen = [trial.run_id for trial in best_runs(done.client, search, 3)]
     assert chosen == [*(row.run_ids[0] for row in made.rows), trials[2].run_id]
-    assert len(best_runs(done.search, trials, made, 99)) == len(trials)
+    assert len(best_runs(done.client, search, 99)) == len(trials)
 
 
 def test_called_again_it_trains_only_what_is_missing(done: Done) -> None:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from imdbtune.confirm.significance import Repeats, compare, holm, interval, rank_configurations
+from imdbtune.confirm.significance import (
+    MARGIN,
+    Repeats,
+    compare,
+    holm,
+    interval,
+    rank_configurations,
+)
 
 
 def make(name: str, shares: np.ndarray, rng: np.random.Generator, cost: float = 1.0) -> Repeats:
@@ -71,12 +78,40 @@ def test_equal_configurations_seldom_differ_significantly_and_different_ones_mos
     assert found > 40
 
 
-def test_the_cheapest_of_equals_is_recommended() -> None:
+def test_the_cheapest_that_is_shown_to_be_as_good_is_recommended() -> None:
     rng = np.random.default_rng(3)
-    shares = np.full((5, 3000), 0.9)
-    best, cheap = make("best", shares + 0.002, rng, cost=60), make("cheap", shares, rng, cost=10)
-    bad = make("bad", shares - 0.1, rng, cost=1)
+    hard = rng.random(20_000) < 0.1  # the same reviews are too hard for both
+    best = make("best", np.where(hard, 0.02, 0.99) * np.ones((5, 1)), rng, cost=60)
+    cheap = make("cheap", np.where(hard, 0.01, 0.99) * np.ones((5, 1)), rng, cost=10)
+    bad = make("bad", np.full((5, 20_000), 0.8), rng, cost=1)
     ranking = rank_configurations([bad, cheap, best])
     assert ranking.order[-1].name == "bad"
-    assert set(ranking.indistinguishable) == {"best", "cheap"}
+    (close,) = [each for each in ranking.differences if each.name != "bad"]
+    assert close.difference < close.largest < MARGIN
     assert ranking.recommended == "cheap"
+
+
+def test_what_cannot_be_told_apart_is_not_recommended_for_being_cheap() -> None:
+    """Two seeds that differ by 36 points differ significantly from nothing."""
+    order = np.arange(500) / 500
+
+    def seeds(name: str, cost: float, *levels: float) -> Repeats:
+        return Repeats(name, order[None, :] < np.array(levels)[:, None], cost)
+
+    cheap = seeds("cheap", 1.0, 0.976, 0.612)
+    ranking = rank_configurations(
+        [cheap, seeds("b", 5.0, 0.95, 0.952), seeds("a", 9.0, 0.97, 0.98)]
+    )
+    assert "cheap" in ranking.indistinguishable
+    assert ranking.recommended == "a"
+
+
+def test_with_one_seed_the_best_mean_is_recommended() -> None:
+    best = Repeats("best", np.arange(100)[None, :] < 91, 9.0)
+    cheap = Repeats("cheap", np.arange(100)[None, :] < 90, 1.0)
+    assert rank_configurations([cheap, best]).recommended == "best"
+
+
+def test_two_seeds_are_too_few_for_an_interval() -> None:
+    right = np.arange(100)[None, :] < np.array([[80], [90]])
+    assert math.isnan(interval(Repeats("a", right, 1.0)).seeds)

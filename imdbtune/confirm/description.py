@@ -1,0 +1,74 @@
+"""What a confirmation found, in words: for the terminal, the report and MLflow's pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from imdbtune.confirm.significance import MARGIN
+from imdbtune.tracking import mlflow_links
+
+if TYPE_CHECKING:
+    from imdbtune.confirm.results import Confirmation, Confirmed
+
+METHOD = (
+    "Welch's t test of the mean accuracy over seeds against the first configuration, with the "
+    "paired differences over the shared validation reviews, at 5 % after Holm's correction"
+)
+
+
+def markdown(rows: Sequence[Confirmed], confirmation: Confirmation) -> str:
+    """Return the table for MLflow's description of the run."""
+    winner = mlflow_links.as_text(confirmation.winner.name)
+    lines = [
+        f"**Recommended: {winner}, {describe(confirmation)}.**",
+        "",
+        "| # | configuration | mean | std | 95 % | difference | p | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for rank, row in enumerate(rows, start=1):
+        cells = [
+            mlflow_links.as_text(row.name),
+            f"{row.mean:.4f}",
+            f"{row.spread:.4f}",
+            f"± {row.half_width:.4f}",
+        ]
+        cells += [f"{row.difference:.4f}", f"{row.p:.3f}", f"{row.seconds:.0f}"]
+        lines.append(f"| {rank} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", f"Significance test: {METHOD}."])
+
+
+def describe(confirmation: Confirmation) -> str:
+    """Return the accuracy of the recommended configuration and its certainty, in a line."""
+    row, seeds = confirmation.winner, len(confirmation.winner.run_ids)
+    text = f"validation accuracy {row.mean * 100:.1f} %"
+    if not math.isnan(row.half_width):
+        text += f" ±{row.half_width * 100:.1f} points"
+    text += f", the mean of {seeds} seed{'' if seeds == 1 else 's'}"
+    if math.isnan(row.half_width):
+        text += " (too few for an interval)"
+    text += f"; {_reason(confirmation)}"
+    if confirmation.newer:
+        ranks = (
+            "1 newer trial ranks"
+            if confirmation.newer == 1
+            else (f"{confirmation.newer} newer trials rank")
+        )
+        text += f"; {ranks} above a confirmed one: run imdbtune confirm again"
+    return text
+
+
+def _reason(confirmation: Confirmation) -> str:
+    """Return why the recommended configuration is recommended."""
+    others = len(confirmation.rows) - 1
+    if not others:
+        return "no other configuration was confirmed"
+    if confirmation.winner is not confirmation.rows[0]:
+        return (
+            f"the cheapest of {others + 1} that is shown to be at most {MARGIN * 100:g} points "
+            "worse than the best mean"
+        )
+    if confirmation.alike == 1:
+        return f"significantly better than the other {others} confirmed"
+    return f"the best mean of {others + 1}, {confirmation.alike - 1} of which may be as good"
