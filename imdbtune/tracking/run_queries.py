@@ -22,7 +22,10 @@ def find_runs(
     deleted: bool = False,
     status: str = "",
 ) -> list[StoredRun]:
-    """Return the runs with these tags, the newest first, as :meth:`SqliteRuns.find` does."""
+    """Return the runs with these tags, the newest first.
+
+    Arguments and exceptions are those of :meth:`imdbtune.tracking.sqlite_reader.SqliteRuns.find`.
+    """
     if isinstance(client, SqliteRuns):
         return client.find(tags, limit, experiments, deleted, status)
     from mlflow.entities import ViewType
