@@ -204,8 +204,10 @@ class DaskExecutor:
             self._refresh()
             self._kill_overdue()
             self._send_queued()
-            wait = POLL_S if self._queued or self._lost else REFRESH_EVERY_S
-            ended = self._collect_one(max(0.0, min(wait, deadline - time.monotonic())))
+            until = min(deadline, self._next_refresh)
+            if self._queued or self._lost:
+                until = min(until, time.monotonic() + POLL_S)
+            ended = self._collect_one(max(0.0, until - time.monotonic()))
             if ended or time.monotonic() >= deadline:
                 return ended
 

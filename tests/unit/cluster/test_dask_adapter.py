@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from distributed import Client, LocalCluster, get_worker
 from distributed.client import FutureCancelledError
+from distributed.protocol import pickle
 from distributed.scheduler import KilledWorker
 from distributed.security import Security
+from distributed.versions import get_versions
 
 from imdbtune.cluster import dask_adapter
 from imdbtune.cluster.dask_adapter import KnownWorker
@@ -94,3 +96,11 @@ def test_errors_of_lost_workers_have_their_names() -> None:
     assert dask_adapter.is_lost(KilledWorker("task", None, 0))
     assert dask_adapter.is_lost(FutureCancelledError("task", "scheduler-connection-lost"))
     assert not dask_adapter.is_lost(ValueError())
+
+
+def test_the_function_that_reports_versions_is_sent_by_its_name() -> None:
+    """So that another version of Python can run it, unlike one that is sent as bytecode."""
+    sent = pickle.dumps(get_versions)
+    assert b"distributed.versions" in sent
+    assert b"get_versions" in sent
+    assert len(sent) < 100
