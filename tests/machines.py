@@ -132,8 +132,8 @@ class Machines:
         **more: object,
     ) -> str:
         """Start one; its address."""
-        port, file = free_port(), self.folder / f"{name}.json"
-        where = ["--host", host, "--port", str(port), "--protocol", protocol, "--no-dashboard"]
+        file = self.folder / f"{name}.json"
+        where = ["--host", host, "--port", "0", "--protocol", protocol, "--no-dashboard"]
         told = ["--scheduler-file", str(file)]
         self.dask(name, "distributed.cli.dask_scheduler", *where, *told, **more)  # type: ignore[arg-type]
         wait_until(lambda: file.exists() and file.read_text().endswith("}"), name)
