@@ -60,8 +60,8 @@ class Task:
 class Workers(Protocol):
     """The worker processes of an executor.
 
-    The methods with a body are those of workers that the scheduler looks after, and that write to
-    the driver's outbox.
+    The methods that have a body here need no other one on this machine: Dask replaces workers that
+    die, and all write to the driver's outbox and to the same disk.
 
     Args:
         topic: Dask's topic of the events that they send.

@@ -102,8 +102,9 @@ class RemoteWorkers(Workers):
         While the store is unreachable, all trials stay queued.
         """
         free = [worker for worker in self.pool.usable() if worker.address not in busy]
-        job = next((job for job in queued if self._mlflow_run_id(job.run_id)), None)
-        if not free or job is None:
+        ready = (job for job in queued if self._mlflow_run_id(job.run_id))
+        job = next(ready, None) if free else None
+        if job is None:
             return None
         try:
             self._upload_inputs(job, free[0])
