@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,11 +50,7 @@ class Tracking:
     running: int = 0
 
     def start(self) -> None:
-        assert self.starter.stdin
-        assert self.starter.stdout
-        self.starter.stdin.write(b"start\n")
-        self.starter.stdin.flush()
-        self.running = int(self.starter.stdout.readline())
+        self.running = int(ask(self.starter, "start"))
 
     def wait(self) -> None:
         wait_until(lambda: answers(self.address), "the tracking server does not answer")
@@ -68,7 +64,8 @@ class Machines:
     """What runs, in ``folder``; ``within`` is what a command begins with to run elsewhere."""
 
     folder: Path
-    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    started: list[psutil.Process] = field(default_factory=list)
+    _dask: subprocess.Popen[bytes] | None = None
 
     def start(
         self,
@@ -78,21 +75,54 @@ class Machines:
         within: Sequence[str] = (),
         pipes: Mapping[str, int] = {},
     ) -> subprocess.Popen[bytes]:
-        place = self.folder / name
-        place.mkdir(exist_ok=True)
-        known = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "IMDBTUNE_"))}
-        known |= {"PYTHONPATH": str(ROOT), "IMDBTUNE_CACHE": str(place / "cache"), **environment}
+        place = self.place(name)
         with (place / "log.txt").open("ab") as log:
             process = subprocess.Popen(
                 [*within, sys.executable, *command],
                 cwd=place,
-                env=known,
+                env=self.environment(name, environment),
                 stderr=log,
                 start_new_session=True,
                 **{"stdin": subprocess.DEVNULL, "stdout": log, **pipes},  # type: ignore[call-overload]
             )
-        self.started.append(process)
+        self.started.append(psutil.Process(process.pid))
         return process
+
+    def place(self, name: str) -> Path:
+        place = self.folder / name
+        place.mkdir(exist_ok=True)
+        return place
+
+    def environment(self, name: str, more: Mapping[str, str]) -> dict[str, str]:
+        known = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "IMDBTUNE_"))}
+        own = {"PYTHONPATH": str(ROOT), "IMDBTUNE_CACHE": str(self.place(name) / "cache")}
+        return {**known, **own, **more}
+
+    def dask(
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str] = {},
+        within: Sequence[str] = (),
+    ) -> None:
+        """Start one of Dask's commands; it is forked unless it needs an interpreter of its own."""
+        if within or "PYTHONPATH" in environment:
+            self.start(name, "-m", module, *arguments, environment=environment, within=within)
+            return
+        if self._dask is None:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            self._dask = self.start("dask", "-m", "tests.dask_server", pipes=pipes)
+        # Else a nanny would start a new interpreter for its worker.
+        forked = {"DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "fork"}
+        command = {
+            "module": module,
+            "arguments": arguments,
+            "folder": str(self.place(name)),
+            "environment": self.environment(name, forked | {**environment}),
+        }
+        pid = int(ask(self._dask, json.dumps(command)))
+        self.started.append(psutil.Process(pid))
 
     def scheduler(
         self,
@@ -102,19 +132,18 @@ class Machines:
         **more: object,
     ) -> str:
         """Start one; its address."""
-        port, file = free_port(), self.folder / f"{name}.json"
-        where = ["--host", host, "--port", str(port), "--protocol", protocol, "--no-dashboard"]
+        file = self.folder / f"{name}.json"
+        where = ["--host", host, "--port", "0", "--protocol", protocol, "--no-dashboard"]
         told = ["--scheduler-file", str(file)]
-        self.start(name, "-m", "distributed.cli.dask_scheduler", *where, *told, **more)  # type: ignore[arg-type]
+        self.dask(name, "distributed.cli.dask_scheduler", *where, *told, **more)  # type: ignore[arg-type]
         wait_until(lambda: file.exists() and file.read_text().endswith("}"), name)
         return str(json.loads(file.read_text())["address"])
 
-    def worker(
-        self, name: str, scheduler: str, *options: str, **more: object
-    ) -> subprocess.Popen[bytes]:
+    def worker(self, name: str, scheduler: str, *options: str, **more: object) -> psutil.Process:
         where = ["--local-directory", str(self.folder / name / "scratch"), "--no-dashboard"]
-        command = ["-m", "distributed.cli.dask_worker", scheduler, "--nthreads", "1", *where]
-        return self.start(name, *command, "--name", name, *options, **more)  # type: ignore[arg-type]
+        command = ["distributed.cli.dask_worker", scheduler, "--nthreads", "1", *where]
+        self.dask(name, *command, "--name", name, *options, **more)  # type: ignore[arg-type]
+        return self.started[-1]
 
     def tracking(self, host: str = "127.0.0.1", within: Sequence[str] = ()) -> Tracking:
         """MLflow's server over an SQLite file, which keeps the artifacts in its own folder too."""
@@ -130,11 +159,8 @@ class Machines:
         made.start()
         return made
 
-    def log(self, name: str) -> str:
-        return (self.folder / name / "log.txt").read_text("utf-8", "replace")
-
     def end(self) -> None:
-        for process in self.started:
+        for process in reversed(self.started):  # what has forked them lets the dead be gone
             kill(process)
 
 
@@ -146,19 +172,23 @@ def answers(address: str) -> bool:
     return True
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def ask(process: subprocess.Popen[bytes], line: str) -> bytes:
+    """Send a line to a process, and return the line that it answers."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(f"{line}\n".encode())
+    process.stdin.flush()
+    return process.stdout.readline()
+
+
+def kill(process: psutil.Process) -> None:
     """With all that it has started."""
-    if process.poll() is None:
-        family = [
-            psutil.Process(process.pid),
-            *psutil.Process(process.pid).children(recursive=True),
-        ]
+    if process.is_running():
+        family = [process, *process.children(recursive=True)]
         for member in family:
-            try:
-                member.send_signal(signal.SIGKILL)
-            except psutil.NoSuchProcess:
-                continue
-    process.wait()
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+    process.wait(PATIENCE_S)
 
 
 @contextmanager

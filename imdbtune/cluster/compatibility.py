@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from imdbtune import __version__
 
@@ -15,6 +14,7 @@ ON_WORKERS = (*ON_SCHEDULER, "tensorflow", "keras", "mlflow", "numpy")
 PACKAGES = ON_WORKERS[2:]  # those whose versions Dask can report
 
 Versions = dict[str, str]
+Reply = Mapping[str, Mapping[str, str | None]]  # of distributed.versions.get_versions
 
 
 def local_versions() -> Versions:
@@ -23,15 +23,15 @@ def local_versions() -> Versions:
     return {"python": _minor(platform.python_version()), "imdbtune": __version__, **packages}
 
 
-def remote_versions(reply: Mapping[str, Any]) -> Versions:
-    """Return the versions in another process, from its reply to Dask's ``versions`` request.
+def remote_versions(reply: Reply) -> Versions:
+    """Return the versions in another process, from what ``distributed.versions`` reports there.
 
     The version of imdbtune is missing there: it takes :func:`version_probe`, which only runs in
     the same version of Python. So these versions are compared first.
     """
     packages = reply["packages"]
     versions = {name: packages.get(name) or "" for name in PACKAGES}
-    return {"python": _minor(packages["python"]), **versions}
+    return {"python": _minor(packages["python"] or ""), **versions}
 
 
 def version_probe() -> Callable[[], str]:

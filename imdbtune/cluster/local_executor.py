@@ -1,235 +1,73 @@
-"""Executors that run trials in this process, or in worker processes of a local Dask cluster."""
+"""Open the executor of this machine: worker processes of a local Dask cluster, or this process."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal
 import sys
-import time
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import filelock
 
-from imdbtune.cluster import forkserver
-from imdbtune.cluster.executor import Executor, InProcessExecutor, WorkerLost
-from imdbtune.cluster.trial_job import (
-    Clock,
-    EpochEnded,
-    Report,
-    TrialFailure,
-    TrialJob,
-    failure_of,
-    is_overdue,
-    run_trial,
-    time_limit_message,
-    warm_up,
-)
+from imdbtune.cluster import dask_adapter, forkserver
+from imdbtune.cluster.dask_executor import DaskExecutor, Task, Workers
+from imdbtune.cluster.executor import Executor, InProcessExecutor
+from imdbtune.cluster.trial_job import Report, TrialJob
+from imdbtune.cluster.worker_task import TOPIC, kill_this_process, run_local_task
 from imdbtune.errors import SearchAborted
 from imdbtune.training.xla_cache import cache_environment
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, Worker
+    from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
-    from imdbtune.training.spec import TrialResult
-
-TOPIC = "imdbtune"
-BEGUN = "imdbtune-begun"
-# TensorFlow keeps compiled code in memory: a worker that has grown to this many bytes is renewed.
-RENEW_ABOVE = 3 * 2**30
-# Seconds for a new worker process to start, an idle one to end, a worker to send its call stack.
+# Seconds for a new worker process to start, and for an idle one to end.
 NEW_WORKER_S = 60
 LEAVE_S = 20
-STACK_S = 5
 
 
 @dataclass
-class DaskExecutor:
-    """Run trials as tasks of a Dask cluster."""
+class LocalWorkers(Workers):
+    """Worker processes of this machine, of which Dask's scheduler chooses one for each trial."""
 
     client: Client
-    slots: int
-    clock: Clock = time.monotonic
-    _jobs: dict[str, TrialJob] = field(default_factory=dict)
-    _ended: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
-    _started: dict[str, _Started] = field(default_factory=dict)
-    _killed: dict[str, TrialFailure] = field(default_factory=dict)
+    count: int
+    topic: str = TOPIC
     _short: bool = False  # a worker has died, and its replacement may not be there yet
 
-    def __post_init__(self) -> None:
-        self.client.subscribe_topic(BEGUN, self._note_start)
+    @property
+    def slots(self) -> int:
+        """The number of processes."""
+        return self.count
 
-    def submit(self, job: TrialJob) -> None:
-        """Send the trial to a free worker."""
+    def next_task(self, queued: Sequence[TrialJob], busy: Set[str]) -> Task:
+        """Return the first trial."""
         if self._short:  # or the trial could queue behind another one, and die with its worker
             with contextlib.suppress(TimeoutError):
-                self.client.wait_for_workers(self.slots, timeout=NEW_WORKER_S)
+                self.client.wait_for_workers(self.count, timeout=NEW_WORKER_S)
             self._short = False
-        future = self.client.submit(_run_in_worker, job, pure=False, retries=0)
-        self._jobs[future.key] = job
-        future.add_done_callback(self._collect)
+        return Task(queued[0], run_local_task, queued[0])
 
-    def done(self, timeout_s: float) -> list[tuple[TrialJob, Any]]:
-        """Return the outcomes of trials that have ended; a lost worker is one of them."""
-        self._kill_overdue()
-        try:
-            key, outcome = self._ended.get(timeout=timeout_s)
-        except queue.Empty:
-            return []
-        job = self._jobs.pop(key)
-        if isinstance(outcome, SearchAborted):  # such as a full disk
-            raise outcome
-        killed = self._killed.pop(key, None)
-        self._short |= bool(killed) or isinstance(outcome, WorkerLost)
-        if isinstance(outcome, WorkerLost):
-            return [(job, killed or outcome)]
-        if not isinstance(outcome, FinishedTask):
-            return [(job, outcome)]
-        if outcome.outcome is None:
-            self.submit(job)
-            return []
-        if outcome.spent:
-            self._renew(outcome.worker)
-        return [(job, outcome.outcome)]
+    def kill(self, task: Task, pid: int) -> None:
+        """Kill the process; its nanny starts another one."""
+        # Client.restart_workers would first ask it to end, and wait four seconds.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
-    def _collect(self, future: Future) -> None:
-        """Queue the outcome of a finished trial. A thread of the client calls this."""
-        self._started.pop(future.key, None)
-        outcome = task_outcome(future)
-        try:
-            self.client.cancel([future])
-        finally:
-            self._ended.put((future.key, outcome))
-
-    def _renew(self, worker: str) -> None:
-        """Replace a worker's process; it rejects trials that reach it meanwhile."""
-        leaving = self.client.submit(kill_this_process, workers=[worker], pure=False, retries=0)
+    def renew(self, task: Task, address: str) -> None:
+        """Replace the worker's process; it rejects trials that reach it meanwhile."""
+        leaving = self.client.submit(kill_this_process, workers=[address], pure=False, retries=0)
         with contextlib.suppress(TimeoutError):  # it has died meanwhile
             leaving.exception(timeout=LEAVE_S)
         self._short = True
 
-    def _note_start(self, event: tuple[float, dict[str, Any]]) -> None:
-        """Note that a worker has started a trial. A thread of the client calls this."""
-        started = event[1]
-        self._started[started["key"]] = _Started(started["pid"], self.clock())
-
-    def _kill_overdue(self) -> None:
-        for key, started in list(self._started.items()):
-            job = self._jobs.get(key)
-            if job and key not in self._killed and is_overdue(job, self.clock() - started.at):
-                stack = call_stack(self.client, key)
-                self._killed[key] = TrialFailure(time_limit_message(job), stack, logged=False)
-                if key in self._started:  # it has not ended meanwhile
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(started.pid, signal.SIGKILL)  # its nanny starts another process
-
-
-def call_stack(client: Client, key: str) -> str:
-    """Return the call stack of a trial, if its worker still answers."""
-    found: dict[str, Any] = {}
-    with contextlib.suppress(Exception):  # the trial has to end in any case
-        # Client.call_stack() has no timeout, and would wait for a process that hangs.
-        found = client.sync(client.scheduler.call_stack, keys=[key], callback_timeout=STACK_S)
-    lines = [line for frames in found.values() for line in frames.get(key, ())]
-    return "".join(lines) or "the worker did not send its call stack"
-
-
-def task_outcome(future: Future) -> Any:
-    """Return the outcome of a trial whose future is done."""
-    error = future.exception()
-    if isinstance(error, TaskEnded):
-        return error.ran
-    if isinstance(error, SearchAborted):
-        return error
-    if error is None:  # cancelled, as all are when the scheduler is lost: no task returns a value
-        return WorkerLost("the connection to the worker was lost")
-    if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
-        return WorkerLost("the worker process died")
-    lines = traceback.format_exception(type(error), error, future.traceback())
-    return failure_of(error, "".join(lines), logged=False)
-
-
-@dataclass(frozen=True)
-class _Started:
-    """The process that runs a trial, and since when."""
-
-    pid: int
-    at: float  # by the executor's clock
-
-
-@dataclass(frozen=True)
-class FinishedTask:
-    """What a worker reports of a trial.
-
-    Args:
-        outcome: ``None`` where the worker was about to be renewed and did not start the trial.
-        worker: its address.
-        spent: whether its process has to be renewed.
-    """
-
-    outcome: TrialResult | TrialFailure | WorkerLost | None
-    worker: str
-    spent: bool
-
-
-class TaskEnded(Exception):
-    """The outcome of a trial, raised in its worker.
-
-    Dask leaves a returned value with the worker's process and runs the task again if that dies.
-    It keeps an exception in the scheduler, so a finished trial is not run again.
-    """
-
-    def __init__(self, ran: FinishedTask) -> None:
-        super().__init__(ran)
-        self.ran = ran
-
-    def __repr__(self) -> str:
-        """Return a short text: Dask logs it, and cuts a long one."""
-        return "Ended()"
-
-    __str__ = __repr__
-
-
-_spent = False  # whether this worker process takes no more trials
-
-
-def _run_in_worker(job: TrialJob) -> None:
-    global _spent
-    from distributed import get_worker
-
-    worker = get_worker()
-    if _spent:
-        raise TaskEnded(FinishedTask(None, worker.address, _spent))
-    outcome: TrialResult | TrialFailure
-    try:
-        warm_up(job)
-        if job.timeout_minutes:
-            worker.log_event(BEGUN, {"key": worker.get_current_task(), "pid": os.getpid()})
-        outcome = run_trial(job, lambda event: worker.log_event(TOPIC, {"epoch": asdict(event)}))
-    except MemoryError as error:
-        outcome = failure_of(error, traceback.format_exc(), logged=False)
-    _spent = must_be_renewed(outcome)
-    raise TaskEnded(FinishedTask(outcome, worker.address, _spent))
-
-
-def must_be_renewed(outcome: TrialResult | TrialFailure | WorkerLost) -> bool:
-    """Return whether memory ran out, which leaves objects half made, or the process has grown."""
-    import psutil
-
-    if isinstance(outcome, TrialFailure) and outcome.out_of_memory:
-        return True
-    return bool(psutil.Process().memory_info().rss > RENEW_ABOVE)
-
-
-def kill_this_process() -> None:
-    """Kill this worker process; its nanny starts another one."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    def worker_lost(self, task: Task) -> None:
+        """Let the next trial wait for the new process."""
+        self._short = True
 
 
 def cpu_count() -> int:
@@ -278,9 +116,27 @@ def open_local_executor(
         return
     import dask
     from distributed import Client
-    from distributed.utils import get_mp_context
 
-    settings = {
+    with dask.config.set(_dask_settings(environment)):
+        dask_adapter.set_preload()  # ours replaces it
+        forkserver.begin(environment)
+        cluster = _start(workers, folder)
+        try:
+            with Client(cluster, set_as_default=False) as client:
+                client.register_plugin(_plugin(folder))
+                try:
+                    yield DaskExecutor(client, LocalWorkers(client, workers), report)
+                except BaseException:
+                    dask_adapter.kill_processes(cluster)
+                    raise
+        finally:
+            with contextlib.suppress(TimeoutError):
+                cluster.close(timeout=5)
+
+
+def _dask_settings(environment: Mapping[str, str]) -> dict[str, object]:
+    """Return Dask's settings for the scheduler and the workers of this machine."""
+    return {
         "distributed.worker.multiprocessing-method": forkserver.method(),
         # Has to be set before a worker's interpreter starts.
         "distributed.nanny.pre-spawn-environ": environment,
@@ -300,25 +156,9 @@ def open_local_executor(
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
     }
-    with dask.config.set(settings):
-        get_mp_context()  # sets Dask's own list of modules to preload, once; ours replaces it
-        forkserver.begin(environment)
-        cluster = _start(workers, folder)
-        try:
-            with Client(cluster, set_as_default=False) as client:
-                client.register_plugin(_plugin(folder))
-                client.subscribe_topic(TOPIC, lambda event: report(EpochEnded(**event[1]["epoch"])))
-                try:
-                    yield DaskExecutor(client, workers)
-                except BaseException:
-                    _kill(cluster)
-                    raise
-        finally:
-            with contextlib.suppress(TimeoutError):
-                cluster.close(timeout=5)
 
 
-def _start(workers: int, folder: Path) -> Any:
+def _start(workers: int, folder: Path) -> LocalCluster:
     from distributed import LocalCluster
 
     try:
@@ -341,15 +181,6 @@ def _start(workers: int, folder: Path) -> Any:
             'a file with its code under `if __name__ == "__main__":`. 0 workers train in this '
             "process."
         ) from error
-
-
-def _kill(cluster: Any) -> None:
-    """Kill the worker processes: a training does not react to anything else."""
-    for nanny in cluster.workers.values():
-        nanny.auto_restart = False
-        if nanny.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(nanny.pid, signal.SIGKILL)
 
 
 def _hold_lock(folder: Path) -> filelock.BaseFileLock:
@@ -376,7 +207,7 @@ def await_workers(folder: Path, timeout_s: float = 60.0) -> None:
             ) from None
 
 
-def _plugin(folder: Path) -> Any:
+def _plugin(folder: Path) -> WorkerPlugin:
     from distributed import WorkerPlugin
 
     class Quiet(WorkerPlugin):

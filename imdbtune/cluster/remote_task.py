@@ -6,34 +6,28 @@ So no result is lost if the worker, the scheduler or the driver dies afterwards.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from imdbtune.cluster.dask_adapter import is_executing
 from imdbtune.cluster.executor import WorkerLost
-from imdbtune.cluster.local_executor import (
-    FinishedTask,
-    TaskEnded,
-    must_be_renewed,
-    training_environment,
-)
+from imdbtune.cluster.local_executor import training_environment
 from imdbtune.cluster.trial_job import (
     Trainer,
     TrialFailure,
     TrialJob,
     default_trainer,
-    failure_of,
     run_trial,
     warm_up,
 )
+from imdbtune.cluster.worker_task import Cancelled, Event, end_task, epoch_event, run_task
 from imdbtune.data.sources import default_cache
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 from imdbtune.tracking.artifact_transfer import KEPT, corpus_place, download_file, fetch_corpus
@@ -85,10 +79,6 @@ class RemoteTask:
     topic: str = ""
 
 
-class _Cancelled(BaseException):
-    """The driver has died or has cancelled the trial."""
-
-
 def run_remote_task(remote: RemoteTask) -> None:
     """Run a trial in this worker process.
 
@@ -100,27 +90,29 @@ def run_remote_task(remote: RemoteTask) -> None:
 
     worker = get_worker()
     key = worker.get_current_task()
-    _silence_outcome_logs()
     if worker.id != remote.worker_id:
-        raise TaskEnded(FinishedTask(WorkerLost("the worker process died"), worker.address, False))
-    outcome: TrialResult | TrialFailure | WorkerLost
+        end_task(worker, WorkerLost("the worker process died"), spent=False)
     with _ONE_AT_A_TIME:
-        try:
-            outcome = _run(remote, worker, key)
-        except MemoryError as error:
-            outcome = failure_of(error, traceback.format_exc(), logged=False)
-        except _Cancelled:
-            outcome = WorkerLost("the trial was cancelled")
-    raise TaskEnded(FinishedTask(outcome, worker.address, must_be_renewed(outcome)))
+        run_task(worker, lambda: _run(remote, worker, key))
 
 
-async def inspect_worker(tracking_uri: str, digest: str, dask_worker: Any = None) -> dict[str, Any]:
-    """Return what the driver has to know of a worker; runs there.
+@dataclass(frozen=True)
+class Inspection:
+    """What the driver has to know of a worker.
 
-    Returns:
-        ``worker_id``, ``store_problem`` (why the worker cannot use MLflow; empty: it can) and
-        ``lacks_corpus`` (whether the corpus with this digest is missing in its cache).
+    Args:
+        worker_id: changes with its process.
+        store_problem: why it cannot use MLflow; empty: it can.
+        lacks_corpus: whether the corpus is missing in its cache.
     """
+
+    worker_id: str
+    store_problem: str
+    lacks_corpus: bool
+
+
+async def inspect_worker(tracking_uri: str, digest: str, dask_worker: Worker) -> Inspection:
+    """Inspect the worker in which this runs; ``digest``: of the corpus."""
     import asyncio
 
     problem = ""
@@ -128,8 +120,8 @@ async def inspect_worker(tracking_uri: str, digest: str, dask_worker: Any = None
         await asyncio.to_thread(connect, tracking_uri)
     except UserError as error:
         problem = f"cannot use the tracking store: {error}"
-    lacks = not corpus_place(default_cache(), digest).is_dir()
-    return {"worker_id": dask_worker.id, "store_problem": problem, "lacks_corpus": lacks}
+    lacks_corpus = not corpus_place(default_cache(), digest).is_dir()
+    return Inspection(dask_worker.id, problem, lacks_corpus)
 
 
 def _run(remote: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFailure:
@@ -146,20 +138,19 @@ def _run(remote: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFai
             raise SearchAborted(f"the trial's files cannot be written ({error})") from error
         warm_up(remote.job)
 
-        def send(event: dict[str, Any]) -> None:
-            task = worker.state.tasks.get(key)
-            if task is None or task.state != "executing":
-                raise _Cancelled
+        def send(event: Event) -> None:
+            if not is_executing(worker, key):
+                raise Cancelled
             worker.log_event(remote.topic, event)
 
         def notify(line: str) -> None:
             worker.log_event(remote.topic, {"notice": f"{worker.address}: {line}"})
 
-        send({"started": key})
+        send({"started": key, "pid": os.getpid()})
         delivery = BackgroundDelivery(client, job.outbox, remote.run_id, None, notify)
         delivery.start()
         try:
-            outcome = run_trial(job, lambda event: send({"epoch": asdict(event)}))
+            outcome = run_trial(job, lambda epoch: send(epoch_event(epoch)))
             send({"trained": key})
         except BaseException:
             with suppress(Exception):
@@ -240,14 +231,3 @@ def _deliver_rest(delivery: BackgroundDelivery) -> None:
 
 def _store_problem(error: BaseException) -> str:
     return redact_secrets(f"a worker cannot use the tracking store ({failure_reason(error)[:200]})")
-
-
-def _silence_outcome_logs() -> None:
-    """Keep Dask from logging ``TaskEnded`` as an error: every trial ends by raising it."""
-    logger = logging.getLogger("distributed.worker")
-    if _is_not_outcome not in logger.filters:
-        logger.addFilter(_is_not_outcome)
-
-
-def _is_not_outcome(record: logging.LogRecord) -> bool:
-    return "Ended()" not in map(str, record.args or ())

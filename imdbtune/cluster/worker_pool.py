@@ -9,12 +9,13 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from imdbtune.cluster import dask_adapter
 from imdbtune.cluster.compatibility import (
     ON_SCHEDULER,
     ON_WORKERS,
@@ -24,15 +25,16 @@ from imdbtune.cluster.compatibility import (
     remote_versions,
     version_probe,
 )
-from imdbtune.cluster.local_executor import kill_this_process
-from imdbtune.cluster.remote_task import inspect_worker
+from imdbtune.cluster.dask_adapter import KnownWorker
+from imdbtune.cluster.remote_task import Inspection, inspect_worker
+from imdbtune.cluster.worker_task import kill_this_process
 from imdbtune.errors import SearchAborted, UserError, escape_control, short_repr
 from imdbtune.tracking.connection import hide_secrets, is_local
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from imdbtune.tracking.connection import MlflowClient
+    from imdbtune.tracking.connection import MlflowClient, Notify
 
 CONNECT_S = 15
 SCHEDULER_S = 30  # for a busy scheduler to answer
@@ -105,6 +107,10 @@ class WorkerInfo:
     running: bool = True
 
 
+# By an inspection: why the worker's versions do not fit, or what it is; None: it did not answer.
+_Found = str | Inspection | None
+
+
 @dataclass
 class WorkerPool:
     """The workers of a cluster, which may join and leave at any time.
@@ -123,16 +129,16 @@ class WorkerPool:
     address: str
     tracking_uri: str = field(repr=False)
     digest: str
-    notify: Callable[[str], None]
+    notify: Notify
     workers: dict[str, WorkerInfo] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     last_error: str = ""
     _inspected: set[str] = field(default_factory=set)  # addresses, also of inspections under way
-    _inspections: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
+    _inspections: queue.SimpleQueue[tuple[str, _Found]] = field(default_factory=queue.SimpleQueue)
     _retry_at: dict[str, float] = field(default_factory=dict)  # when to inspect again, by address
     _restarting: set[str] = field(default_factory=set)  # worker ids
     _checked: bool = False
-    _connection: Any = None
+    _connection: object | None = None
 
     def check(self) -> None:
         """Inspect the scheduler and all present workers.
@@ -140,13 +146,8 @@ class WorkerPool:
         Raises:
             UserError: one of them cannot be used.
         """
-        self._connection = self.client.scheduler_comm
-        call, scheduler = self.client.sync, self.client.scheduler
-        mismatch = _version_mismatch(
-            lambda: call(scheduler.versions, packages=PACKAGES),
-            lambda: self.client.run_on_scheduler(version_probe()),
-            ON_SCHEDULER,
-        )
+        self._connection = dask_adapter.connection(self.client)
+        mismatch = _version_mismatch(self.client.run_on_scheduler, ON_SCHEDULER)
         if mismatch:
             raise UserError(f"the scheduler {self.address} {mismatch}")
         self.refresh()
@@ -183,60 +184,48 @@ class WorkerPool:
             if address in present:
                 self._admit(address, present[address], found)
         for address, worker in self.workers.items():
-            worker.running = present[address]["status"] == "running"
+            worker.running = present[address].running
 
-    def _list_workers(self) -> dict[str, Any]:
+    def _list_workers(self) -> dict[str, KnownWorker]:
         lost = f"the scheduler {self.address} does not answer any more, or has been restarted"
-        if self.client.scheduler_comm is not self._connection or self._connection is None:
+        connection = dask_adapter.connection(self.client)
+        if connection is not self._connection or connection is None:
             raise SearchAborted(lost)
         try:
-            identity = self.client.sync(
-                self.client.scheduler.identity, n_workers=-1, callback_timeout=SCHEDULER_S
-            )
-        except Exception as error:  # Dask raises exceptions of several types
+            return dask_adapter.list_workers(self.client, SCHEDULER_S)
+        except Exception as error:
             raise SearchAborted(lost) from error
-        return dict(identity["workers"])
 
     def _inspect(self, address: str) -> None:
         """Inspect a worker, in a thread of its own because the worker may hang."""
 
-        def run(*call: Any) -> Any:
-            return self.client.run(*call, workers=[address])[address]
+        def run(function: Callable[..., Any], *arguments: object) -> Any:
+            return self.client.run(function, *arguments, workers=[address])[address]
 
-        def versions() -> Any:
-            message = {"op": "versions", "packages": PACKAGES}
-            broadcast = self.client.scheduler.broadcast
-            return self.client.sync(broadcast, msg=message, workers=[address])[address]
-
-        found: dict[str, Any] | None = {}
-        try:
-            mismatch = _version_mismatch(versions, lambda: run(version_probe()), ON_WORKERS)
-            found = {"mismatch": mismatch}
-            if not mismatch:
-                found |= run(inspect_worker, self.tracking_uri, self.digest)
-        except Exception:  # the worker has died, or will be inspected again
-            found = None
+        found: _Found = None
+        with contextlib.suppress(Exception):  # the worker has died, or will be inspected again
+            found = _version_mismatch(run, ON_WORKERS) or run(
+                inspect_worker, self.tracking_uri, self.digest
+            )
         self._inspections.put((address, found))
 
-    def _admit(
-        self, address: str, known: Mapping[str, Any], found: Mapping[str, Any] | None
-    ) -> None:
+    def _admit(self, address: str, known: KnownWorker, found: _Found) -> None:
         """Add or refuse a worker: ``known`` to the scheduler, ``found`` by the inspection."""
-        if found is None or found.get("worker_id") in self._restarting:
+        if isinstance(found, str):
+            self.refuse(address, escape_control(found)[:500])
+        elif found is None or found.worker_id in self._restarting:
             self._retry_at[address] = time.monotonic() + RETRY_S
-        elif found["mismatch"]:
-            self.refuse(address, escape_control(found["mismatch"])[:500])
-        elif found["store_problem"]:
-            self.refuse(address, escape_control(found["store_problem"])[:500])
+        elif found.store_problem:
+            self.refuse(address, escape_control(found.store_problem)[:500])
             self._retry_at[address] = time.monotonic() + RETRY_S  # the store may recover
         else:
             self.refused.pop(address, None)
             self.workers[address] = WorkerInfo(
                 address,
-                found["worker_id"],
-                gpu=bool(known["resources"].get(GPU)),
-                nanny=bool(known["nanny"]),
-                lacks_corpus=found["lacks_corpus"],
+                found.worker_id,
+                gpu=bool(known.resources.get(GPU)),
+                nanny=known.nanny,
+                lacks_corpus=found.lacks_corpus,
             )
 
     def refuse(self, address: str, reason: str) -> None:
@@ -271,33 +260,28 @@ class WorkerPool:
                 self.client.run(kill_this_process, workers=[worker.address])
 
 
-def _version_mismatch(
-    versions: Callable[[], Any], imdbtune_version: Callable[[], str], names: Sequence[str]
-) -> str:
+def _version_mismatch(run: Callable[..., Any], names: Sequence[str]) -> str:
     """Return a message about the versions that differ; empty if none does.
 
+    ``Client.get_versions(check=True)`` would wait for workers that hang, warns instead of failing,
+    and does not know the version of imdbtune.
+
     Args:
-        versions: sends Dask's ``versions`` request.
-        imdbtune_version: runs :func:`version_probe`, where all other versions are equal.
+        run: runs a function in the other process.
         names: the packages to compare.
     """
+    from distributed.versions import get_versions
+
     local = local_versions()
-    differ = differences(local, remote_versions(versions()), names)
-    differ = differ or differences(local, {"imdbtune": imdbtune_version()}, names)
+    differ = differences(local, remote_versions(run(get_versions, PACKAGES)), names)
+    # Any version of Python can run the function above, but only the same one can run this probe.
+    differ = differ or differences(local, {"imdbtune": run(version_probe())}, names)
     return f"has other versions: {differ}; install the same on all machines" if differ else ""
-
-
-async def _probe(address: str, security: Any) -> None:
-    """Connect once: a Client that fails to connect would delay the exit by half a minute."""
-    from distributed.comm import connect
-
-    comm = await connect(address, timeout=CONNECT_S, **security.get_connection_args("client"))
-    await comm.close()
 
 
 @contextmanager
 def open_worker_pool(
-    address: str, tracking_uri: str, digest: str, notify: Callable[[str], None]
+    address: str, tracking_uri: str, digest: str, notify: Notify
 ) -> Iterator[WorkerPool]:
     """Connect to a running cluster and check it; TLS settings come from Dask's configuration.
 
@@ -312,7 +296,7 @@ def open_worker_pool(
 
     try:
         security = Security()
-        asyncio.run(_probe(address, security))
+        asyncio.run(dask_adapter.probe(address, security, CONNECT_S))
         settings = {"security": security, "timeout": CONNECT_S, "set_as_default": False}
         client = Client(address, name="imdbtune", **settings)
     except Exception as error:  # from sockets, TLS or Dask

@@ -15,7 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from imdbtune.cluster.local_executor import DaskExecutor, open_local_executor, thread_environment
+from imdbtune.cluster.dask_executor import DaskExecutor
+from imdbtune.cluster.local_executor import open_local_executor, thread_environment
 from imdbtune.cluster.trial_job import EpochEnded, TrialJob
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed

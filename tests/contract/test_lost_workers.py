@@ -19,8 +19,8 @@ import pytest
 import tomli_w
 
 from imdbtune import api
+from imdbtune.cluster.dask_executor import DaskExecutor
 from imdbtune.cluster.executor import MAX_ATTEMPTS
-from imdbtune.cluster.local_executor import DaskExecutor
 from imdbtune.cluster.trial_job import TrialJob
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect

@@ -20,11 +20,12 @@ from imdbtune.cluster.compatibility import (
     remote_versions,
     version_probe,
 )
+from imdbtune.cluster.dask_executor import DaskExecutor
 from imdbtune.cluster.executor import RecoveredResult, WorkerLost
-from imdbtune.cluster.local_executor import FinishedTask, TaskEnded
-from imdbtune.cluster.remote_executor import RemoteExecutor
+from imdbtune.cluster.remote_executor import RemoteWorkers
 from imdbtune.cluster.trial_job import EpochEnded, TrialFailure, TrialJob
 from imdbtune.cluster.worker_pool import WorkerInfo, WorkerPool
+from imdbtune.cluster.worker_task import FinishedTask, TaskEnded
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.sources import open_corpus
 from imdbtune.errors import SearchAborted
@@ -91,9 +92,8 @@ class Bench:
             self.pool.workers[name] = WorkerInfo(name, f"process-{name}", False, True, False)
         made = SearchRun.open(self.client, "far", "imdbtune", {}, "search")
         self.search = SearchRun(self.outbox, made.run_id, made.experiment_id, {})
-        self.executor = RemoteExecutor(
-            self.pool, self.client, self.outbox, made.run_id, folder, self.epochs.append
-        )
+        workers = RemoteWorkers(self.pool, self.client, self.outbox, made.run_id, folder)
+        self.executor = DaskExecutor(self.dask, workers, self.epochs.append, self.pool.notify)
 
     def job(self, trial_id: str = "0000", **more: Any) -> TrialJob:
         key = self.search.start_trial(trial_id, TrialParams(), {})

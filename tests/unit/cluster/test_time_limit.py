@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from imdbtune.cluster import local_executor
+from imdbtune.cluster import dask_executor, worker_task
+from imdbtune.cluster.dask_executor import DaskExecutor
 from imdbtune.cluster.executor import WorkerLost
-from imdbtune.cluster.local_executor import DaskExecutor
+from imdbtune.cluster.local_executor import LocalWorkers
 from imdbtune.cluster.trial_job import TrialFailure, TrialJob, failure_of
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.training.spec import TrialSpec
@@ -65,11 +66,11 @@ class Listener:
         self.waited += 1
 
     def begin(self, number: int) -> None:
-        self.note((0.0, {"key": self.tasks[number].key, "pid": 1000 + number}))
+        self.note((0.0, {"started": self.tasks[number].key, "pid": 1000 + number}))
 
 
 def ended(outcome: Any, spent: bool = False) -> Exception:
-    return local_executor.TaskEnded(local_executor.FinishedTask(outcome, "w", spent))
+    return worker_task.TaskEnded(worker_task.FinishedTask(outcome, "w", spent))
 
 
 @pytest.fixture
@@ -88,7 +89,8 @@ def start(
     folder: Path, now: list[float], minutes: float, trials: int = 2
 ) -> tuple[DaskExecutor, Listener]:
     client = Listener()
-    executor = DaskExecutor(client, trials, lambda: now[0])  # type: ignore[arg-type]
+    workers = LocalWorkers(client, trials)
+    executor = DaskExecutor(client, workers, lambda event: None, clock=lambda: now[0])
     spec = TrialSpec(TrialParams(), folder, folder)
     for number in range(trials):
         executor.submit(TrialJob(str(number), spec, "", f"run-{number}", timeout_minutes=minutes))
@@ -151,7 +153,7 @@ def test_the_process_of_a_trial_that_has_ended_is_not_killed(
     client.tasks[0].set_exception(done)
     now[0] = 61
     monkeypatch.setattr(
-        local_executor, "call_stack", lambda asked, key: client.tasks[1].set_exception(done) or ""
+        dask_executor, "call_stack", lambda asked, key: client.tasks[1].set_exception(done) or ""
     )
     outcomes = [outcome for _ in range(2) for _, outcome in executor.done(0)]
     assert outcomes == ["the result", "the result"]
@@ -200,9 +202,9 @@ class Worker:
         """Nobody listens."""
 
 
-def how_it_ends(job: TrialJob) -> local_executor.FinishedTask:
-    with pytest.raises(local_executor.TaskEnded) as raised:
-        local_executor._run_in_worker(job)
+def how_it_ends(job: TrialJob) -> worker_task.FinishedTask:
+    with pytest.raises(worker_task.TaskEnded) as raised:
+        worker_task.run_local_task(job)
     return raised.value.ran
 
 
@@ -211,10 +213,10 @@ def test_a_process_in_which_memory_ran_out_takes_no_more_trials(
 ) -> None:
     outcomes = [TrialFailure("loss became nan", ""), failure_of(MemoryError(), ""), "never"]
     monkeypatch.setattr("distributed.get_worker", Worker)
-    monkeypatch.setattr(local_executor, "warm_up", lambda job: None)
-    monkeypatch.setattr(local_executor, "run_trial", lambda job, report: outcomes.pop(0))
-    monkeypatch.setattr(local_executor, "_spent", False)
-    monkeypatch.setattr(local_executor, "RENEW_ABOVE", 2**60)
+    monkeypatch.setattr(worker_task, "warm_up", lambda job: None)
+    monkeypatch.setattr(worker_task, "run_trial", lambda job, report: outcomes.pop(0))
+    monkeypatch.setattr(worker_task, "_spent", False)
+    monkeypatch.setattr(worker_task, "RENEW_ABOVE", 2**60)
     job = TrialJob("0", TrialSpec(TrialParams(), tmp_path, tmp_path), "", "run-0")
     ran = [how_it_ends(job) for _ in range(4)]
     assert [r.spent for r in ran] == [False, True, True, True]
@@ -224,5 +226,5 @@ def test_a_process_in_which_memory_ran_out_takes_no_more_trials(
 
 def test_a_process_that_has_grown_takes_no_more_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit, spent in ((2**60, False), (1, True)):
-        monkeypatch.setattr(local_executor, "RENEW_ABOVE", limit)
-        assert local_executor.must_be_renewed(TrialFailure("loss became nan", "")) == spent
+        monkeypatch.setattr(worker_task, "RENEW_ABOVE", limit)
+        assert worker_task.must_be_renewed(TrialFailure("loss became nan", "")) == spent
