@@ -30,7 +30,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from imdbtune.models.cells import CELLS
+from imdbtune.models.cells.base import CELLS
 from imdbtune.models.hashed_bigrams import bigram_ids
 from imdbtune.models.input_projection import Inputs, VectorSequence, embedded_words
 from imdbtune.models.pooling import bag, pool

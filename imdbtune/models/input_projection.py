@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from imdbtune.models.cells import product_gradients
+from imdbtune.models.cells.base import product_gradients
 
 Tensor = Any
 Tensors = tuple[Tensor, ...]

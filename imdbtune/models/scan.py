@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from imdbtune.models.cells import Cell, product_gradients
+from imdbtune.models.cells.base import Cell, product_gradients
 from imdbtune.models.input_projection import Inputs
 from imdbtune.models.sequence_pooling import SequencePooling, StepView
 
