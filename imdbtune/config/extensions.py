@@ -11,6 +11,18 @@ from imdbtune.config.registry import Registry
 
 if TYPE_CHECKING:
     from imdbtune.export.format import Format
+    from imdbtune.models.cells.base import Cell
+
+# The values of the hyperparameter ``rnn``.
+CELLS: Registry[Cell] = Registry(
+    "cell",
+    "imdbtune.cells",
+    {
+        "simple_rnn": "imdbtune.models.cells.simple_rnn:SIMPLE_RNN",
+        "lstm": "imdbtune.models.cells.lstm:LSTM",
+        "gru": "imdbtune.models.cells.gru:GRU",
+    },
+)
 
 # imdbtune predicts with the first of them that an export folder has.
 FORMATS: Registry[Format] = Registry(

@@ -1,178 +1,125 @@
-"""The recurrent part of SimpleRNN, LSTM and GRU: one time step and its hand-written gradient.
+"""The interface of a recurrent cell.
 
-``projected`` is the input's contribution to the gates, ``x·W + b``, (batch, gates * units). Gates
-are concatenated in Keras's order, activations are Keras's defaults; the same forward passes, next
-to the book's listings, are in :mod:`imdbtune.models.numpy_reference`. The gradients are the chain
-rule for one step of backpropagation through time (Werbos 1990): a sigmoid s has the derivative
-s(1 - s), a tanh t the derivative 1 - t^2. ``d_a`` is the gradient of the loss to ``a``.
+Notation of all cells: ``projected`` or ``p`` is the input's contribution to the gates,
+``x·W + b``, (batch, gates * units). Gates are concatenated in Keras's order. Activations are
+Keras's defaults: tanh, and the sigmoid for gates. ``d_a`` is the gradient of the loss to ``a``.
 
-Each gate is a tensor of its own. XLA compiles its formula to one vectorised loop if it reads at
-most one slice of any other tensor.
+The gradients are the chain rule for one step of backpropagation through time (Werbos 1990): a
+sigmoid s has the derivative s(1 - s), a tanh t the derivative 1 - t^2.
 """
-
-# ruff: noqa: D102 - Cell documents the methods.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
-import tensorflow as tf
+from imdbtune.models.numpy_reference import NumpyCell, State
 
-Tensor = Any
-Tensors = tuple[Tensor, ...]
+if TYPE_CHECKING:
+    import keras
 
-
-class Cell(Protocol):
-    """One layer's step. States and gates are (batch, units); the first state is the output."""
-
-    states: int  # number of states
-    gates: int  # number of gates, which ``forward`` passes on to ``backward``
-    materialised: int  # number of leading gates that XLA must not fuse, see ``scan``
-
-    def split(self, bias: Tensor) -> tuple[Tensor, Tensors]:
-        """Return the parts of Keras's bias: the input projection's, and the recurrent ones."""
-
-    def forward(
-        self, projected: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
-    ) -> tuple[Tensors, Tensors]:
-        """Return the new states, and the gates; ``weights`` are R and the recurrent biases."""
-
-    def backward(
-        self,
-        d_new: Sequence[Tensor],
-        states: Sequence[Tensor],
-        new: Sequence[Tensor],
-        gates: Sequence[Tensor],
-        weights: Sequence[Tensor],
-    ) -> tuple[Tensor, Tensors, Tensors]:
-        """Return the gradients to the arguments of ``forward``, given those to ``new`` states."""
+    from imdbtune.models.tensors import Tensor, Tensors
 
 
-class SimpleRNN:
-    """Listing 6.21: ``h' = tanh(p + h·R)``."""
+class Forward(Protocol):
+    """One time step in TensorFlow. States and saved tensors are (batch, units).
 
-    states, gates, materialised = 1, 0, 0
-
-    def split(self, bias: Tensor) -> tuple[Tensor, Tensors]:
-        return bias, ()
-
-    def forward(
-        self, projected: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
-    ) -> tuple[Tensors, Tensors]:
-        return (tf.tanh(projected + tf.matmul(states[0], weights[0])),), ()
-
-    def backward(
-        self,
-        d_new: Sequence[Tensor],
-        states: Sequence[Tensor],
-        new: Sequence[Tensor],
-        gates: Sequence[Tensor],
-        weights: Sequence[Tensor],
-    ) -> tuple[Tensor, Tensors, Tensors]:
-        d_sum = d_new[0] * (1.0 - new[0] * new[0])
-        d_h, d_kernel = product_gradients(states[0], weights[0], d_sum)
-        return d_sum, (d_h,), (d_kernel,)
-
-
-class LSTM:
-    """Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000.
-
-    ``p`` is ``projected``; each gate has its own columns of ``p`` and R::
-
-        i, f, o = sigmoid(p + h·R)    g = tanh(p + h·R)
-        c' = f * c + i * g            h' = o * tanh(c')
+    XLA compiles the formula of a tensor to one vectorised loop if it reads at most one slice of
+    any other tensor. So split a product into its gates before you use it.
     """
 
-    states, gates, materialised = 2, 5, 0
-
-    split = SimpleRNN.split
-
-    def forward(
-        self, projected: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+    def __call__(
+        self, projected: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], /
     ) -> tuple[Tensors, Tensors]:
-        h, c = states
-        i, f, g, o = tf.split(projected + tf.matmul(h, weights[0]), 4, axis=1)
-        i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
-        c = f * c + i * g
-        t = tf.tanh(c)
-        return (o * t, c), (i, f, g, o, t)
+        """Return the new states, and the tensors that :class:`Backward` needs.
 
-    def backward(
+        Args:
+            projected: the input's contribution.
+            states: of the step before; the first is the output.
+            weights: the recurrent kernel, and the recurrent bias if Keras's layer has one.
+        """
+
+
+class Backward(Protocol):
+    """The gradient of :class:`Forward`."""
+
+    def __call__(
         self,
         d_new: Sequence[Tensor],
         states: Sequence[Tensor],
         new: Sequence[Tensor],
-        gates: Sequence[Tensor],
+        saved: Sequence[Tensor],
         weights: Sequence[Tensor],
+        /,
     ) -> tuple[Tensor, Tensors, Tensors]:
-        (d_h, d_c), (h, c), (i, f, g, o, t) = d_new, states, gates
-        d_c = d_c + d_h * o * (1.0 - t * t)
-        d_i = d_c * g * i * (1.0 - i)
-        d_f = d_c * c * f * (1.0 - f)
-        d_g = d_c * i * (1.0 - g * g)
-        d_o = d_h * t * o * (1.0 - o)
-        d_sum = tf.concat([d_i, d_f, d_g, d_o], axis=1)
-        d_h, d_kernel = product_gradients(h, weights[0], d_sum)
-        return d_sum, (d_h, d_c * f), (d_kernel,)
+        """Return the gradients to ``projected``, ``states`` and ``weights``.
+
+        Args:
+            d_new: the gradients to the ``new`` states.
+            states: of the step before.
+            new: the states that the forward step returned.
+            saved: the tensors that it saved.
+            weights: as in :class:`Forward`.
+        """
 
 
-class GRU:
-    """Cho et al. 2014 in the form of Keras's default (``reset_after=True``).
+@dataclass(frozen=True)
+class OnnxOperator:
+    """The operator of ONNX that computes a whole layer of this cell."""
 
-    ``p`` is ``projected``; each gate has its own columns of ``p``, R and the recurrent bias b::
+    name: str
+    gate_order: tuple[int, ...]  # for each gate of the operator its number in Keras's order
+    attributes: Mapping[str, int] = field(default_factory=dict)  # beyond size and direction
 
-        z, r = sigmoid(p + h·R + b)   s = h·R + b
-        k = tanh(p + r * s)           h' = z * h + (1 - z) * k
+
+@dataclass(frozen=True)
+class Cell:
+    """One kind of recurrent layer.
+
+    The layer is one of Keras's own, with a ``kernel``, a ``recurrent_kernel`` and a ``bias``, so
+    that saved models and exports open without this package. A bias of two rows is the input's and
+    the recurrent one. All other members must compute the same as this layer; the contract tests
+    compare them.
+
+    ``numpy_step`` maps ``(projected, states, recurrent_kernel)``, and the recurrent bias if there
+    is one, to the new states. The export ``numpy`` copies its source: it uses nothing but ``np``
+    and names of :mod:`imdbtune.models.numpy_reference`, and its name occurs in no other cell.
     """
 
-    states, gates, materialised = 1, 4, 1
+    about: str  # its name and source, in one line
+    keras_layer: str  # class in keras.layers; with "Cell" appended that of one step
+    gates: int  # blocks of columns of the kernels, to which the time of a step is proportional
+    states: int  # the first is the output
+    saved: int  # number of tensors that forward passes to backward
+    forward: Forward
+    backward: Backward
+    numpy_step: Callable[..., State]
+    onnx: OnnxOperator
+    keras_options: Mapping[str, bool] = field(default_factory=dict)  # of the layer's constructor
+    has_cudnn: bool = True  # the layer has the option use_cudnn
+    # The first of the saved tensors that XLA must not fuse into other loops, see
+    # imdbtune.models.scan.
+    materialised: int = 0
+    bound: float = 1.0  # of the absolute value of an output; finite
 
-    def split(self, bias: Tensor) -> tuple[Tensor, Tensors]:
-        return bias[0], (bias[1],)  # of (2, 3 * units)
+    def layer(self, units: int, masked: bool, name: str, sequences: bool) -> keras.layers.RNN:
+        """Return a layer of Keras, which returns all its outputs if ``sequences``."""
+        import keras
 
-    def forward(
-        self, projected: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
-    ) -> tuple[Tensors, Tensors]:
-        (h,), (kernel, bias) = states, weights
-        z, r, s = tf.split(tf.matmul(h, kernel) + bias, 3, axis=1)
-        p_z, p_r, p_k = tf.split(projected, 3, axis=1)
-        z, r = tf.sigmoid(p_z + z), tf.sigmoid(p_r + r)
-        k = tf.tanh(p_k + r * s)
-        return (z * h + (1.0 - z) * k,), (z, r, k, s)
+        options = dict(self.keras_options)
+        if masked and self.has_cudnn:  # cuDNN does not support padding at the front
+            options["use_cudnn"] = False
+        layer_class = getattr(keras.layers, self.keras_layer)
+        return layer_class(units, return_sequences=sequences, name=name, **options)
 
-    def backward(
-        self,
-        d_new: Sequence[Tensor],
-        states: Sequence[Tensor],
-        new: Sequence[Tensor],
-        gates: Sequence[Tensor],
-        weights: Sequence[Tensor],
-    ) -> tuple[Tensor, Tensors, Tensors]:
-        (d_h,), (h,), (z, r, k, s) = d_new, states, gates
-        d_z = d_h * (h - k) * z * (1.0 - z)
-        d_k = d_h * (1.0 - z) * (1.0 - k * k)
-        d_r = d_k * s * r * (1.0 - r)
-        # The gradients to p and to h·R differ in the last third. XLA compiles two concatenations
-        # of three tensors to slow code; so there is one of four, with zeros in R for p's own third.
-        d_all = tf.concat([d_z, d_r, d_k, d_k * r], axis=1)
-        thirds = tf.split(weights[0], 3, axis=1)
-        kernel = tf.concat([*thirds[:2], tf.zeros_like(thirds[2]), thirds[2]], axis=1)
-        d_product, d_kernel = product_gradients(h, kernel, d_all)
-        d_weights = (_drop_third(d_kernel), _drop_third(tf.reduce_sum(d_all, axis=0)))
-        return d_all[:, : -h.shape[1]], (d_product + d_h * z,), d_weights
+    def step(self, units: int) -> keras.layers.Layer:
+        """Return a cell of Keras, whose weights are those of the layer."""
+        import keras
 
+        return getattr(keras.layers, f"{self.keras_layer}Cell")(units, **self.keras_options)
 
-def _drop_third(values: Tensor) -> Tensor:
-    """Return the last axis without the third of its four parts."""
-    z, r, _, k = tf.split(values, 4, axis=-1)
-    return tf.concat([z, r, k], axis=-1)
-
-
-def product_gradients(x: Tensor, kernel: Tensor, d_product: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients to ``x`` and ``kernel``, given that to ``x·kernel``."""
-    d_x = tf.matmul(d_product, kernel, transpose_b=True)
-    return d_x, tf.matmul(x, d_product, transpose_a=True)
-
-
-CELLS: dict[str, Cell] = {"SimpleRNNCell": SimpleRNN(), "LSTMCell": LSTM(), "GRUCell": GRU()}
+    @property
+    def numpy(self) -> NumpyCell:
+        """The cell for the functions of :mod:`imdbtune.models.numpy_reference`."""
+        return NumpyCell(self.numpy_step, self.states, self.bound)
