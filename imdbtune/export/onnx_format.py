@@ -252,6 +252,9 @@ def _level(
     ]
     stacked = [graph.constant(np.stack(arrays)) for arrays in zip(*parts, strict=True)]
     units = len(weights[f"forward_{level}.recurrent_kernel"])
+    attributes: dict[str, int | list[str]] = dict(operator.attributes)
+    if operator.activations:
+        attributes["activations"] = [*operator.activations] * len(directions)
     outputs, last = graph.add_all(
         operator.name,
         sequence,
@@ -260,7 +263,7 @@ def _level(
         outputs=[f"{graph.member}outputs_{level}", f"{graph.member}last_{level}"],
         hidden_size=units,
         direction="bidirectional" if len(directions) == 2 else "forward",
-        **operator.attributes,
+        **attributes,
     )
     shape = graph.numbers(0, 0, len(directions) * units)  # 0 keeps the size
     outputs = graph.add("Reshape", graph.add("Transpose", outputs, perm=[0, 2, 1, 3]), shape)

@@ -71,6 +71,7 @@ class OnnxOperator:
     name: str
     gate_order: tuple[int, ...]  # for each gate of the operator its number in Keras's order
     attributes: Mapping[str, int] = field(default_factory=dict)  # beyond size and direction
+    activations: tuple[str, ...] = ()  # of one direction; by default the operator's own
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class Cell:
     backward: Backward
     numpy_step: Callable[..., State]
     onnx: OnnxOperator
-    keras_options: Mapping[str, bool] = field(default_factory=dict)  # of the layer's constructor
+    # Of the layer's constructor.
+    keras_options: Mapping[str, bool | str] = field(default_factory=dict)
     has_cudnn: bool = True  # the layer has the option use_cudnn
     # The first of the saved tensors that XLA must not fuse into other loops, see
     # imdbtune.models.scan.
