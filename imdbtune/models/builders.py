@@ -68,7 +68,7 @@ def plain_model(
     vectors, cell = sequence, CELLS[params.rnn]
     for level in range(1, params.depth + 1):
         sequences = level < params.depth or params.pooling != "last"
-        layer = cell.layer(params.units, masked, f"{params.rnn}_{level}", sequences)
+        layer = cell.keras_layer(params.units, masked, f"{params.rnn}_{level}", sequences)
         if params.bidirectional:
             layer = layers.Bidirectional(layer, name=f"bidirectional_{level}")
         sequence = layer(sequence)

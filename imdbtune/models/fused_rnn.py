@@ -56,8 +56,9 @@ class FusedRNN(keras.layers.Layer):
         if params.bigrams:
             self.bigrams = DenseEmbedding(params.bigrams, params.embedding, name="bigrams")
         self.dropout = keras.layers.SpatialDropout1D(params.spatial_dropout, seed=seed)
+        count = params.depth * self.directions
         # From the bottom layer to the top.
-        self.steps = [self.cell.step(params.units) for _ in range(params.depth * self.directions)]
+        self.keras_cells = [self.cell.keras_cell(params.units) for _ in range(count)]
         self.attention = keras.layers.Dense(1, use_bias=False, name="attention")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -66,10 +67,10 @@ class FusedRNN(keras.layers.Layer):
         if self.bigrams is not None:
             self.bigrams.build(input_shape)
         features = self.embedding.output_dim
-        for layer in self._steps_by_layer():
-            for step in layer:
-                step.build((None, features))
-            features = sum(step.units for step in layer)
+        for layer in self._cells_by_layer():
+            for cell in layer:
+                cell.build((None, features))
+            features = sum(cell.units for cell in layer)
         if "attention" in self.pooling:
             self.attention.build((None, features))
         self.built = True
@@ -88,10 +89,10 @@ class FusedRNN(keras.layers.Layer):
             return features
         return tf.concat([features, bag(ids, tf.transpose(inputs.source, [1, 0, 2]))], -1)
 
-    def _steps_by_layer(self) -> list[list[keras.layers.Layer]]:
+    def _cells_by_layer(self) -> list[list[keras.layers.Layer]]:
         """Return the cells of each layer: one, or one for each direction."""
-        count = self.directions
-        return [self.steps[first : first + count] for first in range(0, len(self.steps), count)]
+        cells, step = self.keras_cells, self.directions
+        return [cells[first : first + step] for first in range(0, len(cells), step)]
 
     def _inputs(self, ids: Tensor, ids_by_time: Tensor, training: bool) -> Inputs:
         has_dropout = training and self.dropout.rate > 0
@@ -106,14 +107,14 @@ class FusedRNN(keras.layers.Layer):
         """Return the results of :meth:`_loop_pooling`; those of two directions are concatenated."""
         pooling = self._loop_pooling()
         if self.directions == 1:  # all layers are one loop
-            return self._run(self.steps, inputs, ranges[0], pooling)
-        *lower, top = self._steps_by_layer()
-        for steps in lower:
-            pair = zip(steps, ranges, strict=True)
-            outputs = [self._run([step], inputs, time, AllOutputs())[0] for step, time in pair]
+            return self._run(self.keras_cells, inputs, ranges[0], pooling)
+        *lower, top = self._cells_by_layer()
+        for cells in lower:
+            pair = zip(cells, ranges, strict=True)
+            outputs = [self._run([cell], inputs, time, AllOutputs())[0] for cell, time in pair]
             inputs = VectorSequence(tf.concat(outputs, -1))
         pair = zip(top, ranges, strict=True)
-        results = [self._run([step], inputs, time, pooling) for step, time in pair]
+        results = [self._run([cell], inputs, time, pooling) for cell, time in pair]
         return tuple(tf.concat(parts, -1) for parts in zip(*results, strict=True))
 
     def _loop_pooling(self) -> SequencePooling:
@@ -136,19 +137,19 @@ class FusedRNN(keras.layers.Layer):
 
     def _run(
         self,
-        steps: Sequence[keras.layers.Layer],
+        cells: Sequence[keras.layers.Layer],
         inputs: Inputs,
         time: TimeRange,
         pooling: SequencePooling,
     ) -> Tensors:
-        return scan([self._layer(step) for step in steps], inputs, time, pooling)
+        return scan([self._layer(cell) for cell in cells], inputs, time, pooling)
 
-    def _layer(self, step: keras.layers.Layer) -> Layer:
+    def _layer(self, keras_cell: keras.layers.Layer) -> Layer:
         """Return a cell of Keras as a layer of :func:`scan`."""
-        variables = step.trainable_variables
+        variables = keras_cell.trainable_variables
         kernel, recurrent, bias = (tf.convert_to_tensor(v.value) for v in variables)
         biases = (bias,) if bias.shape.rank == 1 else (bias[0], bias[1])
-        return Layer(self.cell, step.units, (kernel, biases[0], recurrent, *biases[1:]))
+        return Layer(self.cell, keras_cell.units, (kernel, biases[0], recurrent, *biases[1:]))
 
 
 class DenseEmbedding(keras.layers.Embedding):

@@ -45,7 +45,7 @@ def backward(d_new, states, new, saved, weights):
 
 SIGMOID_RNN = Cell(
     about="SimpleRNN with the activation of a gate",
-    keras_layer="SimpleRNN",
+    keras_class="SimpleRNN",
     keras_options={"activation": "sigmoid"},
     has_cudnn=False,
     gates=1,

@@ -42,7 +42,7 @@ def test_numpy_outputs_are_those_of_keras(
     name: str, batch: int, time: int, features: int, units: int, mask_kind: str
 ) -> None:
     rng = np.random.default_rng(625)
-    layer = CELLS[name].layer(units, masked=True, name=name, sequences=True)
+    layer = CELLS[name].keras_layer(units, masked=True, name=name, sequences=True)
     layer.build((None, None, features))
     weights = [_random(rng, weights.shape) for weights in layer.get_weights()]
     layer.set_weights(weights)
@@ -60,14 +60,14 @@ def test_numpy_outputs_are_those_of_keras(
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_layer_and_step_of_keras_have_the_stated_weights(name: str) -> None:
+def test_layer_and_cell_of_keras_have_the_stated_weights(name: str) -> None:
     cell = CELLS[name]
-    layer = cell.layer(5, masked=False, name=name, sequences=False)
-    step = cell.step(5)
+    layer = cell.keras_layer(5, masked=False, name=name, sequences=False)
+    keras_cell = cell.keras_cell(5)
     layer.build((None, None, 3))
-    step.build((None, 3))
+    keras_cell.build((None, 3))
     weights = {weight.name: weight.shape for weight in layer.weights}
-    assert weights == {weight.name: weight.shape for weight in step.weights}
+    assert weights == {weight.name: weight.shape for weight in keras_cell.weights}
     assert list(weights) == ["kernel", "recurrent_kernel", "bias"]
     assert weights["kernel"] == (3, 5 * cell.gates)
     assert len(cell.onnx.gate_order) == cell.gates
@@ -77,7 +77,7 @@ def test_layer_and_step_of_keras_have_the_stated_weights(name: str) -> None:
 def test_outputs_stay_within_the_bound(name: str) -> None:
     """For inputs and weights that saturate every gate, of either sign."""
     cell, rng = CELLS[name], np.random.default_rng(0)
-    layer = cell.layer(16, masked=False, name=name, sequences=True)
+    layer = cell.keras_layer(16, masked=False, name=name, sequences=True)
     layer.build((None, None, 3))
     weights = [rng.choice([-50.0, 50.0], weight.shape) for weight in layer.weights]
     outputs = numpy_reference.layer(cell.numpy, rng.normal(size=(8, 50, 3)), *weights)
@@ -88,7 +88,7 @@ def test_outputs_stay_within_the_bound(name: str) -> None:
 @pytest.mark.parametrize("name", CELLS)
 def test_cudnn_is_left_out_where_padding_is_masked(name: str, masked: bool, option: object) -> None:
     """It does not support padding at the front."""
-    layer = CELLS[name].layer(2, masked, name, sequences=False)
+    layer = CELLS[name].keras_layer(2, masked, name, sequences=False)
     assert CELLS[name].has_cudnn == hasattr(layer, "use_cudnn")
     assert getattr(layer, "use_cudnn", option) == option
 

@@ -89,7 +89,7 @@ class Cell:
     """
 
     about: str  # its name and source, in one line
-    keras_layer: str  # class in keras.layers; with "Cell" appended that of one step
+    keras_class: str  # a layer in keras.layers; with "Cell" appended, the cell of the layer
     gates: int  # blocks of columns of the kernels, to which the time of a step is proportional
     states: int  # the first is the output
     saved: int  # number of tensors that forward passes to backward
@@ -105,21 +105,21 @@ class Cell:
     materialised: int = 0
     bound: float = 1.0  # of the absolute value of an output; finite
 
-    def layer(self, units: int, masked: bool, name: str, sequences: bool) -> keras.layers.RNN:
+    def keras_layer(self, units: int, masked: bool, name: str, sequences: bool) -> keras.layers.RNN:
         """Return a layer of Keras, which returns all its outputs if ``sequences``."""
         import keras
 
         options = dict(self.keras_options)
         if masked and self.has_cudnn:  # cuDNN does not support padding at the front
             options["use_cudnn"] = False
-        layer_class = getattr(keras.layers, self.keras_layer)
+        layer_class = getattr(keras.layers, self.keras_class)
         return layer_class(units, return_sequences=sequences, name=name, **options)
 
-    def step(self, units: int) -> keras.layers.Layer:
-        """Return a cell of Keras, whose weights are those of the layer."""
+    def keras_cell(self, units: int) -> keras.layers.Layer:
+        """Return the cell of such a layer, with the same weights."""
         import keras
 
-        return getattr(keras.layers, f"{self.keras_layer}Cell")(units, **self.keras_options)
+        return getattr(keras.layers, f"{self.keras_class}Cell")(units, **self.keras_options)
 
     @property
     def numpy(self) -> NumpyCell:

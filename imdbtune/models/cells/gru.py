@@ -90,7 +90,7 @@ def _drop_third(values: Tensor) -> Tensor:
 
 GRU = Cell(
     about="GRU, Cho et al. 2014, with the reset gate after the recurrent product, as in cuDNN",
-    keras_layer="GRU",
+    keras_class="GRU",
     gates=3,
     states=1,
     saved=4,

@@ -85,7 +85,7 @@ def backward(
 
 LSTM = Cell(
     about="LSTM, Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000",
-    keras_layer="LSTM",
+    keras_class="LSTM",
     gates=4,
     states=2,
     saved=5,

@@ -66,7 +66,7 @@ def backward(
 
 SIMPLE_RNN = Cell(
     about="SimpleRNN, Elman 1990",
-    keras_layer="SimpleRNN",
+    keras_class="SimpleRNN",
     gates=1,
     states=1,
     saved=0,

@@ -50,9 +50,9 @@ def test_lstm_follows_the_equations_by_hand() -> None:
 @pytest.mark.parametrize("before", [0, 3])
 def test_masked_padding_changes_nothing(name: str, before: int) -> None:
     rng, cell = np.random.default_rng(1), CELLS[name].numpy
-    step = CELLS[name].step(6)
-    step.build((None, 4))
-    weights = [_weights(rng, *weight.shape) for weight in step.weights]
+    keras_cell = CELLS[name].keras_cell(6)
+    keras_cell.build((None, 4))
+    weights = [_weights(rng, *weight.shape) for weight in keras_cell.weights]
     x = _weights(rng, 2, 5, 4)
     padded = np.pad(x, ((0, 0), (before, 3 - before), (0, 0)), constant_values=9.0)
     mask = np.zeros((2, 8), dtype=bool)
