@@ -21,6 +21,7 @@ CELLS: Registry[Cell] = Registry(
         "simple_rnn": "imdbtune.models.cells.simple_rnn:SIMPLE_RNN",
         "lstm": "imdbtune.models.cells.lstm:LSTM",
         "gru": "imdbtune.models.cells.gru:GRU",
+        "gru_v1": "imdbtune.models.cells.gru_v1:GRU_V1",
     },
 )
 
