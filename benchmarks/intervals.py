@@ -36,7 +36,7 @@ def answers(params: TrialParams, corpus: Path, seeds: int, reviews: int) -> Answ
     """Train with each seed: (seeds, other reviews), whether the model is right."""
     from imdbtune.data.corpus import read_corpus
     from imdbtune.training.evaluation import probabilities
-    from imdbtune.training.spec import TrialSpec
+    from imdbtune.training.spec import TrainingSettings, TrialSpec
     from imdbtune.training.trainer import train_trial
 
     train = read_corpus(corpus).train
@@ -44,7 +44,8 @@ def answers(params: TrialParams, corpus: Path, seeds: int, reviews: int) -> Answ
     right = []
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
-            spec = TrialSpec(params, corpus, Path(folder), reviews, EPOCHS, seed=seed, compile="on")
+            settings = TrainingSettings(reviews, seed, epochs=EPOCHS, compile="on")
+            spec = TrialSpec(params, corpus, Path(folder), settings)
             model = train_trial(spec).model
             predicted = probabilities(model, train, others, params, padded=False)
         right.append((predicted > 0.5) == (train.labels[others] == 1))

@@ -17,7 +17,7 @@ from benchmarks.machine import machine_lines
 from imdbtune.cluster.local_executor import open_local_executor, thread_environment
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.sources import default_cache, open_corpus
-from imdbtune.training.spec import TrialSpec
+from imdbtune.training.spec import TrainingSettings, TrialSpec
 
 REVIEWS = 2_000
 MIB = 2**20
@@ -65,7 +65,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             params = TrialParams(maxlen=500)
             spec = TrialSpec(
-                params, corpus.folder, Path(folder), reviews=REVIEWS, epochs=1, compile="on"
+                params,
+                corpus.folder,
+                Path(folder),
+                settings=TrainingSettings(reviews=REVIEWS, epochs=1, compile="on"),
             )
             found = measure(workers, spec, Path(folder))
         each = sum(found["worker"]) / len(found["worker"])

@@ -28,18 +28,19 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.data.sources import default_cache, open_corpus
 from imdbtune.search.driver import Driver
+from imdbtune.search.events import Event, TrialEnded
 from imdbtune.search.journal import Journal
-from imdbtune.search.keras_tuner_samplers import Sampler
+from imdbtune.search.keras_tuner_samplers import OracleSampler
 from imdbtune.tracking import connection, writer
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver
 from imdbtune.tracking.writer import SearchRun, TrialRun
 from imdbtune.training import learning_curves
-from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import Epoch, OnEpoch, TrainingSettings, TrialResult, TrialSpec
 
 PARTS: tuple[tuple[str, Any, str], ...] = (
-    ("sampler", Sampler, "suggest"),
-    ("sampler", Sampler, "tell"),
+    ("sampler", OracleSampler, "ask"),
+    ("sampler", OracleSampler, "tell"),
     ("journal", Journal, "append"),
     ("outbox: start a trial", SearchRun, "start_trial"),
     ("outbox: two epochs", TrialRun, "log_epoch"),
@@ -105,12 +106,12 @@ def search(trials: int, workers: int, folder: Path) -> list[float]:
     """Run a search; return when each trial ended, in seconds."""
     ends: list[float] = []
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        if kind == "ended":
+    def listen(event: Event) -> None:
+        if isinstance(event, TrialEnded):
             ends.append(time.perf_counter())
 
     config = stub_config(trials, folder)
-    api.search(config, workers=workers, folder=folder, listener=listen, trainer=stub)
+    api.search(config, api.Context(workers=workers, folder=folder, listener=listen, trainer=stub))
     return ends
 
 
@@ -152,7 +153,12 @@ def print_logging(folder: Path) -> None:
 
     corpus = open_corpus("demo", default_cache(), print)
     params = TrialParams(units=16, maxlen=50)
-    spec = TrialSpec(params, corpus.folder, folder / "trial", reviews=500, compile="off")
+    spec = TrialSpec(
+        params,
+        corpus.folder,
+        folder / "trial",
+        settings=TrainingSettings(reviews=500, compile="off"),
+    )
     result = train_trial(spec)
     client = connection.connect(f"sqlite:///{folder}/mlflow.db")
     opened = SearchRun.open(client, "logging", "imdbtune", {}, "search")

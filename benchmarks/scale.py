@@ -35,7 +35,8 @@ from imdbtune import api
 from imdbtune.cluster import forkserver
 from imdbtune.cluster.local_executor import cpu_count
 from imdbtune.config.schema import SearchConfig, parse_config
-from imdbtune.search.keras_tuner_samplers import make_sampler
+from imdbtune.search.events import Event, TrialEnded
+from imdbtune.search.sampler import make_sampler
 from imdbtune.training import learning_curves
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
@@ -156,8 +157,8 @@ def measure(case: Case) -> Measured:
     measured = Measured()
     forkserver.PRELOADED = PRELOADED
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        if kind == "ended":
+    def listen(event: Event) -> None:
+        if isinstance(event, TrialEnded):
             measured.note()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -167,11 +168,13 @@ def measure(case: Case) -> Measured:
         with cluster_of(case.workers) if case.cluster else nullcontext("") as address:
             api.search(
                 config,
-                workers=case.workers,
-                cluster=address,
-                folder=Path(folder),
-                listener=listen,
-                trainer=trainer,
+                api.Context(
+                    workers=case.workers,
+                    cluster=address,
+                    folder=Path(folder),
+                    listener=listen,
+                    trainer=trainer,
+                ),
             )
             measured.note()
     measured.driver_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -199,7 +202,7 @@ def search_row(case: Case) -> str:
 
 def answer_ms(kind: str, ended: int) -> float:
     """Return the milliseconds until a sampler suggests the next trial after ``ended`` trials."""
-    sampler = make_sampler(config_of(kind, ended + REPEATS, ""))
+    sampler: Any = make_sampler(config_of(kind, ended + REPEATS, ""))
     rng = np.random.default_rng(1)
     fill = type(sampler)._random_populate_space if kind == "bayesian" else None
     times = []
@@ -209,7 +212,7 @@ def answer_ms(kind: str, ended: int) -> float:
         else:
             sampler.__dict__.pop("populate_space", None)
         began = time.perf_counter()
-        suggestion = sampler.suggest(number)
+        suggestion = sampler.ask()
         times.append(time.perf_counter() - began)
         sampler.tell(suggestion.trial_id, float(rng.uniform(0.5, 0.9)))
     return statistics.median(times[-REPEATS:]) * 1000

@@ -39,7 +39,9 @@ def write_broken_inputs(folder: Path) -> None:
         run_search(config, folder, trainer=Stub(write_tiny_model))
         _, trial = api.best(uri=config.tracking.uri)
         (folder / "trial_id").write_text(trial.run_id)
-        api.export(trial, folder / "export", uri=config.tracking.uri, cache=folder / "cache")
+        api.export(
+            trial, folder / "export", api.Context(uri=config.tracking.uri, cache=folder / "cache")
+        )
     (folder / "damaged.db").write_bytes(b"SQLite format 3\x00" + bytes(range(256)) * 8)
     with sqlite3.connect(folder / "films.db") as films:
         films.execute("CREATE TABLE films (title TEXT)")

@@ -16,8 +16,11 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import TrialFailed
 from imdbtune.search.driver import Driver
+from imdbtune.search.events import Event as TrialEvent
 from imdbtune.search.journal import Event, Journal
-from imdbtune.search.keras_tuner_samplers import make_sampler
+from imdbtune.search.kept_models import KeptModels
+from imdbtune.search.sampled_trials import SampledTrials
+from imdbtune.search.sampler import make_sampler
 from imdbtune.tracking.writer import CorpusFacts, SearchRun
 from imdbtune.training.spec import TrialSpec
 from tests.support import stub_trainer
@@ -131,17 +134,18 @@ class Driven:
     """A search over the stub, and what it has done."""
 
     driver: Driver
+    trials: SampledTrials
     executor: InlineExecutor
     client: FakeClient
-    heard: list[tuple[str, dict[str, Any]]]  # by its listener
+    heard: list[TrialEvent]  # by its listener
     journal: list[Event]
 
     @property
     def suggested(self) -> list[dict[str, Any]]:
         return [event["values"] for event in self.journal if event["event"] == "asked"]
 
-    def kinds(self) -> Counter[str]:
-        return Counter(kind for kind, _ in self.heard)
+    def kinds(self) -> Counter[type[TrialEvent]]:
+        return Counter(type(event) for event in self.heard)
 
 
 def make_driven(
@@ -153,20 +157,30 @@ def make_driven(
     **executor: Any,
 ) -> Driven:
     """Return a search that has not started, or one restored from the journal's ``events``."""
-    client, heard = FakeClient(), []
-    driver = Driver(
+    client = FakeClient()
+    heard: list[TrialEvent] = []
+    trials = SampledTrials(
         config=config,
         sampler=make_sampler(config),
-        search=UnloggedSearch(client, "search", "0", {}),  # type: ignore[arg-type]
         journal=MemoryJournal(folder / "journal.jsonl"),
         corpus=folder,
+        folder=folder,
+        listener=heard.append,
+        clock=clock,
+        models=KeptModels(config, folder),
+    )
+    driver = Driver(
+        source=trials,
+        parent=UnloggedSearch(client, "search", "0", {}),  # type: ignore[arg-type]
         facts=CorpusFacts("tiny", "a tiny corpus", "0123", "tiny", 10, 5),
         folder=folder,
-        listener=lambda kind, facts: heard.append((kind, facts)),
-        clock=clock,
+        listener=heard.append,
+        log_models=False,
+        timeout_minutes=config.tuner.trial_timeout,
+        retries=config.tuner.retries,
     )
-    driver.restore(events or [])
-    return Driven(driver, InlineExecutor(trainer, **executor), client, heard, [])
+    trials.restore(events or [])
+    return Driven(driver, trials, InlineExecutor(trainer, **executor), client, heard, [])
 
 
 def state_of(sampler: Any) -> dict[str, Any]:
@@ -190,5 +204,5 @@ def state_of(sampler: Any) -> dict[str, Any]:
 def drive(config: SearchConfig, folder: Path, **arguments: Any) -> Driven:
     driven = make_driven(config, folder, **arguments)
     driven.driver.run(driven.executor)
-    driven.journal += driven.driver.journal.read()
+    driven.journal += driven.trials.journal.read()
     return driven

@@ -24,9 +24,12 @@ import pytest
 
 from imdbtune import api
 from imdbtune.cluster import forkserver
+from imdbtune.cluster.trial_job import EpochEnded
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
 from imdbtune.search import journal
+from imdbtune.search.events import Event as TrialEvent
+from imdbtune.search.events import ignore_events
 from imdbtune.search.journal import Event, Journal
 from imdbtune.tracking import outbox, reader
 from imdbtune.tracking.connection import connect
@@ -143,8 +146,8 @@ class AtEpoch:
     def arm(self) -> None:
         """The listener does it."""
 
-    def listen(self, kind: str, facts: dict[str, Any]) -> None:
-        if kind == "epoch" and facts["epoch"] == self.epoch:
+    def listen(self, event: TrialEvent) -> None:
+        if isinstance(event, EpochEnded) and event.metrics["epoch"] == self.epoch:
             kill_self()
 
 
@@ -214,14 +217,14 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
             "cache": demo_cache() if kind in REAL else folder.parent / "cache",
             "folder": folder / "runs",
             "trainer": None if kind in REAL else Stub(first),
-            "listener": death.listen if isinstance(death, AtEpoch) else lambda kind, facts: None,
+            "listener": death.listen if isinstance(death, AtEpoch) else ignore_events,
         }
         try:
-            api.resume(uri=config.tracking.uri, **common)
+            api.resume(context=api.Context(uri=config.tracking.uri, **common))
         except UserError as error:
             if "no search yet" not in str(error):
                 raise
-            api.search(config, **common)
+            api.search(config, api.Context(**common))
 
 
 def run_driver(folder: Path, kind: str, workers: int, death: Death | None) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import pytest
 
 from imdbtune import api
+from imdbtune.search.events import Event, Notice, TrialEnded
 from imdbtune.tracking import background_delivery, reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import TrialSpec
@@ -93,10 +94,10 @@ class OnWorkers:
     told: list[str] = field(default_factory=list)
     ended: int = 0
 
-    def listen(self, kind: str, facts: dict[str, Any]) -> None:
-        if kind == "notice":
-            self.told.append(facts["text"])
-        if kind != "ended":
+    def listen(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self.told.append(event.text)
+        if not isinstance(event, TrialEnded):
             return
         self.ended += 1
         if self.ended == FIRST:
@@ -115,4 +116,4 @@ class OnWorkers:
         config = make_config(folder, name=name, space={"units": MANY}, tracking=tracked)
         trainer = Stub(functools.partial(wait_for_turn, self.marks))
         where = {"cache": folder / "cache", "listener": self.listen, "trainer": trainer}
-        return api.search(config, workers=2, **where)
+        return api.search(config, api.Context(workers=2, **where))

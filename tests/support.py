@@ -20,6 +20,7 @@ import pytest
 from filelock import FileLock
 
 from imdbtune.config.schema import SearchConfig, parse_config
+from imdbtune.search.events import Event, Listener, Notice
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def stub_metrics(spec: TrialSpec, epoch: int, execution: int = 0) -> Epoch:
     params = spec.params
     value = 0.5 + params.units / 1000 + 0.1 * (params.rnn == "lstm") + 0.001 * execution
     value += {1: 0.0, 2: 0.02}.get(epoch, 0.01)
-    validation = {"val_accuracy": value, "val_loss": 1.0 - value} if spec.hold_out else {}
+    validation = {"val_accuracy": value, "val_loss": 1.0 - value} if spec.settings.hold_out else {}
     return {
         "epoch": float(epoch),
         "accuracy": value + 0.05,
@@ -53,16 +54,16 @@ def stub_metrics(spec: TrialSpec, epoch: int, execution: int = 0) -> Epoch:
 def stub_trainer(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
     """In the place of ``train_trial``: trains nothing, writes nothing."""
     histories = []
-    for execution in range(spec.executions):
-        epochs = range(spec.initial_epoch + 1, spec.epochs + 1)
+    for execution in range(spec.settings.executions):
+        epochs = range(spec.settings.initial_epoch + 1, spec.settings.epochs + 1)
         history = tuple(stub_metrics(spec, epoch, execution) for epoch in epochs)
         for epoch in history:
             on_epoch(execution, epoch)
         histories.append(history)
-    accuracy = "val_accuracy" if spec.hold_out else "accuracy"
+    accuracy = "val_accuracy" if spec.settings.hold_out else "accuracy"
     best = max(histories[-1], key=lambda epoch: epoch[accuracy])
     scores = tuple(max(e[accuracy] for e in history) for history in histories)
-    if spec.hold_out and not spec.larger_is_better:
+    if spec.settings.hold_out and not spec.settings.larger_is_better:
         scores = tuple(min(e["val_loss"] for e in history) for history in histories)
     return TrialResult(
         history=histories[-1],
@@ -163,6 +164,16 @@ def make_config(
     return parse_config({"name": name, "space": dict(space), **table})
 
 
+def noting(texts: list[str]) -> Listener:
+    """A listener that appends the texts of notices."""
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Notice):
+            texts.append(event.text)
+
+    return listen
+
+
 def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take two thirds of the time of searches that train nothing."""
     curves = "imdbtune.training.learning_curves"
@@ -185,7 +196,9 @@ def run_search(
     with pytest.MonkeyPatch.context() as patch:
         if not (pictures or config.tracking.report):
             draw_nothing(patch)
-        found = api.search(config, cache=folder / "cache", folder=folder / "runs", **settings)
+        found = api.search(
+            config, api.Context(cache=folder / "cache", folder=folder / "runs", **settings)
+        )
     return connect(config.tracking.uri), found
 
 

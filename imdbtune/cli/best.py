@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,13 +47,6 @@ Examples:
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
     app.command(help=HELP)(best)
-
-
-class Store(TypedDict):
-    """Where models and reviews are."""
-
-    uri: str
-    cache: Path | None
 
 
 def best(
@@ -134,7 +128,7 @@ def best(
     from imdbtune.cli.progress import make_progress, show_stages
     from imdbtune.tracking import reader
 
-    store: Store = {"uri": tracking_uri, "cache": opt.parse_path(cache)}
+    context = api.Context(uri=tracking_uri, cache=opt.parse_path(cache))
     found, trial = api.best(search or None, uri=tracking_uri)
     baselines = api.baselines(found.run_id, uri=tracking_uri)
     # A model that is still to be trained has no run yet, so there is no earlier export of it.
@@ -149,39 +143,39 @@ def best(
     confirmed = api.read_confirmation(found, uri=tracking_uri)
     if not as_json:
         typer.echo(trial_line(trial) if quiet else details(trial, found, baselines, confirmed))
-    facts: dict[str, Any] = {"search": found.name, "search_id": found.run_id}
+    facts: dict[str, object] = {"search": found.name, "search_id": found.run_id}
     facts["confirmed"] = confirmed.as_dict() if confirmed else None
-    facts |= _baseline_facts(baselines)
+    known = _baseline_facts(baselines)
+    facts |= known
     if member_count:
         with make_progress(as_json=as_json, quiet=quiet) as listener:
             trial, members = api.ensemble(
                 found.run_id,
                 member_count,
+                replace(context, listener=listener),
                 refitted=refit,
                 linear=with_linear,
-                listener=listener,
-                **store,
             )
         facts["members"] = [member.run_id for member in members]
         if not as_json:
-            linear = facts["baseline_val_accuracy"] if with_linear else None
+            linear = known["baseline_val_accuracy"] if with_linear else None
             typer.echo(_describe_ensemble(trial, members, linear))
     elif refit:
         with make_progress(as_json=as_json, quiet=quiet) as listener:
-            trial = api.refit(trial, seed=new_seed, listener=listener, **store)
+            trial = api.refit(trial, replace(context, listener=listener), seed=new_seed)
         if not as_json:
             typer.echo(_describe_refit(trial))
     if export:
         with redirect_library_output() as err, show_stages(err, quiet) as progress:
-            metrics = api.evaluate(trial, progress=progress, **store) if test else {}
+            metrics = api.evaluate(trial, context, progress=progress) if test else {}
             folder = api.export(
                 trial,
                 Path(export),
+                context,
                 formats=names,
                 overwrite=overwrite,
-                extra=metrics,
+                metrics=metrics,
                 progress=progress,
-                **store,
             )
         differences = _read_differences(folder)
         facts |= {"export": str(folder), "formats": differences, **metrics}
@@ -189,7 +183,7 @@ def best(
             _print_export(folder, metrics, differences)
     if register:
         with redirect_library_output() as err, show_stages(err, quiet) as progress:
-            version = api.register(trial, register, progress=progress, **store)
+            version = api.register(trial, register, context, progress=progress)
         facts |= {"registered": version.uri, "version": version.number}
         if not (as_json or quiet):
             _print_version(version)

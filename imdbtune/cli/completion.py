@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from imdbtune.config.extensions import SAMPLERS
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
-from imdbtune.config.schema import SECTIONS, TUNERS, TrainingConfig, bundled_workflows
+from imdbtune.config.schema import SECTIONS, TrainingConfig, bundled_workflows
 
 Complete = Callable[[str], list[str]]
 
@@ -71,7 +72,7 @@ _VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "--rnn": lambda: _choices(TrialParams, "rnn"),
     "--format": _formats,
     "--data": _sources,
-    "--tuner": lambda: TUNERS,
+    "--tuner": lambda: SAMPLERS,
     "--compile": lambda: _choices(TrainingConfig, "compile"),
     "--keep-models": lambda: ("all", "best"),
     "--workers": lambda: ("auto",),

@@ -67,16 +67,15 @@ def confirm(
     seed_count = opt.parse_int("--seeds", seeds or "5", 1, 1000)
     worker_count = opt.parse_workers(workers)
     with make_progress(as_json=as_json, quiet=quiet) as progress:
-        confirmation = api.confirm(
-            search or None,
-            top=top_count,
-            seeds=seed_count,
-            test=test,
+        context = api.Context(
             uri=tracking_uri,
             data=data,
-            workers=worker_count,
             cache=opt.parse_path(cache),
+            workers=worker_count,
             listener=progress,
+        )
+        confirmation = api.confirm(
+            search or None, context, top=top_count, seeds=seed_count, test=test
         )
     if as_json:
         print_json({"event": "finished", **confirmation.as_dict()})

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -113,22 +113,23 @@ def predict(
     from imdbtune import api
     from imdbtune.cli.library_output import redirect_library_output
     from imdbtune.cli.progress import show_stages
+    from imdbtune.data.columns import read_texts
 
     # On a terminal, progress bars and results would overwrite each other.
     stages = show_stages() if file and not sys.stdout.isatty() else nullcontext(None)
     with redirect_library_output(), stages as progress:
-        from_file = api.read_texts(Path(file), text_column, progress) if file else ()
+        from_file = read_texts(Path(file), text_column, progress) if file else ()
         reviews = itertools.chain(_read_arguments(texts or []), from_file)
-        source: ModelSource = {
-            "model_format": model_format,
-            "uri": tracking_uri,
-            "cache": opt.parse_path(cache),
-        }
+        context = api.Context(uri=tracking_uri, cache=opt.parse_path(cache))
         if explain or explain_html:
-            _explain(api.explain(model, reviews, **source), explain_html, as_json)
+            _explain(
+                api.explain(model, reviews, context, model_format=model_format),
+                explain_html,
+                as_json,
+            )
             return
         show = _print_json if as_json else _csv_printer() if as_csv else _print_line
-        for prediction in api.predict(model, reviews, **source):
+        for prediction in api.predict(model, reviews, context, model_format=model_format):
             show(prediction)
 
 
@@ -149,14 +150,6 @@ def _unwritable(path: Path, error: OSError) -> UserError:
         f"{quote_path(path)} cannot be written ({error.strerror}); give another file with "
         "--explain-html."
     )
-
-
-class ModelSource(TypedDict):
-    """Where a model is loaded from."""
-
-    model_format: str
-    uri: str
-    cache: Path | None
 
 
 def _explain(explanations: Iterator[Explanation], out: str, as_json: bool) -> None:

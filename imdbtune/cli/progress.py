@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, TextIO
+from typing import Any, TextIO, assert_never
 
 import typer
 from rich.console import Console
@@ -20,18 +20,52 @@ from rich.text import Text
 from imdbtune.cli.library_output import is_library_output_shown, redirect_library_output
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import format_duration, pluralize
+from imdbtune.cluster.trial_job import EpochEnded
+from imdbtune.config.hyperparameters import Scalar, TrialParams
 from imdbtune.errors import escape_control
+from imdbtune.search.events import (
+    BaselineEnded,
+    ConfirmationOpened,
+    DownloadProgress,
+    Event,
+    Listener,
+    Notice,
+    SearchOpened,
+    SearchResumed,
+    SpaceExhausted,
+    TrainingOpened,
+    TrialEnded,
+    TrialRetried,
+    TrialStarted,
+    WaitingForBaseline,
+)
+from imdbtune.search.sampler import known_trial_count
+from imdbtune.tracking.reader import Search
 from imdbtune.tracking.writer import LINEAR
 
-Facts = dict[str, Any]
 OnProgress = Callable[[str, int, int], None]  # name, done, total
 INTERVAL_S = 5.0  # between two lines about a stage
 
 
+# The names of the events with --json; a download is not printed.
+JSON_NAMES: dict[type[Event], str] = {
+    Notice: "notice",
+    SearchOpened: "opened",
+    TrainingOpened: "opened",
+    ConfirmationOpened: "confirming",
+    SearchResumed: "resumed",
+    TrialStarted: "started",
+    EpochEnded: "epoch",
+    TrialRetried: "retried",
+    TrialEnded: "ended",
+    SpaceExhausted: "exhausted",
+    BaselineEnded: "baseline",
+    WaitingForBaseline: "waiting",
+}
+
+
 @contextmanager
-def make_progress(
-    *, as_json: bool = False, quiet: bool = False
-) -> Iterator[Callable[[str, Facts], None]]:
+def make_progress(*, as_json: bool = False, quiet: bool = False) -> Iterator[Listener]:
     """Yield a listener for :mod:`imdbtune.api`; library output goes to a log file meanwhile."""
     with redirect_library_output() as err:
         if quiet:
@@ -54,23 +88,26 @@ def supports_live_display(console: Console) -> bool:
     return console.is_terminal and not console.is_dumb_terminal and not is_library_output_shown()
 
 
-def _print_event(kind: str, facts: Facts) -> None:
-    if kind == "download":
+def _print_event(event: Event) -> None:
+    if type(event) not in JSON_NAMES:
         return
-    plain: Facts = {"event": kind}
-    for key, value in facts.items():
-        if key == "params":
+    plain: dict[str, Scalar | Mapping[str, Scalar] | None] = {"event": JSON_NAMES[type(event)]}
+    for field_ in fields(event):
+        value = getattr(event, field_.name)
+        if isinstance(value, TrialParams):
             plain["name"], plain["params"] = value.label, value.as_dict()
-        elif key == "search":
+        elif isinstance(value, Search):
             plain["search"] = value.run_id
-        elif isinstance(value, (str, int, float, bool)) or value is None:
-            plain[key] = value
+        elif field_.name == "metrics":
+            plain |= value
+        elif isinstance(value, str | int | float | bool) or value is None:
+            plain[field_.name] = value
     print_json(plain)
 
 
-def _write_notices(err: TextIO, kind: str, facts: Facts) -> None:
-    if kind == "notice":
-        err.write("".join(f"{escape_control(line)}\n" for line in facts["text"].splitlines()))
+def _write_notices(err: TextIO, event: Event) -> None:
+    if isinstance(event, Notice):
+        err.write("".join(f"{escape_control(line)}\n" for line in event.text.splitlines()))
 
 
 def _ignore_progress(name: str, done: int, total: int) -> None:
@@ -88,7 +125,7 @@ class Progress:
     # Of the running trials, by trial id; a single training has the id "".
     names: dict[str, str] = field(default_factory=dict)
     epoch_limits: dict[str, int] = field(default_factory=dict)
-    last_epochs: dict[str, Facts] = field(default_factory=dict)
+    last_epochs: dict[str, Mapping[str, float]] = field(default_factory=dict)
     started: dict[str, float] = field(default_factory=dict)
     durations: list[float] = field(default_factory=list)  # of ended trials, in seconds
     best: tuple[float, str] | None = None  # score and name
@@ -100,9 +137,44 @@ class Progress:
         """Write stages like all other lines."""
         self.stages = ProgressLines(self._write)
 
-    def __call__(self, kind: str, facts: Facts) -> None:
+    def __call__(self, event: Event) -> None:
         """Update the state with an event and show it."""
-        getattr(self, f"_on_{kind}", lambda facts: None)(facts)
+        match event:
+            case Notice():
+                self._write(event.text)
+            case DownloadProgress():
+                self.stages(event.name, event.done, event.total)
+            case SearchOpened():
+                self._open_search(event)
+            case TrainingOpened():
+                self._open_training(event)
+            case ConfirmationOpened():
+                self._open_confirmation(event)
+            case SearchResumed():
+                self._resume(event)
+            case TrialStarted():
+                self._start(event)
+            case EpochEnded():
+                self._end_epoch(event)
+            case TrialRetried():
+                self.last_epochs.pop(event.trial_id, None)
+                name = self.names[event.trial_id]
+                self._write(f"{self._number(event.trial_id)} {name} {event.reason}; trying again")
+            case TrialEnded():
+                self._end(event)
+            case SpaceExhausted():
+                trials = pluralize(event.trials, "trial")
+                self._write(f"after {trials} the search space has no new configuration to try.")
+            case BaselineEnded():
+                if event.name == LINEAR:
+                    took = f"{event.score:.4f} in {event.seconds:.0f} s"
+                    self._write(f"a linear model on word pairs reaches {took}")
+            case WaitingForBaseline():
+                self._write(
+                    "all trials have ended; waiting for the linear model to compare them with"
+                )
+            case _:
+                assert_never(event)
 
     def _write(self, text: str) -> None:
         """Write lines with control characters escaped: libraries and stores may send them."""
@@ -112,27 +184,20 @@ class Progress:
             else:
                 self.err.write(escape_control(line) + "\n")
 
-    def _on_notice(self, facts: Facts) -> None:
-        self._write(facts["text"])
+    def _open_training(self, event: TrainingOpened) -> None:
+        self._write(f"data: {event.corpus.title}")
+        self._write(f"training {event.params.label}, run {event.run_id}")
+        self.names[""], self.epoch_limits[""] = event.params.label, event.epochs
+        self.started[""] = time.monotonic()
 
-    def _on_download(self, facts: Facts) -> None:
-        self.stages(facts["name"], facts["done"], facts["total"])
-
-    def _on_opened(self, facts: Facts) -> None:
-        self._write(f"data: {facts['corpus'].title}")
-        if "plan" not in facts:
-            self._write(f"training {facts['params'].label}, run {facts['run_id']}")
-            self.names[""], self.epoch_limits[""] = facts["params"].label, facts["epochs"]
-            self.started[""] = time.monotonic()
-            return
-        plan, search = facts["plan"], facts["search"]
+    def _open_search(self, event: SearchOpened) -> None:
+        plan, search = event.plan, event.search
+        self._write(f"data: {event.corpus.title}")
         self.slots = max(1, plan.workers)
         self.sign = 1.0 if search.larger_is_better else -1.0
-        limits = [n for n in (plan.config.tuner.trial_limit, plan.size) if n is not None]
-        known = plan.config.tuner.kind != "hyperband"
-        self.total = min(limits) if limits and known else plan.config.tuner.trial_limit
+        self.total = known_trial_count(plan.config)
         workers = pluralize(plan.workers, "worker") if plan.workers else "this process"
-        log = f"; log {facts['folder'] / 'workers.log'}"
+        log = f"; log {event.folder / 'workers.log'}"
         if plan.cluster:
             workers, log = f"{pluralize(plan.workers, 'worker')} of {plan.cluster}", ""
         trials = pluralize(self.total, "trial") if self.total else "trials"
@@ -141,53 +206,48 @@ class Progress:
             f"on {workers}{log}"
         )
 
-    def _on_confirming(self, facts: Facts) -> None:
-        search, self.slots = facts["search"], max(1, facts["workers"])
+    def _open_confirmation(self, event: ConfirmationOpened) -> None:
+        search, self.slots = event.search, max(1, event.workers)
         self.sign = 1.0 if search.larger_is_better else -1.0
-        self.total = facts["trainings"]
-        workers = pluralize(facts["workers"], "worker") if facts["workers"] else "this process"
-        self._write(f"data: {facts['corpus'].title}")
+        self.total = event.trainings
+        workers = pluralize(event.workers, "worker") if event.workers else "this process"
+        self._write(f"data: {event.corpus.title}")
         self._write(
-            f"confirming search {search.name} (run {facts['run_id']}): "
-            f"{pluralize(self.total or 0, 'training')} on {workers}; "
-            f"log {facts['folder'] / 'workers.log'}"
+            f"confirming search {search.name} (run {event.run_id}): "
+            f"{pluralize(event.trainings, 'training')} on {workers}; "
+            f"log {event.folder / 'workers.log'}"
         )
 
-    def _on_resumed(self, facts: Facts) -> None:
-        self.ended_before = facts["ended"]
-        best = "" if facts["best"] is None else f", the best with {facts['best']:.4f}"
-        again = f"; {pluralize(facts['again'], 'trial')} to run again" if facts["again"] else ""
-        self._write(f"resuming after {pluralize(facts['ended'], 'trial')}{best}{again}")
-        if facts["best"] is not None:
-            self.best = (facts["best"], "earlier")
+    def _resume(self, event: SearchResumed) -> None:
+        self.ended_before = event.ended
+        best = "" if event.best is None else f", the best with {event.best:.4f}"
+        again = f"; {pluralize(event.again, 'trial')} to run again" if event.again else ""
+        self._write(f"resuming after {pluralize(event.ended, 'trial')}{best}{again}")
+        if event.best is not None:
+            self.best = (event.best, "earlier")
 
-    def _on_started(self, facts: Facts) -> None:
-        trial = facts["trial_id"]
-        self.names[trial], self.epoch_limits[trial] = facts["params"].label, facts["epochs"]
+    def _start(self, event: TrialStarted) -> None:
+        trial = event.trial_id
+        self.names[trial], self.epoch_limits[trial] = event.params.label, event.epochs
         self.started[trial] = time.monotonic()
         if self.write_live is None:
             self._write(f"{self._number(trial)} {self.names[trial]} started")
 
-    def _on_epoch(self, facts: Facts) -> None:
-        trial = facts["trial_id"]
-        self.last_epochs[trial] = facts
+    def _end_epoch(self, event: EpochEnded) -> None:
+        trial = event.trial_id
+        self.last_epochs[trial] = event.metrics
         if self.write_live is None:
-            left = "" if trial else self._training_left(facts["epoch"])
+            left = "" if trial else self._training_left(event.metrics["epoch"])
             name = self.names.get(trial, trial)
             self._write(f"{self._number(trial)} {name} {self._epoch(trial)}{left}")
 
-    def _on_retried(self, facts: Facts) -> None:
-        trial = facts["trial_id"]
-        self.last_epochs.pop(trial, None)
-        self._write(f"{self._number(trial)} {self.names[trial]} {facts['reason']}; trying again")
-
-    def _on_ended(self, facts: Facts) -> None:
-        trial, score = facts["trial_id"], facts["score"]
+    def _end(self, event: TrialEnded) -> None:
+        trial, score = event.trial_id, event.score
         seconds = time.monotonic() - self.started.get(trial, time.monotonic())
         self.durations.append(seconds)
-        name = facts["params"].label
+        name = event.params.label
         if score is None:
-            self._write(f"{self._number(trial)} {name} FAILED: {facts['reason']}")
+            self._write(f"{self._number(trial)} {name} FAILED: {event.reason}")
         else:
             if self.best is None or self.sign * score > self.sign * self.best[0]:
                 self.best = (score, name)
@@ -198,18 +258,6 @@ class Progress:
         for known in (self.last_epochs, self.started, self.epoch_limits):
             known.pop(trial, None)
 
-    def _on_baseline(self, facts: Facts) -> None:
-        if facts["name"] == LINEAR:
-            score, seconds = facts["score"], facts["seconds"]
-            self._write(f"a linear model on word pairs reaches {score:.4f} in {seconds:.0f} s")
-
-    def _on_waiting(self, facts: Facts) -> None:
-        self._write("all trials have ended; waiting for the linear model to compare them with")
-
-    def _on_exhausted(self, facts: Facts) -> None:
-        trials = pluralize(facts["trials"], "trial")
-        self._write(f"after {trials} the search space has no new configuration to try.")
-
     def _number(self, trial: str) -> str:
         if not trial:
             return "[train]"
@@ -217,12 +265,12 @@ class Progress:
         return f"[{number}/{self.total}]" if self.total else f"[{number}]"
 
     def _epoch(self, trial: str) -> str:
-        facts = self.last_epochs.get(trial)
-        if facts is None:
+        last = self.last_epochs.get(trial)
+        if last is None:
             return "starting"
-        metrics = (f"{k} {facts[k]:.4f}" for k in ("accuracy", "val_accuracy") if k in facts)
+        metrics = (f"{k} {last[k]:.4f}" for k in ("accuracy", "val_accuracy") if k in last)
         limit = self.epoch_limits.get(trial) or "?"
-        return f"epoch {facts['epoch']:.0f}/{limit}: {', '.join(metrics)}"
+        return f"epoch {last['epoch']:.0f}/{limit}: {', '.join(metrics)}"
 
     def _time_left(self) -> str:
         remaining = (self.total or 0) - self.ended_before - len(self.durations)

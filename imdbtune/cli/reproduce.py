@@ -51,9 +51,8 @@ def reproduce(
 
     folder = opt.parse_path(cache)
     with make_progress(as_json=as_json, quiet=quiet) as progress:
-        compared = api.reproduce(
-            run_id, uri=tracking_uri, data=data, cache=folder, listener=progress
-        )
+        context = api.Context(uri=tracking_uri, data=data, cache=folder, listener=progress)
+        compared = api.reproduce(run_id, context)
     if as_json:
         print_json({"event": "finished", **compared.as_dict()})
     else:

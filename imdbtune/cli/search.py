@@ -18,13 +18,14 @@ from imdbtune.cli.tables import (
     pluralize,
     trial_line,
 )
-from imdbtune.config.extensions import CELLS
+from imdbtune.config.extensions import CELLS, SAMPLERS
 from imdbtune.config.schema import SearchConfig, load_config
 from imdbtune.errors import NotDelivered, SearchAborted
 
 if TYPE_CHECKING:
-    from imdbtune.api import Plan
     from imdbtune.search.estimate import Estimate
+    from imdbtune.search.events import Event, SearchOpened
+    from imdbtune.search.plan import Plan
     from imdbtune.tracking.reader import Search, Trial
 
 HELP = """Search a space of models; every trial is tracked in MLflow.
@@ -77,9 +78,7 @@ def search(
         str, _flag("--maxlen", "VALUES", "Number of tokens kept of a review: its last ones.")
     ] = "",
     settings: opt.Settings = None,
-    tuner: Annotated[
-        str, _flag("--tuner", "KIND", "Sampler: random, grid, bayesian or hyperband.")
-    ] = "",
+    tuner: Annotated[str, _flag("--tuner", "KIND", f"Sampler: {', '.join(SAMPLERS)}.")] = "",
     max_trials: Annotated[str, _flag("--max-trials", "N", "Maximum number of trials.")] = "",
     max_minutes: Annotated[
         str, _flag("--max-minutes", "M", "Start no new trial after M minutes.")
@@ -166,6 +165,7 @@ def search(
     overrides = opt.merge_flags(flags, settings)
     from imdbtune import api
     from imdbtune.cli.progress import make_progress
+    from imdbtune.search.events import SearchOpened
 
     run: Callable[..., Search]
     if resume:
@@ -173,7 +173,7 @@ def search(
             raise opt.mutually_exclusive("--resume", "--dry-run")
         if estimate:
             raise opt.mutually_exclusive("--resume", "--estimate")
-        run = partial(api.resume, space or None, overrides, uri=tracking_uri)
+        run = partial(api.resume, space or None, overrides)
     else:
         config = load_config(space or None, overrides)
         if dry_run:
@@ -181,24 +181,28 @@ def search(
             _dry_run(config, count, as_json, estimated)
             return
         run = partial(api.search, config, estimated=estimate)
-    opened: dict[str, Any] = {}
+    opened: SearchOpened | None = None
     try:
         with make_progress(as_json=as_json, quiet=quiet) as progress:
 
-            def listen(kind: str, facts: dict[str, Any]) -> None:
-                opened.update(facts if kind == "opened" else {})
-                progress(kind, facts)
+            def listen(event: Event) -> None:
+                nonlocal opened
+                opened = event if isinstance(event, SearchOpened) else opened
+                progress(event)
 
-            run(workers=count, cache=opt.parse_path(cache), listener=listen)
+            folder = opt.parse_path(cache)
+            context = api.Context(uri=tracking_uri, cache=folder, workers=count, listener=listen)
+            run(context=context)
     except (KeyboardInterrupt, SearchAborted) as error:
-        if not opened or isinstance(error, NotDelivered):
+        if opened is None or isinstance(error, NotDelivered):
             raise
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = "interrupted" if interrupted else str(error)
-        command = f"imdbtune search --resume {opened['search'].run_id}"
+        command = f"imdbtune search --resume {opened.search.run_id}"
         typer.echo(f"imdbtune: {reason}; continue with: {command}", err=True)
         raise typer.Exit(130 if interrupted else 1) from error
-    _print_result(opened["plan"], opened["search"].run_id, as_json, quiet)
+    assert opened is not None
+    _print_result(opened.plan, opened.search.run_id, as_json, quiet)
 
 
 def _print_result(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
@@ -247,24 +251,25 @@ def _estimate(config: SearchConfig, workers: int | None, cache: str, quiet: bool
 
     folder = opt.parse_path(cache)
     with make_progress(quiet=quiet) as progress:
-        return api.estimate(config, workers=workers, cache=folder, listener=progress)
+        return api.estimate(config, api.Context(cache=folder, workers=workers, listener=progress))
 
 
 def _dry_run(
     config: SearchConfig, workers: int | None, as_json: bool, estimated: Estimate | None
 ) -> None:
     from imdbtune import api
+    from imdbtune.search.sampler import known_trial_count
     from imdbtune.tracking.connection import hide_secrets
 
-    resolved = api.plan(config, workers)
+    resolved = api.plan(config, api.Context(workers=workers))
     settings = config.as_dict()
     settings["tracking"]["uri"] = hide_secrets(config.tracking.uri)
     if as_json:
-        facts: dict[str, Any] = {"config": settings, "configurations": resolved.size}
+        facts: dict[str, object] = {"config": settings, "configurations": resolved.size}
         facts["reading"] = dict(resolved.reading)
         facts |= {"cluster": resolved.cluster} if resolved.cluster else {}
         facts |= {"estimate": estimated.as_dict()} if estimated else {}
-        print_json({**facts, "workers": resolved.workers, "trials": _trials(resolved)})
+        print_json({**facts, "workers": resolved.workers, "trials": known_trial_count(config)})
         return
     import tomli_w
 
@@ -275,7 +280,7 @@ def _dry_run(
         typer.echo(f"# the reviews: {describe_columns(resolved.reading)}")
     size = "infinitely many" if resolved.size is None else f"{resolved.size:,}"
     typer.echo(f"# configurations in the space: {size}")
-    trials = _trials(resolved)
+    trials = known_trial_count(config)
     count = "as many trials as Hyperband needs" if trials is None else pluralize(trials, "trial")
     epochs = pluralize(config.training.epochs, "epoch")
     where = pluralize(resolved.workers, "worker") if resolved.workers else "this process"
@@ -287,11 +292,3 @@ def _dry_run(
         from imdbtune.search import estimate
 
         typer.echo(f"# estimated: {estimate.in_words(estimated)}")
-
-
-def _trials(resolved: Plan) -> int | None:
-    """Return the number of trials, or ``None`` where it cannot be known in advance."""
-    limits = [n for n in (resolved.config.tuner.trial_limit, resolved.size) if n is not None]
-    if resolved.config.tuner.kind == "hyperband":
-        limits = limits[:1] if resolved.config.tuner.max_trials else []
-    return min(limits) if limits else None

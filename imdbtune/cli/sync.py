@@ -50,7 +50,7 @@ def sync(
     from imdbtune.cli.progress import make_progress
 
     with make_progress(as_json=as_json, quiet=quiet) as progress:
-        results = api.sync(search or None, uri=tracking_uri, listener=progress)
+        results = api.sync(search or None, api.Context(uri=tracking_uri, listener=progress))
     if as_json:
         print_json({"event": "finished", "searches": [asdict(one) for one in results]})
     for one in results:

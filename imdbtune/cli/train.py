@@ -61,7 +61,8 @@ def train(
     from imdbtune.tracking import reader
 
     with make_progress(as_json=as_json, quiet=quiet) as progress:
-        trial = api.train(config, cache=opt.parse_path(cache), listener=progress)
+        context = api.Context(cache=opt.parse_path(cache), listener=progress)
+        trial = api.train(config, context)
     if as_json:
         print_json({"event": "finished", **reader.as_row(trial)})
     else:

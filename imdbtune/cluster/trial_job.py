@@ -122,7 +122,7 @@ def run_trial(
             run.log_corpus(job.corpus)
         result = (job.trainer or default_trainer())(job.spec, on_epoch)
         if not math.isfinite(result.score):
-            raise TrialFailed(f"{job.spec.objective} came out as {result.score}.")
+            raise TrialFailed(f"{job.spec.settings.objective} came out as {result.score}.")
         run.log_result(result, job.spec)
         if job.log_model:
             run.log_model(result.model)

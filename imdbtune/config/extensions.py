@@ -12,6 +12,7 @@ from imdbtune.config.registry import Registry
 if TYPE_CHECKING:
     from imdbtune.export.format import Format
     from imdbtune.models.cells.base import Cell
+    from imdbtune.search.sampler import SamplerKind
 
 # The values of the hyperparameter ``rnn``.
 CELLS: Registry[Cell] = Registry(
@@ -22,6 +23,17 @@ CELLS: Registry[Cell] = Registry(
         "lstm": "imdbtune.models.cells.lstm:LSTM",
         "gru": "imdbtune.models.cells.gru:GRU",
         "gru_v1": "imdbtune.models.cells.gru_v1:GRU_V1",
+    },
+)
+
+SAMPLERS: Registry[SamplerKind] = Registry(
+    "sampler",
+    "imdbtune.samplers",
+    {
+        "random": "imdbtune.search.keras_tuner_kinds:RANDOM",
+        "grid": "imdbtune.search.keras_tuner_kinds:GRID",
+        "bayesian": "imdbtune.search.keras_tuner_kinds:BAYESIAN",
+        "hyperband": "imdbtune.search.keras_tuner_kinds:HYPERBAND",
     },
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from imdbtune.config.extensions import SAMPLERS
 from imdbtune.config.hyperparameters import BUCKETS_ONLY, check_field, setting
 from imdbtune.config.search_space import SearchSpace
 from imdbtune.config.space_parser import parse_space
@@ -18,7 +19,6 @@ from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.files import read_small_text
 
 LOCAL = "local"
-TUNERS = ("random", "grid", "bayesian", "hyperband")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class DataConfig(TableConfig):
 class TunerConfig:
     """How configurations are chosen, and how many."""
 
-    kind: str = setting("random", "sampler of Keras Tuner", choices=TUNERS)
+    kind: str = setting("random", "sampler", choices=tuple(SAMPLERS))
     max_trials: int = setting(
         0, "maximum number of trials (0: 12; all of a grid or hyperband)", 0, 1_000_000
     )
@@ -78,7 +78,7 @@ class TunerConfig:
     @property
     def trial_limit(self) -> int | None:
         """Maximum number of trials; ``None`` if the sampler decides."""
-        return self.max_trials or (12 if self.kind in ("random", "bayesian") else None)
+        return self.max_trials or SAMPLERS[self.kind].default_trials
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,11 @@ class SearchSpace:
         return tuple(d for d in self.dimensions if not d.is_constant)
 
     @property
+    def varied(self) -> list[str]:
+        """The names of the searched dimensions, or ``rnn``: the columns of a search's page."""
+        return [d.name for d in self.searched] or ["rnn"]
+
+    @property
     def constants(self) -> dict[str, Scalar]:
         """The hyperparameters with a fixed value."""
         return {d.name: d.values[0] for d in self.dimensions if d.is_constant}

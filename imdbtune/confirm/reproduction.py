@@ -1,139 +1,25 @@
-"""Train a run again from its record in MLflow, and compare the two runs epoch by epoch."""
+"""Compare a run with its reproduction, epoch by epoch."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from imdbtune.config.hyperparameters import check_field, convert
-from imdbtune.config.schema import DataConfig, TrainingConfig, TunerConfig
-from imdbtune.errors import UserError, short_repr
+from imdbtune.config.hyperparameters import convert
+from imdbtune.search.context import Context
+from imdbtune.search.rerun import train_again
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.reader import Trial
-from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
+from imdbtune.tracking.writer import Run
+from imdbtune.training.spec import Epoch
 
 if TYPE_CHECKING:
-    from imdbtune.cluster.trial_job import Trainer
     from imdbtune.tracking.connection import MlflowClient
 
 TOLERANCE = 1e-6  # of every metric, for the same versions on the same machine
-SETTINGS = (
-    *("reviews", "seed", "executions", "objective"),
-    *("epochs", "patience", "batching", "compile"),
-)
-_FIELDS = {
-    field.name: field
-    for section in (DataConfig, TunerConfig, TrainingConfig)
-    for field in dataclasses.fields(section)
-}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A training as logged in MLflow; a Hyperband trial may continue an earlier one."""
-
-    trial: Trial
-    settings: dict[str, Any]  # by the names of TrialSpec's fields
-    continues: str  # number of the trial that it continues, or empty
-
-
-def read_stages(client: MlflowClient, run_id: str) -> list[Stage]:
-    """Return the run and all trials that it continues, the earliest first.
-
-    Raises:
-        UserError: it has not finished, or MLflow lacks one of its settings.
-    """
-    stages = [read_stage(client, reader.read_run(client, run_id))]
-    while before := stages[0].continues:
-        search = reader.find_search(client, stages[0].trial.tags[writer.SEARCH_ID])
-        known = {stage.trial.run_id for stage in stages}
-        same = [t for t in reader.read_trials(client, search) if t.trial_id == before]
-        ended = [t for t in same if t.status == "FINISHED" and t.run_id not in known]
-        if not ended:
-            raise UserError(
-                f"run {run_id} continues trial {before} of its search, which was deleted; "
-                "reproduce another run."
-            )
-        stages.insert(0, read_stage(client, ended[0]))
-    return stages
-
-
-def read_stage(client: MlflowClient, trial: Trial) -> Stage:
-    """Return a trial with all settings that determine its result.
-
-    Raises:
-        UserError: it has not finished, or MLflow lacks one of its settings.
-    """
-    if trial.status != "FINISHED":
-        raise UserError(
-            f"run {trial.run_id} ({trial.name}) is {trial.status}; give a finished run, "
-            "as listed by imdbtune compare --csv."
-        )
-    reproduced = trial.tags.get("imdbtune.reproduces")
-    if reproduced:
-        raise UserError(
-            f"run {trial.run_id} ({trial.name}) is itself a reproduction; reproduce its "
-            f"original, {short_repr(reproduced)}."
-        )
-    if writer.ENSEMBLE_OF in trial.tags:
-        raise UserError(
-            f"run {trial.run_id} ({trial.name}) is an ensemble; reproduce one of its members, "
-            f"{short_repr(trial.tags[writer.ENSEMBLE_OF], 200)}."
-        )
-    extra = reader.read_extra_params(client, trial.run_id)
-    logged = {name: trial.tags.get(f"imdbtune.{name}", extra.get(name)) for name in SETTINGS}
-    missing = [name for name, value in logged.items() if value is None]
-    if missing:
-        raise UserError(
-            f"run {trial.run_id} ({trial.name}) lacks the settings {', '.join(missing)}: it "
-            "was logged by an old version of imdbtune; reproduce a newer run."
-        )
-    settings = {name: check_field(_FIELDS[name], value) for name, value in logged.items()}
-    settings["initial_epoch"] = convert("int", extra.get("initial_epoch")) or 0
-    settings["hold_out"] = trial.tags.get("imdbtune.hold_out", "True") != "False"
-    settings["schedule_epochs"] = convert("int", extra.get("schedule_epochs")) or 0
-    return Stage(trial, settings, extra.get("continues", ""))
-
-
-def make_specs(stages: Sequence[Stage], corpus: Path, folder: Path) -> list[TrialSpec]:
-    """Return the specs to train in order; each but the last saves its state for the next."""
-    folders = [folder / str(number) for number in range(len(stages))]
-    specs = [
-        TrialSpec(stage.trial.params, corpus, own, **stage.settings, keep_state=True)
-        for stage, own in zip(stages, folders, strict=True)
-    ]
-    later = [
-        dataclasses.replace(spec, state=before.folder / "state.npz")
-        for before, spec in pairwise(specs)
-    ]
-    chain = [*specs[:1], *later]
-    return [*chain[:-1], dataclasses.replace(chain[-1], keep_state=False)]
-
-
-@dataclass(frozen=True)
-class ChainedTrainer:
-    """Trainer that first trains the trials that a trial continues, then the trial itself."""
-
-    before: Sequence[TrialSpec]
-    trainer: Trainer | None  # None: imdbtune.training.trainer.train_trial
-
-    def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
-        """Train all; report only the epochs of the trial itself."""
-        train = self.trainer or _default_trainer()
-        for earlier in self.before:
-            train(earlier, lambda execution, epoch: None)
-        return train(spec, on_epoch)
-
-
-def _default_trainer() -> Trainer:
-    from imdbtune.training.trainer import train_trial
-
-    return train_trial
 
 
 @dataclass(frozen=True)
@@ -180,7 +66,7 @@ class Reproduction:
             return "no"
         return f"within {TOLERANCE:g}" if self.difference else "exactly"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return plain values for JSON, with ``None`` for infinity."""
         finite = self.difference if math.isfinite(self.difference) else None
         return {
@@ -194,10 +80,23 @@ class Reproduction:
         }
 
 
-def compare_runs(
-    client: MlflowClient, original: Trial, again: Trial, executions: int = 1
-) -> Reproduction:
+def reproduce_run(client: MlflowClient, run_id: str, context: Context) -> Reproduction:
+    """Train a finished run again, as a new run; compare the two and log the comparison.
+
+    Raises:
+        UserError: no such run, it has not finished, or its reviews are missing.
+        SearchAborted: the training failed.
+    """
+    original, again = train_again(client, run_id, context)
+    compared = compare_runs(client, original, again)
+    Run(client, again.run_id).log(tags={"imdbtune.agrees": compared.verdict})
+    client.log_dict(again.run_id, compared.as_dict(), "reproduction.json")
+    return compared
+
+
+def compare_runs(client: MlflowClient, original: Trial, again: Trial) -> Reproduction:
     """Compare both runs as logged in MLflow."""
+    executions = int(convert("int", original.tags.get("imdbtune.executions")) or 1)
     pairs = [pair for n in range(executions) for pair in _pairs(client, original, again, n)]
     return Reproduction(original, again, tuple(pairs), find_differences(original.tags, again.tags))
 

@@ -8,16 +8,19 @@ import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.errors import UserError, escape_control
 from imdbtune.tracking import mlflow_links, reader, writer
+from imdbtune.tracking.connection import connect_existing
 from imdbtune.tracking.reader import Search, Trial
 
 if TYPE_CHECKING:
     from imdbtune.confirm.significance import Correctness, Ranking, Repeats
     from imdbtune.tracking.connection import MlflowClient
+    from imdbtune.tracking.reader import Runs
 
 RESULT_FILE = "confirmation.json"
 CORRECTNESS_FILE = "validation_right.npy"  # artifact of each training
@@ -74,7 +77,7 @@ class Confirmation:
         """Number of rows not significantly worse than the first, including the first."""
         return sum(row.alike for row in self.rows)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return plain values for JSON, with ``None`` for NaN and infinity."""
         plain = dataclasses.asdict(self)
         for row in plain["rows"]:
@@ -111,6 +114,27 @@ class Confirmation:
         return confirmation
 
 
+def read_confirmation(search: Search, uri: str = "") -> Confirmation | None:
+    """Return the confirmation of a search, or ``None`` if the search was not confirmed."""
+    if writer.CONFIRMED_BY not in search.tags:
+        return None  # without importing MLflow, which takes seconds
+    return read(connect_existing(uri, reading=True), search)
+
+
+def best_trial(runs: Runs, search: Search, uri: str = "") -> Trial:
+    """Return the best trial of a search; if it was confirmed, the best of the recommended ones.
+
+    Raises:
+        UserError: none of its trials has finished.
+    """
+    confirmed = read_confirmation(search, uri)
+    if confirmed is not None:
+        client = connect_existing(uri, reading=True)
+        with suppress(UserError):  # the run has been deleted
+            return reader.read_run(client, confirmed.winner.run_ids[0])
+    return reader.read_best(runs, search)
+
+
 def read(client: MlflowClient, search: Search) -> Confirmation | None:
     """Return the confirmation of a search, or ``None`` if there is none that can be read."""
     run_id = search.tags.get(writer.CONFIRMED_BY, "")
@@ -131,12 +155,6 @@ def read_finished_runs(client: MlflowClient, run: Search) -> dict[str, dict[int,
         if trial.status == "FINISHED" and seed.isdecimal() and confirmed:
             found.setdefault(confirmed, {})[int(seed)] = trial
     return found
-
-
-def mean_best_epoch(client: MlflowClient, trial: Trial) -> int:
-    """Return the best epoch of a configuration: the mean over seeds if it was confirmed."""
-    epochs = [t.metrics.get("best_epoch", 1.0) for t in reader.read_seeds(client, trial)]
-    return max(1, round(statistics.fmean(epochs)))
 
 
 def compare_and_log(client: MlflowClient, search: Search, run: Search) -> Confirmation:

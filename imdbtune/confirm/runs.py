@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from imdbtune.cluster.executor import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
-from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, trial_folder
-from imdbtune.confirm.reproduction import Stage
-from imdbtune.confirm.results import CORRECTNESS_FILE, Confirmation
-from imdbtune.errors import UserError
-from imdbtune.tracking import writer
+from imdbtune.cluster.trial_job import TrialJob, trial_folder
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.confirm import results
+from imdbtune.confirm.results import CORRECTNESS_FILE
+from imdbtune.errors import SearchAborted, UserError
+from imdbtune.search.driver import Attempts, PlannedTrial
+from imdbtune.search.recorded import Stage
+from imdbtune.tracking import reader, writer
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from imdbtune.confirm.significance import Correctness
+    from imdbtune.tracking.connection import MlflowClient
 
 SEED_OFFSET = 1000  # from the search's seed: beyond the seeds of executions and retries
 
@@ -39,7 +42,7 @@ def best_configurations(search: Search, trials: Sequence[Trial], top: int) -> li
     Raises:
         UserError: no trial has finished.
     """
-    found: dict[Any, Trial] = {}
+    found: dict[TrialParams, Trial] = {}
     for trial in trials:
         if trial.status == "FINISHED" and trial.score is not None:
             found.setdefault(trial.params, trial)
@@ -50,9 +53,7 @@ def best_configurations(search: Search, trials: Sequence[Trial], top: int) -> li
     return list(found.values())[:top]
 
 
-def best_runs(
-    search: Search, trials: Sequence[Trial], confirmed: Confirmation | None, count: int
-) -> list[str]:
+def best_runs(client: MlflowClient, search: Search, count: int) -> list[Trial]:
     """Return the runs with the best models of at most ``count`` distinct configurations.
 
     Confirmed configurations come first, then the others by their score in the search.
@@ -60,12 +61,14 @@ def best_runs(
     Raises:
         UserError: no trial has finished.
     """
+    confirmed = results.read(client, search)
     rows = confirmed.rows if confirmed else ()
     known = {row.trial_run_id for row in rows}
-    others = [
-        t.run_id for t in best_configurations(search, trials, len(trials)) if t.run_id not in known
-    ]
-    return [*(row.run_ids[0] for row in rows), *others][:count]
+    trials = reader.read_trials(client, search)
+    ranked = [trial.run_id for trial in best_configurations(search, trials, len(trials))]
+    others = [run_id for run_id in ranked if run_id not in known]
+    chosen = [*(row.run_ids[0] for row in rows), *others][:count]
+    return [reader.read_run(client, run_id) for run_id in chosen]
 
 
 def training_requests(
@@ -75,7 +78,7 @@ def training_requests(
     found: list[TrainingRequest] = []
     for index in range(seeds):
         for stage in stages:
-            seed = stage.settings["seed"] + SEED_OFFSET + index
+            seed = stage.settings.seed + SEED_OFFSET + index
             if seed not in done.get(stage.trial.run_id, {}):
                 found.append(TrainingRequest(str(len(found)), stage, seed))
     return found
@@ -83,8 +86,8 @@ def training_requests(
 
 def make_spec(each: TrainingRequest, corpus: Path, folder: Path) -> TrialSpec:
     """Return the spec of a training: as in the search, but once, from epoch 0, with a new seed."""
-    settings = {**each.stage.settings, "seed": each.seed, "executions": 1, "initial_epoch": 0}
-    return TrialSpec(each.stage.trial.params, corpus, trial_folder(folder, each.number), **settings)
+    settings = replace(each.stage.settings, seed=each.seed, executions=1, initial_epoch=0)
+    return TrialSpec(each.stage.trial.params, corpus, trial_folder(folder, each.number), settings)
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,13 @@ class TrainAndSavePredictions:
 
         result = train_trial(spec, on_epoch)
         train = read_corpus(spec.corpus).train
-        padded = spec.batching == "padded"
-        correct = validation_right(result.model, train, spec.reviews, spec.params, padded)
+        padded = spec.settings.batching == "padded"
+        correct = validation_right(result.model, train, spec.settings.reviews, spec.params, padded)
         write_correctness(spec, correct)
         return result
 
 
-def write_correctness(spec: TrialSpec, correct: Any) -> None:
+def write_correctness(spec: TrialSpec, correct: Correctness) -> None:
     """Write the correctness of each prediction to the artifacts of a training."""
     import numpy as np
 
@@ -115,73 +118,48 @@ def write_correctness(spec: TrialSpec, correct: Any) -> None:
 
 
 @dataclass
-class RepeatedRuns:
-    """Runs trainings on an executor, as children of one run.
+class RepeatedTrials:
+    """The trainings of a confirmation: the source of its driver.
 
     Args:
-        run: the parent run, written through an outbox.
-        listener: called with ``started``, ``retried`` and ``ended``, as in a search.
+        requests: what to train, in this order.
+        corpus: folder of the corpus.
+        folder: of the confirmation, for the files of its trainings.
     """
 
-    run: writer.SearchRun
+    requests: Sequence[TrainingRequest]
     corpus: Path
-    facts: writer.CorpusFacts
     folder: Path
-    trainer: Trainer
-    listener: Callable[[str, dict[str, Any]], None]
-    log_models: bool = True
+    attempts: Attempts = field(default_factory=Attempts)
     failed: list[str] = field(default_factory=list)  # reasons
-    _attempts: Counter[str] = field(default_factory=Counter)
+    _queued: list[TrainingRequest] = field(init=False)
 
-    def train_all(self, executor: Executor, trainings: Sequence[TrainingRequest]) -> None:
-        """Run the trainings; retry those of lost workers, and append failures to ``failed``."""
-        waiting = list(trainings)
-        running: dict[str, TrainingRequest] = {}
-        while waiting or running:
-            while waiting and len(running) < executor.slots:
-                each = waiting.pop(0)
-                running[each.number] = each
-                executor.submit(self._start(each))
-            for job, outcome in executor.done(WAIT_S):
-                each = running.pop(job.trial_id)
-                if self._finish(job, outcome):
-                    waiting.append(each)
+    def __post_init__(self) -> None:
+        self._queued = list(self.requests)
 
-    def _start(self, each: TrainingRequest) -> TrialJob:
-        spec = make_spec(each, self.corpus, self.folder)
-        self._attempts[each.number] += 1
-        child = dataclasses.replace(
-            self.run, tags={**self.run.tags, writer.CONFIRMS: each.stage.trial.run_id}
-        )
-        extra = {"epochs": spec.epochs, "seed": spec.seed}
-        key = child.start_trial(each.number, spec.params, extra, self._attempts[each.number])
-        facts = {"trial_id": each.number, "params": spec.params, "epochs": spec.epochs}
-        self.listener("started", facts)
-        return TrialJob(
-            each.number,
-            spec,
-            self.run.client,
-            key,
-            self.facts,
-            log_model=self.log_models,
-            trainer=self.trainer,
-        )
+    def next_trial(self) -> PlannedTrial | None:
+        """Return the next training."""
+        if not self._queued:
+            return None
+        request = self._queued.pop(0)
+        spec = make_spec(request, self.corpus, self.folder)
+        logged = {"epochs": spec.settings.epochs, "seed": spec.settings.seed}
+        tags = {writer.CONFIRMS: request.stage.trial.run_id}
+        return PlannedTrial(request.number, spec, logged, tags)
 
-    def _finish(self, job: TrialJob, outcome: Any) -> bool:
-        """Log the outcome of a training; return whether to run it again."""
-        facts = {"trial_id": job.trial_id, "params": job.spec.params, "run_id": job.run_id}
-        if isinstance(outcome, WorkerLost):
-            if self._attempts[job.trial_id] < MAX_ATTEMPTS:
-                writer.Run(self.run.client, job.run_id).end("KILLED", outcome.reason)
-                self.listener("retried", {**facts, "reason": outcome.reason})
-                return True
-            outcome = TrialFailure(outcome.reason, outcome.reason, logged=False)
-        if isinstance(outcome, TrialFailure) and not outcome.logged:
-            run = writer.TrialRun(self.run.client, job.run_id)
-            run.fail(outcome.reason, outcome.traceback)
-        reason = outcome.reason if isinstance(outcome, TrialFailure) else ""
-        if reason:
+    def note_start(self, job: TrialJob) -> None:
+        """Record nothing: a confirmation that is run again looks into MLflow."""
+
+    def note_retry(self, job: TrialJob, *, lost: bool, reason: str) -> None:
+        """Queue the training again."""
+        self._queued += [each for each in self.requests if each.number == job.trial_id]
+
+    def note_end(self, job: TrialJob, score: float | None, reason: str) -> None:
+        """Record the reason of a failure."""
+        if score is None:
             self.failed.append(reason)
-        score = None if reason else outcome.score
-        self.listener("ended", {**facts, "score": score, "reason": reason})
-        return False
+
+    def check_failures(self, *, at_the_end: bool = False) -> None:
+        """Raise SearchAborted if all trainings have failed."""
+        if at_the_end and self.requests and len(self.failed) == len(self.requests):
+            raise SearchAborted(f"all trainings failed, the last one with: {self.failed[-1]}")

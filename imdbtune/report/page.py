@@ -15,19 +15,21 @@ from imdbtune.config.search_space import word
 from imdbtune.confirm import results
 from imdbtune.confirm.results import Confirmation
 from imdbtune.errors import UserError, quote_path
-from imdbtune.files import require_regular_file
+from imdbtune.files import is_disk_full, replace_text, require_regular_file
 from imdbtune.report import effects, figures, findings
 from imdbtune.report.published import PUBLISHED
 from imdbtune.tracking import writer
-from imdbtune.tracking.connection import hide_secrets
+from imdbtune.tracking.connection import connect_existing, hide_secrets
 from imdbtune.tracking.mlflow_server import HOST, PORT, run_page
 from imdbtune.tracking.reader import (
     Baseline,
     Search,
     Trial,
+    find_search,
     read_baselines,
     read_history,
     read_text,
+    read_trials,
 )
 from imdbtune.tracking.sqlite_reader import runs_of
 from imdbtune.training import learning_curves
@@ -271,6 +273,31 @@ def _template() -> Any:
         f"{value:.3g}" if isinstance(value, float) else word(value)
     )
     return environment.get_template("page.html")
+
+
+def write_report(search_ref: str | None, out: Path, uri: str = "") -> Search:
+    """Write the report of a search to a file, replace an older report there; return the search.
+
+    Raises:
+        UserError: no such search, or the file cannot be written or is not a report.
+    """
+    check_output_path(out)
+    client = connect_existing(uri, reading=True)
+    runs = runs_of(client)
+    search = find_search(runs, search_ref)
+    data = read_report_data(client, search, read_trials(runs, search))
+    address = str(client.tracking_uri)
+    ui_address = {"ui": address.rstrip("/")} if address.startswith("http") else {}
+    page = render(data, draw_figures(data), **ui_address)
+    try:
+        replace_text(out, page)
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise UserError(
+            f"{quote_path(out)} cannot be written: {error.strerror}; give another file with --out."
+        ) from error
+    return search
 
 
 def check_output_path(path: Path) -> None:

@@ -12,15 +12,15 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import escape_control
 from imdbtune.models import nb_linear
+from imdbtune.search.events import BaselineEnded, Listener, Notice, WaitingForBaseline
 from imdbtune.tracking.writer import LINEAR, MAJORITY, CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.training.hardware import machine_tags
 
@@ -30,7 +30,6 @@ CODE = (
     "import json, sys; path, given = map(json.loads, sys.argv[1:]); sys.path[:] = path; "
     "from imdbtune.models.nb_linear import main; main(given)"
 )
-Listener = Callable[[str, dict[str, Any]], None]
 
 
 @contextmanager
@@ -52,8 +51,8 @@ def baselines_in_background(
         facts: describe the corpus in MLflow.
         reviews: how many of the training reviews the search uses; 0: all.
         folder: of the search, for the files of the process.
-        listener: called with ``baseline`` for each finished one, with ``waiting`` when the trials
-            have ended before the linear model, and with ``notice`` if a baseline fails.
+        listener: called for each finished baseline, when the trials have ended before the linear
+            model, and if a baseline fails.
         finished: names of the baselines that MLflow already has.
     """
     job = _BaselineJob(search, corpus, facts, reviews, folder / "baseline", listener)
@@ -151,8 +150,7 @@ class _BaselineJob:
     def _log(self, run: Run, name: str, metrics: dict[str, float]) -> None:
         run.log(metrics, tags=machine_tags())
         run.end("FINISHED")
-        facts = {"score": metrics["best_val_accuracy"], "seconds": metrics["train_seconds"]}
-        self.listener("baseline", {"name": name, **facts})
+        self.listener(BaselineEnded(name, metrics["best_val_accuracy"], metrics["train_seconds"]))
 
     def _fail(self, run: Run, status: int) -> None:
         text = (self.folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip()
@@ -166,14 +164,14 @@ class _BaselineJob:
 
     def _notify(self, reason: str) -> None:
         text = f"no linear model to compare the trials with: {escape_control(reason)[:200]}"
-        self.listener("notice", {"text": text})
+        self.listener(Notice(text))
 
     def finish(self) -> None:
         """Wait for the linear model, at most ``WAIT_S`` seconds."""
         if self._thread is None or self._process is None:
             return
         if self._thread.is_alive():
-            self.listener("waiting", {"name": LINEAR})
+            self.listener(WaitingForBaseline(LINEAR))
         self._thread.join(WAIT_S)
         if self._thread.is_alive():
             self._timed_out = True

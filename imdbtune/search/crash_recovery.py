@@ -103,11 +103,7 @@ def close_crashed(
         client, workspace.outbox, workspace.run_id, None, notify, publish=publish
     )
     if workspace.outbox.is_open(workspace.run_id):
-        await_workers(workspace.folder)
-        for key in workspace.outbox.open_runs():
-            if key != workspace.run_id:
-                Run(workspace.outbox, key).end("KILLED", CRASHED)
-        delivery.finish()
+        stop_crashed_trials(workspace, delivery)
         # A run that ended because the disk was full may be closed in MLflow only.
         if client.get_run(workspace.run_id).info.status in OPEN:
             Run(workspace.outbox, workspace.run_id).end("KILLED", CRASHED)
@@ -120,10 +116,24 @@ def close_crashed(
     return delivery.delivered
 
 
+def stop_crashed_trials(workspace: Workspace, delivery: BackgroundDelivery) -> None:
+    """Close the open trials of a crashed driver as KILLED, and deliver what it has left.
+
+    The caller must hold the workspace's lock.
+
+    Raises:
+        NotDelivered: the store has not received all of it.
+        SearchAborted: a worker process of the driver is alive.
+    """
+    await_workers(workspace.folder)
+    for key in workspace.outbox.open_runs():
+        if key != workspace.run_id:
+            Run(workspace.outbox, key).end("KILLED", CRASHED)
+    delivery.finish()
+
+
 def _publish(client: MlflowClient, workspace: Workspace) -> None:
     """Update the page of a search in MLflow, if its configuration can be read."""
     with contextlib.suppress(UserError):
         config = stored_config(client, reader.find_search(client, workspace.run_id))
-        workspace.outbox.publish(
-            workspace.run_id, [d.name for d in config.space.searched] or ["rnn"], False
-        )
+        workspace.outbox.publish(workspace.run_id, config.space.varied, False)

@@ -1,279 +1,187 @@
-"""The driver of a search: gets trials from the sampler, has them trained, reports their scores.
+"""The driver: runs the trials that a source offers on an executor, and reports how they end.
 
-The workers train and log the trials (:mod:`imdbtune.cluster.trial_job`). Everything for MLflow is
-written to an outbox (:mod:`imdbtune.tracking.outbox`).
+Searches and confirmations differ in their source. The workers train and log the trials
+(:mod:`imdbtune.cluster.trial_job`). Everything for MLflow is written to an outbox
+(:mod:`imdbtune.tracking.outbox`).
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
-from imdbtune.cluster.executor import MAX_ATTEMPTS, WAIT_S, Executor, WorkerLost
-from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, trial_folder
-from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.config.schema import SearchConfig
-from imdbtune.errors import SearchAborted
-from imdbtune.search.journal import Event, Journal, replay
-from imdbtune.tracking.reader import Trial
+from imdbtune.cluster.executor import MAX_ATTEMPTS, WAIT_S, Executor, Outcome, WorkerLost
+from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob
+from imdbtune.search.events import Event, Listener, TrialEnded, TrialRetried, TrialStarted
 from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.training.spec import TrialSpec
 
 if TYPE_CHECKING:
-    from imdbtune.search.keras_tuner_samplers import Sampler
+    from imdbtune.tracking.outbox import Outbox
 
-Listener = Callable[[str, dict[str, Any]], None]
-# A search is aborted when none of its trials has finished and this many (plus one for each that is
-# running) have failed, or when at least four times as many and over three in four have failed.
-MIN_FAILURES_TO_STOP = 5
 LOG_TAIL_CHARS = 4000  # of the workers' log, saved when a worker dies
 
 
 @dataclass
-class Driver:
-    """Runs the trials of one search.
+class Attempts:
+    """How many attempts at each trial have ended without a result."""
+
+    failed: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)  # the worker died
+
+    def next_number(self, trial_id: str) -> int:
+        """Return the number of the next attempt at a trial, from 1."""
+        return 1 + self.failed[trial_id] + self.lost[trial_id]
+
+    def add(self, trial_id: str, *, lost: bool) -> None:
+        """Count an attempt that has failed or lost its worker."""
+        (self.lost if lost else self.failed)[trial_id] += 1
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial to run.
 
     Args:
-        sampler: suggests the trials.
-        corpus: folder of the corpus.
-        facts: describe the corpus in MLflow.
-        folder: of the search, for the files of its trials.
-        listener: called with the events ``started``, ``retried``, ``ended`` and ``exhausted``.
-        clock: monotonic, in seconds.
-        trainer: trains the trials; default: :func:`imdbtune.training.trainer.train_trial`.
-        remote: whether the trials run on machines without access to this disk.
-        download: called with the key of a run and a path; downloads the file of that name, which
-            a remote worker has uploaded for the run.
+        logged: parameters besides the hyperparameters.
+        tags: of the trial's run, in addition to those of the parent run.
+        previous_run_id: run of the trial whose state this one continues; empty: none.
     """
 
-    config: SearchConfig
-    sampler: Sampler
-    search: SearchRun
-    journal: Journal
-    corpus: Path
+    trial_id: str
+    spec: TrialSpec
+    logged: Mapping[str, object]
+    tags: Mapping[str, str] = field(default_factory=dict)
+    previous_run_id: str = ""
+
+
+class TrialSource(Protocol):
+    """The trials of a search or of a confirmation, and what becomes of them."""
+
+    @property
+    def attempts(self) -> Attempts:
+        """The attempts that have ended without a result; the driver counts them."""
+
+    def next_trial(self) -> PlannedTrial | None:
+        """Return the next trial to run; ``None``: there is none until a running one has ended."""
+
+    def note_start(self, job: TrialJob) -> None:
+        """Record that a trial is about to start."""
+
+    def note_retry(self, job: TrialJob, *, lost: bool, reason: str) -> None:
+        """Record an attempt that has failed or lost its worker, and offer the trial again."""
+
+    def note_end(self, job: TrialJob, score: float | None, reason: str) -> None:
+        """Record the score of a trial, or ``None`` and the reason why it has failed."""
+
+    def check_failures(self, *, at_the_end: bool = False) -> None:
+        """Raise SearchAborted if so many trials have failed that the others need not run.
+
+        Args:
+            at_the_end: whether all trials have ended.
+        """
+
+
+@dataclass
+class Driver:
+    """Runs the trials of one source.
+
+    Args:
+        source: offers the trials.
+        parent: the run of the search or confirmation, written through an outbox.
+        facts: describe the corpus in MLflow.
+        folder: of the search; contains the workers' log.
+        listener: called with each trial that starts, is retried or ends.
+        trainer: trains the trials; default: :func:`imdbtune.training.trainer.train_trial`.
+        log_models: whether each trial logs its model when it ends.
+        timeout_minutes: time limit of a trial; 0: none.
+        retries: how often a failed trial is repeated.
+    """
+
+    source: TrialSource
+    parent: SearchRun
     facts: CorpusFacts
     folder: Path
     listener: Listener
-    clock: Callable[[], float]
     trainer: Trainer | None = None
-    remote: bool = False
-    download: Callable[[str, Path], None] = lambda key, path: None
-    executor: Executor = field(init=False)
-    started: int = 0  # attempts in this session
-    # By trial id.
-    failed_attempts: Counter[str] = field(default_factory=Counter)
-    lost_attempts: Counter[str] = field(default_factory=Counter)  # the worker died
-    scores: dict[str, float] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)  # reasons
-    run_ids: dict[str, str] = field(default_factory=dict)  # of the trials with a score
-    running: dict[str, TrialJob] = field(default_factory=dict)
-    unjournaled: dict[str, Trial] = field(default_factory=dict)
-    trials_with_model: list[str] = field(default_factory=list)  # the best first
-    queued: list[Event] = field(default_factory=list)
-    exhausted: bool = False
-    idle: bool = False  # the sampler waits for a trial to end
-
-    def restore(
-        self,
-        events: list[Event],
-        unjournaled: Mapping[str, Trial] = {},
-        retrain: Iterable[str] = (),
-    ) -> None:
-        """Restore the state of a search from its journal; queue the trials that have not ended.
-
-        Args:
-            events: of the journal.
-            unjournaled: trials that have ended according to MLflow only. Their results are used.
-            retrain: ids of trials to run again although they have ended.
-        """
-        self.queued = replay(self.sampler, events)
-        suggested = {e["trial_id"]: e for e in events if e["event"] == "asked"}
-        self.queued += [suggested[trial_id] for trial_id in retrain]
-        self.unjournaled = dict(unjournaled)
-        for event in events:
-            kind = event["event"]
-            self.idle = kind == "idle" or (self.idle and kind not in ("asked", "ended"))
-            if kind == "ended":
-                self._apply_end(event)
-            elif kind in ("failed", "lost"):
-                self._count_attempt(event)
-
-    def progress_summary(self) -> dict[str, Any]:
-        """Return how many trials have ended, how many are run again, and the best score so far."""
-        best = max if self.config.tuner.larger_is_better else min
-        return {
-            "ended": len(self.scores.keys() | self.failed.keys()),
-            "again": len(self.queued),
-            "best": best(self.scores.values(), default=None),
-        }
-
-    def explain_nothing_to_train(self) -> str:
-        """Return why a resumed search has trained nothing, and what would extend it."""
-        known, limit = len(self.sampler.trials), self.config.tuner.trial_limit
-        if limit is not None and known >= limit:
-            return (
-                f"nothing is left to train: --max-trials is {limit} and all are done; "
-                "a larger one extends the search."
-            )
-        return f"nothing is left to train: the {self.config.tuner.kind} search is complete."
+    log_models: bool = True
+    timeout_minutes: float = 0.0
+    retries: int = 0
+    started: int = 0  # attempts
+    _running: int = 0
 
     def run(self, executor: Executor) -> None:
-        """Run trials until the budget or the search space is exhausted.
+        """Run all trials of the source.
 
         Raises:
-            SearchAborted: so many trials have failed that the space or the setup must be wrong.
+            SearchAborted: too many of them have failed.
         """
-        self.executor = executor
-        deadline = math.inf
-        if self.config.tuner.max_minutes:
-            deadline = self.clock() + self.config.tuner.max_minutes * 60
         while True:
-            while len(self.running) < self.executor.slots and self.clock() < deadline:
-                event = self._next_trial()
-                if event is None:
+            while self._running < executor.slots:
+                trial = self.source.next_trial()
+                if trial is None:
                     break
-                self._start(event)
-            if not self.running:
-                self._check_failures(at_the_end=True)
+                self._start(executor, trial)
+            if not self._running:
+                self.source.check_failures(at_the_end=True)
                 return
-            for job, outcome in self.executor.done(WAIT_S):
+            for job, outcome in executor.done(WAIT_S):
                 self._handle_outcome(job, outcome)
 
-    def _next_trial(self) -> Event | None:
-        """Return a queued trial or a new one from the sampler; None: there is none now."""
-        if self.queued:
-            return self.queued.pop(0)
-        limit = self.config.tuner.trial_limit
-        known = len(self.sampler.trials)
-        if self.exhausted or self.idle or (limit is not None and known >= limit):
-            return None
-        suggestion = self.sampler.suggest(known)
-        self.idle = suggestion.status == "IDLE"
-        if self.idle and suggestion.has_drawn:
-            self.journal.append(suggestion.as_event())
-        if suggestion.status == "STOPPED":
-            self.exhausted = True
-            # Hyperband also stops when it has run all its brackets.
-            if self.config.tuner.kind != "hyperband" or self.sampler.exhausted:
-                self.listener("exhausted", {"trials": known})
-        if suggestion.status != "RUNNING":
-            return None
-        event = suggestion.as_event()
-        self.journal.append(event)
-        return event
-
-    def _start(self, event: Event) -> None:
-        trial_id, values = event["trial_id"], event["values"]
-        params = self.config.space.params(values)
-        known = self.unjournaled.pop(trial_id, None)
-        if known is not None and known.params == params:
-            score = known.score if known.status == "FINISHED" else None
-            self._record_end(trial_id, params, known.key, score, known.reason)
-            return
-        self.started += 1
-        spec = self._make_spec(trial_id, params, values)
-        attempt = 1 + self.failed_attempts[trial_id] + self.lost_attempts[trial_id]
-        extra: dict[str, Any] = {"epochs": spec.epochs, "seed": spec.seed}
-        if "tuner/trial_id" in values:
-            extra |= {"continues": values["tuner/trial_id"], "initial_epoch": spec.initial_epoch}
-        run_id = self.search.start_trial(trial_id, params, extra, attempt)
+    def _start(self, executor: Executor, trial: PlannedTrial) -> None:
+        trial_id, spec = trial.trial_id, trial.spec
+        parent = replace(self.parent, tags={**self.parent.tags, **trial.tags})
+        attempt = self.source.attempts.next_number(trial_id)
         job = TrialJob(
             trial_id=trial_id,
             spec=spec,
-            outbox=self.search.client,
-            run_id=run_id,
+            outbox=self.parent.client,
+            run_id=parent.start_trial(trial_id, spec.params, trial.logged, attempt),
             corpus=self.facts,
-            log_model=self.config.tracking.keep_models == "all",
+            log_model=self.log_models,
             trainer=self.trainer,
-            timeout_minutes=self.config.tuner.trial_timeout,
-            previous_run_id=self.run_ids.get(values.get("tuner/trial_id", ""), ""),
+            timeout_minutes=self.timeout_minutes,
+            previous_run_id=trial.previous_run_id,
         )
-        if spec.state is not None and not self.remote:
-            self.download(job.previous_run_id, spec.state)
-        self.running[trial_id] = job
-        self.journal.append({"event": "started", "trial_id": trial_id, "run_id": run_id})
-        self.listener("started", {"trial_id": trial_id, "params": params, "epochs": spec.epochs})
-        self.executor.submit(job)
+        self._running += 1
+        self.started += 1
+        self.source.note_start(job)
+        self.listener(TrialStarted(trial_id, spec.params, spec.settings.epochs))
+        executor.submit(job)
 
-    def _make_spec(self, trial_id: str, params: TrialParams, values: dict[str, Any]) -> TrialSpec:
-        config = self.config
-        previous = values.get("tuner/trial_id")
-        return TrialSpec(
-            params=params,
-            corpus=self.corpus,
-            folder=trial_folder(self.folder, trial_id),
-            reviews=config.data.reviews,
-            epochs=int(values.get("tuner/epochs", config.training.epochs)),
-            initial_epoch=int(values.get("tuner/initial_epoch", 0)),
-            patience=config.training.patience,
-            objective=config.tuner.objective,
-            # The seed may have caused the failure, and training is deterministic.
-            seed=config.tuner.seed + self.failed_attempts[trial_id] * config.tuner.executions,
-            executions=config.tuner.executions,
-            batching=config.training.batching,
-            compile=config.training.compile,
-            state=trial_folder(self.folder, previous) / "state.npz" if previous else None,
-            keep_state=config.tuner.kind == "hyperband",
-        )
-
-    def _handle_outcome(self, job: TrialJob, outcome: Any) -> None:
-        del self.running[job.trial_id]
+    def _handle_outcome(self, job: TrialJob, outcome: Outcome) -> None:
+        self._running -= 1
+        attempts = self.source.attempts
         if isinstance(outcome, WorkerLost):
-            if 1 + self.lost_attempts[job.trial_id] < MAX_ATTEMPTS:
-                self._retry(job, "lost", outcome.reason)
-                Run(self.search.client, job.run_id).end("KILLED", outcome.reason)
+            if 1 + attempts.lost[job.trial_id] < MAX_ATTEMPTS:
+                self._retry(job, outcome.reason, lost=True)
+                Run(self.parent.client, job.run_id).end("KILLED", outcome.reason)
                 return
             reason = f"{outcome.reason} {MAX_ATTEMPTS} times (out of memory?)"
             outcome = TrialFailure(reason, f"{reason}\n{self._log_tail()}", logged=False)
-        if isinstance(outcome, TrialFailure) and not outcome.logged:
-            TrialRun(self.search.client, job.run_id).fail(outcome.reason, outcome.traceback)
-        failure = outcome.reason if isinstance(outcome, TrialFailure) else ""
-        if failure and self.failed_attempts[job.trial_id] < self.config.tuner.retries:
-            self._retry(job, "failed", failure)
+        if not isinstance(outcome, TrialFailure):
+            self._end(job, outcome.score, "")
             return
-        score = None if failure else outcome.score
-        self._record_end(job.trial_id, job.spec.params, job.run_id, score, failure)
-
-    def _record_end(
-        self, trial_id: str, params: TrialParams, run_id: str, score: float | None, failure: str
-    ) -> None:
-        """Journal the end of a trial, and then report it to the sampler and the listener."""
-        ended = {"event": "ended", "trial_id": trial_id, "run_id": run_id}
-        event = {**ended, "score": score, "reason": failure}
-        self.journal.append(event)
-        self.sampler.tell(trial_id, score, failure)
-        self.idle = False
-        self._apply_end(event)
-        facts = {"trial_id": trial_id, "params": params, "run_id": run_id}
-        self.listener("ended", {**facts, "score": score, "reason": failure})
-        self._check_failures()
-
-    def _apply_end(self, event: Event) -> None:
-        trial_id = event["trial_id"]
-        if event["score"] is None:
-            self.failed[trial_id] = event["reason"]
+        if not outcome.logged:
+            TrialRun(self.parent.client, job.run_id).fail(outcome.reason, outcome.traceback)
+        if attempts.failed[job.trial_id] < self.retries:
+            self._retry(job, outcome.reason, lost=False)
         else:
-            self.scores[trial_id], self.run_ids[trial_id] = event["score"], event["run_id"]
-            self._delete_worst_models(trial_id)
+            self._end(job, None, outcome.reason)
 
-    def _count_attempt(self, event: Event) -> None:
-        counts = self.failed_attempts if event["event"] == "failed" else self.lost_attempts
-        counts[event["trial_id"]] += 1
+    def _retry(self, job: TrialJob, reason: str, *, lost: bool) -> None:
+        self.source.note_retry(job, lost=lost, reason=reason)
+        self.source.attempts.add(job.trial_id, lost=lost)
+        self.listener(TrialRetried(job.trial_id, job.spec.params, job.run_id, reason))
 
-    def _retry(self, job: TrialJob, kind: str, reason: str) -> None:
-        """Journal an attempt that ``failed`` or was ``lost``, and queue the trial again."""
-        facts = {"trial_id": job.trial_id, "run_id": job.run_id, "reason": reason}
-        event = {"event": kind, **facts}
-        self.journal.append(event)
-        self._count_attempt(event)
-        values = self.sampler.values_of(job.trial_id)
-        self.queued.append({"event": "asked", "trial_id": job.trial_id, "values": values})
-        self.listener("retried", {**facts, "params": job.spec.params})
+    def _end(self, job: TrialJob, score: float | None, reason: str) -> None:
+        self.source.note_end(job, score, reason)
+        self.listener(TrialEnded(job.trial_id, job.spec.params, job.run_id, score, reason))
+        self.source.check_failures()
 
     def _log_tail(self) -> str:
         """Return the end of the workers' output, which may show why one of them crashed."""
@@ -281,65 +189,28 @@ class Driver:
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         return f"\nThe end of {log.name}:\n{text[-LOG_TAIL_CHARS:]}" if text else ""
 
-    def _delete_worst_models(self, trial_id: str) -> None:
-        """Add a trial; delete the model files beyond the best ``keep_models``."""
-        if trial_id not in self.trials_with_model:
-            self.trials_with_model.append(trial_id)
-        keep = self.config.tracking.keep_models
-        limit = {"all": 0, "best": 1}.get(keep) if not keep.isdigit() else int(keep)
-        sign = -1.0 if self.config.tuner.larger_is_better else 1.0
-        self.trials_with_model.sort(key=lambda t: (sign * self.scores[t], t))
-        for deleted in self.trials_with_model[limit:]:
-            (trial_folder(self.folder, deleted) / "model.keras").unlink(missing_ok=True)
-        del self.trials_with_model[limit:]
 
-    def has_leftover_files(self) -> bool:
-        """Return whether remote trials have left files in MLflow that are not needed any more."""
-        if self.config.tuner.kind == "hyperband":  # resuming it may need their states
-            return self.exhausted
-        return self.config.tracking.chooses_models
+def with_run_ids(listener: Listener, outbox: Outbox) -> Listener:
+    """Return a listener that gets MLflow's run id of an ended trial, if delivered already."""
 
-    def log_best_models(self) -> None:
-        """Log the models of the best trials, which are chosen at the end of the search."""
-        for trial_id in self.trials_with_model:
-            path = trial_folder(self.folder, trial_id) / "model.keras"
-            self.download(self.run_ids[trial_id], path)
-            if path.exists():
-                TrialRun(self.search.client, self.run_ids[trial_id]).log_model(path)
-                path.unlink()
+    def report(event: Event) -> None:
+        if isinstance(event, TrialEnded | TrialRetried):
+            event = replace(event, run_id=outbox.delivered(event.run_id).run_id)
+        listener(event)
 
-    def _check_failures(self, at_the_end: bool = False) -> None:
-        """Raise SearchAborted if too many trials have failed.
-
-        Running trials count as possible successes: failures often take less time.
-        """
-        failed, finished, running = len(self.failed), len(self.scores), len(self.running)
-        if finished:
-            hopeless = failed >= 4 * MIN_FAILURES_TO_STOP and failed > 3 * (finished + running)
-        else:
-            hopeless = failed >= (1 if at_the_end else MIN_FAILURES_TO_STOP + running)
-        if not hopeless:
-            return
-        reason, times = most_common_failure(self.failed.values())
-        raise SearchAborted(
-            f"{failed} of {failed + finished} trials have failed, {times} of them with: "
-            f"{reason.rstrip('.')}. Change the search space or the setup."
-        )
-
-    def stop(self, reason: str) -> None:
-        """Close the runs of the running trials as KILLED; their workers must have ended."""
-        self.search.stop_trials(reason)
-        self.running.clear()
+    return report
 
 
-def most_common_failure(reasons: Iterable[str]) -> tuple[str, int]:
-    """Return an example of the most frequent reason, and how often it occurs.
-
-    Reasons that differ only in numbers are the same.
-    """
-    groups: dict[str, list[str]] = {}
-    for reason in reasons:
-        pattern = re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?", "#", reason)
-        groups.setdefault(pattern, []).append(reason)
-    largest = max(groups.values(), key=len)
-    return largest[0], len(largest)
+@contextmanager
+def stop_on_error(
+    executor: AbstractContextManager[Executor], stop: Callable[[str], None]
+) -> Iterator[Executor]:
+    """Yield an executor; after an error, call ``stop`` with the reason once it is closed."""
+    try:
+        with executor as opened:
+            yield opened
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        with suppress(Exception):  # the first error is raised
+            stop("interrupted" if interrupted else f"search aborted: {error}")
+        raise

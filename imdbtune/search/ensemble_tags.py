@@ -9,23 +9,8 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError
 from imdbtune.tracking.mlflow_links import as_text, run_link
 from imdbtune.tracking.reader import Search, Trial
-from imdbtune.tracking.writer import BATCHING
 
 LINKED = 20  # members that a description names; MLflow limits the length of a tag
-
-
-def check_members(members: Sequence[Trial], linear: bool = False) -> None:
-    """Raise UserError unless the models of these runs can be averaged."""
-    for member in members:
-        if member.tags.get(BATCHING) == "padded":
-            raise UserError(
-                f"{member.name} (run {member.run_id}) was trained on padded reviews, as in the "
-                "book, and cannot be averaged with others; search with training.batching=buckets."
-            )
-    if len(members) + linear < 2:
-        raise UserError(
-            "an ensemble needs two different configurations that have finished; there is one."
-        )
 
 
 def description(search: Search, members: Sequence[Trial], linear: bool = False) -> str:

@@ -15,7 +15,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,8 +24,8 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import Batches, limit_rows, validation_split
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import SearchAborted
-from imdbtune.search.keras_tuner_samplers import make_sampler
-from imdbtune.training.spec import StepTimes, TrialSpec
+from imdbtune.search.sampler import Suggestion, make_sampler, sampler_kind
+from imdbtune.training.spec import StepTimes, TrainingSettings, TrialSpec
 
 MAX_DRAWN = 1000
 TIMED_S = 8.0  # of steps, for each of the two trials
@@ -64,7 +63,7 @@ class Estimate:
     cheapest_s: float  # per epoch of the cheapest trial
     dearest_s: float  # per epoch of the most expensive trial
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, float]:
         """Return plain values, for JSON."""
         return asdict(self)
 
@@ -72,28 +71,25 @@ class Estimate:
 def draw(config: SearchConfig) -> tuple[list[DrawnTrial], float]:
     """Draw the trials of a search, at most ``MAX_DRAWN``, with random scores.
 
-    For Bayesian optimisation, which takes too long, the trials of a random search are drawn: they
-    are from the same space.
+    For a sampler that takes too long, the trials of another one are drawn from the same space.
 
     Returns:
         The trials, and the number of trials of the search for each of them.
     """
-    tuner = config.tuner
-    if tuner.kind == "bayesian":
-        config = replace(config, tuner=replace(tuner, kind="random"))
+    tuner, kind = config.tuner, sampler_kind(config)
+    if kind.estimated_as:
+        config = replace(config, tuner=replace(tuner, kind=kind.estimated_as))
     sampler, scores = make_sampler(config), random.Random(tuner.seed)
     limit = tuner.trial_limit or MAX_DRAWN
     drawn: list[DrawnTrial] = []
     while len(drawn) < min(limit, MAX_DRAWN):
-        trial = sampler.suggest(len(drawn))
-        if trial.status != "RUNNING":
+        trial = sampler.ask()
+        if not isinstance(trial, Suggestion):
             break
-        values = trial.values
-        epochs = int(values.get("tuner/epochs", config.training.epochs))
-        epochs -= int(values.get("tuner/initial_epoch", 0))
-        drawn.append(DrawnTrial(config.space.params(values), epochs))
+        epochs = (trial.epochs or config.training.epochs) - trial.initial_epoch
+        drawn.append(DrawnTrial(config.space.params(trial.values), epochs))
         sampler.tell(trial.trial_id, scores.random())
-    size = config.space.size() if tuner.kind == "grid" else None
+    size = config.space.size() if kind.covers_space else None
     limits = [number for number in (tuner.trial_limit, size) if number]
     total = min(limits) if limits and len(drawn) == MAX_DRAWN else len(drawn)
     return drawn, max(1.0, total / len(drawn))
@@ -199,15 +195,7 @@ def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
 
 
 def _make_spec(params: TrialParams, corpus: Path, config: SearchConfig) -> TrialSpec:
-    return TrialSpec(
-        params,
-        corpus,
-        Path(),  # nothing is written
-        reviews=config.data.reviews,
-        epochs=config.training.epochs,
-        batching=config.training.batching,
-        compile=config.training.compile,
-    )
+    return TrialSpec(params, corpus, Path(), TrainingSettings.of(config))  # nothing is written
 
 
 def time_specs(specs: Sequence[TrialSpec], workers: int) -> list[StepTimes]:

@@ -1,20 +1,19 @@
 """The events of a search on disk, in order: enough to rebuild its sampler after a crash.
 
 One JSON object a line, each written and synced before anything depends on it. Samplers are
-deterministic: a new one that repeats the same suggestions and is told the same results is in the
-same state.
+deterministic: a new one that repeats the same answers and is told the same results is in the same
+state.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imdbtune.files import append_line, read_lines
-
-if TYPE_CHECKING:
-    from imdbtune.search.keras_tuner_samplers import Sampler
+from imdbtune.search.sampler import Idle, Suggestion, Told
 
 Event = dict[str, Any]
 
@@ -38,21 +37,57 @@ class Journal:
         return [event for event, _ in read_lines(self.path, strict=True)]
 
 
-def replay(sampler: Sampler, events: list[Event]) -> list[Event]:
-    """Bring a new sampler to the state of the journal; return the trials that have not ended.
+def asked_event(suggestion: Suggestion) -> Event:
+    """Return the event of a suggested trial."""
+    event: Event = {
+        "event": "asked",
+        "trial_id": suggestion.trial_id,
+        "values": suggestion.values,
+        "seed_state": suggestion.state,
+    }
+    for name in ("epochs", "initial_epoch", "continues"):
+        if value := getattr(suggestion, name):
+            event[name] = value
+    return event
 
-    A sampler knows no attempts: ``started``, ``failed`` and ``lost`` are skipped.
 
-    Raises:
-        SearchAborted: the sampler suggests other values: another version, or configuration.
+def idle_event(answer: Idle) -> Event:
+    """Return the event of an answer that changed the sampler without a trial."""
+    return {"event": "idle", "seed_state": answer.state}
+
+
+def suggestion_of(event: Event) -> Suggestion:
+    """Return the suggestion that :func:`asked_event` has recorded."""
+    return Suggestion(
+        event["trial_id"],
+        event["values"],
+        event["seed_state"],
+        event.get("epochs"),
+        event.get("initial_epoch", 0),
+        event.get("continues", ""),
+    )
+
+
+def history(events: Iterable[Event]) -> Iterator[Suggestion | Idle | Told]:
+    """Yield the events that concern the sampler.
+
+    It knows no attempts: ``started``, ``failed`` and ``lost`` are skipped.
     """
-    open_trials: dict[str, Event] = {}
     for event in events:
-        if event["event"] in ("asked", "idle"):
-            sampler.repeat(event)
         if event["event"] == "asked":
-            open_trials[event["trial_id"]] = event
+            yield suggestion_of(event)
+        elif event["event"] == "idle":
+            yield Idle(event["seed_state"], has_changed=True)
         elif event["event"] == "ended":
-            sampler.tell(event["trial_id"], event.get("score"), event.get("reason", ""))
-            open_trials.pop(event["trial_id"], None)
-    return list(open_trials.values())
+            yield Told(event["trial_id"], event.get("score"), event.get("reason", ""))
+
+
+def open_trials(events: Iterable[Event]) -> list[Suggestion]:
+    """Return the trials that were suggested and have not ended, in order."""
+    found: dict[str, Suggestion] = {}
+    for event in events:
+        if event["event"] == "asked":
+            found[event["trial_id"]] = suggestion_of(event)
+        elif event["event"] == "ended":
+            found.pop(event["trial_id"], None)
+    return list(found.values())

@@ -9,23 +9,26 @@ Importing this module imports TensorFlow, which takes seconds; importers do so i
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Self, TypedDict
 
 import keras_tuner
 import sklearn
 from keras_tuner import oracles
 from keras_tuner.engine import hyperparameters as kinds
+from keras_tuner.engine.trial import Trial
 
 # Not exported: conditional_scope() needs each parent to depend on all those before it.
 # Seen in keras-tuner 1.4.8.
 from keras_tuner.src.engine.conditions import Parent
 from threadpoolctl import threadpool_limits
 
+from imdbtune.config.hyperparameters import Scalar
 from imdbtune.config.schema import SearchConfig
 from imdbtune.config.search_space import Dimension, SearchSpace
 from imdbtune.errors import SearchAborted
+from imdbtune.search.sampler import Answer, Idle, Stopped, Suggestion, Told
 
 # Keras Tuner takes seed 0 for "no seed" and draws one.
 SEED_OFFSET = 1
@@ -33,53 +36,61 @@ SEED_OFFSET = 1
 MAX_COLLISIONS = 200
 # Points from which BayesianOptimizationOracle starts to search for the next trial.
 RESTARTS = 50
+OWN_PREFIX = "tuner/"  # of the values by which Hyperband continues trials
 
 
-@dataclass(frozen=True)
-class Suggestion:
-    """A sampler's answer: the next trial, or none for now, or none ever again.
-
-    Args:
-        status: ``RUNNING``, ``IDLE`` (until a trial ends) or ``STOPPED``.
-        trial_id: the trial's number, with leading zeros.
-        values: of the searched hyperparameters.
-        seed_state: the sampler's seed after this answer.
-        has_drawn: whether the answer took random numbers.
-    """
+class Populated(TypedDict, total=False):
+    """What Keras Tuner's ``populate_space`` returns."""
 
     status: str
-    trial_id: str
-    values: dict[str, Any]
-    seed_state: int
-    has_drawn: bool
-
-    def as_event(self) -> dict[str, Any]:
-        """Return the journal's event; an ``idle`` one matters if it took random numbers."""
-        return {
-            "event": "asked" if self.status == "RUNNING" else "idle",
-            "trial_id": self.trial_id,
-            "values": self.values,
-            "seed_state": self.seed_state,
-        }
+    values: dict[str, Scalar]
 
 
-class Sampler(keras_tuner.Oracle):
+class OracleSampler(keras_tuner.Oracle):
     """Base of all samplers: an oracle without files and without a limit of failures."""
 
     exhausted = False  # whether Hyperband found no new values; it then only continues trials
+    sizes_itself = False  # whether it stops by itself before the space is exhausted
 
-    def suggest(self, number: int) -> Suggestion:
-        """Return the next trial, which will have this number."""
+    @classmethod
+    def of(cls, config: SearchConfig) -> Self:
+        """Return the sampler of a search, with its space, objective and seed."""
+        direction = "max" if config.tuner.larger_is_better else "min"
+        sampler = cls(
+            objective=keras_tuner.Objective(config.tuner.objective, direction),
+            hyperparameters=keras_tuner_space(config.space),
+            tune_new_entries=False,
+            allow_new_entries=False,
+            seed=config.tuner.seed + SEED_OFFSET,
+            **cls.budget(config),
+        )
+        sampler.verbose = 0
+        return sampler
+
+    @classmethod
+    def budget(cls, config: SearchConfig) -> dict[str, int | None]:
+        """Return the oracle's own limit: none, because the driver counts the trials."""
+        return {"max_trials": None}
+
+    def ask(self) -> Answer:
+        """Return the next trial, or that there is none now or ever again."""
         # The generator's state is not exposed; a replay has to restore it.
         # Seen in keras-tuner 1.4.8.
         before = self._seed_state
-        trial = self.create_trial(f"tuner-{number:04d}")
+        trial = self.create_trial(f"tuner-{len(self.trials):04d}")
+        if trial.status == "IDLE":
+            return Idle(self._seed_state, has_changed=self._seed_state != before)
+        if trial.status == "STOPPED":
+            return Stopped(space_exhausted=self.exhausted or not self.sizes_itself)
+        values = dict(trial.hyperparameters.values)
+        own = {key: values.pop(key) for key in list(values) if key.startswith(OWN_PREFIX)}
         return Suggestion(
-            trial.status,
             trial.trial_id,
-            dict(trial.hyperparameters.values),
+            values,
             self._seed_state,
-            has_drawn=self._seed_state != before,
+            epochs=own.get("tuner/epochs"),
+            initial_epoch=own.get("tuner/initial_epoch", 0),
+            continues=own.get("tuner/trial_id", ""),
         )
 
     def tell(self, trial_id: str, score: float | None, reason: str = "") -> None:
@@ -94,23 +105,28 @@ class Sampler(keras_tuner.Oracle):
             trial.status = "COMPLETED"
         self.end_trial(trial)
 
-    def values_of(self, trial_id: str) -> dict[str, Any]:
-        """Return the values that were suggested for a trial."""
-        return dict(self.trials[trial_id].hyperparameters.values)
+    def restore(self, history: Sequence[Suggestion | Idle | Told]) -> None:
+        """Give the same answers again, so that the sampler is in the same state as then."""
+        for past in history:
+            if isinstance(past, Told):
+                self.tell(past.trial_id, past.score, past.reason)
+            else:
+                self._repeat(past)
 
-    def repeat(self, event: dict[str, Any]) -> None:
-        """Suggest a recorded trial again, so that the sampler is in the same state as then.
+    def _repeat(self, past: Suggestion | Idle) -> None:
+        """Answer once more as in the past.
 
         Raises:
-            SearchAborted: the suggestion differs: another version, or another configuration.
+            SearchAborted: the answer differs: another version, or another configuration.
         """
-        trial_id = event["trial_id"]
-        again = self.suggest(int(trial_id))
+        again = self.ask()
         # Seen in keras-tuner 1.4.8.
-        self._seed_state = event["seed_state"]
-        if again.trial_id != trial_id or again.values != event["values"]:
+        self._seed_state = past.state
+        if isinstance(past, Suggestion) and (
+            not isinstance(again, Suggestion) or replace(again, state=past.state) != past
+        ):
             raise SearchAborted(
-                f"trial {trial_id} comes out differently now; the search was begun with "
+                f"trial {past.trial_id} comes out differently now; the search was begun with "
                 "another version of Keras Tuner or of imdbtune. Start a new one."
             )
 
@@ -118,7 +134,7 @@ class Sampler(keras_tuner.Oracle):
         """Write nothing."""
 
     # Keras Tuner has no option for an oracle without files. Seen in keras-tuner 1.4.8.
-    def _save_trial(self, trial: Any) -> None:
+    def _save_trial(self, trial: Trial) -> None:
         """Write nothing."""
 
     # The driver decides when failures abort the search. Seen in keras-tuner 1.4.8.
@@ -126,16 +142,16 @@ class Sampler(keras_tuner.Oracle):
         """Accept any number of failures."""
 
 
-class RandomSampler(Sampler, oracles.RandomSearchOracle):
+class RandomSampler(OracleSampler, oracles.RandomSearchOracle):
     """Random search."""
 
 
-class GridSampler(Sampler, oracles.GridSearchOracle):
+class GridSampler(OracleSampler, oracles.GridSearchOracle):
     """Grid search that does not wait for a trial to end before it suggests the next."""
 
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
+    def populate_space(self, trial_id: str) -> Populated:
         """Return the next point of the grid."""
-        answer: dict[str, Any] = super().populate_space(trial_id)
+        answer: Populated = super().populate_space(trial_id)
         if answer["values"]:
             # The oracle suggests nothing after a trial that is not in this queue, and adds one
             # only when it ends. Seen in keras-tuner 1.4.8.
@@ -143,12 +159,12 @@ class GridSampler(Sampler, oracles.GridSearchOracle):
         return answer
 
 
-class BayesianSampler(Sampler, oracles.BayesianOptimizationOracle):
+class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
     """Bayesian optimisation; a replay does not repeat the slow optimisation of each point."""
 
-    _repeated: dict[str, Any] | None = None  # the values of the trial that is being repeated
+    _repeated: dict[str, Scalar] | None = None  # the values of the trial that is being repeated
 
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
+    def populate_space(self, trial_id: str) -> Populated:
         """Return the values with the best upper confidence bound."""
         if self._repeated is not None:
             return {"status": "RUNNING", "values": self._repeated}
@@ -156,15 +172,15 @@ class BayesianSampler(Sampler, oracles.BayesianOptimizationOracle):
         # point at a time; checking each is a tenth to a third of the time.
         checks_off = {"assume_finite": True, "skip_parameter_validation": True}
         with threadpool_limits(1), sklearn.config_context(**checks_off):
-            answer: dict[str, Any] = super().populate_space(trial_id)
+            answer: Populated = super().populate_space(trial_id)
         return answer
 
-    def repeat(self, event: dict[str, Any]) -> None:
+    def _repeat(self, past: Suggestion | Idle) -> None:
         """Use the recorded values, and leave the same state behind as computing them did."""
         self._repeat_side_effects()
-        self._repeated = event["values"]
+        self._repeated = past.values if isinstance(past, Suggestion) else None
         try:
-            super().repeat(event)
+            super()._repeat(past)
         finally:
             self._repeated = None
 
@@ -183,7 +199,7 @@ class BayesianSampler(Sampler, oracles.BayesianOptimizationOracle):
         self._random_state.uniform(bounds[:, 0], bounds[:, 1], size=(RESTARTS, len(bounds)))
 
 
-class HyperbandSampler(Sampler, oracles.HyperbandOracle):
+class HyperbandSampler(OracleSampler, oracles.HyperbandOracle):
     """Hyperband with whole rounds, whatever the order in which trials end.
 
     A round begins when all trials of the one before it have ended (Li et al. 2018, algorithm 1),
@@ -195,16 +211,23 @@ class HyperbandSampler(Sampler, oracles.HyperbandOracle):
     seen in keras-tuner 1.4.8.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    sizes_itself = True  # it stops when it has run all its brackets
+
+    def __init__(self, **settings: object) -> None:
         super().__init__(**settings)
         # The default, 20, declares small spaces exhausted too early.
         self._max_collisions = MAX_COLLISIONS
 
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
+    @classmethod
+    def budget(cls, config: SearchConfig) -> dict[str, int | None]:
+        """Return the number of epochs of the longest trials, which determines the brackets."""
+        return {"max_epochs": config.training.epochs}
+
+    def populate_space(self, trial_id: str) -> Populated:
         """Return a trial to continue, or else a new one of a first round."""
         return self._continued(trial_id) or self._new(trial_id)
 
-    def _continued(self, trial_id: str) -> dict[str, Any] | None:
+    def _continued(self, trial_id: str) -> Populated | None:
         """Return the next trial that continues one of the round before, if there is one."""
         for bracket in self._brackets:
             number, rounds = bracket["bracket_num"], bracket["rounds"]
@@ -222,7 +245,7 @@ class HyperbandSampler(Sampler, oracles.HyperbandOracle):
                     return {"status": "RUNNING", "values": self._values(number, to, best)}
         return None
 
-    def _new(self, trial_id: str) -> dict[str, Any]:
+    def _new(self, trial_id: str) -> Populated:
         """Return a new trial of a first round, or that there is none now, or ever.
 
         Once the space has nothing new, nothing is drawn any more: otherwise the number of draws
@@ -231,7 +254,7 @@ class HyperbandSampler(Sampler, oracles.HyperbandOracle):
         while not self.exhausted:
             bracket = self._brackets[-1]
             if len(bracket["rounds"][0]) < self._get_size(bracket["bracket_num"], 0):
-                answer: dict[str, Any] = self._random_trial(trial_id, bracket)
+                answer: Populated = self._random_trial(trial_id, bracket)
                 if answer["status"] == "RUNNING":
                     return answer
                 self.exhausted = True
@@ -242,11 +265,11 @@ class HyperbandSampler(Sampler, oracles.HyperbandOracle):
             self._start_new_bracket()
         return {"status": "IDLE" if self.ongoing_trials else "STOPPED"}
 
-    def _best(self, trials: list[Any]) -> Any:
+    def _best(self, trials: list[Trial]) -> Trial:
         reverse = self.objective.direction == "max"
         return sorted(trials, key=lambda trial: trial.score, reverse=reverse)[0]
 
-    def _values(self, bracket: int, to: int, past: Any) -> dict[str, Any]:
+    def _values(self, bracket: int, to: int, past: Trial) -> dict[str, Scalar]:
         """Return the values of a trial that continues ``past``, with Hyperband's own keys."""
         return {
             **past.hyperparameters.values,
@@ -256,32 +279,6 @@ class HyperbandSampler(Sampler, oracles.HyperbandOracle):
             "tuner/bracket": bracket,
             "tuner/round": to,
         }
-
-
-SAMPLERS: dict[str, type[Sampler]] = {
-    "random": RandomSampler,
-    "grid": GridSampler,
-    "bayesian": BayesianSampler,
-    "hyperband": HyperbandSampler,
-}
-
-
-def make_sampler(config: SearchConfig) -> Sampler:
-    """Return the sampler of a search, with its space, budget and seed."""
-    kind = config.tuner.kind
-    direction = "max" if config.tuner.larger_is_better else "min"
-    # The driver counts trials, so that their number can be extended; Hyperband counts its own.
-    budget = {"max_epochs": config.training.epochs} if kind == "hyperband" else {"max_trials": None}
-    sampler = SAMPLERS[kind](
-        objective=keras_tuner.Objective(config.tuner.objective, direction),
-        hyperparameters=keras_tuner_space(config.space),
-        tune_new_entries=False,
-        allow_new_entries=False,
-        seed=config.tuner.seed + SEED_OFFSET,
-        **budget,
-    )
-    sampler.verbose = 0
-    return sampler
 
 
 def keras_tuner_space(space: SearchSpace) -> keras_tuner.HyperParameters:

@@ -6,7 +6,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import UserError
@@ -78,9 +78,11 @@ def journal_limits(journal: Journal, before: SearchConfig, after: SearchConfig) 
         journal.append({"event": "limits", **limits})
 
 
-def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def _difference(
+    before: Mapping[str, object], after: Mapping[str, object]
+) -> dict[str, tuple[object, object]]:
     """Return the old and new values that differ, by ``section`` or ``section.key``."""
-    changed = {}
+    changed: dict[str, tuple[object, object]] = {}
     for section in sorted(before.keys() | after.keys()):
         old, new = before.get(section), after.get(section)
         if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -13,9 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 from imdbtune.errors import SearchAborted, UserError
+
+if TYPE_CHECKING:
+    from imdbtune.tracking.reader import Search
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -84,6 +88,28 @@ def serve(store: str, port: int = PORT) -> Iterator[tuple[str, subprocess.Popen[
             yield address, process
         finally:
             _end(process)
+
+
+@contextmanager
+def open_page(store: str, port: int, search: Search | None) -> Iterator[MlflowServer]:
+    """Yield MLflow's web interface on a store, at the page of a search if one is given.
+
+    If the store is a server, it is that one; otherwise a server runs while the block runs.
+
+    Raises:
+        UserError: no port is free.
+        SearchAborted: the server does not start.
+    """
+
+    def page(address: str) -> str:
+        return run_page(address, search.experiment_id, search.run_id) if search else ""
+
+    if store.startswith("http"):
+        address = store.rstrip("/")
+        yield MlflowServer(address, page(address))
+        return
+    with serve(store, port) as (address, process):
+        yield MlflowServer(address, page(address), process)
 
 
 def _start(store: str, address: str, scratch: Path, output: int) -> subprocess.Popen[bytes]:

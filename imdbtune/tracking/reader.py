@@ -6,8 +6,9 @@ What it returns is defined in :mod:`imdbtune.tracking.entities`, and can be impo
 from __future__ import annotations
 
 import re
+import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -49,6 +50,17 @@ def find_search(client: Runs, reference: str | None = None) -> Search:
         what = f"no search {short_repr(reference)}" if reference else "no search yet"
         raise UserError(f"{what} in {_store_name(client)}; start one with imdbtune search.")
     return as_search(found[0])
+
+
+def find_searches(client: Runs, references: Iterable[str]) -> list[Search]:
+    """Return the searches of these names or run ids, without repetitions; default: the last one.
+
+    Raises:
+        UserError: there is no such search.
+    """
+    refs: list[str | None] = list(references) or [None]
+    found = (find_search(client, ref) for ref in refs)
+    return list({search.run_id: search for search in found}.values())
 
 
 def read_searches(client: Runs, limit: int = 10_000) -> list[Search]:
@@ -368,3 +380,14 @@ def search_of(client: MlflowClient, trial: Trial) -> str:
     for run in _get_run(client, parent) if parent.isalnum() else []:
         return str(run.data.tags.get(writer.CONFIRMS, parent))
     return ""
+
+
+def experiment_name(client: MlflowClient, run_id: str) -> str:
+    """Return the name of a run's experiment."""
+    return str(client.get_experiment(client.get_run(run_id).info.experiment_id).name)
+
+
+def mean_best_epoch(client: MlflowClient, trial: Trial) -> int:
+    """Return the best epoch of a configuration: the mean over seeds if it was confirmed."""
+    epochs = [t.metrics.get("best_epoch", 1.0) for t in read_seeds(client, trial)]
+    return max(1, round(statistics.fmean(epochs)))

@@ -226,11 +226,11 @@ class TrialRun(Run):
         from imdbtune.training import learning_curves
 
         best, scores = result.best, result.scores
-        spread = {f"best_{spec.measure}_std": _spread(scores)} if scores[1:] else {}
+        spread = {f"best_{spec.settings.measure}_std": _spread(scores)} if scores[1:] else {}
         self.log(
             {
                 **{f"best_{name}": best[name] for name in CURVES if name in best},
-                f"best_{spec.measure}": result.score,
+                f"best_{spec.settings.measure}": result.score,
                 **spread,
                 "best_epoch": result.best_epoch,
                 "epochs_run": len(result.history),

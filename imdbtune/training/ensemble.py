@@ -71,10 +71,10 @@ class EnsembleSpec:
         path = spec.folder / "model.keras"
         model.save(path)
         train = read_corpus(spec.corpus).train
-        count = limit_rows(len(train), spec.reviews)
-        rows = validation_split(count)[1] if spec.hold_out else np.arange(count)
+        count = limit_rows(len(train), spec.settings.reviews)
+        rows = validation_split(count)[1] if spec.settings.hold_out else np.arange(count)
         predicted = probabilities(path, train, rows, spec.params, padded=False)
-        prefix = "val_" if spec.hold_out else ""
+        prefix = "val_" if spec.settings.hold_out else ""
         found = measure(predicted, train.labels[rows])
         seconds = time.monotonic() - began
         epoch = {"epoch": 1.0, **{prefix + k: v for k, v in found.items()}, "seconds": seconds}
@@ -82,7 +82,7 @@ class EnsembleSpec:
         return TrialResult(
             history=(epoch,),
             best_epoch=1,
-            scores=(epoch[spec.measure],),
+            scores=(epoch[spec.settings.measure],),
             seconds=seconds,
             parameter_count=int(model.count_params()),
             model=path,

@@ -9,31 +9,41 @@ from pathlib import Path
 import numpy as np
 
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.schema import SearchConfig
 
 Epoch = dict[str, float]
 OnEpoch = Callable[[int, Epoch], None]
 
 
 @dataclass(frozen=True)
-class TrialSpec:
-    """Everything that determines the result of one trial."""
+class TrainingSettings:
+    """Everything besides the hyperparameters and the data that determines a trial's result."""
 
-    params: TrialParams
-    corpus: Path  # folder of the corpus
-    folder: Path  # for the saved model and state
     reviews: int = 0  # number of training reviews used; 0: all
-    epochs: int = 4  # last epoch
-    initial_epoch: int = 0  # epochs that an earlier trial has trained
-    patience: int = 0  # epochs without improvement before training stops; 0: never
-    objective: str = "val_accuracy"  # or "val_loss"
     seed: int = 0
     executions: int = 1  # trainings with successive seeds
+    objective: str = "val_accuracy"  # or "val_loss"
+    epochs: int = 4  # last epoch
+    patience: int = 0  # epochs without improvement before training stops; 0: never
     batching: str = "buckets"  # or "padded"
     compile: str = "auto"  # with XLA: "auto", "on" or "off"
-    state: Path | None = None  # from which training continues
-    keep_state: bool = False  # save the state after the last epoch
+    initial_epoch: int = 0  # epochs that an earlier trial has trained
     hold_out: bool = True  # validate on a fifth of the reviews; otherwise train on all
     schedule_epochs: int = 0  # length of the learning-rate schedule; 0: ``epochs``
+
+    @classmethod
+    def of(cls, config: SearchConfig) -> TrainingSettings:
+        """Return the settings of a search's trials that continue no other trial."""
+        return cls(
+            reviews=config.data.reviews,
+            seed=config.tuner.seed,
+            executions=config.tuner.executions,
+            objective=config.tuner.objective,
+            epochs=config.training.epochs,
+            patience=config.training.patience,
+            batching=config.training.batching,
+            compile=config.training.compile,
+        )
 
     @property
     def larger_is_better(self) -> bool:
@@ -44,6 +54,18 @@ class TrialSpec:
     def measure(self) -> str:
         """The metric of the score: the objective, without validation its training counterpart."""
         return self.objective if self.hold_out else self.objective.removeprefix("val_")
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """Everything that determines the result of one trial."""
+
+    params: TrialParams
+    corpus: Path  # folder of the corpus
+    folder: Path  # for the saved model and state
+    settings: TrainingSettings = TrainingSettings()
+    state: Path | None = None  # from which training continues
+    keep_state: bool = False  # save the state after the last epoch
 
 
 @dataclass(frozen=True)

@@ -72,10 +72,10 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
         TrialFailed: a metric is not a finite number.
     """
     started = time.monotonic()
-    sign = 1.0 if spec.larger_is_better else -1.0
+    sign = 1.0 if spec.settings.larger_is_better else -1.0
     best: Execution | None = None
     scores = []
-    for number in range(spec.executions):
+    for number in range(spec.settings.executions):
         execution = _train_once(spec, number, on_epoch)
         scores.append(execution.score)
         if best is None or sign * execution.score > sign * best.score:
@@ -83,7 +83,7 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
     assert best is not None
     spec.folder.mkdir(parents=True, exist_ok=True)
     path = spec.folder / "model.keras"
-    as_plain(best.model, spec.params, masked=spec.batching == "buckets").save(path)
+    as_plain(best.model, spec.params, masked=spec.settings.batching == "buckets").save(path)
     return TrialResult(
         history=tuple(best.history),
         best_epoch=best.best_epoch,
@@ -101,7 +101,7 @@ def _prepare(spec: TrialSpec, seed: int) -> tuple[Any, dict[str, Any], bool]:
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     compiled = should_compile(spec)
-    if spec.batching == "padded":
+    if spec.settings.batching == "padded":
         model, data = plain_model(spec.params, masked=False, seed=seed), _padded_data(spec)
     elif compiled:
         model, data = fused_model(spec.params, seed), _bucketed_data(spec, seed)
@@ -109,32 +109,32 @@ def _prepare(spec: TrialSpec, seed: int) -> tuple[Any, dict[str, Any], bool]:
         model = plain_model(spec.params, seed=seed, for_training=True)
         data = _bucketed_data(spec, seed)
     initialize(model, seed)
-    schedule_epochs = spec.schedule_epochs or spec.epochs
+    schedule_epochs = spec.settings.schedule_epochs or spec.settings.epochs
     compile_model(model, spec.params, compiled, steps=_steps_per_epoch(spec) * schedule_epochs)
     create_variables(model)
     return model, data, compiled
 
 
 def _train_once(spec: TrialSpec, number: int, on_epoch: OnEpoch) -> Execution:
-    model, data, compiled = _prepare(spec, spec.seed + number)
+    model, data, compiled = _prepare(spec, spec.settings.seed + number)
     if spec.state is not None:
         load_state(model, spec.state)
     recorder = HistoryRecorder(lambda epoch: on_epoch(number, epoch))
     stopper = keras.callbacks.EarlyStopping(
-        monitor=spec.objective,
-        mode="max" if spec.larger_is_better else "min",
-        patience=spec.patience or spec.epochs + 1,
+        monitor=spec.settings.objective,
+        mode="max" if spec.settings.larger_is_better else "min",
+        patience=spec.settings.patience or spec.settings.epochs + 1,
         restore_best_weights=True,
     )
-    callbacks = [recorder, stopper] if spec.hold_out else [recorder]
+    callbacks = [recorder, stopper] if spec.settings.hold_out else [recorder]
     if spec.params.ema:
         callbacks.append(WeightAveraging())  # last, so that early stopping sees averaged weights
     if spec.keep_state and number == 0:
         callbacks.append(SaveState(_state_path(spec)))
     model.fit(
         **data,
-        initial_epoch=spec.initial_epoch,
-        epochs=spec.epochs,
+        initial_epoch=spec.settings.initial_epoch,
+        epochs=spec.settings.epochs,
         verbose=0,
         callbacks=callbacks,
     )
@@ -147,7 +147,7 @@ def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
     # Soft labels would take minutes, and do not change the time of a step.
     spec = replace(spec, params=replace(spec.params, soft_labels=0.0))
     started = time.monotonic()
-    model, data, _ = _prepare(spec, spec.seed)
+    model, data, _ = _prepare(spec, spec.settings.seed)
     positions, first_done = 0, 0.0
     for step, (x, y, *weights) in enumerate(_repeat_batches(data, spec.params.batch_size)):
         model.train_on_batch(x, y, *weights)
@@ -155,7 +155,9 @@ def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
             first_done = time.monotonic()
             continue
         ids = np.asarray(x)
-        columns = (ids != 0).any(axis=0).sum() if spec.batching == "buckets" else ids.shape[1]
+        columns = (
+            (ids != 0).any(axis=0).sum() if spec.settings.batching == "buckets" else ids.shape[1]
+        )
         positions += int(columns) * len(ids)
         if step > 2 and time.monotonic() - first_done > seconds:
             break
@@ -178,20 +180,20 @@ def best_of(history: list[Epoch], spec: TrialSpec) -> tuple[int, float]:
 
     Without validation it is the last epoch: training metrics do not show which is best.
     """
-    if not spec.hold_out:
-        return int(history[-1]["epoch"]), history[-1][spec.measure]
-    sign = 1.0 if spec.larger_is_better else -1.0
-    best = max(history, key=lambda epoch: (sign * epoch[spec.objective], -epoch["epoch"]))
-    return int(best["epoch"]), best[spec.objective]
+    if not spec.settings.hold_out:
+        return int(history[-1]["epoch"]), history[-1][spec.settings.measure]
+    sign = 1.0 if spec.settings.larger_is_better else -1.0
+    best = max(history, key=lambda epoch: (sign * epoch[spec.settings.objective], -epoch["epoch"]))
+    return int(best["epoch"]), best[spec.settings.objective]
 
 
 def should_compile(spec: TrialSpec) -> bool:
     """Return whether XLA compiles the steps: as configured, or if it saves time without cuDNN."""
-    if spec.compile != "auto":
-        return spec.compile == "on"
-    if spec.batching == "padded" and tf.config.list_physical_devices("GPU"):
+    if spec.settings.compile != "auto":
+        return spec.settings.compile == "on"
+    if spec.settings.batching == "padded" and tf.config.list_physical_devices("GPU"):
         return False  # cuDNN, which XLA cannot use, is faster
-    steps = _steps_per_epoch(spec) * (spec.epochs - spec.initial_epoch)
+    steps = _steps_per_epoch(spec) * (spec.settings.epochs - spec.settings.initial_epoch)
     return steps * spec.params.maxlen * spec.params.depth >= COMPILE_FROM
 
 
@@ -201,11 +203,11 @@ def _steps_per_epoch(spec: TrialSpec) -> int:
 
 def _train_and_validation_rows(spec: TrialSpec) -> tuple[Index, Index]:
     count = _review_count(spec)
-    return validation_split(count) if spec.hold_out else (np.arange(count), np.arange(0))
+    return validation_split(count) if spec.settings.hold_out else (np.arange(count), np.arange(0))
 
 
 def _review_count(spec: TrialSpec) -> int:
-    return limit_rows(len(read_corpus(spec.corpus).train), spec.reviews)
+    return limit_rows(len(read_corpus(spec.corpus).train), spec.settings.reviews)
 
 
 def _padded_data(spec: TrialSpec) -> dict[str, Any]:
@@ -214,7 +216,7 @@ def _padded_data(spec: TrialSpec) -> dict[str, Any]:
     rows = np.arange(_review_count(spec))
     ids = pad(train, rows, spec.params.maxlen, spec.params.vocabulary)
     labels = train.labels[rows].astype(np.float32)
-    validation = {"validation_split": VALIDATION_SHARE} if spec.hold_out else {}
+    validation = {"validation_split": VALIDATION_SHARE} if spec.settings.hold_out else {}
     return {"x": ids, "y": labels, "batch_size": spec.params.batch_size, **validation}
 
 
@@ -224,11 +226,11 @@ def _bucketed_data(spec: TrialSpec, seed: int) -> dict[str, Any]:
     params = spec.params
     train_rows, validation_rows = _train_and_validation_rows(spec)
     shape = (params.batch_size, params.maxlen, params.vocabulary)
-    rng = np.random.default_rng([seed, spec.initial_epoch])
+    rng = np.random.default_rng([seed, spec.settings.initial_epoch])
     labels = soft_labels(spec.corpus, len(train_rows), params.soft_labels)
     batches = Batches(train, train_rows, *shape, labels, params.word_dropout, params.crop)
     data = {"x": as_dataset(batches, rng)}
-    if spec.hold_out:
+    if spec.settings.hold_out:
         count = math.ceil(len(validation_rows) / params.batch_size)
         size = params.batch_size * min(VALIDATION_BATCHES, count)
         data["validation_data"] = as_dataset(Batches(train, validation_rows, size, *shape[1:]))

@@ -26,7 +26,7 @@ from imdbtune.tracking.logged_models import save_model
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.ensemble import EnsembleSpec, common_params
 from imdbtune.training.evaluation import probabilities
-from imdbtune.training.spec import TrialSpec
+from imdbtune.training.spec import TrainingSettings, TrialSpec
 from tests.support import untried_exports
 
 pytestmark = pytest.mark.xdist_group("ensemble")
@@ -64,7 +64,9 @@ def test_the_average_answers_the_mean_of_what_its_members_answer(
     common = common_params(PARAMS)
     assert (common.maxlen, common.vocabulary) == (60, 800)
     reviews = 150
-    spec = TrialSpec(common, demo.folder, tmp_path, reviews=reviews, hold_out=hold_out)
+    spec = TrialSpec(
+        common, demo.folder, tmp_path, settings=TrainingSettings(reviews=reviews, hold_out=hold_out)
+    )
     result = EnsembleSpec(members, PARAMS)(spec, lambda execution, epoch: None)
     rows = validation_split(reviews)[1] if hold_out else np.arange(reviews)
     alone = [
@@ -83,7 +85,9 @@ def test_the_average_answers_the_mean_of_what_its_members_answer(
 def test_it_opens_as_a_model_of_mlflow(
     members: tuple[Path, ...], demo: Corpus, tmp_path: Path
 ) -> None:
-    spec = TrialSpec(common_params(PARAMS), demo.folder, tmp_path, reviews=50)
+    spec = TrialSpec(
+        common_params(PARAMS), demo.folder, tmp_path, settings=TrainingSettings(reviews=50)
+    )
     result = EnsembleSpec(members, PARAMS)(spec, lambda execution, epoch: None)
     save_model(result.model, tmp_path / "mlflow")  # with its example
     assert (tmp_path / "mlflow" / "MLmodel").exists()
@@ -94,7 +98,10 @@ def averaged(
     members: tuple[Path, ...], demo: Corpus, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     spec = TrialSpec(
-        common_params(PARAMS), demo.folder, tmp_path_factory.mktemp("mean"), reviews=50
+        common_params(PARAMS),
+        demo.folder,
+        tmp_path_factory.mktemp("mean"),
+        settings=TrainingSettings(reviews=50),
     )
     return EnsembleSpec(members, PARAMS)(spec, lambda execution, epoch: None).model
 
@@ -164,7 +171,7 @@ def test_with_the_linear_model_in_every_format(
     files, two = members[:2], PARAMS[:2]
     common = common_params(two, linear=True)
     assert (common.maxlen, common.vocabulary) == (5000, 100_000)
-    spec = TrialSpec(common, demo.folder, tmp_path, reviews=150)
+    spec = TrialSpec(common, demo.folder, tmp_path, settings=TrainingSettings(reviews=150))
     result = EnsembleSpec(files, two, linear)(spec, lambda execution, epoch: None)
     rows = validation_split(150)[1]
     alone = [

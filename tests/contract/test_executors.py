@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from imdbtune.cluster.local_executor import DaskExecutor, open_local_executor, thread_environment
-from imdbtune.cluster.trial_job import TrialJob
+from imdbtune.cluster.trial_job import EpochEnded, TrialJob
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed
+from imdbtune.search.events import Event, SearchOpened, TrialEnded, TrialStarted
 from imdbtune.tracking import reader
 from imdbtune.tracking.outbox import Outbox, new_key
 from imdbtune.tracking.reader import Search, Trial
@@ -60,7 +61,7 @@ class Done:
     client: Any
     search: Search
     trials: list[Trial]
-    told: list[tuple[str, dict[str, Any]]]
+    told: list[Event]
     addresses: set[str] = field(default_factory=set)
 
     def outcomes(self) -> Counter[tuple[Any, ...]]:
@@ -87,13 +88,13 @@ def listening() -> set[tuple[str, int]]:
 
 
 def search_with(folder: Path, kind: str, workers: int, lose: bool = False) -> Done:
-    told: list[tuple[str, dict[str, Any]]] = []
+    told: list[Event] = []
     addresses: set[str] = set()
     before = listening()  # of servers that other tests use
 
-    def listen(what: str, facts: dict[str, Any]) -> None:
-        told.append((what, facts))
-        if what == "ended":
+    def listen(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, TrialEnded):
             addresses.update(address for address, _ in listening() - before)
 
     config = make_config(folder, space=SPACE, tuner={"kind": kind, "max_trials": 6, "seed": 1})
@@ -142,10 +143,10 @@ def test_every_run_is_closed(grids: dict[int, Done], workers: int) -> None:
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_the_listener_is_told_of_every_trial(grids: dict[int, Done], workers: int) -> None:
-    told = Counter(what for what, _ in grids[workers].told)
-    assert told == {"opened": 1, "started": 6, "ended": 6, "epoch": 15}
-    epochs = [facts for what, facts in grids[workers].told if what == "epoch"]
-    counts = Counter((facts["trial_id"], facts["epoch"]) for facts in epochs)
+    told = Counter(type(event) for event in grids[workers].told)
+    assert told == {SearchOpened: 1, TrialStarted: 6, TrialEnded: 6, EpochEnded: 15}
+    epochs = [event for event in grids[workers].told if isinstance(event, EpochEnded)]
+    counts = Counter((event.trial_id, event.metrics["epoch"]) for event in epochs)
     assert set(counts.values()) == {1}
 
 

@@ -141,10 +141,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
         config = make_config(folder, space=space, tuner=limits)
         search = api.search(
             config,
-            workers=2,
-            cache=folder / "cache",
-            folder=folder / "runs",
-            trainer=Ordeal(marks),
+            api.Context(
+                workers=2, cache=folder / "cache", folder=folder / "runs", trainer=Ordeal(marks)
+            ),
         )
         client = connect(config.tracking.uri)
         trials = reader.read_trials(client, search)

@@ -23,7 +23,7 @@ from imdbtune.data.corpus import START, Corpus, make_split, write_corpus
 from imdbtune.errors import TrialFailed
 from imdbtune.models.builders import compile_model, fused_model, plain_model
 from imdbtune.training.soft_labels import soft_labels
-from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
+from imdbtune.training.spec import Epoch, TrainingSettings, TrialResult, TrialSpec
 from imdbtune.training.trainer import (
     as_dataset,
     load_state,
@@ -62,15 +62,26 @@ def hopeless(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return small_corpus(tmp_path_factory.mktemp("hopeless") / "corpus", separable=False)
 
 
+def with_settings(spec: TrialSpec, **settings: Any) -> TrialSpec:
+    return replace(spec, settings=replace(spec.settings, **settings))
+
+
 def small_spec(corpus: Corpus, folder: Path, **changed: Any) -> TrialSpec:
     """A trial of a few seconds; ``changed`` fields of the spec or of its parameters."""
-    fields = {k: changed.pop(k) for k in list(changed) if k in TrialSpec.__dataclass_fields__}
+    names = TrainingSettings.__dataclass_fields__
+    settings = {name: changed.pop(name) for name in list(changed) if name in names}
+    own = {name: changed.pop(name) for name in ("state", "keep_state") if name in changed}
     params = TrialParams(
         rnn="simple_rnn", units=8, maxlen=MAXLEN, vocabulary=WORDS, embedding=4, pooling="max",
         batch_size=16, optimizer="adam", learning_rate=0.03,
     )  # fmt: skip
-    spec = TrialSpec(replace(params, **changed), corpus.folder, folder, epochs=3, compile="off")
-    return replace(spec, **fields)
+    return TrialSpec(
+        replace(params, **changed),
+        corpus.folder,
+        folder,
+        TrainingSettings(**{"epochs": 3, "compile": "off", **settings}),
+        **own,
+    )
 
 
 def without_seconds(history: tuple[Epoch, ...]) -> list[Epoch]:
@@ -106,7 +117,7 @@ from pathlib import Path
 import numpy as np
 from imdbtune.data.corpus import make_split, write_corpus
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.training.spec import TrialSpec
+from imdbtune.training.spec import TrainingSettings, TrialSpec
 from imdbtune.training.trainer import train_trial
 
 folder = Path(sys.argv[1])
@@ -115,8 +126,8 @@ half = make_split(words, np.arange(2560) % 2)
 corpus = write_corpus(folder / "corpus", "long", "Long reviews", half, half, {})
 faults = []
 spec = TrialSpec(
-    TrialParams(maxlen=500, vocabulary=30), corpus.folder, folder, epochs=3, compile="on",
-    hold_out=False,
+    TrialParams(maxlen=500, vocabulary=30), corpus.folder, folder,
+    TrainingSettings(epochs=3, compile="on", hold_out=False),
 )
 train_trial(spec, lambda *_: faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt))
 print((faults[-1] - faults[-2]) // 20)
@@ -154,7 +165,7 @@ def test_soft_labels_are_learned_and_the_accuracy_is_that_of_hard_labels(
 
 def test_another_seed_is_another_training(easy: Corpus, tmp_path: Path) -> None:
     spec = small_spec(easy, tmp_path, epochs=1)
-    losses = {train_trial(replace(spec, seed=seed)).history[0]["loss"] for seed in (0, 1)}
+    losses = {train_trial(with_settings(spec, seed=seed)).history[0]["loss"] for seed in (0, 1)}
     assert len(losses) == 2
 
 
@@ -312,7 +323,8 @@ def test_a_loss_that_is_not_finite_fails_the_trial(
     grown = [a * np.float32(1e30) if a.dtype == np.float32 else a for a in state(begun.state)]
     np.savez(tmp_path / "exploded.npz", *grown)
     reported: list[Epoch] = []
-    spec = replace(spec, initial_epoch=1, epochs=3, state=tmp_path / "exploded.npz")
+    spec = with_settings(spec, initial_epoch=1, epochs=3)
+    spec = replace(spec, state=tmp_path / "exploded.npz")
     with pytest.raises(TrialFailed, match=r"^\w+ became (nan|inf) in epoch 2\.$"):
         train_trial(replace(spec, folder=tmp_path / "b"), lambda _, epoch: reported.append(epoch))
     assert [epoch["epoch"] for epoch in reported] == [2]
@@ -322,8 +334,9 @@ def test_a_loss_that_is_not_finite_fails_the_trial(
 def test_the_score_is_the_mean_over_executions(hopeless: Corpus, tmp_path: Path) -> None:
     spec = small_spec(hopeless, tmp_path, epochs=1, objective="val_loss", seed=5)
     reported: list[int] = []
-    both = train_trial(replace(spec, executions=2), lambda execution, _: reported.append(execution))
-    alone = [train_trial(replace(spec, seed=seed)) for seed in (5, 6)]
+    twice = with_settings(spec, executions=2)
+    both = train_trial(twice, lambda execution, _: reported.append(execution))
+    alone = [train_trial(with_settings(spec, seed=seed)) for seed in (5, 6)]
     assert both.scores == tuple(result.score for result in alone)
     assert both.score == pytest.approx(np.mean(both.scores))
     best = min(alone, key=lambda result: result.score)

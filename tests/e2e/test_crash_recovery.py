@@ -15,6 +15,7 @@ from imdbtune import api
 from imdbtune.cli.app import main
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import Busy, Deleted, SearchAborted, UserError
+from imdbtune.search.events import Event, TrialEnded
 from imdbtune.search.resume import CRASHED
 from imdbtune.search.workspace import Workspace, list_unnamed_workspaces, workspace_of
 from imdbtune.tracking import reader, writer
@@ -36,6 +37,7 @@ from tests.support import (
     isolate,
     kill_self,
     make_config,
+    noting,
     prepare,
     run_search,
     stub_trainer,
@@ -57,7 +59,7 @@ def train_one(folder: Path, death: Death | None = None) -> None:
         if death:
             death.arm()
         with pytest.raises(SearchAborted, match=r"model\.keras"):
-            api.train(one_config(folder), folder=folder / "runs", trainer=stub_trainer)
+            api.train(one_config(folder), api.Context(folder=folder / "runs", trainer=stub_trainer))
 
 
 def reproduce_and_die(folder: Path, run_id: str) -> None:
@@ -65,7 +67,7 @@ def reproduce_and_die(folder: Path, run_id: str) -> None:
         isolate(patch, folder)
         dying = Stub(lambda spec: kill_self())
         uri = one_config(folder).tracking.uri
-        api.reproduce(run_id, uri=uri, folder=folder / "runs", trainer=dying)
+        api.reproduce(run_id, api.Context(uri=uri, folder=folder / "runs", trainer=dying))
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def runs_of(folder: Path) -> list[Any]:
 
 
 def sync(folder: Path, search: str | None = None, **arguments: Any) -> list[api.SyncResult]:
-    return api.sync(search, folder=folder / "runs", **arguments)
+    return api.sync(search, api.Context(folder=folder / "runs", **arguments))
 
 
 def test_a_killed_training_is_closed_by_the_next_one(folder: Path) -> None:
@@ -111,8 +113,7 @@ def test_a_killed_training_is_closed_by_the_next_search(folder: Path) -> None:
     assert left.info.status == "RUNNING"
     told: list[str] = []
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        told.extend([facts["text"]] if kind == "notice" else [])
+    listen = noting(told)
 
     _, search = run_search(one_config(folder), folder, listener=listen)
     statuses = {run.info.run_id: run.info.status for run in runs_of(folder)}
@@ -171,8 +172,7 @@ def test_a_killed_search_is_closed_by_sync_and_can_go_on(
 def sync_in_another_process(folder: Path, search: str | None, file: Path) -> None:
     told: list[str] = []
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        told.append(facts["text"])
+    listen = noting(told)
 
     try:
         done = sync(folder, search, listener=listen)
@@ -200,7 +200,7 @@ def test_what_a_deleted_trial_lacks_waits_for_it(folder: Path, left_over: Any) -
     client, search, trial = left_over
     client.delete_run(trial.run_id)
     told: list[str] = []
-    (done,) = sync(folder, listener=lambda kind, facts: told.append(facts["text"]))
+    (done,) = sync(folder, listener=noting(told))
     assert (done.calls, done.problem) == (2, "")
     assert client.get_run(search.run_id).data.tags["late"] == "yes"
     (line,) = told
@@ -220,7 +220,7 @@ def test_a_deleted_search_is_left_so_and_holds_up_no_other(folder: Path, left_ov
     writer.Run(Workspace(other).outbox, other.name).log({"loss": 0.5})
     client.delete_run(search.run_id)
     told: list[str] = []
-    (failed,) = sync(folder, listener=lambda kind, facts: told.append(facts["text"]))
+    (failed,) = sync(folder, listener=noting(told))
     assert (failed.name, failed.calls) == ("other", 0)
     assert "is not in sqlite" in failed.problem
     (line,) = told
@@ -228,7 +228,9 @@ def test_a_deleted_search_is_left_so_and_holds_up_no_other(folder: Path, left_ov
     for asked in (
         lambda: sync(folder, "one"),
         lambda: api.best(search.run_id, uri=client.tracking_uri),
-        lambda: api.resume(search.run_id, uri=client.tracking_uri, folder=folder / "runs"),
+        lambda: api.resume(
+            search.run_id, context=api.Context(uri=client.tracking_uri, folder=folder / "runs")
+        ),
     ):
         with pytest.raises(Deleted, match=f"mlflow runs restore --run-id {search.run_id}"):
             asked()
@@ -240,8 +242,7 @@ def test_a_deleted_search_is_left_so_and_holds_up_no_other(folder: Path, left_ov
 def test_a_trial_that_is_deleted_while_the_search_runs_holds_nothing_up(folder: Path) -> None:
     told: list[str] = []
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        told.extend([facts["text"]] if kind == "notice" else [])
+    listen = noting(told)
 
     def delete(spec: TrialSpec) -> None:
         client, running = connect(one_config(folder).tracking.uri), []
@@ -270,7 +271,7 @@ def test_what_died_before_it_had_a_run_is_told_and_lacks_nothing(
     assert [path.name[:4] for path in (folder / "runs").iterdir()] == ["new-"]
     assert runs_of(folder) == []
     told: list[str] = []
-    assert sync(folder, asked, listener=lambda kind, facts: told.append(facts["text"])) == []
+    assert sync(folder, asked, listener=noting(told)) == []
     line = "training one crashed before its run was created in MLflow: nothing is missing."
     assert told == [line]
     with pytest.raises(UserError, match="no search"):
@@ -298,8 +299,8 @@ def test_a_store_that_is_away_is_not_taken_for_one_without_the_run(
 def test_sync_leaves_what_is_running_alone(folder: Path) -> None:
     said: list[str] = []
 
-    def ask(kind: str, facts: dict[str, Any]) -> None:
-        if kind == "ended":
+    def ask(event: Event) -> None:
+        if isinstance(event, TrialEnded):
             for search in (None, "one"):
                 run_forked(sync_in_another_process, folder, search, folder / "said")
                 said.append((folder / "said").read_text())

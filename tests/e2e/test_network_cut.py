@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from imdbtune import api
+from imdbtune.search.events import Event, TrialRetried
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import TrialSpec
@@ -141,8 +142,8 @@ def test_a_worker_is_cut_off_and_nothing_is_lost(
 
     missed = threading.Event()
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        if kind == "retried":
+    def listen(event: Event) -> None:
+        if isinstance(event, TrialRetried):
             missed.set()
 
     def cut() -> None:
@@ -158,7 +159,7 @@ def test_a_worker_is_cut_off_and_nothing_is_lost(
     config = make_config(tmp_path, name="cut", tracking={"uri": place.store}, **GRID)
     trainer = Stub(functools.partial(linger, tmp_path))
     where = {"cluster": place.scheduler, "cache": tmp_path / "cache", "trainer": trainer}
-    found = api.search(config, listener=listen, **where)
+    found = api.search(config, api.Context(listener=listen, **where))
     cutter.join()
     trials = reader.read_trials(connect(place.store), found)
     assert found.status == "FINISHED"

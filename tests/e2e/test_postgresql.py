@@ -153,7 +153,10 @@ def test_another_user_searches_in_the_same_experiment_and_the_server_dies(
     where = {"uri": server.uri, "keep_models": "all"}
     config = make_config(here, name="another", space=space, tracking=where)
     dies = Stub(functools.partial(die_once, server))
-    assert api.search(config, workers=0, cache=here / "cache", trainer=dies).status == "FINISHED"
+    assert (
+        api.search(config, api.Context(workers=0, cache=here / "cache", trainer=dies)).status
+        == "FINISHED"
+    )
     check_whole(server.uri, "another", [4, 5, 6])
 
 

@@ -74,7 +74,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, demo: Corpus) -> Iterator[
             }
         )
         where = {"cache": demo_cache(), "folder": folder / "runs"}
-        search = api.search(config, workers=2, **where)
+        search = api.search(config, api.Context(workers=2, **where))
         client = connect(config.tracking.uri)
         yield Trained(folder, client, search, reader.read_trials(client, search))
 
@@ -189,7 +189,7 @@ def test_the_winner_is_exported_from_mlflow_alone(
     uri = trained.client.tracking_uri
     _, best = api.best("real", uri=uri)
     assert best.run_id == trained.trials[0].run_id
-    out = api.export(best, tmp_path / "winner", uri=uri, cache=demo_cache())
+    out = api.export(best, tmp_path / "winner", api.Context(uri=uri, cache=demo_cache()))
     good, bad = api.predict(out, ["a wonderful film", "dull and awful"])
     assert 0 < good.probability < 1
     assert good.probability != bad.probability
@@ -228,15 +228,17 @@ def test_a_trial_comes_out_the_same_from_what_mlflow_holds(trained: Trained) -> 
 def test_the_mean_of_the_best_and_the_linear_model(trained: Trained, tmp_path: Path) -> None:
     uri, cache = str(trained.client.tracking_uri), demo_cache()
     place: dict[str, Any] = {"uri": uri, "cache": cache, "folder": trained.folder / "runs"}
-    of_two, members = api.ensemble(trained.search.run_id, 2, **place)
-    both, same = api.ensemble(trained.search.run_id, 2, linear=True, **place)
+    of_two, members = api.ensemble(trained.search.run_id, 2, api.Context(**place))
+    both, same = api.ensemble(trained.search.run_id, 2, api.Context(**place), linear=True)
     assert [member.run_id for member in same] == [member.run_id for member in members]
     assert both.run_id != of_two.run_id
     assert both.tags[writer.ENSEMBLE_OF] == f"{of_two.tags[writer.ENSEMBLE_OF]},nb-linear"
-    again, _ = api.ensemble(trained.search.run_id, 2, linear=True, **place)
+    again, _ = api.ensemble(trained.search.run_id, 2, api.Context(**place), linear=True)
     assert again.run_id == both.run_id
     for made, formats in ((of_two, ("numpy",)), (both, ("keras", "numpy"))):
-        folder = api.export(made, tmp_path / made.run_id, uri=uri, cache=cache, formats=formats)
+        folder = api.export(
+            made, tmp_path / made.run_id, api.Context(uri=uri, cache=cache), formats=formats
+        )
         export = read_export(folder)
         assert export.members == tuple(member.params for member in members)
         for checked in export.formats.values():

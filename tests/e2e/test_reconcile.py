@@ -15,6 +15,7 @@ import pytest
 from imdbtune import api
 from imdbtune.cluster.trial_job import Trainer
 from imdbtune.errors import SearchAborted, UserError
+from imdbtune.search.events import Event, Notice, SearchResumed, TrialEnded
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.outbox import Outbox
@@ -41,7 +42,7 @@ class Bench:
     folder: Path
     kind: str = "random"
     keep_models: str = "0"
-    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    told: list[Event] = field(default_factory=list)
     trained: list[str] = field(default_factory=list)
     on_ended: Callable[[str], None] | None = None
 
@@ -70,12 +71,12 @@ class Bench:
         return {trial.trial_id: (trial.params, trial.score) for trial in done}
 
     def notices(self) -> list[str]:
-        return [facts["text"] for kind, facts in self.told if kind == "notice"]
+        return [event.text for event in self.told if isinstance(event, Notice)]
 
-    def _listen(self, kind: str, facts: dict[str, Any]) -> None:
-        self.told.append((kind, facts))
-        if kind == "ended" and self.on_ended:
-            self.on_ended(facts["trial_id"])
+    def _listen(self, event: Event) -> None:
+        self.told.append(event)
+        if isinstance(event, TrialEnded) and self.on_ended:
+            self.on_ended(event.trial_id)
 
     def _arguments(self, trainer: Trainer) -> dict[str, Any]:
         def train(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
@@ -91,11 +92,11 @@ class Bench:
         tuner = {"kind": self.kind, "max_trials": 4, "seed": 2}
         keep = {"keep_models": self.keep_models}
         config = make_config(self.folder, space=SPACE, tuner=tuner, tracking=keep)
-        api.search(config, **self._arguments(trainer))
+        api.search(config, api.Context(**self._arguments(trainer)))
 
     def go_on(self, trainer: Trainer = stub_trainer, **overrides: object) -> None:
         given = {name.replace("__", "."): value for name, value in overrides.items()}
-        api.resume(None, given, uri=self.uri, **self._arguments(trainer))
+        api.resume(None, given, api.Context(uri=self.uri, **self._arguments(trainer)))
 
 
 @pytest.fixture
@@ -221,8 +222,8 @@ def test_a_search_with_nothing_left_says_so(bench: Bench) -> None:
         "nothing is left to train: --max-trials is 4 and all are done; "
         "a larger one extends the search."
     ]
-    (standing,) = [facts for kind, facts in bench.told if kind == "resumed"]
-    assert standing == {"ended": 4, "again": 0, "best": bench.trials()[0].score}
+    (standing,) = [event for event in bench.told if isinstance(event, SearchResumed)]
+    assert standing == SearchResumed(ended=4, again=0, best=bench.trials()[0].score)
 
 
 def test_a_raised_budget_holds_from_then_on(bench: Bench) -> None:

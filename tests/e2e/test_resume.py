@@ -154,11 +154,11 @@ def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         "folder": tmp_path / "runs",
         "trainer": stub_trainer,
     }
-    api.search(config, **common)
+    api.search(config, api.Context(**common))
 
     def go_on(reference: str | None = None, **overrides: object) -> list[Trial]:
         given = {name.replace("__", "."): value for name, value in overrides.items()}
-        found = api.resume(reference, given, uri=config.tracking.uri, **common)
+        found = api.resume(reference, given, api.Context(uri=config.tracking.uri, **common))
         return reader.read_trials(connect(config.tracking.uri), found)
 
     return go_on

@@ -24,7 +24,15 @@ from imdbtune.tracking.outbox import Outbox
 from imdbtune.training.spec import TrialSpec
 from tests.machines import Tracking
 from tests.outages import MANY, OnWorkers, ask_again_soon, check_whole
-from tests.support import Stub, isolate, light_workers, make_config, prepare, write_tiny_model
+from tests.support import (
+    Stub,
+    isolate,
+    light_workers,
+    make_config,
+    noting,
+    prepare,
+    write_tiny_model,
+)
 
 pytestmark = pytest.mark.xdist_group("machines")
 SECRET = "s3cr3t"
@@ -85,12 +93,11 @@ def begin(folder: Path, server: Server, name: str, during: During, told: list[st
         tracking={"uri": server.uri, "keep_models": "all"},
     )
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        if kind == "notice":
-            told.append(facts["text"])
+    listen = noting(told)
 
     return api.search(
-        config, workers=0, cache=folder / "cache", listener=listen, trainer=Stub(during)
+        config,
+        api.Context(workers=0, cache=folder / "cache", listener=listen, trainer=Stub(during)),
     )
 
 
@@ -178,7 +185,7 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
         for calls in range(1, 8):
             left["calls"] = calls
             with pytest.raises(Dies):
-                api.sync(uri=server.uri)
+                api.sync(context=api.Context(uri=server.uri))
     for told_of in ("writes\n", "nothing was missing"):
         monkeypatch.setattr(sys, "argv", ["imdbtune", "sync", "--tracking-uri", server.uri])
         with pytest.raises(SystemExit) as ended:
@@ -218,8 +225,8 @@ def test_what_workers_wrote_is_brought_in_later(
     assert search.ended == len(MANY)
     server.start()
     server.tracking.wait()
-    (synced,) = api.sync(uri=server.uri)
+    (synced,) = api.sync(context=api.Context(uri=server.uri))
     assert synced.calls > len(MANY)
     check_whole(server.uri, "workers-away", MANY, models=False)
-    (again,) = api.sync(uri=server.uri)
+    (again,) = api.sync(context=api.Context(uri=server.uri))
     assert again.calls == 0

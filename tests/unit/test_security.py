@@ -169,7 +169,7 @@ def test_a_failed_trial_does_not_log_the_password(
             config,
             tmp_path,
             trainer=Stub(quote_the_uri),
-            listener=lambda kind, facts: told.append(str(facts)),
+            listener=lambda event: told.append(str(event)),
         )
     told.append(str(aborted.value))
     client = connect(config.tracking.uri)

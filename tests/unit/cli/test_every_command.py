@@ -26,6 +26,7 @@ from imdbtune.cli.output import print_json, print_next_steps
 from imdbtune.cli.progress import Progress, ProgressLines, show_stages
 from imdbtune.cli.tables import format_duration
 from imdbtune.config.extensions import CELLS
+from imdbtune.search.events import Notice
 from tests.support import isolate
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -279,7 +280,7 @@ def test_foreign_text_is_not_markup_and_holds_no_control_characters() -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, color_system=None)
     progress = Progress(screen, write_live=partial(console.print, markup=False))
-    progress("notice", {"text": HOSTILE})
+    progress(Notice(HOSTILE))
     progress.names[""], progress.epoch_limits[""], progress.started[""] = "lstm [/x]", 3, 0.0
     console.print(progress.table())
     told = screen.getvalue()

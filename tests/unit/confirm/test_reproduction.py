@@ -48,7 +48,7 @@ class Done:
 
     def again(self, trial: reader.Trial, trainer: Recorder, **arguments: Any) -> Any:
         where = {"uri": self.uri, "cache": self.cache, "trainer": trainer}
-        return api.reproduce(trial.run_id, **{**where, **arguments})
+        return api.reproduce(trial.run_id, api.Context(**{**where, **arguments}))
 
 
 def searched(folder: Path, **sections: Any) -> Done:
@@ -85,7 +85,7 @@ def test_a_reproduction_has_the_same_settings(done: Done) -> None:
     compared = done.again(trial, recorder)
     (spec,) = recorder.specs
     assert settings_of(spec) == settings_of(done.specs[trial.trial_id])
-    assert (spec.reviews, spec.patience, spec.compile) == (8, 1, "off")
+    assert (spec.settings.reviews, spec.settings.patience, spec.settings.compile) == (8, 1, "off")
     assert (compared.verdict, compared.differs) == ("exactly", {})
     assert [(pair.execution, pair.epoch) for pair in compared.epochs] == [
         (execution, epoch) for execution in (1, 2) for epoch in (1, 2, 3)
@@ -149,13 +149,16 @@ def test_a_trial_that_continues_another_is_trained_from_the_beginning(
         tuner={"kind": "hyperband", "max_trials": 5},
         training={"epochs": 3},
     )
-    (trial, *_) = [t for t in done.trials if done.specs[t.trial_id].initial_epoch > 0]
+    (trial, *_) = [t for t in done.trials if done.specs[t.trial_id].settings.initial_epoch > 0]
     recorder = Recorder()
     compared = done.again(trial, recorder)
     assert compared.verdict == "exactly"
     assert len(recorder.specs) > 1
     assert settings_of(recorder.specs[-1]) == settings_of(done.specs[trial.trial_id])
-    starts = [(spec.initial_epoch, spec.epochs, spec.keep_state) for spec in recorder.specs]
+    starts = [
+        (spec.settings.initial_epoch, spec.settings.epochs, spec.keep_state)
+        for spec in recorder.specs
+    ]
     assert starts[0][0] == 0
     assert all(before[1] == after[0] for before, after in pairwise(starts))
     assert [keep for *_, keep in starts] == [True] * (len(starts) - 1) + [False]
@@ -173,7 +176,9 @@ def test_a_training_that_fails_closes_its_run(done: Done) -> None:
         raise TrialFailed("loss became nan in epoch 1.")
 
     with pytest.raises(SearchAborted, match="loss became nan"):
-        api.reproduce(done.trials[0].run_id, uri=done.uri, cache=done.cache, trainer=fail)
+        api.reproduce(
+            done.trials[0].run_id, api.Context(uri=done.uri, cache=done.cache, trainer=fail)
+        )
     (run, *_) = done.client.search_runs(
         [done.client.get_run(done.trials[0].run_id).info.experiment_id]
     )
@@ -186,9 +191,9 @@ def test_a_training_that_fails_closes_its_run(done: Done) -> None:
 def test_what_cannot_be_reproduced_is_refused(done: Done, tmp_path: Path) -> None:
     trial, old, odd = done.trials[0], done.trials[1], done.trials[2]
     with pytest.raises(UserError, match="no trial with run id"):
-        api.reproduce("0" * 32, uri=done.uri)
+        api.reproduce("0" * 32, api.Context(uri=done.uri))
     with pytest.raises(UserError, match="no trial with run id"):
-        api.reproduce(trial.tags["imdbtune.search_id"], uri=done.uri)
+        api.reproduce(trial.tags["imdbtune.search_id"], api.Context(uri=done.uri))
     with pytest.raises(UserError, match="data source 'reviews' is not known"):
         done.again(trial, Recorder(), data="reviews")
     with pytest.raises(UserError, match="are not those of"):

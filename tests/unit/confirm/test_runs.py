@@ -51,7 +51,7 @@ class StubTrainer:
         if self.models:
             write_tiny_model(spec)
         rate = RATES[spec.params.rnn] + spec.params.units / 10_000
-        rng = np.random.default_rng([spec.seed, spec.params.units, len(spec.params.rnn)])
+        rng = np.random.default_rng([spec.settings.seed, spec.params.units, len(spec.params.rnn)])
         write_correctness(spec, rng.random(REVIEWS) < rate)
         return stub_trainer(spec, on_epoch)
 
@@ -64,8 +64,15 @@ class Done:
     folder: Path
 
     def confirm(self, trainer: StubTrainer, **arguments: Any) -> results.Confirmation:
-        where = {"uri": self.uri, "cache": self.folder / "cache", "folder": self.folder / "runs"}
-        return api.confirm(trainer=trainer, workers=0, **{**where, **arguments})
+        search_ref = arguments.pop("search_ref", None)
+        context = api.Context(
+            uri=self.uri,
+            cache=self.folder / "cache",
+            folder=self.folder / "runs",
+            trainer=trainer,
+            workers=0,
+        )
+        return api.confirm(search_ref, context, **arguments)
 
     def confirming(self) -> list[reader.Trial]:
         run = reader.find_confirmation(self.client, self.search)
@@ -100,10 +107,16 @@ def test_the_leading_configurations_are_trained_as_in_the_search_with_new_seeds(
 ) -> None:
     trainer = StubTrainer()
     made = done.confirm(trainer, top=3, seeds=2)
+    settings = [spec.settings for spec in trainer.specs]
+    settings = [spec.settings for spec in trainer.specs]
+    settings = [spec.settings for spec in trainer.specs]
     leading = reader.read_trials(done.client, done.search)[:3]
     assert {spec.params for spec in trainer.specs} == {trial.params for trial in leading}
-    assert sorted({spec.seed for spec in trainer.specs}) == [7 + SEED_OFFSET, 8 + SEED_OFFSET]
-    assert {(s.epochs, s.patience, s.executions) for s in trainer.specs} == {(3, 2, 1)}
+    assert sorted({spec.settings.seed for spec in trainer.specs}) == [
+        7 + SEED_OFFSET,
+        8 + SEED_OFFSET,
+    ]
+    assert {(s.epochs, s.patience, s.executions) for s in settings} == {(3, 2, 1)}
     assert {row.trial_run_id for row in made.rows} == {trial.run_id for trial in leading}
     assert [row.mean for row in made.rows] == sorted((r.mean for r in made.rows), reverse=True)
     assert made.reviews == REVIEWS
@@ -145,11 +158,12 @@ def test_best_returns_a_training_of_the_recommended_configuration(done: Done) ->
 
 def test_the_best_models_are_the_confirmed_ones_and_then_the_others(done: Done) -> None:
     trials = reader.read_trials(done.client, done.search)
-    assert best_runs(done.search, trials, None, 3) == [trial.run_id for trial in trials[:3]]
+    assert best_runs(done.client, done.search, 3) == trials[:3]
     made = done.confirm(StubTrainer(), top=2, seeds=2)
-    chosen = best_runs(done.search, trials, made, 3)
+    search = reader.find_search(done.client, done.search.run_id)
+    chosen = [trial.run_id for trial in best_runs(done.client, search, 3)]
     assert chosen == [*(row.run_ids[0] for row in made.rows), trials[2].run_id]
-    assert len(best_runs(done.search, trials, made, 99)) == len(trials)
+    assert len(best_runs(done.client, search, 99)) == len(trials)
 
 
 def test_called_again_it_trains_only_what_is_missing(done: Done) -> None:
@@ -224,27 +238,31 @@ def test_refit_trains_on_all_reviews_for_the_epochs_found_and_once(done: Done) -
     _, trial = api.best(uri=done.uri)
     trainer = StubTrainer()
     where = {"uri": done.uri, "cache": done.folder / "cache", "folder": done.folder / "runs"}
-    made = api.refit(trial, trainer=trainer, **where)
+    made = api.refit(trial, api.Context(trainer=trainer, **where))
     (spec,) = trainer.specs
-    assert not spec.hold_out
+    assert not spec.settings.hold_out
     assert spec.params == trial.params
-    assert (spec.epochs, spec.schedule_epochs, spec.patience) == (2, 3, 0)  # the stub's best is 2
+    assert (spec.settings.epochs, spec.settings.schedule_epochs, spec.settings.patience) == (
+        2,
+        3,
+        0,
+    )  # the stub's best is 2
     assert made.tags[writer.REFITS] == trial.run_id
     assert made.score is None
     assert reader.search_of(done.client, made) == done.search.run_id
-    assert api.refit(trial, trainer=trainer, **where).run_id == made.run_id
-    other = api.refit(trial, seed=3, trainer=trainer, **where)
+    assert api.refit(trial, api.Context(trainer=trainer, **where)).run_id == made.run_id
+    other = api.refit(trial, api.Context(trainer=trainer, **where), seed=3)
     assert other.run_id != made.run_id
-    assert trainer.specs[-1].seed == 3
+    assert trainer.specs[-1].settings.seed == 3
 
 
 def test_a_refit_is_reproduced_as_it_was_trained(done: Done) -> None:
     _, trial = api.best(uri=done.uri)
     where = {"uri": done.uri, "cache": done.folder / "cache", "folder": done.folder / "runs"}
-    made = api.refit(trial, trainer=StubTrainer(), **where)
+    made = api.refit(trial, api.Context(trainer=StubTrainer(), **where))
     again = StubTrainer()
-    compared = api.reproduce(made.run_id, trainer=again, **where)
-    assert (again.specs[0].hold_out, again.specs[0].schedule_epochs) == (False, 3)
+    compared = api.reproduce(made.run_id, api.Context(trainer=again, **where))
+    assert (again.specs[0].settings.hold_out, again.specs[0].settings.schedule_epochs) == (False, 3)
     assert compared.agrees
 
 

@@ -21,12 +21,13 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.data.imdb import npz_corpus
 from imdbtune.models import nb_linear
 from imdbtune.search import baseline_job
+from imdbtune.search.events import BaselineEnded, Event
 from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Baseline, Search
 from imdbtune.training.hardware import machine_tags
 from imdbtune.training.spec import TrialSpec
-from tests.support import Stub, isolate, make_config, prepare, run_search, stub_trainer
+from tests.support import Stub, isolate, make_config, noting, prepare, run_search, stub_trainer
 
 # What the process does instead of training.
 SLEEPS = "import time; time.sleep(60)"
@@ -43,7 +44,9 @@ def config_in(here: Path, **tracked: Any) -> SearchConfig:
 
 def go_on(here: Path, config: SearchConfig, **more: Any) -> Search:
     where: dict[str, Any] = {"cache": here / "cache", "folder": here / "runs", **more}
-    return api.resume(uri=config.tracking.uri, workers=0, trainer=stub_trainer, **where)
+    return api.resume(
+        context=api.Context(uri=config.tracking.uri, workers=0, trainer=stub_trainer, **where)
+    )
 
 
 def statuses(config: SearchConfig) -> list[tuple[str, str]]:
@@ -57,10 +60,10 @@ def statuses(config: SearchConfig) -> list[tuple[str, str]]:
 def test_baselines_have_runs_and_are_not_trials(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    heard: list[dict[str, Any]] = []
+    heard: list[str] = []
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        heard.extend([facts] if kind == "baseline" else [])
+    def listen(event: Event) -> None:
+        heard.extend([event.name] if isinstance(event, BaselineEnded) else [])
 
     client, search = run_search(config_in(here), here, listener=listen)
     assert [trial.params.units for trial in reader.read_trials(client, search)] == [8, 4]
@@ -74,7 +77,7 @@ def test_baselines_have_runs_and_are_not_trials(
     assert run.data.tags[writer.PARENT] == search.run_id
     assert run.data.tags[writer.KIND] == "baseline"
     assert run.data.params == {"ngrams": "1,2", "alpha": "1.0", "C": "0.1", "min_df": "2"}
-    assert [facts["name"] for facts in heard] == [writer.MAJORITY, writer.LINEAR]
+    assert heard == [writer.MAJORITY, writer.LINEAR]
     note = client.get_run(search.run_id).data.tags[writer.NOTE]
     assert "A linear model on word pairs [reaches](" in note
     _predicts_again(client, linear, here)
@@ -148,8 +151,7 @@ def failing(here: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> tuple[str
     monkeypatch.setattr(baseline_job, "CODE", code)
     notices: list[str] = []
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        notices.extend([facts["text"]] if kind == "notice" else [])
+    listen = noting(notices)
 
     config = config_in(here)
     client, search = run_search(config, here, listener=listen)
@@ -196,7 +198,7 @@ def test_a_process_that_cannot_be_started_is_a_notice(
     _, search = run_search(
         config,
         here,
-        listener=lambda kind, facts: notices.extend([facts["text"]] if kind == "notice" else []),
+        listener=noting(notices),
     )
     assert search.status == "FINISHED"
     assert statuses(config) == [("majority", "FINISHED"), ("nb-linear", "FAILED")]

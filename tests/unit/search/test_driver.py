@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from imdbtune.cluster.executor import MAX_ATTEMPTS
+from imdbtune.config.extensions import SAMPLERS
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
-from imdbtune.search.driver import MIN_FAILURES_TO_STOP
-from imdbtune.search.journal import Journal, replay
-from imdbtune.search.keras_tuner_samplers import make_sampler
+from imdbtune.search.events import SpaceExhausted, TrialEnded, TrialStarted
+from imdbtune.search.journal import Journal, asked_event, history, open_trials
+from imdbtune.search.sampled_trials import MIN_FAILURES_TO_STOP
+from imdbtune.search.sampler import Suggestion, make_sampler
 from imdbtune.training.spec import TrialSpec
 from tests.driven import (
     KINDS,
@@ -39,17 +41,15 @@ def fail_always(spec: TrialSpec) -> None:
 
 
 def test_all_samplers_are_tested() -> None:
-    from imdbtune.config.schema import TUNERS
-
-    assert set(KINDS) == set(TUNERS)
+    assert set(KINDS) == set(SAMPLERS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slots", [1, 3])
 def test_the_budget_is_spent_and_not_exceeded(kind: str, slots: int, tmp_path: Path) -> None:
     driven = drive(config_of(kind, max_trials=5), tmp_path, slots=slots)
-    assert len(driven.suggested) == len(driven.driver.scores) == 5
-    assert driven.kinds() == {"started": 5, "ended": 5}
+    assert len(driven.suggested) == len(driven.trials.scores) == 5
+    assert driven.kinds() == {TrialStarted: 5, TrialEnded: 5}
     assert driven.executor.in_flight == slots
 
 
@@ -79,7 +79,7 @@ def test_a_grid_covers_the_whole_space_once_and_says_so(slots: int, tmp_path: Pa
     assert Counter((values["rnn"], values["units"]) for values in driven.suggested) == Counter(
         itertools.product(SPACE["rnn"], SPACE["units"])
     )
-    assert [facts for kind, facts in driven.heard if kind == "exhausted"] == [{"trials": SIZE}]
+    assert [e for e in driven.heard if isinstance(e, SpaceExhausted)] == [SpaceExhausted(SIZE)]
 
 
 def test_a_grid_over_conditions_visits_each_configuration_once(tmp_path: Path) -> None:
@@ -94,14 +94,14 @@ def test_a_grid_over_conditions_visits_each_configuration_once(tmp_path: Path) -
 def test_a_random_search_ends_and_says_so_when_the_space_is_exhausted(tmp_path: Path) -> None:
     driven = drive(config_of("random", {"units": [4, 8]}, max_trials=100), tmp_path)
     assert sorted(values["units"] for values in driven.suggested) == [4, 8]
-    assert driven.kinds()["exhausted"] == 1
+    assert driven.kinds()[SpaceExhausted] == 1
 
 
 def test_a_complete_hyperband_has_not_exhausted_the_space(tmp_path: Path) -> None:
     space = {**SPACE, "embedding": [1, 2, 3, 4, 5, 6, 7, 8]}
     driven = drive(config_of("hyperband", space), tmp_path)
     assert len(driven.suggested) == 10  # 5 and 2 of bracket 1, 3 of bracket 0
-    assert driven.kinds()["exhausted"] == 0
+    assert driven.kinds()[SpaceExhausted] == 0
 
 
 def test_hyperband_continues_from_the_state_of_the_previous_trial(tmp_path: Path) -> None:
@@ -110,14 +110,21 @@ def test_hyperband_continues_from_the_state_of_the_previous_trial(tmp_path: Path
     assert all(spec.keep_state for spec in specs.values())
     first = [spec for spec in specs.values() if spec.state is None]
     continued = [spec for spec in specs.values() if spec.state is not None]
-    assert {(spec.initial_epoch, spec.epochs) for spec in first} == {(0, 2), (0, 4)}
-    assert [(spec.initial_epoch, spec.epochs) for spec in continued] == [(2, 4), (2, 4)]
+    assert {(spec.settings.initial_epoch, spec.settings.epochs) for spec in first} == {
+        (0, 2),
+        (0, 4),
+    }
+    assert [(spec.settings.initial_epoch, spec.settings.epochs) for spec in continued] == [
+        (2, 4),
+        (2, 4),
+    ]
     for spec in continued:
         previous = specs[spec.state.parent.name]
         assert spec.state == previous.folder / "state.npz"
         assert spec.params == previous.params
-        assert previous.epochs == spec.initial_epoch
-    best = sorted((s for s in first if s.epochs == 2), key=lambda s: stub_trainer(s, ignore).score)
+        assert previous.settings.epochs == spec.settings.initial_epoch
+    first_rung = [spec for spec in first if spec.settings.epochs == 2]
+    best = sorted(first_rung, key=lambda spec: stub_trainer(spec, ignore).score)
     assert {spec.params for spec in continued} == {spec.params for spec in best[-2:]}
 
 
@@ -128,8 +135,13 @@ def ignore(execution: int, epoch: dict[str, float]) -> None:
 @pytest.mark.parametrize("kind", ["random", "grid", "bayesian"])
 def test_other_samplers_train_each_trial_from_the_start(kind: str, tmp_path: Path) -> None:
     for spec in drive(config_of(kind, max_trials=4, seed=7), tmp_path).executor.specs:
-        assert (spec.initial_epoch, spec.epochs, spec.state, spec.keep_state) == (0, 4, None, False)
-        assert spec.seed == 7
+        assert (spec.settings.initial_epoch, spec.settings.epochs, spec.state, spec.keep_state) == (
+            0,
+            4,
+            None,
+            False,
+        )
+        assert spec.settings.seed == 7
 
 
 @pytest.mark.parametrize("kind", ["random", "bayesian"])
@@ -151,17 +163,18 @@ def test_no_trial_starts_after_the_time_is_up(slots: int, tmp_path: Path) -> Non
     config = config_of("random", max_minutes=4, max_trials=SIZE)
     driven = drive(config, tmp_path, clock=lambda: 60.0 * next(minutes), slots=slots)
     assert 1 <= len(driven.suggested) < SIZE
-    assert len(driven.driver.scores) == len(driven.suggested)
+    assert len(driven.trials.scores) == len(driven.suggested)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_search_continues_after_failed_trials(kind: str, tmp_path: Path) -> None:
     driven = drive(config_of(kind, max_trials=8), tmp_path, trainer=Stub(fail_lstm), slots=2)
-    assert driven.driver.failed
-    assert set(driven.driver.failed.values()) == {"loss became nan in epoch 1."}
-    assert len(driven.driver.scores) + len(driven.driver.failed) == len(driven.suggested)
-    reasons = [f["reason"] for kind, f in driven.heard if kind == "ended" and f["score"] is None]
-    assert len(reasons) == len(driven.driver.failed)
+    assert driven.trials.failed
+    assert set(driven.trials.failed.values()) == {"loss became nan in epoch 1."}
+    assert len(driven.trials.scores) + len(driven.trials.failed) == len(driven.suggested)
+    ended_events = [event for event in driven.heard if isinstance(event, TrialEnded)]
+    reasons = [event.reason for event in ended_events if event.score is None]
+    assert len(reasons) == len(driven.trials.failed)
     ended = [event for event in driven.journal if event["event"] == "ended"]
     assert Counter(event["score"] is None for event in ended)[True] == len(reasons)
 
@@ -176,19 +189,19 @@ def test_a_search_of_failures_is_aborted_with_the_most_common_reason(
     ) as hit:
         driven.driver.run(driven.executor)
     assert "loss became nan in epoch 1." in str(hit.value)
-    assert len(driven.driver.journal.read()) >= 2 * MIN_FAILURES_TO_STOP
+    assert len(driven.trials.journal.read()) >= 2 * MIN_FAILURES_TO_STOP
 
 
 def test_some_failures_among_many_do_not_stop_a_search(tmp_path: Path) -> None:
     space = {"rnn": ["simple_rnn", "lstm"], "units": {"min": 1, "max": 15}}
     driven = drive(config_of("grid", space), tmp_path, trainer=Stub(fail_lstm), slots=2)
-    assert (len(driven.driver.scores), len(driven.driver.failed)) == (15, 15)
+    assert (len(driven.trials.scores), len(driven.trials.failed)) == (15, 15)
 
 
 @pytest.mark.parametrize("lost", [1, MAX_ATTEMPTS - 1])
 def test_a_trial_whose_worker_died_is_retried(lost: int, tmp_path: Path) -> None:
     driven = drive(config_of("random", max_trials=3), tmp_path, loses=["0001"] * lost)
-    assert sorted(driven.driver.scores) == ["0000", "0001", "0002"]
+    assert sorted(driven.trials.scores) == ["0000", "0001", "0002"]
     runs = ["run-0001", *(f"run-0001-{attempt}" for attempt in range(2, lost + 1))]
     assert driven.client.ended == {run: ["KILLED"] for run in runs}
     assert len(driven.suggested) == 3
@@ -200,8 +213,8 @@ def test_a_trial_whose_worker_dies_each_time_has_failed(tmp_path: Path) -> None:
     lost = ["0001"] * (MAX_ATTEMPTS + 1)
     driven = drive(config_of("random", max_trials=3), tmp_path, loses=lost)
     reason = f"the worker process died {MAX_ATTEMPTS} times (out of memory?)"
-    assert driven.driver.failed == {"0001": reason}
-    assert sorted(driven.driver.scores) == ["0000", "0002"]
+    assert driven.trials.failed == {"0001": reason}
+    assert sorted(driven.trials.scores) == ["0000", "0002"]
     assert driven.client.ended[f"run-0001-{MAX_ATTEMPTS}"] == ["FAILED"]
 
 
@@ -209,7 +222,7 @@ def test_running_trials_are_closed_when_a_search_is_stopped(tmp_path: Path) -> N
     driven = make_driven(config_of("random"), tmp_path, trainer=Stub(interrupt), slots=2)
     with pytest.raises(KeyboardInterrupt):
         driven.driver.run(driven.executor)
-    driven.driver.stop("interrupted")
+    driven.driver.parent.stop_trials("interrupted")
     assert driven.client.ended == {"run-0000": ["KILLED"], "run-0001": ["KILLED"]}
 
 
@@ -261,9 +274,10 @@ def test_a_replayed_sampler_knows_every_score(kind: str, tmp_path: Path) -> None
     config = config_of(kind, max_trials=6)
     whole = drive(config, tmp_path, trainer=Stub(fail_lstm))
     sampler = make_sampler(config)
-    assert replay(sampler, [e for e in whole.journal if e["event"] != "started"]) == []
+    sampler.restore(list(history(whole.journal)))
+    assert open_trials(whole.journal) == []
     known = {trial_id: (t.status, t.score) for trial_id, t in sampler.trials.items()}
-    assert known == {i: (t.status, t.score) for i, t in whole.driver.sampler.trials.items()}
+    assert known == {i: (t.status, t.score) for i, t in whole.trials.sampler.trials.items()}
     assert {status for status, _ in known.values()} == {"COMPLETED", "FAILED"}
 
 
@@ -275,7 +289,7 @@ def test_a_journal_of_another_search_is_refused(tmp_path: Path) -> None:
 
 # The journal itself.
 
-EVENTS = [{"event": "asked", "trial_id": f"000{i}", "values": {"units": i}} for i in range(3)]
+EVENTS = [asked_event(Suggestion(f"000{i}", {"units": i}, state=i)) for i in range(3)]
 
 
 def written(folder: Path) -> Journal:
@@ -324,6 +338,6 @@ def test_leftover_files_of_remote_trials_are_known(
 ) -> None:
     config = config_of(kind, max_trials=5)
     config = replace(config, tracking=replace(config.tracking, keep_models=keep))
-    driver = make_driven(config, tmp_path).driver
-    driver.exhausted = complete
-    assert driver.has_leftover_files() is left
+    trials = make_driven(config, tmp_path).trials
+    trials.exhausted = complete
+    assert trials.has_leftover_files() is left

@@ -24,16 +24,17 @@ from imdbtune.search.estimate import (
     makespan,
     multiplications,
 )
-from imdbtune.search.keras_tuner_samplers import make_sampler
+from imdbtune.search.sampler import make_sampler
 from imdbtune.training.spec import StepTimes, TrialSpec
 from tests.driven import SIZE, config_of
+from tests.support import noting
 
 
 def test_the_trials_of_a_random_search_are_those_that_it_will_run() -> None:
     config = config_of("random", max_trials=5, seed=3)
     drawn, scale = draw(config)
     sampler = make_sampler(config)
-    suggested = [config.space.params(sampler.suggest(n).values) for n in range(5)]
+    suggested = [config.space.params(sampler.ask().values) for _ in range(5)]  # type: ignore[union-attr]
     assert [each.params for each in drawn] == suggested
     assert scale == 1
 
@@ -134,9 +135,11 @@ def test_real_steps_are_timed_and_nothing_is_tracked(
     notices: list[str] = []
     estimated = api.estimate(
         parse_config(table),
-        workers=2,
-        cache=tmp_path / "cache",
-        listener=lambda kind, facts: notices.append(facts.get("text", "")),
+        api.Context(
+            workers=2,
+            cache=tmp_path / "cache",
+            listener=noting(notices),
+        ),
     )
     assert 0 < estimated.cheapest_s < 60
     assert estimated.seconds > STARTUP_S

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from imdbtune import api
-from imdbtune.cluster.executor import InProcessExecutor
+from imdbtune.cluster.executor import MAX_ATTEMPTS, InProcessExecutor
 from imdbtune.cluster.trial_job import (
     TrialFailure,
     TrialJob,
@@ -23,10 +23,11 @@ from imdbtune.cluster.trial_job import (
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
-from imdbtune.search.driver import MAX_ATTEMPTS, MIN_FAILURES_TO_STOP, most_common_failure
-from imdbtune.search.journal import Event, Journal, replay
-from imdbtune.search.keras_tuner_samplers import make_sampler
+from imdbtune.search.events import SpaceExhausted, TrialEnded, TrialRetried, TrialStarted
+from imdbtune.search.journal import Event, Journal, history, open_trials
 from imdbtune.search.resume import reconcile
+from imdbtune.search.sampled_trials import MIN_FAILURES_TO_STOP, most_common_failure
+from imdbtune.search.sampler import make_sampler
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Trial
@@ -44,7 +45,7 @@ def fail(reason: str = "loss became nan in epoch 1.") -> None:
 
 
 def fail_gru_at_first(spec: TrialSpec) -> None:
-    if spec.params.rnn == "gru" and spec.seed == SEED:
+    if spec.params.rnn == "gru" and spec.settings.seed == SEED:
         fail()
 
 
@@ -111,18 +112,18 @@ def test_a_failed_trial_is_retried_with_other_seeds(executions: int, tmp_path: P
 
     def fail_twice(spec: TrialSpec) -> None:
         if spec.params.rnn == "gru":
-            seen.append(spec.seed)
-            if spec.seed < SEED + 2 * executions:
+            seen.append(spec.settings.seed)
+            if spec.settings.seed < SEED + 2 * executions:
                 fail()
 
     config = config_of("grid", {"rnn": ["lstm", "gru"]}, seed=SEED, retries=2)
     config = replace(config, tuner=replace(config.tuner, executions=executions))
     driven = drive(config, tmp_path, trainer=Stub(fail_twice))
     assert seen == [SEED, SEED + executions, SEED + 2 * executions]
-    assert len(driven.driver.scores) == 2
-    assert not driven.driver.failed
-    (gru,) = [facts["trial_id"] for kind, facts in driven.heard if kind == "retried"][:1]
-    assert driven.kinds() == {"started": 4, "retried": 2, "ended": 2, "exhausted": 1}
+    assert len(driven.trials.scores) == 2
+    assert not driven.trials.failed
+    (gru,) = [e.trial_id for e in driven.heard if isinstance(e, TrialRetried)][:1]
+    assert driven.kinds() == {TrialStarted: 4, TrialRetried: 2, TrialEnded: 2, SpaceExhausted: 1}
     kinds = [event["event"] for event in driven.journal if event["trial_id"] == gru]
     assert kinds == ["asked", *["started", "failed"] * 2, "started", "ended"]
 
@@ -135,9 +136,9 @@ def test_a_trial_that_fails_each_time_has_failed_once(retries: int, tmp_path: Pa
 
     config = config_of("grid", {"rnn": ["lstm", "gru"]}, retries=retries)
     driven = drive(config, tmp_path, trainer=Stub(fail_lstm))
-    assert list(driven.driver.failed.values()) == ["loss became nan in epoch 1."]
+    assert list(driven.trials.failed.values()) == ["loss became nan in epoch 1."]
     specs = [spec for spec in driven.executor.specs if spec.params.rnn == "lstm"]
-    assert [spec.seed for spec in specs] == list(range(retries + 1))
+    assert [spec.settings.seed for spec in specs] == list(range(retries + 1))
     assert len({spec.folder for spec in specs}) == 1
     assert sum(event["event"] == "ended" for event in driven.journal) == 2
 
@@ -145,8 +146,8 @@ def test_a_trial_that_fails_each_time_has_failed_once(retries: int, tmp_path: Pa
 def test_a_lost_worker_does_not_cost_a_retry_nor_change_the_seed(tmp_path: Path) -> None:
     config = config_of("grid", {"rnn": ["gru"]}, seed=SEED, retries=1)
     driven = drive(config, tmp_path, trainer=Stub(fail_gru_at_first), loses=["0000"])
-    assert [spec.seed for spec in driven.executor.specs] == [SEED, SEED, SEED + 1]
-    assert list(driven.driver.scores) == ["0000"]
+    assert [spec.settings.seed for spec in driven.executor.specs] == [SEED, SEED, SEED + 1]
+    assert list(driven.trials.scores) == ["0000"]
     kinds = [event["event"] for event in driven.journal]
     assert kinds == ["asked", "started", "lost", "started", "failed", "started", "ended"]
 
@@ -154,7 +155,7 @@ def test_a_lost_worker_does_not_cost_a_retry_nor_change_the_seed(tmp_path: Path)
 def test_a_trial_that_kills_its_workers_is_not_retried_for_ever(tmp_path: Path) -> None:
     config = config_of("grid", {"rnn": ["lstm", "gru"]}, retries=2)
     driven = drive(config, tmp_path, loses=["0000"] * 99)
-    assert list(driven.driver.scores) == ["0001"]
+    assert list(driven.trials.scores) == ["0001"]
     kinds = Counter(e["event"] for e in driven.journal if e["trial_id"] == "0000")
     assert kinds == {"asked": 1, "started": MAX_ATTEMPTS + 2, "lost": 2, "failed": 2, "ended": 1}
 
@@ -169,7 +170,7 @@ def test_no_attempt_starts_after_the_time_is_up(tmp_path: Path) -> None:
     config = config_of("grid", {"rnn": ["gru"]}, retries=5, max_minutes=30)
     driven = drive(config, tmp_path, trainer=Stub(take_long), clock=lambda: now[0])
     assert [event["event"] for event in driven.journal] == ["asked", "started", "failed"]
-    assert driven.driver.queued
+    assert driven.trials.queued
 
 
 # After a crash.
@@ -208,7 +209,7 @@ def test_attempts_before_a_crash_count(kind: str, slots: int, tmp_path: Path) ->
         assert again.suggested == whole.suggested
         for what in ("failed", "lost", "ended"):
             assert _noted(again, what) == _noted(whole, what), f"{what}, cut at {len(before)}"
-        assert again.driver.scores == whole.driver.scores
+        assert again.trials.scores == whole.trials.scores
 
 
 @pytest.mark.parametrize("slots", [2, 3])
@@ -219,8 +220,9 @@ def test_hyperband_follows_its_journal_when_trials_end_in_another_order(
     config, reordered = config_with_retries("hyperband"), 0
     for whole, before, again in cut_everywhere(config, tmp_path, slots=slots):
         sampler = make_sampler(config)
-        assert replay(sampler, again.journal) == []
-        assert state_of(sampler) == state_of(again.driver.sampler), f"cut at {len(before)}"
+        sampler.restore(list(history(again.journal)))
+        assert open_trials(again.journal) == []
+        assert state_of(sampler) == state_of(again.trials.sampler), f"cut at {len(before)}"
         same = _ends(again) == _ends(whole)
         reordered += not same
         assert not same or again.suggested == whole.suggested
@@ -238,8 +240,8 @@ def test_what_hyperband_trains_does_not_depend_on_which_trial_ends_first(
     config = replace(config, training=replace(config.training, epochs=27 if units > 4 else 9))
     trainer = Stub(fail_thirds)
     whole = drive(config, tmp_path, trainer=trainer)
-    assert whole.driver.failed
-    assert bool(whole.kinds()["exhausted"]) == (units < 300)
+    assert whole.trials.failed
+    assert bool(whole.kinds()[SpaceExhausted]) == (units < 300)
     for order in range(5):
         shuffle = random.Random(order)
         again = drive(config, tmp_path, trainer=trainer, slots=slots, shuffle=shuffle)
@@ -277,14 +279,15 @@ def test_a_journal_restores_the_state_of_a_sampler(
     config = replace(config_with_retries(kind), space=config_of(kind, space).space)
     arguments: dict[str, Any] = {"trainer": Stub(fail_middle_at_first), "slots": slots}
     driven = make_driven(config, tmp_path, loses=["0001"], **arguments)
-    watched = Watched(tmp_path, sampler=driven.driver.sampler)
-    driven.driver.journal = watched
+    watched = Watched(tmp_path, sampler=driven.trials.sampler)
+    driven.trials.journal = watched
     driven.driver.run(driven.executor)
     events = watched.read()
     assert {"failed", "lost", "ended"} < {event["event"] for event in events}
     for number, event in enumerate(events):
         sampler = make_sampler(config)
-        replay(sampler, events[: number + (event["event"] in ("asked", "idle"))])
+        known = events[: number + (event["event"] in ("asked", "idle"))]
+        sampler.restore(list(history(known)))
         assert state_of(sampler) == watched.states[number], f"event {number}"
 
 
@@ -304,7 +307,7 @@ def test_a_journal_that_follows_keras_tuners_own_rule_is_refused(
 
 
 def fail_middle_at_first(spec: TrialSpec) -> None:
-    if spec.params.units in (4, 8) and spec.seed == SEED:
+    if spec.params.units in (4, 8) and spec.settings.seed == SEED:
         fail()
 
 
@@ -331,7 +334,7 @@ def fail_first(count: int, epochs: int = 2) -> Callable[[TrialSpec], None]:
     """Return a function that fails ``count`` trials of so many epochs, from the second on."""
 
     def first(spec: TrialSpec) -> None:
-        if spec.epochs == epochs and 1 <= int(spec.folder.name) <= count:
+        if spec.settings.epochs == epochs and 1 <= int(spec.folder.name) <= count:
             fail()
 
     return first
@@ -339,7 +342,9 @@ def fail_first(count: int, epochs: int = 2) -> Callable[[TrialSpec], None]:
 
 def rungs(driven: Driven) -> Counter[tuple[int, int]]:
     """Return how many trials trained from which epoch to which."""
-    return Counter((spec.initial_epoch, spec.epochs) for spec in driven.executor.specs)
+    return Counter(
+        (spec.settings.initial_epoch, spec.settings.epochs) for spec in driven.executor.specs
+    )
 
 
 @pytest.mark.parametrize("slots", [1, 2, 8])
@@ -351,20 +356,20 @@ def test_hyperband_discards_failures_first(
     config = config_of("hyperband", LARGE)
     driven = drive(config, tmp_path, trainer=trainer, slots=slots)
     assert rungs(driven) == Counter({(0, 2): 5, (2, 4): promoted, (0, 4): 3}) - Counter()
-    assert len(driven.driver.failed) == failing
-    assert not driven.kinds()["exhausted"]
+    assert len(driven.trials.failed) == failing
+    assert not driven.kinds()[SpaceExhausted]
     for spec in driven.executor.specs:
-        assert spec.state is None or spec.state.parent.name not in driven.driver.failed
+        assert spec.state is None or spec.state.parent.name not in driven.trials.failed
 
 
 def test_hyperband_continues_when_a_whole_first_round_fails(tmp_path: Path) -> None:
     def fail_short(spec: TrialSpec) -> None:
-        if spec.epochs == 2:
+        if spec.settings.epochs == 2:
             fail()
 
     driven = drive(config_of("hyperband", LARGE), tmp_path, trainer=Stub(fail_short), slots=8)
     assert rungs(driven) == {(0, 2): 5, (0, 4): 3}
-    assert (len(driven.driver.failed), len(driven.driver.scores)) == (5, 3)
+    assert (len(driven.trials.failed), len(driven.trials.scores)) == (5, 3)
 
 
 @pytest.mark.parametrize("slots", [1, 3])
@@ -379,9 +384,9 @@ def test_hyperband_ends_when_a_whole_later_round_fails(slots: int, tmp_path: Pat
     found = rungs(driven)
     # Of brackets with 27, 18, 10 and 4 trials at the start, nothing continues a second time.
     starts = [count for (initial, _), count in sorted(found.items()) if initial == 0]
-    assert sum(starts) == sum(_first_round(driven.driver.sampler, n) for n in range(4))
-    first = [driven.driver.sampler._get_size(n, 1) for n in range(1, 4)]
-    assert len(driven.driver.failed) == sum(first)
+    assert sum(starts) == sum(_first_round(driven.trials.sampler, n) for n in range(4))
+    first = [driven.trials.sampler._get_size(n, 1) for n in range(1, 4)]
+    assert len(driven.trials.failed) == sum(first)
     assert sum(found.values()) == sum(starts) + sum(first)
 
 
@@ -393,20 +398,20 @@ def test_a_round_after_a_short_round_is_filled_too(tmp_path: Path) -> None:
     config = config_of("hyperband", LARGE)
     config = replace(config, training=replace(config.training, epochs=9))
     driven = make_driven(config, tmp_path)
-    sizes = [driven.driver.sampler._get_size(2, n) for n in range(3)]
+    sizes = [driven.trials.sampler._get_size(2, n) for n in range(3)]
     failing = sizes[0] - sizes[1] + 1  # one place of the second round stays empty
     driven = drive(config, tmp_path / "search", trainer=Stub(fail_first(failing, 1)))
     found = rungs(driven)
     assert found[0, 1] == sizes[0]
     assert found[1, 3] == sizes[1] - 1
-    continued_twice = found[3, 9] - driven.driver.sampler._get_size(1, 1)
+    continued_twice = found[3, 9] - driven.trials.sampler._get_size(1, 1)
     assert continued_twice == sizes[2]
 
 
 def test_hyperband_in_a_small_space_uses_all_of_it(tmp_path: Path) -> None:
     driven = drive(config_of("hyperband", {"units": [2, 4, 8]}), tmp_path)
     assert rungs(driven) == {(0, 2): 3, (2, 4): 2}
-    continued = [spec.params.units for spec in driven.executor.specs if spec.epochs == 4]
+    continued = [spec.params.units for spec in driven.executor.specs if spec.settings.epochs == 4]
     assert continued == [8, 4]
 
 
@@ -452,7 +457,7 @@ def test_a_search_continues_while_a_quarter_succeeds(
 ) -> None:
     config = config_of("random", LARGE, max_trials=80)
     driven = drive(config, tmp_path, trainer=Stub(fail_share(quarters)), slots=slots)
-    assert (len(driven.driver.failed), len(driven.driver.scores)) == (
+    assert (len(driven.trials.failed), len(driven.trials.scores)) == (
         20 * quarters,
         80 - 20 * quarters,
     )
@@ -524,7 +529,7 @@ def by_attempt(trials: list[Trial]) -> list[tuple[str, str, str]]:
 
 
 def interrupt_at_second(spec: TrialSpec) -> None:
-    if spec.seed > SEED:
+    if spec.settings.seed > SEED:
         raise KeyboardInterrupt
     fail()
 
@@ -538,7 +543,9 @@ def test_attempts_have_their_own_runs_and_an_interrupted_one_is_repeated(here: P
     attempts = by_attempt(reader.read_trials(client, reader.find_search(client)))
     assert attempts == [("0000", "1", "FAILED"), ("0000", "2", "KILLED")]
     common: dict[str, Any] = {"workers": 0, "cache": here / "cache", "folder": here / "runs"}
-    found = api.resume(uri=config.tracking.uri, trainer=Stub(fail_gru_at_first), **common)
+    found = api.resume(
+        context=api.Context(uri=config.tracking.uri, trainer=Stub(fail_gru_at_first), **common)
+    )
     trials = reader.read_trials(client, found)
     again = [("0000", "2", "FINISHED"), ("0001", "1", "FINISHED")]
     assert by_attempt(trials) == sorted([*attempts, *again])

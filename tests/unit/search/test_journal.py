@@ -10,8 +10,15 @@ import pytest
 
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import SearchAborted
-from imdbtune.search.journal import Event, Journal, replay
-from imdbtune.search.keras_tuner_samplers import make_sampler
+from imdbtune.search.journal import (
+    Event,
+    Journal,
+    asked_event,
+    history,
+    idle_event,
+    open_trials,
+)
+from imdbtune.search.sampler import Idle, Suggestion, make_sampler
 
 EVENTS: list[Event] = [
     {"event": "asked", "trial_id": "0000", "values": {"rnn": "lstm", "units": 4}, "seed_state": 9},
@@ -59,8 +66,8 @@ def test_a_trial_that_has_ended_is_not_ended_again() -> None:
     tell_and_note(sampler, "0000", 0.25, events)
     assert sampler.trials["0000"].score == 0.5
     assert sampler.end_order == ["0000"]
-    again = make_sampler(config)
-    assert replay(again, events) == []
+    again = restored(config, events)
+    assert open_trials(events) == []
     assert again.trials["0000"].score == 0.5
 
 
@@ -75,9 +82,16 @@ def config_of(kind: str, space: dict[str, Any], epochs: int = 4, seed: int = 5) 
 
 
 def suggest_and_note(sampler: Any, events: list[Event]) -> Any:
-    suggestion = sampler.suggest(len(sampler.trials))
-    events.append(suggestion.as_event())
-    return suggestion
+    answer = sampler.ask()
+    events.append(idle_event(answer) if isinstance(answer, Idle) else asked_event(answer))
+    return answer
+
+
+def restored(config: SearchConfig, events: list[Event]) -> Any:
+    """A new sampler in the state after these events."""
+    sampler: Any = make_sampler(config)
+    sampler.restore(list(history(events)))
+    return sampler
 
 
 def tell_and_note(sampler: Any, trial_id: str, score: float | None, events: list[Event]) -> None:
@@ -92,9 +106,7 @@ def test_trials_that_have_not_ended_come_back_in_order() -> None:
         suggest_and_note(sampler, events)
     tell_and_note(sampler, "0001", 0.5, events)
     tell_and_note(sampler, "0002", None, events)
-    left = replay(make_sampler(config), events)
-    asked_for = {e["trial_id"]: e for e in events if e["event"] == "asked"}
-    assert left == [asked_for["0000"], asked_for["0003"]]
+    assert [asked_event(trial) for trial in open_trials(events)] == [events[0], events[3]]
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])
@@ -107,10 +119,9 @@ def test_a_replayed_bayesian_sampler_answers_alike(in_flight: int) -> None:
         if number >= in_flight - 1:
             score = 0.5 + 0.01 * number**2 % 0.07
             tell_and_note(sampler, f"{number - in_flight + 1:04d}", score, events)
-    again = make_sampler(config)
-    replay(again, events)
-    for number in (6, 7):
-        one, other = sampler.suggest(number), again.suggest(number)
+    again = restored(config, events)
+    for _ in range(2):
+        one, other = sampler.ask(), again.ask()
         assert one.values == other.values
 
 
@@ -121,16 +132,16 @@ def test_waiting_that_has_used_up_random_numbers_is_replayed() -> None:
     for _ in range(5):
         suggest_and_note(sampler, events)
     waits = suggest_and_note(sampler, events)
-    assert waits.status == "IDLE"
+    assert isinstance(waits, Idle)
+    assert waits.has_changed
     assert events[-1]["event"] == "idle"
     for number in range(5):
         tell_and_note(sampler, f"{number:04d}", 0.5 + number / 100, events)
-    again = make_sampler(config)
-    assert replay(again, events) == []
-    one, other = sampler.suggest(5), again.suggest(5)
-    assert one.status == other.status == "RUNNING"
-    assert one.values == other.values
-    assert one.seed_state == other.seed_state
+    again = restored(config, events)
+    assert open_trials(events) == []
+    one = sampler.ask()
+    assert isinstance(one, Suggestion)
+    assert again.ask() == one
 
 
 @pytest.mark.parametrize("kind", ["random", "grid", "hyperband"])
@@ -139,7 +150,7 @@ def test_values_that_a_sampler_does_not_confirm_stop_the_search(kind: str) -> No
     suggest_and_note(make_sampler(config), events)
     events[0]["values"]["units"] = 7
     with pytest.raises(SearchAborted, match="trial 0000 comes out differently now"):
-        replay(make_sampler(config), events)
+        restored(config, events)
 
 
 @pytest.mark.parametrize("kind", ["random", "grid", "bayesian", "hyperband"])

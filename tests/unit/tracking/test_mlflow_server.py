@@ -59,7 +59,9 @@ def test_a_search_that_there_is_not_starts_no_server(
     isolate(monkeypatch, tmp_path)
     config = make_config(tmp_path, space={"units": [4]})
     run_search(config, tmp_path)
-    monkeypatch.setattr("imdbtune.api.serve", lambda *_: pytest.fail("a server was started"))
+    monkeypatch.setattr(
+        "imdbtune.tracking.mlflow_server.serve", lambda *_: pytest.fail("a server was started")
+    )
     with (
         pytest.raises(UserError, match="no search 'other'"),
         api.ui("other", uri=config.tracking.uri),

@@ -49,7 +49,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def go_on(here: Path, config: SearchConfig) -> Search:
     where: dict[str, Any] = {"cache": here / "cache", "folder": here / "runs"}
-    return api.resume(uri=config.tracking.uri, workers=0, trainer=stub_trainer, **where)
+    return api.resume(
+        context=api.Context(uri=config.tracking.uri, workers=0, trainer=stub_trainer, **where)
+    )
 
 
 def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:

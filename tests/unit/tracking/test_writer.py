@@ -436,11 +436,9 @@ def test_trials_of_a_resumed_search_carry_the_tags_of_the_others(here: Path) -> 
     longer = api.resume(
         search.run_id,
         {"tuner.max_trials": 2},
-        uri=uri,
-        workers=0,
-        cache=here / "cache",
-        folder=here / "runs",
-        trainer=stub_trainer,
+        api.Context(
+            uri=uri, workers=0, cache=here / "cache", folder=here / "runs", trainer=stub_trainer
+        ),
     )
     assert longer.run_id == search.run_id
     own = (writer.TRIAL, writer.KEY, "mlflow.runName")

@@ -1,0 +1,185 @@
+"""Confirm a search: train its best configurations again with new seeds, and compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from imdbtune.cluster.local_executor import open_local_executor
+from imdbtune.confirm import results, runs
+from imdbtune.confirm.evaluation import evaluate_trial
+from imdbtune.confirm.results import Confirmation
+from imdbtune.errors import UserError
+from imdbtune.search.context import Context
+from imdbtune.search.crash_recovery import recover_crashed_runs, stop_crashed_trials
+from imdbtune.search.driver import Driver, stop_on_error, with_run_ids
+from imdbtune.search.events import ConfirmationOpened
+from imdbtune.search.parent_run import settings_tags
+from imdbtune.search.recorded import Stage, read_stage
+from imdbtune.search.rerun import MAX_NAME
+from imdbtune.search.resume import CRASHED, stored_config
+from imdbtune.search.workspace import TRAINING, Workspace, create_workspace, open_workspace
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
+from imdbtune.tracking.outbox_delivery import Publish
+from imdbtune.tracking.reader import Search
+
+if TYPE_CHECKING:
+    from imdbtune.data.corpus import Corpus
+    from imdbtune.tracking.connection import MlflowClient
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much a confirmation trains.
+
+    Args:
+        top: number of configurations.
+        seeds: number of trainings of each.
+        test: evaluate the trainings of the recommended configuration on the test reviews.
+    """
+
+    top: int = 5
+    seeds: int = 5
+    test: bool = False
+
+
+def confirm_search(
+    search_ref: str | None, extent: Extent, context: Context, publish: Publish
+) -> Confirmation:
+    """Train the best configurations of a search again with new seeds, and compare them.
+
+    The trainings are tracked as children of a separate run. Called again, for example after a crash
+    or with more seeds, it trains only what is missing.
+
+    Args:
+        search_ref: run id or name; ``None``: the last search.
+        extent: how much is trained.
+        context: its ``trainer`` replaces :class:`imdbtune.confirm.runs.TrainAndSavePredictions`,
+            and must write the same file.
+        publish: writes the search's page in MLflow.
+
+    Raises:
+        UserError: no such search, none of its trials has finished, or its reviews are missing.
+        SearchAborted: all trainings failed.
+    """
+    client = context.connect()
+    recover_crashed_runs(client, context.workspaces, context.notify)
+    found = reader.find_search(client, search_ref)
+    leading = runs.best_configurations(found, reader.read_trials(client, found), extent.top)
+    stages = [read_stage(client, trial) for trial in leading]
+    environment = context.start_environment(context.worker_count)
+    corpus, facts = context.open_trial_corpus(leading[0])
+    opened = _Opened(client, context, found, stages, corpus, facts)
+    with opened.parent_run() as (run, workspace):
+        opened.train_missing(run, workspace, extent.seeds, environment)
+        if workspace.outbox.is_empty():
+            workspace.discard()
+    confirmed = reader.find_confirmation(client, found)
+    assert confirmed is not None
+    concluded = results.compare_and_log(client, found, confirmed)
+    if extent.test:
+        for run_id in concluded.winner.run_ids:
+            evaluate_trial(client, reader.read_run(client, run_id), context)
+        concluded = results.compare_and_log(client, found, confirmed)
+    with suppress(UserError):  # for a search logged by an early version
+        config = stored_config(client, found)
+        publish(client, found.run_id, config.space.varied, config.tracking.report, final=True)
+    return concluded
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A search that is being confirmed, with its reviews."""
+
+    client: MlflowClient
+    context: Context
+    search: Search
+    stages: list[Stage]
+    corpus: Corpus
+    facts: writer.CorpusFacts
+
+    @contextmanager
+    def parent_run(self) -> Iterator[tuple[writer.SearchRun, Workspace]]:
+        """Yield the new or reopened parent run of the confirmation, and its locked workspace."""
+        existing = reader.find_confirmation(self.client, self.search)
+        if existing is None:
+            with self._new_run() as opened:
+                yield opened
+        else:
+            with self._reopened_run(existing) as opened:
+                yield opened
+
+    @property
+    def _name(self) -> str:
+        return f"confirm-{self.search.name}"[:MAX_NAME]
+
+    def _tags(self) -> dict[str, str]:
+        """Return the tags of the parent run."""
+        settings = replace(self.stages[0].settings, executions=1)
+        shown = settings_tags(settings, "seed", "epochs", "initial_epoch")
+        tags = writer.common_tags(self.facts, shown) | {writer.CONFIRMS: self.search.run_id}
+        reviews = self.search.tags.get(writer.VALIDATION_REVIEWS, "")
+        return tags | ({writer.VALIDATION_REVIEWS: reviews} if reviews else {})
+
+    @contextmanager
+    def _new_run(self) -> Iterator[tuple[writer.SearchRun, Workspace]]:
+        client, base, name = self.client, self.context.workspaces, self._name
+        experiment = reader.experiment_name(client, self.search.run_id)
+        store = str(client.tracking_uri)
+        with create_workspace(base, name, store, TRAINING) as (prepared, key):
+            # Before the run is created and open:
+            writer.Run(prepared.outbox, key).log_corpus(self.facts)
+            prepared.outbox.sync(key)
+            run = writer.SearchRun.open(client, name, experiment, self._tags(), "confirm", key)
+            yield run, prepared.renamed(run.run_id)
+
+    @contextmanager
+    def _reopened_run(self, existing: Search) -> Iterator[tuple[writer.SearchRun, Workspace]]:
+        client, base, name = self.client, self.context.workspaces, self._name
+        store = str(client.tracking_uri)
+        with open_workspace(base, existing.run_id, name, store, TRAINING) as workspace:
+            stop_crashed_trials(workspace, self._delivery(existing.run_id, workspace))
+            for trial in reader.read_trials(client, existing):
+                if trial.status in writer.OPEN:
+                    writer.Run(client, trial.run_id).end("KILLED", CRASHED)
+            workspace.outbox.reopen(existing.run_id)
+            tags = self._tags()
+            run = writer.SearchRun.adopt(client, existing.run_id, existing.experiment_id, tags)
+            yield run, workspace
+
+    def _delivery(self, run_id: str, workspace: Workspace) -> BackgroundDelivery:
+        return BackgroundDelivery(self.client, workspace.outbox, run_id, None, self.context.notify)
+
+    def train_missing(
+        self,
+        run: writer.SearchRun,
+        workspace: Workspace,
+        seeds: int,
+        environment: dict[str, str],
+    ) -> None:
+        """Run the trainings that MLflow does not have; close all runs, also after an error."""
+        context, folder = self.context, workspace.folder
+        parent = reader.find_confirmation(self.client, self.search)
+        done = results.read_finished_runs(self.client, parent) if parent else {}
+        requests = runs.training_requests(self.stages, seeds, done)
+        workers = context.worker_count
+        context.listener(
+            ConfirmationOpened(self.search, run.run_id, self.corpus, folder, len(requests), workers)
+        )
+        driver = Driver(
+            source=runs.RepeatedTrials(requests, self.corpus.folder, folder),
+            parent=replace(run, client=workspace.outbox),
+            facts=self.facts,
+            folder=folder,
+            listener=with_run_ids(context.listener, workspace.outbox),
+            trainer=context.trainer or runs.TrainAndSavePredictions(),
+        )
+        with deliver_in_background(self._delivery(run.run_id, workspace)):
+            if not requests:
+                return
+            processes = open_local_executor(workers, folder, context.listener, environment)
+            with stop_on_error(processes, driver.parent.stop_trials) as executor:
+                driver.run(executor)

@@ -1,0 +1,45 @@
+"""Evaluate the model of a trial on the test reviews, which no search uses, and log the result."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imdbtune.data.download import Progress
+from imdbtune.search.context import Context
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.reader import Trial
+
+if TYPE_CHECKING:
+    from imdbtune.tracking.connection import MlflowClient
+
+
+def evaluate_trial(
+    client: MlflowClient, trial: Trial, context: Context, progress: Progress | None = None
+) -> dict[str, float]:
+    """Evaluate a trial's model on the test reviews; log and return loss and accuracy.
+
+    If they have been logged already, they are returned without an evaluation.
+
+    Args:
+        progress: called with the number of evaluated reviews.
+
+    Raises:
+        UserError: the model or the reviews are missing.
+    """
+    logged = {k: v for k, v in trial.metrics.items() if k in ("test_accuracy", "test_loss")}
+    if len(logged) == 2:
+        return logged
+    from imdbtune.training.evaluation import evaluate_model
+
+    corpus, _ = context.open_trial_corpus(trial)
+    with tempfile.TemporaryDirectory() as folder:
+        model = reader.fetch_model(client, trial, Path(folder))
+        padded = trial.tags.get(writer.BATCHING) == "padded"
+        metrics = evaluate_model(model, corpus.test, trial.params, padded, progress)
+    writer.Run(client, trial.run_id).log(metrics)
+    search_id = reader.search_of(client, trial)
+    if search_id:
+        writer.count_test_evaluation(client, search_id)
+    return metrics

@@ -1,0 +1,121 @@
+"""Average the models of several trials as one tracked model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imdbtune.cluster.trial_job import Trainer
+from imdbtune.config.hyperparameters import convert
+from imdbtune.errors import UserError
+from imdbtune.search import ensemble_tags
+from imdbtune.search.context import Context
+from imdbtune.search.rerun import TrackedTraining, train_tracked
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.reader import Search, Trial
+from imdbtune.training.spec import TrainingSettings, TrialSpec
+
+if TYPE_CHECKING:
+    from imdbtune.data.corpus import Corpus
+    from imdbtune.models.nb_linear import LinearModel
+    from imdbtune.tracking.connection import MlflowClient
+
+
+def check_members(members: Sequence[Trial], linear: bool = False) -> None:
+    """Raise UserError unless the models of these runs can be averaged."""
+    for member in members:
+        if member.tags.get(writer.BATCHING) == "padded":
+            raise UserError(
+                f"{member.name} (run {member.run_id}) was trained on padded reviews, as in the "
+                "book, and cannot be averaged with others; search with training.batching=buckets."
+            )
+    if len(members) + linear < 2:
+        raise UserError(
+            "an ensemble needs two different configurations that have finished; there is one."
+        )
+
+
+def average_models(
+    client: MlflowClient,
+    search: Search,
+    members: Sequence[Trial],
+    context: Context,
+    *,
+    linear: bool = False,
+) -> Trial:
+    """Average the models of these runs, as a run of its own.
+
+    An existing run of the same ensemble is returned instead of a new one. The ensemble is measured
+    on the validation reviews, or on all if its members were trained on all.
+
+    Args:
+        members: checked by :func:`check_members`.
+        linear: add the search's linear model, with a weight of one half.
+
+    Raises:
+        UserError: a model has not been logged, or the search has no linear model.
+    """
+    from imdbtune.training import ensemble
+
+    tag = reader.ensemble_tag(members, linear)
+    known = reader.find_ensemble(client, tag)
+    if known is not None:
+        return known
+    corpus, facts = context.open_trial_corpus(members[0])
+    reviews = int(convert("int", members[0].tags.get("imdbtune.reviews")) or 0)
+    params = tuple(member.params for member in members)
+    refitted = writer.REFITS in members[0].tags
+    tags = {
+        **writer.common_tags(facts, {"batching": "buckets", "reviews": reviews}),
+        writer.OBJECTIVE: "val_accuracy",
+        writer.ENSEMBLE_OF: tag,
+        writer.OF_SEARCH: search.run_id,
+        writer.MEMBERS: ensemble_tags.write_members(params),
+        writer.NOTE: ensemble_tags.description(search, members, linear),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        files = tuple(_fetch_models(client, members, Path(scratch)))
+
+        def make_spec(folder: Path) -> tuple[TrialSpec, Trainer | None]:
+            settings = TrainingSettings(reviews=reviews, epochs=1, hold_out=not refitted)
+            common = ensemble.common_params(params, linear)
+            model = None
+            if linear:
+                held = search if not refitted else None
+                model = _linear_model(client, held, corpus, reviews, Path(scratch))
+            trainer = ensemble.EnsembleSpec(files, params, model)
+            return TrialSpec(common, corpus.folder, folder, settings), trainer
+
+        training = TrackedTraining(
+            f"ensemble-of-{len(members)}{'-and-linear' if linear else ''}-{search.name}",
+            reader.experiment_name(client, search.run_id),
+            tags,
+            corpus,
+            facts,
+            make_spec,
+        )
+        return train_tracked(client, training, context)
+
+
+def _fetch_models(client: MlflowClient, members: Sequence[Trial], folder: Path) -> list[Path]:
+    """Return the downloaded model files of the members."""
+    files = []
+    for number, member in enumerate(members):
+        target = folder / str(number)
+        target.mkdir()
+        files.append(reader.fetch_model(client, member, target))
+    return files
+
+
+def _linear_model(
+    client: MlflowClient, search: Search | None, corpus: Corpus, reviews: int, folder: Path
+) -> LinearModel:
+    """Return the linear model of a search; without one, a new one trained on all reviews."""
+    from imdbtune.models.nb_linear import LinearModel
+    from imdbtune.training.ensemble import fit_linear
+
+    if search is None:
+        return fit_linear(corpus.train.head(reviews or len(corpus.train)))
+    return LinearModel.load(reader.fetch_linear(client, search, folder))

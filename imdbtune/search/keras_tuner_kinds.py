@@ -1,0 +1,54 @@
+"""The registry entries of Keras Tuner's samplers, which are imported when one is made."""
+
+from __future__ import annotations
+
+from imdbtune.config.schema import SearchConfig
+from imdbtune.search.sampler import Sampler, SamplerKind
+
+
+def _random(config: SearchConfig) -> Sampler:
+    from imdbtune.search.keras_tuner_samplers import RandomSampler
+
+    return RandomSampler.of(config)
+
+
+def _grid(config: SearchConfig) -> Sampler:
+    from imdbtune.search.keras_tuner_samplers import GridSampler
+
+    return GridSampler.of(config)
+
+
+def _bayesian(config: SearchConfig) -> Sampler:
+    from imdbtune.search.keras_tuner_samplers import BayesianSampler
+
+    return BayesianSampler.of(config)
+
+
+def _hyperband(config: SearchConfig) -> Sampler:
+    from imdbtune.search.keras_tuner_samplers import HyperbandSampler
+
+    return HyperbandSampler.of(config)
+
+
+RANDOM = SamplerKind(
+    about="random search (Bergstra and Bengio 2012), without repetitions",
+    make=_random,
+    default_trials=12,
+)
+GRID = SamplerKind(
+    about="all combinations of the values, in order",
+    make=_grid,
+    covers_space=True,
+)
+BAYESIAN = SamplerKind(
+    about="Bayesian optimisation with a Gaussian process and upper confidence bounds",
+    make=_bayesian,
+    default_trials=12,
+    estimated_as="random",
+)
+HYPERBAND = SamplerKind(
+    about="Hyperband (Li et al. 2018): many short trials, of which the best continue",
+    make=_hyperband,
+    sizes_itself=True,
+    continues_trials=True,
+)

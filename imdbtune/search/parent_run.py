@@ -1,0 +1,75 @@
+"""The run of a search in MLflow: its configuration, its data and its tags."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tomli_w
+
+from imdbtune.config.schema import SearchConfig
+from imdbtune.tracking import writer
+from imdbtune.training.spec import TrainingSettings
+
+if TYPE_CHECKING:
+    from imdbtune.tracking.connection import MlflowClient
+
+
+def settings_tags(settings: TrainingSettings, *left_out: str) -> dict[str, object]:
+    """Return the training settings that tags show, except those that are ``left_out``."""
+    return {name: value for name, value in asdict(settings).items() if name not in left_out}
+
+
+# Logged with each trial, or at their defaults in all trials of a search.
+OF_TRIALS = ("epochs", "initial_epoch", "hold_out", "schedule_epochs")
+
+
+def open_parent_run(
+    client: MlflowClient, config: SearchConfig, facts: writer.CorpusFacts, key: str, base: Path
+) -> writer.SearchRun:
+    """Start the run of a search, or adopt the one that ``mlflow run`` has started.
+
+    Args:
+        facts: describe the corpus.
+        key: the name of the run before it has an id.
+        base: the folder of the workspaces.
+    """
+    settings = {
+        **settings_tags(TrainingSettings.of(config), *OF_TRIALS),
+        "tuner": config.tuner.kind,
+        "validation_reviews": _validation_reviews(facts, config),
+        "config_digest": config.digest[:16],
+        "about": config.about,
+    }
+    tags = writer.common_tags(facts, settings)
+    name, experiment = config.name, config.tracking.experiment
+    return writer.SearchRun.open(client, name, experiment, tags, "search", key, folder_tag(base))
+
+
+def folder_tag(base: Path) -> str:
+    """Return the host and the folder in which a search can be resumed."""
+    return f"{socket.gethostname()}:{base}"
+
+
+def log_configuration(run: writer.Run, config: SearchConfig, facts: writer.CorpusFacts) -> None:
+    """Write the configuration and corpus to the outbox, before the run is created."""
+    settings = config.as_dict()
+    settings["tracking"]["uri"] = ""  # it may contain a password
+    run.client.log_text(run.run_id, tomli_w.dumps(settings), "config.toml")
+    run.log_corpus(facts)
+    flat = {
+        f"{section}.{key}": value
+        for section in ("tuner", "training")
+        for key, value in asdict(getattr(config, section)).items()
+    }
+    space = {f"space.{d.name}": d.in_words() for d in config.space.dimensions}
+    run.log(params={**flat, **space})
+    run.client.sync(run.run_id)
+
+
+def _validation_reviews(facts: writer.CorpusFacts, config: SearchConfig) -> int:
+    from imdbtune.data.batches import limit_rows, validation_split
+
+    return len(validation_split(limit_rows(facts.train_rows, config.data.reviews))[1])

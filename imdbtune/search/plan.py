@@ -1,0 +1,72 @@
+"""Resolve what a configuration leaves open, and estimate how long its search takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from imdbtune.cluster.worker_pool import check_store
+from imdbtune.config.schema import SearchConfig, parse_config
+from imdbtune.data.sources import check_source
+from imdbtune.errors import UserError
+from imdbtune.search.context import Context
+from imdbtune.tracking.connection import resolve_uri
+
+if TYPE_CHECKING:
+    from imdbtune.data.corpus import Corpus
+    from imdbtune.search.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved search, before anything is created."""
+
+    config: SearchConfig
+    store: str  # URI of the tracking store
+    workers: int
+    size: int | None  # number of configurations in the space; None: infinite
+    reading: Mapping[str, object]  # columns of a table of reviews
+    cluster: str = ""  # address of a Dask scheduler; empty: processes of this machine
+
+
+def make_plan(config: SearchConfig, context: Context) -> Plan:
+    """Resolve all that a configuration leaves open, without creating anything.
+
+    Raises:
+        UserError: the data cannot be used, or the workers of the cluster cannot reach the store.
+    """
+    if context.cluster:
+        config = parse_config(config.as_dict(), {"cluster.address": context.cluster})
+    reading = check_source(config.data.source, config.data)
+    store = resolve_uri(context.uri or config.tracking.uri)
+    found = Plan(config, store, context.worker_count, config.space.size(), reading)
+    if config.cluster.is_local:
+        return found
+    check_store(store, config.cluster.address)
+    return replace(found, workers=0, cluster=config.cluster.address)
+
+
+def estimate_duration(plan: Plan, context: Context, corpus: Corpus | None = None) -> Estimate:
+    """Estimate the duration of a search on this machine from a few timed steps.
+
+    Args:
+        corpus: that of the plan; default: it is opened.
+
+    Raises:
+        UserError: the search would run on a cluster.
+        SearchAborted: the steps failed.
+    """
+    from imdbtune.search import estimate
+
+    if plan.cluster:
+        raise UserError(
+            "--estimate times steps on this machine and cannot estimate the workers of "
+            f"{plan.cluster}; omit --estimate or --cluster."
+        )
+    context.set_environment()
+    corpus = corpus or context.open_corpus(plan.config.data)
+    context.notify("timing some steps of the fastest and the slowest trial ...")
+    estimated = estimate.estimate(plan.config, corpus, plan.workers)
+    context.notify(f"estimated: {estimate.in_words(estimated)}")
+    return estimated

@@ -1,0 +1,203 @@
+"""Trainings that are runs of their own: a single model, a reproduction, a model on all reviews."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, run_trial
+from imdbtune.config.schema import SearchConfig
+from imdbtune.errors import SearchAborted, UserError
+from imdbtune.search.context import Context
+from imdbtune.search.crash_recovery import recover_crashed_runs
+from imdbtune.search.events import TrainingOpened
+from imdbtune.search.parent_run import OF_TRIALS, settings_tags
+from imdbtune.search.recorded import ChainedTrainer, make_specs, read_stage, read_stages
+from imdbtune.search.workspace import TRAINING, Workspace, create_workspace
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
+from imdbtune.tracking.connection import connect, resolve_uri
+from imdbtune.tracking.reader import Trial
+from imdbtune.tracking.trial_corpus import corpus_facts
+from imdbtune.training.spec import TrainingSettings, TrialSpec
+
+if TYPE_CHECKING:
+    from imdbtune.data.corpus import Corpus
+    from imdbtune.tracking.connection import MlflowClient
+
+MAX_NAME = 250  # characters of a run's name
+
+
+@dataclass(frozen=True)
+class TrackedTraining:
+    """A training to be tracked as a run of its own.
+
+    Args:
+        name: of the run; a long one is cut.
+        experiment: its name.
+        tags: of the run.
+        facts: describe the corpus in MLflow.
+        make_spec: returns what is trained, and by what, for the folder of its files.
+    """
+
+    name: str
+    experiment: str
+    tags: Mapping[str, str]
+    corpus: Corpus
+    facts: writer.CorpusFacts
+    make_spec: Callable[[Path], tuple[TrialSpec, Trainer | None]]
+
+
+def train_tracked(client: MlflowClient, training: TrackedTraining, context: Context) -> Trial:
+    """Train in this process, as a new run; close the run also after an error.
+
+    Raises:
+        SearchAborted: the training failed.
+    """
+    with _open_run(client, training, context) as (run, workspace):
+        context.set_environment()
+        spec, trainer = training.make_spec(workspace.folder / "trial")
+        delivery = BackgroundDelivery(client, workspace.outbox, run.run_id, None, context.notify)
+        with deliver_in_background(delivery):
+            settings = spec.settings
+            logged: dict[str, object] = {"seed": settings.seed, "epochs": settings.epochs}
+            if settings.schedule_epochs:
+                logged["schedule_epochs"] = settings.schedule_epochs
+            buffered = replace(run, client=workspace.outbox)
+            buffered.log(params={**spec.params.as_dict(), **logged})
+            context.listener(
+                TrainingOpened(run.run_id, spec.params, settings.epochs, training.corpus)
+            )
+            job = TrialJob("", spec, workspace.outbox, run.run_id, trainer=trainer)
+            outcome = run_trial(job, context.listener)
+            if isinstance(outcome, TrialFailure):
+                raise SearchAborted(f"the training failed: {outcome.reason}")
+    return reader.read_run(client, run.run_id)
+
+
+@contextmanager
+def _open_run(
+    client: MlflowClient, training: TrackedTraining, context: Context
+) -> Iterator[tuple[writer.SearchRun, Workspace]]:
+    """Yield a new run and its workspace, which is deleted once all is delivered."""
+    recover_crashed_runs(client, context.workspaces, context.notify)
+    name, store = training.name[:MAX_NAME], str(client.tracking_uri)
+    with create_workspace(context.workspaces, name, store, TRAINING) as (prepared, key):
+        # Before the run is created and open:
+        writer.Run(prepared.outbox, key).log_corpus(training.facts)
+        prepared.outbox.sync(key)
+        tags = dict(training.tags)
+        run = writer.SearchRun.open(client, name, training.experiment, tags, "train", key)
+        workspace = prepared.renamed(run.run_id)
+        try:
+            yield run, workspace
+        finally:
+            if workspace.outbox.is_empty():
+                workspace.discard()
+
+
+def train_single(config: SearchConfig, context: Context) -> Trial:
+    """Train the only configuration of a space.
+
+    Raises:
+        UserError: the space has several configurations, or data or store cannot be used.
+        SearchAborted: the training failed.
+    """
+    params = config.space.single()
+    if params is None:
+        names = ", ".join(d.name for d in config.space.searched)
+        raise UserError(
+            f"{config.name} leaves {names} open; set each to one value, or run imdbtune search."
+        )
+    store = resolve_uri(context.uri or config.tracking.uri)
+    corpus = context.open_corpus(config.data)
+    client = connect(store, context.notify)
+    facts = corpus_facts(corpus, config.data.source)
+    settings = TrainingSettings.of(config)
+    of_trials = [name for name in OF_TRIALS if name != "epochs"]
+    training = TrackedTraining(
+        config.name,
+        config.tracking.experiment,
+        writer.common_tags(facts, settings_tags(settings, *of_trials)),
+        corpus,
+        facts,
+        lambda folder: (TrialSpec(params, corpus.folder, folder, settings), context.trainer),
+    )
+    return train_tracked(client, training, context)
+
+
+def train_again(client: MlflowClient, run_id: str, context: Context) -> tuple[Trial, Trial]:
+    """Train a finished run again from its record in MLflow, as a new run.
+
+    A Hyperband trial that continues another is trained from the beginning of the first.
+
+    Returns:
+        The original and the new run.
+
+    Raises:
+        UserError: no such run, it has not finished, or its reviews are missing.
+        SearchAborted: the training failed.
+    """
+    stages = read_stages(client, run_id)
+    original, settings = stages[-1].trial, stages[-1].settings
+    corpus, facts = context.open_trial_corpus(original)
+
+    def make_spec(folder: Path) -> tuple[TrialSpec, Trainer | None]:
+        *before, spec = make_specs(stages, corpus.folder, folder)
+        return spec, ChainedTrainer(before, context.trainer)
+
+    training = TrackedTraining(
+        f"reproduce-{original.name}",
+        reader.experiment_name(client, run_id),
+        writer.common_tags(facts, {**asdict(settings), "reproduces": run_id}),
+        corpus,
+        facts,
+        make_spec,
+    )
+    return original, train_tracked(client, training, context)
+
+
+def train_on_all_reviews(
+    client: MlflowClient, trial: Trial, context: Context, seed: int | None = None
+) -> Trial:
+    """Train a trial's configuration on all training reviews, for its best number of epochs.
+
+    An existing run of the same training is returned instead of a new one.
+
+    Args:
+        seed: random seed; default: that of the trial.
+
+    Raises:
+        UserError: the trial has not finished, or its reviews are missing.
+        SearchAborted: the training failed.
+    """
+    recorded = read_stage(client, trial).settings
+    chosen = recorded.seed if seed is None else seed
+    known = reader.find_refit(client, trial, chosen)
+    if known is not None:
+        return known
+    settings = replace(
+        recorded,
+        seed=chosen,
+        executions=1,
+        epochs=reader.mean_best_epoch(client, trial),
+        schedule_epochs=recorded.epochs,
+        initial_epoch=0,
+        patience=0,
+        hold_out=False,
+    )
+    corpus, facts = context.open_trial_corpus(trial)
+    logged = settings_tags(settings, "epochs", "seed", "schedule_epochs")
+    tags = writer.common_tags(facts, logged) | {writer.REFITS: trial.run_id}
+    training = TrackedTraining(
+        f"refit-{trial.name}",
+        reader.experiment_name(client, trial.run_id),
+        tags | {writer.OF_SEARCH: reader.search_of(client, trial)},
+        corpus,
+        facts,
+        lambda folder: (TrialSpec(trial.params, corpus.folder, folder, settings), context.trainer),
+    )
+    return train_tracked(client, training, context)

@@ -1,0 +1,253 @@
+"""The trials that a sampler suggests, with their journal: the source of a search's driver."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from imdbtune.cluster.trial_job import TrialJob, trial_folder
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.schema import SearchConfig
+from imdbtune.errors import SearchAborted
+from imdbtune.search.driver import Attempts, PlannedTrial
+from imdbtune.search.events import Listener, SearchResumed, SpaceExhausted, TrialEnded
+from imdbtune.search.journal import Event, Journal, asked_event, history, idle_event, open_trials
+from imdbtune.search.kept_models import KeptModels
+from imdbtune.search.sampler import Idle, Sampler, Stopped, Suggestion, sampler_kind
+from imdbtune.tracking.reader import Trial
+from imdbtune.training.spec import TrainingSettings, TrialSpec
+
+# A search is aborted when none of its trials has finished and this many (plus one for each that is
+# running) have failed, or when at least four times as many and over three in four have failed.
+MIN_FAILURES_TO_STOP = 5
+
+
+@dataclass
+class SampledTrials:
+    """The trials of one search: suggested, running, ended.
+
+    Args:
+        sampler: suggests the trials.
+        corpus: folder of the corpus.
+        folder: of the search, for the files of its trials.
+        listener: called when the space is exhausted, and for trials that had ended already.
+        clock: monotonic, in seconds.
+        models: the model files of the best trials.
+        remote: whether the trials run on machines without access to this disk.
+    """
+
+    config: SearchConfig
+    sampler: Sampler
+    journal: Journal
+    corpus: Path
+    folder: Path
+    listener: Listener
+    clock: Callable[[], float]
+    models: KeptModels
+    remote: bool = False
+    attempts: Attempts = field(default_factory=Attempts)
+    # By trial id.
+    suggested: dict[str, Suggestion] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # reasons
+    run_ids: dict[str, str] = field(default_factory=dict)  # of the trials with a score
+    unjournaled: dict[str, Trial] = field(default_factory=dict)
+    queued: list[Suggestion] = field(default_factory=list)
+    running: int = 0
+    exhausted: bool = False
+    idle: bool = False  # the sampler waits for a trial to end
+    _deadline: float | None = None  # for new trials
+
+    def restore(
+        self,
+        events: list[Event],
+        unjournaled: Mapping[str, Trial] = {},
+        retrain: Iterable[str] = (),
+    ) -> None:
+        """Restore the state of a search from its journal; queue the trials that have not ended.
+
+        Args:
+            events: of the journal.
+            unjournaled: trials that have ended according to MLflow only. Their results are used.
+            retrain: ids of trials to run again although they have ended.
+
+        Raises:
+            SearchAborted: the sampler gives other answers now.
+        """
+        past = list(history(events))
+        self.sampler.restore(past)
+        self.suggested = {each.trial_id: each for each in past if isinstance(each, Suggestion)}
+        self.queued = open_trials(events) + [self.suggested[trial_id] for trial_id in retrain]
+        self.unjournaled = dict(unjournaled)
+        for event in events:
+            kind = event["event"]
+            self.idle = kind == "idle" or (self.idle and kind not in ("asked", "ended"))
+            if kind == "ended":
+                self._apply_end(event)
+            elif kind in ("failed", "lost"):
+                self.attempts.add(event["trial_id"], lost=kind == "lost")
+
+    def progress(self) -> SearchResumed:
+        """Return how many trials have ended, how many are run again, and the best score so far."""
+        best = max if self.config.tuner.larger_is_better else min
+        ended = len(self.scores.keys() | self.failed.keys())
+        return SearchResumed(ended, len(self.queued), best(self.scores.values(), default=None))
+
+    def explain_nothing_to_train(self) -> str:
+        """Return why a resumed search has trained nothing, and what would extend it."""
+        limit = self.config.tuner.trial_limit
+        if limit is not None and len(self.suggested) >= limit:
+            return (
+                f"nothing is left to train: --max-trials is {limit} and all are done; "
+                "a larger one extends the search."
+            )
+        return f"nothing is left to train: the {self.config.tuner.kind} search is complete."
+
+    def next_trial(self) -> PlannedTrial | None:
+        """Return the next trial to run; ``None``: there is none until a running one has ended."""
+        if self._deadline is None:
+            minutes = self.config.tuner.max_minutes
+            self._deadline = self.clock() + minutes * 60 if minutes else math.inf
+        while self.clock() < self._deadline:
+            suggestion = self._next_suggestion()
+            if suggestion is None:
+                return None
+            params = self.config.space.params(suggestion.values)
+            known = self.unjournaled.pop(suggestion.trial_id, None)
+            if known is None or known.params != params:
+                return self._plan(suggestion, params)
+            self._use_known_end(known, params)
+        return None
+
+    def _next_suggestion(self) -> Suggestion | None:
+        """Return a queued trial or a new one from the sampler; None: there is none now."""
+        if self.queued:
+            return self.queued.pop(0)
+        limit = self.config.tuner.trial_limit
+        if self.exhausted or self.idle or (limit is not None and len(self.suggested) >= limit):
+            return None
+        answer = self.sampler.ask()
+        if isinstance(answer, Suggestion):
+            self.suggested[answer.trial_id] = answer
+            self.journal.append(asked_event(answer))
+            return answer
+        if isinstance(answer, Idle):
+            self.idle = True
+            if answer.has_changed:
+                self.journal.append(idle_event(answer))
+        elif isinstance(answer, Stopped):
+            self.exhausted = True
+            if answer.space_exhausted:
+                self.listener(SpaceExhausted(len(self.suggested)))
+        return None
+
+    def _plan(self, suggestion: Suggestion, params: TrialParams) -> PlannedTrial:
+        spec = self._make_spec(suggestion, params)
+        previous_run_id = self.run_ids.get(suggestion.continues, "")
+        if spec.state is not None and not self.remote:
+            self.models.download(previous_run_id, spec.state)
+        logged: dict[str, object] = {"epochs": spec.settings.epochs, "seed": spec.settings.seed}
+        if suggestion.continues:
+            logged["continues"] = suggestion.continues
+            logged["initial_epoch"] = suggestion.initial_epoch
+        return PlannedTrial(suggestion.trial_id, spec, logged, previous_run_id=previous_run_id)
+
+    def _make_spec(self, suggestion: Suggestion, params: TrialParams) -> TrialSpec:
+        settings = TrainingSettings.of(self.config)
+        # The seed may have caused a failure, and training is deterministic.
+        tried = self.attempts.failed[suggestion.trial_id] * settings.executions
+        previous = suggestion.continues
+        return TrialSpec(
+            params,
+            self.corpus,
+            trial_folder(self.folder, suggestion.trial_id),
+            replace(
+                settings,
+                seed=settings.seed + tried,
+                epochs=suggestion.epochs or settings.epochs,
+                initial_epoch=suggestion.initial_epoch,
+            ),
+            state=trial_folder(self.folder, previous) / "state.npz" if previous else None,
+            keep_state=sampler_kind(self.config).continues_trials,
+        )
+
+    def _use_known_end(self, known: Trial, params: TrialParams) -> None:
+        """Record the end of a trial that MLflow has, and the journal has not."""
+        score = known.score if known.status == "FINISHED" else None
+        self._record_end(known.trial_id, known.key, score, known.reason)
+        self.listener(TrialEnded(known.trial_id, params, known.key, score, known.reason))
+        self.check_failures()
+
+    def note_start(self, job: TrialJob) -> None:
+        """Journal that a trial is about to start."""
+        self.running += 1
+        self.journal.append({"event": "started", "trial_id": job.trial_id, "run_id": job.run_id})
+
+    def note_retry(self, job: TrialJob, *, lost: bool, reason: str) -> None:
+        """Journal an attempt that has failed or lost its worker, and queue the trial again."""
+        self.running -= 1
+        facts = {"trial_id": job.trial_id, "run_id": job.run_id, "reason": reason}
+        self.journal.append({"event": "lost" if lost else "failed", **facts})
+        self.queued.append(self.suggested[job.trial_id])
+
+    def note_end(self, job: TrialJob, score: float | None, reason: str) -> None:
+        """Journal the end of a trial, and then report it to the sampler."""
+        self.running -= 1
+        self._record_end(job.trial_id, job.run_id, score, reason)
+
+    def _record_end(self, trial_id: str, run_id: str, score: float | None, reason: str) -> None:
+        ended = {"event": "ended", "trial_id": trial_id, "run_id": run_id}
+        event = {**ended, "score": score, "reason": reason}
+        self.journal.append(event)
+        self.sampler.tell(trial_id, score, reason)
+        self.idle = False
+        self._apply_end(event)
+
+    def _apply_end(self, event: Event) -> None:
+        trial_id = event["trial_id"]
+        if event["score"] is None:
+            self.failed[trial_id] = event["reason"]
+        else:
+            self.scores[trial_id], self.run_ids[trial_id] = event["score"], event["run_id"]
+            self.models.add(trial_id, event["score"], event["run_id"])
+
+    def has_leftover_files(self) -> bool:
+        """Return whether remote trials have left files in MLflow that are not needed any more."""
+        if sampler_kind(self.config).continues_trials:  # resuming it may need their states
+            return self.exhausted
+        return self.config.tracking.chooses_models
+
+    def check_failures(self, *, at_the_end: bool = False) -> None:
+        """Raise SearchAborted if too many trials have failed.
+
+        Running trials count as possible successes: failures often take less time.
+        """
+        failed, finished = len(self.failed), len(self.scores)
+        if finished:
+            possible = finished + self.running
+            hopeless = failed >= 4 * MIN_FAILURES_TO_STOP and failed > 3 * possible
+        else:
+            hopeless = failed >= (1 if at_the_end else MIN_FAILURES_TO_STOP + self.running)
+        if not hopeless:
+            return
+        reason, times = most_common_failure(self.failed.values())
+        raise SearchAborted(
+            f"{failed} of {failed + finished} trials have failed, {times} of them with: "
+            f"{reason.rstrip('.')}. Change the search space or the setup."
+        )
+
+
+def most_common_failure(reasons: Iterable[str]) -> tuple[str, int]:
+    """Return an example of the most frequent reason, and how often it occurs.
+
+    Reasons that differ only in numbers are the same.
+    """
+    groups: dict[str, list[str]] = {}
+    for reason in reasons:
+        pattern = re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?", "#", reason)
+        groups.setdefault(pattern, []).append(reason)
+    largest = max(groups.values(), key=len)
+    return largest[0], len(largest)

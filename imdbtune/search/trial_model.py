@@ -1,0 +1,148 @@
+"""The model of a trial outside its search: exported, registered, or loaded to predict."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imdbtune.data.download import Progress
+from imdbtune.search.context import Context
+from imdbtune.search.ensemble_tags import read_members
+from imdbtune.tracking import reader, writer
+from imdbtune.tracking.reader import Trial
+
+if TYPE_CHECKING:
+    from imdbtune.data.corpus import Corpus
+    from imdbtune.export.predictor import Predictor
+    from imdbtune.tracking.connection import MlflowClient
+    from imdbtune.tracking.model_registry import Version
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What an export contains.
+
+    Args:
+        formats: names of export formats.
+        overwrite: replace an existing export instead of adding formats to it.
+        metrics: shown in addition to those of the trial.
+    """
+
+    formats: Sequence[str] = ("keras",)
+    overwrite: bool = False
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def export_trial(
+    client: MlflowClient,
+    trial: Trial,
+    folder: Path,
+    request: ExportRequest,
+    context: Context,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a trial's model with its vocabulary, metadata and README to ``folder``.
+
+    Args:
+        progress: called with the number of finished steps.
+
+    Raises:
+        UserError: the model or the corpus is missing, the folder cannot be written, or packages of
+            a format are not installed.
+        ExportFailed: the model cannot be exported to a format.
+    """
+    from imdbtune.export.format import Trained
+    from imdbtune.export.formats import export_model
+    from imdbtune.export.verify import sample_texts
+
+    corpus, _ = context.open_trial_corpus(trial)
+    words = corpus.word_index()
+    members = read_members(trial.tags.get(writer.MEMBERS, ""))
+    with tempfile.TemporaryDirectory() as scratch:
+        model = reader.fetch_model(client, trial, Path(scratch))
+        masked = trial.tags.get(writer.BATCHING) != "padded"
+        return export_model(
+            Trained(model, trial.params, masked, members),
+            request.formats,
+            words,
+            sample_texts(corpus.train, words),
+            _metadata(trial, corpus, request.metrics),
+            folder,
+            request.overwrite,
+            progress,
+        )
+
+
+def _metadata(trial: Trial, corpus: Corpus, metrics: Mapping[str, float]) -> dict[str, object]:
+    """Return what the ``metadata.json`` of an export says of a trial."""
+    members = read_members(trial.tags.get(writer.MEMBERS, ""))
+    linear = writer.LINEAR in trial.tags.get(writer.ENSEMBLE_OF, "").split(",")
+    versions = {k: v for k, v in trial.tags.items() if k.startswith("version.")}
+    return {
+        "name": trial.name,
+        "run_id": trial.run_id,
+        "parameters": trial.params.as_dict(),
+        **({"members": [params.as_dict() for params in members]} if members else {}),
+        **({"linear": True} if linear else {}),
+        "batching": trial.tags.get(writer.BATCHING, "buckets"),
+        "metrics": {**trial.metrics, **metrics},
+        "data": {"name": corpus.name, "title": corpus.title, "digest": corpus.digest},
+        "labels": list(corpus.labels),
+        "versions": {k.removeprefix("version."): v for k, v in versions.items()},
+    }
+
+
+def register_trial(
+    client: MlflowClient,
+    trial: Trial,
+    name: str,
+    context: Context,
+    progress: Progress | None = None,
+) -> Version:
+    """Register a trial's model for raw text in MLflow, and make it the champion.
+
+    Raises:
+        UserError: an invalid name, the store refuses it, or as in :func:`export_trial`.
+        ExportFailed: as in :func:`export_trial`.
+    """
+    from imdbtune.export.mlflow_format import MLFLOW, MODEL
+    from imdbtune.tracking import model_registry
+
+    model_registry.check_name(name)
+    trial = reader.read_run(client, trial.run_id)  # with later metrics, such as test accuracy
+    request = ExportRequest(formats=(MLFLOW.name,))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = export_trial(client, trial, Path(scratch, "export"), request, context, progress)
+        return model_registry.register(client, trial, name, folder / MODEL)
+
+
+def load_predictor(model: str, model_format: str, context: Context) -> Predictor:
+    """Load an exported model, or one in MLflow.
+
+    Args:
+        model: an export folder, or a URI such as ``models:/NAME@champion``.
+        model_format: format of an export folder; default: its first.
+
+    Raises:
+        UserError: the folder is not an export, or MLflow has no such model.
+    """
+    from imdbtune.export.mlflow_format import export_in
+    from imdbtune.export.predictor import Predictor
+    from imdbtune.tracking import model_registry
+
+    if not model_registry.is_uri(model):
+        return Predictor.load(export_in(Path(model)), model_format)
+    client = context.connect_for_reading()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = model_registry.fetch(client, model, Path(scratch))
+        inner = export_in(folder)
+        if inner != folder:
+            return Predictor.load(inner, model_format)
+        trial = reader.read_run(client, model_registry.run_of_version(folder))
+        corpus, _ = context.open_trial_corpus(trial)
+        words, labels = corpus.word_index(), corpus.labels
+        padded = trial.tags.get(writer.BATCHING) == "padded"
+        return Predictor.of_file(folder / "data", trial.params, words, padded, labels)
