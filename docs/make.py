@@ -14,6 +14,7 @@ import typer
 
 from imdbtune.cli.app import app
 from imdbtune.cli.command import EXIT_CODES
+from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import PARAMETERS, allowed
 from imdbtune.config.schema import SECTIONS
 from imdbtune.config.search_space import word
@@ -70,6 +71,10 @@ imdbtune search small.toml --set training.patience=1 --dry-run
 ## `[space]`: the hyperparameters of a trial
 
 {space}
+
+The cells that `rnn` chooses from:
+
+{cells}
 
 Each hyperparameter takes one of these forms, in a file or on the command line (with `--set`, or
 with one of the four flags):
@@ -164,7 +169,10 @@ def hyperparameters() -> str:
         + _keys(dataclasses.fields(section))
         for name, section in SECTIONS.items()
     )
-    return HYPERPARAMETERS.format(space=_keys(PARAMETERS.values()).rstrip(), sections=sections)
+    cells = _table(("cell", "layer and source"), ((_code(n), c.about) for n, c in CELLS.items()))
+    return HYPERPARAMETERS.format(
+        space=_keys(PARAMETERS.values()).rstrip(), cells=cells.rstrip(), sections=sections
+    )
 
 
 def _keys(fields: Iterable[dataclasses.Field[Any]]) -> str:

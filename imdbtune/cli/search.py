@@ -18,7 +18,7 @@ from imdbtune.cli.tables import (
     pluralize,
     trial_line,
 )
-from imdbtune.config.extensions import SAMPLERS
+from imdbtune.config.extensions import CELLS, SAMPLERS
 from imdbtune.config.schema import SearchConfig, load_config
 from imdbtune.errors import NotDelivered, SearchAborted
 
@@ -71,7 +71,7 @@ def search(
     label_column: opt.LabelColumn = "",
     split_column: opt.SplitColumn = "",
     test_share: opt.TestShare = "",
-    rnn: Annotated[str, _flag("--rnn", "VALUES", "Recurrent cells: simple_rnn, lstm, gru.")] = "",
+    rnn: Annotated[str, _flag("--rnn", "VALUES", f"Recurrent cells: {', '.join(CELLS)}.")] = "",
     depth: Annotated[str, _flag("--depth", "VALUES", "Number of recurrent layers.")] = "",
     units: Annotated[str, _flag("--units", "VALUES", "Units of each recurrent layer.")] = "",
     maxlen: Annotated[

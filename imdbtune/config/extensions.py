@@ -11,7 +11,20 @@ from imdbtune.config.registry import Registry
 
 if TYPE_CHECKING:
     from imdbtune.export.format import Format
+    from imdbtune.models.cells.base import Cell
     from imdbtune.search.sampler import SamplerKind
+
+# The values of the hyperparameter ``rnn``.
+CELLS: Registry[Cell] = Registry(
+    "cell",
+    "imdbtune.cells",
+    {
+        "simple_rnn": "imdbtune.models.cells.simple_rnn:SIMPLE_RNN",
+        "lstm": "imdbtune.models.cells.lstm:LSTM",
+        "gru": "imdbtune.models.cells.gru:GRU",
+        "gru_v1": "imdbtune.models.cells.gru_v1:GRU_V1",
+    },
+)
 
 SAMPLERS: Registry[SamplerKind] = Registry(
     "sampler",

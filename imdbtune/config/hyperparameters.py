@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from imdbtune.config.extensions import CELLS
 from imdbtune.errors import UserError, short_repr, unknown_choice
 
 Scalar = str | int | float | bool
 
-RNN_TYPES = ("simple_rnn", "lstm", "gru")
 POOLINGS = ("last", "max", "mean", "max_mean", "attention", "max_mean_attention")
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "linear")
@@ -39,7 +39,7 @@ def setting(
 class TrialParams:
     """The hyperparameters of one trial."""
 
-    rnn: str = setting("lstm", "cell type", choices=RNN_TYPES)
+    rnn: str = setting("lstm", "cell type", choices=tuple(CELLS))
     depth: int = setting(1, "recurrent layers on top of each other", 1, 8)
     units: int = setting(32, "size of each layer's state", 1, 2048)
     maxlen: int = setting(500, "maximum tokens of a review, its last ones", 1, 5000)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import inspect
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from imdbtune.config.extensions import CELLS
 from imdbtune.errors import quote_path
 from imdbtune.export.folder import Export, networks_of
 from imdbtune.export.format import Format, Run, Trained
@@ -27,7 +29,7 @@ import sys
 import numpy as np
 
 from encode import HERE, encode, read
-from reference import whole_model
+from reference import CELLS, whole_model
 
 metadata = read(HERE, "metadata.json")
 with np.load(HERE / "model.npz", allow_pickle=False) as arrays:
@@ -37,7 +39,7 @@ with np.load(HERE / "model.npz", allow_pickle=False) as arrays:
 def probabilities(texts):
     """Return one number from 0 to 1 for each text."""
     ids = np.array([encode(text) for text in texts], dtype="int32")
-    return whole_model(weights, ids, metadata)[:, 0]
+    return whole_model(weights, ids, metadata, CELLS)[:, 0]
 
 
 if __name__ == "__main__":
@@ -69,15 +71,31 @@ def _write(trained: Trained, folder: Path) -> None:
         prefix = f"{number}/" if trained.members else ""
         arrays |= {prefix + name: array for name, array in network.weights.items()}
     np.savez(folder / MODEL, allow_pickle=False, **arrays)
-    shutil.copyfile(str(numpy_reference.__file__), folder / REFERENCE)
+    cells = dict.fromkeys(network.params.rnn for network in trained.networks())
+    (folder / REFERENCE).write_text(_reference(cells), encoding="utf-8")
     (folder / PREDICT).write_text(_PREDICT, encoding="utf-8")
+
+
+def _reference(names: Iterable[str]) -> str:
+    """Return the source of ``reference.py``: the equations of a network and of these cells."""
+    cells = {name: CELLS[name] for name in names}
+    # Two cells may share a step.
+    steps = dict.fromkeys(inspect.getsource(cell.numpy_step) for cell in cells.values())
+    entries = [
+        f'    "{name}": NumpyCell({cell.numpy_step.__name__}, {cell.states}, {cell.bound}),\n'
+        for name, cell in cells.items()
+    ]
+    registry = "".join(["CELLS = {\n", *entries, "}\n"])
+    return "\n\n".join([inspect.getsource(numpy_reference), *steps, registry])
 
 
 def _load(export: Export) -> Run:
     """Load with this package's code; no code in the folder is run."""
-    params = [network.as_dict() for network in networks_of(export)]
+    networks = networks_of(export)
+    params = [network.as_dict() for network in networks]
     model = {"members": params} if export.members else {"parameters": params[0]}
     metadata = {**model, "batching": export.batching}
+    cells = {network.rnn: CELLS[network.rnn].numpy for network in networks}
     path = export.folder / MODEL
     with zipfile.ZipFile(path) as archive:
         check_members(quote_path(path), archive.infolist(), path.stat().st_size)
@@ -85,7 +103,7 @@ def _load(export: Export) -> Run:
         weights = dict(arrays)
 
     def run(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        return numpy_reference.whole_model(weights, ids, metadata).astype(np.float32)
+        return numpy_reference.whole_model(weights, ids, metadata, cells).astype(np.float32)
 
     return run
 

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV
 from imdbtune.export.folder import Export
 from imdbtune.export.format import Format, Network, Run, Trained, Weights
+from imdbtune.models.cells.base import OnnxOperator
 from imdbtune.models.hashed_bigrams import FIRST_FACTOR, SECOND_FACTOR
 
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto
 
+Array = npt.NDArray[np.float32]
+
 MODEL = "model.onnx"
 OPSET = 17  # of 2022, which most runtimes support; with its IR version
 IR_VERSION = 8
-
-OPERATORS = {"simple_rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
-# ONNX's order of the gates of a kernel: its i, o, f, c are Keras's 0, 3, 1, 2.
-GATES = {"simple_rnn": (0,), "lstm": (0, 3, 1, 2), "gru": (0, 1, 2)}
 
 _USAGE = """\
 ## ONNX
@@ -167,7 +167,7 @@ def _member_ids(graph: _Graph, params: TrialParams) -> str:
 
 def _network(graph: _Graph, network: Network, ids: str, masked: bool) -> str:
     """Add a network: ids (batch, time) to probabilities (batch, 1)."""
-    params, weights = network.params, network.weights
+    params, weights, cell = network.params, network.weights, CELLS[network.params.rnn]
     is_word = graph.add("Cast", graph.add("Cast", ids, to=_BOOL), to=_FLOAT)
     lengths = ""
     if masked:
@@ -180,10 +180,10 @@ def _network(graph: _Graph, network: Network, ids: str, masked: bool) -> str:
         vectors = graph.add("Add", vectors, graph.add("Gather", bigrams, pairs))
     sequence = graph.add("Transpose", vectors, perm=[1, 0, 2])
     for level in range(1, params.depth + 1):
-        sequence, last = _level(graph, params.rnn, weights, level, sequence, lengths)
+        sequence, last = _level(graph, cell.onnx, weights, level, sequence, lengths)
     features = last
     if params.pooling != "last":
-        features = _pool(graph, params.pooling, sequence, is_word, weights)
+        features = _pool(graph, network, sequence, is_word, cell.bound)
     if params.skip:
         features = graph.add("Concat", features, _bag(graph, vectors, is_word), axis=1)
     if "norm.gamma" in weights:
@@ -234,7 +234,12 @@ def _move_to_front(graph: _Graph, ids: str, is_word: str) -> tuple[str, str, str
 
 
 def _level(
-    graph: _Graph, rnn: str, weights: Weights, level: int, sequence: str, lengths: str
+    graph: _Graph,
+    operator: OnnxOperator,
+    weights: Weights,
+    level: int,
+    sequence: str,
+    lengths: str,
 ) -> tuple[str, str]:
     """Add a layer over (time, batch, features).
 
@@ -242,19 +247,24 @@ def _level(
         All outputs (time, batch, features), and the last ones (batch, features).
     """
     directions = [d for d in ("forward", "backward") if f"{d}_{level}.bias" in weights]
-    parts = [_onnx_weights(rnn, weights, f"{direction}_{level}") for direction in directions]
+    parts = [
+        _onnx_weights(operator.gate_order, weights, f"{direction}_{level}")
+        for direction in directions
+    ]
     stacked = [graph.constant(np.stack(arrays)) for arrays in zip(*parts, strict=True)]
     units = len(weights[f"forward_{level}.recurrent_kernel"])
-    options = {"linear_before_reset": 1} if rnn == "gru" else {}
+    attributes: dict[str, int | list[str]] = dict(operator.attributes)
+    if operator.activations:
+        attributes["activations"] = [*operator.activations] * len(directions)
     outputs, last = graph.add_all(
-        OPERATORS[rnn],
+        operator.name,
         sequence,
         *stacked,
         lengths,
         outputs=[f"{graph.member}outputs_{level}", f"{graph.member}last_{level}"],
         hidden_size=units,
         direction="bidirectional" if len(directions) == 2 else "forward",
-        **options,
+        **attributes,
     )
     shape = graph.numbers(0, 0, len(directions) * units)  # 0 keeps the size
     outputs = graph.add("Reshape", graph.add("Transpose", outputs, perm=[0, 2, 1, 3]), shape)
@@ -262,37 +272,31 @@ def _level(
     return outputs, graph.add("Reshape", graph.add("Transpose", last, perm=[1, 0, 2]), last_shape)
 
 
-def _onnx_weights(rnn: str, weights: Weights, cell: str) -> list[npt.NDArray[np.float32]]:
-    """Return a cell's kernel, recurrent kernel and two biases in the layout of the operators."""
+def _onnx_weights(order: tuple[int, ...], weights: Weights, layer: str) -> list[Array]:
+    """Return a layer's kernel, recurrent kernel and two biases in the layout of the operators."""
 
-    def reorder(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        gates = np.split(array, len(GATES[rnn]), axis=-1)
-        return np.concatenate([gates[number] for number in GATES[rnn]], axis=-1)
+    def reorder(array: Array) -> Array:
+        gates = np.split(array, len(order), axis=-1)
+        return np.concatenate([gates[number] for number in order], axis=-1)
 
-    bias = weights[f"{cell}.bias"]
+    bias = weights[f"{layer}.bias"]
     biases = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
-    kernels = [reorder(weights[f"{cell}.{part}"]).T for part in ("kernel", "recurrent_kernel")]
+    kernels = [reorder(weights[f"{layer}.{part}"]).T for part in ("kernel", "recurrent_kernel")]
     return [*kernels, reorder(biases).reshape(-1)]
 
 
-def _pool(
-    graph: _Graph,
-    pooling: str,
-    sequence: str,
-    is_word: str,
-    weights: Weights,
-) -> str:
+def _pool(graph: _Graph, network: Network, sequence: str, is_word: str, bound: float) -> str:
     """Add the poolings over the words of (time, batch, features), as in ``models.pooling``."""
     words = graph.add("Unsqueeze", graph.add("Transpose", is_word, perm=[1, 0]), graph.numbers(2))
     axis, pooled = graph.numbers(0), []
-    for name in pooling.split("_"):
+    for name in network.params.pooling.split("_"):
         if name == "max":
-            masked = _where(graph, words, sequence, -1)
+            masked = _where(graph, words, sequence, -bound)
             pooled.append(graph.add("ReduceMax", masked, axes=[0], keepdims=0))
             continue
         factors = words
         if name == "attention":
-            scores = graph.add("MatMul", sequence, graph.constant(weights["attention"]))
+            scores = graph.add("MatMul", sequence, graph.constant(network.weights["attention"]))
             factors = graph.add("Softmax", _where(graph, words, scores, -1e9), axis=0)
         total = graph.add("ReduceSum", graph.add("Mul", sequence, factors), axis, keepdims=0)
         if name == "mean":

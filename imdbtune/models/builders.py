@@ -8,11 +8,13 @@ form of Keras's own layers, which is saved, logged and exported.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 from keras import layers, ops
 
+from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV
 from imdbtune.models.fused_rnn import DenseEmbedding, FusedRNN
@@ -20,9 +22,8 @@ from imdbtune.models.hashed_bigrams import bigram_ids
 from imdbtune.models.lr_schedule import Schedule
 from imdbtune.models.nb_linear_keras import LINEAR
 from imdbtune.models.pooling import bag, pool
+from imdbtune.models.tensors import Tensor
 
-LAYERS = {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
-CELLS = {"simple_rnn": layers.SimpleRNNCell, "lstm": layers.LSTMCell, "gru": layers.GRUCell}
 INITIALIZERS = {
     "embeddings": keras.initializers.RandomUniform,
     "kernel": keras.initializers.GlorotUniform,
@@ -39,20 +40,8 @@ OPTIMIZERS = {
 def fused_model(params: TrialParams, seed: int = 0) -> keras.Model:
     """Return the fused form: ids (batch, maxlen) int32 to probabilities (batch, 1)."""
     ids = keras.Input((params.maxlen,), dtype="int32", name="ids")
-    directions = 2 if params.bidirectional else 1
-    cells = [CELLS[params.rnn](params.units) for _ in range(params.depth * directions)]
-    recurrence = FusedRNN(
-        params.vocabulary,
-        params.embedding,
-        cells,
-        params.bidirectional,
-        params.pooling,
-        params.bigrams,
-        params.spatial_dropout,
-        params.skip,
-        seed,
-    )
-    return keras.Model(ids, _head(params, recurrence(ids), seed), name=params.rnn)
+    features = FusedRNN(params, seed)(ids)
+    return keras.Model(ids, _head(params, features, seed), name=params.rnn)
 
 
 def plain_model(
@@ -76,27 +65,23 @@ def plain_model(
         sequence = layers.Add()([sequence, pairs(bigram_ids(ids, params.bigrams))])
     if params.spatial_dropout:
         sequence = layers.SpatialDropout1D(params.spatial_dropout, seed=seed)(sequence)
-    vectors = sequence
-    # cuDNN does not support padding at the front.
-    options = {"use_cudnn": False} if masked and params.rnn != "simple_rnn" else {}
+    vectors, cell = sequence, CELLS[params.rnn]
     for level in range(1, params.depth + 1):
         sequences = level < params.depth or params.pooling != "last"
-        layer = LAYERS[params.rnn](
-            params.units, return_sequences=sequences, name=f"{params.rnn}_{level}", **options
-        )
+        layer = cell.keras_layer(params.units, masked, f"{params.rnn}_{level}", sequences)
         if params.bidirectional:
             layer = layers.Bidirectional(layer, name=f"bidirectional_{level}")
         sequence = layer(sequence)
     features = sequence
     if params.pooling != "last":
         attention = layers.Dense(1, use_bias=False, name="attention")
-        features = pool(params.pooling, ids, sequence, attention)
+        features = pool(params.pooling, ids, sequence, attention, cell.bound)
     if params.skip:
         features = layers.Concatenate(name="skip")([features, bag(ids, vectors)])
     return keras.Model(ids, _head(params, features, seed), name=params.rnn)
 
 
-def _head(params: TrialParams, features: Any, seed: int) -> Any:
+def _head(params: TrialParams, features: Tensor, seed: int) -> Tensor:
     if params.layer_norm:
         features = layers.LayerNormalization(name="norm")(features)
     if params.dropout:
@@ -128,10 +113,10 @@ def compile_model(
         steps: number of steps of the whole training. Without it, as in a saved model, the learning
             rate is constant and the accuracy that of hard labels.
     """
-    rate: Any = params.learning_rate
+    rate: float | Schedule = params.learning_rate
     if steps and (params.schedule != "constant" or params.warmup):
-        rate = Schedule(rate, params.schedule, steps, round(params.warmup * steps))
-    options: dict[str, Any] = {}
+        rate = Schedule(params.learning_rate, params.schedule, steps, round(params.warmup * steps))
+    options: dict[str, float] = {}
     if params.weight_decay:  # otherwise keep the default, which AdamW has
         options["weight_decay"] = params.weight_decay
     if params.clip_norm:
@@ -152,7 +137,7 @@ def compile_model(
 def _hard_accuracy() -> keras.metrics.Metric:
     """Return the accuracy for soft labels: both they and the probabilities are rounded."""
 
-    def agree(labels: Any, probabilities: Any) -> Any:
+    def agree(labels: Tensor, probabilities: Tensor) -> Tensor:
         equal = ops.equal(ops.greater(labels, 0.5), ops.greater(probabilities, 0.5))
         return ops.mean(ops.cast(equal, "float32"), axis=-1)
 
@@ -222,7 +207,7 @@ def _inner_models(model: keras.Model) -> list[keras.Model]:
     return [layer for layer in model.layers if isinstance(layer, keras.Model)]
 
 
-def named_weights(model: keras.Model, params: TrialParams) -> dict[str, Any]:
+def named_weights(model: keras.Model, params: TrialParams) -> dict[str, npt.NDArray[np.float32]]:
     """Return the weights of a plain model, by the names of :mod:`imdbtune.models.numpy_reference`.
 
     These are ``embedding``; for each layer, counted from 1, ``forward_1.kernel``,
@@ -240,7 +225,7 @@ def named_weights(model: keras.Model, params: TrialParams) -> dict[str, Any]:
     return {n: w.numpy() for n, w in zip(names, _without_seeds(model), strict=True)}
 
 
-def _without_seeds(model: keras.Model) -> list[Any]:
+def _without_seeds(model: keras.Model) -> list[keras.Variable]:
     """Return the weights except the state of the dropout layers' random generators."""
     return [w for w in model.weights if "seed_generator" not in w.path]
 
@@ -248,7 +233,7 @@ def _without_seeds(model: keras.Model) -> list[Any]:
 def listing_models() -> list[tuple[str, keras.Model]]:
     """Return the three untrained models of section 6.2, with a title each."""
 
-    def stack(*recurrent: Any) -> keras.Model:
+    def stack(*recurrent: layers.Layer) -> keras.Model:
         model = keras.Sequential([layers.Embedding(10_000, 32), *recurrent])
         model.build((None, None))
         return model

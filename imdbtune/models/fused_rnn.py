@@ -11,7 +11,7 @@ saves (and with ``return_sequences`` copies) far more than it needs. Here
 * pooling over time is part of the loop, so there is no sequence of outputs
   (:mod:`imdbtune.models.sequence_pooling`);
 * the gradient of each step is computed from its saved states and gates
-  (:mod:`imdbtune.models.cells`).
+  (:mod:`imdbtune.models.cells.base`).
 
 Slices at a time step are read with ``tf.gather`` and saved in a ``tf.TensorArray``: XLA treats the
 index of a ``[t]`` as a constant, and would compile again for each batch length. Masks are factors
@@ -24,55 +24,44 @@ plain Keras layers, with the same weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
-from imdbtune.models.cells import CELLS
+from imdbtune.config.extensions import CELLS
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.models.hashed_bigrams import bigram_ids
 from imdbtune.models.input_projection import Inputs, VectorSequence, embedded_words
 from imdbtune.models.pooling import bag, pool
 from imdbtune.models.scan import Layer, TimeRange, scan
 from imdbtune.models.sequence_pooling import AllOutputs, LastOutput, MaxAndSum, SequencePooling
-
-Tensor = Any
-Tensors = tuple[Tensor, ...]
+from imdbtune.models.tensors import Tensor, Tensors
 
 
 class FusedRNN(keras.layers.Layer):
     """Word ids (batch, maxlen) to the pooled outputs of recurrent layers, (batch, features).
 
-    Id 0 is padding, and masked. ``cells`` are Keras cells from the bottom layer to the top; with
-    ``bidirectional`` each layer is a pair of cells, forward and backward, whose outputs are
-    concatenated. ``pooling``, ``bigrams``, ``spatial_dropout`` and ``skip`` are those of
-    :class:`imdbtune.config.hyperparameters.TrialParams`.
+    Id 0 is padding, and masked. A bidirectional layer is a pair of cells, forward and backward,
+    whose outputs are concatenated. ``seed`` is that of the spatial dropout.
     """
 
-    def __init__(
-        self,
-        vocabulary: int,
-        embedding: int,
-        cells: Sequence[Any],
-        bidirectional: bool = False,
-        pooling: str = "last",
-        bigrams: int = 0,
-        spatial_dropout: float = 0.0,
-        skip: bool = False,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, params: TrialParams, seed: int = 0) -> None:
         super().__init__(name="recurrence")
-        self.embedding = DenseEmbedding(vocabulary, embedding, name="embedding")
-        self.bigrams = DenseEmbedding(bigrams, embedding, name="bigrams") if bigrams else None
-        self.skip = skip
-        self.dropout = keras.layers.SpatialDropout1D(spatial_dropout, seed=seed)
-        self.cells = list(cells)
+        self.cell = CELLS[params.rnn]
+        self.pooling, self.skip = params.pooling, params.skip
+        self.directions = 2 if params.bidirectional else 1
+        self.embedding = DenseEmbedding(params.vocabulary, params.embedding, name="embedding")
+        self.bigrams = None
+        if params.bigrams:
+            self.bigrams = DenseEmbedding(params.bigrams, params.embedding, name="bigrams")
+        self.dropout = keras.layers.SpatialDropout1D(params.spatial_dropout, seed=seed)
+        count = params.depth * self.directions
+        # From the bottom layer to the top.
+        self.keras_cells = [self.cell.keras_cell(params.units) for _ in range(count)]
         self.attention = keras.layers.Dense(1, use_bias=False, name="attention")
-        self.directions = 2 if bidirectional else 1
-        self.pooling = pooling
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the weights, in the same order as Keras's layers."""
         self.embedding.build(input_shape)
         if self.bigrams is not None:
@@ -100,10 +89,10 @@ class FusedRNN(keras.layers.Layer):
             return features
         return tf.concat([features, bag(ids, tf.transpose(inputs.source, [1, 0, 2]))], -1)
 
-    def _cells_by_layer(self) -> list[list[Any]]:
-        """The cells of each layer: one, or one for each direction."""
-        step = self.directions
-        return [self.cells[first : first + step] for first in range(0, len(self.cells), step)]
+    def _cells_by_layer(self) -> list[list[keras.layers.Layer]]:
+        """Return the cells of each layer: one, or one for each direction."""
+        cells, step = self.keras_cells, self.directions
+        return [cells[first : first + step] for first in range(0, len(cells), step)]
 
     def _inputs(self, ids: Tensor, ids_by_time: Tensor, training: bool) -> Inputs:
         has_dropout = training and self.dropout.rate > 0
@@ -118,21 +107,21 @@ class FusedRNN(keras.layers.Layer):
         """Return the results of :meth:`_loop_pooling`; those of two directions are concatenated."""
         pooling = self._loop_pooling()
         if self.directions == 1:  # all layers are one loop
-            return _run(self.cells, inputs, ranges[0], pooling)
+            return self._run(self.keras_cells, inputs, ranges[0], pooling)
         *lower, top = self._cells_by_layer()
         for cells in lower:
             pair = zip(cells, ranges, strict=True)
-            outputs = [_run([cell], inputs, time, AllOutputs())[0] for cell, time in pair]
+            outputs = [self._run([cell], inputs, time, AllOutputs())[0] for cell, time in pair]
             inputs = VectorSequence(tf.concat(outputs, -1))
         pair = zip(top, ranges, strict=True)
-        results = [_run([cell], inputs, time, pooling) for cell, time in pair]
+        results = [self._run([cell], inputs, time, pooling) for cell, time in pair]
         return tuple(tf.concat(parts, -1) for parts in zip(*results, strict=True))
 
     def _loop_pooling(self) -> SequencePooling:
         """Attention needs all outputs; the other poolings are part of the loop."""
         if self.pooling == "last":
             return LastOutput()
-        return AllOutputs() if "attention" in self.pooling else MaxAndSum()
+        return AllOutputs() if "attention" in self.pooling else MaxAndSum(self.cell.bound)
 
     def _pooled(self, ids: Tensor, mask: Tensor, results: Tensors) -> Tensor:
         """Return the features (batch, features) of the loop's results."""
@@ -140,26 +129,27 @@ class FusedRNN(keras.layers.Layer):
             return results[0]
         if "attention" in self.pooling:
             outputs = tf.transpose(results[0], [1, 0, 2])
-            return pool(self.pooling, ids, outputs, self.attention)
+            return pool(self.pooling, ids, outputs, self.attention, self.cell.bound)
         maximum, _, total = results
         count = tf.maximum(tf.reduce_sum(mask, axis=0), 1.0)
         pooled = {"max": maximum, "mean": total / count[:, None]}
         return tf.concat([pooled[name] for name in self.pooling.split("_")], -1)
 
+    def _run(
+        self,
+        cells: Sequence[keras.layers.Layer],
+        inputs: Inputs,
+        time: TimeRange,
+        pooling: SequencePooling,
+    ) -> Tensors:
+        return scan([self._layer(cell) for cell in cells], inputs, time, pooling)
 
-def _run(
-    cells: Sequence[Any], inputs: Inputs, time: TimeRange, pooling: SequencePooling
-) -> Tensors:
-    return scan([_layer(cell) for cell in cells], inputs, time, pooling)
-
-
-def _layer(keras_cell: Any) -> Layer:
-    """Return a Keras cell, with its default activations, as a layer of :func:`scan`."""
-    cell = CELLS[type(keras_cell).__name__]
-    variables = keras_cell.trainable_variables
-    kernel, recurrent, bias = (tf.convert_to_tensor(v.value) for v in variables)
-    input_bias, recurrent_biases = cell.split(bias)
-    return Layer(cell, keras_cell.units, (kernel, input_bias, recurrent, *recurrent_biases))
+    def _layer(self, keras_cell: keras.layers.Layer) -> Layer:
+        """Return a cell of Keras as a layer of :func:`scan`."""
+        variables = keras_cell.trainable_variables
+        kernel, recurrent, bias = (tf.convert_to_tensor(v.value) for v in variables)
+        biases = (bias,) if bias.shape.rank == 1 else (bias[0], bias[1])
+        return Layer(self.cell, keras_cell.units, (kernel, biases[0], recurrent, *biases[1:]))
 
 
 class DenseEmbedding(keras.layers.Embedding):
@@ -174,7 +164,7 @@ class DenseEmbedding(keras.layers.Embedding):
         """Return the vectors of word ids; the gradient is TensorFlow's, summed by word."""
 
         @tf.custom_gradient
-        def summed(table: Tensor) -> Any:
+        def summed(table: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
             return tf.identity(table), tf.convert_to_tensor
 
         return tf.gather(summed(tf.convert_to_tensor(self.embeddings)), inputs)

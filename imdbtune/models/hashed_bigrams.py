@@ -7,22 +7,25 @@ repeat it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from imdbtune.data.corpus import PAD
+
+if TYPE_CHECKING:
+    from imdbtune.models.tensors import Tensor
 
 # Primes; with ids up to 100,000 the sum stays below 2**31.
 FIRST_FACTOR, SECOND_FACTOR = 7919, 9973
 
 
-def following(ids: Any) -> Any:
+def following(ids: Tensor) -> Tensor:
     """Return the next id of each of the ids (batch, time); 0 after the last."""
     from keras import ops  # here, because export formats need only the factors
 
     return ops.pad(ids[:, 1:], [[0, 0], [0, 1]])
 
 
-def bigram_ids(ids: Any, buckets: int) -> Any:
+def bigram_ids(ids: Tensor, buckets: int) -> Tensor:
     """Return the pair ids of word ids, both (batch, time).
 
     ::

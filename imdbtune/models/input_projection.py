@@ -5,14 +5,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import tensorflow as tf
 
-from imdbtune.models.cells import product_gradients
-
-Tensor = Any
-Tensors = tuple[Tensor, ...]
+from imdbtune.models.tensors import Tensor, Tensors, product_gradients
 
 
 class Inputs(Protocol):

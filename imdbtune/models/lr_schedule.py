@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from imdbtune.models.tensors import Tensor
+
 
 @dataclass
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -24,7 +26,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     steps: int
     warmup: int = 0
 
-    def __call__(self, step: Any) -> Any:
+    def __call__(self, step: Tensor) -> Tensor:
         """Return the learning rate of a step, counted from 0."""
         done = ops.cast(step, "float32")
         left = 1.0 - ops.clip((done - self.warmup) / max(self.steps - self.warmup, 1), 0.0, 1.0)

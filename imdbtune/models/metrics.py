@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 
-def measure(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> dict[str, float]:
+def measure(
+    probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.integer]
+) -> dict[str, float]:
     """Return the mean ``accuracy`` and ``loss`` (binary cross-entropy) over reviews.
 
     Args:

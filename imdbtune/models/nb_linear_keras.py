@@ -7,8 +7,6 @@ sorted, so a binary search finds a pair; every export format has the operations 
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +14,7 @@ from keras import layers, ops
 
 from imdbtune.models.hashed_bigrams import following
 from imdbtune.models.nb_linear import LinearModel
+from imdbtune.models.tensors import Tensor
 
 LINEAR = "linear"  # the name of the network
 # 32-bit floats represent all integers up to here exactly.
@@ -61,7 +60,7 @@ def search_steps(rows: int) -> list[int]:
     return [2**power for power in reversed(range((rows - 1).bit_length()))]
 
 
-def _not_after(row: Any, first: Any, second: Any) -> Any:
+def _not_after(row: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Return whether a row of the table is sorted before the pair, or equals it."""
     same = ops.logical_and(ops.equal(row[:, :, 0], first), ops.less_equal(row[:, :, 1], second))
     return ops.logical_or(ops.less(row[:, :, 0], first), same)

@@ -1,4 +1,4 @@
-"""NumPy forward passes of SimpleRNN, LSTM and GRU, and of a whole model, without TensorFlow.
+"""NumPy forward passes of a recurrent layer and of a whole model, without TensorFlow.
 
 The weights have Keras's layout: ``kernel (features, gates * units)``,
 ``recurrent_kernel (units, gates * units)`` and ``bias``, the gates concatenated in Keras's order.
@@ -12,7 +12,7 @@ For ``go_backwards=True`` pass ``x[:, ::-1]`` and ``mask[:, ::-1]``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,141 +20,51 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 State = tuple[Array, ...]
-Step = Callable[[Array, State], State]
 
 OOV = 2  # the unknown word
 
 
-def simple_rnn_listing(inputs: Array, w: Array, u: Array, b: Array) -> Array:
-    """The loop of Listing 6.21: ``output = tanh(W·input + U·state + b)``.
+class NumpyCell(NamedTuple):
+    """A kind of recurrent layer.
 
-    Shapes: ``inputs (time, input_features)``, ``w (output_features, input_features)``,
-    ``u (output_features, output_features)``, ``b (output_features,)``; returns
-    ``(time, output_features)``. The listing has 100 time steps, 32 features in and 64 out.
-
-    The same numbers come from ``simple_rnn(inputs[None], w.T, u.T, b)[0]``.
-    """
-    state = np.zeros(b.shape, dtype=np.result_type(inputs, w, u, b))
-    outputs = np.empty((len(inputs), *b.shape), dtype=state.dtype)
-    for time, step_input in enumerate(inputs):
-        state = np.tanh(w @ step_input + u @ state + b)
-        outputs[time] = state
-    return outputs
-
-
-def simple_rnn(
-    x: Array, kernel: Array, recurrent_kernel: Array, bias: Array, mask: Mask | None = None
-) -> Array:
-    """``keras.layers.SimpleRNN``: ``h' = tanh(x·W + h·U + b)``, Listing 6.21 over a batch.
-
-    Shapes: ``x (batch, time, features)``, ``kernel (features, units)``,
-    ``recurrent_kernel (units, units)``, ``bias (units,)``, ``mask (batch, time)``; returns all
-    outputs, ``(batch, time, units)``. Keras multiplies from the other side: its kernels are the
-    transposes of the listing's W and U.
+    ``step`` maps ``(projected, states, recurrent_kernel)``, and the recurrent bias if there is one,
+    to the new states. ``projected`` is ``x·W + b`` of the time step, (batch, gates * units).
     """
 
-    def step(projected: Array, state: State) -> State:
-        return (np.tanh(projected + state[0] @ recurrent_kernel),)
-
-    return _unrolled(step, _projected(x, kernel, bias), _zeros(1, x, recurrent_kernel), mask)
-
-
-def lstm(
-    x: Array, kernel: Array, recurrent_kernel: Array, bias: Array, mask: Mask | None = None
-) -> Array:
-    """``keras.layers.LSTM``, compared with Listings 6.25 and 6.26.
-
-    Shapes: ``x (batch, time, features)``, ``kernel (features, 4 * units)``,
-    ``recurrent_kernel (units, 4 * units)``, ``bias (4 * units,)``, ``mask (batch, time)``; returns
-    all outputs, ``(batch, time, units)``. Gate order in the kernels: i, f, c, o. With the
-    listings' state as ``h`` and their carry as ``c``::
-
-        listing                                     Keras
-        i = activation(h·Ui + x·Wi + bi)            i  = sigmoid(x·Wi + h·Ui + bi)  input gate
-        f = activation(h·Uf + x·Wf + bf)            f  = sigmoid(x·Wf + h·Uf + bf)  forget gate
-        k = activation(h·Uk + x·Wk + bk)            k  = tanh(x·Wc + h·Uc + bc)     candidate
-        next c = i * k + c * f                      c' = i * k + c * f              carry
-        output = activation(h·Uo + x·Wo             o  = sigmoid(x·Wo + h·Uo + bo)  output gate
-                            + c·Vo + bo)            h' = o * tanh(c')               output
-
-    They differ in the output: the listing adds the current carry to it, with weights V. Keras has
-    no V: its output gate does not see the carry, which enters only as tanh(c') of the next one.
-    """
-    units = len(recurrent_kernel)
-
-    def step(projected: Array, state: State) -> State:
-        hidden, carry = state
-        gates = projected + hidden @ recurrent_kernel
-        input_forget = _sigmoid(gates[:, : 2 * units])
-        candidate = np.tanh(gates[:, 2 * units : 3 * units])
-        carry = input_forget[:, :units] * candidate + carry * input_forget[:, units:]
-        return _sigmoid(gates[:, 3 * units :]) * np.tanh(carry), carry
-
-    return _unrolled(step, _projected(x, kernel, bias), _zeros(2, x, recurrent_kernel), mask)
+    step: Callable[..., State]
+    states: int  # each (batch, units); the first is the output
+    bound: float  # of the absolute value of an output
 
 
-def gru(
+def layer(
+    cell: NumpyCell,
     x: Array,
     kernel: Array,
     recurrent_kernel: Array,
     bias: Array,
     mask: Mask | None = None,
-    *,
-    reset_after: bool = True,
 ) -> Array:
-    """``keras.layers.GRU``; ``reset_after=True`` is Keras's default.
+    """A recurrent layer of Keras.
 
-    Shapes: ``x (batch, time, features)``, ``kernel (features, 3 * units)``,
-    ``recurrent_kernel (units, 3 * units)``, ``mask (batch, time)``; ``bias (2, 3 * units)``, the
-    input's ``b`` and the state's ``d``, or ``(3 * units,)`` with ``reset_after=False``; returns all
-    outputs, ``(batch, time, units)``. Gate order in the kernels: z, r, h::
-
-        z  = sigmoid(x·Wz + bz + h·Uz + dz)         update gate
-        r  = sigmoid(x·Wr + br + h·Ur + dr)         reset gate
-        k  = tanh(x·Wh + bh + r * (h·Uh + dh))      candidate, reset_after=True
-        k  = tanh(x·Wh + bh + (r * h)·Uh)           candidate, reset_after=False (d = 0)
-        h' = z * h + (1 - z) * k                    output
-
-    Raises:
-        ValueError: the shape of ``bias`` does not match ``reset_after``.
+    Shapes: ``x (batch, time, features)``, ``mask (batch, time)``, ``bias (gates * units,)``, or
+    ``(2, gates * units)``: the input's, and the recurrent one; returns all outputs,
+    ``(batch, time, units)``.
     """
-    if bias.ndim != 1 + reset_after:
-        raise ValueError(f"bias {bias.shape} does not fit reset_after={reset_after}")
-    input_bias = bias[0] if reset_after else bias
-    step = _gru_reset_after(recurrent_kernel, bias[1]) if reset_after else _gru(recurrent_kernel)
-    return _unrolled(step, _projected(x, kernel, input_bias), _zeros(1, x, recurrent_kernel), mask)
+    input_bias, *recurrent_bias = bias if bias.ndim == 2 else (bias,)
+    shape = (len(x), len(recurrent_kernel))
+    dtype = np.result_type(x, recurrent_kernel)
+    states = tuple(np.zeros(shape, dtype) for _ in range(cell.states))
 
+    def step(projected: Array, states: State) -> State:
+        return cell.step(projected, states, recurrent_kernel, *recurrent_bias)
 
-def _gru_reset_after(recurrent_kernel: Array, recurrent_bias: Array) -> Step:
-    units = len(recurrent_kernel)
-
-    def step(projected: Array, state: State) -> State:
-        recurrent = state[0] @ recurrent_kernel + recurrent_bias
-        gates = _sigmoid(projected[:, : 2 * units] + recurrent[:, : 2 * units])
-        update, reset = gates[:, :units], gates[:, units:]
-        candidate = np.tanh(projected[:, 2 * units :] + reset * recurrent[:, 2 * units :])
-        return (update * state[0] + (1 - update) * candidate,)
-
-    return step
-
-
-def _gru(recurrent_kernel: Array) -> Step:
-    units = len(recurrent_kernel)
-    gates_kernel, candidate_kernel = np.split(recurrent_kernel, [2 * units], axis=1)
-
-    def step(projected: Array, state: State) -> State:
-        gates = _sigmoid(projected[:, : 2 * units] + state[0] @ gates_kernel)
-        update, reset = gates[:, :units], gates[:, units:]
-        candidate = np.tanh(projected[:, 2 * units :] + (reset * state[0]) @ candidate_kernel)
-        return (update * state[0] + (1 - update) * candidate,)
-
-    return step
+    return _unrolled(step, _projected(x, kernel, input_bias), states, mask)
 
 
 def network(
     weights: Mapping[str, Array],
     ids: NDArray[np.integer],
-    rnn: str,
+    cell: NumpyCell,
     pooling: str,
     masked: bool,
     skip: bool = False,
@@ -167,7 +77,7 @@ def network(
             bidirectional); ``output.kernel`` and ``output.bias``. Optional: ``bigrams``, vectors of
             word pairs; ``attention``; ``norm.gamma`` and ``norm.beta``, a layer normalisation.
         ids: 0 is padding.
-        rnn: ``simple_rnn``, ``lstm`` or ``gru``.
+        cell: of all recurrent layers.
         pooling: ``last``; or ``max``, ``mean``, ``attention``, or several of them joined by ``_``.
         masked: whether the recurrent layers skip padding, or read it like a word.
         skip: whether the output layer also reads the scaled sum of the word vectors.
@@ -180,19 +90,22 @@ def network(
         sequence = sequence + weights["bigrams"][bigram_ids(ids, len(weights["bigrams"]))]
     vectors = sequence
     for level in range(1, depth + 1):
-        sequence, last = _level(weights, level, LAYERS[rnn], sequence, mask)
+        sequence, last = _level(weights, level, cell, sequence, mask)
     features = last
     if pooling != "last":
-        features = _pool(pooling, sequence, is_word, weights)
+        features = _pool(pooling, sequence, is_word, weights, cell.bound)
     if skip:
         features = np.concatenate([features, _bag(vectors, is_word)], axis=-1)
     if "norm.gamma" in weights:
         features = _normalise(features) * weights["norm.gamma"] + weights["norm.beta"]
-    return _sigmoid(features @ weights["output.kernel"] + weights["output.bias"])
+    return sigmoid(features @ weights["output.kernel"] + weights["output.bias"])
 
 
 def whole_model(
-    weights: Mapping[str, Array], ids: NDArray[np.integer], metadata: Mapping[str, Any]
+    weights: Mapping[str, Array],
+    ids: NDArray[np.integer],
+    metadata: Mapping[str, Any],
+    cells: Mapping[str, NumpyCell],
 ) -> Array:
     """An exported model, which may be an ensemble: word ids ``(batch, time)`` to ``(batch, 1)``.
 
@@ -205,17 +118,18 @@ def whole_model(
             ``parameters``; in an ensemble ``members`` instead, the hyperparameters of each. A
             member reads only its own last ``maxlen`` ids, with ids beyond its vocabulary as the
             unknown word.
+        cells: by the hyperparameter ``rnn``.
     """
     masked = metadata["batching"] != "padded"
     if not metadata.get("members"):
-        return _member(weights, ids, metadata["parameters"], masked)
+        return _member(weights, ids, metadata["parameters"], masked, cells)
     probabilities = []
     for number, params in enumerate(metadata["members"], start=1):
         prefix = f"{number}/"
         own = {k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)}
         member_ids = ids[:, -params["maxlen"] :]
         member_ids = np.where(member_ids < params["vocabulary"], member_ids, OOV)
-        probabilities.append(_member(own, member_ids, params, masked))
+        probabilities.append(_member(own, member_ids, params, masked, cells))
     mean: Array = np.mean(probabilities, axis=0)
     return (mean + linear(weights["linear"], ids)) / 2 if "linear" in weights else mean
 
@@ -225,8 +139,10 @@ def _member(
     ids: NDArray[np.integer],
     params: Mapping[str, Any],
     masked: bool,
+    cells: Mapping[str, NumpyCell],
 ) -> Array:
-    return network(weights, ids, params["rnn"], params["pooling"], masked, params["skip"])
+    cell = cells[params["rnn"]]
+    return network(weights, ids, cell, params["pooling"], masked, params["skip"])
 
 
 def linear(features: Array, ids: NDArray[np.integer]) -> Array:
@@ -248,16 +164,13 @@ def linear(features: Array, ids: NDArray[np.integer]) -> Array:
         keys = np.unique(np.concatenate([review[is_known], pairs]))
         rows = np.minimum(np.searchsorted(known, keys), len(known) - 1)
         logit += features[rows[known[rows] == keys], 2].sum()
-    return _sigmoid(logits)
-
-
-LAYERS: dict[str, Callable[..., Array]] = {"simple_rnn": simple_rnn, "lstm": lstm, "gru": gru}
+    return sigmoid(logits)
 
 
 def _level(
     weights: Mapping[str, Array],
     level: int,
-    layer: Callable[..., Array],
+    cell: NumpyCell,
     x: Array,
     mask: Mask | None,
 ) -> tuple[Array, Array]:
@@ -265,13 +178,16 @@ def _level(
 
     ``features`` are the units, of a bidirectional layer those of both directions.
     """
-    parts = ("kernel", "recurrent_kernel", "bias")
-    forward = layer(x, *(weights[f"forward_{level}.{part}"] for part in parts), mask)
+
+    def run(direction: str, x: Array, mask: Mask | None) -> Array:
+        parts = ("kernel", "recurrent_kernel", "bias")
+        kernel, recurrent, bias = (weights[f"{direction}_{level}.{part}"] for part in parts)
+        return layer(cell, x, kernel, recurrent, bias, mask)
+
+    forward = run("forward", x, mask)
     if f"backward_{level}.bias" not in weights:
         return forward, forward[:, -1]
-    reverse_mask = None if mask is None else mask[:, ::-1]
-    backward_weights = (weights[f"backward_{level}.{part}"] for part in parts)
-    backward = layer(x[:, ::-1], *backward_weights, reverse_mask)
+    backward = run("backward", x[:, ::-1], None if mask is None else mask[:, ::-1])
     last = np.concatenate([forward[:, -1], backward[:, -1]], axis=-1)
     return np.concatenate([forward, backward[:, ::-1]], axis=-1), last
 
@@ -289,13 +205,15 @@ def _normalise(features: Array) -> Array:
     return scaled
 
 
-def _pool(pooling: str, sequence: Array, is_word: Mask, weights: Mapping[str, Array]) -> Array:
+def _pool(
+    pooling: str, sequence: Array, is_word: Mask, weights: Mapping[str, Array], bound: float
+) -> Array:
     """Pool ``(batch, time, features)`` over the words: max, mean or attention."""
     words = is_word[:, :, None]
     pooled = []
     for name in pooling.split("_"):
         if name == "max":
-            pooled.append(np.where(words, sequence, -1).max(axis=1))  # outputs are above -1
+            pooled.append(np.where(words, sequence, -bound).max(axis=1))
         elif name == "mean":
             pooled.append((sequence * words).sum(axis=1) / np.maximum(words.sum(axis=1), 1))
         else:
@@ -321,13 +239,9 @@ def _projected(x: Array, kernel: Array, bias: Array) -> Array:
     return projected.reshape(time, batch, kernel.shape[1])
 
 
-def _zeros(count: int, x: Array, recurrent_kernel: Array) -> State:
-    """``count`` initial states ``(batch, units)``."""
-    shape = (len(x), len(recurrent_kernel))
-    return tuple(np.zeros(shape, np.result_type(x, recurrent_kernel)) for _ in range(count))
-
-
-def _unrolled(step: Step, projected: Array, state: State, mask: Mask | None) -> Array:
+def _unrolled(
+    step: Callable[[Array, State], State], projected: Array, state: State, mask: Mask | None
+) -> Array:
     """Run ``step`` over time; the first of its states is the output, ``(batch, time, units)``."""
     if mask is not None and mask.shape != projected.shape[1::-1]:
         raise ValueError(f"mask {mask.shape} is not (batch, time) = {projected.shape[1::-1]}")
@@ -343,7 +257,7 @@ def _unrolled(step: Step, projected: Array, state: State, mask: Mask | None) -> 
     return outputs.swapaxes(0, 1)
 
 
-def _sigmoid(values: Array) -> Array:
+def sigmoid(values: Array) -> Array:
     """``1 / (1 + exp(-values))``, computed with tanh because exp overflows for large values."""
     half: Array = np.tanh(values * 0.5)
     half += 1

@@ -13,10 +13,13 @@ import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imdbtune.errors import UserError, quote_path, short_repr
 from imdbtune.files import require_regular_file
+
+if TYPE_CHECKING:
+    import keras
 
 # Keras does not compress the members. Small archives pass at any ratio.
 _MAX_EXPANSION = 10
@@ -44,7 +47,7 @@ _MODULES = {  # module -> allowed classes; None: all, because they only compute
 }
 
 
-def load_keras(path: Path) -> Any:
+def load_keras(path: Path) -> keras.Model:
     """Return the uncompiled model of a ``.keras`` file, after :func:`check_archive`.
 
     Raises:
@@ -127,7 +130,7 @@ def _is_outside(member: str) -> bool:
     return bool(path.anchor) or ".." in path.parts
 
 
-def _check_classes(name: str, config: Any) -> None:
+def _check_classes(name: str, config: object) -> None:
     for entry in _objects(config):
         module, class_name = entry.get("module"), entry["class_name"]
         is_hashable = module is None or isinstance(module, str)
@@ -140,7 +143,7 @@ def _check_classes(name: str, config: Any) -> None:
             )
 
 
-def _check_sizes(name: str, config: Any, members: list[zipfile.ZipInfo]) -> None:
+def _check_sizes(name: str, config: object, members: list[zipfile.ZipInfo]) -> None:
     """Refuse layers larger than the file: Keras allocates weights before it reads them."""
     available = sum(member.file_size for member in members)
     is_flat = any(entry["class_name"] == "Flatten" for entry in _objects(config))
@@ -159,7 +162,7 @@ def _check_sizes(name: str, config: Any, members: list[zipfile.ZipInfo]) -> None
             )
 
 
-def _int(value: Any) -> int:
+def _int(value: object) -> int:
     """Return an integer, or 0 for anything else, which Keras accepts as no size."""
     return value if isinstance(value, int) else 0
 
@@ -182,7 +185,7 @@ def _input_size(shape: list[Any], is_flat: bool) -> int:
     return math.prod(sizes) if is_flat else max(sizes, default=0)
 
 
-def _objects(config: Any) -> Iterator[dict[str, Any]]:
+def _objects(config: object) -> Iterator[dict[str, Any]]:
     """Yield the configurations of all objects, at any depth."""
     stack = [config]
     while stack:

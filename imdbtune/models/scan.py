@@ -2,23 +2,23 @@
 
 Backpropagation through time (Werbos 1990). The forward loop saves the states and gates of every
 time step; the backward loop reads them in reverse order, and takes the gradients of a single step
-from :mod:`imdbtune.models.cells`. ``d_a`` is the gradient of the loss to ``a``.
+from the cells, see :mod:`imdbtune.models.cells.base`. ``d_a`` is the gradient of the loss to ``a``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import tensorflow as tf
 
-from imdbtune.models.cells import Cell, product_gradients
+from imdbtune.models.cells.base import Cell
 from imdbtune.models.input_projection import Inputs
 from imdbtune.models.sequence_pooling import SequencePooling, StepView
+from imdbtune.models.tensors import Tensor, Tensors, product_gradients
 
-Tensor = Any
-Tensors = tuple[Tensor, ...]
+ByLayer: TypeAlias = list[Tensors]
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,15 @@ def scan(
     arguments = (inputs.source, [layer.weights for layer in layers])
 
     @tf.custom_gradient
-    def run(*flat: Tensor) -> Any:
+    def run(*flat: Tensor) -> tuple[Tensors, Callable[..., list[Tensor]]]:
         source, weights = tf.nest.pack_sequence_as(arguments, flat)
         prepared = inputs.prepare(source, *weights[0][:2])
         loop = _Loop([a.cell for a in layers], weights, inputs, prepared, time, pooling, zeros)
         results, saved = loop.forward()
 
-        def gradient(*upstream: Tensor, variables: Any = None) -> Any:
-            return tf.nest.flatten(loop.backward(saved, results, upstream))
+        def gradient(*upstream: Tensor, variables: Tensors = ()) -> list[Tensor]:
+            gradients: list[Tensor] = tf.nest.flatten(loop.backward(saved, results, upstream))
+            return gradients
 
         return results, gradient
 
@@ -117,10 +118,10 @@ def scan(
 
 @dataclass(frozen=True)
 class _Saved:
-    """By layer: its states (time + 1, batch, units), and its gates (time, batch, units)."""
+    """States (time + 1, batch, units), and what a cell saves, its gates, (time, batch, units)."""
 
-    states: list[Tensors]
-    gates: list[Tensors]
+    states: ByLayer
+    gates: ByLayer
 
 
 @dataclass(frozen=True)
@@ -128,18 +129,20 @@ class _Loop:
     """The two loops of :func:`scan`, over the same steps and weights."""
 
     cells: Sequence[Cell]
-    weights: list[Tensors]  # of each layer
+    weights: ByLayer
     inputs: Inputs
     prepared: Tensors  # by ``inputs``
     time: TimeRange
     pooling: SequencePooling
-    zeros: list[Tensors]  # the initial states of each layer
+    zeros: ByLayer  # the initial states
 
     def forward(self) -> tuple[Tensors, _Saved]:
         """Return the results of the pooling, and what :meth:`backward` needs."""
         time = self.time
 
-        def step(t: Tensor, states: Any, all_states: Any, all_gates: Any, results: Any) -> Any:
+        def step(
+            t: Tensor, states: ByLayer, all_states: ByLayer, all_gates: ByLayer, results: Tensors
+        ) -> tuple[Tensor, ByLayer, ByLayer, ByLayer, Tensors]:
             mask = time.mask_at(t)
             projected = self.inputs.project(self.prepared, t)
             new, gates = _step(self.cells, projected, states, self.weights)
@@ -149,21 +152,23 @@ class _Loop:
             results = self.pooling.update(results, t, states[-1][0], mask)
             return t + time.stride, states, all_states, all_gates, results
 
-        gates = [own[:1] * cell.gates for own, cell in zip(self.zeros, self.cells, strict=True)]
+        gates = [own[:1] * cell.saved for own, cell in zip(self.zeros, self.cells, strict=True)]
         arrays = (_arrays(self.zeros, time.length + 1), _arrays(gates, time.length))
         results = self.pooling.initial(self.zeros[-1][0], time.length)
         start = (time.first, self.zeros, *arrays, results)
         _, _, *arrays, results = tf.while_loop(lambda t, *_: time.is_up_to_last(t), step, start)
-        saved = _Saved(*_map(lambda array: array.stack(), arrays))
+        saved = _Saved(*(_map(lambda array: array.stack(), own) for own in arrays))
         return _materialise_gates(results, self.cells, saved.gates), saved
 
     def backward(
         self, saved: _Saved, results: Tensors, upstream: Tensors
-    ) -> tuple[Tensor, Tensors, Any]:
+    ) -> tuple[Tensor, Tensors, ByLayer]:
         """Return the gradients to the source of the inputs, their W and b, and other weights."""
         time = self.time
 
-        def step(t: Tensor, d_states: Any, d_inputs: Any, d_weights: Any) -> Any:
+        def step(
+            t: Tensor, d_states: ByLayer, d_inputs: Tensors, d_weights: ByLayer
+        ) -> tuple[Tensor, ByLayer, Tensors, ByLayer]:
             mask = time.mask_at(t)
             old = _map(lambda s: tf.gather(s, time.index_before(t)), saved.states)
             new = _map(lambda s: tf.gather(s, time.index_after(t)), saved.states)
@@ -192,10 +197,12 @@ class _Loop:
         return d_source, tuple(d_projection), d_weights
 
 
-def _step(cells: Sequence[Cell], projected: Tensor, states: Any, weights: Any) -> tuple[Any, Any]:
+def _step(
+    cells: Sequence[Cell], projected: Tensor, states: ByLayer, weights: ByLayer
+) -> tuple[ByLayer, ByLayer]:
     """Run one time step through all layers; return the new states and the gates of each."""
-    all_new: list[Tensors] = []
-    all_gates: list[Tensors] = []
+    all_new: ByLayer = []
+    all_gates: ByLayer = []
     for cell, old, (kernel, bias, *recurrent) in zip(cells, states, weights, strict=True):
         if all_new:
             projected = tf.matmul(all_new[-1][0], kernel) + bias
@@ -206,14 +213,19 @@ def _step(cells: Sequence[Cell], projected: Tensor, states: Any, weights: Any) -
 
 
 def _step_back(
-    cells: Sequence[Cell], d_new: Any, old: Any, new: Any, gates: Any, weights: Any
-) -> tuple[Tensor, Any, Any]:
+    cells: Sequence[Cell],
+    d_new: ByLayer,
+    old: ByLayer,
+    new: ByLayer,
+    gates: ByLayer,
+    weights: ByLayer,
+) -> tuple[Tensor, ByLayer, ByLayer]:
     """Return the gradients of :func:`_step` to ``projected``, the states and the weights.
 
     Those of W and b of the first layer are left to the inputs.
     """
-    d_old: list[Tensors] = []
-    d_weights: list[Tensors] = []
+    d_old: ByLayer = []
+    d_weights: ByLayer = []
     d_x = 0.0
     for n in reversed(range(len(cells))):
         kernel, _, *recurrent = weights[n]
@@ -229,7 +241,7 @@ def _step_back(
     return d_projected, d_old, d_weights
 
 
-def _materialise_gates(results: Tensors, cells: Sequence[Cell], gates: list[Tensors]) -> Tensors:
+def _materialise_gates(results: Tensors, cells: Sequence[Cell], gates: ByLayer) -> Tensors:
     """Return unchanged results that depend on the first ``cell.materialised`` gates of each cell.
 
     Without a gradient nothing else would read these gates, and XLA would fuse the whole step of a
@@ -240,10 +252,11 @@ def _materialise_gates(results: Tensors, cells: Sequence[Cell], gates: list[Tens
     return (results[0] + zero, *results[1:])
 
 
-def _arrays(values: Any, length: int) -> Any:
+def _arrays(values: ByLayer, length: int) -> ByLayer:
     """Return a ``TensorArray`` of ``length`` elements like each of the ``values``."""
     return _map(lambda v: tf.TensorArray(v.dtype, length, element_shape=v.shape), values)
 
 
-def _map(function: Any, *structures: Any) -> Any:
-    return tf.nest.map_structure(function, *structures)
+def _map(function: Callable[..., Tensor], *structures: ByLayer) -> ByLayer:
+    mapped: ByLayer = tf.nest.map_structure(function, *structures)
+    return mapped

@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import tensorflow as tf
 
-Tensor = Any
-Results = tuple[Tensor, ...]
+from imdbtune.models.tensors import Tensor, Tensors
 
 
 @dataclass(frozen=True)
@@ -29,20 +28,20 @@ class SequencePooling(Protocol):
     gradients of the loss to the results.
     """
 
-    def initial(self, zero: Tensor, length: int) -> Results:
+    def initial(self, zero: Tensor, length: int) -> Tensors:
         """Return the results before the first of ``length`` time steps; ``zero`` is an output."""
 
-    def update(self, results: Results, t: Tensor, output: Tensor, mask: Tensor) -> Results:
+    def update(self, results: Tensors, t: Tensor, output: Tensor, mask: Tensor) -> Tensors:
         """Return the results after time step ``t``; ``mask`` is (batch, 1)."""
 
-    def last_gradient(self, upstream: Results, zero: Tensor) -> Tensor:
+    def last_gradient(self, upstream: Tensors, zero: Tensor) -> Tensor:
         """Return the gradient to the output of the last step, before ``step_gradient`` adds to it.
 
         ``zero`` is an output of zeros.
         """
 
     def step_gradient(
-        self, d_output: Tensor, upstream: Results, results: Results, step: StepView
+        self, d_output: Tensor, upstream: Tensors, results: Tensors, step: StepView
     ) -> Tensor:
         """Return ``d_output`` plus the gradient to the output of this step."""
 
@@ -51,17 +50,17 @@ class SequencePooling(Protocol):
 class LastOutput:
     """The last output, (batch, units)."""
 
-    def initial(self, zero: Tensor, length: int) -> Results:
+    def initial(self, zero: Tensor, length: int) -> Tensors:
         return (zero,)
 
-    def update(self, results: Results, t: Tensor, output: Tensor, mask: Tensor) -> Results:
+    def update(self, results: Tensors, t: Tensor, output: Tensor, mask: Tensor) -> Tensors:
         return (output,)
 
-    def last_gradient(self, upstream: Results, zero: Tensor) -> Tensor:
+    def last_gradient(self, upstream: Tensors, zero: Tensor) -> Tensor:
         return upstream[0]
 
     def step_gradient(
-        self, d_output: Tensor, upstream: Results, results: Results, step: StepView
+        self, d_output: Tensor, upstream: Tensors, results: Tensors, step: StepView
     ) -> Tensor:
         return d_output
 
@@ -70,17 +69,17 @@ class LastOutput:
 class AllOutputs:
     """All outputs, (time, batch, units); zero at time steps outside the loop."""
 
-    def initial(self, zero: Tensor, length: int) -> Results:
+    def initial(self, zero: Tensor, length: int) -> Tensors:
         return (tf.zeros((length, *tf.unstack(tf.shape(zero))), zero.dtype),)
 
-    def update(self, results: Results, t: Tensor, output: Tensor, mask: Tensor) -> Results:
+    def update(self, results: Tensors, t: Tensor, output: Tensor, mask: Tensor) -> Tensors:
         return (tf.tensor_scatter_nd_update(results[0], [[t]], output[None]),)
 
-    def last_gradient(self, upstream: Results, zero: Tensor) -> Tensor:
+    def last_gradient(self, upstream: Tensors, zero: Tensor) -> Tensor:
         return zero
 
     def step_gradient(
-        self, d_output: Tensor, upstream: Results, results: Results, step: StepView
+        self, d_output: Tensor, upstream: Tensors, results: Tensors, step: StepView
     ) -> Tensor:
         return d_output + tf.gather(upstream[0], step.t)
 
@@ -89,14 +88,16 @@ class AllOutputs:
 class MaxAndSum:
     """The maximum over the unmasked outputs, its number of occurrences, and their sum.
 
-    Each is (batch, units). Equal maxima share the gradient, as in Keras.
+    Each is (batch, units). Equal maxima share the gradient, as in Keras. ``bound`` is that of the
+    absolute value of an output.
     """
 
-    def initial(self, zero: Tensor, length: int) -> Results:
-        # Outputs lie between -1 and 1, so -1 is never above one.
-        return (zero - 1.0, zero, zero)
+    bound: float
 
-    def update(self, results: Results, t: Tensor, output: Tensor, mask: Tensor) -> Results:
+    def initial(self, zero: Tensor, length: int) -> Tensors:
+        return (zero - self.bound, zero, zero)
+
+    def update(self, results: Tensors, t: Tensor, output: Tensor, mask: Tensor) -> Tensors:
         maximum, count, total = results
         higher = tf.logical_and(mask > 0, output > maximum)
         equal = mask * tf.cast(tf.equal(output, maximum), output.dtype)
@@ -106,11 +107,11 @@ class MaxAndSum:
             total + mask * output,
         )
 
-    def last_gradient(self, upstream: Results, zero: Tensor) -> Tensor:
+    def last_gradient(self, upstream: Tensors, zero: Tensor) -> Tensor:
         return zero
 
     def step_gradient(
-        self, d_output: Tensor, upstream: Results, results: Results, step: StepView
+        self, d_output: Tensor, upstream: Tensors, results: Tensors, step: StepView
     ) -> Tensor:
         maximum, count, _ = results
         d_maximum, _, d_total = upstream

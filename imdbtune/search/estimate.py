@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import Batches, limit_rows, validation_split
@@ -32,7 +33,6 @@ TIMED_S = 8.0  # of steps, for each of the two trials
 # drawing its curves.
 STARTUP_S = 8.0
 TRIAL_OVERHEAD_S = 2.0
-GATES = {"simple_rnn": 1, "gru": 3, "lstm": 4}
 VALIDATION_SHARE = 1 / 3  # work of a validation step, relative to a training step
 
 
@@ -98,9 +98,10 @@ def draw(config: SearchConfig) -> tuple[list[DrawnTrial], float]:
 def multiplications(params: TrialParams) -> float:
     """Return the multiplications of the recurrent layers and the embedding, per position."""
     directions = 2 if params.bidirectional else 1
+    gates = CELLS[params.rnn].gates
     inputs, total = params.embedding, params.embedding
     for _ in range(params.depth):
-        total += directions * GATES[params.rnn] * params.units * (inputs + params.units)
+        total += directions * gates * params.units * (inputs + params.units)
         inputs = directions * params.units
     return float(total)
 

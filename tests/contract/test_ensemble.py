@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import pad, validation_split
 from imdbtune.data.corpus import Corpus, make_split
@@ -35,7 +36,11 @@ PARAMS = (
     TrialParams(
         rnn="lstm", units=3, maxlen=60, vocabulary=800, embedding=4, pooling="max_mean", bigrams=64
     ),
-    TrialParams(rnn="simple_rnn", units=4, maxlen=60, vocabulary=300, bidirectional=True),
+    *(
+        TrialParams(rnn=rnn, units=4, maxlen=60, vocabulary=300, bidirectional=True)
+        for rnn in CELLS
+        if rnn not in ("gru", "lstm")
+    ),
 )
 
 
@@ -163,7 +168,7 @@ def test_with_the_linear_model_in_every_format(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With two members: the third costs seconds in each format, and adds nothing."""
+    """With two members: more cost seconds in each format, and adds nothing."""
     files, two = members[:2], PARAMS[:2]
     common = common_params(two, linear=True)
     assert (common.maxlen, common.vocabulary) == (5000, 100_000)

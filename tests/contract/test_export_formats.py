@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from imdbtune.cli.app import app
+from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import ExportFailed, UserError
 from imdbtune.export import formats, verify
@@ -34,14 +35,16 @@ from tests.support import untried_exports
 pytestmark = pytest.mark.xdist_group("export formats")
 SMALL: dict[str, Any] = {"vocabulary": 200, "embedding": 8, "units": 4, "maxlen": 30}
 WORD_INDEX = {f"w{rank}": rank for rank in range(1, 400)} | {"don't": 400, "": 401, "é": 402}
-MODELS = {
-    "simple_rnn": (TrialParams(rnn="simple_rnn", **SMALL), "buckets"),
+EACH_CELL = {
+    f"two {rnn}, max": (TrialParams(rnn=rnn, depth=2, pooling="max", **SMALL), "buckets")
+    for rnn in CELLS
+}
+MODELS = EACH_CELL | {
     "lstm both ways, max and mean": (
         TrialParams(rnn="lstm", bidirectional=True, pooling="max_mean", dropout=0.3, **SMALL),
         "buckets",
     ),
     "two gru both ways": (TrialParams(rnn="gru", depth=2, bidirectional=True, **SMALL), "buckets"),
-    "two gru, max": (TrialParams(rnn="gru", depth=2, pooling="max", **SMALL), "buckets"),
     "gru, bigrams, attention": (
         TrialParams(
             rnn="gru",
@@ -76,11 +79,11 @@ TEXTS = [
 
 # NumPy and ONNX have their own equations, so they are tested with every model. The others save
 # Keras's graph, which takes seconds, and are tested with a few.
-HARD, GRUS, BOOK = "gru, bigrams, attention", "two gru, max", "lstm as in the book"
+HARD, BOOK = "gru, bigrams, attention", "lstm as in the book"
 SOME = {
     "keras": (HARD, BOOK),
-    "savedmodel": (HARD, BOOK),
-    "litert": (HARD, GRUS),
+    "savedmodel": (HARD, BOOK, *EACH_CELL),
+    "litert": (HARD, *EACH_CELL),
     "mlflow": (HARD,),
 }
 PAIRS = [(f, m) for m in MODELS for f in FORMATS if m in SOME.get(f, MODELS)]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
+from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.models.builders import as_plain, compile_model, fused_model, plain_model
 from imdbtune.models.input_projection import EmbeddingLookup, ProjectedTable, embedded_words
@@ -21,23 +22,22 @@ MAXLEN, VOCABULARY = 9, 11
 LENGTHS = (MAXLEN, 4, 1, 6, 0)
 
 # Cell, layers, both directions?, pooling; more of the model
-CASES: list[tuple[str, int, bool, str, dict[str, Any]]] = [
-    ("simple_rnn", 1, False, "last", {}),
-    ("simple_rnn", 2, True, "max_mean", {}),
-    ("lstm", 1, True, "last", {}),
-    ("lstm", 2, False, "max", {}),
-    ("gru", 1, False, "mean", {}),
-    ("lstm", 1, True, "max", {}),
-    ("gru", 2, False, "last", {}),
-    ("gru", 2, True, "last", {}),
+Case = tuple[str, int, bool, str, dict[str, Any]]
+SHAPES: list[tuple[int, bool, str]] = [(1, True, "last"), (2, False, "max"), (2, True, "max_mean")]
+EACH_CELL: list[Case] = [(rnn, *shape, {}) for rnn in CELLS for shape in SHAPES]
+STACKED: list[Case] = [(rnn, 2, False, "max", {}) for rnn in CELLS]
+EVERYTHING: Case = ("gru", 1, False, "max_mean_attention", {"bigrams": 20, "layer_norm": True})
+# Too many words to project them all.
+LOOKED_UP: Case = ("lstm", 2, False, "last", {"vocabulary": 200})
+REST: list[Case] = [
     ("gru", 1, True, "max_mean", {"bigrams": 20, "skip": True}),
     ("lstm", 1, False, "last", {"skip": True}),
     ("lstm", 2, True, "attention", {"layer_norm": True}),
-    ("gru", 1, False, "max_mean_attention", {"bigrams": 20, "layer_norm": True}),
-    ("lstm", 2, False, "last", {"vocabulary": 200}),  # too many words to project them all
+    ("gru", 1, False, "mean", {}),
     ("simple_rnn", 1, True, "last", {"vocabulary": 200}),
+    EVERYTHING,
+    LOOKED_UP,
 ]
-STACKED_LSTM, GRU, EVERYTHING, LOOKED_UP = CASES[3], CASES[6], CASES[11], CASES[12]
 
 
 def params(
@@ -91,15 +91,13 @@ def assert_same(chosen: TrialParams, jit: bool) -> None:
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_outputs_and_gradients_are_those_of_the_keras_layers(
-    case: Any,
-) -> None:
+@pytest.mark.parametrize("case", [*EACH_CELL, *REST], ids=str)
+def test_outputs_and_gradients_are_those_of_the_keras_layers(case: Case) -> None:
     assert_same(params(*case), jit=False)
 
 
-@pytest.mark.parametrize("case", [STACKED_LSTM, GRU, EVERYTHING, LOOKED_UP], ids=str)
-def test_compiled_outputs_and_gradients_are_those_of_the_keras_layers(case: Any) -> None:
+@pytest.mark.parametrize("case", [*STACKED, EVERYTHING, LOOKED_UP], ids=str)
+def test_compiled_outputs_and_gradients_are_those_of_the_keras_layers(case: Case) -> None:
     assert_same(params(*case), jit=True)
 
 
@@ -109,8 +107,8 @@ def test_only_a_small_vocabulary_is_projected_as_a_table(vocabulary: int, kind: 
     assert type(embedded_words(tf.zeros((vocabulary, 3)), tf.zeros((MAXLEN, 5), tf.int32))) is kind
 
 
-@pytest.mark.parametrize("case", [CASES[1], STACKED_LSTM, GRU, EVERYTHING], ids=str)
-def test_predictions_do_not_depend_on_other_reviews(case: Any) -> None:
+@pytest.mark.parametrize("case", [*STACKED, ("gru", 2, True, "max_mean", {}), EVERYTHING], ids=str)
+def test_predictions_do_not_depend_on_other_reviews(case: Case) -> None:
     fused, plain = both_models(params(*case))
     review = reviews((3,), seed=2)
     short, long = reviews((1, 2), seed=3), reviews((MAXLEN, 5), seed=4)
@@ -139,6 +137,7 @@ import numpy as np
 from imdbtune.data.batches import Batches
 from imdbtune.data.corpus import make_split
 from imdbtune.models.builders import compile_model, fused_model, create_variables, plain_model
+from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.training.trainer import as_dataset
 

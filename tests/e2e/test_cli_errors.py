@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from imdbtune.cli.app import main
+from imdbtune.config.extensions import CELLS
 from tests.broken_inputs import write_broken_inputs
 from tests.e2e.cli_error_cases import COMMANDS, GROUPS, SECRET, Case, Toml
 from tests.support import isolate
@@ -155,6 +156,7 @@ def test_wrong_input_gets_one_line_and_leaves_nothing(
 ) -> None:
     known = {"m": materials, "port": dead_port, "toml": tmp_path / "mine.toml"}
     known["trial"] = (materials / "trial_id").read_text()
+    known["cells"] = ", ".join(CELLS)
     before, faults, lines = contents(materials), [], []
     for case in GROUPS[group]:
         arguments = arguments_of(case, tmp_path / "mine.toml")

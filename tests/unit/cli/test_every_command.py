@@ -25,6 +25,7 @@ from imdbtune.cli.completion import make_completer
 from imdbtune.cli.output import print_json, print_next_steps
 from imdbtune.cli.progress import Progress, ProgressLines, show_stages
 from imdbtune.cli.tables import format_duration
+from imdbtune.config.extensions import CELLS
 from imdbtune.search.events import Notice
 from tests.support import isolate
 
@@ -137,8 +138,8 @@ def test_a_message_names_the_variable_whose_value_it_has() -> None:
 @pytest.mark.parametrize(
     ("name", "begun", "offered"),
     [
-        ("--rnn", "", ["simple_rnn", "lstm", "gru"]),
-        ("--rnn", "lstm,g", ["lstm,gru"]),
+        ("--rnn", "", list(CELLS)),
+        ("--rnn", "lstm,sim", ["lstm,simple_rnn"]),
         ("--rnn", "lstm,l", []),
         ("--format", "keras,on", ["keras,onnx"]),
         ("--tuner", "b", ["bayesian"]),

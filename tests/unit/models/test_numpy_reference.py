@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from imdbtune.models import numpy_reference
+from imdbtune.config.extensions import CELLS
+from imdbtune.models.cells.simple_rnn import simple_rnn_listing
+from imdbtune.models.numpy_reference import Array, layer
+
+SIMPLE_RNN, LSTM, GRU = (CELLS[name].numpy for name in ("simple_rnn", "lstm", "gru"))
 
 
-def _weights(rng: np.random.Generator, *shape: int) -> numpy_reference.Array:
+def _weights(rng: np.random.Generator, *shape: int) -> Array:
     return rng.normal(0, 0.2, shape).astype(np.float32)
 
 
@@ -18,13 +21,13 @@ def test_listing_has_one_output_row_per_time_step_and_equals_simple_rnn() -> Non
     inputs = rng.random((100, 32))
     w, u, b = rng.random((64, 32)) / 32, rng.normal(0, 0.1, (64, 64)), rng.random(64)
 
-    listing = numpy_reference.simple_rnn_listing(inputs, w, u, b)
-    layer = numpy_reference.simple_rnn(inputs[None], w.T, u.T, b)[0]
+    listing = simple_rnn_listing(inputs, w, u, b)
+    outputs = layer(SIMPLE_RNN, inputs[None], w.T, u.T, b)[0]
 
     assert listing.shape == (100, 64)
     np.testing.assert_allclose(listing[0], np.tanh(w @ inputs[0] + b), rtol=1e-12)
     np.testing.assert_allclose(listing[1], np.tanh(w @ inputs[1] + u @ listing[0] + b), rtol=1e-12)
-    assert np.abs(listing - layer).max() < 1e-12
+    assert np.abs(listing - outputs).max() < 1e-12
 
 
 def test_lstm_follows_the_equations_by_hand() -> None:
@@ -40,30 +43,22 @@ def test_lstm_follows_the_equations_by_hand() -> None:
         c = i * np.tanh(zc) + c * f
         h = o * np.tanh(c)
         expected.append(h)
-    np.testing.assert_allclose(numpy_reference.lstm(x, kernel, recurrent, bias)[0, :, 0], expected)
+    np.testing.assert_allclose(layer(LSTM, x, kernel, recurrent, bias)[0, :, 0], expected)
 
 
-@pytest.mark.parametrize(
-    ("layer", "bias_shape"),
-    [
-        (numpy_reference.simple_rnn, (6,)),
-        (numpy_reference.lstm, (24,)),
-        (numpy_reference.gru, (2, 18)),
-    ],
-)
+@pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("before", [0, 3])
-def test_masked_padding_changes_nothing(
-    layer: Callable[..., numpy_reference.Array], bias_shape: tuple[int, ...], before: int
-) -> None:
-    rng = np.random.default_rng(1)
-    columns = bias_shape[-1]
-    weights = _weights(rng, 4, columns), _weights(rng, 6, columns), _weights(rng, *bias_shape)
+def test_masked_padding_changes_nothing(name: str, before: int) -> None:
+    rng, cell = np.random.default_rng(1), CELLS[name].numpy
+    keras_cell = CELLS[name].keras_cell(6)
+    keras_cell.build((None, 4))
+    weights = [_weights(rng, *weight.shape) for weight in keras_cell.weights]
     x = _weights(rng, 2, 5, 4)
     padded = np.pad(x, ((0, 0), (before, 3 - before), (0, 0)), constant_values=9.0)
     mask = np.zeros((2, 8), dtype=bool)
     mask[:, before : before + 5] = True
 
-    plain, masked = layer(x, *weights), layer(padded, *weights, mask)
+    plain, masked = layer(cell, x, *weights), layer(cell, padded, *weights, mask)
 
     assert plain.dtype == masked.dtype == np.float32
     assert masked.shape == (2, 8, 6)
@@ -77,19 +72,17 @@ def test_large_values_saturate_without_a_warning() -> None:
     kernel = np.full((1, 4), -1e4, dtype=np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        output = numpy_reference.lstm(ones, kernel, np.zeros_like(kernel), np.zeros(4, np.float32))
+        output = layer(LSTM, ones, kernel, np.zeros_like(kernel), np.zeros(4, np.float32))
     assert output.item() == 0
 
 
 def test_a_batch_without_rows_or_steps_has_no_outputs() -> None:
     weights = np.ones((3, 8)), np.ones((2, 8)), np.ones(8)
-    assert numpy_reference.lstm(np.ones((0, 5, 3)), *weights).shape == (0, 5, 2)
-    assert numpy_reference.lstm(np.ones((4, 0, 3)), *weights).shape == (4, 0, 2)
+    assert layer(LSTM, np.ones((0, 5, 3)), *weights).shape == (0, 5, 2)
+    assert layer(LSTM, np.ones((4, 0, 3)), *weights).shape == (4, 0, 2)
 
 
-def test_wrong_mask_and_bias_shapes_are_refused() -> None:
+def test_wrong_mask_shape_is_refused() -> None:
     x, kernel, recurrent = np.ones((2, 4, 3)), np.ones((3, 6)), np.ones((2, 6))
     with pytest.raises(ValueError, match=r"mask \(2, 5\) is not \(batch, time\) = \(2, 4\)"):
-        numpy_reference.gru(x, kernel, recurrent, np.ones((2, 6)), np.ones((2, 5), dtype=bool))
-    with pytest.raises(ValueError, match=r"bias \(6,\) does not fit reset_after=True"):
-        numpy_reference.gru(x, kernel, recurrent, np.ones(6))
+        layer(GRU, x, kernel, recurrent, np.ones((2, 6)), np.ones((2, 5), dtype=bool))
