@@ -11,6 +11,7 @@ import typer
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import details, trial_line
+from imdbtune.config.extensions import FORMATS
 from imdbtune.errors import UserError, escape_control
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def best(
         typer.Option(
             "--format",
             metavar="LIST",
-            help="With --export: formats, separated by commas: keras (default), savedmodel, "
-            "litert, onnx, numpy, mlflow; or all.",
+            help=f"With --export: formats, separated by commas: {', '.join(FORMATS)}; or all. "
+            "Default: keras.",
         ),
     ] = "",
     overwrite: Annotated[

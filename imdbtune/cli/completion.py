@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from imdbtune.config.extensions import FORMATS
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.config.schema import SECTIONS, TUNERS, TrainingConfig, bundled_workflows
 
@@ -54,12 +55,6 @@ def _sources() -> tuple[str, ...]:
     return SOURCES
 
 
-def _formats() -> tuple[str, ...]:
-    from imdbtune.export.formats import FORMATS
-
-    return (*FORMATS, "all")
-
-
 def _files() -> list[str]:
     """Return the bundled workflows and the TOML files of the working directory."""
 
@@ -69,7 +64,7 @@ def _files() -> list[str]:
 _LISTS = ("--rnn", "--format")
 _VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "--rnn": lambda: _choices(TrialParams, "rnn"),
-    "--format": _formats,
+    "--format": lambda: (*FORMATS, "all"),
     "--data": _sources,
     "--tuner": lambda: TUNERS,
     "--compile": lambda: _choices(TrainingConfig, "compile"),

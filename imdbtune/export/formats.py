@@ -1,4 +1,4 @@
-"""The registry of export formats, and the export of a model in several of them."""
+"""The export of a model in several of the registered formats."""
 
 from __future__ import annotations
 
@@ -6,21 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from imdbtune.config.extensions import FORMATS
 from imdbtune.data.download import Progress
 from imdbtune.errors import ExportFailed, ImdbtuneError, unknown_choice
 from imdbtune.export.format import Format, Trained
-from imdbtune.export.keras_format import KERAS
-from imdbtune.export.litert_format import LITERT
-from imdbtune.export.mlflow_format import MLFLOW
-from imdbtune.export.numpy_format import NUMPY
-from imdbtune.export.onnx_format import ONNX
-from imdbtune.export.savedmodel_format import SAVEDMODEL
 from imdbtune.export.verify import check_answers
 from imdbtune.export.writing import formats_there, write_export
 from imdbtune.models.safe_load import check_archive
-
-# imdbtune predicts with the first of them that a folder has.
-FORMATS = {f.name: f for f in (KERAS, SAVEDMODEL, MLFLOW, NUMPY, ONNX, LITERT)}
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -87,7 +79,7 @@ def export_model(
         lambda new: check_answers(_track(formats, progress, 1), trained, word_index, texts, new),
         word_index,
         metadata,
-        usage([known for name, known in FORMATS.items() if name in (*existing, *added)]),
+        usage([FORMATS[name] for name in FORMATS if name in (*existing, *added)]),
         overwrite,
     )
 

@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 
 from imdbtune.cli.app import app
+from imdbtune.config.extensions import FORMATS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import ExportFailed, UserError
 from imdbtune.export import formats, verify
 from imdbtune.export.folder import read_export
 from imdbtune.export.format import Format, Network, Trained
-from imdbtune.export.formats import FORMATS
 from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import write_export
 from imdbtune.models.builders import plain_model
@@ -334,7 +334,7 @@ def test_a_failed_format_leaves_no_files(
 ) -> None:
     with monkeypatch.context() as patch:
         broken = dataclasses.replace(FORMATS["numpy"], write=write)
-        patch.setattr(formats, "FORMATS", FORMATS | {"numpy": broken})
+        patch.setattr("imdbtune.export.numpy_format.NUMPY", broken)
         with pytest.raises(ExportFailed, match=says) as raised:
             small(tmp_path / "parent" / "new")
     assert len(str(raised.value).splitlines()) == 1
@@ -345,7 +345,7 @@ def test_a_missing_package_is_named_with_its_extra(
     small: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     absent = dataclasses.replace(FORMATS["onnx"], installed_by=("no_such_package",))
-    monkeypatch.setitem(FORMATS, "onnx", absent)
+    monkeypatch.setattr("imdbtune.export.onnx_format.ONNX", absent)
     with pytest.raises(UserError, match=r"needs no_such_package.* pip install 'imdbtune\[onnx\]'"):
         small(tmp_path / "new", ("numpy", "onnx"))
     assert not (tmp_path / "new").exists()

@@ -18,9 +18,9 @@ import yaml
 
 from imdbtune import api
 from imdbtune.cli.app import app
+from imdbtune.config.extensions import FORMATS
 from imdbtune.config.schema import load_config
 from imdbtune.config.space_parser import parse_flag, parse_space
-from imdbtune.export.formats import FORMATS
 from imdbtune.search import estimate
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import StepTimes
