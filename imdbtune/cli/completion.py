@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from imdbtune.config.extensions import FORMATS
+from imdbtune.config.extensions import FORMATS, SOURCES
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.config.schema import SECTIONS, TUNERS, TrainingConfig, bundled_workflows
 
@@ -49,10 +49,9 @@ def _choices(settings: type[Any], key: str) -> tuple[str, ...]:
     return tuple(field.metadata["choices"])
 
 
-def _sources() -> tuple[str, ...]:
-    from imdbtune.data.sources import SOURCES
-
-    return SOURCES
+def _sources() -> list[str]:
+    """Return the sources that have a name; the others are written as paths and the like."""
+    return [name for name in SOURCES if name.islower()]
 
 
 def _files() -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from imdbtune.config.registry import Registry
 
 if TYPE_CHECKING:
+    from imdbtune.data.source import Source
     from imdbtune.export.format import Format
 
 # imdbtune predicts with the first of them that an export folder has.
@@ -23,5 +24,22 @@ FORMATS: Registry[Format] = Registry(
         "numpy": "imdbtune.export.numpy_format:NUMPY",
         "onnx": "imdbtune.export.onnx_format:ONNX",
         "litert": "imdbtune.export.litert_format:LITERT",
+    },
+)
+
+# A word names a source itself; the other forms are explained in imdbtune.data.source.
+SOURCES: Registry[Source] = Registry(
+    "data source",
+    "imdbtune.sources",
+    {
+        "auto": "imdbtune.data.auto_source:AUTO",
+        "imdb": "imdbtune.data.imdb_source:IMDB",
+        "demo": "imdbtune.data.demo_source:DEMO",
+        "PATH.npz": "imdbtune.data.npz_source:NPZ",
+        "PATH.csv": "imdbtune.data.table_source:TABLE",
+        "PATH.tsv": "imdbtune.data.table_source:TABLE",
+        "PATH.jsonl": "imdbtune.data.table_source:TABLE",
+        "PATH.parquet": "imdbtune.data.table_source:TABLE",
+        "FOLDER": "imdbtune.data.folder_source:FOLDER",
     },
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from imdbtune.config.extensions import SOURCES
 from imdbtune.config.hyperparameters import BUCKETS_ONLY, check_field, setting
 from imdbtune.config.search_space import SearchSpace
 from imdbtune.config.space_parser import parse_space
@@ -41,9 +42,7 @@ class TableConfig:
 class DataConfig(TableConfig):
     """Which reviews are used."""
 
-    source: str = setting(
-        "auto", "auto, imdb, demo, an imdb.npz, a table of reviews, or a folder like aclImdb"
-    )
+    source: str = setting("auto", f"one of the data sources {', '.join(SOURCES)}")
     reviews: int = setting(0, "use only the first N training reviews (0: all)", 0, 10_000_000)
 
 
