@@ -20,7 +20,9 @@ from rich.text import Text
 from imdbtune.cli.library_output import is_library_output_shown, redirect_library_output
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import format_duration, pluralize
+from imdbtune.config.extensions import DEFAULT_OBJECTIVE
 from imdbtune.errors import escape_control
+from imdbtune.models.metrics.metric import format_value
 from imdbtune.tracking.writer import LINEAR
 
 Facts = dict[str, Any]
@@ -92,6 +94,7 @@ class Progress:
     started: dict[str, float] = field(default_factory=dict)
     durations: list[float] = field(default_factory=list)  # of ended trials, in seconds
     best: tuple[float, str] | None = None  # score and name
+    objective: str = DEFAULT_OBJECTIVE
     sign: float = 1.0  # -1 where a smaller objective is better
     write_live: Callable[[str], None] | None = None  # above a live table
     stages: ProgressLines = field(init=False)
@@ -127,7 +130,7 @@ class Progress:
             return
         plan, search = facts["plan"], facts["search"]
         self.slots = max(1, plan.workers)
-        self.sign = 1.0 if search.larger_is_better else -1.0
+        self.objective, self.sign = search.objective, 1.0 if search.larger_is_better else -1.0
         limits = [n for n in (plan.config.tuner.trial_limit, plan.size) if n is not None]
         known = plan.config.tuner.kind != "hyperband"
         self.total = min(limits) if limits and known else plan.config.tuner.trial_limit
@@ -143,7 +146,7 @@ class Progress:
 
     def _on_confirming(self, facts: Facts) -> None:
         search, self.slots = facts["search"], max(1, facts["workers"])
-        self.sign = 1.0 if search.larger_is_better else -1.0
+        self.objective, self.sign = search.objective, 1.0 if search.larger_is_better else -1.0
         self.total = facts["trainings"]
         workers = pluralize(facts["workers"], "worker") if facts["workers"] else "this process"
         self._write(f"data: {facts['corpus'].title}")
@@ -220,7 +223,8 @@ class Progress:
         facts = self.last_epochs.get(trial)
         if facts is None:
             return "starting"
-        metrics = (f"{k} {facts[k]:.4f}" for k in ("accuracy", "val_accuracy") if k in facts)
+        names = (self.objective.removeprefix("val_"), self.objective)
+        metrics = (f"{name} {format_value(name, facts[name])}" for name in names if name in facts)
         limit = self.epoch_limits.get(trial) or "?"
         return f"epoch {facts['epoch']:.0f}/{limit}: {', '.join(metrics)}"
 

@@ -12,6 +12,27 @@ from imdbtune.config.registry import Registry
 if TYPE_CHECKING:
     from imdbtune.data.source import Source
     from imdbtune.export.format import Format
+    from imdbtune.models.metrics.metric import Metric
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    "imdbtune.metrics",
+    {
+        "accuracy": "imdbtune.models.metrics.accuracy:ACCURACY",
+        "loss": "imdbtune.models.metrics.loss:LOSS",
+    },
+)
+DEFAULT_OBJECTIVE = "val_accuracy"
+
+
+def objective_metric(objective: str) -> Metric:
+    """Return the metric that an objective such as ``val_accuracy`` optimises.
+
+    Raises:
+        UserError: it is unknown here.
+    """
+    return METRICS[objective.removeprefix("val_")]
+
 
 # imdbtune predicts with the first of them that an export folder has.
 FORMATS: Registry[Format] = Registry(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from imdbtune.config.extensions import SOURCES
+from imdbtune.config.extensions import DEFAULT_OBJECTIVE, METRICS, SOURCES, objective_metric
 from imdbtune.config.hyperparameters import BUCKETS_ONLY, check_field, setting
 from imdbtune.config.search_space import SearchSpace
 from imdbtune.config.space_parser import parse_space
@@ -66,13 +66,15 @@ class TunerConfig:
         0, "how often a failed trial is retried, each time with another seed", 0, 100
     )
     objective: str = setting(
-        "val_accuracy", "metric to optimise", choices=("val_accuracy", "val_loss")
+        DEFAULT_OBJECTIVE,
+        "metric to optimise",
+        choices=tuple(f"val_{name}" for name in METRICS),
     )
 
     @property
     def larger_is_better(self) -> bool:
         """Whether the objective is maximised."""
-        return self.objective == "val_accuracy"
+        return objective_metric(self.objective).larger_is_better
 
     @property
     def trial_limit(self) -> int | None:

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imdbtune import __version__
+from imdbtune.config.extensions import METRICS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError, short_repr
+from imdbtune.models.metrics.metric import epoch_names
 from imdbtune.tracking.connection import hide_secrets, redact_secrets
 from imdbtune.training.hardware import machine_tags
 
@@ -65,7 +67,7 @@ NOTE = "mlflow.note.content"
 EXPERIMENT_KIND = "mlflow.experimentKind"
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "mlflow", "numpy")
 OPEN = ("RUNNING", "SCHEDULED")
-CURVES = ("accuracy", "loss", "val_accuracy", "val_loss")
+CURVES = epoch_names()
 EPOCH_METRICS = (*CURVES, "seconds")
 
 
@@ -245,7 +247,7 @@ class TrialRun(Run):
         (history / "history.json").write_text(
             json.dumps(result.history, indent=1), encoding="utf-8"
         )
-        for metric in ("accuracy", "loss"):
+        for metric in METRICS:
             figure = learning_curves.draw_curves(
                 learning_curves.curves_data(result.history, metric), spec.params.label
             )

@@ -18,7 +18,7 @@ from imdbtune.export.formats import export_model
 from imdbtune.export.predictor import Predictor
 from imdbtune.models import nb_linear, numpy_reference
 from imdbtune.models.builders import initialize, linear_part, member_models, plain_model
-from imdbtune.models.metrics import measure
+from imdbtune.models.metrics.metric import measure
 from imdbtune.models.nb_linear import LinearModel
 from imdbtune.models.nb_linear_keras import as_table, linear_network, search_steps, table_of
 from imdbtune.search.ensemble_tags import description, read_members, write_members
