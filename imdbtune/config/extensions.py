@@ -5,7 +5,7 @@ CONTRIBUTING.md says how to add an entry of each kind, here or from another pack
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.registry import Registry
 
@@ -64,3 +64,8 @@ SOURCES: Registry[Source] = Registry(
         "FOLDER": "imdbtune.data.folder_source:FOLDER",
     },
 )
+
+
+def registries() -> list[Registry[Any]]:
+    """Return all registries, in the order of their definition."""
+    return [value for value in globals().values() if isinstance(value, Registry)]
