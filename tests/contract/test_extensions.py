@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from imdbtune.config import extensions
@@ -182,8 +183,8 @@ def used(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict
         ("data", "--data", "reviews.marks"),
         (*SEARCH,),
         ("compare", "--columns", "best_val_recall", "--sort", "best_val_recall"),
-        ("best", "--export", "winner", "--format", "keras_json"),
-        ("predict", "--model", "winner", "a wonderful film"),
+        ("best", "--export", "winner", "--format", "keras,keras_json"),
+        ("predict", "--model", "winner", "--format", "keras_json", "a wonderful film"),
     )
     return folder, output
 
@@ -220,6 +221,16 @@ def test_a_metric_is_logged_optimised_and_drawn(
     report = Path(client.download_artifacts(search.run_id, "report.html", str(tmp_path)))
     assert "Learning curve of the best trial: recall by epoch." in report.read_text("utf-8")
     assert "test recall" in output["best"]
+
+
+def test_models_open_without_the_metric(used: tuple[Path, dict[str, str]]) -> None:
+    """Keras compiles them when it loads them."""
+    import keras
+
+    folder, _ = used
+    model = keras.models.load_model(folder / "winner" / "model.keras")
+    values = model.evaluate(np.ones((2, 20), np.int32), np.ones((2, 1)), verbose=0)
+    assert len(values) == 2  # loss and accuracy
 
 
 def test_a_format_is_exported_verified_and_used(used: tuple[Path, dict[str, str]]) -> None:

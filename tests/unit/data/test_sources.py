@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imdbtune.config.extensions import SOURCES
 from imdbtune.config.schema import TableConfig
 from imdbtune.data.cache import sha256
 from imdbtune.data.corpus import make_split, write_corpus
@@ -132,6 +133,14 @@ def test_which_source_a_text_names(
     for folder in ("demo", "own", "tables.csv"):
         Path(folder).mkdir()
     assert find_source(text) == name
+
+
+def test_a_source_may_be_written_like_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SOURCES, "added", {"toy:NAME": "no_such_module:x"})
+    assert find_source("toy:reviews") == "toy:NAME"
+    assert find_source("toy:reviews.csv") == "PATH.csv"
+    with pytest.raises(UserError, match="data source 'toy' is not known"):
+        find_source("toy")
 
 
 @pytest.mark.parametrize("text", ["FOLDER", "PATH", "imdb ", "no/such/folder", "x" * 300])
