@@ -257,6 +257,10 @@ def test_the_metadata_have_the_largest_difference(
     assert 0 <= checked["numpy"]["largest_difference"] < 1e-6
 
 
+def test_formats_have_the_names_of_their_entries() -> None:
+    assert [form.name for form in FORMATS.values()] == list(FORMATS)
+
+
 def test_formats_are_added_to_an_export_of_the_same_run(
     small: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

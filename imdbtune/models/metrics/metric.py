@@ -41,7 +41,7 @@ class Metric:
 
 
 def measure(probabilities: Floats, labels: Labels) -> dict[str, float]:
-    """Return the value of every metric, a mean over reviews, by name.
+    """Return the value of every metric by name.
 
     Args:
         probabilities: of label 1, (n,).
