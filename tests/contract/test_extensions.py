@@ -13,10 +13,10 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from imdbtune.config import extensions
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.registry import Registry
 from imdbtune.data.demo import demo_texts
 from imdbtune.tracking import reader
@@ -183,8 +183,8 @@ def used(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict
         ("data", "--data", "reviews.marks"),
         (*SEARCH,),
         ("compare", "--columns", "best_val_recall", "--sort", "best_val_recall"),
-        ("best", "--export", "winner", "--format", "keras,keras_json"),
-        ("predict", "--model", "winner", "--format", "keras_json", "a wonderful film"),
+        ("best", "--export", "winner", "--format", "keras_json"),
+        ("predict", "--model", "winner", "a wonderful film"),
     )
     return folder, output
 
@@ -223,14 +223,18 @@ def test_a_metric_is_logged_optimised_and_drawn(
     assert "test recall" in output["best"]
 
 
-def test_models_open_without_the_metric(used: tuple[Path, dict[str, str]]) -> None:
-    """Keras compiles them when it loads them."""
-    import keras
+def test_saved_models_have_only_metrics_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They could not be loaded where the package is missing."""
+    from imdbtune.models.builders import compile_model, plain_model
 
-    folder, _ = used
-    model = keras.models.load_model(folder / "winner" / "model.keras")
-    values = model.evaluate(np.ones((2, 20), np.int32), np.ones((2, 1)), verbose=0)
-    assert len(values) == 2  # loss and accuracy
+    monkeypatch.syspath_prepend(TOYS)
+    monkeypatch.setattr(extensions.METRICS, "added", {"recall": "toys.recall:RECALL"})
+    params = TrialParams(units=2, maxlen=5, vocabulary=10)
+    model = compile_model(plain_model(params), params, jit=False)
+    assert model.get_compile_config()["weighted_metrics"] == ["accuracy"]
+    compile_model(model, params, jit=False, steps=1)
+    trained = model.get_compile_config()["weighted_metrics"]
+    assert [metric["config"]["name"] for metric in trained] == ["accuracy", "recall"]
 
 
 def test_a_format_is_exported_verified_and_used(used: tuple[Path, dict[str, str]]) -> None:

@@ -20,4 +20,6 @@ def open_marks(request: Request) -> Corpus:
     return table_corpus(table, request.cache, request.config, request.progress)
 
 
-MARKS = Source(about="a file with a review in each line, after `+` or `-`", open=open_marks)
+MARKS = Source(
+    about="a file with a review in each line, after `+` or `-`", open=open_marks, has_settings=True
+)
