@@ -197,9 +197,10 @@ def test_a_source_is_opened(used: tuple[Path, dict[str, str]]) -> None:
 
 
 def test_a_metric_is_logged_optimised_and_drawn(
-    used: tuple[Path, dict[str, str]], tmp_path: Path
+    used: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, output = used
+    monkeypatch.chdir(folder)  # the artifacts' folder is a relative path
     client = connect(f"sqlite:///{folder / 'mlflow.db'}")
     search = reader.find_search(client)
     run_ids = [info.info.run_id for info in client.search_runs([search.experiment_id])]
