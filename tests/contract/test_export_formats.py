@@ -26,6 +26,7 @@ from imdbtune.errors import ExportFailed, UserError
 from imdbtune.export import formats, verify
 from imdbtune.export.folder import read_export
 from imdbtune.export.format import Format, Network, Trained
+from imdbtune.export.numpy_format import NUMPY
 from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import write_export
 from imdbtune.models.builders import plain_model
@@ -286,7 +287,7 @@ def write_changed(model: Trained, folder: Path, change: Callable[[str, Any], Any
     weights = {name: change(name, w) for name, w in network.weights.items()}
     changed = dataclasses.replace(model)
     object.__setattr__(changed, "networks", lambda: [Network(model.params, weights)])
-    FORMATS["numpy"].write(changed, folder)
+    NUMPY.write(changed, folder)
 
 
 def other_weights(model: Trained, folder: Path) -> None:
@@ -298,18 +299,18 @@ def lost_weights(model: Trained, folder: Path) -> None:
 
 
 def without_weights(model: Trained, folder: Path) -> None:
-    FORMATS["numpy"].write(model, folder)
+    NUMPY.write(model, folder)
     (folder / "model.npz").unlink()
 
 
 def with_our_package(model: Trained, folder: Path) -> None:
-    FORMATS["numpy"].write(model, folder)
+    NUMPY.write(model, folder)
     predict = folder / "predict.py"
     predict.write_text(f"import imdbtune\n{predict.read_text()}")
 
 
 def with_tensorflow(model: Trained, folder: Path) -> None:
-    FORMATS["numpy"].write(model, folder)
+    NUMPY.write(model, folder)
     predict = folder / "predict.py"
     predict.write_text(f"import tensorflow\n{predict.read_text()}")
 
@@ -337,7 +338,7 @@ def test_a_failed_format_leaves_no_files(
     says: str,
 ) -> None:
     with monkeypatch.context() as patch:
-        broken = dataclasses.replace(FORMATS["numpy"], write=write)
+        broken = dataclasses.replace(NUMPY, write=write)
         patch.setattr("imdbtune.export.numpy_format.NUMPY", broken)
         with pytest.raises(ExportFailed, match=says) as raised:
             small(tmp_path / "parent" / "new")

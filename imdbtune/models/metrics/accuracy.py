@@ -22,6 +22,7 @@ def _in_keras(name: str) -> keras.metrics.Metric:
 
     def agree(labels: Any, probabilities: Any) -> Any:
         """Keras's own metric would find no soft label equal to a rounded probability."""
+        labels = ops.reshape(labels, ops.shape(probabilities))
         equal = ops.equal(ops.greater(labels, 0.5), ops.greater(probabilities, 0.5))
         return ops.mean(ops.cast(equal, "float32"), axis=-1)
 

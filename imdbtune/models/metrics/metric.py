@@ -32,8 +32,9 @@ class Metric:
     axis: str  # label of a figure's axis, with the unit or the limits
     larger_is_better: bool
     measure: Callable[[Floats, Labels], float]  # of probabilities of label 1 and labels, (n,) each
-    # Returns Keras's metric object with the given name, which measures the same; its labels may be
-    # soft, between 0 and 1. None: the loss, which Keras reports by itself.
+    # Returns Keras's metric object with the given name, which measures the same. Probabilities are
+    # (batch, 1); labels may be (batch,), and soft, between 0 and 1. None: the loss, which Keras
+    # reports by itself.
     in_keras: Callable[[str], keras.metrics.Metric] | None
     saved_as: str = ""  # Keras's own name for it; saved models, which need no imdbtune, have these
     format: str = DEFAULT_FORMAT  # of a value

@@ -29,9 +29,10 @@ def test_certainty_that_is_wrong_has_a_finite_loss() -> None:
     assert measure_all(np.array([0.0]), np.array([1]))["loss"] == pytest.approx(-math.log(1e-7))
 
 
+@pytest.mark.parametrize("shape", [(64, 1), (64,)])
 @pytest.mark.parametrize("softness", [0.0, 0.3])
-def test_keras_computes_the_same(softness: float) -> None:
-    """Also for soft labels, whose more probable side counts."""
+def test_keras_computes_the_same(softness: float, shape: tuple[int, ...]) -> None:
+    """Also for soft labels, whose more probable side counts, and for labels without a column."""
     rng = np.random.default_rng(0)
     probabilities, labels = rng.random(64), rng.integers(0, 2, 64)
     soft = labels * (1 - softness) + 0.5 * softness
@@ -39,7 +40,7 @@ def test_keras_computes_the_same(softness: float) -> None:
         if metric.in_keras is None:
             continue
         computed = metric.in_keras(name)
-        computed.update_state(soft[:, None], probabilities[:, None])
+        computed.update_state(soft.reshape(shape), probabilities[:, None])
         assert computed.name == name
         assert float(computed.result()) == pytest.approx(metric.measure(probabilities, labels))
 
