@@ -15,12 +15,13 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import machine_lines
+from imdbtune.config.extensions import FORMATS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import INDEX_FROM, PAD, START, Corpus
 from imdbtune.data.sources import default_cache, open_corpus
 from imdbtune.errors import UserError
 from imdbtune.export.format import Trained
-from imdbtune.export.formats import FORMATS, export_model
+from imdbtune.export.formats import export_model
 from imdbtune.export.verify import sample_texts
 from imdbtune.export.writing import ExportContents
 from imdbtune.models.builders import plain_model

@@ -1,12 +1,14 @@
-"""Generate ``cli.md`` and ``hyperparameters.md`` from the code.
+"""Generate pages, and tables in other pages, from the code.
 
 Run ``python -m docs.make`` in the project's folder; a test fails while the pages are out of date.
+A table in another page lies between ``<!-- metrics -->`` and ``<!-- end -->``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import typer
 
 from imdbtune.cli.app import app
 from imdbtune.cli.command import EXIT_CODES
-from imdbtune.config.extensions import CELLS
+from imdbtune.config.extensions import CELLS, FORMATS, registries
 from imdbtune.config.hyperparameters import PARAMETERS, allowed
+from imdbtune.config.registry import Registry
 from imdbtune.config.schema import SECTIONS
 from imdbtune.config.search_space import word
 
@@ -91,15 +94,42 @@ with one of the four flags):
 {sections}"""
 
 
+EXTENSIONS = """\
+# What can be chosen by name
+
+Each entry is one module and one line in `imdbtune/config/extensions.py`, or an entry point of
+another package in the group given below. Help, checks, completion and these tables derive from it.
+[CONTRIBUTING.md](../CONTRIBUTING.md#extensions) shows how to add one.
+"""
+WITH_TABLES = ("own_reviews.md", "using_the_winner.md")
+
+
 def main() -> None:
-    """Write both pages."""
+    """Write the pages."""
     for name, text in pages().items():
         (HERE / name).write_text(text, encoding="utf-8")
 
 
 def pages() -> dict[str, str]:
     """Return the pages by their file names."""
-    return {"cli.md": cli(), "hyperparameters.md": hyperparameters()}
+    tables = {_plural(registry): _entries(registry) for registry in registries()}
+    tables["scripts of the formats"] = _scripts()
+    read = {name: (HERE / name).read_text(encoding="utf-8") for name in WITH_TABLES}
+    return {
+        "cli.md": cli(),
+        "hyperparameters.md": hyperparameters(),
+        "extensions.md": extensions_page(),
+        **{name: _with_tables(text, tables) for name, text in read.items()},
+    }
+
+
+def _with_tables(text: str, tables: Mapping[str, str]) -> str:
+    """Return a page with its tables written anew."""
+
+    def anew(block: re.Match[str]) -> str:
+        return f"<!-- {block[1]} -->\n\n{tables[block[1]].rstrip()}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- ([a-z ]+) -->\n.*?<!-- end -->", anew, text, flags=re.DOTALL)
 
 
 def cli() -> str:
@@ -160,6 +190,43 @@ def _default(option: Any) -> str:
     if option.is_flag:
         return ("on" if option.default else "off") if option.envvar else ""
     return _code(str(option.default or ""))
+
+
+def extensions_page() -> str:
+    """Return the page with a table for each registry."""
+    parts = (
+        f"## {_plural(registry).capitalize()}\n\nEntry points: `{registry.group}`.\n\n"
+        + _entries(registry, modules=True)
+        for registry in registries()
+    )
+    return "\n".join([EXTENSIONS, *parts])
+
+
+def _plural(registry: Registry[Any]) -> str:
+    return f"{registry.kind}s"
+
+
+def _entries(registry: Registry[Any], modules: bool = False) -> str:
+    """Return the table of a registry; entries with the same implementation share a row."""
+    names: dict[str, list[str]] = {}
+    for name, reference in registry.references.items():
+        names.setdefault(reference, []).append(name)
+    rows = [
+        (", ".join(map(_code, same)), registry[same[0]].about, _code(reference.partition(":")[0]))
+        for reference, same in names.items()
+    ]
+    columns = 3 if modules else 2
+    return _table((registry.kind, "is", "module")[:columns], [row[:columns] for row in rows])
+
+
+def _scripts() -> str:
+    """Return a section for each export format: its files and the script of its README."""
+    parts = []
+    for name, form in FORMATS.items():
+        body = form.usage.partition("\n")[2].strip()
+        files = ", ".join(map(_code, form.files))
+        parts.append(f"### {name}\n\n{files}: {form.about}.\n\n{body}\n")
+    return "\n".join(parts)
 
 
 def hyperparameters() -> str:

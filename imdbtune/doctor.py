@@ -22,6 +22,7 @@ import psutil
 import yaml
 from packaging.requirements import Requirement
 
+from imdbtune.config.extensions import FORMATS, registries
 from imdbtune.data.imdb import KERAS_FILES, imdb_folder
 from imdbtune.errors import UserError, first_line, last_line, quote_path
 from imdbtune.files import read_small_text
@@ -53,6 +54,8 @@ def run_checks(uri: str, cache: Path) -> Iterator[Check]:
     yield cores()
     yield memory()
     yield tensorflow()
+    yield formats()
+    yield extensions()
     folders = {"working directory": Path.cwd(), "cache": cache}
     folders["temporary folder"] = Path(tempfile.gettempdir())
     for name, folder in folders.items():
@@ -176,6 +179,37 @@ def tensorflow(timeout_s: float = IMPORT_TIMEOUT_S) -> Check:
         return Check("TensorFlow", PROBLEM, f"cannot be imported: {reason}", _INSTALL)
     cards = f"{answer[2]} GPUs" if answer[2] != "0" else "no GPU (none is needed)"
     return Check("TensorFlow", OK, f"{answer[1]}, {cards}")
+
+
+def formats() -> Check:
+    """Check which export formats have their packages, which are optional."""
+    usable, missing = [], []
+    for name in FORMATS:
+        try:
+            FORMATS[name].check_installed()
+        except UserError:
+            missing.append(name)
+        else:
+            usable.append(name)
+    without = f"; not installed: {', '.join(missing)}" if missing else ""
+    return Check("export formats", OK, ", ".join(usable) + without)
+
+
+def extensions() -> Check:
+    """Check that what other packages add can be loaded."""
+    loaded, broken = [], []
+    for registry in registries():
+        for name in registry.added:
+            try:
+                registry[name]
+            except UserError:
+                broken.append(f"{registry.kind} {name}")
+            else:
+                loaded.append(f"{registry.kind} {name}")
+    if broken:
+        remedy = "correct or uninstall the packages that add them."
+        return Check("extensions", PROBLEM, f"cannot be loaded: {', '.join(broken)}", remedy)
+    return Check("extensions", OK, ", ".join(loaded) or "none from other packages")
 
 
 def disk(name: str, folder: Path) -> Check:

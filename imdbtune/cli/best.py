@@ -12,7 +12,9 @@ import typer
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import details, trial_line
+from imdbtune.config.extensions import FORMATS
 from imdbtune.errors import UserError, escape_control
+from imdbtune.models.metrics.metric import format_value
 
 if TYPE_CHECKING:
     from imdbtune.tracking.entities import Baseline, Trial
@@ -69,8 +71,8 @@ def best(
         typer.Option(
             "--format",
             metavar="LIST",
-            help="With --export: formats, separated by commas: keras (default), savedmodel, "
-            "litert, onnx, numpy, mlflow; or all.",
+            help=f"With --export: formats, separated by commas: {', '.join(FORMATS)}; or all. "
+            "Default: keras.",
         ),
     ] = "",
     overwrite: Annotated[
@@ -266,9 +268,8 @@ def _parse_export(
 
 
 def _print_export(folder: Path, metrics: dict[str, float], differences: dict[str, float]) -> None:
-    if metrics:
-        typer.echo(f"  test accuracy       {metrics['test_accuracy']:.4f}")
-        typer.echo(f"  test loss           {metrics['test_loss']:.4f}")
+    for name, value in metrics.items():
+        typer.echo(f"  {name.replace('_', ' '):<20}{format_value(name, value)}")
     for name, difference in differences.items():
         typer.echo(f"  {name:<20}verified; differs from Keras by at most {difference:.1e}")
     path = escape_control(str(folder))

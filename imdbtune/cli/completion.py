@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from imdbtune.config.extensions import SAMPLERS
+from imdbtune.config.extensions import FORMATS, SAMPLERS, SOURCES
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.config.schema import SECTIONS, TrainingConfig, bundled_workflows
 
@@ -49,16 +49,9 @@ def _choices(settings: type[Any], key: str) -> tuple[str, ...]:
     return tuple(field.metadata["choices"])
 
 
-def _sources() -> tuple[str, ...]:
-    from imdbtune.data.sources import SOURCES
-
-    return SOURCES
-
-
-def _formats() -> tuple[str, ...]:
-    from imdbtune.export.formats import FORMATS
-
-    return (*FORMATS, "all")
+def _sources() -> list[str]:
+    """Return the sources that have a name; the others are written as paths and the like."""
+    return [name for name in SOURCES if name.islower()]
 
 
 def _files() -> list[str]:
@@ -70,7 +63,7 @@ def _files() -> list[str]:
 _LISTS = ("--rnn", "--format")
 _VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "--rnn": lambda: _choices(TrialParams, "rnn"),
-    "--format": _formats,
+    "--format": lambda: (*FORMATS, "all"),
     "--data": _sources,
     "--tuner": lambda: SAMPLERS,
     "--compile": lambda: _choices(TrainingConfig, "compile"),

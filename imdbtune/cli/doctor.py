@@ -12,9 +12,10 @@ from imdbtune.errors import escape_control
 
 HELP = """Check that imdbtune can work on this machine.
 
-It checks versions, cores, memory, disk, the tracking store, the reviews and tools, and says how to
-fix each problem. The exit code is 1 if there is a problem, and 0 otherwise, also with warnings. The
-store keeps no trace: on a server, the check sets a tag of an experiment and deletes it.
+It checks versions, extensions, cores, memory, disk, the tracking store, the reviews and tools, and
+says how to fix each problem. The exit code is 1 if there is a problem, and 0 otherwise, also with
+warnings. The store keeps no trace: on a server, the check sets a tag of an experiment and deletes
+it.
 
 Examples:
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from imdbtune.config.extensions import SOURCES
 from imdbtune.config.schema import SearchConfig, load_config
 from imdbtune.errors import UserError, short_repr
 
@@ -15,8 +16,8 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="SOURCE",
-        help="Reviews: auto, imdb, demo, an imdb.npz file, a table (.csv .tsv .jsonl .parquet) or "
-        "a folder. auto is imdb, or demo where imdb cannot be downloaded.",
+        help=f"Reviews: {', '.join(SOURCES)}. auto is imdb, or demo where imdb cannot be "
+        "downloaded.",
     ),
 ]
 DataLocation = Annotated[

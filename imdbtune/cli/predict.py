@@ -15,6 +15,7 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
+from imdbtune.config.extensions import FORMATS
 from imdbtune.errors import UserError, escape_control, quote_path, short_repr
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def predict(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="Format of the exported model; by default the first in the folder.",
+            help="Format of the exported model; by default the first that the folder has of "
+            f"{', '.join(FORMATS)}.",
         ),
     ] = "",
     file: Annotated[

@@ -21,8 +21,10 @@ from imdbtune.cli.library_output import is_library_output_shown, redirect_librar
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import format_duration, pluralize
 from imdbtune.cluster.trial_job import EpochEnded
+from imdbtune.config.extensions import DEFAULT_OBJECTIVE
 from imdbtune.config.hyperparameters import Scalar, TrialParams
 from imdbtune.errors import escape_control
+from imdbtune.models.metrics.metric import format_value
 from imdbtune.search.events import (
     BaselineEnded,
     ConfirmationOpened,
@@ -129,6 +131,7 @@ class Progress:
     started: dict[str, float] = field(default_factory=dict)
     durations: list[float] = field(default_factory=list)  # of ended trials, in seconds
     best: tuple[float, str] | None = None  # score and name
+    objective: str = DEFAULT_OBJECTIVE
     sign: float = 1.0  # -1 where a smaller objective is better
     write_live: Callable[[str], None] | None = None  # above a live table
     stages: ProgressLines = field(init=False)
@@ -194,7 +197,7 @@ class Progress:
         plan, search = event.plan, event.search
         self._write(f"data: {event.corpus.title}")
         self.slots = max(1, plan.workers)
-        self.sign = 1.0 if search.larger_is_better else -1.0
+        self.objective, self.sign = search.objective, 1.0 if search.larger_is_better else -1.0
         self.total = known_trial_count(plan.config)
         workers = pluralize(plan.workers, "worker") if plan.workers else "this process"
         log = f"; log {event.folder / 'workers.log'}"
@@ -208,7 +211,7 @@ class Progress:
 
     def _open_confirmation(self, event: ConfirmationOpened) -> None:
         search, self.slots = event.search, max(1, event.workers)
-        self.sign = 1.0 if search.larger_is_better else -1.0
+        self.objective, self.sign = search.objective, 1.0 if search.larger_is_better else -1.0
         self.total = event.trainings
         workers = pluralize(event.workers, "worker") if event.workers else "this process"
         self._write(f"data: {event.corpus.title}")
@@ -268,7 +271,8 @@ class Progress:
         last = self.last_epochs.get(trial)
         if last is None:
             return "starting"
-        metrics = (f"{k} {last[k]:.4f}" for k in ("accuracy", "val_accuracy") if k in last)
+        names = (self.objective.removeprefix("val_"), self.objective)
+        metrics = (f"{name} {format_value(name, last[name])}" for name in names if name in last)
         limit = self.epoch_limits.get(trial) or "?"
         return f"epoch {last['epoch']:.0f}/{limit}: {', '.join(metrics)}"
 

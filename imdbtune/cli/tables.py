@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from imdbtune.config.extensions import METRICS
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import escape_control, short_repr
+from imdbtune.models.metrics.metric import format_value
 
 if TYPE_CHECKING:  # only a few commands read MLflow
     from imdbtune.confirm.results import Confirmation
@@ -107,7 +109,7 @@ def format_cell(row: Mapping[str, object], column: str) -> str:
     if isinstance(value, float) and column not in PARAMETERS:
         if column in INTEGER_METRICS:
             return f"{value:.0f}"
-        return f"{value:.1f}" if column.endswith("seconds") else f"{value:.4f}"
+        return f"{value:.1f}" if column.endswith("seconds") else format_value(column, value)
     return escape_control(value) if isinstance(value, str) else _format_scalar(value)
 
 
@@ -123,6 +125,7 @@ def details(
 ) -> str:
     """Return all about one trial: certainty, hyperparameters and metrics, a line each."""
     from imdbtune.confirm import description
+    from imdbtune.report.comparison import METRIC_COLUMNS
 
     lines = [f"{trial.name}  (run {trial.run_id})"]
     if search is not None:
@@ -134,29 +137,18 @@ def details(
         lines += [f"  {line}" for line in (certainty, comparison) if line]
     params = trial.params.as_dict()
     lines += [f"  {name:<20}{_format_scalar(value)}" for name, value in params.items()]
-    for name in (
-        "best_val_accuracy",
-        "best_val_loss",
-        "best_accuracy",
-        "best_loss",
-        "best_epoch",
-        "epochs_run",
-        "train_seconds",
-        "parameter_count",
-        "test_accuracy",
-        "test_loss",
-    ):
+    for name in (*METRIC_COLUMNS, *(f"test_{metric}" for metric in METRICS)):
         if name in trial.metrics:
             value = trial.metrics[name]
             whole = value.is_integer() or abs(value) > 100
-            figure = f"{value:,.0f}" if whole else f"{value:.4f}"
+            figure = f"{value:,.0f}" if whole else format_value(name, value)
             lines.append(f"  {name.replace('_', ' '):<20}{figure}")
     return "\n".join(lines)
 
 
 def trial_line(trial: Trial) -> str:
     """Return a trial's name, its score and its run."""
-    score = "-" if trial.score is None else f"{trial.score:.4f}"
+    score = "-" if trial.score is None else format_value(trial.objective, trial.score)
     return f"{trial.name}  {trial.objective} {score}  run {trial.run_id}"
 
 

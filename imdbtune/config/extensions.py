@@ -5,13 +5,15 @@ CONTRIBUTING.md says how to add an entry of each kind, here or from another pack
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.registry import Registry
 
 if TYPE_CHECKING:
+    from imdbtune.data.source import Source
     from imdbtune.export.format import Format
     from imdbtune.models.cells.base import Cell
+    from imdbtune.models.metrics.metric import Metric
     from imdbtune.search.sampler import SamplerKind
 
 # The values of the hyperparameter ``rnn``.
@@ -37,6 +39,26 @@ SAMPLERS: Registry[SamplerKind] = Registry(
     },
 )
 
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    "imdbtune.metrics",
+    {
+        "accuracy": "imdbtune.models.metrics.accuracy:ACCURACY",
+        "loss": "imdbtune.models.metrics.loss:LOSS",
+    },
+)
+DEFAULT_OBJECTIVE = "val_accuracy"
+
+
+def objective_metric(objective: str) -> Metric:
+    """Return the metric that an objective such as ``val_accuracy`` optimises.
+
+    Raises:
+        UserError: it is unknown here.
+    """
+    return METRICS[objective.removeprefix("val_")]
+
+
 # imdbtune predicts with the first of them that an export folder has.
 FORMATS: Registry[Format] = Registry(
     "format",
@@ -50,3 +72,25 @@ FORMATS: Registry[Format] = Registry(
         "litert": "imdbtune.export.litert_format:LITERT",
     },
 )
+
+# A word names a source itself; the other forms are explained in imdbtune.data.source.
+SOURCES: Registry[Source] = Registry(
+    "data source",
+    "imdbtune.sources",
+    {
+        "auto": "imdbtune.data.auto_source:AUTO",
+        "imdb": "imdbtune.data.imdb_source:IMDB",
+        "demo": "imdbtune.data.demo_source:DEMO",
+        "PATH.npz": "imdbtune.data.npz_source:NPZ",
+        "PATH.csv": "imdbtune.data.table_source:TABLE",
+        "PATH.tsv": "imdbtune.data.table_source:TABLE",
+        "PATH.jsonl": "imdbtune.data.table_source:TABLE",
+        "PATH.parquet": "imdbtune.data.table_source:TABLE",
+        "FOLDER": "imdbtune.data.folder_source:FOLDER",
+    },
+)
+
+
+def registries() -> list[Registry[Any]]:
+    """Return all registries, in the order of their definition."""
+    return [value for value in globals().values() if isinstance(value, Registry)]

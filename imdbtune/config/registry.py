@@ -34,10 +34,15 @@ class Registry(Mapping[str, T]):
         self._builtin = dict(builtin)
 
     @functools.cached_property
+    def added(self) -> dict[str, str]:
+        """The ``module:attribute`` of each entry of another package."""
+        found = {point.name: point.value for point in entry_points(group=self.group)}
+        return {name: found[name] for name in sorted(found) if name not in self._builtin}
+
+    @property
     def references(self) -> dict[str, str]:
         """The ``module:attribute`` of each entry."""
-        added = {point.name: point.value for point in entry_points(group=self.group)}
-        return {**self._builtin, **{n: added[n] for n in sorted(added) if n not in self._builtin}}
+        return {**self._builtin, **self.added}
 
     def __getitem__(self, name: str) -> T:
         """Import and return an entry.
@@ -51,7 +56,7 @@ class Registry(Mapping[str, T]):
         module, _, attribute = reference.partition(":")
         try:
             return cast("T", getattr(importlib.import_module(module), attribute))
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # code of others
             if name in self._builtin:
                 raise
             raise UserError(

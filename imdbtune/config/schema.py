@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from imdbtune.config.extensions import SAMPLERS
+from imdbtune.config.extensions import (
+    DEFAULT_OBJECTIVE,
+    METRICS,
+    SAMPLERS,
+    SOURCES,
+    objective_metric,
+)
 from imdbtune.config.hyperparameters import BUCKETS_ONLY, check_field, setting
 from imdbtune.config.search_space import SearchSpace
 from imdbtune.config.space_parser import parse_space
@@ -41,9 +47,7 @@ class TableConfig:
 class DataConfig(TableConfig):
     """Which reviews are used."""
 
-    source: str = setting(
-        "auto", "auto, imdb, demo, an imdb.npz, a table of reviews, or a folder like aclImdb"
-    )
+    source: str = setting("auto", f"one of the data sources {', '.join(SOURCES)}")
     reviews: int = setting(0, "use only the first N training reviews (0: all)", 0, 10_000_000)
 
 
@@ -67,13 +71,15 @@ class TunerConfig:
         0, "how often a failed trial is retried, each time with another seed", 0, 100
     )
     objective: str = setting(
-        "val_accuracy", "metric to optimise", choices=("val_accuracy", "val_loss")
+        DEFAULT_OBJECTIVE,
+        "metric to optimise",
+        choices=tuple(f"val_{name}" for name in METRICS),
     )
 
     @property
     def larger_is_better(self) -> bool:
         """Whether the objective is maximised."""
-        return self.objective == "val_accuracy"
+        return objective_metric(self.objective).larger_is_better
 
     @property
     def trial_limit(self) -> int | None:

@@ -11,28 +11,54 @@ from typing import Any
 import numpy as np
 import platformdirs
 
+from imdbtune.config.extensions import SOURCES
 from imdbtune.config.schema import TableConfig
 from imdbtune.data.corpus import INDEX_FROM, Corpus, Split
-from imdbtune.data.download import DownloadFailed, Progress, RemoteFile
-from imdbtune.data.imdb import KERAS_FILES, imdb_corpus, npz_corpus
-from imdbtune.data.own import check_own, folder_corpus, table_corpus
-from imdbtune.data.tables import FORMATS, is_table
+from imdbtune.data.download import Progress
+from imdbtune.data.source import Request, expand
 from imdbtune.errors import UserError, short_repr, unknown_choice
 
-SOURCES = ("auto", "imdb", "demo")
 _DEFAULTS = TableConfig()
-_AUTO_TIMEOUT_S = 5.0
+_PATH = "PATH"  # with an ending: a file
+_FOLDER = "FOLDER"
 
 
 def default_cache() -> Path:
     """Return the folder in IMDBTUNE_CACHE, else the user's cache folder for imdbtune."""
     folder = os.environ.get("IMDBTUNE_CACHE")
-    return _expanded(folder) if folder else Path(platformdirs.user_cache_dir("imdbtune"))
+    return expand(folder) if folder else Path(platformdirs.user_cache_dir("imdbtune"))
 
 
-def is_path(source: str) -> bool:
-    """Return whether ``source`` is a path, not one of :data:`SOURCES`."""
-    return source.endswith(".npz") or is_table(Path(source)) or _is_folder(source)
+def find_source(text: str) -> str:
+    """Return the registered name of the source that ``text`` names.
+
+    A folder called demo does not hide the source of that name.
+
+    Raises:
+        UserError: there is no such source.
+    """
+    for name in SOURCES:
+        if name != _FOLDER and _matches(name, text):
+            return name
+    if _is_folder(text):
+        return _FOLDER
+    raise unknown_choice("data source", text, SOURCES)
+
+
+def _matches(name: str, text: str) -> bool:
+    """Return whether ``text`` is ``name``, or what its capitals stand for."""
+    if name.startswith(f"{_PATH}."):
+        ending = name.removeprefix(_PATH)
+        return text.endswith(ending) or Path(text).suffix.lower() == ending
+    scheme, colon, _ = name.partition(":")
+    return text.startswith(f"{scheme}:") if colon else text == name
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return text != "" and expand(text).is_dir()
+    except OSError:  # the name is too long
+        return False
 
 
 def check_source(source: str, config: TableConfig = _DEFAULTS) -> dict[str, Any]:
@@ -41,27 +67,18 @@ def check_source(source: str, config: TableConfig = _DEFAULTS) -> dict[str, Any]
     Raises:
         UserError: :func:`open_corpus` would reject the source.
     """
-    if is_table(Path(source)) or _is_folder(source):
-        return check_own(_expanded(source), config)
-    _check_unused(source, config)
-    if source.endswith(".npz"):
-        if not _is_file(_expanded(source)):
-            raise UserError(
-                f"no file {short_repr(source)}; pass the path of an imdb.npz, imdb or demo."
-            )
-    elif source not in SOURCES:
-        raise _unknown(source)
-    return {}
+    found = SOURCES[find_source(source)]
+    if not found.has_settings:
+        _check_unused(source, config)
+    return found.check(source, config)
 
 
 def place_of(source: str, corpus: Corpus) -> str:
     """Return what opens the corpus again, also from another working directory."""
-    return str(_expanded(source).absolute()) if is_path(source) else corpus.name
-
-
-def _unknown(source: str) -> UserError:
-    tables = (f"PATH{ending}" for ending in FORMATS)
-    return unknown_choice("data source", source, (*SOURCES, "PATH.npz", *tables, "FOLDER"))
+    name = find_source(source)
+    if name == _FOLDER or name.startswith(f"{_PATH}."):
+        return str(expand(source).absolute())
+    return corpus.name if corpus.name in SOURCES else source  # auto has opened imdb or demo
 
 
 def _check_unused(source: str, config: TableConfig) -> None:
@@ -74,83 +91,31 @@ def _check_unused(source: str, config: TableConfig) -> None:
             )
 
 
-def _is_folder(source: str) -> bool:
-    """Return whether ``source`` is a folder; a folder called demo does not hide that source."""
-    try:
-        may_be = source not in ("", *SOURCES) and not source.endswith(".npz")
-        return may_be and _expanded(source).is_dir()
-    except OSError:  # the name is too long
-        return False
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # the name is too long
-        return False
-
-
-def _expanded(source: str) -> Path:
-    try:
-        return Path(source).expanduser()
-    except RuntimeError as error:
-        raise UserError(
-            f"{short_repr(source)} names the home of an unknown user; write ./~ for a literal ~."
-        ) from error
-
-
 def open_corpus(
     source: str,
     cache: Path,
     notify: Callable[[str], None],
     progress: Progress | None = None,
-    files: tuple[RemoteFile, RemoteFile] = KERAS_FILES,
     config: TableConfig = _DEFAULTS,
 ) -> Corpus:
     """Open the corpus that ``source`` names.
 
     Args:
-        source: "imdb", "demo", the path of an ``.npz`` file, of a table of reviews or of a folder
-            of them, or "auto": IMDB if it is in the cache or can be downloaded, else the demo
-            corpus.
+        source: what one of the registered sources reads, such as a name or a path.
         cache: folder for downloads and converted corpora.
         notify: called with a message when "auto" falls back to the demo corpus, and for each of
             the corpus's notes.
         progress: called with the name, the amount done and the amount in all while downloading or
             reading.
-        files: what "imdb" and "auto" download.
         config: how a table or folder is read.
 
     Raises:
         UserError: the source is unknown, or cannot be downloaded or read.
     """
-    if is_table(Path(source)) or _is_folder(source):
-        return _own(_expanded(source), cache, notify, progress, config)
-    _check_unused(source, config)
-    if source == "imdb":
-        return imdb_corpus(cache, progress, files)
-    if source == "demo":
-        return _demo(cache)
-    if source == "auto":
-        try:
-            return imdb_corpus(cache, progress, files, timeout_s=_AUTO_TIMEOUT_S)
-        except DownloadFailed as error:
-            notify(f"Using the built-in demo corpus, not IMDB: {error}")
-            return _demo(cache)
-    if source.endswith(".npz"):
-        return npz_corpus(_expanded(source), cache)
-    raise _unknown(source)
-
-
-def _own(
-    path: Path,
-    cache: Path,
-    notify: Callable[[str], None],
-    progress: Progress | None,
-    config: TableConfig,
-) -> Corpus:
-    read = folder_corpus if path.is_dir() else table_corpus
-    corpus = read(path, cache, config, progress)
+    found = SOURCES[find_source(source)]
+    if not found.has_settings:
+        _check_unused(source, config)
+    corpus = found.open(Request(source, cache, config, notify, progress))
     for note in corpus.notes:
         notify(f"{corpus.name}: {note}")
     return corpus
@@ -190,9 +155,3 @@ def _describe_split(split: Split) -> dict[str, Any]:
 def _highest_rank(corpus: Corpus) -> int:
     """Return the size of the vocabulary of a corpus without a word index."""
     return max(int(split.tokens.max()) for split in (corpus.train, corpus.test)) - INDEX_FROM
-
-
-def _demo(cache: Path) -> Corpus:
-    from imdbtune.data.demo import demo_corpus
-
-    return demo_corpus(cache)

@@ -1,25 +1,17 @@
-"""The registry of export formats, and the export of a model in several of them."""
+"""The export of a model in several of the registered formats."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from imdbtune.config.extensions import FORMATS
 from imdbtune.data.download import Progress
 from imdbtune.errors import ExportFailed, ImdbtuneError, first_line, unknown_choice
 from imdbtune.export.format import Format, Trained
-from imdbtune.export.keras_format import KERAS
-from imdbtune.export.litert_format import LITERT
-from imdbtune.export.mlflow_format import MLFLOW
-from imdbtune.export.numpy_format import NUMPY
-from imdbtune.export.onnx_format import ONNX
-from imdbtune.export.savedmodel_format import SAVEDMODEL
 from imdbtune.export.verify import check_answers
 from imdbtune.export.writing import ExportContents, formats_there, write_export
 from imdbtune.models.safe_load import check_archive
-
-# imdbtune predicts with the first of them that a folder has.
-FORMATS = {f.name: f for f in (KERAS, SAVEDMODEL, MLFLOW, NUMPY, ONNX, LITERT)}
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -82,7 +74,7 @@ def export_model(
         folder,
         added,
         contents,
-        usage([known for name, known in FORMATS.items() if name in (*existing, *added)]),
+        usage([FORMATS[name] for name in FORMATS if name in (*existing, *added)]),
         lambda new: write_models(_track(formats, progress, 0), trained, new),
         lambda new: check_answers(_track(formats, progress, 1), trained, words, texts, new),
         overwrite,

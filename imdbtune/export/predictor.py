@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imdbtune.config.extensions import FORMATS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import Batches, Index, IntArray, pad
 from imdbtune.data.corpus import LABELS, make_split
@@ -17,7 +18,6 @@ from imdbtune.data.text import Tokenizer
 from imdbtune.errors import UserError, unknown_choice
 from imdbtune.export.folder import Export, damaged, read_export
 from imdbtune.export.format import Format, Run
-from imdbtune.export.formats import FORMATS
 from imdbtune.files import require_regular_files
 from imdbtune.models.safe_load import load_failure_reason
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
-from imdbtune.config.extensions import CELLS
+from imdbtune.config.extensions import CELLS, METRICS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV
 from imdbtune.models.fused_rnn import DenseEmbedding, FusedRNN
@@ -111,7 +111,7 @@ def compile_model(
         params: the hyperparameters.
         jit: compile the steps with XLA.
         steps: number of steps of the whole training. Without it, as in a saved model, the learning
-            rate is constant and the accuracy that of hard labels.
+            rate is constant and the metrics are those that Keras has itself.
     """
     rate: float | Schedule = params.learning_rate
     if steps and (params.schedule != "constant" or params.warmup):
@@ -124,24 +124,21 @@ def compile_model(
     if params.ema:
         options |= {"use_ema": True, "ema_momentum": params.ema}
     optimizer = OPTIMIZERS[params.optimizer](learning_rate=rate, **options)
-    has_soft_labels = bool(steps and params.soft_labels)
     model.compile(
         optimizer=optimizer,
         loss="binary_crossentropy",
-        weighted_metrics=[_hard_accuracy() if has_soft_labels else "accuracy"],
+        weighted_metrics=_trained_metrics() if steps else _saved_metrics(),
         jit_compile=jit,
     )
     return model
 
 
-def _hard_accuracy() -> keras.metrics.Metric:
-    """Return the accuracy for soft labels: both they and the probabilities are rounded."""
+def _trained_metrics() -> list[keras.metrics.Metric]:
+    return [metric.in_keras(name) for name, metric in METRICS.items() if metric.in_keras]
 
-    def agree(labels: Tensor, probabilities: Tensor) -> Tensor:
-        equal = ops.equal(ops.greater(labels, 0.5), ops.greater(probabilities, 0.5))
-        return ops.mean(ops.cast(equal, "float32"), axis=-1)
 
-    return keras.metrics.MeanMetricWrapper(agree, name="accuracy")
+def _saved_metrics() -> list[str]:
+    return [metric.saved_as for metric in METRICS.values() if metric.saved_as]
 
 
 def create_variables(model: keras.Model) -> None:

@@ -34,7 +34,7 @@ import numpy.typing as npt
 from imdbtune.data.batches import validation_split
 from imdbtune.data.corpus import Corpus, Split, read_corpus
 from imdbtune.errors import UserError
-from imdbtune.models.metrics import measure
+from imdbtune.models.metrics.metric import best_names, measure
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -234,10 +234,11 @@ def cache_folder(corpus: Corpus, reviews: int) -> Path:
 
 
 def is_cached(cache: Path) -> bool:
-    """Return whether the folder has a readable model with its metrics."""
+    """Return whether the folder has a readable model with all metrics."""
     try:
         LinearModel.load(cache / MODEL)
-        return isinstance(json.loads((cache / RESULT).read_text(encoding="utf-8")), dict)
+        result = json.loads((cache / RESULT).read_text(encoding="utf-8"))
+        return isinstance(result, dict) and result.keys() >= {*best_names()}
     except (OSError, ValueError, UserError):
         return False
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import UserError, short_repr, unknown_choice
+from imdbtune.models.metrics.metric import best_names, find_metric
 from imdbtune.report.filter_expression import parse_condition
 from imdbtune.tracking.entities import Baseline, Search, Trial, as_row
 
@@ -19,10 +20,7 @@ Row = dict[str, Any]
 LEADING_COLUMNS = ("search", "trial", "name", "status", *PARAMETERS)
 TRAILING_COLUMNS = ("started", "reason", "run_id")
 METRIC_COLUMNS = (
-    "best_val_accuracy",
-    "best_val_loss",
-    "best_accuracy",
-    "best_loss",
+    *best_names(),
     "best_epoch",
     "epochs_run",
     "train_seconds",
@@ -104,7 +102,8 @@ def all_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 def sort_rows(rows: Sequence[Row], order: str, columns: Collection[str]) -> list[Row]:
     """Return the rows in the order ``COLUMN[:asc|desc],...``; rows without a value come last.
 
-    Without a direction, accuracies are in descending order and all else in ascending order.
+    Without a direction, metrics whose larger values are better are in descending order, all else
+    in ascending order.
 
     Raises:
         UserError: an unknown column or direction.
@@ -119,7 +118,8 @@ def sort_rows(rows: Sequence[Row], order: str, columns: Collection[str]) -> list
                 f"the order {short_repr(key.strip())} is not known; give COLUMN, "
                 "COLUMN:asc or COLUMN:desc."
             )
-        descending = direction == "desc" or (not direction and "accuracy" in column)
+        metric = None if direction else find_metric(column)
+        descending = metric.larger_is_better if metric else direction == "desc"
         present = [row for row in result if row.get(column) is not None]
         present.sort(key=lambda row: row[column], reverse=descending)
         result = present + [row for row in result if row.get(column) is None]

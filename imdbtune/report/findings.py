@@ -1,7 +1,8 @@
 """Statistics of a search, computed from its trials; nothing here draws, writes or reads MLflow.
 
 All statistics are of the validation accuracy, whatever the objective was: it is a share of a known
-number of reviews, so its standard error is known.
+number of reviews, so its standard error is known. That is why statistics, here, in the baselines
+and in ``confirm/``, name the accuracy; everything else takes its metrics from the registry.
 """
 
 from __future__ import annotations

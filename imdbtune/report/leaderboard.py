@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from imdbtune.confirm import description, results
 from imdbtune.confirm.results import Confirmation
+from imdbtune.models.metrics.metric import format_value
 from imdbtune.report.effects import short_value
 from imdbtune.report.findings import compare_with_baseline, find_baseline
 from imdbtune.report.page import log_report, read_report_data
@@ -119,7 +120,7 @@ def _table(search: Search, done: Sequence[Trial], varied: Sequence[str]) -> list
                 str(place),
                 f"[{name}]({mlflow_links.run_link(search, trial.run_id)})",
                 *(short_value(getattr(trial.params, hyperparameter)) for hyperparameter in varied),
-                f"{trial.score:.4f}",
+                _score(search, trial),
                 f"{trial.metrics.get('best_epoch', 0):.0f}",
                 f"{trial.metrics.get('train_seconds', 0):.0f}",
             ]
@@ -130,7 +131,11 @@ def _table(search: Search, done: Sequence[Trial], varied: Sequence[str]) -> list
 def _answer(search: Search, best: Trial) -> str:
     link = f"[{mlflow_links.as_text(best.name)}]({mlflow_links.run_link(search, best.run_id)})"
     epoch = f" at epoch {best.metrics['best_epoch']:.0f}" if "best_epoch" in best.metrics else ""
-    return f"**Best: {link}, {search.objective} {best.score:.4f}{epoch}.**"
+    return f"**Best: {link}, {search.objective} {_score(search, best)}{epoch}.**"
+
+
+def _score(search: Search, trial: Trial) -> str:
+    return format_value(search.objective, trial.metrics[f"best_{search.objective}"])
 
 
 def _against_linear(search: Search, done: Sequence[Trial], baselines: Sequence[Baseline]) -> str:

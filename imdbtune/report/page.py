@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imdbtune.config.extensions import METRICS
 from imdbtune.config.search_space import word
 from imdbtune.confirm import description, results
 from imdbtune.confirm.results import Confirmation
@@ -134,7 +135,7 @@ def draw_figures(data: ReportData) -> dict[str, ReportFigure]:
 
 def _draw_curves(data: ReportData) -> Iterator[ReportFigure]:
     name, history = data.histories[0]
-    for metric in ("accuracy", "loss"):
+    for metric in METRICS:
         curves = learning_curves.curves_data(history, metric)
         figure = learning_curves.draw_curves(curves, name, width=figures.WIDTH)
         alt = f"Learning curve of the best trial: {metric} by epoch."
@@ -225,6 +226,7 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = LOCAL_UI)
             test_evaluations=int(data.search.metrics.get(mlflow_names.TEST_EVALUATIONS, 0)),
             fronts=_fronts(finished),
             config=data.config,
+            metrics=list(METRICS),
             published=_published_results(data),
             drawn=drawn,
             seconds=findings.duration_s(data.trials, data.search.started_ms),

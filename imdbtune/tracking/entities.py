@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from imdbtune.config.extensions import DEFAULT_OBJECTIVE, objective_metric
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.errors import UserError, escape_control
 from imdbtune.tracking import mlflow_names
@@ -44,7 +45,7 @@ class Trial:
     @property
     def objective(self) -> str:
         """The metric that is optimised."""
-        return self.tags.get(mlflow_names.OBJECTIVE, "val_accuracy")
+        return self.tags.get(mlflow_names.OBJECTIVE, DEFAULT_OBJECTIVE)
 
     @property
     def attempt(self) -> int:
@@ -99,12 +100,12 @@ class Search:
     @property
     def objective(self) -> str:
         """The metric that is optimised."""
-        return self.tags.get(mlflow_names.OBJECTIVE, "val_accuracy")
+        return self.tags.get(mlflow_names.OBJECTIVE, DEFAULT_OBJECTIVE)
 
     @property
     def larger_is_better(self) -> bool:
         """Whether the objective is to be maximised."""
-        return self.objective == "val_accuracy"
+        return objective_metric(self.objective).larger_is_better
 
     @property
     def validation_reviews(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from imdbtune.models.metrics.metric import epoch_names
+
 KIND = "imdbtune.kind"  # search, trial, baseline, train or confirm
 SEARCH = "imdbtune.search"
 SEARCH_ID = "imdbtune.search_id"
@@ -34,5 +36,5 @@ PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 EXPERIMENT_KIND = "mlflow.experimentKind"
 OPEN = ("RUNNING", "SCHEDULED")
-CURVES = ("accuracy", "loss", "val_accuracy", "val_loss")
+CURVES = epoch_names()
 EPOCH_METRICS = (*CURVES, "seconds")

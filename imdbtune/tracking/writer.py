@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune import __version__
+from imdbtune.config.extensions import METRICS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.search_space import word
 from imdbtune.errors import UserError, short_repr
@@ -223,7 +224,7 @@ class TrialRun(Run):
         (history / "history.json").write_text(
             json.dumps(result.history, indent=1), encoding="utf-8"
         )
-        for metric in ("accuracy", "loss"):
+        for metric in METRICS:
             figure = learning_curves.draw_curves(
                 learning_curves.curves_data(result.history, metric), spec.params.label
             )

@@ -14,7 +14,7 @@ from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.data.batches import limit_rows, validation_split
 from imdbtune.data.corpus import Split, read_corpus
 from imdbtune.errors import UserError
-from imdbtune.models.metrics import measure
+from imdbtune.models.metrics.metric import measure
 from imdbtune.models.nb_linear import LinearModel, fit
 from imdbtune.models.safe_load import load_keras
 from imdbtune.training.evaluation import probabilities

@@ -1,4 +1,4 @@
-"""Evaluate a saved model on the reviews of a split: probabilities, loss and accuracy."""
+"""Evaluate a saved model on the reviews of a split: probabilities and metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import Batches, Index, limit_rows, validation_split
 from imdbtune.data.corpus import Split
 from imdbtune.data.download import Progress
-from imdbtune.models.metrics import measure
+from imdbtune.models.metrics.metric import measure
 from imdbtune.models.safe_load import load_keras
 
 Probabilities = npt.NDArray[np.float64]
@@ -62,7 +62,7 @@ def evaluate_model(
     padded: bool,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Return ``test_accuracy`` and ``test_loss`` as means over all reviews of ``split``.
+    """Return each metric over all reviews of ``split``, such as ``test_loss``.
 
     Arguments and exceptions are those of :func:`probabilities`.
     """

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imdbtune.config.extensions import METRICS
+from imdbtune.models.metrics.metric import format_value
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -21,7 +24,6 @@ Epoch = Mapping[str, float]
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
 BEST_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
 GREY = "#808080"
-DIVERGED = 5.0  # binary cross-entropy; that of a constant 0.5 is 0.69
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Curves:
     train: tuple[float, ...]  # empty if the history lacks the metric
     validation: tuple[float, ...]  # empty without validation
     best_epoch: int | None  # by validation, the first of equals; None without a finite value
-    metric: str  # "accuracy" or "loss"
+    metric: str  # its name
 
     @property
     def best_value(self) -> float:
@@ -51,10 +53,10 @@ class AllCurves:
 
 
 def curves_data(history: Sequence[Epoch], metric: str) -> Curves:
-    """Return the curves of ``metric`` ("accuracy" or "loss").
+    """Return the curves of the metric with this name.
 
     ``history`` has a mapping for each epoch, with ``epoch`` (counted from 1) and optionally
-    ``metric`` and ``val_<metric>``. The best loss is the smallest, the best accuracy the largest.
+    ``metric`` and ``val_<metric>``.
     """
     epochs = tuple(int(row["epoch"]) for row in history)
     validation = _values(history, f"val_{metric}")
@@ -149,7 +151,7 @@ def _sort_key(value: float, metric: str) -> float:
     """Return a key that sorts the best value of ``metric`` first, NaN last."""
     if math.isnan(value):
         return math.inf
-    return value if metric.endswith("loss") else -value
+    return -value if METRICS[metric].larger_is_better else value
 
 
 def new_figure(width: float, height: float, fitted: bool = True) -> tuple[Figure, Axes]:
@@ -172,7 +174,7 @@ def new_figure(width: float, height: float, fitted: bool = True) -> tuple[Figure
 def _figure(width: float, height: float, metric: str) -> tuple[Figure, Axes]:
     figure, axes = new_figure(width, height, fitted=False)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy (fraction, 0 to 1)" if metric == "accuracy" else metric)
+    axes.set_ylabel(METRICS[metric].axis)
     return figure, axes
 
 
@@ -225,7 +227,7 @@ def _draw_line(axes: Axes, curves: Curves, **style: Any) -> None:
 
 def _draw_best(axes: Axes, best: Sequence[tuple[str, Curves]]) -> None:
     for rank, (name, curves) in enumerate(best):
-        value = f"{curves.best_value:.4f} at epoch {curves.best_epoch}"
+        value = f"{format_value(curves.metric, curves.best_value)} at epoch {curves.best_epoch}"
         _draw_line(
             axes,
             curves,
@@ -244,7 +246,7 @@ def _draw_others(axes: Axes, others: Sequence[Curves]) -> None:
 
 
 def _scale(axes: Axes, epochs: Sequence[int], values: Sequence[float], metric: str) -> None:
-    """Set whole-numbered epoch ticks, and a logarithmic scale if a loss has diverged."""
+    """Set whole-numbered epoch ticks, and a logarithmic scale if the metric has diverged."""
     from matplotlib.ticker import MaxNLocator
 
     first, last = min(epochs, default=1), max(epochs, default=1)
@@ -252,7 +254,7 @@ def _scale(axes: Axes, epochs: Sequence[int], values: Sequence[float], metric: s
     locator = MaxNLocator(nbins=12, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
     axes.xaxis.set_major_locator(locator)
     finite = [value for value in values if not math.isnan(value)]
-    if metric.endswith("loss") and max(finite, default=0) > DIVERGED and min(finite) > 0:
+    if max(finite, default=0) > METRICS[metric].log_above and min(finite) > 0:
         axes.set_yscale("log")
     elif finite:
         axes.ticklabel_format(axis="y", useOffset=False)
@@ -272,7 +274,7 @@ def _mark_best(axes: Axes, curves: Curves) -> None:
     axes.text(
         position,
         1.01,
-        f"best: {curves.best_value:.4f} at epoch {curves.best_epoch}",
+        f"best: {format_value(curves.metric, curves.best_value)} at epoch {curves.best_epoch}",
         transform=axes.transAxes,
         ha=align,
         va="bottom",

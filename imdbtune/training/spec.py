@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imdbtune.config.extensions import DEFAULT_OBJECTIVE, objective_metric
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 
@@ -22,7 +23,7 @@ class TrainingSettings:
     reviews: int = 0  # number of training reviews used; 0: all
     seed: int = 0
     executions: int = 1  # trainings with successive seeds
-    objective: str = "val_accuracy"  # or "val_loss"
+    objective: str = DEFAULT_OBJECTIVE
     epochs: int = 4  # last epoch
     patience: int = 0  # epochs without improvement before training stops; 0: never
     batching: str = "buckets"  # or "padded"
@@ -48,7 +49,7 @@ class TrainingSettings:
     @property
     def larger_is_better(self) -> bool:
         """Whether the objective is maximised."""
-        return self.objective == "val_accuracy"
+        return objective_metric(self.objective).larger_is_better
 
     @property
     def measure(self) -> str:
@@ -82,8 +83,8 @@ class TrialResult:
     """The result of a trial.
 
     With several executions, ``history`` and ``model`` are those of the one with the best objective.
-    ``history`` has a dict for each epoch: ``epoch`` (from 1), ``seconds``, and the means over
-    reviews ``accuracy`` and ``loss``, with held-out reviews also ``val_accuracy`` and ``val_loss``.
+    ``history`` has a dict for each epoch: ``epoch`` (from 1), ``seconds``, and the value of each
+    metric by its name, such as ``loss``; with held-out reviews also ``val_loss``.
     """
 
     history: tuple[Epoch, ...]

@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imdbtune.config.extensions import CELLS
+from imdbtune.config.extensions import CELLS, FORMATS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import pad, validation_split
 from imdbtune.data.corpus import Corpus, make_split
 from imdbtune.errors import ExportFailed
 from imdbtune.export.folder import read_export
 from imdbtune.export.format import Trained
-from imdbtune.export.formats import FORMATS, export_model
+from imdbtune.export.formats import export_model
 from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import ExportContents
 from imdbtune.models import nb_linear, numpy_reference
 from imdbtune.models.builders import initialize, linear_part, member_models, plain_model
-from imdbtune.models.metrics import measure
+from imdbtune.models.metrics.metric import measure
 from imdbtune.models.nb_linear import LinearModel
 from imdbtune.models.nb_linear_keras import as_table, linear_network, search_steps, table_of
 from imdbtune.search.ensemble_tags import description, read_members, write_members

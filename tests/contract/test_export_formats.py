@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 
 from imdbtune.cli.app import app
-from imdbtune.config.extensions import CELLS
+from imdbtune.config.extensions import CELLS, FORMATS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import ExportFailed, UserError
 from imdbtune.export import formats, verify
 from imdbtune.export.folder import read_export
 from imdbtune.export.format import Format, Network, Trained
-from imdbtune.export.formats import FORMATS
+from imdbtune.export.numpy_format import NUMPY
 from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import ExportContents, write_export
 from imdbtune.models.builders import plain_model
@@ -260,6 +260,10 @@ def test_the_metadata_have_the_largest_difference(
     assert 0 <= checked["numpy"]["largest_difference"] < 1e-6
 
 
+def test_formats_have_the_names_of_their_entries() -> None:
+    assert [form.name for form in FORMATS.values()] == list(FORMATS)
+
+
 def test_formats_are_added_to_an_export_of_the_same_run(
     small: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,7 +289,7 @@ def write_changed(model: Trained, folder: Path, change: Callable[[str, Any], Any
     weights = {name: change(name, w) for name, w in network.weights.items()}
     changed = dataclasses.replace(model)
     object.__setattr__(changed, "networks", lambda: [Network(model.params, weights)])
-    FORMATS["numpy"].write(changed, folder)
+    NUMPY.write(changed, folder)
 
 
 def other_weights(model: Trained, folder: Path) -> None:
@@ -297,18 +301,18 @@ def lost_weights(model: Trained, folder: Path) -> None:
 
 
 def without_weights(model: Trained, folder: Path) -> None:
-    FORMATS["numpy"].write(model, folder)
+    NUMPY.write(model, folder)
     (folder / "model.npz").unlink()
 
 
 def with_our_package(model: Trained, folder: Path) -> None:
-    FORMATS["numpy"].write(model, folder)
+    NUMPY.write(model, folder)
     predict = folder / "predict.py"
     predict.write_text(f"import imdbtune\n{predict.read_text()}")
 
 
 def with_tensorflow(model: Trained, folder: Path) -> None:
-    FORMATS["numpy"].write(model, folder)
+    NUMPY.write(model, folder)
     predict = folder / "predict.py"
     predict.write_text(f"import tensorflow\n{predict.read_text()}")
 
@@ -336,8 +340,8 @@ def test_a_failed_format_leaves_no_files(
     says: str,
 ) -> None:
     with monkeypatch.context() as patch:
-        broken = dataclasses.replace(FORMATS["numpy"], write=write)
-        patch.setattr(formats, "FORMATS", FORMATS | {"numpy": broken})
+        broken = dataclasses.replace(NUMPY, write=write)
+        patch.setattr("imdbtune.export.numpy_format.NUMPY", broken)
         with pytest.raises(ExportFailed, match=says) as raised:
             small(tmp_path / "parent" / "new")
     assert len(str(raised.value).splitlines()) == 1
@@ -348,7 +352,7 @@ def test_a_missing_package_is_named_with_its_extra(
     small: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     absent = dataclasses.replace(FORMATS["onnx"], installed_by=("no_such_package",))
-    monkeypatch.setitem(FORMATS, "onnx", absent)
+    monkeypatch.setattr("imdbtune.export.onnx_format.ONNX", absent)
     with pytest.raises(UserError, match=r"needs no_such_package.* pip install 'imdbtune\[onnx\]'"):
         small(tmp_path / "new", ("numpy", "onnx"))
     assert not (tmp_path / "new").exists()

@@ -18,9 +18,9 @@ import yaml
 
 from imdbtune import api
 from imdbtune.cli.app import app
+from imdbtune.config.extensions import registries
 from imdbtune.config.schema import load_config
 from imdbtune.config.space_parser import parse_flag, parse_space
-from imdbtune.export.formats import FORMATS
 from imdbtune.search import estimate
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import StepTimes
@@ -172,21 +172,26 @@ def test_the_table_is_available_in_python(
     assert "lstm" in capsys.readouterr().out
 
 
-def test_the_scripts_of_the_formats_are_those_in_the_exports() -> None:
-    page = PAGES["docs/using_the_winner.md"].partition("## Formats")[2]
-    for name, form in FORMATS.items():
-        section = page.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
-        (script,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-        assert script in form.usage, name
-        assert f"`{form.files[0]}" in section
+# Not imported: other packages install a folder docs/, which could be found first.
+MAKE = runpy.run_path(str(ROOT / "docs" / "make.py"))
 
 
-@pytest.mark.parametrize("name", ["cli.md", "hyperparameters.md"])
-def test_the_generated_pages_are_up_to_date(name: str) -> None:
-    stale = f"docs/{name} is out of date; run: python -m docs.make"
-    # Not imported: other packages install a folder docs/, which could be found first.
-    make = runpy.run_path(str(ROOT / "docs" / "make.py"))
-    assert PAGES[f"docs/{name}"] == make["pages"]()[name], stale
+@pytest.mark.parametrize(("name", "text"), MAKE["pages"]().items())
+def test_the_generated_pages_are_up_to_date(name: str, text: str) -> None:
+    assert PAGES[f"docs/{name}"] == text, f"docs/{name} is out of date; run: python -m docs.make"
+
+
+def test_every_registry_has_its_table() -> None:
+    assert len(registries()) >= 3
+    for registry in registries():
+        section = PAGES["docs/extensions.md"].partition(f"`{registry.group}`")[2]
+        assert all(f"`{name}`" in section.partition("\n## ")[0] for name in registry)
+
+
+def test_tables_in_other_pages_are_written_anew() -> None:
+    page = "a\n\n<!-- metrics -->\nold\n<!-- end -->\n\n<!-- a comment -->\nb\n"
+    new = page.replace("\nold\n", "\n\n| new |\n\n")
+    assert MAKE["_with_tables"](page, {"metrics": "| new |\n"}) == new
 
 
 def test_the_index_names_every_page() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import sqlite3
@@ -12,6 +13,7 @@ import pytest
 
 from imdbtune import doctor
 from imdbtune.cli.app import app
+from imdbtune.config.extensions import FORMATS
 from imdbtune.data.imdb import imdb_folder
 from imdbtune.doctor import OK, PROBLEM, WARNING, Check
 from tests.support import isolate, new_store
@@ -40,6 +42,24 @@ def test_versions_that_were_not_tested_together_are_a_warning(
     check = doctor.packages(["numpy"])
     assert check.state == WARNING
     assert "(0.1)" in check.found
+
+
+def test_formats_without_their_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = dataclasses.replace(FORMATS["onnx"], installed_by=("none_such_package",))
+    monkeypatch.setattr("imdbtune.export.onnx_format.ONNX", absent)
+    check = doctor.formats()
+    assert check.state == OK
+    assert check.found.startswith("keras, savedmodel, mlflow, numpy")
+    assert "onnx" in check.found.partition("not installed: ")[2]
+
+
+def test_extensions_that_cannot_be_loaded_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.extensions() == Check("extensions", OK, "none from other packages")
+    added = {"good": "math:pi", "broken": "no_such_module:x"}
+    monkeypatch.setattr(FORMATS, "added", added)
+    check = doctor.extensions()
+    assert (check.state, bool(check.remedy)) == (PROBLEM, True)
+    assert check.found == "cannot be loaded: format broken"
 
 
 @pytest.mark.parametrize(

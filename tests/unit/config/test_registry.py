@@ -48,9 +48,12 @@ def test_unknown_name() -> None:
 
 
 def test_extension_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = install(tmp_path, monkeypatch, "absent = no_such_module:x")
-    with pytest.raises(UserError, match="number absent cannot be loaded from no_such_module:x"):
-        found["absent"]
+    found = install(tmp_path, monkeypatch, "absent = no_such_module:x\nraises = toy_raises:x")
+    (tmp_path / "toy_raises.py").write_text("1 / 0")
+    for name, reference in found.added.items():
+        message = f"number {name} cannot be loaded from {reference}"
+        with pytest.raises(UserError, match=message):
+            found[name]
 
 
 def test_broken_builtin_entry_is_a_bug() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -8,26 +10,39 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imdbtune.config.extensions import SOURCES
+from imdbtune.config.schema import TableConfig
 from imdbtune.data.cache import sha256
 from imdbtune.data.corpus import NewCorpus, make_split, write_corpus
 from imdbtune.data.download import DownloadFailed, RemoteFile
 from imdbtune.data.imdb import imdb_corpus, npz_corpus, read_word_index
-from imdbtune.data.sources import default_cache, describe, open_corpus
+from imdbtune.data.sources import (
+    check_source,
+    default_cache,
+    describe,
+    find_source,
+    open_corpus,
+    place_of,
+)
 from imdbtune.errors import UserError
 
 MakeNpz = Callable[..., bytes]
 
 
 @pytest.fixture
-def unreachable() -> Iterator[tuple[RemoteFile, RemoteFile]]:
-    """Files on a port where nobody answers."""
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RemoteFile, RemoteFile]]:
+    """The files of IMDB, on a port where nobody answers."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         base = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        yield (
+        files = (
             RemoteFile(f"{base}/imdb.npz", 9, "0" * 64),
             RemoteFile(f"{base}/imdb_word_index.json", 9, "1" * 64),
         )
+        for module in ("imdb_source", "auto_source"):
+            download = functools.partial(imdb_corpus, files=files)
+            monkeypatch.setattr(f"imdbtune.data.{module}.imdb_corpus", download)
+        yield files
 
 
 @pytest.fixture
@@ -53,7 +68,7 @@ def test_auto_falls_back_to_the_demo_corpus_and_says_why(
     tmp_path: Path, unreachable: tuple[RemoteFile, RemoteFile]
 ) -> None:
     messages: list[str] = []
-    corpus = open_corpus("auto", tmp_path, messages.append, files=unreachable)
+    corpus = open_corpus("auto", tmp_path, messages.append)
     assert corpus.name == "demo"
     (message,) = messages
     assert "Using the built-in demo corpus, not IMDB" in message
@@ -67,7 +82,7 @@ def test_auto_takes_imdb_from_the_cache(
     split = make_split([[1, 5], [1, 6]], [0, 1])
     folder = tmp_path / "corpora" / f"imdb-{'0' * 16}-{'1' * 8}"
     write_corpus(folder, NewCorpus("imdb", "", split, split, {}))
-    assert open_corpus("auto", tmp_path, silent, files=unreachable).name == "imdb"
+    assert open_corpus("auto", tmp_path, silent).name == "imdb"
 
 
 def test_auto_does_not_hide_a_damaged_cache(
@@ -75,14 +90,14 @@ def test_auto_does_not_hide_a_damaged_cache(
 ) -> None:
     (tmp_path / "corpora" / f"imdb-{'0' * 16}-{'1' * 8}").mkdir(parents=True)
     with pytest.raises(UserError, match="is damaged"):
-        open_corpus("auto", tmp_path, silent, files=unreachable)
+        open_corpus("auto", tmp_path, silent)
 
 
 def test_imdb_by_name_is_imdb_or_an_error(
     tmp_path: Path, unreachable: tuple[RemoteFile, RemoteFile]
 ) -> None:
     with pytest.raises(DownloadFailed, match="refused"):
-        open_corpus("imdb", tmp_path, silent, files=unreachable)
+        open_corpus("imdb", tmp_path, silent)
 
 
 def test_demo_needs_no_network(tmp_path: Path) -> None:
@@ -93,6 +108,74 @@ def test_demo_needs_no_network(tmp_path: Path) -> None:
 def test_an_unknown_source_lists_what_is_allowed(tmp_path: Path, source: str) -> None:
     with pytest.raises(UserError, match=r"allowed: auto, imdb, demo, PATH\.npz"):
         open_corpus(source, tmp_path, silent)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("auto", "auto"),
+        ("demo", "demo"),
+        ("mine/imdb.npz", "PATH.npz"),
+        (".npz", "PATH.npz"),
+        ("no/such/Reviews.CSV", "PATH.csv"),
+        ("a.b.parquet", "PATH.parquet"),
+        (f"{'x' * 300}.tsv", "PATH.tsv"),
+        ("~nobody-by-this-name/a.jsonl", "PATH.jsonl"),
+        ("./demo", "FOLDER"),
+        ("own/", "FOLDER"),
+        ("tables.csv", "PATH.csv"),
+    ],
+)
+def test_which_source_a_text_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("demo", "own", "tables.csv"):
+        Path(folder).mkdir()
+    assert find_source(text) == name
+
+
+def test_a_source_may_be_written_like_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SOURCES, "added", {"toy:NAME": "no_such_module:x"})
+    assert find_source("toy:reviews") == "toy:NAME"
+    assert find_source("toy:reviews.csv") == "PATH.csv"
+    with pytest.raises(UserError, match="data source 'toy' is not known"):
+        find_source("toy")
+
+
+@pytest.mark.parametrize("text", ["FOLDER", "PATH", "imdb ", "no/such/folder", "x" * 300])
+def test_what_no_source_reads(text: str) -> None:
+    with pytest.raises(UserError, match=r"allowed: auto, imdb, demo, PATH\.npz, .*, FOLDER\."):
+        find_source(text)
+
+
+def test_a_folder_with_the_ending_of_a_table_is_read_as_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no folder train"):
+        check_source(str(tmp_path))
+    folder = tmp_path / "own.csv"
+    folder.mkdir()
+    with pytest.raises(UserError, match="has no folder train"):
+        check_source(str(folder))
+    with pytest.raises(UserError, match="has no folder train"):
+        open_corpus(str(folder), tmp_path / "cache", silent)
+
+
+@pytest.mark.parametrize("source", ["demo", "mine.npz"])
+def test_settings_of_tables_are_refused_elsewhere(tmp_path: Path, source: str) -> None:
+    config = TableConfig(text_column="body")
+    with pytest.raises(UserError, match="text_column applies to tables and folders of reviews"):
+        check_source(source, config)
+    with pytest.raises(UserError, match="text_column applies to tables and folders of reviews"):
+        open_corpus(source, tmp_path, silent, config=config)
+
+
+def test_a_corpus_is_opened_again_by_its_name_or_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, npz: Path
+) -> None:
+    monkeypatch.chdir(npz.parent)
+    corpus = open_corpus("small.npz", tmp_path / "cache", silent)
+    assert place_of("small.npz", corpus) == str(npz)
+    assert place_of("auto", dataclasses.replace(corpus, name="demo")) == "demo"
 
 
 def test_a_file_of_the_user_is_converted_once(tmp_path: Path, npz: Path) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from imdbtune.config.extensions import FORMATS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.text import Tokenizer
 from imdbtune.errors import DiskFull, UserError
 from imdbtune.export.encode import encode
 from imdbtune.export.folder import read_export
-from imdbtune.export.formats import FORMATS, parse_formats
+from imdbtune.export.formats import parse_formats
 from imdbtune.export.writing import ExportContents, formats_there, write_export
 from imdbtune.models.safe_load import check_archive
 from tests.support import no_room_beyond

@@ -15,7 +15,8 @@ from imdbtune.tracking.entities import Search, Trial, rank
 
 
 def made_trial(number: int, score: float, status: str = "FINISHED", **params: Any) -> Trial:
-    metrics = {"best_val_accuracy": score, "train_seconds": 100.0 - number, "execution_2/loss": 1.0}
+    metrics = {"best_val_accuracy": score, "best_val_loss": 1.0 - score}
+    metrics |= {"train_seconds": 100.0 - number, "execution_2/loss": 1.0}
     tags = {mlflow_names.TRIAL: f"{number:04d}"} | (
         {mlflow_names.REASON: "why"} if score != score else {}
     )
@@ -57,6 +58,8 @@ def test_one_search_keeps_its_ranking() -> None:
         ("best_val_accuracy", ["t2", "t4", "t1", "t3"]),
         ("best_val_accuracy:asc", ["t1", "t4", "t2", "t3"]),
         ("best_val_accuracy:desc", ["t2", "t4", "t1", "t3"]),
+        ("best_val_loss", ["t2", "t4", "t1", "t3"]),
+        ("best_val_loss:desc", ["t1", "t4", "t2", "t3"]),
         ("train_seconds", ["t4", "t3", "t2", "t1"]),
         ("rnn:desc,train_seconds:desc", ["t2", "t1", "t3", "t4"]),
         ("units, best_val_accuracy", ["t1", "t3", "t2", "t4"]),

@@ -1,0 +1,1 @@
+"""Metrics: one module for each, looked up in ``imdbtune.config.extensions``."""

@@ -1,0 +1,39 @@
+"""The accuracy: the share of reviews whose label is the more probable one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from imdbtune.models.metrics.metric import Metric
+
+if TYPE_CHECKING:
+    import keras
+
+    from imdbtune.models.metrics.metric import Floats, Labels
+
+
+def _measure(probabilities: Floats, labels: Labels) -> float:
+    return float(((probabilities > 0.5) == (labels == 1)).mean())
+
+
+def _in_keras(name: str) -> keras.metrics.Metric:
+    import keras
+    from keras import ops
+
+    def agree(labels: Any, probabilities: Any) -> Any:
+        """Keras's own metric would find no soft label equal to a rounded probability."""
+        labels = ops.reshape(labels, ops.shape(probabilities))
+        equal = ops.equal(ops.greater(labels, 0.5), ops.greater(probabilities, 0.5))
+        return ops.mean(ops.cast(equal, "float32"), axis=-1)
+
+    return keras.metrics.MeanMetricWrapper(agree, name=name)
+
+
+ACCURACY = Metric(
+    about="share of reviews whose label is the more probable one",
+    axis="accuracy (fraction, 0 to 1)",
+    larger_is_better=True,
+    measure=_measure,
+    in_keras=_in_keras,
+    saved_as="accuracy",
+)

@@ -1,0 +1,246 @@
+"""Extensions from another package: ``tests/toys``, which CONTRIBUTING.md takes as its example.
+
+Each test runs in processes of its own that find the package's entry points, as if it was installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imdbtune.config import extensions
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.registry import Registry
+from imdbtune.data.demo import demo_texts
+from imdbtune.tracking import reader
+from imdbtune.tracking.connection import connect
+from tests.support import new_store
+
+pytestmark = pytest.mark.xdist_group("extensions")
+
+ROOT = Path(__file__).resolve().parents[2]
+TOYS = ROOT / "tests" / "toys"
+# What is added: (name of the registry, name of the entry, its module).
+ADDED = [
+    ("METRICS", "recall", "toys.recall"),
+    ("FORMATS", "keras_json", "toys.keras_json"),
+    ("SOURCES", "PATH.marks", "toys.marks"),
+]
+REVIEWS = 200
+# A search over both cells with four units.
+SEARCH = (
+    *("search", "--data", "reviews.marks", "--name", "toys", "--workers", "0"),
+    *("--rnn", "simple_rnn,gru", "--units", "4", "--maxlen", "20", "--epochs", "2"),
+    *("--tuner", "grid", "--set", "tuner.objective=val_recall"),
+)
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs Python code in a folder, where the package ``toys`` is installed."""
+    folder = tmp_path_factory.mktemp("toys")
+    site = folder / "site"
+    install(site)
+    path = os.pathsep.join(map(str, (ROOT, TOYS, site)))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    environment |= {"PYTHONPATH": path, "IMDBTUNE_CACHE": str(folder / "cache")}
+
+    def run_code(code: str, *arguments: str) -> str:
+        command = [sys.executable, "-c", code, *arguments]
+        settings = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
+        done = subprocess.run(command, check=False, **settings)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run_code
+
+
+def install(site: Path) -> None:
+    """Write the metadata that ``pip install`` of the package would write."""
+    project = tomllib.loads((TOYS / "pyproject.toml").read_text("utf-8"))["project"]
+    info = site / f"{project['name']}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    head = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(head)
+    groups = [
+        "\n".join([f"[{group}]", *(f"{name} = {value}" for name, value in entries.items()), ""])
+        for group, entries in project["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("\n".join(groups))
+
+
+CLI = """
+import json, sys
+from imdbtune.cli.app import app
+for words in json.loads(sys.argv[1]):
+    print("==", words[0])
+    app(words, standalone_mode=False)
+"""
+
+
+def sections(output: str) -> dict[str, str]:
+    """The output of each command, by its name."""
+    parts = output.split("== ")[1:]
+    return {part.partition("\n")[0]: part.partition("\n")[2] for part in parts}
+
+
+def commands(run: Run, *calls: tuple[str, ...]) -> dict[str, str]:
+    """Runs the commands one after the other; returns the output of each."""
+    return sections(run(CLI, json.dumps(calls)))
+
+
+def test_each_is_found_without_an_import(run: Run) -> None:
+    code = (
+        "import json, sys\n"
+        "from imdbtune.config import extensions\n"
+        f"found = {{name: list(getattr(extensions, name)) for name, *_ in {ADDED}}}\n"
+        "print(json.dumps([found, [m for m in sys.modules if m.startswith('toys')]]))"
+    )
+    found, imported = json.loads(run(code))
+    for registry, name, _ in ADDED:
+        builtin = list(getattr(extensions, registry))
+        assert found[registry] == [*builtin, name]
+    assert imported == []
+
+
+def test_help_names_each(run: Run) -> None:
+    """``--help`` exits, which ends the process that shows it."""
+    shown = {
+        name: "".join(run(CLI, json.dumps([[name, "--help"]])).split())
+        for name in ("search", "best", "predict")
+    }
+    assert "FOLDER,PATH.marks." in shown["search"]
+    assert "litert,keras_json;orall" in shown["best"]
+    assert "litert,keras_json." in shown["predict"]
+
+
+def test_messages_name_each(run: Run) -> None:
+    code = (
+        "from imdbtune.config.schema import parse_config\n"
+        "from imdbtune.data.sources import check_source\n"
+        "from imdbtune.export.formats import parse_formats\n"
+        "from imdbtune.errors import UserError\n"
+        "for call in (lambda: parse_config({'tuner': {'objective': 'val_recal'}}),\n"
+        "             lambda: check_source('nowhere'), lambda: parse_formats('keras_jso')):\n"
+        "    try:\n        call()\n    except UserError as error:\n        print(error)\n"
+    )
+    objective, source, form = run(code).splitlines()
+    assert "objective is one of val_accuracy, val_loss, val_recall." in objective
+    assert "FOLDER, PATH.marks" in source
+    assert "Did you mean 'keras_json'?" in form
+
+
+def test_doctor_loads_each(run: Run) -> None:
+    found = run("from imdbtune import doctor; print(doctor.extensions())")
+    assert "state='ok'" in found
+    for registry, name, _ in ADDED:
+        assert f"{getattr(extensions, registry).kind} {name}" in found
+
+
+def test_the_documentation_has_each(run: Run) -> None:
+    code = (
+        "import json, runpy\n"
+        f"make = runpy.run_path({str(ROOT / 'docs' / 'make.py')!r})\n"
+        "print(json.dumps(make['pages']()))"
+    )
+    pages = json.loads(run(code))
+    for registry, name, module in ADDED:
+        about = {"recall": "share of the positive", "keras_json": "Keras, with", "PATH.marks": "a "}
+        group = getattr(extensions, registry).group
+        table = pages["extensions.md"].partition(f"`{group}`")[2].partition("\n## ")[0]
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| `{name}`")]
+        assert row.startswith(f"| `{name}` | {about[name]}")
+        assert row.endswith(f"| `{module}` |")
+    assert "| `PATH.marks` | a file" in pages["own_reviews.md"]
+    assert 'open("layers.json"' in pages["using_the_winner.md"].partition("### keras_json\n")[2]
+    assert "one of val_accuracy, val_loss, val_recall" in pages["hyperparameters.md"]
+
+
+def test_every_kind_of_extension_has_an_example() -> None:
+    registries = {n for n, value in vars(extensions).items() if isinstance(value, Registry)}
+    with_example = {registry for registry, *_ in ADDED}
+    assert registries - with_example <= {"CELLS"}  # see test_cells.py
+
+
+@pytest.fixture(scope="module")
+def used(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The folder and the output of commands that use each extension."""
+    folder = Path(run("import os; print(os.getcwd())").strip())
+    new_store(folder)
+    train, _ = demo_texts()
+    lines = [f"{'+' if label else '-'} {text}" for text, label in train[:REVIEWS]]
+    (folder / "reviews.marks").write_text("\n".join(lines), encoding="utf-8")
+    output = commands(
+        run,
+        ("data", "--data", "reviews.marks"),
+        (*SEARCH,),
+        ("compare", "--columns", "best_val_recall", "--sort", "best_val_recall"),
+        ("best", "--export", "winner", "--format", "keras_json"),
+        ("predict", "--model", "winner", "a wonderful film"),
+    )
+    return folder, output
+
+
+def test_a_source_is_opened(used: tuple[Path, dict[str, str]]) -> None:
+    folder, output = used
+    assert f"reviews.csv: {REVIEWS * 4 // 5} reviews to train on" in output["data"]
+    client = connect(f"sqlite:///{folder / 'mlflow.db'}")
+    assert reader.find_search(client).tags["imdbtune.corpus"] == str(folder / "reviews.marks")
+
+
+def test_a_metric_is_logged_optimised_and_drawn(
+    used: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output = used
+    monkeypatch.chdir(folder)  # the artifacts' folder is a relative path
+    client = connect(f"sqlite:///{folder / 'mlflow.db'}")
+    search = reader.find_search(client)
+    run_ids = [info.info.run_id for info in client.search_runs([search.experiment_id])]
+    trials = [r for r in map(client.get_run, run_ids) if r.data.tags["imdbtune.kind"] == "trial"]
+    assert len(trials) == 2
+    best = {}
+    for trial in trials:
+        values = client.get_metric_history(trial.info.run_id, "val_recall")
+        assert [metric.step for metric in values] == [1, 2]
+        best[trial.info.run_id] = max(metric.value for metric in values)
+        assert trial.data.metrics["best_val_recall"] == best[trial.info.run_id]
+        assert {"history/recall.png", "history/accuracy.png", "history/loss.png"} <= {
+            file.path for file in client.list_artifacts(trial.info.run_id, "history")
+        }
+    assert search.metrics["best_val_recall"] == max(best.values())
+    assert "val_recall" in output["search"]
+    shown = [line.split()[1] for line in output["compare"].splitlines() if line[:1].isdigit()]
+    assert shown == [f"{value:.2f}" for value in sorted(best.values(), reverse=True)]
+    report = Path(client.download_artifacts(search.run_id, "report.html", str(tmp_path)))
+    assert "Learning curve of the best trial: recall by epoch." in report.read_text("utf-8")
+    assert "test recall" in output["best"]
+
+
+def test_saved_models_have_only_metrics_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They could not be loaded where the package is missing."""
+    from imdbtune.models.builders import compile_model, plain_model
+
+    monkeypatch.syspath_prepend(TOYS)
+    monkeypatch.setattr(extensions.METRICS, "added", {"recall": "toys.recall:RECALL"})
+    params = TrialParams(units=2, maxlen=5, vocabulary=10)
+    model = compile_model(plain_model(params), params, jit=False)
+    assert model.get_compile_config()["weighted_metrics"] == ["accuracy"]
+    compile_model(model, params, jit=False, steps=1)
+    trained = model.get_compile_config()["weighted_metrics"]
+    assert [metric["config"]["name"] for metric in trained] == ["accuracy", "recall"]
+
+
+def test_a_format_is_exported_verified_and_used(used: tuple[Path, dict[str, str]]) -> None:
+    folder, output = used
+    metadata = json.loads((folder / "winner" / "metadata.json").read_text("utf-8"))
+    assert metadata["formats"]["keras_json"]["largest_difference"] < 1e-4
+    assert "keras_json" in output["best"]
+    assert output["predict"].split()[0] in ("good", "bad")

@@ -1,0 +1,1 @@
+"""Extensions of imdbtune by another package: one module for each."""
