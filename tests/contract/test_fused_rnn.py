@@ -163,7 +163,7 @@ model.fit(**data, verbose=0)
 ours = compilations()
 
 keras_own = compile_model(plain_model(params), params, jit=True)
-for length in (20, 10, 5):
+for length in (20, 10):
     keras_own.train_on_batch(np.ones((8, length), "int32"), np.ones((8, 1)))
 print(ours, first, len(traces) - first, compilations() - ours)
 """
@@ -183,4 +183,4 @@ def test_batches_of_other_lengths_share_one_compilation(tmp_path: Path) -> None:
     compiled, traced, traced_again, by_plain_layers = map(int, done.stdout.split())
     assert compiled == 2  # one training step, one validation step
     assert (traced, traced_again) == (1, 0)
-    assert by_plain_layers == 3  # plain layers are compiled for each length
+    assert by_plain_layers == 2  # plain layers are compiled for each length

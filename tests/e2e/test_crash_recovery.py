@@ -21,15 +21,8 @@ from imdbtune.tracking import reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.reader import Search, Trial
 from imdbtune.training.spec import TrialSpec
-from tests.killing import (
-    AtEpoch,
-    AtWrite,
-    Death,
-    Outcome,
-    read_outcome,
-    run_driver,
-    run_forked,
-)
+from tests.forked import run_forked
+from tests.killing import AtEpoch, AtWrite, Death, Outcome, read_outcome, run_driver
 from tests.support import (
     Stub,
     draw_nothing,

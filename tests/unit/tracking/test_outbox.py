@@ -29,7 +29,7 @@ from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver, is_tempora
 from imdbtune.tracking.reader import Search
 from imdbtune.tracking.writer import SearchRun, TrialRun
 from imdbtune.training.spec import TrialSpec
-from tests.killing import start_forked
+from tests.forked import start_forked
 from tests.support import (
     Stub,
     isolate,
