@@ -20,9 +20,10 @@ from typing import Any
 
 import dask
 import psutil
+import pytest
 
 from tests.forked import Surroundings, environment_of, start_forked
-from tests.support import prepare
+from tests.support import draw_nothing, prepare
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120.0
@@ -66,6 +67,7 @@ def _enter_network(name: str) -> None:
 
 def _run(machine: Machine, module: str, arguments: list[str]) -> None:
     machine.enter()
+    draw_nothing(pytest.MonkeyPatch())
     importlib.import_module(module).main(arguments)
 
 
