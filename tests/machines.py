@@ -186,11 +186,12 @@ def answers(address: str) -> bool:
 
 def kill(process: BaseProcess) -> None:
     """With all that it has started."""
-    with suppress(psutil.NoSuchProcess):
-        root = psutil.Process(process.pid)
-        for each in (root, *root.children(recursive=True)):
+    if process.is_alive():
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()  # first of all, as a nanny would start another worker
+        for member in family:
             with suppress(psutil.NoSuchProcess):
-                each.kill()
+                member.kill()
     process.join()
 
 
