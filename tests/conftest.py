@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import io
 import os
 import re
@@ -40,21 +41,49 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 # Files whose tests take long and run in one group or a few start first, the longest of all at the
-# head: what comes last are thousands of short tests, so that all processes end at the same time.
+# head: what comes last are short tests, so that all processes end at the same time.
 LONG = (
     *("test_remote_cluster", "test_server_outage", "test_network_cut", "test_postgresql"),
-    *("test_resume", "test_crash_recovery", "test_reconcile", "test_resume_training"),
-    *("test_lost_workers", "test_executors", "test_forkserver", "test_real_training"),
-    *("test_mlflow_run", "test_readme", "test_export_formats", "test_ensemble", "test_deploy"),
-    *("test_model_registry", "test_real_data", "test_cli_errors", "test_mlflow_server"),
-    *("test_terminal", "test_trainer", "test_fused_rnn", "test_demo_difficulty"),
+    *("test_export_formats", "test_resume", "test_crash_recovery", "test_reconcile"),
+    *("test_mlflow_run", "test_readme", "test_resume_training", "test_real_training"),
+    *("test_lost_workers", "test_executors", "test_forkserver", "test_real_data"),
+    *("test_cli_errors", "test_ensemble", "test_deploy", "test_mlflow_server"),
+    *("test_model_registry", "test_terminal", "test_page", "test_estimate", "test_driver"),
+    *("test_runs", "test_baseline_job", "test_reader", "test_writer", "test_failed_trials"),
+    *("test_trainer", "test_fused_rnn", "test_demo_difficulty"),
 )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests, and let one process run those of a file in ``tests/unit``.
+
+    They share their fixtures, and what they import.
+    """
     order = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+    for item in items:
+        if "unit" in item.path.parts and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+LONGEST_ID = 60
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Cut long values short: the processes of a session send each other the names of all tests."""
+    if isinstance(val, str | bytes) and len(val) > LONGEST_ID:
+        return f"{val[:LONGEST_ID]!r}..."
+    return None
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been imported to itself.
+
+    Keras collects garbage before each training, which takes half a second among so many objects.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 Build = Callable[[Path], None]

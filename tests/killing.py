@@ -8,22 +8,18 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import multiprocessing
-import multiprocessing.forkserver
 import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from imdbtune import api
-from imdbtune.cluster import forkserver
 from imdbtune.cluster.trial_job import EpochEnded
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
@@ -35,19 +31,17 @@ from imdbtune.tracking import outbox, reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.training.spec import TrialSpec
+from tests.forked import run_forked, use_server_of_parent
 from tests.support import (
     Stub,
     demo_cache,
     draw_nothing,
     isolate,
     kill_self,
-    light_workers,
     make_config,
     prepare,
 )
 
-FORKS = multiprocessing.get_context("forkserver")
-WARMED = ["tests.warmed", *forkserver.PRELOADED]
 MLFLOW_WRITES = (
     "create_experiment",
     "create_run",
@@ -207,8 +201,7 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
         draw_nothing(patch)
-        if kind not in REAL:  # its workers need no TensorFlow
-            light_workers(patch)
+        use_server_of_parent(patch)
         config = config_of(kind, folder)
         if death:
             death.arm()
@@ -232,26 +225,6 @@ def run_driver(folder: Path, kind: str, workers: int, death: Death | None) -> in
     status = run_forked(drive, folder, kind, workers, death)
     assert status is not None
     return status
-
-
-def run_forked(target: Callable[..., None], *arguments: object) -> int | None:
-    """Exit status of a process in which the libraries are there already."""
-    process = start_forked(target, *arguments)
-    process.join()
-    return process.exitcode
-
-
-def start_forked(target: Callable[..., None], *arguments: object) -> BaseProcess:
-    """A process in which the libraries are there already."""
-    server = (
-        multiprocessing.forkserver._forkserver
-    )  # the one of this process, which others use as well
-    if server._preload_modules != WARMED:
-        server._stop()
-        FORKS.set_forkserver_preload(WARMED)
-    process = FORKS.Process(target=target, args=arguments)
-    process.start()
-    return process
 
 
 @dataclass

@@ -5,25 +5,29 @@ Each has a folder of its own, and the workers have caches of their own.
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
+import dask
 import psutil
+import pytest
 
-from tests.support import prepare
+from tests.forked import Surroundings, environment_of, start_forked
+from tests.support import draw_nothing, prepare
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120.0
+CLONE_NEWNET = 0x40000000  # of Linux's setns
 
 
 def free_port() -> int:
@@ -40,128 +44,136 @@ def wait_until(is_so: object, what: str) -> None:
         time.sleep(0.02)
 
 
+@dataclass(frozen=True)
+class Machine:
+    """Where the processes of a machine run: in a folder, and in a network of its own or in ours."""
+
+    surroundings: Surroundings
+    network: str = ""
+
+    def enter(self) -> None:
+        if self.network:
+            _enter_network(self.network)
+        self.surroundings.enter()
+        dask.config.refresh()  # it has read the variables when it was imported
+
+
+def _enter_network(name: str) -> None:
+    with Path("/run/netns", name).open() as namespace:
+        linux = ctypes.CDLL(None, use_errno=True)
+        if linux.setns(namespace.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"the network {name} cannot be entered")
+
+
+def _run(machine: Machine, module: str, arguments: list[str]) -> None:
+    machine.enter()
+    draw_nothing(pytest.MonkeyPatch())
+    importlib.import_module(module).main(arguments)
+
+
+def _serve(machine: Machine, *where: Any) -> None:
+    machine.enter()
+    from tests.tracking_server import serve
+
+    serve(*where)
+
+
 @dataclass
 class Tracking:
     """A server that can be killed and started again, with its store and files in ``folder``."""
 
-    address: str
-    folder: Path
-    starter: subprocess.Popen[bytes]
-    running: int = 0
+    host: str
+    port: int
+    machine: Machine
+    process: BaseProcess | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def folder(self) -> Path:
+        return self.machine.surroundings.folder
+
+    @property
+    def running(self) -> int:
+        """The id of the process."""
+        assert self.process
+        assert self.process.pid
+        return self.process.pid
 
     def start(self) -> None:
-        self.running = int(ask(self.starter, "start"))
+        store, artifacts = f"sqlite:///{self.folder / 'mlflow.db'}", str(self.folder / "artifacts")
+        self.process = start_forked(_serve, self.machine, store, artifacts, self.host, self.port)
 
     def wait(self) -> None:
         wait_until(lambda: answers(self.address), "the tracking server does not answer")
 
     def kill(self) -> None:
-        os.kill(self.running, signal.SIGKILL)
+        if self.process:
+            kill(self.process)
 
 
 @dataclass
 class Machines:
-    """What runs, in ``folder``; ``within`` is what a command begins with to run elsewhere."""
+    """What runs, in ``folder``."""
 
     folder: Path
-    started: list[psutil.Process] = field(default_factory=list)
-    _dask: subprocess.Popen[bytes] | None = None
+    started: list[BaseProcess] = field(default_factory=list)
+    servers: list[Tracking] = field(default_factory=list)
 
-    def start(
-        self,
-        name: str,
-        *command: str,
-        environment: Mapping[str, str] = {},
-        within: Sequence[str] = (),
-        pipes: Mapping[str, int] = {},
-    ) -> subprocess.Popen[bytes]:
-        place = self.place(name)
-        with (place / "log.txt").open("ab") as log:
-            process = subprocess.Popen(
-                [*within, sys.executable, *command],
-                cwd=place,
-                env=self.environment(name, environment),
-                stderr=log,
-                start_new_session=True,
-                **{"stdin": subprocess.DEVNULL, "stdout": log, **pipes},  # type: ignore[call-overload]
-            )
-        self.started.append(psutil.Process(process.pid))
-        return process
-
-    def place(self, name: str) -> Path:
+    def machine(self, name: str, environment: Mapping[str, str] = {}, network: str = "") -> Machine:
         place = self.folder / name
         place.mkdir(exist_ok=True)
-        return place
+        # Dask's nannies fork their workers, too.
+        ours = {"DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "fork"}
+        ours |= {"PYTHONPATH": str(ROOT), "IMDBTUNE_CACHE": str(place / "cache")}
+        log = place / "log.txt"
+        known = environment_of(**{**ours, **environment})
+        return Machine(Surroundings(place, known, log, log), network)
 
-    def environment(self, name: str, more: Mapping[str, str]) -> dict[str, str]:
-        known = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "IMDBTUNE_"))}
-        own = {"PYTHONPATH": str(ROOT), "IMDBTUNE_CACHE": str(self.place(name) / "cache")}
-        return {**known, **own, **more}
-
-    def dask(
-        self,
-        name: str,
-        module: str,
-        *arguments: str,
-        environment: Mapping[str, str] = {},
-        within: Sequence[str] = (),
-    ) -> None:
-        """Start one of Dask's commands; it is forked unless it needs an interpreter of its own."""
-        if within or "PYTHONPATH" in environment:
-            self.start(name, "-m", module, *arguments, environment=environment, within=within)
-            return
-        if self._dask is None:
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            self._dask = self.start("dask", "-m", "tests.dask_server", pipes=pipes)
-        # Else a nanny would start a new interpreter for its worker.
-        forked = {"DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "fork"}
-        command = {
-            "module": module,
-            "arguments": arguments,
-            "folder": str(self.place(name)),
-            "environment": self.environment(name, forked | {**environment}),
-        }
-        pid = int(ask(self._dask, json.dumps(command)))
-        self.started.append(psutil.Process(pid))
+    def start(self, name: str, module: str, *command: str, **more: Any) -> BaseProcess:
+        process = start_forked(_run, self.machine(name, **more), module, [*command])
+        self.started.append(process)
+        return process
 
     def scheduler(
         self,
         name: str = "scheduler",
         host: str = "127.0.0.1",
         protocol: str = "tcp",
-        **more: object,
+        **more: Any,
     ) -> str:
         """Start one; its address."""
-        file = self.folder / f"{name}.json"
-        where = ["--host", host, "--port", "0", "--protocol", protocol, "--no-dashboard"]
+        port, file = free_port(), self.folder / f"{name}.json"
+        where = ["--host", host, "--port", str(port), "--protocol", protocol, "--no-dashboard"]
         told = ["--scheduler-file", str(file)]
-        self.dask(name, "distributed.cli.dask_scheduler", *where, *told, **more)  # type: ignore[arg-type]
+        self.start(name, "distributed.cli.dask_scheduler", *where, *told, **more)
         wait_until(lambda: file.exists() and file.read_text().endswith("}"), name)
         return str(json.loads(file.read_text())["address"])
 
-    def worker(self, name: str, scheduler: str, *options: str, **more: object) -> psutil.Process:
+    def worker(self, name: str, scheduler: str, *options: str, **more: Any) -> BaseProcess:
         where = ["--local-directory", str(self.folder / name / "scratch"), "--no-dashboard"]
-        command = ["distributed.cli.dask_worker", scheduler, "--nthreads", "1", *where]
-        self.dask(name, *command, "--name", name, *options, **more)  # type: ignore[arg-type]
-        return self.started[-1]
+        command = [scheduler, "--nthreads", "1", *where, "--name", name, *options]
+        return self.start(name, "distributed.cli.dask_worker", *command, **more)
 
-    def tracking(self, host: str = "127.0.0.1", within: Sequence[str] = ()) -> Tracking:
+    def tracking(self, host: str = "127.0.0.1", network: str = "") -> Tracking:
         """MLflow's server over an SQLite file, which keeps the artifacts in its own folder too."""
-        place = self.folder / "tracking"
-        place.mkdir()
-        prepare(place)
-        port = free_port()
-        store, artifacts = f"sqlite:///{place / 'mlflow.db'}", str(place / "artifacts")
-        command = ["-m", "tests.tracking_server", store, artifacts, str(port), host]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        starter = self.start("tracking", *command, within=within, pipes=pipes)
-        made = Tracking(f"http://{host}:{port}", place, starter)
+        machine = self.machine("tracking", network=network)
+        prepare(machine.surroundings.folder)
+        made = Tracking(host, free_port(), machine)
+        self.servers.append(made)
         made.start()
         return made
 
+    def log(self, name: str) -> str:
+        return (self.folder / name / "log.txt").read_text("utf-8", "replace")
+
     def end(self) -> None:
-        for process in reversed(self.started):  # what has forked them lets the dead be gone
+        for process in self.started:
             kill(process)
+        for server in self.servers:
+            server.kill()
 
 
 def answers(address: str) -> bool:
@@ -172,23 +184,15 @@ def answers(address: str) -> bool:
     return True
 
 
-def ask(process: subprocess.Popen[bytes], line: str) -> bytes:
-    """Send a line to a process, and return the line that it answers."""
-    assert process.stdin
-    assert process.stdout
-    process.stdin.write(f"{line}\n".encode())
-    process.stdin.flush()
-    return process.stdout.readline()
-
-
-def kill(process: psutil.Process) -> None:
+def kill(process: BaseProcess) -> None:
     """With all that it has started."""
-    if process.is_running():
-        family = [process, *process.children(recursive=True)]
+    if process.is_alive():
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()  # first of all, as a nanny would start another worker
         for member in family:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
-    process.wait(PATIENCE_S)
+    process.join()
 
 
 @contextmanager

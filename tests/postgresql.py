@@ -11,14 +11,16 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from tests.forked import Surroundings, environment_of, start_forked
 
 ROOT = Path(__file__).resolve().parents[1]
 USER, DATABASE = "imdbtune", "mlflow"
@@ -163,7 +165,7 @@ class TrackingServer:
     environment: Mapping[str, str] = field(default_factory=dict)
     certificates: Path | None = None  # of deploy/certificates.sh; with them it talks TLS
     port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
+    process: BaseProcess | None = None
 
     @property
     def log(self) -> Path:
@@ -182,22 +184,15 @@ class TrackingServer:
             cert, key = (self.certificates / f"tracking.{end}" for end in ("pem", "key"))
             tls = ["--uvicorn-opts", f"--ssl-certfile={cert} --ssl-keyfile={key}"]
         own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **self.environment}
-        ignored = ("MLFLOW_", "IMDBTUNE_")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(ignored)}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *stores, *where, *tls, *self.options],
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env={**kept, **self.database.environment, **own},
-                start_new_session=True,
-            )
+        known = environment_of(**self.database.environment, **own)
+        around = Surroundings(self.folder, known, self.log, self.log)
+        words = ["server", *stores, *where, *tls, *self.options]
+        self.process = start_forked(_mlflow, around, words)
         wait_until(self.answers, self.log)
 
     def answers(self) -> bool:
         assert self.process is not None
-        if self.process.poll() is not None:
+        if not self.process.is_alive():
             raise RuntimeError(self.log.read_text("utf-8", "replace"))
         known = self.certificates and ssl.create_default_context(
             cafile=self.certificates / "ca.pem"
@@ -211,7 +206,16 @@ class TrackingServer:
     def kill(self) -> None:
         """All its processes at once, as a power cut does."""
         if self.process is not None:
+            assert self.process.pid
             with contextlib.suppress(ProcessLookupError):  # it has not started
                 os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(timeout=PATIENCE_S)
+            self.process.join(PATIENCE_S)
             self.process = None
+
+
+def _mlflow(around: Surroundings, arguments: list[str]) -> None:
+    """In a forked process: be ``mlflow`` with these arguments."""
+    around.enter()
+    from mlflow.cli import cli
+
+    cli(arguments)

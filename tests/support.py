@@ -229,9 +229,11 @@ def untried_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(skipped, lambda formats, *rest: {f.name: tried for f in formats})
 
 
-def light_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare worker processes the import of TensorFlow, for tests that train nothing."""
-    monkeypatch.setattr("imdbtune.cluster.forkserver.PRELOADED", ("mlflow.entities",))
+def light_workers() -> None:
+    """Spare worker processes all imports: they are forked from one that has them."""
+    from tests.forked import warm_up
+
+    warm_up()
 
 
 def assert_legible(figure: Figure) -> None:

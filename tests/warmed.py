@@ -1,12 +1,20 @@
-"""What the drivers of :mod:`tests.killing` are forked from: all that a search imports is there."""
+"""What the processes of :mod:`tests.forked` have imported: all that a search or a server needs."""
+
+import gc
 
 import mlflow
+import uvicorn
 
 from imdbtune import api
+from imdbtune.cli import app
 from imdbtune.report import leaderboard
 from imdbtune.search import keras_tuner_samplers
 from tests.support import empty_store
+from tests.tracking_server import serve
 
-__all__ = ["api", "keras_tuner_samplers", "leaderboard", "mlflow"]
+__all__ = ["api", "app", "keras_tuner_samplers", "leaderboard", "mlflow", "serve", "uvicorn"]
 
 empty_store()  # MLflow opens no store without importing for a second or two
+# Keras collects garbage before each training, which takes half a second among all these objects.
+gc.collect()
+gc.freeze()

@@ -9,25 +9,31 @@ import numpy.typing as npt
 
 from imdbtune.data.batches import pad
 from imdbtune.data.corpus import INDEX_FROM, Corpus, Split
-from imdbtune.data.demo import demo_texts
-from imdbtune.data.text import split_words
 
-MAXLEN = 200
+MAXLEN = 128
 
 
-def test_a_bag_of_words_is_right_four_times_in_five_at_most() -> None:
-    from sklearn.feature_extraction.text import CountVectorizer
+def test_a_bag_of_words_is_right_four_times_in_five_at_most(demo: Corpus) -> None:
     from sklearn.linear_model import LogisticRegression
 
-    train, test = demo_texts()
-    count = CountVectorizer(tokenizer=split_words, token_pattern=None, lowercase=False)
-    x, x_test = count.fit_transform([t for t, _ in train]), count.transform([t for t, _ in test])
-    y, y_test = ([label for _, label in half] for half in (train, test))
+    x, x_test = (_counts(split) for split in (demo.train, demo.test))
+    y, y_test = demo.train.labels, demo.test.labels
     accuracies = {
         c: LogisticRegression(C=c, solver="liblinear").fit(x, y).score(x_test, y_test)
-        for c in (0.01, 0.1, 1.0, 10.0)
+        for c in (0.1, 1.0)
     }
     assert max(accuracies.values()) <= 0.80, accuracies
+
+
+def _counts(split: Split) -> Any:
+    """How often each word occurs in each review."""
+    from scipy.sparse import csr_matrix
+
+    tokens = np.concatenate([split[row] for row in range(len(split))])
+    offsets = np.concatenate([[0], np.cumsum(split.lengths)])
+    counts = csr_matrix((np.ones(len(tokens)), tokens, offsets), (len(split), 10_000))
+    counts.sum_duplicates()
+    return counts
 
 
 def test_a_small_gru_reads_what_the_words_mean_together(demo: Corpus) -> None:
@@ -37,15 +43,15 @@ def test_a_small_gru_reads_what_the_words_mean_together(demo: Corpus) -> None:
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [
-            keras.layers.Embedding(vocabulary, 32, mask_zero=True),
-            keras.layers.GRU(32),
+            keras.layers.Embedding(vocabulary, 16, mask_zero=True),
+            keras.layers.GRU(16),
             keras.layers.Dense(1, activation="sigmoid"),
         ]
     )
-    adam = keras.optimizers.Adam(3e-3)
+    adam = keras.optimizers.Adam(6e-3)
     model.compile(adam, "binary_crossentropy", metrics=["accuracy"], jit_compile=True)
     x, x_test = (_padded(split, vocabulary) for split in (demo.train, demo.test))
-    model.fit(x, demo.train.labels, batch_size=32, epochs=4, verbose=0)
+    model.fit(x, demo.train.labels, batch_size=32, epochs=3, verbose=0)
     _, accuracy = model.evaluate(x_test, demo.test.labels, batch_size=250, verbose=0)
     assert accuracy > 0.93
 

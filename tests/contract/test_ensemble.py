@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imdbtune.config.extensions import CELLS, FORMATS
+from imdbtune.config.extensions import FORMATS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import pad, validation_split
 from imdbtune.data.corpus import Corpus, make_split
@@ -18,7 +18,7 @@ from imdbtune.export.formats import export_model
 from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import ExportContents
 from imdbtune.models import nb_linear, numpy_reference
-from imdbtune.models.builders import initialize, linear_part, member_models, plain_model
+from imdbtune.models.builders import linear_part, member_models, plain_model
 from imdbtune.models.metrics.metric import measure
 from imdbtune.models.nb_linear import LinearModel
 from imdbtune.models.nb_linear_keras import as_table, linear_network, search_steps, table_of
@@ -28,34 +28,21 @@ from imdbtune.tracking.logged_models import save_model
 from imdbtune.training.ensemble import EnsembleSpec, common_params
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import TrainingSettings, TrialSpec
-from tests.support import untried_exports
+from tests.averaged import (
+    PARAMS,
+    REVIEWS,
+    TWO,
+    average_with_linear,
+    save_members,
+    small_linear,
+)
 
 pytestmark = pytest.mark.xdist_group("ensemble")
-PARAMS = (
-    TrialParams(rnn="gru", units=4, maxlen=30, vocabulary=300, embedding=4),
-    TrialParams(
-        rnn="lstm", units=3, maxlen=60, vocabulary=800, embedding=4, pooling="max_mean", bigrams=64
-    ),
-    *(
-        TrialParams(rnn=rnn, units=4, maxlen=60, vocabulary=300, bidirectional=True)
-        for rnn in CELLS
-        if rnn not in ("gru", "lstm")
-    ),
-)
 
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
-    folder = tmp_path_factory.mktemp("members")
-    files = []
-    for number, params in enumerate(PARAMS):
-        model = plain_model(params)
-        initialize(model, seed=number)
-        for weight in model.weights:  # else all answers lie close to 0.5
-            weight.assign(3 * weight)
-        files.append(folder / f"{number}.keras")
-        model.save(files[-1])
-    return tuple(files)
+    return save_members(tmp_path_factory.mktemp("members"))
 
 
 @pytest.mark.parametrize("hold_out", [True, False])
@@ -127,7 +114,7 @@ ODD = ([1], [1, 4], [1, 4, 4, 4], [1, 7, 4, 9, 7, 4, 9], [1, 5, 6, 5, 6, 5], [1,
 
 @pytest.fixture(scope="module")
 def linear(demo: Corpus) -> LinearModel:
-    return nb_linear.fit(demo.train.head(400))
+    return small_linear(demo)
 
 
 def test_the_linear_model_says_as_a_network_what_it_says_by_itself(
@@ -161,48 +148,21 @@ def test_the_steps_reach_every_row(rows: int) -> None:
     assert search_steps(rows) == sorted(search_steps(rows), reverse=True)
 
 
-def test_with_the_linear_model_in_every_format(
-    members: tuple[Path, ...],
-    linear: LinearModel,
-    demo: Corpus,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_linear_model_has_half_the_weight(
+    members: tuple[Path, ...], linear: LinearModel, demo: Corpus, tmp_path: Path
 ) -> None:
-    """With two members: more cost seconds in each format, and adds nothing."""
-    files, two = members[:2], PARAMS[:2]
-    common = common_params(two, linear=True)
+    """The tests of the formats export it."""
+    common, result = average_with_linear(members, linear, demo, tmp_path)
     assert (common.maxlen, common.vocabulary) == (5000, 100_000)
-    spec = TrialSpec(common, demo.folder, tmp_path, settings=TrainingSettings(reviews=150))
-    result = EnsembleSpec(files, two, linear)(spec, lambda execution, epoch: None)
-    rows = validation_split(150)[1]
+    rows = validation_split(REVIEWS)[1]
     alone = [
         probabilities(file, demo.train, rows, params, padded=False)
-        for file, params in zip(files, two, strict=True)
+        for file, params in zip(members, TWO, strict=False)
     ]
     held_out = make_split([demo.train[row] for row in rows], [0] * len(rows))
     mean = (np.mean(alone, axis=0) + nb_linear.predict(linear, held_out)) / 2
     together = probabilities(result.model, demo.train, rows, common, padded=False)
     np.testing.assert_allclose(together, mean, atol=1e-5)
-    trained = Trained(result.model, common, True, two)
-    words = demo.word_index()
-    texts = [" ".join(list(words)[n : n + 70 : 2]) for n in range(0, 600, 90)] + ["", "a a a"]
-    metadata = {
-        "run_id": "mean",
-        "parameters": common.as_dict(),
-        "members": [params.as_dict() for params in two],
-        "batching": "buckets",
-    }
-    by_hand = ("keras", "numpy", "onnx")
-    contents = ExportContents(words, metadata)
-    folder = export_model(trained, by_hand, contents, texts, tmp_path / "out")
-    for name, checked in read_export(folder).formats.items():
-        assert checked["largest_difference"] < 5e-5, name
-    untried_exports(monkeypatch)  # the others hold Keras's graph, and are opened here
-    export_model(trained, list(FORMATS), contents, texts, folder)
-    by_keras = list(Predictor.load(folder, "keras").probabilities(texts))
-    for name in FORMATS.keys() - {"keras"}:
-        answers = list(Predictor.load(folder, name).probabilities(texts))
-        np.testing.assert_allclose(answers, by_keras, atol=5e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("name", ["numpy", "onnx"])

@@ -103,7 +103,7 @@ def search_with(folder: Path, kind: str, workers: int, lose: bool = False) -> Do
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
         patch.setenv("MLFLOW_RUN_ID", "")
-        light_workers(patch)
+        light_workers()
         client, search = run_search(
             config, folder, workers=workers, trainer=trainer, listener=listen
         )
@@ -172,14 +172,12 @@ def test_only_this_machine_can_reach_the_cluster(grids: dict[int, Done], workers
     assert all(ipaddress.ip_address(address).is_loopback for address in addresses), addresses
 
 
-def test_a_process_without_the_certificates_is_not_let_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_without_the_certificates_is_not_let_in(tmp_path: Path) -> None:
     """Dask runs what it is sent, and every user of a machine can reach its ports."""
     from distributed import Client
     from distributed.security import Security
 
-    light_workers(monkeypatch)
+    light_workers()
     with open_local_executor(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
         assert isinstance(executor, DaskExecutor)
         address = executor.client.scheduler_info()["address"]  # where the workers reach it
@@ -210,7 +208,7 @@ def test_a_trial_whose_worker_dies_when_it_has_ended_is_not_run_again(
         collect(executor, future)
 
     monkeypatch.setattr(DaskExecutor, "_collect", late)
-    light_workers(monkeypatch)
+    light_workers()
     trainer = Stub(functools.partial(mark_process, marks))
     outbox = Outbox(tmp_path / "spool")
     spec = TrialSpec(TrialParams(), tmp_path, tmp_path / "trial")

@@ -22,6 +22,7 @@ import pytest
 from imdbtune.cli.app import app
 from imdbtune.config.extensions import CELLS, FORMATS
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.data.corpus import Corpus
 from imdbtune.errors import ExportFailed, UserError
 from imdbtune.export import formats, verify
 from imdbtune.export.folder import read_export
@@ -30,6 +31,7 @@ from imdbtune.export.numpy_format import NUMPY
 from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import ExportContents, write_export
 from imdbtune.models.builders import plain_model
+from tests.averaged import TWO, average_with_linear, save_members, small_linear
 from tests.support import untried_exports
 
 pytestmark = pytest.mark.xdist_group("export formats")
@@ -86,7 +88,9 @@ SOME = {
     "litert": (HARD, *EACH_CELL),
     "mlflow": (HARD,),
 }
+ENSEMBLE = "two and the linear model"
 PAIRS = [(f, m) for m in MODELS for f in FORMATS if m in SOME.get(f, MODELS)]
+PAIRS += [(f, ENSEMBLE) for f in FORMATS]
 
 
 def formats_of(model: str) -> tuple[str, ...]:
@@ -129,24 +133,42 @@ def export(
 ) -> Path:
     """An export that has not been checked."""
     model = trained(params, batching, folder.with_suffix(".keras"))
+    return write_unchecked(model, batching, folder, names)
+
+
+def write_unchecked(
+    model: Trained, batching: str, folder: Path, names: tuple[str, ...], **metadata: Any
+) -> Path:
     made = available(names)
     return write_export(
         folder,
         [f.name for f in made],
-        ExportContents(WORD_INDEX, {"parameters": params.as_dict(), "batching": batching}),
+        ExportContents(
+            WORD_INDEX,
+            {"parameters": model.params.as_dict(), "batching": batching, **metadata},
+        ),
         formats.usage(made),
         lambda new: formats.write_models(made, model, new),
         lambda new: {f.name: {} for f in made},
     )
 
 
+def export_ensemble(demo: Corpus, folder: Path) -> Path:
+    files = save_members(folder, len(TWO))
+    common, result = average_with_linear(files, small_linear(demo), demo, folder)
+    model = Trained(result.model, common, True, TWO)
+    members = [params.as_dict() for params in TWO]
+    return write_unchecked(model, "buckets", folder / "out", tuple(FORMATS), members=members)
+
+
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def exports(tmp_path_factory: pytest.TempPathFactory, demo: Corpus) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("exports")
-    return {
+    single = {
         name: export(*MODELS[name], root / str(i), formats_of(name))
         for i, name in enumerate(MODELS)
     }
+    return {**single, ENSEMBLE: export_ensemble(demo, tmp_path_factory.mktemp("ensemble"))}
 
 
 @pytest.fixture(scope="module")
@@ -186,9 +208,10 @@ def test_every_format_predicts_as_keras_does(
     if not available((name,)):
         pytest.skip(f"needs the extra {name}")
     assert np.ptp(expected[model]) > 0.01
-    np.testing.assert_allclose(alone(name)[model], expected[model], rtol=0, atol=1e-5)
+    near = 5e-5 if model == ENSEMBLE else 1e-5
+    np.testing.assert_allclose(alone(name)[model], expected[model], rtol=0, atol=near)
     ours = list(Predictor.load(exports[model], name).probabilities(TEXTS, batch_size=3))
-    np.testing.assert_allclose(ours, expected[model], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(ours, expected[model], rtol=0, atol=near)
 
 
 @pytest.mark.parametrize("name", MODELS)

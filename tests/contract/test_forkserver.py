@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing.forkserver
 import os
 import sys
 from pathlib import Path
@@ -12,13 +11,7 @@ import pytest
 
 from imdbtune.cluster import forkserver
 from imdbtune.cluster.local_executor import open_local_executor, thread_environment
-
-
-@pytest.fixture(autouse=True, scope="module")
-def own_fork_server() -> None:
-    """This process has one; another test may have had other modules imported in it."""
-    multiprocessing.forkserver._forkserver._stop()
-
+from tests.forked import run_forked
 
 pytestmark = [
     pytest.mark.skipif(forkserver.method() != "forkserver", reason="no fork server here"),
@@ -39,25 +32,25 @@ def look_around() -> tuple[bool, bool, int, str | None, str | None]:
     )
 
 
-def test_workers_are_forked_with_all_imported_and_nothing_begun(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_RUN_ID", "of the search")
-    with open_local_executor(2, tmp_path, lambda event: None, thread_environment(1)) as executor:
+def search_begins(folder: Path) -> None:
+    """In a process that has no fork server yet, as at the start of a command."""
+    os.environ["MLFLOW_RUN_ID"] = "of the search"
+    with open_local_executor(2, folder, lambda event: None, thread_environment(1)) as executor:
         seen = executor.client.run(look_around)
         parents = {parent for *_, parent, _, _ in seen.values()}
         assert len(parents) == 1
         assert parents.pop() in {child.pid for child in psutil.Process().children()}
         for imported, begun, _, run_id, threads in seen.values():
             assert (imported, begun, run_id, threads) == (True, False, None, "1")
+        first, second = executor.client.run(os.getpid).values()
+        executor.client.restart_workers(list(executor.client.scheduler_info()["workers"]))
+        renewed = executor.client.run(os.getpid).values()
+        assert not {first, second} & {*renewed}
+        assert all(imported for imported, *_ in executor.client.run(look_around).values())
     assert os.environ["MLFLOW_RUN_ID"] == "of the search"
 
 
-def test_a_renewed_worker_is_there_at_once(tmp_path: Path) -> None:
-    with open_local_executor(1, tmp_path, lambda event: None, thread_environment(1)) as executor:
-        (before,) = executor.client.run(os.getpid).values()
-        executor.client.restart_workers(list(executor.client.scheduler_info()["workers"]))
-        (after,) = executor.client.run(os.getpid).values()
-        assert after != before
-        ((imported, *_),) = executor.client.run(look_around).values()
-        assert imported
+def test_workers_and_renewed_ones_are_forked_with_all_imported_and_nothing_begun(
+    tmp_path: Path,
+) -> None:
+    assert run_forked(search_begins, tmp_path) == 0

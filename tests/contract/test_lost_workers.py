@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import resource
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import pytest
 import tomli_w
 
 from imdbtune import api
+from imdbtune.cli.app import main
+from imdbtune.cluster import forkserver
 from imdbtune.cluster.dask_executor import DaskExecutor
 from imdbtune.cluster.executor import MAX_ATTEMPTS
 from imdbtune.cluster.trial_job import TrialJob
@@ -26,6 +29,7 @@ from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
+from tests.forked import Surroundings, environment_of, start_forked
 from tests.support import (
     draw_nothing,
     isolate,
@@ -135,7 +139,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
         prepare(folder)
-        light_workers(patch)
+        light_workers()
         draw_nothing(patch)
         limit_those_that_hang(patch)
         config = make_config(folder, space=space, tuner=limits)
@@ -202,46 +206,39 @@ def test_a_trial_that_kills_its_process_is_lost_before_it_has_failed(done: Done)
 
 # Ctrl-C, as a terminal sends it: to the driver and its workers.
 
-DRIVER = """
-import functools, sys
-from pathlib import Path
-from imdbtune import api
-from imdbtune.cli.app import main
-from imdbtune.cluster import forkserver
-from tests.contract.test_lost_workers import Ordeal
 
-forkserver.PRELOADED = ("mlflow.entities",)
-api.Context = functools.partial(api.Context, trainer=Ordeal(Path("marks").absolute()))
-main()
-"""
+def drive(around: Surroundings) -> None:
+    """In a forked process: search, with workers that need no TensorFlow."""
+    around.enter()
+    forkserver.PRELOADED = ("mlflow.entities",)
+    trainer = Ordeal(Path("marks").absolute())
+    api.Context = functools.partial(api.Context, trainer=trainer)  # type: ignore[assignment,misc]
+    sys.argv = ["imdbtune", "search", "tiny.toml", "--workers", "2"]
+    main()
 
 
 def test_ctrl_c_closes_all_runs_and_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     isolate(monkeypatch, tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     prepare(tmp_path)
     marks = tmp_path / "marks"
     marks.mkdir()
     config = make_config(tmp_path, space={"rnn": "gru", "units": [GOOD, HANGING, BUSY, LAST]})
     (tmp_path / "tiny.toml").write_text(tomli_w.dumps(config.as_dict()), encoding="utf-8")
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, "search", "tiny.toml", "--workers", "2"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    errors = tmp_path / "errors"
+    driver = start_forked(drive, Surroundings(tmp_path, environment_of(), errors=errors))
+    assert driver.pid
     try:
-        wait_for_marks(driver, marks, {GOOD, HANGING, BUSY})
+        wait_for_marks(driver, errors, marks, {GOOD, HANGING, BUSY})
         family = psutil.Process(driver.pid).children(recursive=True)
         os.killpg(driver.pid, signal.SIGINT)
-        told = driver.communicate(timeout=PATIENCE_S)[1]
+        driver.join(PATIENCE_S)
     finally:
-        if driver.poll() is None:
+        if driver.is_alive():
             os.killpg(driver.pid, signal.SIGKILL)
-    assert driver.returncode == 130
+    told = errors.read_text("utf-8")
+    assert driver.exitcode == 130, told
     client = connect(config.tracking.uri)
     search = reader.find_search(client)
     assert f"interrupted; continue with: imdbtune search --resume {search.run_id}" in told
@@ -255,9 +252,9 @@ def test_ctrl_c_closes_all_runs_and_leaves_no_process(
     assert psutil.wait_procs(family, timeout=PATIENCE_S)[1] == []
 
 
-def wait_for_marks(driver: subprocess.Popen[str], marks: Path, units: set[int]) -> None:
+def wait_for_marks(driver: BaseProcess, errors: Path, marks: Path, units: set[int]) -> None:
     patience = time.monotonic() + PATIENCE_S
     while not units <= {of for of, _ in read_marks(marks)}:
-        assert driver.poll() is None, driver.communicate()[1]
+        assert driver.is_alive(), errors.read_text("utf-8")
         assert time.monotonic() < patience
         time.sleep(0.1)

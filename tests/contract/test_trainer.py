@@ -103,9 +103,9 @@ def test_training_reaches_a_high_accuracy_on_separable_reviews(
     assert result.parameter_count == WORDS * 4 + 8 * (4 + 8 + 1) + 8 + 1
 
 
-@pytest.mark.parametrize("compile", ["on", "off"])
-def test_the_same_seed_gives_the_same_history(compile: str, easy: Corpus, tmp_path: Path) -> None:
-    spec = small_spec(easy, tmp_path, compile=compile, epochs=2, dropout=0.2, word_dropout=0.3)
+def test_the_same_seed_gives_the_same_history_when_compiled(easy: Corpus, tmp_path: Path) -> None:
+    """Without compilation: see the test of executions."""
+    spec = small_spec(easy, tmp_path, compile="on", epochs=2, dropout=0.2, word_dropout=0.3)
     first, again = (without_seconds(train_trial(spec).history) for _ in range(2))
     assert first == again
 
@@ -120,16 +120,16 @@ from imdbtune.training.spec import TrainingSettings, TrialSpec
 from imdbtune.training.trainer import train_trial
 
 folder = Path(sys.argv[1])
-words = np.random.default_rng(0).integers(4, 30, (2560, 100))
-half = make_split(words, np.arange(2560) % 2)
+words = np.random.default_rng(0).integers(4, 30, (1280, 100))
+half = make_split(words, np.arange(1280) % 2)
 corpus = write_corpus(folder / "corpus", NewCorpus("long", "Long reviews", half, half, {}))
 faults = []
 spec = TrialSpec(
     TrialParams(maxlen=500, vocabulary=30), corpus.folder, folder,
-    TrainingSettings(epochs=3, compile="on", hold_out=False),
+    TrainingSettings(epochs=2, compile="on", hold_out=False),
 )
 train_trial(spec, lambda *_: faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt))
-print((faults[-1] - faults[-2]) // 20)
+print((faults[-1] - faults[-2]) // 10)
 """
 
 
@@ -160,12 +160,6 @@ def test_soft_labels_are_learned_and_the_accuracy_is_that_of_hard_labels(
     entropy = -(targets * np.log(targets) + (1 - targets) * np.log(1 - targets)).mean()
     assert result.history[-1]["loss"] > entropy > 0.05  # the least that there can be
     assert keras.models.load_model(result.model).metrics_names == ["loss", "compile_metrics"]
-
-
-def test_another_seed_is_another_training(easy: Corpus, tmp_path: Path) -> None:
-    spec = small_spec(easy, tmp_path, epochs=1)
-    losses = {train_trial(with_settings(spec, seed=seed)).history[0]["loss"] for seed in (0, 1)}
-    assert len(losses) == 2
 
 
 def test_an_epoch_does_not_depend_on_prefetching_of_the_previous_one(easy: Corpus) -> None:
@@ -209,12 +203,12 @@ def steps_taken(path: Path) -> int:
 
 
 @pytest.mark.parametrize("batching", ["buckets", "padded"])
-@pytest.mark.parametrize(("batch_size", "steps"), [(16, 12), (50, 4), (500, 1)])
+@pytest.mark.parametrize(("batch_size", "steps"), [(16, 15), (50, 5), (500, 1)])
 def test_an_epoch_takes_as_many_steps_as_keras_says(
     batch_size: int, steps: int, batching: str, easy: Corpus, tmp_path: Path
 ) -> None:
-    spec = small_spec(easy, tmp_path, batching=batching, batch_size=batch_size, epochs=1)
-    result = train_trial(replace(spec, keep_state=True))
+    how = {"batching": batching, "batch_size": batch_size, "hold_out": False}
+    result = train_trial(small_spec(easy, tmp_path, epochs=1, keep_state=True, **how))
     assert result.state is not None
     assert steps_taken(result.state) == steps
 
@@ -264,12 +258,17 @@ def uninterrupted(easy: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Tri
     return train_trial(one_step_an_epoch(easy, folder, **WITH_STATE))
 
 
+@pytest.fixture(scope="module")
+def begun(easy: Corpus, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
+    folder = tmp_path_factory.mktemp("begun")
+    return train_trial(one_step_an_epoch(easy, folder, epochs=2, **WITH_STATE))
+
+
 @pytest.mark.parametrize("compile", ["on", "off"])
 def test_a_training_continues_from_a_saved_state(
-    compile: str, easy: Corpus, uninterrupted: TrialResult, tmp_path: Path
+    compile: str, easy: Corpus, uninterrupted: TrialResult, begun: TrialResult, tmp_path: Path
 ) -> None:
     """Also in the compiled form, if it started in the other."""
-    begun = train_trial(one_step_an_epoch(easy, tmp_path / "begun", epochs=2, **WITH_STATE))
     rest = one_step_an_epoch(
         easy, tmp_path / "rest", compile=compile, initial_epoch=2, **WITH_STATE
     )
@@ -314,24 +313,24 @@ def test_the_state_is_that_of_the_last_epoch_not_of_the_best(
 
 @pytest.mark.parametrize("compile", ["on", "off"])
 def test_a_loss_that_is_not_finite_fails_the_trial(
-    compile: str, easy: Corpus, tmp_path: Path
+    compile: str, easy: Corpus, begun: TrialResult, tmp_path: Path
 ) -> None:
-    spec = small_spec(easy, tmp_path, epochs=1, keep_state=True, compile=compile)
-    begun = train_trial(spec)
     assert begun.state is not None
     grown = [a * np.float32(1e30) if a.dtype == np.float32 else a for a in state(begun.state)]
     np.savez(tmp_path / "exploded.npz", *grown)
     reported: list[Epoch] = []
-    spec = with_settings(spec, initial_epoch=1, epochs=3)
-    spec = replace(spec, state=tmp_path / "exploded.npz")
-    with pytest.raises(TrialFailed, match=r"^\w+ became (nan|inf) in epoch 2\.$"):
-        train_trial(replace(spec, folder=tmp_path / "b"), lambda _, epoch: reported.append(epoch))
-    assert [epoch["epoch"] for epoch in reported] == [2]
+    rest = {"initial_epoch": 2, "epochs": 4, "state": tmp_path / "exploded.npz"}
+    spec = one_step_an_epoch(easy, tmp_path / "b", compile=compile, **rest, **WITH_STATE)
+    with pytest.raises(TrialFailed, match=r"^\w+ became (nan|inf) in epoch 3\.$"):
+        train_trial(spec, lambda _, epoch: reported.append(epoch))
+    assert [epoch["epoch"] for epoch in reported] == [3]
     assert not (tmp_path / "b" / "model.keras").exists()
 
 
 def test_the_score_is_the_mean_over_executions(hopeless: Corpus, tmp_path: Path) -> None:
-    spec = small_spec(hopeless, tmp_path, epochs=1, objective="val_loss", seed=5)
+    """Another seed is another training, and the same one the same."""
+    drops = {"dropout": 0.2, "word_dropout": 0.3}
+    spec = small_spec(hopeless, tmp_path, epochs=1, objective="val_loss", seed=5, **drops)
     reported: list[int] = []
     twice = with_settings(spec, executions=2)
     both = train_trial(twice, lambda execution, _: reported.append(execution))
@@ -340,12 +339,15 @@ def test_the_score_is_the_mean_over_executions(hopeless: Corpus, tmp_path: Path)
     assert both.score == pytest.approx(np.mean(both.scores))
     best = min(alone, key=lambda result: result.score)
     assert without_seconds(both.history) == without_seconds(best.history)
+    assert alone[0].history[0]["loss"] != alone[1].history[0]["loss"]
     assert reported == [0, 1]
 
 
 def test_a_limit_of_reviews_uses_the_first_ones(easy: Corpus, tmp_path: Path) -> None:
+    """Spec and result travel between processes."""
     spec = small_spec(easy, tmp_path, reviews=100, epochs=1, keep_state=True)
-    result = train_trial(spec)
+    result = train_trial(pickle.loads(pickle.dumps(spec)))
+    assert pickle.loads(pickle.dumps(result)) == result
     assert result.state is not None
     assert steps_taken(result.state) == 5  # 80 reviews, 16 at a time
     rights = result.history[0]["val_accuracy"] * 20
@@ -367,9 +369,3 @@ def test_it_compiles_if_that_saves_time(
     changed: dict[str, Any], compiled: bool, easy: Corpus
 ) -> None:
     assert should_compile(small_spec(easy, Path(), **changed)) is compiled
-
-
-def test_a_spec_and_a_result_can_be_pickled(easy: Corpus, tmp_path: Path) -> None:
-    spec = small_spec(easy, tmp_path, epochs=1)
-    result = train_trial(pickle.loads(pickle.dumps(spec)))
-    assert pickle.loads(pickle.dumps(result)) == result

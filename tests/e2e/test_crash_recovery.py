@@ -22,15 +22,8 @@ from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.training.spec import TrialSpec
-from tests.killing import (
-    AtEpoch,
-    AtWrite,
-    Death,
-    Outcome,
-    read_outcome,
-    run_driver,
-    run_forked,
-)
+from tests.forked import run_forked
+from tests.killing import AtEpoch, AtWrite, Death, Outcome, read_outcome, run_driver
 from tests.support import (
     Stub,
     draw_nothing,

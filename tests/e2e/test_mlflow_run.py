@@ -1,7 +1,7 @@
 """``mlflow run .`` from end to end, in a folder that links to the project's files.
 
-The search is a process of MLflow's. The other entry points run by the function that it calls, and
-their commands in this process.
+The ``python`` on the search path is a script, which hands the command that MLflow starts to the
+process of the tests: there the libraries are imported already.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,13 +26,21 @@ from imdbtune.data.corpus import Corpus
 from imdbtune.search.workspace import workspace_of
 from imdbtune.tracking import entities, mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect
-from tests.support import isolate, untried_exports
+from tests.support import draw_nothing, isolate, untried_exports
 
 pytestmark = pytest.mark.xdist_group("mlflow run")
 ROOT = Path(__file__).resolve().parents[2]
 LINKED = ("MLproject", "conda.yaml", "constraints.txt", "imdbtune", "workflows")
 TINY = {"data": "demo", "reviews": 300, "epochs": 1}
 NAME = 'it\'s "tiny", $HOME'  # what a shell would garble without MLflow's quotes
+PYTHON = """#!/bin/sh
+printf '%s\\0' "$@" >"$0.arguments"
+env -0 >"$0.environment"
+touch "$0.called"
+until [ -s "$0.ended" ]; do sleep 0.05; done
+read -r code <"$0.ended"
+exit "$code"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,22 +53,73 @@ def project(tmp_path_factory: pytest.TempPathFactory, demo: Corpus, common_folde
     return folder
 
 
-def activated(project: Path) -> dict[str, str]:
-    """The environment of a shell in which a virtual environment is activated."""
-    ours = ("MLFLOW_", "IMDBTUNE_", "PYTHONPATH")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment["IMDBTUNE_CACHE"] = str(project / "cache")
-    return environment
+class Python:
+    """The script in the place of ``python``, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "python"
+        self.path.write_text(PYTHON)
+        self.path.chmod(0o755)
+
+    def file(self, name: str) -> Path:
+        return self.path.with_name(f"python.{name}")
+
+    def words(self, name: str) -> list[str]:
+        return [os.fsdecode(word) for word in self.file(name).read_bytes().split(b"\0")[:-1]]
+
+    def serve(self, call: Callable[[], Any]) -> Any:
+        """Return what a call returns that starts ``python -m imdbtune``, which runs here."""
+        for name in ("called", "ended"):
+            self.file(name).unlink(missing_ok=True)
+        with ThreadPoolExecutor(1) as pool:
+            calling = pool.submit(call)
+            while not (self.file("called").exists() or calling.done()):
+                time.sleep(0.02)
+            if not calling.done():
+                code = 1
+                try:
+                    code = self.run()
+                finally:
+                    self.file("ended").write_text(f"{code}\n")
+            return calling.result()
+
+    def run(self) -> int:
+        """Run the command; what MLflow has set for it is gone after it."""
+        option, module, *arguments = self.words("arguments")
+        assert (option, module) == ("-m", "imdbtune")
+        with pytest.MonkeyPatch.context() as patch:
+            for name, _, value in (line.partition("=") for line in self.words("environment")):
+                if name.startswith(("MLFLOW_", "IMDBTUNE_")):
+                    patch.setenv(name, value)
+                assert name != "PWD" or Path(value) == Path.cwd()
+            return int(app(arguments, standalone_mode=False) or 0)
 
 
-def mlflow_run(project: Path, entry_point: str, **parameters: object) -> str:
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Python:
+    return Python(tmp_path_factory.mktemp("bin"))
+
+
+@pytest.fixture(scope="module")
+def here(project: Path, python: Python) -> Iterator[Path]:
+    """A shell in which a virtual environment is activated; exports are not tried."""
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, project)
+        untried_exports(patch)
+        draw_nothing(patch)
+        patch.setenv("IMDBTUNE_CACHE", str(project / "cache"))
+        patch.delenv("PYTHONPATH", raising=False)
+        programs = [python.folder, Path(sys.executable).parent]
+        patch.setenv("PATH", os.pathsep.join([*map(str, programs), os.environ["PATH"]]))
+        yield project
+
+
+def mlflow_run(entry_point: str, **parameters: object) -> str:
     """Run an entry point; returns the id of the run that MLflow made for it."""
     given = [part for k, v in parameters.items() for part in ("-P", f"{k}={v}")]
     command = ["mlflow", "run", ".", "-e", entry_point, "--env-manager", "local", *given]
-    done = subprocess.run(
-        command, cwd=project, env=activated(project), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"Run \(ID '(\w+)'\) succeeded", done.stderr)
     assert found, done.stderr
@@ -66,32 +127,17 @@ def mlflow_run(project: Path, entry_point: str, **parameters: object) -> str:
 
 
 @pytest.fixture
-def run(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """As :func:`mlflow_run`, in this process; exports are not tried."""
+def run(here: Path, python: Python) -> Callable[..., str]:
+    """As :func:`mlflow_run`, by way of MLflow's Python API."""
 
     def call(entry_point: str, **parameters: object) -> str:
         import mlflow
-        from mlflow.projects.backend import local
-        from mlflow.projects.submitted_run import LocalSubmittedRun
-        from mlflow.projects.utils import get_run_env_vars
 
-        def in_this_process(
-            command: str, work_dir: str, experiment_id: str, run_id: str
-        ) -> LocalSubmittedRun:
-            python, option, module, *arguments = shlex.split(command)
-            assert (python, option, module) == ("python", "-m", "imdbtune")
-            with pytest.MonkeyPatch.context() as patch:
-                for name, value in get_run_env_vars(run_id, experiment_id).items():
-                    patch.setenv(name, value)
-                app(arguments, standalone_mode=False)
-            return LocalSubmittedRun(run_id, subprocess.Popen(["true"]))
-
-        isolate(monkeypatch, project)
-        untried_exports(monkeypatch)
-        monkeypatch.setattr(local, "_run_entry_point", in_this_process)
-        mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
+        mlflow.set_tracking_uri(f"sqlite:///{here / 'mlflow.db'}")
         given = {name: str(value) for name, value in parameters.items()}
-        made = mlflow.projects.run(".", entry_point, parameters=given, env_manager="local")
+        made = python.serve(
+            lambda: mlflow.projects.run(".", entry_point, parameters=given, env_manager="local")
+        )
         assert made.get_status() == "FINISHED"
         return str(made.run_id)
 
@@ -99,12 +145,12 @@ def run(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="module")
-def search(project: Path) -> entities.Search:
+def search(here: Path, python: Python) -> entities.Search:
     """The search that ``mlflow run`` made, read back from MLflow."""
     space = {"rnn": "gru,simple_rnn,lstm", "units": 4, "maxlen": 20}
-    limits = {"max_trials": 2, "workers": 1, "set": "training.patience=1"}
-    run_id = mlflow_run(project, "search", name=NAME, **TINY, **space, **limits)
-    found = reader.find_search(connect(f"sqlite:///{project}/mlflow.db"))
+    limits = {"max_trials": 2, "workers": 0, "set": "training.patience=1"}
+    run_id = python.serve(lambda: mlflow_run("search", name=NAME, **TINY, **space, **limits))
+    found = reader.find_search(connect(f"sqlite:///{here}/mlflow.db"))
     assert found.run_id == run_id
     return found
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -14,31 +12,22 @@ from urllib.error import URLError
 
 import pytest
 
+from tests.forked import Surroundings, environment_of, imdbtune, run_command, start_forked
+from tests.machines import wait_until
 from tests.support import isolate, make_config, run_search
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "imdbtune", "ui", "--no-open", "--json", *arguments]
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+UI = ("ui", "--no-open", "--json")
 
 
 def test_the_pages_are_served_until_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     isolate(monkeypatch, tmp_path)
     _, search = run_search(make_config(tmp_path, space={"units": [4]}), tmp_path)
     before = sorted(path.name for path in tmp_path.iterdir())
-    own = start(tmp_path, "--port", "5600")
-    assert own.stdout is not None
-    facts = json.loads(own.stdout.readline())
+    out, err = (tmp_path.with_name(f"{tmp_path.name} {name}") for name in ("out", "err"))
+    around = Surroundings(tmp_path, environment_of(), out, err)
+    own = start_forked(imdbtune, around, *UI, "--port", "5600")
+    wait_until(lambda: out.exists() and out.read_text().endswith("\n"), "no server")
+    facts = json.loads(out.read_text())
     assert facts["served"]
     assert f"/runs/{search.run_id}?" in facts["search"]
     asked = f"{facts['address']}/api/2.0/mlflow/runs/get?run_id={search.run_id}"
@@ -46,14 +35,14 @@ def test_the_pages_are_served_until_ctrl_c(tmp_path: Path, monkeypatch: pytest.M
         assert json.load(answer)["run"]["info"]["run_name"] == "tiny"
 
     # A store that is a server already has its pages.
-    other = start(tmp_path, "--tracking-uri", facts["address"])
-    told, _ = other.communicate(timeout=120)
-    assert json.loads(told) == {**facts, "served": False}
+    other = run_command(tmp_path, *UI, "--tracking-uri", facts["address"])
+    assert json.loads(other.stdout) == {**facts, "served": False}
     assert other.returncode == 0
 
-    own.send_signal(signal.SIGINT)
-    _, err = own.communicate(timeout=60)
-    assert (own.returncode, err) == (0, "")
+    assert own.pid
+    os.kill(own.pid, signal.SIGINT)
+    own.join(60)
+    assert (own.exitcode, err.read_text()) == (0, "")
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert_gone(facts["address"])
 

@@ -65,9 +65,6 @@ class Net:
     def mend(self, number: int) -> None:
         ip("link", "set", f"{self.tag}v{number}", "up")
 
-    def within(self, number: int) -> list[str]:
-        return ["ip", "netns", "exec", self.place(number)]
-
 
 @contextmanager
 def network(count: int) -> Iterator[Net]:
@@ -99,10 +96,9 @@ class Place:
     store: str
 
     def worker(self, name: str, number: int) -> None:
-        within = self.net.within(number)
-        address = f"{NET}.{number}"
-        more: dict[str, Any] = {"within": within, "environment": IMPATIENT}
-        self.machines.worker(name, self.scheduler, "--host", address, **more)
+        where = ["--host", f"{NET}.{number}"]
+        more: dict[str, Any] = {"network": self.net.place(number), "environment": IMPATIENT}
+        self.machines.worker(name, self.scheduler, *where, **more)
 
 
 pytestmark = pytest.mark.xdist_group("network")
@@ -113,8 +109,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     if not shutil.which("ip") or os.geteuid() != 0:
         pytest.skip("needs the command ip, and the rights of root to make network namespaces")
     with network(4) as net, machines(tmp_path_factory.mktemp("networks")) as made:
-        server = made.tracking(f"{NET}.{TRACKING}", net.within(TRACKING))
-        more: dict[str, Any] = {"within": net.within(SCHEDULER), "environment": IMPATIENT}
+        server = made.tracking(f"{NET}.{TRACKING}", net.place(TRACKING))
+        more: dict[str, Any] = {"network": net.place(SCHEDULER), "environment": IMPATIENT}
         scheduler = made.scheduler(host=f"{NET}.{SCHEDULER}", **more)
         found = Place(net, made, scheduler, server.address)
         found.worker("near", NEAR)

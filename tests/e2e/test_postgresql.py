@@ -87,7 +87,7 @@ def sign_in(patch: pytest.MonkeyPatch, name: str, password: str = "") -> None:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: TrackingServer) -> Path:
     """Workers need no TensorFlow, and a store that is away is asked again soon."""
     trust(monkeypatch, server)
-    light_workers(monkeypatch)
+    light_workers()
     monkeypatch.setattr(background_delivery, "RETRY_EVERY_S", 0.3)
     prepare(tmp_path)
     return isolate(monkeypatch, tmp_path)

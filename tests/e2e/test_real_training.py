@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +19,8 @@ from imdbtune.export.folder import read_export
 from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search, Trial
-from tests.support import demo_cache, isolate, new_store, untried_exports
+from tests.forked import run_command, run_forked
+from tests.support import demo_cache, isolate, light_workers, new_store, untried_exports
 
 pytestmark = pytest.mark.xdist_group("real training")
 SPACE = {
@@ -35,17 +34,16 @@ SPACE = {
 }
 REVIEWS = np.array([[1, 14, 22, 16], [1, 9, 0, 0], [1, 0, 0, 0]], np.int32)
 
-# Run where there is no imdbtune: Keras alone has to make sense of the file.
-KERAS_ALONE = """
-import importlib.util, json, sys
-import numpy as np
-assert importlib.util.find_spec("imdbtune") is None, "imdbtune is importable here"
-import keras
-model = keras.models.load_model(sys.argv[1])
-assert not [name for name in sys.modules if name.startswith(("imdbtune", "mlflow"))]
-ids = np.array(json.loads(sys.argv[2]), np.int32)
-print(json.dumps(np.asarray(model.predict(ids, verbose=0)).ravel().tolist()))
-"""
+
+def answer_without_imdbtune(model: Path, out: Path) -> None:
+    """In a forked process: Keras alone has to make sense of the file."""
+    import keras
+
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("imdbtune", "mlflow")]:
+        sys.modules[name] = None  # type: ignore[assignment]
+    keras.saving.get_custom_objects().clear()
+    loaded = keras.models.load_model(model)
+    out.write_text(json.dumps(loaded.predict(REVIEWS, verbose=0).ravel().tolist()))
 
 
 @dataclass
@@ -63,6 +61,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, demo: Corpus) -> Iterator[
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
+        light_workers()
         config = parse_config(
             {
                 "name": "real",
@@ -133,7 +132,9 @@ def test_the_model_has_its_signature_and_requirements(trained: Trained) -> None:
         )
 
 
-def test_each_model_loads_with_mlflow_and_with_keras_alone(trained: Trained) -> None:
+def test_each_model_loads_with_mlflow_and_with_keras_alone(
+    trained: Trained, tmp_path: Path
+) -> None:
     import mlflow
 
     mlflow.set_tracking_uri(trained.client.tracking_uri)
@@ -144,32 +145,9 @@ def test_each_model_loads_with_mlflow_and_with_keras_alone(trained: Trained) -> 
     assert ((by_mlflow > 0) & (by_mlflow < 1)).all()
     assert len(np.unique(by_mlflow)) == 3
 
-    path = location / "data" / "model.keras"
-    packages = f"import sys; sys.path[:0] = {packages_without_imdbtune(trained.folder)!r}\n"
-    command = [sys.executable, "-I", "-S", "-c", packages + KERAS_ALONE, str(path)]
-    done = subprocess.run(
-        [*command, json.dumps(REVIEWS.tolist())],
-        cwd=trained.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    alone = json.loads(done.stdout.splitlines()[-1])
-    np.testing.assert_allclose(alone, by_mlflow.ravel(), atol=1e-6)
-
-
-def packages_without_imdbtune(folder: Path) -> list[str]:
-    """The installed packages as a search path, without this project (``-S``: no ``.pth`` files)."""
-    import keras
-
-    installed = Path(keras.__file__).parents[1]
-    links = folder / "packages"
-    links.mkdir(exist_ok=True)
-    for entry in installed.iterdir():
-        if not entry.name.startswith(("imdbtune", "_imdbtune", "_editable", "__editable")):
-            (links / entry.name).symlink_to(entry)
-    return [str(links)]
+    model, answers = location / "data" / "model.keras", tmp_path / "answers.json"
+    assert run_forked(answer_without_imdbtune, model, answers) == 0
+    np.testing.assert_allclose(json.loads(answers.read_text()), by_mlflow.ravel(), atol=1e-6)
 
 
 def test_the_workers_left_nothing_open(trained: Trained) -> None:
@@ -200,23 +178,9 @@ def test_the_winner_is_exported_from_mlflow_alone(
 
 def test_a_trial_comes_out_the_same_from_what_mlflow_holds(trained: Trained) -> None:
     """Trained by a worker then, in a process of its own now."""
-    words = ["reproduce", trained.trials[-1].run_id, "--tracking-uri", trained.client.tracking_uri]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "imdbtune",
-            *words,
-            "--json",
-            "--cache",
-            str(demo_cache()),
-        ],
-        cwd=trained.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-    )
+    uri, cache = str(trained.client.tracking_uri), str(demo_cache())
+    words = ["reproduce", trained.trials[-1].run_id, "--tracking-uri", uri, "--cache", cache]
+    done = run_command(trained.folder, *words, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     compared = json.loads(done.stdout.splitlines()[-1])
     assert compared["agrees"] in ("exactly", "within 1e-06")
@@ -237,10 +201,9 @@ def test_the_mean_of_the_best_and_the_linear_model(trained: Trained, tmp_path: P
     )
     again, _ = api.ensemble(trained.search.run_id, 2, api.Context(**place), linear=True)
     assert again.run_id == both.run_id
-    for made, formats in ((of_two, ("numpy",)), (both, ("keras", "numpy"))):
-        folder = api.export(
-            made, tmp_path / made.run_id, api.Context(uri=uri, cache=cache), formats=formats
-        )
+    for made in (of_two, both):
+        context = api.Context(uri=uri, cache=cache)
+        folder = api.export(made, tmp_path / made.run_id, context, formats=["numpy"])
         export = read_export(folder)
         assert export.members == tuple(member.params for member in members)
         for checked in export.formats.values():

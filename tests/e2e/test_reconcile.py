@@ -22,7 +22,8 @@ from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import reopen
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
-from tests.killing import AtWrite, read_outcome, run_driver, run_forked
+from tests.forked import run_forked
+from tests.killing import AtWrite, read_outcome, run_driver
 from tests.support import (
     Stub,
     draw_nothing,

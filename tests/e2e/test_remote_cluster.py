@@ -18,9 +18,11 @@ import pytest
 
 from imdbtune import api
 from imdbtune.cluster import worker_pool
+from imdbtune.cluster.trial_job import EpochEnded
 from imdbtune.config.schema import parse_config
 from imdbtune.data.corpus import Corpus, digest_of, read_corpus
 from imdbtune.errors import SearchAborted, UserError
+from imdbtune.search.events import Event, TrialEnded, TrialStarted
 from imdbtune.search.workspace import list_workspaces
 from imdbtune.tracking import artifact_transfer, mlflow_names, reader
 from imdbtune.tracking.connection import connect
@@ -36,6 +38,7 @@ from tests.support import (
     isolate,
     kill_self,
     make_config,
+    noting,
     prepare,
     run_search,
     stub_metrics,
@@ -73,7 +76,7 @@ def search(
     tracked = {"uri": place.tracking.address, **settings.pop("tracking", {})}
     config = make_config(here, name=name, tracking=tracked, **settings)
     given = {"cluster": place.scheduler, "trainer": stub_trainer, **arguments}
-    found = api.search(config, **{"cache": here / "cache", **given})
+    found = api.search(config, api.Context(**{"cache": here / "cache", **given}))
     client = connect(place.tracking.address)
     return client, found, reader.read_trials(client, found)
 
@@ -117,16 +120,15 @@ def nothing_open(folder: Path) -> bool:
 
 
 def test_a_search_comes_out_as_on_this_machine(place: Place, here: Path) -> None:
-    told: list[tuple[str, dict[str, Any]]] = []
-    client, found, trials = search(
-        place, here, "remote", listener=lambda kind, facts: told.append((kind, facts))
-    )
+    told: list[Event] = []
+    client, found, trials = search(place, here, "remote", listener=told.append)
     _, _, local = search(place, here, "local", cluster="local", workers=0)
     assert found.status == "FINISHED"
     assert outcomes(trials) == outcomes(local)
     assert len(trials) == 6
     assert nothing_open(here)
-    epochs = Counter((f["trial_id"], f["epoch"]) for kind, f in told if kind == "epoch")
+    ended = [event for event in told if isinstance(event, EpochEnded)]
+    epochs = Counter((event.trial_id, event.metrics["epoch"]) for event in ended)
     assert sorted(epochs.values()) == [1] * 18
     for trial in trials:
         files = {artifact.path for artifact in client.list_artifacts(trial.run_id)}
@@ -162,8 +164,8 @@ def join_and_die(marks: Path, spec: TrialSpec) -> None:
 def test_a_worker_joins_and_one_is_killed(place: Place, here: Path, grid: dict[str, Any]) -> None:
     newcomer: list[Any] = []
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        if kind == "ended" and not newcomer:
+    def listen(event: Event) -> None:
+        if isinstance(event, TrialEnded) and not newcomer:
             newcomer.append(place.machines.worker("newcomer", place.scheduler, "--no-nanny"))
 
     trainer = Stub(functools.partial(join_and_die, here))
@@ -190,8 +192,7 @@ def test_a_worker_waits_for_a_store_that_is_away(
     """It goes away in the middle of a trial, which ends before it is back."""
     told: list[str] = []
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        told.extend([facts["text"]] if kind == "notice" else [])
+    listen = noting(told)
 
     def bring_back() -> None:
         wait_until(lambda: any(line.startswith("tcp:") for line in told), "nobody has missed it")
@@ -240,8 +241,8 @@ class Endless:
 
 
 def test_ctrl_c_closes_all_runs_and_frees_the_workers(place: Place, here: Path) -> None:
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        if kind == "epoch" and not (here / "pressed").exists():
+    def listen(event: Event) -> None:
+        if isinstance(event, EpochEnded) and not (here / "pressed").exists():
             (here / "pressed").touch()
             _thread.interrupt_main()
 
@@ -295,9 +296,11 @@ def test_a_worker_of_another_version_is_refused(
     told: list[str] = []
     odd: list[Any] = []
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        told.extend([facts["text"]] if kind == "notice" else [])
-        if kind == "started" and not odd:
+    note = noting(told)
+
+    def listen(event: Event) -> None:
+        note(event)
+        if isinstance(event, TrialStarted) and not odd:
             odd.append(
                 place.machines.worker("odd", place.scheduler, "--no-nanny", environment=path)
             )
@@ -341,9 +344,9 @@ def test_a_search_whose_scheduler_dies_goes_on(
     place.machines.worker(f"worker-{then}", scheduler, "--no-nanny")
     ended: list[str] = []
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        if kind == "ended":
-            ended.append(facts["trial_id"])
+    def listen(event: Event) -> None:
+        if isinstance(event, TrialEnded):
+            ended.append(event.trial_id)
             if len(ended) == 2:
                 kill(mortal)
 
@@ -357,7 +360,7 @@ def test_a_search_whose_scheduler_dies_goes_on(
     assert not {t.status for t in reader.read_trials(client, found)} & {"RUNNING", "SCHEDULED"}
     again = place.scheduler if then == "elsewhere" else "local"
     where = {"uri": place.tracking.address, "cache": here / "cache", "workers": 0}
-    found = api.resume(then, cluster=again, trainer=stub_trainer, **where)
+    found = api.resume(then, context=api.Context(cluster=again, trainer=stub_trainer, **where))
     assert found.status == "FINISHED"
     assert outcomes(reader.read_trials(client, found)) == grid
     assert nothing_open(here)
@@ -409,7 +412,7 @@ def test_a_store_that_workers_cannot_reach_is_refused_before_anything_starts(
 ) -> None:
     (here / "mlflow.db").unlink()
     with pytest.raises(UserError, match=reason) as hit:
-        api.search(make_config(here, tracking={"uri": store}), cluster=cluster)
+        api.search(make_config(here, tracking={"uri": store}), api.Context(cluster=cluster))
     assert "mlflow server" in str(hit.value)
     assert "--tracking-uri" in str(hit.value)
     assert not (here / "mlflow.db").exists()

@@ -199,9 +199,8 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
 
 
 @pytest.fixture
-def _light_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They need no TensorFlow."""
-    light_workers(monkeypatch)
+def _light_workers() -> None:
+    light_workers()
 
 
 @pytest.mark.usefixtures("_light_workers")

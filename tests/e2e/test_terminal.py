@@ -10,10 +10,10 @@ import functools
 import os
 import pty
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from imdbtune.cli.predict import _print_words
 from imdbtune.cli.progress import show_stages
 from imdbtune.export.occlusion import Explanation, WordEffect
 from imdbtune.export.predictor import Prediction
+from tests.forked import Surroundings, environment_of, run_forked
 from tests.support import make_config, prepare, run_search, stub_trainer
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.xdist_group("terminal")
 # A search whose trials take no time: a stub trains them.
 SPACE = ["--rnn", "gru", "--units", "4,8", "--data", "imdb.npz", "--set", "tracking.report=false"]
@@ -53,9 +53,10 @@ def end_of_case() -> None:
     sys.stdout.flush()
 
 
-def show_all() -> None:
+def show_all(around: Surroundings) -> None:
     """Of a process in a terminal: one case after the other."""
-    api.Context = functools.partial(api.Context, trainer=stub_trainer)  # type: ignore[assignment]
+    around.enter()
+    api.Context = functools.partial(api.Context, trainer=stub_trainer)  # type: ignore[assignment,misc]
     for arguments, _ in COMMANDS.values():
         sys.argv = ["imdbtune", *arguments]
         with contextlib.suppress(SystemExit):
@@ -86,16 +87,17 @@ def shown(stored: Path) -> Callable[..., dict[str, str]]:
 
     @functools.cache
     def run(**environment: str) -> dict[str, str]:
-        ours = ("MLFLOW_", "IMDBTUNE_", "NO_COLOR", "FORCE_COLOR", "TTY_", "PY_COLORS", "COLUMNS")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-        kept |= {"PYTHONPATH": str(ROOT), "IMDBTUNE_CACHE": str(stored / "cache")}
-        kept |= {"TERM": "xterm-256color", "COLUMNS": "100", **environment}
+        known = {"IMDBTUNE_CACHE": str(stored / "cache"), "TERM": "xterm-256color"}
+        kept = environment_of(**{**known, "COLUMNS": "100", **environment})
+        others = ("NO_COLOR", "FORCE_COLOR", "TTY_", "PY_COLORS")
+        kept = {k: v for k, v in kept.items() if k in environment or not k.startswith(others)}
         ours_end, theirs = pty.openpty()
-        command = [sys.executable, "-c", "from tests.e2e import test_terminal as t; t.show_all()"]
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
-        with subprocess.Popen(command, cwd=stored, env=kept, **pipes):
+        around = Surroundings(stored, kept, terminal=Path(os.ttyname(theirs)))
+        with ThreadPoolExecutor(1) as pool:
+            read = pool.submit(lambda: b"".join(iter(lambda: _read(ours_end), b"")).decode())
+            assert run_forked(show_all, around) == 0
             os.close(theirs)
-            text = b"".join(iter(lambda: _read(ours_end), b"")).decode()
+            text = read.result()
         os.close(ours_end)
         parts = text.split(NEXT)
         assert len(parts) == len(CASES) + 1, text

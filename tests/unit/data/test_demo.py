@@ -6,25 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imdbtune.data import demo
+from imdbtune.data import demo as demo_module
 from imdbtune.data.corpus import INDEX_FROM, Corpus, Split
 from imdbtune.data.demo import demo_corpus, demo_texts
 from imdbtune.data.demo_phrases import TITLES
 from imdbtune.data.demo_reviews import Review
 from imdbtune.data.text import Tokenizer, build_word_index
 from imdbtune.errors import UserError
+from tests.support import demo_cache
 
 DIGESTS = {1: "202fd5dce1f1f683b1f55907ba6895b3ab9c9d2bd284f35c3e3af506a7bba1d2"}
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def corpus(cache: Path) -> Corpus:
-    return demo_corpus(cache)
+def corpus(demo: Corpus) -> Corpus:
+    return demo
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +29,9 @@ def texts() -> tuple[list[Review], list[Review]]:
 
 
 def test_what_is_generated_changes_only_with_the_version(corpus: Corpus) -> None:
-    assert corpus.digest == DIGESTS[demo.DEMO_VERSION], "raise DEMO_VERSION and add the digest"
+    assert corpus.digest == DIGESTS[demo_module.DEMO_VERSION], (
+        "raise DEMO_VERSION and add the digest"
+    )
 
 
 def test_the_corpus_says_that_it_is_generated(corpus: Corpus) -> None:
@@ -41,10 +39,11 @@ def test_the_corpus_says_that_it_is_generated(corpus: Corpus) -> None:
     assert "generated" in corpus.title
 
 
-def test_it_is_generated_once(corpus: Corpus, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(demo, "_generate")
-    again = demo_corpus(cache)
-    assert again.folder == corpus.folder == cache / "corpora" / f"demo-v{demo.DEMO_VERSION}"
+def test_it_is_generated_once(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(demo_module, "_generate")
+    again = demo_corpus(demo_cache())
+    assert again.folder == corpus.folder
+    assert corpus.folder == demo_cache() / "corpora" / f"demo-v{demo_module.DEMO_VERSION}"
     assert again.digest == corpus.digest
 
 

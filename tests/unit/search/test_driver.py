@@ -255,7 +255,7 @@ def test_hyperband_in_a_space_that_is_too_small_for_it_can_be_replayed(
 def check_cuts(config: SearchConfig, folder: Path, slots: int, sparse: bool = False) -> Driven:
     """Cut the journal of a search after each event (or some), and resume it."""
     whole = drive(config, folder / "whole", slots=slots, trainer=Stub(fail_gru_16))
-    for cut in range(0, len(whole.journal) + 1, 5 if sparse else 1):
+    for cut in range(0, len(whole.journal) + 1, 7 if sparse else 1):
         before = whole.journal[:cut]
         arguments = {"slots": slots, "trainer": Stub(fail_gru_16), "events": before}
         again = drive(config, folder / f"cut{cut}", **arguments)

@@ -27,7 +27,8 @@ from imdbtune.search.estimate import (
 from imdbtune.search.sampler import make_sampler
 from imdbtune.training.spec import StepTimes, TrialSpec
 from tests.driven import SIZE, config_of
-from tests.support import noting
+from tests.forked import FORKS, warm_up
+from tests.support import demo_cache, noting
 
 
 def test_the_trials_of_a_random_search_are_those_that_it_will_run() -> None:
@@ -123,9 +124,12 @@ def test_all_trials_on_all_workers(corpus: Corpus, monkeypatch: pytest.MonkeyPat
 
 
 def test_real_steps_are_timed_and_nothing_is_tracked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, demo: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By processes that are forked, for once: new ones would import TensorFlow."""
+    warm_up()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(estimate, "get_context", {"spawn": FORKS}.__getitem__)
     monkeypatch.setattr(estimate, "TIMED_S", 0.01)
     table: dict[str, Any] = {
         "data": {"source": "demo", "reviews": 100},
@@ -135,11 +139,7 @@ def test_real_steps_are_timed_and_nothing_is_tracked(
     notices: list[str] = []
     estimated = api.estimate(
         parse_config(table),
-        api.Context(
-            workers=2,
-            cache=tmp_path / "cache",
-            listener=noting(notices),
-        ),
+        api.Context(workers=2, cache=demo_cache(), listener=noting(notices)),
     )
     assert 0 < estimated.cheapest_s < 60
     assert estimated.seconds > STARTUP_S

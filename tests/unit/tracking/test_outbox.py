@@ -29,7 +29,7 @@ from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver, is_temporary
 from imdbtune.tracking.writer import SearchRun, TrialRun
 from imdbtune.training.spec import TrialSpec
-from tests.killing import start_forked
+from tests.forked import start_forked
 from tests.support import (
     Stub,
     isolate,
