@@ -21,6 +21,7 @@ from imdbtune.config.registry import Registry
 from imdbtune.data.demo import demo_texts
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
+from imdbtune.training.spec import TrialSpec
 from tests.support import new_store
 
 pytestmark = pytest.mark.xdist_group("extensions")
@@ -29,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOYS = ROOT / "tests" / "toys"
 # What is added: (name of the registry, name of the entry, its module).
 ADDED = [
+    ("SAMPLERS", "downwards", "toys.downwards"),
     ("METRICS", "recall", "toys.recall"),
     ("FORMATS", "keras_json", "toys.keras_json"),
     ("SOURCES", "PATH.marks", "toys.marks"),
@@ -38,7 +40,7 @@ REVIEWS = 200
 SEARCH = (
     *("search", "--data", "reviews.marks", "--name", "toys", "--workers", "0"),
     *("--rnn", "simple_rnn,gru", "--units", "4", "--maxlen", "20", "--epochs", "2"),
-    *("--tuner", "grid", "--set", "tuner.objective=val_recall"),
+    *("--tuner", "downwards", "--set", "tuner.objective=val_recall"),
 )
 Run = Callable[..., str]
 
@@ -118,6 +120,7 @@ def test_help_names_each(run: Run) -> None:
         for name in ("search", "best", "predict")
     }
     assert "FOLDER,PATH.marks." in shown["search"]
+    assert "hyperband,downwards." in shown["search"]
     assert "litert,keras_json;orall" in shown["best"]
     assert "litert,keras_json." in shown["predict"]
 
@@ -153,7 +156,12 @@ def test_the_documentation_has_each(run: Run) -> None:
     )
     pages = json.loads(run(code))
     for registry, name, module in ADDED:
-        about = {"recall": "share of the positive", "keras_json": "Keras, with", "PATH.marks": "a "}
+        about = {
+            "downwards": "values in descending",
+            "recall": "share of the positive",
+            "keras_json": "Keras, with",
+            "PATH.marks": "a ",
+        }
         group = getattr(extensions, registry).group
         table = pages["extensions.md"].partition(f"`{group}`")[2].partition("\n## ")[0]
         (row,) = [line for line in table.splitlines() if line.startswith(f"| `{name}`")]
@@ -168,6 +176,44 @@ def test_every_kind_of_extension_has_an_example() -> None:
     registries = {n for n, value in vars(extensions).items() if isinstance(value, Registry)}
     with_example = {registry for registry, *_ in ADDED}
     assert registries - with_example <= {"CELLS"}  # see test_cells.py
+
+
+INTERRUPTED = """
+import json
+from pathlib import Path
+from imdbtune import api
+from imdbtune.config.schema import parse_config
+from imdbtune.tracking import reader
+from imdbtune.tracking.connection import connect
+from tests.contract.test_extensions import interrupt_second
+from tests.support import Stub, make_config, prepare, stub_trainer
+
+here = Path("interrupted").absolute()
+here.mkdir()
+prepare(here)
+table = make_config(here, space={"units": [4, 16, 8]}).as_dict()
+config = parse_config(table, {"tuner.kind": "downwards"})
+where = {"workers": 0, "cache": here / "cache", "folder": here / "runs"}
+try:
+    api.search(config, api.Context(trainer=Stub(interrupt_second), **where))
+except KeyboardInterrupt:
+    pass
+uri = config.tracking.uri
+found = api.resume(context=api.Context(uri=uri, trainer=stub_trainer, **where))
+trials = reader.read_trials(connect(uri), found)
+print(json.dumps(sorted((t.trial_id, t.params.units) for t in trials if t.has_result)))
+"""
+
+
+def interrupt_second(spec: TrialSpec) -> None:
+    """Interrupt a search in its second trial."""
+    if spec.folder.name == "0001":
+        raise KeyboardInterrupt
+
+
+def test_a_sampler_goes_on_after_an_interruption(run: Run) -> None:
+    done = json.loads(run(INTERRUPTED).splitlines()[-1])
+    assert done == [["0000", 16], ["0001", 8], ["0002", 4]]
 
 
 @pytest.fixture(scope="module")
