@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.cluster.trial_job import Trainer
+from imdbtune.config.extensions import DEFAULT_OBJECTIVE
 from imdbtune.config.hyperparameters import convert
 from imdbtune.errors import UserError
 from imdbtune.search import ensemble_tags
@@ -57,56 +58,55 @@ def average_models(
     Raises:
         UserError: a model has not been logged, or the search has no linear model.
     """
-    from imdbtune.training import ensemble
+    from imdbtune.training.ensemble import EnsembleSpec, common_params
 
-    tag = reader.ensemble_tag(members, linear)
-    known = reader.find_ensemble(client, tag)
+    known = reader.find_ensemble(client, reader.ensemble_tag(members, linear))
     if known is not None:
         return known
     corpus, facts = context.open_trial_corpus(members[0])
     reviews = int(convert("int", members[0].tags.get("imdbtune.reviews")) or 0)
-    params = tuple(member.params for member in members)
+    shared = writer.common_tags(facts, {"batching": "buckets", "reviews": reviews})
+    tags = shared | _own_tags(search, members, linear)
+    name = f"ensemble-of-{len(members)}{'-and-linear' if linear else ''}-{search.name}"
+    experiment = reader.experiment_name(client, search.run_id)
     refitted = mlflow_names.REFITS in members[0].tags
-    tags = {
-        **writer.common_tags(facts, {"batching": "buckets", "reviews": reviews}),
-        mlflow_names.OBJECTIVE: "val_accuracy",
-        mlflow_names.ENSEMBLE_OF: tag,
-        mlflow_names.OF_SEARCH: search.run_id,
-        mlflow_names.MEMBERS: ensemble_tags.write_members(params),
-        mlflow_names.NOTE: ensemble_tags.description(search, members, linear),
-    }
     with tempfile.TemporaryDirectory() as scratch:
-        files = tuple(_fetch_models(client, members, Path(scratch)))
+        files = _fetch_models(client, members, Path(scratch))
 
-        def make_spec(folder: Path) -> tuple[TrialSpec, Trainer | None]:
-            settings = TrainingSettings(reviews=reviews, epochs=1, hold_out=not refitted)
-            common = ensemble.common_params(params, linear)
+        def make_spec(folder: Path) -> tuple[TrialSpec, Trainer]:
             model = None
             if linear:
                 held = search if not refitted else None
                 model = _linear_model(client, held, corpus, reviews, Path(scratch))
-            trainer = ensemble.EnsembleSpec(files, params, model)
+            params = tuple(member.params for member in members)
+            common = common_params(params, linear)
+            settings = TrainingSettings(reviews=reviews, epochs=1, hold_out=not refitted)
+            trainer = EnsembleSpec(files, params, model)
             return TrialSpec(common, corpus.folder, folder, settings), trainer
 
-        training = TrackedTraining(
-            f"ensemble-of-{len(members)}{'-and-linear' if linear else ''}-{search.name}",
-            reader.experiment_name(client, search.run_id),
-            tags,
-            corpus,
-            facts,
-            make_spec,
-        )
+        training = TrackedTraining(name, experiment, tags, corpus, facts, make_spec)
         return train_tracked(client, training, context)
 
 
-def _fetch_models(client: MlflowClient, members: Sequence[Trial], folder: Path) -> list[Path]:
+def _own_tags(search: Search, members: Sequence[Trial], linear: bool) -> dict[str, str]:
+    """Return the tags that only ensembles have."""
+    return {
+        mlflow_names.OBJECTIVE: DEFAULT_OBJECTIVE,
+        mlflow_names.ENSEMBLE_OF: reader.ensemble_tag(members, linear),
+        mlflow_names.OF_SEARCH: search.run_id,
+        mlflow_names.MEMBERS: ensemble_tags.write_members([member.params for member in members]),
+        mlflow_names.NOTE: ensemble_tags.description(search, members, linear),
+    }
+
+
+def _fetch_models(client: MlflowClient, members: Sequence[Trial], folder: Path) -> tuple[Path, ...]:
     """Return the downloaded model files of the members."""
     files = []
     for number, member in enumerate(members):
         target = folder / str(number)
         target.mkdir()
         files.append(reader.fetch_model(client, member, target))
-    return files
+    return tuple(files)
 
 
 def _linear_model(
