@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import default_cache
-from imdbtune.report.comparison import Comparison, compare_searches
+from imdbtune.report.comparison import Comparison, read_comparison
 from imdbtune.search.context import Context as Context
 from imdbtune.search.plan import Plan as Plan
 from imdbtune.search.plan import estimate_duration, make_plan
@@ -196,7 +195,7 @@ def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial
 
     runs = open_runs(uri)
     found = reader.find_search(runs, search_ref)
-    return found, best_trial(runs, found, uri)
+    return found, best_trial(runs, found)
 
 
 def read_confirmation(search: Search, *, uri: str = "") -> Confirmation | None:
@@ -232,11 +231,7 @@ def compare(
         columns: columns to return; default: all.
         limit: maximum number of trials; 0: all.
     """
-    runs = open_runs(uri)
-    searches = reader.find_searches(runs, search_refs)
-    trials = [(search, reader.read_trials(runs, search)) for search in searches]
-    baselines = {search.run_id: reader.read_baselines(runs, search) for search in searches}
-    return replace(compare_searches(trials, where, sort, columns, limit), baselines=baselines)
+    return read_comparison(open_runs(uri), search_refs, where, sort, columns, limit)
 
 
 def report(

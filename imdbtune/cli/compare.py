@@ -101,6 +101,7 @@ def compare(
 def _print_tables(compared: Comparison, has_columns: bool, quiet: bool) -> None:
     """Print the table of all trials; unless quiet, also the searches and their baselines."""
     from imdbtune.cli import tables
+    from imdbtune.confirm.description import describe
 
     for search, _ in [] if quiet else compared.searches:
         typer.echo(tables.search_title(search))
@@ -108,9 +109,13 @@ def _print_tables(compared: Comparison, has_columns: bool, quiet: bool) -> None:
     columns = [*names, *tables.default_columns(compared.varied, compared.objectives)]
     typer.echo(tables.table(compared.rows, compared.columns if has_columns else columns))
     for search, ranked in [] if quiet else compared.searches:
+        prefix = f"{search.name}: " if names else ""
         baselines = compared.baselines.get(search.run_id, ())
-        if sentence := tables.baseline_sentence(search, ranked, baselines):
-            typer.echo(f"{search.name}: {sentence}" if names else sentence)
+        confirmed = compared.confirmed.get(search.run_id)
+        if confirmed is not None:
+            typer.echo(f"{prefix}best: {confirmed.winner.name}, {describe(confirmed)}")
+        if sentence := tables.baseline_sentence(search, ranked, baselines, confirmed):
+            typer.echo(f"{prefix}{sentence}")
     trials = sum(len(trials) for _, trials in compared.searches)
     if len(compared.rows) < trials and not quiet:
         typer.echo(f"{len(compared.rows):,} of {trials:,} trials")

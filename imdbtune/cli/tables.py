@@ -47,12 +47,15 @@ def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) 
 
 
 def baseline_sentence(
-    search: Search, trials: Sequence[Trial], baselines: Sequence[Baseline]
+    search: Search,
+    trials: Sequence[Trial],
+    baselines: Sequence[Baseline],
+    confirmed: Confirmation | None = None,
 ) -> str:
     """Return how the best trial compares with the linear model; empty without such a model."""
     from imdbtune.report.findings import compare_with_baseline
 
-    comparison = compare_with_baseline(baselines, trials, search.validation_reviews)
+    comparison = compare_with_baseline(baselines, trials, search.validation_reviews, confirmed)
     return str(comparison) if comparison else ""
 
 
@@ -133,7 +136,7 @@ def details(
         certainty = (
             description.describe(confirmed) if confirmed else accuracy_interval(trial, search)
         )
-        comparison = baseline_sentence(search, [trial], baselines)
+        comparison = baseline_sentence(search, [trial], baselines, confirmed)
         lines += [f"  {line}" for line in (certainty, comparison) if line]
     params = trial.params.as_dict()
     lines += [f"  {name:<20}{_format_scalar(value)}" for name, value in params.items()]

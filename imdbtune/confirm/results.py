@@ -8,16 +8,14 @@ import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.confirm.description import METHOD, markdown
 from imdbtune.errors import UserError, escape_control
 from imdbtune.tracking import mlflow_names, reader, writer
-from imdbtune.tracking.connection import connect_existing
 from imdbtune.tracking.entities import Search, Trial
-from imdbtune.tracking.sqlite_reader import runs_of
+from imdbtune.tracking.sqlite_reader import open_runs
 
 if TYPE_CHECKING:
     from imdbtune.confirm.significance import Correctness, Ranking, Repeats
@@ -120,36 +118,45 @@ class Confirmation:
 def read_confirmation(search: Search, uri: str = "") -> Confirmation | None:
     """Return the confirmation of a search, or ``None`` if the search was not confirmed."""
     if mlflow_names.CONFIRMED_BY not in search.tags:
-        return None  # without importing MLflow, which takes seconds
-    return read(connect_existing(uri, reading=True), search)
+        return None
+    return read(open_runs(uri), search)
 
 
-def best_trial(runs: Runs, search: Search, uri: str = "") -> Trial:
+def best_trial(runs: Runs, search: Search) -> Trial:
     """Return the best trial of a search; if it was confirmed, the best of the recommended ones.
 
     Raises:
         UserError: none of its trials has finished.
     """
-    confirmed = read_confirmation(search, uri)
+    confirmed = read(runs, search)
     if confirmed is not None:
-        client = connect_existing(uri, reading=True)
-        with suppress(UserError):  # the run has been deleted
-            return reader.read_run(client, confirmed.winner.run_ids[0])
+        return reader.read_run(runs, confirmed.winner.run_ids[0])
     return reader.read_best(runs, search)
 
 
-def read(client: MlflowClient, search: Search) -> Confirmation | None:
-    """Return the confirmation of a search, or ``None`` if there is none that can be read."""
+def read(runs: Runs, search: Search) -> Confirmation | None:
+    """Return the confirmation of a search.
+
+    ``None`` if there is none that can be read, or all trainings of the recommended configuration
+    were deleted in MLflow.
+    """
     run_id = search.tags.get(mlflow_names.CONFIRMED_BY, "")
     if not run_id.isalnum():
         return None
     try:
-        plain = json.loads(reader.read_text(client, run_id, RESULT_FILE))
+        plain = json.loads(reader.read_text(runs, run_id, RESULT_FILE))
         confirmation = Confirmation.from_dict(plain)
     except (ValueError, TypeError, KeyError):
         return None
-    trials = reader.read_trials(runs_of(client), search)
-    return dataclasses.replace(confirmation, newer=_count_newer(confirmation, trials))
+    kept = [each for each in confirmation.winner.run_ids if not reader.is_deleted(runs, each)]
+    if not kept:
+        return None
+    rows = [
+        dataclasses.replace(row, run_ids=tuple(kept)) if row is confirmation.winner else row
+        for row in confirmation.rows
+    ]
+    newer = _count_newer(confirmation, reader.read_trials(runs, search))
+    return dataclasses.replace(confirmation, rows=tuple(rows), newer=newer)
 
 
 def _count_newer(confirmation: Confirmation, trials: Sequence[Trial]) -> int:

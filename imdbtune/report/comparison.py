@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.hyperparameters import PARAMETERS
+from imdbtune.confirm import results
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.models.metrics.metric import best_names, find_metric
 from imdbtune.report.filter_expression import parse_condition
+from imdbtune.tracking import reader
 from imdbtune.tracking.entities import Baseline, Search, Trial, as_row
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from imdbtune.confirm.results import Confirmation
+    from imdbtune.tracking.sqlite_reader import Runs
 
 Row = dict[str, Any]
 # Columns that exist even without any trial, in this order.
@@ -35,9 +40,9 @@ class Comparison:
     searches: list[tuple[Search, list[Trial]]]
     rows: list[Row]
     columns: list[str]  # names, in order
-    baselines: Mapping[str, Sequence[Baseline]] = field(
-        default_factory=dict
-    )  # by run id of the search
+    # By run id of the search.
+    baselines: Mapping[str, Sequence[Baseline]] = field(default_factory=dict)
+    confirmed: Mapping[str, Confirmation] = field(default_factory=dict)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -55,6 +60,29 @@ class Comparison:
     def objectives(self) -> list[str]:
         """Columns with the objectives of the searches."""
         return list(dict.fromkeys(f"best_{search.objective}" for search, _ in self.searches))
+
+
+def read_comparison(
+    runs: Runs,
+    search_refs: Iterable[str],
+    where: str = "",
+    sort: str = "",
+    columns: Sequence[str] = (),
+    limit: int = 0,
+) -> Comparison:
+    """Read searches by name or run id, and compare them as :func:`compare_searches` does.
+
+    Raises:
+        UserError: no such search, or an invalid condition, column or order.
+    """
+    searches = reader.find_searches(runs, search_refs)
+    trials = [(search, reader.read_trials(runs, search)) for search in searches]
+    known = ((search.run_id, results.read(runs, search)) for search in searches)
+    return replace(
+        compare_searches(trials, where, sort, columns, limit),
+        baselines={search.run_id: reader.read_baselines(runs, search) for search in searches},
+        confirmed={run_id: found for run_id, found in known if found is not None},
+    )
 
 
 def compare_searches(

@@ -12,9 +12,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.entities import Baseline, Trial
+
+if TYPE_CHECKING:
+    from imdbtune.confirm.results import Confirmation
 
 ACCURACY = "best_val_accuracy"
 Z_95 = NormalDist().inv_cdf(0.975)  # half width of a 95 % interval in standard errors
@@ -80,13 +84,28 @@ def expected_maximum(count: int) -> float:
 
 @dataclass(frozen=True)
 class BaselineComparison:
-    """The linear model's validation accuracy compared with that of the best trial."""
+    """The linear model's validation accuracy compared with that of the best trial.
 
-    run_id: str  # of the linear model
+    Args:
+        run_id: of the linear model.
+        accuracy: of the linear model.
+        seconds: of its training.
+        margin: the accuracy of the best trial minus that of the linear model.
+        half_width: of the margin's 95 % interval; NaN where the number of reviews is unknown.
+        subject: what is compared: the best trial, or the mean of a confirmation.
+    """
+
+    run_id: str
     accuracy: float
-    seconds: float  # of its training
-    margin: float | None  # the best trial's accuracy minus the linear model's
-    within_error: bool  # the margin is less than 1.96 standard errors of a difference
+    seconds: float
+    margin: float | None
+    half_width: float = math.nan
+    subject: str = "the best trial"
+
+    @property
+    def within_error(self) -> bool:
+        """Whether the margin's interval contains 0."""
+        return self.margin is not None and abs(self.margin) <= self.half_width
 
     @property
     def relation(self) -> str:
@@ -102,10 +121,11 @@ class BaselineComparison:
             return ""
         points = abs(self.margin) * 100
         if points < 0.05:
-            return "the best trial is level with it"
+            return f"{self.subject} is level with it"
         direction = "above" if self.margin > 0 else "below"
         note = ", which is not significant" if self.within_error else ""
-        return f"the best trial is {points:.1f} points {direction} it{note}"
+        error = "" if math.isnan(self.half_width) else f" ±{self.half_width * 100:.1f}"
+        return f"{self.subject} is {points:.1f}{error} points {direction} it{note}"
 
     def __str__(self) -> str:
         result = f"a linear model on word pairs reaches {self.accuracy:.4f} in {self.seconds:.0f} s"
@@ -113,7 +133,10 @@ class BaselineComparison:
 
 
 def compare_with_baseline(
-    baselines: Sequence[Baseline], trials: Sequence[Trial], reviews: int
+    baselines: Sequence[Baseline],
+    trials: Sequence[Trial],
+    reviews: int,
+    confirmed: Confirmation | None = None,
 ) -> BaselineComparison | None:
     """Compare the linear model of a search with the best trial; ``None`` without such a model.
 
@@ -121,17 +144,24 @@ def compare_with_baseline(
         baselines: of the search.
         trials: ranked; only the first one counts.
         reviews: number of validation reviews.
+        confirmed: if the search was confirmed, the mean of the recommended configuration is
+            compared: the score of the best trial is biased upwards.
     """
     linear = find_baseline(baselines, mlflow_names.LINEAR)
     if linear is None:
         return None
     value = linear.metrics["best_val_accuracy"]
     best = accuracy(trials[0]) if trials else None
-    ahead = None if best is None else best - value
-    spread = [standard_error(share, reviews) for share in (value, best or 0.0)]
-    within = ahead is not None and abs(ahead) <= Z_95 * math.hypot(*spread)
+    subject = "the best trial"
+    half_width = Z_95 * standard_error(best or 0.0, reviews)
+    if confirmed is not None:
+        best, subject = confirmed.winner.mean, "the mean of the recommended configuration"
+        if not math.isnan(confirmed.winner.half_width):
+            half_width = confirmed.winner.half_width
     seconds = linear.metrics.get("train_seconds", 0.0)
-    return BaselineComparison(linear.run_id, value, seconds, ahead, within)
+    margin = None if best is None else best - value
+    half_width = math.hypot(half_width, Z_95 * standard_error(value, reviews))
+    return BaselineComparison(linear.run_id, value, seconds, margin, half_width, subject)
 
 
 def find_baseline(baselines: Sequence[Baseline], name: str) -> Baseline | None:

@@ -65,11 +65,13 @@ def publish(
     }
     metrics = {name: float(value) for name, value in counts.items()}
     report = report and bool(done)
-    baselines, confirmed = read_baselines(runs, search), results.read(client, search)
+    baselines, confirmed = read_baselines(runs, search), results.read(runs, search)
     tags = {mlflow_names.NOTE: markdown(search, trials, varied, report, baselines, confirmed)}
     if done:
         metrics |= {k: v for k, v in done[0].metrics.items() if k.startswith("best_")}
-        tags |= {"imdbtune.best": done[0].name, "imdbtune.best_run_id": done[0].run_id}
+        best = confirmed.winner.name if confirmed else done[0].name
+        best_run_id = confirmed.winner.run_ids[0] if confirmed else done[0].run_id
+        tags |= {"imdbtune.best": best, "imdbtune.best_run_id": best_run_id}
     run.log(metrics, tags=tags)
     if final and done:
         _log_table(client, search.run_id, trials)
@@ -98,11 +100,8 @@ def markdown(
     if not done:
         return "\n".join([*lines, facts, ""])
     # MLflow shows the first lines before the description is unfolded.
-    answer = _answer(search, done[0]) + _against_linear(search, done, baselines)
-    if confirmed is not None:
-        link = mlflow_links.run_link(search, confirmed.run_id)
-        name = mlflow_links.as_text(confirmed.winner.name)
-        answer += f" **[Confirmed]({link}): {name}, {description.describe(confirmed)}.**"
+    answer = _answer(search, done[0], confirmed)
+    answer += _against_linear(search, done, baselines, confirmed)
     lines += [f"{answer} {facts} {_links(search, report)}", "", *_table(search, done, varied)]
     if len(done) > ROWS_SHOWN:
         lines.append(f"\n... and {len(done) - ROWS_SHOWN} more: leaderboard.json")
@@ -128,19 +127,29 @@ def _table(search: Search, done: Sequence[Trial], varied: Sequence[str]) -> list
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def _answer(search: Search, best: Trial) -> str:
-    link = f"[{mlflow_links.as_text(best.name)}]({mlflow_links.run_link(search, best.run_id)})"
-    epoch = f" at epoch {best.metrics['best_epoch']:.0f}" if "best_epoch" in best.metrics else ""
-    return f"**Best: {link}, {search.objective} {_score(search, best)}{epoch}.**"
+def _answer(search: Search, first: Trial, confirmed: Confirmation | None) -> str:
+    """Return the best trial: the one with the highest score, or what a confirmation recommends."""
+    if confirmed is not None:
+        link = mlflow_links.run_link(search, confirmed.run_id)
+        name = mlflow_links.as_text(confirmed.winner.name)
+        return f"**Best: [{name}]({link}), {description.describe(confirmed)}.**"
+    link = f"[{mlflow_links.as_text(first.name)}]({mlflow_links.run_link(search, first.run_id)})"
+    epoch = f" at epoch {first.metrics['best_epoch']:.0f}" if "best_epoch" in first.metrics else ""
+    return f"**Best: {link}, {search.objective} {_score(search, first)}{epoch}.**"
 
 
 def _score(search: Search, trial: Trial) -> str:
     return format_value(search.objective, trial.metrics[f"best_{search.objective}"])
 
 
-def _against_linear(search: Search, done: Sequence[Trial], baselines: Sequence[Baseline]) -> str:
+def _against_linear(
+    search: Search,
+    done: Sequence[Trial],
+    baselines: Sequence[Baseline],
+    confirmed: Confirmation | None,
+) -> str:
     """Return how the best trial compares with the linear model, with a link to its run."""
-    found = compare_with_baseline(baselines, done, search.validation_reviews)
+    found = compare_with_baseline(baselines, done, search.validation_reviews, confirmed)
     if found is None:
         return ""
     name, _, rest = str(found).partition(" reaches")

@@ -83,7 +83,7 @@ def read_report_data(client: MlflowClient, search: Search, trials: list[Trial]) 
         trials,
         best + others,
         config,
-        results.read(client, search),
+        results.read(runs, search),
         read_baselines(runs, search),
     )
 
@@ -188,7 +188,7 @@ def uncertainty_of(data: ReportData) -> findings.Uncertainty:
 def baseline_comparison_of(data: ReportData) -> findings.BaselineComparison | None:
     """Compare the linear model with the best trial, if the search has such a model."""
     reviews = data.search.validation_reviews
-    return findings.compare_with_baseline(data.baselines, data.finished, reviews)
+    return findings.compare_with_baseline(data.baselines, data.finished, reviews, data.confirmed)
 
 
 def linear_accuracy(data: ReportData) -> float | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import Deleted, UserError, first_line, short_repr
 from imdbtune.tracking import mlflow_names
+from imdbtune.tracking.connection import connect_existing, hide_secrets
 from imdbtune.tracking.entities import (
     Baseline,
     Search,
@@ -21,6 +22,7 @@ from imdbtune.tracking.entities import (
     rank,
 )
 from imdbtune.tracking.run_queries import find_runs, runs_by_id
+from imdbtune.tracking.sqlite_reader import SqliteRuns
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -105,7 +107,7 @@ def read_best(client: Runs, search: Search) -> Trial:
     return trials[0]
 
 
-def read_run(client: MlflowClient, run_id: str) -> Trial:
+def read_run(client: Runs, run_id: str) -> Trial:
     """Return the trial or single training with this run id.
 
     Raises:
@@ -152,8 +154,10 @@ def _check_not_deleted(run: StoredRun, what: str) -> None:
         )
 
 
-def is_deleted(client: MlflowClient, run_id: str) -> bool:
+def is_deleted(client: Runs, run_id: str) -> bool:
     """Return whether a run was deleted in MLflow, for good or not."""
+    if isinstance(client, SqliteRuns):
+        return all(run.info.lifecycle_stage == "deleted" for run in client.get(run_id))
     from mlflow.exceptions import MlflowException
 
     try:
@@ -182,11 +186,16 @@ def read_history(
     return [epochs[step] for step in sorted(epochs)]
 
 
-def read_text(client: MlflowClient, run_id: str, artifact: str) -> str:
+def read_text(client: Runs, run_id: str, artifact: str) -> str:
     """Return a text artifact of a run; empty where there is none, or it cannot be read."""
     try:
+        if isinstance(client, SqliteRuns):
+            path = client.artifact(run_id, artifact)
+            if path is not None:
+                return path.read_text(encoding="utf-8")
+            client = connect_existing(client.tracking_uri, reading=True)
         return read_artifact(client, run_id, artifact).decode("utf-8")
-    except (UserError, UnicodeDecodeError):
+    except (UserError, OSError, UnicodeDecodeError):
         return ""
 
 
@@ -278,8 +287,6 @@ def _kind(run: StoredRun) -> str:
 
 
 def _store_name(client: Runs) -> str:
-    from imdbtune.tracking.connection import hide_secrets
-
     return hide_secrets(str(client.tracking_uri))
 
 

@@ -15,6 +15,8 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from imdbtune.errors import UserError, quote_path
 from imdbtune.tracking.connection import connect_existing, is_missing, resolve_uri
@@ -178,6 +180,18 @@ class SqliteRuns:
     def get(self, run_id: str) -> list[SqliteRun]:
         """Return the run with this id, also a deleted one; nothing where there is none."""
         return self._read("WHERE r.run_uuid = ?", [run_id])
+
+    def artifact(self, run_id: str, name: str) -> Path | None:
+        """Return the path of a run's artifact; ``None`` if it is not a file of this machine."""
+        with self._readable() as database:
+            found = database.execute(
+                "SELECT artifact_uri FROM runs WHERE run_uuid = ?", [run_id]
+            ).fetchone()
+        place = urlsplit(found[0] if found else "")
+        if place.scheme not in ("", "file") or not place.path:
+            return None
+        path = Path(url2pathname(place.path), name)
+        return path if path.is_file() else None
 
     def get_metric_history(self, run_id: str, key: str) -> list[SqliteMetric]:
         """Return all values of a run's metric, in MLflow's order."""

@@ -13,7 +13,9 @@ import pytest
 from imdbtune import api
 from imdbtune.cli.confirm import table
 from imdbtune.cli.tables import details
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.confirm import results
+from imdbtune.confirm.description import describe
 from imdbtune.confirm.runs import SEED_OFFSET, best_runs, write_correctness
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
 from imdbtune.tracking import entities, mlflow_names, reader, writer
@@ -269,3 +271,46 @@ def test_a_refit_is_reproduced_as_it_was_trained(done: Done) -> None:
 def test_nothing_to_confirm(done: Done, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no search 'other'"):
         done.confirm(StubTrainer(), search_ref="other")
+
+
+def test_everything_names_the_confirmed_configuration(done: Done) -> None:
+    made = done.confirm(StubTrainer(), top=2, seeds=3)
+    search, trial = api.best(uri=done.uri)
+    assert trial.run_id == made.winner.run_ids[0]
+    assert search.tags["imdbtune.best"] == made.winner.name
+    assert search.tags["imdbtune.best_run_id"] == trial.run_id
+    assert f"**Best: [{made.winner.name}]" in search.tags[mlflow_names.NOTE]
+    compared = api.compare(uri=done.uri)
+    assert compared.confirmed[search.run_id].winner.run_ids == made.winner.run_ids
+    page = done.folder / "report.html"
+    api.report(out=page, uri=done.uri)
+    assert f"{made.winner.mean * 100:.1f} %" in page.read_text("utf-8").partition("answer")[2]
+
+
+def test_trials_that_ended_later_and_are_better_are_noticed(done: Done) -> None:
+    made = done.confirm(StubTrainer(), top=2, seeds=3)
+    assert made.newer == 0
+    search = reader.find_search(done.client)
+    parent = writer.SearchRun.adopt(done.client, search.run_id, search.experiment_id, search.tags)
+    run = writer.Run(done.client, parent.start_trial("0099", TrialParams(units=999), {}))
+    run.log({"best_val_accuracy": 0.999})
+    run.end("FINISHED")
+    again = api.read_confirmation(search, uri=done.uri)
+    assert again is not None
+    assert again.newer == 1
+    assert describe(again).endswith(
+        "1 newer trial ranks above a confirmed one: run imdbtune confirm again"
+    )
+
+
+def test_a_confirmation_whose_trainings_were_deleted_recommends_nothing(done: Done) -> None:
+    made = done.confirm(StubTrainer(), top=1, seeds=3)
+    search = reader.find_search(done.client)
+    done.client.delete_run(made.winner.run_ids[0])
+    left = api.read_confirmation(search, uri=done.uri)
+    assert left is not None
+    assert left.winner.run_ids == made.winner.run_ids[1:]
+    for run_id in left.winner.run_ids:
+        done.client.delete_run(run_id)
+    assert api.read_confirmation(search, uri=done.uri) is None
+    assert api.best(uri=done.uri)[1] == reader.read_best(done.client, search)

@@ -201,12 +201,19 @@ def best_of(accuracy: float) -> Trial:
     return made_trial(1, accuracy, TrialParams())
 
 
+NOT = ", which is not significant"
+
+
 @pytest.mark.parametrize(
     ("winner", "said", "verb"),
     [
-        (0.8952, "2.1 points below it", "is beaten by"),
-        (0.9362, "2.0 points above it", "beats"),
-        (0.9182, "0.2 points above it, which is not significant", "does not differ significantly"),
+        (0.8952, "2.1 ±1.1 points below it", "is beaten by"),
+        (0.9362, "2.0 ±1.0 points above it", "beats"),
+        (
+            0.9182,
+            "0.2 ±1.1 points above it, which is not significant",
+            "does not differ significantly",
+        ),
         (0.9162, "level with it", "does not differ significantly"),
     ],
 )
@@ -241,4 +248,4 @@ def test_the_description_mentions_the_baseline_after_the_winner() -> None:
     text = leaderboard.markdown(search, [best_of(0.95)], ["units"], False, made_baselines(0.9))
     first = text.splitlines()[0]
     assert "at epoch 2.** A linear model on word pairs [reaches](#/experiments/7/runs/a?" in first
-    assert ") 0.9000 in 21 s: the best trial is 5.0 points above it. Data: demo." in first
+    assert ") 0.9000 in 21 s: the best trial is 5.0 ±1.0 points above it. Data: demo." in first
