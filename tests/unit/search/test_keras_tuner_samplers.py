@@ -36,7 +36,7 @@ PRIVATE = {
 
 def config_of(kind: str) -> SearchConfig:
     space = {"units": {"min": 1, "max": 300}, "dropout": {"min": 0.0, "max": 0.5}}
-    return parse_config({"space": space, "tuner": {"kind": kind, "max_trials": 6}})
+    return parse_config({"space": space, "tuner": {"kind": kind, "max_trials": 8}})
 
 
 def private_names(node: ast.ClassDef) -> set[str]:
@@ -84,10 +84,10 @@ def test_bayesian_sampler_suggests_what_keras_tuner_does_on_one_thread(
 
     monkeypatch.setattr(GaussianProcessRegressor, "fit", watched)
     sampler = make_sampler(config_of("bayesian"))
-    plain = oracles.BayesianOptimizationOracle(max_trials=6, **arguments("bayesian"))
+    plain = oracles.BayesianOptimizationOracle(max_trials=8, **arguments("bayesian"))
     plain.verbose = 0
     plain.save = plain._save_trial = lambda *trial: None
-    for number in range(6):
+    for number in range(8):
         suggestion = sampler.suggest(number)
         expected = plain.create_trial(f"tuner-{number}")
         assert suggestion.values == expected.hyperparameters.values
