@@ -26,7 +26,7 @@ from imdbtune.data.corpus import Corpus
 from imdbtune.search.workspace import workspace_of
 from imdbtune.tracking import entities, mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect
-from tests.support import draw_nothing, isolate, untried_exports
+from tests.support import isolate, untried_exports
 
 pytestmark = pytest.mark.xdist_group("mlflow run")
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,7 +107,6 @@ def here(project: Path, python: Python) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, project)
         untried_exports(patch)
-        draw_nothing(patch)
         patch.setenv("IMDBTUNE_CACHE", str(project / "cache"))
         patch.delenv("PYTHONPATH", raising=False)
         programs = [python.folder, Path(sys.executable).parent]

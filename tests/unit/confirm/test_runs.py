@@ -18,6 +18,7 @@ from imdbtune.confirm import results
 from imdbtune.confirm.description import describe
 from imdbtune.confirm.runs import SEED_OFFSET, best_runs, write_correctness
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
+from imdbtune.report.page import read_report_data, render
 from imdbtune.tracking import entities, mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
@@ -282,9 +283,9 @@ def test_everything_names_the_confirmed_configuration(done: Done) -> None:
     assert f"**Best: [{made.winner.name}]" in search.tags[mlflow_names.NOTE]
     compared = api.compare(uri=done.uri)
     assert compared.confirmed[search.run_id].winner.run_ids == made.winner.run_ids
-    page = done.folder / "report.html"
-    api.report(out=page, uri=done.uri)
-    assert f"{made.winner.mean * 100:.1f} %" in page.read_text("utf-8").partition("answer")[2]
+    trials = reader.read_trials(done.client, search)
+    report = render(read_report_data(done.client, search, trials), {})
+    assert made.winner.name in report.partition('class="what"')[2].partition("</p>")[0]
 
 
 def test_trials_that_ended_later_and_are_better_are_noticed(done: Done) -> None:

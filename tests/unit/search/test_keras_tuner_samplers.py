@@ -36,7 +36,7 @@ PRIVATE = {
 
 def config_of(kind: str) -> SearchConfig:
     space = {"units": {"min": 1, "max": 300}, "dropout": {"min": 0.0, "max": 0.5}}
-    return parse_config({"space": space, "tuner": {"kind": kind, "max_trials": 6}})
+    return parse_config({"space": space, "tuner": {"kind": kind, "max_trials": 8}})
 
 
 def private_names(node: ast.ClassDef) -> set[str]:
