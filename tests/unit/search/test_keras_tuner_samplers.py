@@ -86,10 +86,10 @@ def test_bayesian_sampler_suggests_what_keras_tuner_does_on_one_thread(
 
     monkeypatch.setattr(GaussianProcessRegressor, "fit", watched)
     sampler: Any = make_sampler(config_of("bayesian"))
-    plain = oracles.BayesianOptimizationOracle(max_trials=6, **arguments("bayesian"))
+    plain = oracles.BayesianOptimizationOracle(max_trials=8, **arguments("bayesian"))
     plain.verbose = 0
     plain.save = plain._save_trial = lambda *trial: None
-    for number in range(6):
+    for number in range(8):
         suggestion = sampler.ask()
         expected = plain.create_trial(f"tuner-{number}")
         assert suggestion.values == expected.hyperparameters.values
