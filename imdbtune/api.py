@@ -259,7 +259,7 @@ def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Ite
 def evaluate(
     trial: Trial, context: Context = HERE, *, progress: Progress | None = None
 ) -> dict[str, float]:
-    """Evaluate a trial's model on the test reviews; log and return loss and accuracy.
+    """Evaluate a trial's model on the test reviews; log and return all metrics.
 
     What has been logged already is returned without another evaluation.
     """

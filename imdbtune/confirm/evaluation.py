@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imdbtune.config.extensions import METRICS
 from imdbtune.data.download import Progress
 from imdbtune.search.context import Context
 from imdbtune.tracking import mlflow_names, reader, writer
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def evaluate_trial(
     client: MlflowClient, trial: Trial, context: Context, progress: Progress | None = None
 ) -> dict[str, float]:
-    """Evaluate a trial's model on the test reviews; log and return loss and accuracy.
+    """Evaluate a trial's model on the test reviews; log and return all metrics.
 
     If they have been logged already, they are returned without an evaluation.
 
@@ -28,8 +29,9 @@ def evaluate_trial(
     Raises:
         UserError: the model or the reviews are missing.
     """
-    logged = {k: v for k, v in trial.metrics.items() if k in ("test_accuracy", "test_loss")}
-    if len(logged) == 2:
+    names = [f"test_{name}" for name in METRICS]
+    logged = {name: trial.metrics[name] for name in names if name in trial.metrics}
+    if len(logged) == len(names):
         return logged
     from imdbtune.training.evaluation import evaluate_model
 
