@@ -141,6 +141,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_private_folder(folder: Path) -> None:
+    """Create a folder, and missing ones above it; whatever the umask, only their owner enters them.
+
+    Folders that exist keep their permissions.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        if folder.parent == folder:  # the working directory is gone
+            raise
+        make_private_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def sync_file(path: Path) -> None:
     """Flush a file to disk, with its directory entry and that of its folder."""
     for part in (path, path.parent, path.parent.parent):
