@@ -182,12 +182,14 @@ def _sync(path: Path) -> None:
 def is_disk_full(error: BaseException | None) -> bool:
     """Return whether an error or one of its causes is that the disk is full."""
     while error is not None:
-        if isinstance(error, OSError):
-            if error.errno in DISK_FULL:
-                return True
-            # Errors of HDF5 have no errno.
-            if error.errno is None and os.strerror(errno.ENOSPC) in str(error):
-                return True
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return True
+        # Errors of HDF5 and TensorFlow have no errno.
+        without_number = getattr(error, "errno", None) is None and (
+            isinstance(error, OSError) or type(error).__name__ == "ResourceExhaustedError"
+        )
+        if without_number and os.strerror(errno.ENOSPC) in str(error):
+            return True
         error = error.__cause__ or error.__context__
     return False
 
