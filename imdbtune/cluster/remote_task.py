@@ -36,7 +36,8 @@ from imdbtune.cluster.trial_job import (
 )
 from imdbtune.data.sources import default_cache
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
-from imdbtune.tracking.artifact_transfer import KEPT, corpus_place, download_file, fetch_corpus
+from imdbtune.files import make_private_folder
+from imdbtune.tracking.artifact_transfer import KEPT, download_file, fetch_corpus, is_fetched
 from imdbtune.tracking.background_delivery import (
     POLL_S,
     RETRY_EVERY_S,
@@ -128,7 +129,7 @@ async def inspect_worker(tracking_uri: str, digest: str, dask_worker: Any = None
         await asyncio.to_thread(connect, tracking_uri)
     except UserError as error:
         problem = f"cannot use the tracking store: {error}"
-    lacks = not corpus_place(default_cache(), digest).is_dir()
+    lacks = not await asyncio.to_thread(is_fetched, default_cache(), digest)
     return {"worker_id": dask_worker.id, "store_problem": problem, "lacks_corpus": lacks}
 
 
@@ -138,7 +139,7 @@ def _run(remote: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFai
     client = open_client(remote.tracking_uri)
     folder = Path(worker.local_directory, "imdbtune", remote.run_id)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    make_private_folder(folder)
     try:
         try:
             job = _retry(lambda: _localize(remote, client, folder, cache))
