@@ -17,7 +17,7 @@ from imdbtune.data.cache import sha256
 from imdbtune.data.columns import NO_COLUMN, Columns, find_columns, read_reviews
 from imdbtune.data.corpus import Corpus, open_or_create, write_corpus
 from imdbtune.data.download import Progress
-from imdbtune.data.labels import check_labels, order_labels
+from imdbtune.data.labels import check_labels, label_notes, order_labels
 from imdbtune.data.parts import VALIDATION, Codes, Index, divide
 from imdbtune.data.review_buffer import Review, ReviewBuffer
 from imdbtune.data.review_folder import folder_digest, read_files, review_files
@@ -116,7 +116,7 @@ def _convert(
         words,
         names,
         reading,
-        list(_notes(buffer, train, test)),
+        [*label_notes(names), *_notes(buffer, train, test)],
     )
 
 
