@@ -279,18 +279,19 @@ def _probe(resolved: str) -> None:
 
 
 def reviews(cache: Path) -> Check:
-    """Check that the IMDB reviews are in the cache, or that their server can be reached."""
-    folder = imdb_folder(cache)
-    is_cached = False
+    """Check all corpora in the cache, or that the server of the IMDB reviews can be reached."""
+    imdb, rows = imdb_folder(cache), 0
     with suppress(OSError):  # the name may be too long
-        is_cached = folder.is_dir()
-    if is_cached:
-        from imdbtune.data.corpus import read_corpus
+        found = {path.parent for path in cache.glob("*/[!.]*/meta.json")}
+        for folder in sorted(found | ({imdb} if imdb.is_dir() else set())):
+            from imdbtune.data.corpus import read_corpus
 
-        try:
-            rows = len(read_corpus(folder).train)
-        except UserError as error:
-            return Check("reviews", PROBLEM, str(error), f"delete {folder}.")
+            try:
+                corpus = read_corpus(folder, verify=True)
+            except UserError as error:
+                return Check("reviews", PROBLEM, str(error), f"delete {folder}.")
+            rows = len(corpus.train) if folder == imdb else rows
+    if rows:
         return Check("reviews", OK, f"IMDB is in the cache, with {rows:,} training reviews")
     host = str(urlsplit(KERAS_FILES[0].url).hostname)
     try:

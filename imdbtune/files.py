@@ -143,6 +143,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_private_folder(folder: Path) -> None:
+    """Create a folder, and missing ones above it; whatever the umask, only their owner enters them.
+
+    Folders that exist keep their permissions.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        if folder.parent == folder:  # the working directory is gone
+            raise
+        make_private_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def sync_file(path: Path) -> None:
     """Flush a file to disk, with its directory entry and that of its folder."""
     for part in (path, path.parent, path.parent.parent):
@@ -170,12 +184,14 @@ def _sync(path: Path) -> None:
 def is_disk_full(error: BaseException | None) -> bool:
     """Return whether an error or one of its causes is that the disk is full."""
     while error is not None:
-        if isinstance(error, OSError):
-            if error.errno in DISK_FULL:
-                return True
-            # Errors of HDF5 have no errno.
-            if error.errno is None and os.strerror(errno.ENOSPC) in str(error):
-                return True
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return True
+        # Errors of HDF5 and TensorFlow have no errno.
+        without_number = getattr(error, "errno", None) is None and (
+            isinstance(error, OSError) or type(error).__name__ == "ResourceExhaustedError"
+        )
+        if without_number and os.strerror(errno.ENOSPC) in str(error):
+            return True
         error = error.__cause__ or error.__context__
     return False
 

@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TextIO
 
+from imdbtune.files import make_private_folder
+
 _shown: ContextVar[bool] = ContextVar("shown", default=False)
 
 
@@ -72,7 +74,7 @@ def _redirect_stderr(path: Path, real: int) -> Iterator[None]:
 def _open_log(path: Path) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         return os.open(path, flags, 0o600)
     except OSError:
         return os.open(os.devnull, os.O_WRONLY)

@@ -30,7 +30,8 @@ from imdbtune.cluster.trial_job import (
 from imdbtune.cluster.worker_task import Cancelled, Event, end_task, epoch_event, run_task
 from imdbtune.data.sources import default_cache
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
-from imdbtune.tracking.artifact_transfer import KEPT, corpus_place, download_file, fetch_corpus
+from imdbtune.files import make_private_folder
+from imdbtune.tracking.artifact_transfer import KEPT, download_file, fetch_corpus, is_fetched
 from imdbtune.tracking.background_delivery import (
     POLL_S,
     RETRY_EVERY_S,
@@ -120,7 +121,7 @@ async def inspect_worker(tracking_uri: str, digest: str, dask_worker: Worker) ->
         await asyncio.to_thread(connect, tracking_uri)
     except UserError as error:
         problem = f"cannot use the tracking store: {error}"
-    lacks_corpus = not corpus_place(default_cache(), digest).is_dir()
+    lacks_corpus = not await asyncio.to_thread(is_fetched, default_cache(), digest)
     return Inspection(dask_worker.id, problem, lacks_corpus)
 
 
@@ -130,7 +131,7 @@ def _run(remote: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFai
     client = open_client(remote.tracking_uri)
     folder = Path(worker.local_directory, "imdbtune", remote.run_id)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    make_private_folder(folder)
     try:
         try:
             job = _retry(lambda: _localize(remote, client, folder, cache))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from imdbtune.errors import DiskFull, TrialFailed
 from imdbtune.files import is_disk_full
+from imdbtune.training.failure_text import cause_of, is_out_of_memory
 
 if TYPE_CHECKING:
     from imdbtune.tracking.outbox import Outbox
@@ -165,11 +166,8 @@ def time_limit_message(job: TrialJob) -> str:
 
 def failure_of(error: BaseException, trace: str, logged: bool = True) -> TrialFailure:
     """Return the failure that an exception means for a trial, with a reason of one line."""
-    message = (str(error).strip().splitlines() or [""])[0]
-    # Compared by name: importing TensorFlow for the class would take seconds.
-    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == (
-        "ResourceExhaustedError"
-    )
+    message = cause_of(error)
+    out_of_memory = is_out_of_memory(error)
     kind = "out of memory" if out_of_memory else type(error).__name__
     if isinstance(error, TrialFailed) and message:
         reason = message

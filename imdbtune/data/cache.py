@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from imdbtune.errors import UserError
-from imdbtune.files import require_regular_file
+from imdbtune.files import make_private_folder, require_regular_file
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     lock = FileLock(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         lock.acquire()
     except OSError as error:
         raise not_writable(path, error) from error

@@ -7,11 +7,14 @@ corpus holds the full vocabulary; its readers cut it to ``num_words``.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.data.cache import locked, not_writable
-from imdbtune.errors import UserError
-from imdbtune.files import JsonObject, require_regular_file, sync_folder
+from imdbtune.data.verified import is_verified, note_verified, state_of
+from imdbtune.errors import UserError, short_repr
+from imdbtune.files import JsonObject, make_private_folder, require_regular_file, sync_folder
 
 PAD = 0
 START = 1
@@ -127,18 +131,57 @@ class Corpus:
         return words
 
 
+class CorpusDamaged(UserError):
+    """Files of a corpus are missing or have changed; creating it again helps."""
+
+    @classmethod
+    def because(cls, folder: Path, problem: str) -> CorpusDamaged:
+        """Return the error for a folder."""
+        return cls(
+            f"the corpus in {folder} is damaged ({problem}); delete that folder and run again."
+        )
+
+
 def open_or_create(folder: Path, create: Callable[[], Corpus]) -> Corpus:
-    """Open the corpus in ``folder``; if there is none, one process creates it.
+    """Open the corpus in ``folder``; if there is none or it is damaged, one process creates it.
 
     Raises:
         UserError: the cache cannot be written, the corpus is damaged, or as ``create``.
     """
-    if folder.is_dir():
+    if not folder.is_dir():
+        with _creating(folder):
+            if not folder.is_dir():  # no other process was first
+                return create()
+    try:
         return read_corpus(folder)
+    except CorpusDamaged as damage:
+        return _create_again(folder, create, damage)
+
+
+def _create_again(folder: Path, create: Callable[[], Corpus], damage: CorpusDamaged) -> Corpus:
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        with _creating(folder):
+            with suppress(CorpusDamaged):
+                return read_corpus(folder)  # another process was first
+            folder.rename(aside)
+            try:
+                return create()
+            finally:
+                if not folder.exists():
+                    aside.rename(folder)
+                shutil.rmtree(aside, ignore_errors=True)
+    except (UserError, OSError) as error:
+        raise UserError(f"{damage} It could not be created again: {error}") from error
+
+
+@contextmanager
+def _creating(folder: Path) -> Iterator[None]:
+    """Let one process at a time create a corpus; delete what killed ones have left of it."""
     with locked(folder.with_name(f"{folder.name}.lock")):
-        if folder.is_dir():  # another process was first
-            return read_corpus(folder)
-        return create()
+        for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
 
 
 def write_corpus(folder: Path, new: NewCorpus) -> Corpus:
@@ -154,7 +197,7 @@ def write_corpus(folder: Path, new: NewCorpus) -> Corpus:
     meta = {"format": _FORMAT, "name": new.name, "title": new.title, "digest": digest}
     meta |= {"labels": new.labels, "reading": dict(new.reading), "notes": new.notes}
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder.parent)
         _write_folder(folder, splits, {_META: meta, _WORDS: dict(new.word_index)})
     except OSError as error:
         raise not_writable(folder, error) from error
@@ -166,33 +209,44 @@ def write_corpus(folder: Path, new: NewCorpus) -> Corpus:
     return corpus
 
 
-def read_corpus(folder: Path) -> Corpus:
+def read_corpus(folder: Path, verify: bool = False) -> Corpus:
     """Open a corpus that ``write_corpus`` wrote, its arrays memory-mapped and read-only.
 
+    Args:
+        folder: the corpus.
+        verify: compute the digest, and note nothing. By default it is computed if files have
+            changed since they were last verified.
+
     Raises:
-        UserError: files of the folder are missing, truncated or inconsistent.
+        CorpusDamaged: files of the folder are missing, truncated or inconsistent, or do not have
+            the digest that was computed when they were written.
     """
+    state = state_of(folder, FILES)
+    corpus = _open(folder)
+    if verify or not is_verified(folder, state):
+        if digest_of(corpus) != corpus.digest:
+            raise CorpusDamaged.because(folder, f"its content differs from the digest in {_META}")
+        if not verify:
+            note_verified(folder, state)
+    return corpus
+
+
+def _open(folder: Path) -> Corpus:
     meta = _read_json(folder, _META)
     if meta.get("format") != _FORMAT:
-        raise _damaged(folder, f"{_META} has format {meta.get('format')!r}, not {_FORMAT}")
+        found = short_repr(meta.get("format"))
+        raise CorpusDamaged.because(folder, f"{_META} has format {found}, not {_FORMAT}")
     try:
         name, title, digest = (str(meta[key]) for key in ("name", "title", "digest"))
-    except KeyError as error:
-        raise _damaged(folder, f"{_META} lacks {error}") from error
+        negative, positive = map(str, meta.get("labels", LABELS))
+        reading: JsonObject = dict(meta.get("reading", {}))
+        notes = tuple(map(str, meta.get("notes", ())))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorpusDamaged.because(folder, f"{_META}: {error!r}") from error
     if not (folder / _WORDS).is_file():
-        raise _damaged(folder, f"{_WORDS} is missing")
-    labels, notes = meta.get("labels", LABELS), meta.get("notes", [])
-    return Corpus(
-        name,
-        title,
-        digest,
-        folder,
-        _read_split(folder, "train"),
-        _read_split(folder, "test"),
-        (str(labels[0]), str(labels[1])),
-        meta.get("reading", {}),
-        tuple(map(str, notes)),
-    )
+        raise CorpusDamaged.because(folder, f"{_WORDS} is missing")
+    train, test = _read_split(folder, "train"), _read_split(folder, "test")
+    return Corpus(name, title, digest, folder, train, test, (negative, positive), reading, notes)
 
 
 def digest_of(corpus: Corpus) -> str:
@@ -248,12 +302,12 @@ def _read_split(folder: Path, half: str) -> Split:
     split = Split(**arrays)
     mistyped = [name for name, dtype in _DTYPES.items() if arrays[name].dtype != dtype]
     if mistyped or any(array.ndim != 1 for array in arrays.values()):
-        raise _damaged(folder, f"the {half} arrays have the wrong types or shapes")
+        raise CorpusDamaged.because(folder, f"the {half} arrays have the wrong types or shapes")
     ends = (split.offsets[0], split.offsets[-1]) if len(split.offsets) else None
     if len(split.offsets) != len(split.labels) + 1 or ends != (0, len(split.tokens)):
-        raise _damaged(folder, f"the {half} offsets do not fit the tokens and labels")
+        raise CorpusDamaged.because(folder, f"the {half} offsets do not fit the tokens and labels")
     if np.any(split.lengths < 0):
-        raise _damaged(folder, f"the {half} offsets go backwards")
+        raise CorpusDamaged.because(folder, f"the {half} offsets go backwards")
     return split
 
 
@@ -261,21 +315,15 @@ def _read_array(folder: Path, name: str) -> npt.NDArray[Any]:
     try:
         mapped = np.load(require_regular_file(folder / name), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(folder, f"{name}: {error}") from error
+        raise CorpusDamaged.because(folder, f"{name}: {error}") from error
     return np.asarray(mapped).view(np.ndarray)  # slicing a memmap is slow
 
 
 def _read_json(folder: Path, name: str) -> JsonObject:
     try:
         document = json.loads(require_regular_file(folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(folder, f"{name}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorpusDamaged.because(folder, f"{name}: {error}") from error
     if not isinstance(document, dict):
-        raise _damaged(folder, f"{name} does not hold a JSON object")
+        raise CorpusDamaged.because(folder, f"{name} does not hold a JSON object")
     return document
-
-
-def _damaged(folder: Path, problem: str) -> UserError:
-    return UserError(
-        f"the corpus in {folder} is damaged ({problem}); delete that folder and run again."
-    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+import unicodedata
+from collections.abc import Collection, Iterator
 
 from imdbtune.data.tables import list_names
 from imdbtune.errors import UserError, unknown_choice
@@ -11,6 +12,10 @@ from imdbtune.errors import UserError, unknown_choice
 _LONGEST = 100
 _POSITIVE = ("positive", "pos", "good", "true", "yes", "y", "t", "+", "like", "fresh")
 _NEGATIVE = ("negative", "neg", "bad", "false", "no", "n", "f", "-", "dislike", "rotten")
+
+# Scripts with letters that look alike.
+_LOOKALIKE_SCRIPTS = {"Latin", "Cyrillic", "Greek", "Armenian", "Cherokee"}
+_CHECK = "check that they are meant to be two labels."
 
 
 def label_name(value: object) -> str:
@@ -48,6 +53,21 @@ def _by_number(name: str) -> tuple[float, str]:
     except ValueError:
         return 0.0, name
     return number if math.isfinite(number) else 0.0, name
+
+
+def label_notes(names: Collection[str]) -> Iterator[str]:
+    """Yield a warning if two labels can hardly be told apart, or mix letters that look alike."""
+    folded = {unicodedata.normalize("NFKC", name).casefold() for name in names}
+    scripts = {
+        unicodedata.name(letter, "").partition(" ")[0].capitalize()
+        for letter in "".join(folded)
+        if letter.isalpha()
+    } & _LOOKALIKE_SCRIPTS
+    escaped = " and ".join(map(ascii, sorted(names)))
+    if len(folded) < len(names):
+        yield f"the labels {escaped} differ only in case or in forms of the same letters; {_CHECK}"
+    elif len(scripts) > 1:
+        yield f"the labels {escaped} mix {' and '.join(sorted(scripts))} letters; {_CHECK}"
 
 
 def check_labels(origin: object, names: Collection[str]) -> None:

@@ -16,7 +16,7 @@ from imdbtune.data.cache import not_readable, sha256
 from imdbtune.data.columns import NO_COLUMN, Columns, find_columns, read_reviews
 from imdbtune.data.corpus import Corpus, NewCorpus, open_or_create, write_corpus
 from imdbtune.data.download import Progress
-from imdbtune.data.labels import check_labels, order_labels
+from imdbtune.data.labels import check_labels, label_notes, order_labels
 from imdbtune.data.parts import VALIDATION, Codes, divide
 from imdbtune.data.review_buffer import Review, ReviewBuffer
 from imdbtune.data.review_folder import folder_digest, read_files, review_files
@@ -115,7 +115,7 @@ def _convert(
         words,
         names,
         dataclasses.asdict(reading),
-        tuple(_notes(buffer, train, test)),
+        (*label_notes(names), *_notes(buffer, train, test)),
     )
     return write_corpus(folder, new)
 

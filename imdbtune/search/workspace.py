@@ -13,7 +13,7 @@ from typing import Any
 import filelock
 
 from imdbtune.errors import Busy, UserError, short_repr
-from imdbtune.files import read_lines, replace_file
+from imdbtune.files import make_private_folder, read_lines, replace_file
 from imdbtune.search.journal import Journal
 from imdbtune.tracking.connection import hide_secrets
 from imdbtune.tracking.outbox import Outbox, new_key
@@ -142,7 +142,7 @@ def create_workspace(
     """
     key = new_key()
     workspace = Workspace(base.absolute() / f"{NEW}{key}")
-    workspace.folder.mkdir(parents=True)
+    make_private_folder(workspace.folder)
     try:
         with workspace.locked():
             workspace.describe(name, store, kind)
@@ -162,7 +162,7 @@ def open_workspace(
         Busy: another process holds the lock.
     """
     workspace = workspace_of(base, run_id)
-    workspace.folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(workspace.folder)
     with workspace.locked():
         if not workspace.about:
             workspace.describe(name, store, kind)

@@ -7,6 +7,7 @@ has ended.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from imdbtune.data.corpus import FILES, digest_of, read_corpus
+from imdbtune.data.corpus import FILES, read_corpus
 from imdbtune.errors import SearchAborted, UserError
-from imdbtune.files import sync_folder
+from imdbtune.files import make_private_folder, sync_folder
 from imdbtune.tracking import reader
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ def corpus_place(cache: Path, digest: str) -> Path:
     return cache / "by_digest" / digest
 
 
+def is_fetched(cache: Path, digest: str) -> bool:
+    """Return whether a corpus that was fetched is in the cache, undamaged."""
+    place = corpus_place(cache, digest)
+    try:
+        return place.is_dir() and read_corpus(place).digest == digest
+    except UserError:
+        return False
+
+
 def fetch_corpus(client: MlflowClient, run_id: str, digest: str, cache: Path) -> Path:
     """The folder of a corpus, fetched if it is not in the cache yet; once for all processes there.
 
@@ -55,25 +65,26 @@ def fetch_corpus(client: MlflowClient, run_id: str, digest: str, cache: Path) ->
         SearchAborted: what arrives is not what was sent.
     """
     place = corpus_place(cache, digest)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(place.parent)
     with filelock.FileLock(place.parent / f"{digest}.lock"):
-        if place.is_dir():
+        if is_fetched(cache, digest):
             return place
         with tempfile.TemporaryDirectory(dir=place.parent) as aside:
             arrived = Path(aside, CORPUS)
-            arrived.mkdir()
+            arrived.mkdir(mode=0o700)
             for name in FILES:
                 got = client.download_artifacts(run_id, f"{CORPUS}/{name}", aside)
                 Path(got).replace(arrived / name)
             _check(arrived, digest)
             sync_folder(arrived)
+            shutil.rmtree(place, ignore_errors=True)  # it is damaged
             arrived.rename(place)
     return place
 
 
 def _check(arrived: Path, digest: str) -> None:
     try:
-        found = digest_of(read_corpus(arrived))
+        found = read_corpus(arrived).digest
     except UserError as error:
         raise SearchAborted(f"the reviews are incomplete after their transfer: {error}") from error
     if found != digest:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+import filelock
 
 from imdbtune.errors import UserError, quote_path, short_repr
 from imdbtune.files import require_regular_file
@@ -23,6 +26,7 @@ Notify = Callable[[str], None]
 DEFAULT_URI = "sqlite:///mlflow.db"
 SLOW_S = 3.0  # until a store that has not answered is mentioned
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_PART, _LOCK = ".part", ".lock"  # ends of the names of a store that is being created
 SCHEMES = (*DATABASES, "http", "https", "databricks", "file")
 # What MLflow's client reads from the environment at each request.
 ENVIRONMENT_DEFAULTS = {
@@ -228,8 +232,10 @@ def connect(uri: str, notify: Notify = _silent, reading: bool = False) -> Mlflow
         _check_sqlite(path, reading)
     try:
         with _announce_if_slow(uri, notify):
-            if path is not None and not path.exists():
-                _create_sqlite(path)
+            if path is not None:
+                _delete_leftovers(path)
+                if not path.exists():
+                    _create_sqlite(path)
             if uri.startswith(DATABASES):
                 _check_database(uri)
             client = open_client(uri)
@@ -284,16 +290,33 @@ def _check_database(uri: str) -> None:
 
 def _create_sqlite(path: Path) -> None:
     """Let MLflow create its tables in another file: with only some of them a file is useless."""
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        open_client(f"sqlite:///{aside}").search_experiments(max_results=1)
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_PART}")
+    with filelock.FileLock(f"{aside}{_LOCK}"):  # first: see _delete_leftovers
         try:
-            os.link(aside, path)
-        except OSError:  # another process was first, or the disk knows no links
-            if not path.exists():
-                aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+            open_client(f"sqlite:///{aside}").search_experiments(max_results=1)
+            try:
+                os.link(aside, path)
+            except OSError:  # another process was first, or the disk knows no links
+                if not path.exists():
+                    aside.replace(path)
+        finally:
+            _delete_part(aside)
+
+
+def _delete_leftovers(path: Path) -> None:
+    """Delete what processes have left that were killed while they created the store."""
+    files = path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 32}{_PART}*")
+    for aside in {Path(str(file).rpartition(_PART)[0] + _PART) for file in files}:
+        with (
+            suppress(OSError, filelock.Timeout),  # another process is creating it now
+            filelock.FileLock(f"{aside}{_LOCK}", blocking=False),
+        ):
+            _delete_part(aside)
+
+
+def _delete_part(aside: Path) -> None:
+    for ending in ("", "-journal", _LOCK):  # the journal is SQLite's
+        Path(f"{aside}{ending}").unlink(missing_ok=True)
 
 
 def _check_sqlite(path: Path, reading: bool = False) -> None:

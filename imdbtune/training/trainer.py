@@ -39,6 +39,7 @@ from imdbtune.models.builders import (
 from imdbtune.training.callbacks import HistoryRecorder, SaveState, WeightAveraging, load_state
 from imdbtune.training.soft_labels import soft_labels
 from imdbtune.training.spec import Epoch, OnEpoch, StepTimes, TrialResult, TrialSpec
+from imdbtune.training.xla_cache import reuse_compiled_code
 
 # Below this number of time steps (steps per epoch x epochs x maxlen x depth) compiling costs more
 # than it saves; measured by benchmarks/steps.py.
@@ -71,6 +72,7 @@ class Execution:
     compiled: bool
 
 
+@reuse_compiled_code()
 def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: None) -> TrialResult:
     """Train a trial, and save the weights of its best epoch as a model of plain Keras layers.
 
@@ -152,6 +154,7 @@ def _train_once(spec: TrialSpec, number: int, on_epoch: OnEpoch) -> Execution:
     return Execution(model, recorder.history, best_epoch, score, compiled)
 
 
+@reuse_compiled_code()
 def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
     """Time the first training steps of a trial, for about ``seconds`` after the first step."""
     # Soft labels would take minutes, and do not change the time of a step.

@@ -76,7 +76,9 @@ def search(
     tracked = {"uri": place.tracking.address, **settings.pop("tracking", {})}
     config = make_config(here, name=name, tracking=tracked, **settings)
     given = {"cluster": place.scheduler, "trainer": stub_trainer, **arguments}
-    found = api.search(config, api.Context(**{"cache": here / "cache", **given}))
+    estimated = given.pop("estimated", False)
+    context = api.Context(**{"cache": here / "cache", **given})
+    found = api.search(config, context, estimated=estimated)
     client = connect(place.tracking.address)
     return client, found, reader.read_trials(client, found)
 

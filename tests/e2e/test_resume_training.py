@@ -28,8 +28,8 @@ def test_hyperband_goes_on_within_its_rungs(tmp_path: Path) -> None:
     killed = outcome_of(tmp_path / "killed", "real hyperband", 0, [AtEpoch(3)])
     whole = undisturbed(tmp_path / "whole", "real hyperband")
     assert killed.killed == 1
-    continued = [v for _, v in whole.asked() if v.get("tuner/trial_id")]
-    assert [values["tuner/initial_epoch"] for values in continued] == [1]
+    continued = [event for event in whole.events if event.get("continues")]
+    assert [event["initial_epoch"] for event in continued] == [1]
     assert killed.asked() == whole.asked()
     assert killed.told() == whole.told()
     assert killed.finished() == whole.finished()

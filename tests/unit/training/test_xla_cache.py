@@ -18,9 +18,8 @@ def no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def folder_of(environment: dict[str, str]) -> Path:
-    name, _, path = environment["TF_XLA_FLAGS"].partition("=")
-    assert name == "--tf_xla_persistent_cache_directory"
-    return Path(path)
+    assert environment["TF_XLA_FLAGS"] == "--tf_xla_persistent_cache_directory=ram://imdbtune-xla"
+    return Path(environment[xla_cache.FOLDER])
 
 
 def test_the_folder_is_private(tmp_path: Path) -> None:
@@ -59,27 +58,20 @@ def test_a_folder_of_another_user_is_not_used(
     assert cache_environment(tmp_path) == {}
 
 
-@pytest.mark.parametrize("name", ["a file", "with space"])
-def test_no_flags_are_set_without_a_usable_folder(name: str, tmp_path: Path) -> None:
-    path = tmp_path / name.replace("a file", "file")
-    if name == "a file":
-        path.write_text("", "utf-8")
-    assert cache_environment(path) == {}
+def test_no_flags_are_set_without_a_usable_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+    assert cache_environment(tmp_path / "file") == {}
+
+
+def test_another_cache_replaces_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = cache_environment(tmp_path / "first")
+    monkeypatch.setenv("TF_XLA_FLAGS", first["TF_XLA_FLAGS"])
+    assert folder_of(cache_environment(tmp_path / "a b")) != folder_of(first)
 
 
 def test_flags_of_the_user_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_auto_jit=1")
     assert cache_environment(tmp_path) == {}
-
-
-def test_the_oldest_files_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xla_cache, "MAX_FILES", 2)
-    folder = folder_of(cache_environment(tmp_path))
-    for age in range(4):
-        (folder / f"{age}.pb").write_text("", "utf-8")
-        os.utime(folder / f"{age}.pb", (1000 - age, 1000 - age))
-    cache_environment(tmp_path)
-    assert sorted(path.name for path in folder.iterdir()) == ["0.pb", "1.pb"]
 
 
 def test_the_processor_has_a_name() -> None:
