@@ -14,7 +14,7 @@ from urllib.error import URLError
 
 import pytest
 
-from tests.support import isolate, make_config, run_search
+from tests.support import isolate, make_config, new_store, run_search
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,3 +67,25 @@ def assert_gone(address: str) -> None:
             return
         time.sleep(0.2)
     pytest.fail("the server still answers")
+
+
+@pytest.mark.parametrize(("end", "status"), [("SIGKILL", -9), ("SIGHUP", 0)])
+def test_nothing_is_left_of_it_however_it_ends(
+    end: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    new_store(tmp_path)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    own = start(tmp_path, "--port", "5650")
+    assert own.stdout is not None
+    address = json.loads(own.stdout.readline())["address"]
+    assert list(scratch.iterdir())
+    own.send_signal(signal.Signals[end])
+    assert own.wait(30) == status
+    assert_gone(address)
+    deadline = time.monotonic() + 30
+    while list(scratch.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
