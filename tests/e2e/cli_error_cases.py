@@ -321,8 +321,6 @@ EXPORTS: list[Case] = [
     "predict --model {m}/export --file {m}/missing.txt",
     "predict --model {m}/export --file {m}",
     "predict --model {m}/export --file {m}/imdb.npz --text-column x",
-    "predict --model {m}/export --file {m}/imdb.npz",
-    "predict --model {m}/export --file {m}/films.db",
 ]
 
 # Pipes would be waited for, and devices be read without end.
