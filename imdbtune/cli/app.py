@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import traceback
 
@@ -18,6 +17,7 @@ from imdbtune.cli import (
     confirm,
     data,
     doctor,
+    interrupts,
     predict,
     report,
     reproduce,
@@ -70,7 +70,7 @@ def options(
 
 def main() -> None:
     """Run the command line and exit with the code of the outcome."""
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    interrupts.install()
     # MLflow sends usage data from each process unless this is set; users may still enable it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     set_environment_defaults()
@@ -88,7 +88,7 @@ def main() -> None:
     except ImdbtuneError as error:
         sys.exit(_print_error(str(error), 1))
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(_print_error("interrupted.", 130))
+        sys.exit(_print_error("interrupted.", interrupts.exit_code()))
     except OSError as error:
         _discard_unwritable_output()
         if isinstance(error, BrokenPipeError):  # the reader of the pipe has exited
@@ -121,10 +121,6 @@ def _usage_message(error: TyperException) -> str:
     if name and os.environ.get(name):  # typer itself rejects only boolean variables
         return f"{name} = {short_repr(os.environ[name])} is not allowed; use 1 or 0."
     return f"{error.format_message().rstrip('.')}. See {path} --help."
-
-
-def _raise_interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _print_error(message: str, code: int) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imdbtune.cli import interrupts
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json, print_next_steps
 from imdbtune.cli.tables import (
@@ -200,7 +201,7 @@ def search(
         reason = "interrupted" if interrupted else str(error)
         command = f"imdbtune search --resume {opened.search.run_id}"
         typer.echo(f"imdbtune: {reason}; continue with: {command}", err=True)
-        raise typer.Exit(130 if interrupted else 1) from error
+        raise typer.Exit(interrupts.exit_code() if interrupted else 1) from error
     assert opened is not None
     _print_result(opened.plan, opened.search.run_id, as_json, quiet)
 

@@ -73,7 +73,8 @@ def hang_no_longer(number: int, frame: object) -> None:
 @pytest.fixture
 def run(here: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Calls the command line in this process, as the console script does."""
-    terminate = signal.getsignal(signal.SIGTERM)
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = [signal.getsignal(end) for end in ends]
     signal.signal(signal.SIGALRM, hang_no_longer)
 
     def call(*arguments: str, stdin: bytes = b"") -> Answer:
@@ -92,7 +93,8 @@ def run(here: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
         return Answer(ended.value.code, told.out, told.err)
 
     yield call
-    signal.signal(signal.SIGTERM, terminate)
+    for end, handler in zip(ends, handlers, strict=True):
+        signal.signal(end, handler)
 
 
 def contents(folder: Path) -> dict[str, int]:
