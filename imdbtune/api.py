@@ -41,8 +41,15 @@ HERE = Context()  # the defaults: this machine, its cache and its store
 
 
 def plan(config: SearchConfig, context: Context = HERE) -> Plan:
-    """Resolve all that a configuration leaves open, without creating anything."""
-    return make_plan(config, context)
+    """Resolve all that a configuration leaves open, without creating anything.
+
+    The reviews are checked as far as that takes less than a second.
+    """
+    from imdbtune.data.preview import check_contents
+
+    found = make_plan(config, context)
+    check_contents(config.data.source, config.data)
+    return found
 
 
 def estimate(config: SearchConfig, context: Context = HERE) -> Estimate:

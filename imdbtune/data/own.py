@@ -93,10 +93,39 @@ def _folder(cache: Path, digest: str, name: str, reading: Mapping[str, Any]) -> 
     return cache / "corpora" / f"own-{digest[:16]}-{hashlib.sha256(settings).hexdigest()[:8]}"
 
 
-def _convert(
-    folder: Path, path: Path, reading: dict[str, Any], reviews: Iterator[Review], name: str
-) -> Corpus:
-    buffer, name = ReviewBuffer(reviews), escape_control(name)
+def check_all_reviews(path: Path, config: TableConfig) -> None:
+    """Read all reviews of a table or folder, and check that a corpus can be made of them.
+
+    Raises:
+        UserError: :func:`table_corpus` or :func:`folder_corpus` would raise it.
+    """
+    reading = check_own(path, config)
+    if path.is_dir():
+        reviews = read_files(review_files(path), path.name)
+    else:
+        columns = Columns(reading["text_column"], reading["label_column"], reading["split_column"])
+        if columns.split == NO_COLUMN:
+            columns = dataclasses.replace(columns, split="")
+        reviews = read_reviews(open_table(path), columns)
+    try:
+        _divide(path, reading, reviews)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Divided:
+    """Reviews with their labels, divided into those to train on and those to test."""
+
+    buffer: ReviewBuffer
+    names: tuple[str, str]  # of the labels
+    labels: Codes
+    train: Index
+    test: Index
+
+
+def _divide(path: Path, reading: Mapping[str, Any], reviews: Iterator[Review]) -> _Divided:
+    buffer = ReviewBuffer(reviews)
     check_labels(path, buffer.label_names)
     if not buffer.words:
         where = f"column {short_repr(reading['text_column'])} of " if reading["text_column"] else ""
@@ -106,15 +135,23 @@ def _convert(
     train, test = divide(labels, buffer.parts, reading["test_share"], reading["split_seed"])
     for part, rows in (("training", train), ("testing", test)):
         _check_part(path, part, labels[rows], names)
+    return _Divided(buffer, names, labels, train, test)
+
+
+def _convert(
+    folder: Path, path: Path, reading: dict[str, Any], reviews: Iterator[Review], name: str
+) -> Corpus:
+    divided, name = _divide(path, reading, reviews), escape_control(name)
+    buffer, train, test = divided.buffer, divided.train, divided.test
     words = buffer.word_index(train)
     return write_corpus(
         folder,
         name,
         f"{name}: {len(train):,} reviews to train on, {len(test):,} to test",
-        buffer.split(train, words, labels),
-        buffer.split(test, words, labels),
+        buffer.split(train, words, divided.labels),
+        buffer.split(test, words, divided.labels),
         words,
-        names,
+        divided.names,
         reading,
         list(_notes(buffer, train, test)),
     )
