@@ -18,6 +18,7 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import default_cache
 from imdbtune.report.comparison import Comparison, compare_searches
+from imdbtune.report.search_list import SearchSummary, summarize_searches
 from imdbtune.search.context import Context as Context
 from imdbtune.search.plan import Plan as Plan
 from imdbtune.search.plan import estimate_duration, make_plan
@@ -217,6 +218,12 @@ def baselines(search_ref: str | None = None, *, uri: str = "") -> list[Baseline]
     """Return the baselines of a search: a linear model, and the majority class."""
     runs = open_runs(uri)
     return reader.read_baselines(runs, reader.find_search(runs, search_ref))
+
+
+def list_searches(*, uri: str = "") -> list[SearchSummary]:
+    """Return the searches of a store with the number of their trials, the newest first."""
+    runs = open_runs(uri)
+    return summarize_searches(reader.read_searches(runs), reader.read_all_trials(runs))
 
 
 def compare(

@@ -18,6 +18,7 @@ from imdbtune.cli import (
     data,
     doctor,
     interrupts,
+    list_searches,
     predict,
     report,
     reproduce,
@@ -42,7 +43,7 @@ app = Commands(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    *(search, train, reproduce, confirm, best, compare, report),
+    *(search, train, reproduce, confirm, list_searches, best, compare, report),
     *(ui, predict, data, summary, sync, doctor),
 )
 for command in COMMANDS:

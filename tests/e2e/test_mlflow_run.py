@@ -78,10 +78,14 @@ def run(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         def in_this_process(
             command: str, work_dir: str, experiment_id: str, run_id: str
         ) -> LocalSubmittedRun:
-            python, option, module, *arguments = shlex.split(command)
-            assert (python, option, module) == ("python", "-m", "imdbtune")
+            words = shlex.split(command)
+            begin = words.index("python")
+            variables = dict(word.split("=", 1) for word in words[:begin])
+            assert words[begin : begin + 3] == ["python", "-m", "imdbtune"]
+            arguments = words[begin + 3 :]
             with pytest.MonkeyPatch.context() as patch:
-                for name, value in get_run_env_vars(run_id, experiment_id).items():
+                own = get_run_env_vars(run_id, experiment_id)
+                for name, value in {**variables, **own}.items():
                     patch.setenv(name, value)
                 app(arguments, standalone_mode=False)
             return LocalSubmittedRun(run_id, subprocess.Popen(["true"]))
