@@ -74,6 +74,8 @@ def main() -> None:
     interrupts.install()
     # MLflow sends usage data from each process unless this is set; users may still enable it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Figures are written to files; a notebook's back end may not be installed here.
+    os.environ["MPLBACKEND"] = "Agg"
     set_environment_defaults()
     try:
         code = app(standalone_mode=False, prog_name="imdbtune")

@@ -19,6 +19,7 @@ import filelock
 
 from imdbtune.cluster import forkserver
 from imdbtune.cluster.executor import Executor, InProcessExecutor, WorkerLost
+from imdbtune.cluster.start_failure import start_failure
 from imdbtune.cluster.trial_job import (
     Clock,
     EpochEnded,
@@ -336,11 +337,7 @@ def _start(workers: int, folder: Path) -> Any:
             silence_logs=50,
         )
     except RuntimeError as error:
-        raise SearchAborted(
-            f"the worker processes did not start ({error}); a script that starts a search must be "
-            'a file with its code under `if __name__ == "__main__":`. 0 workers train in this '
-            "process."
-        ) from error
+        raise start_failure(error) from None  # it names the reason in a line
 
 
 def _kill(cluster: Any) -> None:
