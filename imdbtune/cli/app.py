@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import traceback
+from contextlib import suppress
 
 import typer
 from typer.exceptions import TyperException
@@ -94,6 +95,8 @@ def main() -> None:
         sys.exit(_print_error("interrupted.", interrupts.exit_code()))
     except OSError as error:
         _discard_unwritable_output()
+        if interrupts.is_interrupted():  # the terminal has been closed
+            sys.exit(interrupts.exit_code())
         if isinstance(error, BrokenPipeError):  # the reader of the pipe has exited
             sys.exit(0)
         where = f" ({quote_path(error.filename)})" if error.filename else ""
@@ -132,5 +135,6 @@ def _print_error(message: str, code: int) -> int:
     line = escape_control(" ".join(redact_secrets(message).splitlines()))
     if len(line) > MAX_MESSAGE_LENGTH:
         line = f"{line[: MAX_MESSAGE_LENGTH // 2]} ... {line[-MAX_MESSAGE_LENGTH // 2 :]}"
-    typer.echo(f"imdbtune: {line}", err=True)
+    with suppress(OSError):  # the terminal is gone
+        typer.echo(f"imdbtune: {line}", err=True)
     return code

@@ -31,6 +31,11 @@ def install() -> None:
             signal.signal(number, _interrupt)
 
 
+def is_interrupted() -> bool:
+    """Return whether a signal has come."""
+    return bool(_received)
+
+
 def exit_code() -> int:
     """Return the exit code of an interrupted command: 129 if its terminal was closed, else 130."""
     return HANGUP_CODE if _received[:1] == [_SIGHUP] else CODE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -200,7 +201,8 @@ def search(
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = "interrupted" if interrupted else str(error)
         command = f"imdbtune search --resume {opened.search.run_id}"
-        typer.echo(f"imdbtune: {reason}; continue with: {command}", err=True)
+        with suppress(OSError):  # the terminal is gone
+            typer.echo(f"imdbtune: {reason}; continue with: {command}", err=True)
         raise typer.Exit(interrupts.exit_code() if interrupted else 1) from error
     assert opened is not None
     _print_result(opened.plan, opened.search.run_id, as_json, quiet)

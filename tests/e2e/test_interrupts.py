@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -86,7 +90,37 @@ def test_all_runs_are_closed_and_the_user_is_told_how_to_go_on(
     assert psutil.wait_procs(family, timeout=PATIENCE_S)[1] == []
 
 
-def wait_for(driver: subprocess.Popen[str], trials: int) -> None:
+def test_a_terminal_that_is_closed_ends_a_search_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be written to it any more."""
+    isolate(monkeypatch, tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    prepare(tmp_path)
+    config = make_config(tmp_path, space={"units": [4, 8]})
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(config.as_dict()), encoding="utf-8")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", DRIVER, "search", "tiny.toml", "--workers", "2"]
+    driver = subprocess.Popen(
+        command,
+        **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    try:
+        wait_for(driver, 2)
+        os.close(ours)
+        assert driver.wait(PATIENCE_S) == 129
+    finally:
+        driver.kill()
+    client = connect(config.tracking.uri)
+    search = reader.find_search(client)
+    ended = [(trial.status, trial.reason) for trial in reader.read_trials(client, search)]
+    assert (search.status, ended) == ("KILLED", [("KILLED", "interrupted")] * 2)
+
+
+def wait_for(driver: subprocess.Popen[Any], trials: int) -> None:
     patience = time.monotonic() + PATIENCE_S
     while len(list(Path.cwd().glob("begun-*"))) < trials:
         assert driver.poll() is None, driver.communicate()[1]
