@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +120,8 @@ def best(
     quiet: opt.Quiet = False,
 ) -> None:
     """Run the command; ``HELP`` is its help text."""
-    if search and search_flag:
+    # The command line overrides the variable.
+    if search and search_flag and search_flag != os.environ.get("IMDBTUNE_BEST_SEARCH"):
         raise opt.mutually_exclusive("SEARCH", "--search")
     opt.check_not_empty("--export", export)
     opt.check_not_empty("--register", register)

@@ -81,6 +81,7 @@ def test_nothing_is_left_of_it_however_it_ends(
     own = start(tmp_path, "--port", "5650")
     assert own.stdout is not None
     address = json.loads(own.stdout.readline())["address"]
+    urllib.request.urlopen(address, timeout=30).close()  # by now it waits for Ctrl-C
     assert list(scratch.iterdir())
     own.send_signal(signal.Signals[end])
     assert own.wait(30) == status

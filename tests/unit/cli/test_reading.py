@@ -90,6 +90,14 @@ def test_both_at_once_are_refused(searches: dict[str, str]) -> None:
         run("best", "first", "--search", "first")
 
 
+def test_the_argument_overrides_the_variable(
+    searches: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IMDBTUNE_BEST_SEARCH", "second")
+    run("best", "first", "--json")
+    assert json.loads(capsys.readouterr().out)["search_id"] == searches["first"]
+
+
 @pytest.mark.parametrize("flag", ["--export", "--register"])
 @pytest.mark.parametrize("value", ["", " "])
 def test_an_empty_value_is_no_success(flag: str, value: str, searches: dict[str, str]) -> None:
