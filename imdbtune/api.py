@@ -17,6 +17,7 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import default_cache
 from imdbtune.report.comparison import Comparison, read_comparison
+from imdbtune.report.search_list import SearchSummary, read_summaries
 from imdbtune.search.context import Context as Context
 from imdbtune.search.plan import Plan as Plan
 from imdbtune.search.plan import estimate_duration, make_plan
@@ -40,8 +41,8 @@ HERE = Context()  # the defaults: this machine, its cache and its store
 
 
 def plan(config: SearchConfig, context: Context = HERE) -> Plan:
-    """Resolve all that a configuration leaves open, without creating anything."""
-    return make_plan(config, context)
+    """Resolve all that a configuration leaves open, and check the reviews; create nothing."""
+    return make_plan(config, context, with_contents=True)
 
 
 def estimate(config: SearchConfig, context: Context = HERE) -> Estimate:
@@ -174,10 +175,8 @@ def sync(search_ref: str | None = None, context: Context = HERE) -> list[SyncRes
 
     Runs of crashed processes are closed as KILLED; their searches can still be resumed. Without
     ``search_ref`` it is all searches of this folder: running and deleted ones are skipped with a
-    notice, and a ``problem`` with one does not stop the others.
-
-    Args:
-        context: its store is by default the one with which each search was started.
+    notice, and a ``problem`` with one does not stop the others. The store is by default the one
+    with which each search was started.
 
     Raises ``Deleted`` if its run is in MLflow's bin, ``NotDelivered`` if its store is unreachable.
     """
@@ -209,6 +208,11 @@ def baselines(search_ref: str | None = None, *, uri: str = "") -> list[Baseline]
     """Return the baselines of a search: a linear model, and the majority class."""
     runs = open_runs(uri)
     return reader.read_baselines(runs, reader.find_search(runs, search_ref))
+
+
+def list_searches(*, uri: str = "") -> list[SearchSummary]:
+    """Return the searches of a store with the number of their trials, the newest first."""
+    return read_summaries(open_runs(uri))
 
 
 def compare(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import traceback
+from contextlib import suppress
 
 import typer
 from typer.exceptions import TyperException
@@ -18,6 +18,8 @@ from imdbtune.cli import (
     confirm,
     data,
     doctor,
+    interrupts,
+    list_searches,
     predict,
     report,
     reproduce,
@@ -42,7 +44,7 @@ app = Commands(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    *(search, train, reproduce, confirm, best, compare, report),
+    *(search, train, reproduce, confirm, list_searches, best, compare, report),
     *(ui, predict, data, summary, sync, doctor),
 )
 for command in COMMANDS:
@@ -70,9 +72,11 @@ def options(
 
 def main() -> None:
     """Run the command line and exit with the code of the outcome."""
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    interrupts.install()
     # MLflow sends usage data from each process unless this is set; users may still enable it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Figures are written to files; a notebook's back end may not be installed here.
+    os.environ["MPLBACKEND"] = "Agg"
     set_environment_defaults()
     try:
         code = app(standalone_mode=False, prog_name="imdbtune")
@@ -88,9 +92,11 @@ def main() -> None:
     except ImdbtuneError as error:
         sys.exit(_print_error(str(error), 1))
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(_print_error("interrupted.", 130))
+        sys.exit(_print_error("interrupted.", interrupts.exit_code()))
     except OSError as error:
         _discard_unwritable_output()
+        if interrupts.is_interrupted():  # the terminal has been closed
+            sys.exit(interrupts.exit_code())
         if isinstance(error, BrokenPipeError):  # the reader of the pipe has exited
             sys.exit(0)
         where = f" ({quote_path(error.filename)})" if error.filename else ""
@@ -123,15 +129,12 @@ def _usage_message(error: TyperException) -> str:
     return f"{error.format_message().rstrip('.')}. See {path} --help."
 
 
-def _raise_interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _print_error(message: str, code: int) -> int:
     """Print a message on one line, shortened and without control characters; return ``code``."""
 
     line = escape_control(" ".join(redact_secrets(message).splitlines()))
     if len(line) > MAX_MESSAGE_LENGTH:
         line = f"{line[: MAX_MESSAGE_LENGTH // 2]} ... {line[-MAX_MESSAGE_LENGTH // 2 :]}"
-    typer.echo(f"imdbtune: {line}", err=True)
+    with suppress(OSError):  # the terminal is gone
+        typer.echo(f"imdbtune: {line}", err=True)
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ Examples:
 
   imdbtune best
 
-  imdbtune best --search rnn_types --export winner
+  imdbtune best rnn_types --export winner
 
   imdbtune best --export winner --format numpy,onnx
 
@@ -52,20 +53,16 @@ def register(app: typer.Typer) -> None:
 
 
 def best(
-    search: Annotated[
-        str,
-        typer.Option(
-            "--search",
-            metavar="NAME|ID",
-            help="Name or run id of a search; by default the last search.",
-        ),
+    search: opt.SearchName = "",
+    search_flag: Annotated[
+        str, typer.Option("--search", metavar="NAME|ID", help="The same as SEARCH.")
     ] = "",
     export: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--export", metavar="DIR", help="Folder to write the model to, with all it needs."
         ),
-    ] = "",
+    ] = None,
     formats: Annotated[
         str,
         typer.Option(
@@ -112,26 +109,31 @@ def best(
         typer.Option("--test/--no-test", help="With --export: evaluate on the test reviews."),
     ] = True,
     register: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--register",
             metavar="NAME",
             help="Register the model under NAME in MLflow, as its champion version.",
         ),
-    ] = "",
+    ] = None,
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Run the command; ``HELP`` is its help text."""
+    # The command line overrides the variable.
+    if search and search_flag and search_flag != os.environ.get("IMDBTUNE_BEST_SEARCH"):
+        raise opt.mutually_exclusive("SEARCH", "--search")
+    opt.check_not_empty("--export", export)
+    opt.check_not_empty("--register", register)
     from imdbtune import api
     from imdbtune.cli.library_output import redirect_library_output
     from imdbtune.cli.progress import make_progress, show_stages
     from imdbtune.tracking import entities
 
     context = api.Context(uri=tracking_uri, cache=opt.parse_path(cache))
-    found, trial = api.best(search or None, uri=tracking_uri)
+    found, trial = api.best(search or search_flag or None, uri=tracking_uri)
     baselines = api.baselines(found.run_id, uri=tracking_uri)
     # A model that is still to be trained has no run yet, so there is no earlier export of it.
     run_id = "" if refit or ensemble else trial.run_id
@@ -247,7 +249,7 @@ def _baseline_facts(baselines: Sequence[Baseline]) -> dict[str, float | None]:
 
 
 def _parse_export(
-    export: str, formats: str, overwrite: bool, register: str, run_id: str
+    export: str | None, formats: str, overwrite: bool, register: str | None, run_id: str
 ) -> tuple[str, ...]:
     """Return the formats to export, after checking all that can be checked in advance."""
     from imdbtune.tracking.model_registry import check_name

@@ -20,7 +20,7 @@ from imdbtune.cli.library_output import set_library_output
 from imdbtune.errors import UserError, escape_control, short_repr
 from imdbtune.tracking.connection import hide_secrets, resolve_uri
 
-EXIT_CODES = "Exit codes: 0 success, 1 failure, 2 invalid input, 130 interrupted."
+EXIT_CODES = "Exit codes: 0 success, 1 failure, 2 invalid input, 129 hangup, 130 interrupted."
 COMMON_FLAGS = (("quiet", opt.Quiet), ("verbose", opt.Verbose))
 Command = Callable[..., None]
 

@@ -10,6 +10,8 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
+from imdbtune.cli.tables import pluralize
+from imdbtune.errors import UserError, short_repr
 
 if TYPE_CHECKING:
     from imdbtune.report.comparison import Comparison
@@ -69,6 +71,10 @@ def compare(
     limit: Annotated[
         str, typer.Option("--limit", metavar="N", help="List at most N trials; by default all.")
     ] = "",
+    require_match: Annotated[
+        bool,
+        typer.Option("--require-match", help="Exit with code 1 if no trial meets the condition."),
+    ] = False,
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,
     as_csv: opt.Csv = False,
@@ -77,6 +83,8 @@ def compare(
     """Run the command; ``HELP`` is its help text."""
     if as_json and as_csv:
         raise opt.mutually_exclusive("--json", "--csv")
+    if require_match and not where:
+        raise UserError("--require-match needs --where CONDITION; add it or omit --require-match.")
     max_rows = opt.parse_int("--limit", limit, 1, 1_000_000) if limit else 0
     names = [name.strip() for name in columns.split(",") if name.strip()]
     from imdbtune import api
@@ -94,8 +102,13 @@ def compare(
         )
         writer.writeheader()
         writer.writerows(compared.rows)
-    else:
+    elif compared.rows or not where:
         _print_tables(compared, bool(columns), quiet)
+    else:
+        trials = sum(len(trials) for _, trials in compared.searches)
+        typer.echo(f"none of {pluralize(trials, 'trial')} meets the condition {short_repr(where)}")
+    if require_match and not compared.rows:
+        raise typer.Exit(1)
 
 
 def _print_tables(compared: Comparison, has_columns: bool, quiet: bool) -> None:

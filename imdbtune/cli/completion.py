@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from imdbtune.config.extensions import FORMATS, SAMPLERS, SOURCES
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.config.schema import SECTIONS, TrainingConfig, bundled_workflows
+from imdbtune.errors import UserError
 
-Complete = Callable[[str], list[str]]
+MAX_SEARCHES = 200
+Complete = Callable[[str], list[str]] | Callable[[typer.Context, str], list[str]]
 
 
 def make_completer(name: str) -> Complete | None:
@@ -19,6 +24,8 @@ def make_completer(name: str) -> Complete | None:
 
     ``None``: the shell completes file names.
     """
+    if name in _SEARCHES:
+        return complete_search
     values = _VALUES.get(name)
     if values is None:
         return None
@@ -60,6 +67,20 @@ def _files() -> list[str]:
     return [*bundled_workflows(), *sorted(path.name for path in Path().glob("*.toml"))]
 
 
+def complete_search(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of searches in an SQLite store; MLflow would take too long to import."""
+    from imdbtune.tracking.connection import resolve_uri
+    from imdbtune.tracking.sqlite_reader import sqlite_runs
+
+    with suppress(UserError, OSError):
+        runs = sqlite_runs(resolve_uri(ctx.params.get("tracking_uri") or ""))
+        found = runs.find({"imdbtune.kind": "search"}, MAX_SEARCHES) if runs else []
+        names = dict.fromkeys(str(run.data.tags.get("imdbtune.search", "")) for run in found)
+        return [name for name in names if name.isprintable() and name.startswith(incomplete)]
+    return []
+
+
+_SEARCHES = ("SEARCH", "--search")
 _LISTS = ("--rnn", "--format")
 _VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "--rnn": lambda: _choices(TrialParams, "rnn"),

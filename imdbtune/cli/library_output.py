@@ -13,6 +13,7 @@ from typing import TextIO
 from imdbtune.files import make_private_folder
 
 _shown: ContextVar[bool] = ContextVar("shown", default=False)
+_stderr: ContextVar[int] = ContextVar("stderr", default=2)
 
 
 @contextmanager
@@ -36,6 +37,11 @@ def is_library_output_shown() -> bool:
     return _shown.get()
 
 
+def stderr_descriptor() -> int:
+    """Return the file descriptor of the real standard error, also while it is redirected."""
+    return _stderr.get()
+
+
 @contextmanager
 def redirect_library_output() -> Iterator[TextIO]:
     """Send standard error to ``libraries.log`` in the cache; yield the real one for our messages.
@@ -49,6 +55,7 @@ def redirect_library_output() -> Iterator[TextIO]:
     real = os.dup(2)
     log = default_cache() / "libraries.log"
     redirected = nullcontext() if is_library_output_shown() else _redirect_stderr(log, real)
+    before = _stderr.set(real)
     try:
         with (
             redirected,
@@ -56,6 +63,7 @@ def redirect_library_output() -> Iterator[TextIO]:
         ):
             yield stderr
     finally:
+        _stderr.reset(before)
         os.close(real)
 
 

@@ -182,6 +182,12 @@ def load_configuration(
     return load_config(file or None, merge_flags(flags, settings))
 
 
+def check_not_empty(flag: str, text: str | None) -> None:
+    """Raise UserError if a flag was given with an empty value."""
+    if text is not None and not text.strip():
+        raise UserError(f"{flag} is empty; give a value, or omit it.")
+
+
 def parse_path(text: str) -> Path | None:
     """Return the path of a flag, or ``None`` if it was not given."""
     return Path(text) if text else None

@@ -237,9 +237,11 @@ def _as_line(prediction: Prediction) -> str:
 
 def _read_arguments(texts: list[str]) -> Iterator[str]:
     """Yield the texts of the command line; ``-`` stands for the lines of standard input."""
+    from imdbtune.data.columns import read_reviews_by_line
+
     for text in texts:
         if text != "-":
             yield text
             continue
-        for line in sys.stdin.buffer if sys.stdin else ():  # None if it is closed
-            yield line.rstrip(b"\r\n").decode("utf-8", errors="replace")
+        if sys.stdin is not None:  # None if it is closed
+            yield from read_reviews_by_line(sys.stdin.buffer, "standard input")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imdbtune.cli import interrupts
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json, print_next_steps
 from imdbtune.cli.tables import (
@@ -199,8 +201,9 @@ def search(
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = "interrupted" if interrupted else str(error)
         command = f"imdbtune search --resume {opened.search.run_id}"
-        typer.echo(f"imdbtune: {reason}; continue with: {command}", err=True)
-        raise typer.Exit(130 if interrupted else 1) from error
+        with suppress(OSError):  # the terminal is gone
+            typer.echo(f"imdbtune: {reason}; continue with: {command}", err=True)
+        raise typer.Exit(interrupts.exit_code() if interrupted else 1) from error
     assert opened is not None
     _print_result(opened.plan, opened.search.run_id, as_json, quiet)
 

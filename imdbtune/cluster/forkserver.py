@@ -12,6 +12,8 @@ import os
 from collections.abc import Mapping
 from multiprocessing import forkserver
 
+from imdbtune.cluster.start_failure import record_output
+
 # What a trial needs. None of these may start threads or use a GPU when it is imported: neither
 # survives a fork.
 PRELOADED = (
@@ -45,4 +47,5 @@ def begin(environment: Mapping[str, str]) -> None:
     os.environ.update({k: v for k, v in environment.items() if os.environ.get(k) != v})
     if method() == "forkserver":
         multiprocessing.get_context("forkserver").set_forkserver_preload([*PRELOADED])
-        forkserver.ensure_running()
+        with record_output():
+            forkserver.ensure_running()

@@ -17,6 +17,7 @@ import filelock
 from imdbtune.cluster import dask_adapter, forkserver
 from imdbtune.cluster.dask_executor import DaskExecutor, Task, Workers
 from imdbtune.cluster.executor import Executor, InProcessExecutor
+from imdbtune.cluster.start_failure import start_failure
 from imdbtune.cluster.trial_job import Report, TrialJob
 from imdbtune.cluster.worker_task import TOPIC, kill_this_process, run_local_task
 from imdbtune.errors import SearchAborted
@@ -176,11 +177,7 @@ def _start(workers: int, folder: Path) -> LocalCluster:
             silence_logs=50,
         )
     except RuntimeError as error:
-        raise SearchAborted(
-            f"the worker processes did not start ({error}); a script that starts a search must be "
-            'a file with its code under `if __name__ == "__main__":`. 0 workers train in this '
-            "process."
-        ) from error
+        raise start_failure(error) from None  # it names the reason in a line
 
 
 def _hold_lock(folder: Path) -> filelock.BaseFileLock:

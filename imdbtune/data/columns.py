@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from imdbtune.config.schema import TableConfig
 from imdbtune.data.download import Progress
@@ -12,6 +13,7 @@ from imdbtune.data.labels import check_labels, label_name
 from imdbtune.data.parts import NAMES, TRAIN
 from imdbtune.data.review_buffer import Review
 from imdbtune.data.tables import FORMATS, Csv, Table, Values, is_table, list_names, open_table
+from imdbtune.data.text_lines import read_text_lines
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.files import require_regular_file
 
@@ -119,10 +121,23 @@ def _lines(path: Path) -> Iterator[str]:
 
     def lines() -> Iterator[str]:
         with file:
-            for line in file:
-                yield line.rstrip(b"\r\n").decode("utf-8", errors="replace")
+            yield from read_reviews_by_line(file, str(path))
 
     return lines()
+
+
+def read_reviews_by_line(file: BinaryIO, name: str) -> Iterator[str]:
+    """Yield the review in each line of a text in UTF-8, which errors call ``name``.
+
+    Raises:
+        UserError: as :func:`imdbtune.data.text_lines.read_text_lines`.
+    """
+
+    def line_error(number: int, problem: str) -> UserError:
+        return UserError(f"{name}, line {number}: {problem}.")
+
+    for line in read_text_lines(file, line_error, "a review"):
+        yield line.rstrip("\r\n")
 
 
 def _sample(table: Table) -> dict[str, Values]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imdbtune.data.own import check_own, folder_corpus
+from imdbtune.data.own import check_own, check_own_contents, folder_corpus
 from imdbtune.data.source import Source, expand
 
 FOLDER = Source(
@@ -12,5 +12,6 @@ FOLDER = Source(
         request.path, request.cache, request.config, request.progress
     ),
     check=lambda text, config: check_own(expand(text), config),
+    check_contents=lambda text, config: check_own_contents(expand(text), config),
     has_settings=True,
 )

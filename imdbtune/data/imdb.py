@@ -11,7 +11,7 @@ from pathlib import Path
 from imdbtune.data.cache import not_readable, sha256
 from imdbtune.data.corpus import Corpus, NewCorpus, Split, open_or_create, write_corpus
 from imdbtune.data.download import Progress, RemoteFile, fetch
-from imdbtune.data.npz import read_npz
+from imdbtune.data.npz import check_npz, read_npz
 from imdbtune.errors import UserError, short_repr
 from imdbtune.files import read_small_text
 
@@ -82,6 +82,25 @@ def npz_corpus(path: Path, cache: Path) -> Corpus:
     except OSError as error:
         raise not_readable(error.filename, error) from error
     return open_or_create(folder, lambda: _convert(folder, path, words))
+
+
+def check_npz_corpus(path: Path, *, whole: bool) -> None:
+    """Check a file for :func:`npz_corpus`, and the word index beside it.
+
+    Args:
+        path: the file.
+        whole: also check the contents of all reviews.
+
+    Raises:
+        UserError: a file is missing or malformed.
+    """
+    if whole:
+        read_npz(path)
+    else:
+        check_npz(path)
+    words = path.with_name(_WORDS)
+    if words.exists():
+        read_word_index(words)
 
 
 def _downloads(cache: Path) -> Path:

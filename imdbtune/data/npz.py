@@ -10,8 +10,10 @@ from __future__ import annotations
 import array
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,7 @@ _MAX_BYTES = 2**30  # unpacked, all members together
 _MAX_RATIO = 20  # unpacked to packed above _FREE_BYTES; that of the IMDB file is 1.6
 _FREE_BYTES = 2**24
 _MAX_TOKENS = 2**28
+_HEAD_BYTES = 2**16  # more than the header of an array
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -44,11 +47,30 @@ def read_npz(path: Path) -> tuple[Split, Split]:
     Raises:
         UserError: the file is missing, has other content, or would run code.
     """
+    with _opened(path) as members:
+        rng = np.random.RandomState(SHUFFLE_SEED)
+        return _read_split(members, "train", rng), _read_split(members, "test", rng)
+
+
+def check_npz(path: Path) -> None:
+    """Check an ``imdb.npz`` except for the contents of its reviews, which takes milliseconds.
+
+    Raises:
+        UserError: as :func:`read_npz`.
+    """
+    with _opened(path) as members:
+        for half in ("train", "test"):
+            labels = _read_labels(members.read(f"y_{half}"), f"y_{half}")
+            shape, _ = _read_rows_header(members.head(f"x_{half}"), f"x_{half}")
+            _check_lengths(half, shape[0] if shape else 0, len(labels))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Members]:
+    """Open the archive; raise UserError for whatever is wrong with it in the block."""
     try:
         with zipfile.ZipFile(require_regular_file(path)) as archive:
-            members = _Members(archive, path.stat().st_size)
-            rng = np.random.RandomState(SHUFFLE_SEED)
-            return _read_split(members, "train", rng), _read_split(members, "test", rng)
+            yield _Members(archive, path.stat().st_size)
     except OSError as error:
         raise not_readable(path, error) from error
     except Exception as error:  # zipfile, NumPy and pickle fail in many ways on a bad file
@@ -67,29 +89,42 @@ class _Members:
         self._left = min(_MAX_BYTES, _FREE_BYTES + _MAX_RATIO * packed)
 
     def read(self, name: str) -> bytes:
-        try:
-            info = self._archive.getinfo(f"{name}.npy")
-        except KeyError:
-            raise ValueError(f"it has no {name}") from None
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{name} is compressed in a way that NumPy does not use")
-        with self._archive.open(info) as member:
+        """Return the member's content."""
+        with self._open(name) as member:
             data = member.read(self._left + 1)
         self._left -= len(data)
         if self._left < 0:
             raise ValueError(f"{name} unpacks to far more than its packed size allows")
         return data
 
+    def head(self, name: str) -> bytes:
+        """Return the beginning of the member's content, with its header."""
+        with self._open(name) as member:
+            return member.read(_HEAD_BYTES)
+
+    def _open(self, name: str) -> IO[bytes]:
+        try:
+            info = self._archive.getinfo(f"{name}.npy")
+        except KeyError:
+            raise ValueError(f"it has no {name}") from None
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{name} is compressed in a way that NumPy does not use")
+        return self._archive.open(info)
+
 
 def _read_split(members: _Members, half: str, rng: np.random.RandomState) -> Split:
     labels = _read_labels(members.read(f"y_{half}"), f"y_{half}")
     rows = _read_rows(members.read(f"x_{half}"), f"x_{half}")
-    if len(rows) != len(labels) or not rows:
-        raise ValueError(f"x_{half} has {len(rows)} rows, y_{half} has {len(labels)}")
+    _check_lengths(half, len(rows), len(labels))
     order = np.arange(len(rows))
     rng.shuffle(order)
     tokens, offsets = _flatten(rows, order.tolist(), f"x_{half}")
     return Split(tokens, offsets, labels[order])
+
+
+def _check_lengths(half: str, rows: int, labels: int) -> None:
+    if rows != labels or not rows:
+        raise ValueError(f"x_{half} has {rows} rows, y_{half} has {labels}")
 
 
 def _read_labels(data: bytes, name: str) -> npt.NDArray[np.int8]:
@@ -104,10 +139,16 @@ def _read_labels(data: bytes, name: str) -> npt.NDArray[np.int8]:
     return labels.astype(np.int8)
 
 
-def _read_rows(data: bytes, name: str) -> list[object]:
-    _, dtype, start = _read_header(data, name)
+def _read_rows_header(data: bytes, name: str) -> tuple[tuple[int, ...], int]:
+    """Return the shape of an array of lists, and the byte at which its pickle begins."""
+    shape, dtype, start = _read_header(data, name)
     if dtype != np.dtype(object):
         raise ValueError(f"{name} is not an object array of lists")
+    return shape, start
+
+
+def _read_rows(data: bytes, name: str) -> list[object]:
+    _, start = _read_rows_header(data, name)
     try:
         return load_rows(data, start)
     except Exception as error:

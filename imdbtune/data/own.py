@@ -18,6 +18,7 @@ from imdbtune.data.corpus import Corpus, NewCorpus, open_or_create, write_corpus
 from imdbtune.data.download import Progress
 from imdbtune.data.labels import check_labels, label_notes, order_labels
 from imdbtune.data.parts import VALIDATION, Codes, divide
+from imdbtune.data.preview import is_small
 from imdbtune.data.review_buffer import Review, ReviewBuffer
 from imdbtune.data.review_folder import folder_digest, read_files, review_files
 from imdbtune.data.tables import open_table
@@ -93,10 +94,42 @@ def _folder(cache: Path, digest: str, name: str, reading: TableConfig) -> Path:
     return cache / "corpora" / f"own-{digest[:16]}-{hashlib.sha256(settings).hexdigest()[:8]}"
 
 
-def _convert(
-    folder: Path, path: Path, reading: TableConfig, reviews: Iterator[Review], name: str
-) -> Corpus:
-    buffer, name = ReviewBuffer(reviews), escape_control(name)
+def check_own_contents(path: Path, config: TableConfig) -> None:
+    """Read all reviews of a small table or folder, and check that a corpus can be made of them.
+
+    Raises:
+        UserError: :func:`table_corpus` or :func:`folder_corpus` would raise it.
+    """
+    if not is_small(path):
+        return
+    try:
+        if path.is_dir():
+            reading = config
+            reviews = read_files(review_files(path), path.name)
+        else:
+            columns = find_columns(open_table(path), config)
+            reading, reviews = (
+                _with_columns(config, columns),
+                read_reviews(open_table(path), columns),
+            )
+        _divide(path, reading, reviews)
+    except OSError as error:
+        raise not_readable(error.filename, error) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Divided:
+    """Reviews with their labels, divided into those to train on and those to test."""
+
+    buffer: ReviewBuffer
+    names: tuple[str, str]  # of the labels
+    labels: Codes
+    train: Index
+    test: Index
+
+
+def _divide(path: Path, reading: TableConfig, reviews: Iterator[Review]) -> _Divided:
+    buffer = ReviewBuffer(reviews)
     check_labels(path, buffer.label_names)
     if not buffer.words:
         where = f"column {short_repr(reading.text_column)} of " if reading.text_column else ""
@@ -106,16 +139,24 @@ def _convert(
     train, test = divide(labels, buffer.parts, reading.test_share, reading.split_seed)
     for part, rows in (("training", train), ("testing", test)):
         _check_part(path, part, labels[rows], names)
+    return _Divided(buffer, names, labels, train, test)
+
+
+def _convert(
+    folder: Path, path: Path, reading: TableConfig, reviews: Iterator[Review], name: str
+) -> Corpus:
+    divided, name = _divide(path, reading, reviews), escape_control(name)
+    buffer, train, test = divided.buffer, divided.train, divided.test
     words = buffer.word_index(train)
     new = NewCorpus(
         name,
         f"{name}: {len(train):,} reviews to train on, {len(test):,} to test",
-        buffer.split(train, words, labels),
-        buffer.split(test, words, labels),
+        buffer.split(train, words, divided.labels),
+        buffer.split(test, words, divided.labels),
         words,
-        names,
+        divided.names,
         dataclasses.asdict(reading),
-        (*label_notes(names), *_notes(buffer, train, test)),
+        (*label_notes(divided.names), *_notes(buffer, train, test)),
     )
     return write_corpus(folder, new)
 

@@ -12,7 +12,7 @@ from imdbtune.data.download import Progress
 from imdbtune.data.labels import check_labels, label_name
 from imdbtune.data.parts import TEST, TRAIN
 from imdbtune.data.review_buffer import Review
-from imdbtune.data.tables import MAX_LINE
+from imdbtune.data.text_lines import MAX_LINE
 from imdbtune.errors import UserError, short_repr
 from imdbtune.files import require_regular_file
 

@@ -43,6 +43,9 @@ class Source:
     # Raises UserError if ``open`` would reject the text, without opening it; returns how a table
     # or folder would be read, if it is one.
     check: Callable[[str, TableConfig], dict[str, Any]] = lambda text, config: {}
+    # Checks the contents of a text that ``check`` has accepted, as far as that takes less than a
+    # second; raises UserError if ``open`` would reject them.
+    check_contents: Callable[[str, TableConfig], None] = lambda text, config: None
     has_settings: bool = False  # it reads TableConfig; other sources reject its settings
 
 

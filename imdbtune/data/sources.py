@@ -73,6 +73,18 @@ def check_source(source: str, config: TableConfig = _DEFAULTS) -> dict[str, Any]
     return found.check(source, config)
 
 
+def check_contents(source: str, config: TableConfig = _DEFAULTS) -> None:
+    """Check the contents of a source that :func:`check_source` has accepted.
+
+    Of a large ``.npz`` the reviews stay unread, of a large table or folder all after the first
+    rows. What would be downloaded is not checked.
+
+    Raises:
+        UserError: :func:`open_corpus` would reject it.
+    """
+    SOURCES[find_source(source)].check_contents(source, config)
+
+
 def place_of(source: str, corpus: Corpus) -> str:
     """Return what opens the corpus again, also from another working directory."""
     name = find_source(source)

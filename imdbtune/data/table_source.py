@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imdbtune.data.corpus import Corpus
 from imdbtune.data.folder_source import FOLDER
-from imdbtune.data.own import check_own, table_corpus
+from imdbtune.data.own import check_own, check_own_contents, table_corpus
 from imdbtune.data.source import Request, Source, expand
 
 
@@ -18,5 +18,6 @@ TABLE = Source(
     about="a table with one row for each review",
     open=_open,
     check=lambda text, config: check_own(expand(text), config),
+    check_contents=lambda text, config: check_own_contents(expand(text), config),
     has_settings=True,
 )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from imdbtune.data.cache import not_readable
 from imdbtune.data.download import Progress
+from imdbtune.data.text_lines import MAX_LINE, read_text_lines
 from imdbtune.errors import UserError, first_line, short_repr
 from imdbtune.files import require_regular_file
 
@@ -25,12 +26,10 @@ if TYPE_CHECKING:  # imported when a Parquet file is read
     from pyarrow.parquet import FileMetaData, ParquetFile
 
 SAMPLE = 1000  # rows from which columns are detected
-MAX_LINE = 2**24  # bytes of a line, characters of a field
 _REPORT_EVERY = 2**22  # bytes
 # A column of a Parquet file may unpack to _FREE_BYTES, or to _MAX_RATIO times its packed size.
 _MAX_RATIO = 100
 _FREE_BYTES = 2**26
-_UTF16 = ("fffe", "feff")
 
 Values = tuple[object, ...]
 
@@ -62,35 +61,15 @@ class Table(ABC):
 
     def _lines(self) -> Iterator[str]:
         """Yield the lines of a file in UTF-8, with their line breaks."""
-        done = reported = 0
+        reported = 0
         with self.path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            for number in itertools.count(1):
-                raw = file.readline(MAX_LINE)
-                if not raw:
-                    return
-                yield self._decode(raw, number, done)
-                done += len(raw)
+            for line in read_text_lines(file, self.row_error, "a table"):
+                yield line
+                done = file.tell()
                 if self.progress is not None and done - reported >= _REPORT_EVERY:
                     reported = done
                     self.progress(f"reading {self.path.name}", done, size)
-
-    def _decode(self, raw: bytes, number: int, before: int) -> str:
-        if len(raw) == MAX_LINE:
-            problem = f"it is longer than {MAX_LINE:,} bytes; this is not a table"
-            raise self.row_error(number, problem)
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            at = f"byte {before + error.start:,} of the file is 0x{raw[error.start]:02x}"
-            guess = "UTF-16" if number == 1 and raw[:2].hex() in _UTF16 else "another encoding"
-            problem = f"{at}, which is not UTF-8: it is in {guess}, or not text; save it as UTF-8"
-            raise self.row_error(number, problem) from error
-        if "\0" in text:
-            at = f"byte {before + raw.index(0):,} of the file is zero"
-            problem = f"{at}, which text never has; this file has another format"
-            raise self.row_error(number, problem)
-        return text.removeprefix("\ufeff") if number == 1 else text
 
 
 class Csv(Table):

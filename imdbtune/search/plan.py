@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from imdbtune.cluster.worker_pool import check_store
 from imdbtune.config.schema import SearchConfig, parse_config
-from imdbtune.data.sources import check_source
+from imdbtune.data.sources import check_contents, check_source
 from imdbtune.errors import UserError
 from imdbtune.search.context import Context
 from imdbtune.tracking.connection import resolve_uri
@@ -30,8 +30,13 @@ class Plan:
     cluster: str = ""  # address of a Dask scheduler; empty: processes of this machine
 
 
-def make_plan(config: SearchConfig, context: Context) -> Plan:
+def make_plan(config: SearchConfig, context: Context, *, with_contents: bool = False) -> Plan:
     """Resolve all that a configuration leaves open, without creating anything.
+
+    Args:
+        config: the configuration.
+        context: the circumstances.
+        with_contents: also check the reviews, as far as that takes less than a second.
 
     Raises:
         UserError: the data cannot be used, or the workers of the cluster cannot reach the store.
@@ -39,6 +44,8 @@ def make_plan(config: SearchConfig, context: Context) -> Plan:
     if context.cluster:
         config = parse_config(config.as_dict(), {"cluster.address": context.cluster})
     reading = check_source(config.data.source, config.data)
+    if with_contents:
+        check_contents(config.data.source, config.data)
     store = resolve_uri(context.uri or config.tracking.uri)
     found = Plan(config, store, context.worker_count, config.space.size(), reading)
     if config.cluster.is_local:

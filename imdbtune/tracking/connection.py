@@ -33,6 +33,8 @@ ENVIRONMENT_DEFAULTS = {
     # MLflow would retry a request for minutes; what must not fail is retried by the delivery.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # a server that receives a model needs some time
+    # MLflow would sleep for as long as a server asks for.
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     # MLflow would print two lines for each run that ends, and ask the server for them.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
@@ -238,6 +240,10 @@ def connect(uri: str, notify: Notify = _silent, reading: bool = False) -> Mlflow
                     _create_sqlite(path)
             if uri.startswith(DATABASES):
                 _check_database(uri)
+            if uri.startswith("http"):
+                from imdbtune.tracking.server_probe import probe_server
+
+                probe_server(uri)
             client = open_client(uri)
             client.search_experiments(max_results=1)
     except Exception as error:  # SQLAlchemy and the drivers below MLflow have errors of their own

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 from imdbtune.errors import SearchAborted, UserError, last_line
+from imdbtune.tracking import server_supervisor
 
 if TYPE_CHECKING:
     from imdbtune.tracking.entities import Search
@@ -25,7 +26,6 @@ HOST = "127.0.0.1"
 PORT = 5000
 TRIES = 20  # ports, counted up from the first one
 START_S = 120.0
-END_S = 5.0
 # MLflow has two modes; without this it shows the one for traces of language models.
 MODEL_TRAINING = "workflowType=machine_learning"
 
@@ -79,15 +79,18 @@ def serve(store: str, port: int = PORT) -> Iterator[tuple[str, subprocess.Popen[
         SearchAborted: it does not start.
     """
     address = f"http://{HOST}:{free_port(port)}"
+    # The supervisor deletes the folder too, where this process is killed.
     with tempfile.TemporaryDirectory(prefix="imdbtune-ui-") as scratch:
         log = Path(scratch, "server.log")
         with log.open("wb") as output:
             process = _start(store, address, Path(scratch), output.fileno())
+        assert process.stdin is not None
         try:
             _wait_for(address, process, log)
             yield address, process
         finally:
-            _end(process)
+            process.stdin.close()  # ends the server
+            process.wait()
 
 
 @contextmanager
@@ -113,8 +116,13 @@ def open_page(store: str, port: int, search: Search | None) -> Iterator[MlflowSe
 
 
 def _start(store: str, address: str, scratch: Path, output: int) -> subprocess.Popen[bytes]:
-    """Start the server; it reads the store from the environment, as the URI may hold a password."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--workers", "1"]
+    """Start the server under a supervisor, which ends it when the standard input is closed.
+
+    It reads the store from the environment, as the URI may hold a password.
+    """
+    # -P: the folder of the supervisor is not for imports.
+    command = [sys.executable, "-P", server_supervisor.__file__, str(scratch)]
+    command += [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--workers", "1"]
     command += ["--port", address.rpartition(":")[2]]
     own = {
         "MLFLOW_BACKEND_STORE_URI": store,
@@ -127,10 +135,10 @@ def _start(store: str, address: str, scratch: Path, output: int) -> subprocess.P
     return subprocess.Popen(
         command,
         env={**inherited, **own},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=output,
         stderr=output,
-        start_new_session=True,  # Ctrl-C goes to this process, which then ends the server
+        start_new_session=True,  # Ctrl-C and a closed terminal concern this process only
     )
 
 
@@ -142,18 +150,3 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
         time.sleep(0.1)
     reason = last_line(log.read_text(encoding="utf-8", errors="replace"), limit=300)
     raise SearchAborted(f"MLflow's server has not started{reason and f': {reason}'}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the server with all processes that it has started."""
-    import psutil
-
-    with suppress(psutil.NoSuchProcess):
-        server = psutil.Process(process.pid)
-        family = [*server.children(recursive=True), server]
-        for end in (psutil.Process.terminate, psutil.Process.kill):
-            for member in family:
-                with suppress(psutil.NoSuchProcess):
-                    end(member)
-            _, family = psutil.wait_procs(family, END_S)
-    process.wait(END_S)

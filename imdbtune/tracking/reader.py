@@ -80,6 +80,14 @@ def read_trials(client: Runs, search: Search) -> list[Trial]:
     return rank([as_trial(run) for run in runs], search.larger_is_better)
 
 
+def read_all_trials(client: Runs) -> dict[str, list[Trial]]:
+    """Return the trials of all searches by the run id of their search, in one query."""
+    found: dict[str, list[Trial]] = {}
+    for run in find_runs(client, {mlflow_names.KIND: "trial"}, 1_000_000):
+        found.setdefault(run.data.tags.get(mlflow_names.SEARCH_ID, ""), []).append(as_trial(run))
+    return found
+
+
 def read_baselines(client: Runs, search: Search) -> list[Baseline]:
     """Return the baselines of a search: one run of each, a finished one if there is one."""
     found: dict[str, Baseline] = {}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from tests.broken_inputs import CORPORA, KINDS, TABLES, WEIGHTS
 
 COMMANDS = (
-    *("search", "train", "reproduce", "best", "compare", "report", "ui", "predict", "data"),
-    *("summary", "sync", "doctor"),
+    *("search", "train", "reproduce", "confirm", "list", "best", "compare", "report", "ui"),
+    *("predict", "data", "summary", "sync", "doctor"),
 )
 HUGE = "99999999999999999999"
 SECRET = "open.sesame"
@@ -254,6 +254,9 @@ IDS: list[Case] = [
     f"best {STORE} --export {{m}}/export",
     f"best {STORE} --json --export {{m}}/export",
     f"best {STORE} --json --export {'x' * 5000}",
+    (*f"best {STORE} --export".split(), ""),
+    f"best tiny --search tiny {STORE}",
+    f"compare {STORE} --require-match",
     f"best {STORE} --export new --format onxn",
     f"best {STORE} --export new --format keras,",
     f"best {STORE} --format onnx",
@@ -290,7 +293,10 @@ DATA: list[Case] = [
     f"data --data demo --cache {'x' * 5000}",
     *(
         f"{command} {{m}}/{name}.npz"
-        for command in ("data --data", "search --data", "train listing_6_23 --data")
+        for command in (
+            *("data --data", "search --data", "search --dry-run --data"),
+            "train listing_6_23 --data",
+        )
         for name in CORPORA
     ),
 ]

@@ -14,7 +14,7 @@ import pytest
 
 from tests.forked import Surroundings, environment_of, imdbtune, run_command, start_forked
 from tests.machines import wait_until
-from tests.support import isolate, make_config, run_search
+from tests.support import isolate, make_config, new_store, run_search
 
 UI = ("ui", "--no-open", "--json")
 
@@ -56,3 +56,29 @@ def assert_gone(address: str) -> None:
             return
         time.sleep(0.2)
     pytest.fail("the server still answers")
+
+
+@pytest.mark.parametrize(("end", "status"), [("SIGKILL", -9), ("SIGHUP", 0)])
+def test_nothing_is_left_of_it_however_it_ends(
+    end: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    new_store(tmp_path)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    out, err = tmp_path / "out", tmp_path / "err"
+    around = Surroundings(tmp_path, environment_of(TMPDIR=str(scratch)), out, err)
+    own = start_forked(imdbtune, around, *UI, "--port", "5650")
+    wait_until(lambda: out.exists() and out.read_text().endswith("\n"), "no server")
+    address = json.loads(out.read_text())["address"]
+    urllib.request.urlopen(address, timeout=30).close()  # by now it waits for Ctrl-C
+    assert list(scratch.iterdir())
+    assert own.pid
+    os.kill(own.pid, signal.Signals[end])
+    own.join(30)
+    assert own.exitcode == status
+    assert_gone(address)
+    deadline = time.monotonic() + 30
+    while list(scratch.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -25,7 +25,7 @@ from imdbtune.search import estimate
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import StepTimes
 from tests.pages import PAGES, README, ROOT, TOML, blocks, calls
-from tests.support import isolate, make_config, run_search
+from tests.support import isolate, make_config, run_search, tiny_corpus
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 CALLS = calls("imdbtune")
@@ -80,7 +80,7 @@ def test_the_values_of_searches_are_allowed(
     """With invented times of steps: they are measured in test_estimate.py."""
     times = StepTimes(start_s=1.0, seconds=1.0, positions=100_000)
     monkeypatch.setattr(estimate, "time_specs", lambda specs, workers: [times] * len(specs))
-    (here / "imdb.npz").touch()
+    tiny_corpus(here)
     if "stars" in words:
         write_reviews(here, "stars")
     app([*words, "--dry-run"], standalone_mode=False)

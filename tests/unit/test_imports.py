@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.tracking import connection, writer
 from tests.support import new_store
@@ -74,7 +76,8 @@ def searched(folder: Path) -> str:
     return uri
 
 
-def test_compare_as_a_command_does_not_load_mlflow(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "says"), [("compare", "lstm-d1-u32-L500"), ("list", "light")])
+def test_commands_that_only_read_do_not_load_mlflow(name: str, says: str, tmp_path: Path) -> None:
     """It would take most of the command's time."""
     code = (
         "import atexit, sys, imdbtune.cli.app\n"
@@ -82,9 +85,9 @@ def test_compare_as_a_command_does_not_load_mlflow(tmp_path: Path) -> None:
         "atexit.register(lambda: print([m for m in heavy if m in sys.modules]))\n"
         "imdbtune.cli.app.main()"
     )
-    command = [sys.executable, "-c", code, "compare", "--tracking-uri", searched(tmp_path)]
+    command = [sys.executable, "-c", code, name, "--tracking-uri", searched(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "lstm-d1-u32-L500" in done.stdout
+    assert says in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
 
 

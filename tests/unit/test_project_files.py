@@ -51,9 +51,12 @@ def test_entry_points_use_all_their_parameters_and_only_known_flags(name: str) -
     point: dict[str, Any] = ENTRY_POINTS[name]
     fields = [field for _, field, _, _ in string.Formatter().parse(point["command"]) if field]
     assert fields == list(point["parameters"])
-    command = typer.main.get_command(app).commands[point["command"].split()[3]]
+    name = point["command"].partition("python -m imdbtune ")[2].split()[0]
+    command = typer.main.get_command(app).commands[name]
     known = {flag for parameter in command.params for flag in parameter.opts}
     assert set(re.findall(r"--[a-z-]+", point["command"])) <= known
+    variables = {str(parameter.envvar) for parameter in command.params}
+    assert set(re.findall(r"(\w+)=\{", point["command"].partition("python")[0])) <= variables
 
 
 def test_the_main_entry_point_is_the_search() -> None:

@@ -27,7 +27,9 @@ from imdbtune.cli.progress import Progress, ProgressLines, show_stages
 from imdbtune.cli.tables import format_duration
 from imdbtune.config.extensions import CELLS
 from imdbtune.search.events import Notice
-from tests.support import isolate
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.writer import SearchRun
+from tests.support import isolate, new_store
 
 ROOT = Path(__file__).resolve().parents[3]
 GROUP: Any = typer.main.get_command(app)
@@ -161,6 +163,33 @@ def test_values_are_completed(
     complete = make_completer(name)
     assert complete is not None
     assert complete(begun) == offered
+
+
+def test_names_of_searches_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    isolate(monkeypatch, tmp_path)
+    for name in ("SEARCH", "--search"):
+        assert completions(name, "r") == []  # there is no store
+    client = connect(new_store(tmp_path))
+    for search in ("rnn_types", "maxlen", "rnn_types"):
+        SearchRun.open(client, search, "imdbtune", {}, "search").end("FINISHED")
+    for name in ("SEARCH", "--search"):
+        assert completions(name, "r") == ["rnn_types"]
+        assert completions(name, "") == ["rnn_types", "maxlen"]
+    named = {"tracking_uri": f"sqlite:///{tmp_path}/other.db"}
+    assert completions("SEARCH", "", **named) == []
+    for command in ("best", "confirm", "sync", "report", "ui", "compare"):
+        argument = COMMANDS[command].params[0]
+        context = COMMANDS[command].make_context(command, [], resilient_parsing=True)
+        offered = argument.shell_complete(context, "max")
+        assert [item.value for item in offered] == ["maxlen"]
+
+
+def completions(name: str, begun: str, **given: str) -> list[str]:
+    complete: Any = make_completer(name)
+    context = COMMANDS["best"].make_context("best", [], resilient_parsing=True)
+    context.params.update(given)
+    found: list[str] = complete(context, begun)
+    return found
 
 
 SHELLS = {

@@ -1,5 +1,6 @@
 """The command line as a process: its exit codes, and what happens where nobody reads its output."""
 
+import os
 import subprocess
 import sys
 
@@ -46,3 +47,15 @@ def test_an_unexpected_error_is_no_success() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_the_back_end_of_a_notebook_is_not_needed() -> None:
+    """Keras imports matplotlib, which refuses a back end that is not installed."""
+    done = subprocess.run(
+        [*RUN, "summary", "listing_6_23"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MPLBACKEND": "module://no_such_package.backend_inline"},
+    )
+    assert done.returncode == 0, done.stderr

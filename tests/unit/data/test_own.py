@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from imdbtune.config.schema import TableConfig
-from imdbtune.data import tables
+from imdbtune.data import tables, text_lines
 from imdbtune.data.columns import read_texts
 from imdbtune.data.corpus import Corpus, Split
 from imdbtune.data.own import check_own, folder_corpus, table_corpus
@@ -369,7 +369,8 @@ def test_a_third_label_far_down_is_reported_with_its_line(write: Write) -> None:
 def test_a_line_without_an_end_is_not_read_to_it(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "MAX_LINE", 100)
+    for module in (tables, text_lines):
+        monkeypatch.setattr(module, "MAX_LINE", 100)
     with pytest.raises(UserError, match="line 2: it is longer than 100 bytes"):
         read(write("own.csv", "text,label\n" + "x" * 5000))
     with pytest.raises(UserError, match=r"line 2: a quote .* is not closed within 100 characters"):
@@ -475,7 +476,7 @@ def test_a_small_file_does_not_fill_the_memory(
         ("a.csv", "only\nx\ny\n", "", ["x", "y"]),
         ("a.tsv", "id\twords\n1\ta long text, really\n", "", ["a long text, really"]),
         ("a.jsonl", '{"text": null}\n{"text": 5}\n', "", ["", "5"]),
-        ("a.txt", b"one\r\n\ncaf\xe9", "", ["one", "", "caf\ufffd"]),
+        ("a.txt", "\ufeffone\r\n\ncaf\xe9", "", ["one", "", "caf\xe9"]),
     ],
 )
 def test_texts_to_predict_are_taken_out_of_files(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from imdbtune import api
 from imdbtune.cli.ui import has_display
 from imdbtune.errors import UserError
-from imdbtune.tracking import mlflow_server
+from imdbtune.tracking import mlflow_server, server_supervisor
 from tests.support import isolate, make_config, run_search
 
 
@@ -67,3 +72,49 @@ def test_a_search_that_there_is_not_starts_no_server(
         api.ui("other", uri=config.tracking.uri),
     ):
         pass
+
+
+# A server with a process of its own; both write their ids, and do not end by themselves.
+SERVER = """
+import pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+pathlib.Path("ids.part").write_text(f"{__import__('os').getpid()} {child.pid}")
+pathlib.Path("ids.part").rename("ids")
+time.sleep(600)
+"""
+STARTER = """
+import subprocess, sys, time
+subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, start_new_session=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGHUP"])
+def test_the_server_ends_with_its_starter_however_that_ends(end: str, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    supervisor = [sys.executable, "-P", server_supervisor.__file__, str(scratch)]
+    command = [sys.executable, "-c", STARTER, *supervisor, sys.executable, "-c", SERVER]
+    starter = subprocess.Popen(command, cwd=tmp_path)
+    wait_until((tmp_path / "ids").exists)
+    ids = [int(number) for number in (tmp_path / "ids").read_text().split()]
+    assert all(map(psutil.pid_exists, ids))
+    starter.send_signal(signal.Signals[end])
+    starter.wait(10)
+    wait_until(lambda: not any(map(psutil.pid_exists, ids)))
+    wait_until(lambda: not scratch.exists())
+
+
+def test_a_server_that_ends_by_itself_tells_its_status(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", server_supervisor.__file__, str(tmp_path)]
+    command += [sys.executable, "-c", "raise SystemExit(7)"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as supervisor:
+        assert supervisor.wait(30) == 7
+    assert tmp_path.exists()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

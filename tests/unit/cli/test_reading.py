@@ -1,0 +1,150 @@
+"""Commands that read a store of a few searches, made without training anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imdbtune.cli.app import app
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.errors import UserError
+from imdbtune.tracking.connection import connect
+from imdbtune.tracking.writer import Run, SearchRun
+from tests.support import isolate, new_store
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return isolate(monkeypatch, tmp_path)
+
+
+def add_search(folder: Path, name: str, scores: list[float], status: str = "FINISHED") -> str:
+    """Write a search with a trial for each score, and one that failed twice."""
+    client = connect(f"sqlite:///{folder}/mlflow.db")
+    search = SearchRun.open(client, name, "imdbtune", {}, "search")
+    for number, score in enumerate(scores):
+        trial = Run(client, search.start_trial(f"{number:04d}", TrialParams(), {}))
+        trial.log({"best_val_accuracy": score})
+        trial.end("FINISHED")
+    for attempt in (1, 2):
+        Run(client, search.start_trial("9999", TrialParams(), {}, attempt)).end("FAILED", "why")
+    search.end(status)
+    return search.run_id
+
+
+@pytest.fixture
+def searches(here: Path) -> dict[str, str]:
+    new_store(here)
+    first = add_search(here, "first", [0.7, 0.9, 0.8])
+    return {"first": first, "second": add_search(here, "second", [], "KILLED")}
+
+
+def run(*words: str) -> Any:
+    return app([*words], standalone_mode=False)
+
+
+def test_all_searches_are_listed_the_newest_first(
+    searches: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("list", "--json")
+    second, first = json.loads(capsys.readouterr().out)
+    assert first.pop("started") <= second.pop("started")
+    common = {"objective": "val_accuracy"}
+    counted = {"trials": 4, "finished": 3, "best": 0.9}
+    named = {"name": "first", "run_id": searches["first"], "status": "FINISHED"}
+    assert first == {**common, **counted, **named}
+    counted = {"trials": 1, "finished": 0, "best": None}
+    named = {"name": "second", "run_id": searches["second"], "status": "KILLED"}
+    assert second == {**common, **counted, **named}
+    run("list")
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["name", "run", "id", "status", "trials", "best", "started"]
+    assert rows[0].split()[:5] == ["second", searches["second"], "killed", "1", "-"]
+    cells = ["first", searches["first"], "finished", "4", "val_accuracy", "0.9000"]
+    assert rows[1].split()[:6] == cells
+
+
+def test_a_store_without_searches_has_an_empty_list(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new_store(here)
+    run("list", "--json")
+    assert json.loads(capsys.readouterr().out) == []
+    run("list")
+    assert capsys.readouterr().out == "no search yet; start one with imdbtune search\n"
+
+
+@pytest.mark.parametrize("words", [["first"], ["--search", "first"], ["--search=first"]])
+def test_the_best_of_a_search_named_by_argument_or_flag(
+    words: list[str], searches: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("best", "--json", *words)
+    assert json.loads(capsys.readouterr().out)["search_id"] == searches["first"]
+
+
+def test_both_at_once_are_refused(searches: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="SEARCH and --search are mutually exclusive"):
+        run("best", "first", "--search", "first")
+
+
+def test_the_argument_overrides_the_variable(
+    searches: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IMDBTUNE_BEST_SEARCH", "second")
+    run("best", "first", "--json")
+    assert json.loads(capsys.readouterr().out)["search_id"] == searches["first"]
+
+
+@pytest.mark.parametrize("flag", ["--export", "--register"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_value_is_no_success(flag: str, value: str, searches: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=f"{flag} is empty; give a value, or omit it"):
+        run("best", "first", flag, value)
+
+
+def test_an_empty_variable_counts_as_not_given(
+    searches: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that ``mlflow run`` can leave parameters out."""
+    for name in ("EXPORT", "REGISTER"):
+        monkeypatch.setenv(f"IMDBTUNE_BEST_{name}", "")
+    run("best", "first", "--search=", "--quiet")
+    assert "val_accuracy 0.9000" in capsys.readouterr().out
+
+
+NONE = "none of 5 trials meets the condition 'best_val_accuracy>0.95'\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "shown"),
+    [([], NONE), (["--quiet"], NONE), (["--json"], "[]\n"), (["--csv"], None)],
+)
+@pytest.mark.parametrize("required", [False, True])
+def test_a_condition_that_no_trial_meets(
+    flags: list[str],
+    shown: str | None,
+    required: bool,
+    searches: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["compare", "first", "--where", "best_val_accuracy>0.95", *flags]
+    code = run(*words, *(["--require-match"] if required else []))
+    out = capsys.readouterr().out
+    assert code == (1 if required else None)
+    assert out == shown if shown is not None else out.count("\n") == 1
+
+
+def test_a_match_that_is_required_and_there(
+    searches: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", "first", "--where", "best_val_accuracy>0.85", "--require-match"]
+    assert run(*words) is None
+    assert "0.9000" in capsys.readouterr().out
+
+
+def test_a_required_match_needs_a_condition(searches: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="--require-match needs --where"):
+        run("compare", "first", "--require-match")
