@@ -91,6 +91,7 @@ class Surroundings:
         os.chdir(self.folder)
         os.environ.clear()
         os.environ.update(self.environment)
+        tempfile.tempdir = None  # or it stays what it was in the process that was forked
         sys.path[:0] = [p for p in self.environment.get("PYTHONPATH", "").split(os.pathsep) if p]
         write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         streams = [(self.given, os.O_RDONLY), (self.output, write), (self.errors, write)]

@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-import fcntl
+import functools
 import os
 import pty
 import signal
-import subprocess
 import sys
-import termios
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import tomli_w
 
-from imdbtune.tracking import reader
-from imdbtune.tracking.connection import connect
-from imdbtune.training.spec import TrialSpec
-from tests.support import isolate, make_config, prepare
-
-PATIENCE_S = 60
-# The command line over a trainer that does not come to its end.
-DRIVER = """
-from dataclasses import replace
 from imdbtune import api
 from imdbtune.cli.app import main
 from imdbtune.cluster import forkserver
-from tests.e2e.test_interrupts import wait_long
-from tests.support import Stub
+from imdbtune.config.schema import SearchConfig
+from imdbtune.tracking import reader
+from imdbtune.tracking.connection import connect
+from imdbtune.training.spec import TrialSpec
+from tests.forked import Surroundings, environment_of, start_forked
+from tests.support import Stub, isolate, make_config, prepare
 
-forkserver.PRELOADED = ("mlflow.entities",)
-search = api.search
-api.search = lambda config, context, **rest: search(
-    config, replace(context, trainer=Stub(wait_long)), **rest
-)
-main()
-"""
+ROOT = str(Path(__file__).parents[2])
+PATIENCE_S = 60
+
+
+def drive(around: Surroundings, workers: int) -> None:
+    """In a forked process: the command line over a trainer that does not come to its end."""
+    around.enter()
+    forkserver.PRELOADED = ("mlflow.entities",)
+    api.Context = functools.partial(api.Context, trainer=Stub(wait_long))  # type: ignore[assignment,misc]
+    sys.argv = ["imdbtune", "search", "tiny.toml", "--workers", str(workers)]
+    main()
 
 
 def wait_long(spec: TrialSpec) -> None:
@@ -57,29 +54,22 @@ def test_all_runs_are_closed_and_the_user_is_told_how_to_go_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    isolate(monkeypatch, tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    prepare(tmp_path)
-    config = make_config(tmp_path, space={"units": [4, 8]})
-    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(config.as_dict()), encoding="utf-8")
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, "search", "tiny.toml", "--workers", str(workers)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    config = prepare_search(monkeypatch, tmp_path)
+    errors = tmp_path / "errors.txt"
+    around = Surroundings(tmp_path, environment_of(PYTHONPATH=ROOT), errors=errors)
+    driver = start_forked(drive, around, workers)
+    assert driver.pid
     try:
         wait_for(driver, max(workers, 1))
         family = psutil.Process(driver.pid).children(recursive=True)
         for name in signals:  # as a terminal sends them: to all processes
             os.killpg(driver.pid, signal.Signals[name])
             time.sleep(0.05)
-        told = driver.communicate(timeout=PATIENCE_S)[1]
+        driver.join(PATIENCE_S)
     finally:
-        if driver.poll() is None:
-            os.killpg(driver.pid, signal.SIGKILL)
-    assert driver.returncode == code, told
+        driver.kill()
+    told = errors.read_text("utf-8")
+    assert driver.exitcode == code, told
     client = connect(config.tracking.uri)
     search = reader.find_search(client)
     assert f"interrupted; continue with: imdbtune search --resume {search.run_id}" in told
@@ -94,24 +84,17 @@ def test_a_terminal_that_is_closed_ends_a_search_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing can be written to it any more."""
-    isolate(monkeypatch, tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    prepare(tmp_path)
-    config = make_config(tmp_path, space={"units": [4, 8]})
-    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(config.as_dict()), encoding="utf-8")
+    config = prepare_search(monkeypatch, tmp_path)
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", DRIVER, "search", "tiny.toml", "--workers", "2"]
-    driver = subprocess.Popen(
-        command,
-        **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
-    os.close(theirs)
+    terminal = Path(os.ttyname(theirs))
+    around = Surroundings(tmp_path, environment_of(PYTHONPATH=ROOT), terminal=terminal)
+    driver = start_forked(drive, around, 2)
     try:
         wait_for(driver, 2)
+        os.close(theirs)
         os.close(ours)
-        assert driver.wait(PATIENCE_S) == 129
+        driver.join(PATIENCE_S)
+        assert driver.exitcode == 129
     finally:
         driver.kill()
     client = connect(config.tracking.uri)
@@ -120,9 +103,18 @@ def test_a_terminal_that_is_closed_ends_a_search_too(
     assert (search.status, ended) == ("KILLED", [("KILLED", "interrupted")] * 2)
 
 
-def wait_for(driver: subprocess.Popen[Any], trials: int) -> None:
+def prepare_search(monkeypatch: pytest.MonkeyPatch, folder: Path) -> SearchConfig:
+    """Write ``tiny.toml`` of a search of two trials."""
+    isolate(monkeypatch, folder)
+    prepare(folder)
+    config = make_config(folder, space={"units": [4, 8]})
+    (folder / "tiny.toml").write_text(tomli_w.dumps(config.as_dict()), encoding="utf-8")
+    return config
+
+
+def wait_for(driver: BaseProcess, trials: int) -> None:
     patience = time.monotonic() + PATIENCE_S
     while len(list(Path.cwd().glob("begun-*"))) < trials:
-        assert driver.poll() is None, driver.communicate()[1]
+        assert driver.is_alive()
         assert time.monotonic() < patience
         time.sleep(0.1)

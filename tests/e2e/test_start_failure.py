@@ -83,7 +83,7 @@ def test_a_lack_of_resources_is_the_reason_of_other_errors(
     with start_failure.record_output():
         subprocess.run([sys.executable, "-c", code], check=True)
     message = str(start_failure.start_failure(RuntimeError("Nanny failed to start.")))
-    assert "(OSError: [Errno 24] Too many files)" in message
+    assert "(OSError: [Errno 24] Too many open files)" in message
 
 
 def test_without_output_the_cause_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
