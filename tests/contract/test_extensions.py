@@ -30,16 +30,18 @@ ROOT = Path(__file__).resolve().parents[2]
 TOYS = ROOT / "tests" / "toys"
 # What is added: (name of the registry, name of the entry, its module).
 ADDED = [
+    ("CELLS", "sigmoid_rnn", "toys.sigmoid_rnn"),
     ("SAMPLERS", "downwards", "toys.downwards"),
     ("METRICS", "recall", "toys.recall"),
     ("FORMATS", "keras_json", "toys.keras_json"),
     ("SOURCES", "PATH.marks", "toys.marks"),
 ]
 REVIEWS = 200
-# A search over both cells with four units.
+# A search over two sizes of the cell, whose worker finds the extensions too.
 SEARCH = (
-    *("search", "--data", "reviews.marks", "--name", "toys", "--workers", "0"),
-    *("--rnn", "simple_rnn,gru", "--units", "4", "--maxlen", "20", "--epochs", "2"),
+    *("search", "--data", "reviews.marks", "--name", "toys", "--workers", "1"),
+    *("--rnn", "sigmoid_rnn", "--units", "3,4", "--maxlen", "20", "--epochs", "2"),
+    *("--set", "space.bidirectional=true", "--set", "space.pooling=max"),
     *("--tuner", "downwards", "--set", "tuner.objective=val_recall"),
 )
 Run = Callable[..., str]
@@ -119,6 +121,7 @@ def test_help_names_each(run: Run) -> None:
         name: "".join(run(CLI, json.dumps([[name, "--help"]])).split())
         for name in ("search", "best", "predict")
     }
+    assert "gru_v1,sigmoid_rnn." in shown["search"]
     assert "FOLDER,PATH.marks." in shown["search"]
     assert "hyperband,downwards." in shown["search"]
     assert "litert,keras_json;orall" in shown["best"]
@@ -157,6 +160,7 @@ def test_the_documentation_has_each(run: Run) -> None:
     pages = json.loads(run(code))
     for registry, name, module in ADDED:
         about = {
+            "sigmoid_rnn": "SimpleRNN with the activation",
             "downwards": "values in descending",
             "recall": "share of the positive",
             "keras_json": "Keras, with",
@@ -174,8 +178,16 @@ def test_the_documentation_has_each(run: Run) -> None:
 
 def test_every_kind_of_extension_has_an_example() -> None:
     registries = {n for n, value in vars(extensions).items() if isinstance(value, Registry)}
-    with_example = {registry for registry, *_ in ADDED}
-    assert registries - with_example <= {"CELLS"}  # see test_cells.py
+    assert registries == {registry for registry, *_ in ADDED}
+
+
+def test_contract_tests_cover_a_cell(run: Run) -> None:
+    """Whoever writes a cell runs them with the package installed."""
+    files = [str(ROOT / f"tests/contract/test_{name}.py") for name in ("cells", "fused_rnn")]
+    some = "sigmoid_rnn and not (compiled or True)"  # those of one direction
+    options = ["-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", "-k", some]
+    out = run("import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))", *options, *files)
+    assert " passed" in out
 
 
 INTERRUPTED = """
@@ -229,7 +241,7 @@ def used(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict
         ("data", "--data", "reviews.marks"),
         (*SEARCH,),
         ("compare", "--columns", "best_val_recall", "--sort", "best_val_recall"),
-        ("best", "--export", "winner", "--format", "keras_json"),
+        ("best", "--export", "winner", "--format", "keras_json,numpy,onnx"),
         ("predict", "--model", "winner", "a wonderful film"),
     )
     return folder, output
@@ -281,6 +293,16 @@ def test_saved_models_have_only_metrics_of_keras(monkeypatch: pytest.MonkeyPatch
     compile_model(model, params, jit=False, steps=1)
     trained = model.get_compile_config()["weighted_metrics"]
     assert [metric["config"]["name"] for metric in trained] == ["accuracy", "recall"]
+
+
+def test_a_cell_is_trained_by_workers_and_exported(used: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = used
+    metadata = json.loads((folder / "winner" / "metadata.json").read_text("utf-8"))
+    assert metadata["parameters"]["rnn"] == "sigmoid_rnn"
+    for name in ("numpy", "onnx"):
+        assert metadata["formats"][name]["largest_difference"] < 1e-5
+    reference = (folder / "winner" / "reference.py").read_text("utf-8")
+    assert "def sigmoid_rnn_step(" in reference
 
 
 def test_a_format_is_exported_verified_and_used(used: tuple[Path, dict[str, str]]) -> None:
