@@ -11,6 +11,7 @@ class               what the caller does                 exit code
 ``Busy``            wait for the other process           1
 ``DiskFull``        free disk space, then resume         1
 ``NotDelivered``    deliver the results later            1
+``FolderRemoved``   start a new search                   1
 =================== ==================================== =========
 """
 
@@ -54,6 +55,10 @@ class DiskFull(SearchAborted):
 
 class NotDelivered(SearchAborted):
     """The work is done, but some results are not in MLflow yet; they are saved on disk."""
+
+
+class FolderRemoved(SearchAborted):
+    """The folder of a search was deleted while it ran, so it cannot be resumed."""
 
 
 def short_repr(value: object, limit: int = 80) -> str:

@@ -22,7 +22,7 @@ from imdbtune.cli.tables import (
 )
 from imdbtune.config.extensions import CELLS, SAMPLERS
 from imdbtune.config.schema import SearchConfig, load_config
-from imdbtune.errors import NotDelivered, SearchAborted
+from imdbtune.errors import FolderRemoved, NotDelivered, SearchAborted
 
 if TYPE_CHECKING:
     from imdbtune.search.estimate import Estimate
@@ -196,7 +196,7 @@ def search(
             context = api.Context(uri=tracking_uri, cache=folder, workers=count, listener=listen)
             run(context=context)
     except (KeyboardInterrupt, SearchAborted) as error:
-        if opened is None or isinstance(error, NotDelivered):
+        if opened is None or isinstance(error, NotDelivered | FolderRemoved):
             raise
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = "interrupted" if interrupted else str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from imdbtune.search.workspace import (
 from imdbtune.tracking import reader
 from imdbtune.tracking.background_delivery import BackgroundDelivery
 from imdbtune.tracking.connection import Notify
+from imdbtune.tracking.entities import Search
 from imdbtune.tracking.mlflow_names import OPEN
 from imdbtune.tracking.outbox_delivery import Publish
 from imdbtune.tracking.writer import Run
@@ -131,6 +133,31 @@ def stop_crashed_trials(workspace: Workspace, delivery: BackgroundDelivery) -> N
         if key != workspace.run_id:
             Run(workspace.outbox, key).end("KILLED", CRASHED)
     delivery.finish()
+
+
+@contextlib.contextmanager
+def close_if_removed(client: MlflowClient, search: Search, workspace: Workspace) -> Iterator[None]:
+    """Close the runs of a search in MLflow alone if its workspace is removed in the block."""
+    try:
+        yield
+    except BaseException as error:
+        if workspace.is_removed():
+            close_in_store(client, search, str(error))
+            workspace.discard()
+        raise
+
+
+def close_in_store(client: MlflowClient, search: Search, reason: str) -> None:
+    """Close a search and its open trials and baselines in MLflow; their workspace is gone."""
+    trials = reader.read_trials(client, search)
+    baselines = reader.read_baselines(client, search)
+    states = {run.run_id: run.status for run in trials}
+    states |= {run.run_id: run.status for run in baselines}
+    for run_id, status in states.items():
+        if status in OPEN:
+            Run(client, run_id).end("KILLED", reason)
+    if client.get_run(search.run_id).info.status in OPEN:
+        Run(client, search.run_id).end("KILLED", reason)
 
 
 def _publish(client: MlflowClient, workspace: Workspace) -> None:

@@ -100,6 +100,7 @@ class Driver:
         log_models: whether each trial logs its model when it ends.
         timeout_minutes: time limit of a trial; 0: none.
         retries: how often a failed trial is repeated.
+        check: called after each wait; raises SearchAborted if the search cannot continue.
     """
 
     source: TrialSource
@@ -111,6 +112,7 @@ class Driver:
     log_models: bool = True
     timeout_minutes: float = 0.0
     retries: int = 0
+    check: Callable[[], None] = lambda: None
     started: int = 0  # attempts
     _running: int = 0
 
@@ -129,7 +131,9 @@ class Driver:
             if not self._running:
                 self.source.check_failures(at_the_end=True)
                 return
-            for job, outcome in executor.done(WAIT_S):
+            ended = executor.done(WAIT_S)
+            self.check()
+            for job, outcome in ended:
                 self._handle_outcome(job, outcome)
 
     def _start(self, executor: Executor, trial: PlannedTrial) -> None:

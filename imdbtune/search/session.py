@@ -15,7 +15,11 @@ from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, open_worke
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
 from imdbtune.search.context import Context
-from imdbtune.search.crash_recovery import recover_crashed_runs, stop_crashed_trials
+from imdbtune.search.crash_recovery import (
+    close_if_removed,
+    recover_crashed_runs,
+    stop_crashed_trials,
+)
 from imdbtune.search.driver import Driver, stop_on_error, with_run_ids
 from imdbtune.search.events import SearchOpened
 from imdbtune.search.kept_models import KeptModels, no_download
@@ -186,7 +190,11 @@ class Session:
         travels = self.pool is not None or mlflow_names.CLUSTER in found.tags
         source = self._make_source(travels)
         driver = self._make_driver(source)
-        with deliver_in_background(self._delivery(), found.metrics.get("search_seconds", 0.0)):
+        seconds = found.metrics.get("search_seconds", 0.0)
+        with (
+            close_if_removed(self.client, found, self.workspace),
+            deliver_in_background(self._delivery(), seconds),
+        ):
             self._announce(found)
             if agreed is not None:
                 self._restore(source, agreed)
@@ -240,6 +248,7 @@ class Session:
             log_models=self.config.tracking.keep_models == "all",
             timeout_minutes=self.config.tuner.trial_timeout,
             retries=self.config.tuner.retries,
+            check=self.workspace.check_not_removed,
         )
 
     def _announce(self, found: Search) -> None:

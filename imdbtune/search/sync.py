@@ -8,12 +8,15 @@ from pathlib import Path
 from imdbtune.errors import Busy, Deleted, NotDelivered, UserError, short_repr
 from imdbtune.search.crash_recovery import (
     close_crashed,
+    close_in_store,
     discard_unstarted,
     finish_naming,
 )
+from imdbtune.search.parent_run import folder_tag
 from imdbtune.search.workspace import Workspace, list_unnamed_workspaces, list_workspaces
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import Notify, connect_existing, hide_secrets, is_missing
+from imdbtune.tracking.mlflow_names import FOLDER, OPEN
 from imdbtune.tracking.outbox_delivery import Publish
 
 
@@ -65,6 +68,9 @@ def sync_folder(
         if search_ref in (None, workspace.run_id, workspace.name)
     ]
     if not chosen and not unnamed:
+        removed = _close_removed(base, search_ref, uri, notify)
+        if removed is not None:
+            return [removed]
         what = f"no search {short_repr(search_ref)}" if search_ref else "no search"
         raise UserError(f"{what} in {base}; run this in the folder in which it was started.")
     for workspace in chosen:
@@ -79,6 +85,24 @@ def sync_folder(
                 raise
             done.append(SyncResult(workspace.name, workspace.run_id, 0, workspace.kind, str(error)))
     return done
+
+
+def _close_removed(
+    base: Path, search_ref: str | None, uri: str, notify: Notify
+) -> SyncResult | None:
+    """Close a search that was started in ``base`` and whose workspace there was removed."""
+    if search_ref is None:
+        return None
+    try:
+        client = connect_existing(uri, notify)
+        search = reader.find_search(client, search_ref)
+    except UserError:
+        return None
+    if search.tags.get(FOLDER) != folder_tag(base) or search.status not in OPEN:
+        return None
+    close_in_store(client, search, "its folder was removed")
+    notify(f"search {search.name} (run {search.run_id}) had lost its folder: closed as KILLED.")
+    return SyncResult(search.name, search.run_id, 0)
 
 
 def _sync_unnamed(workspace: Workspace, uri: str, notify: Notify) -> list[SyncResult]:

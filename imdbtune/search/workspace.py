@@ -12,7 +12,7 @@ from typing import Any
 
 import filelock
 
-from imdbtune.errors import Busy, UserError, short_repr
+from imdbtune.errors import Busy, FolderRemoved, UserError, short_repr
 from imdbtune.files import make_private_folder, read_lines, replace_file
 from imdbtune.search.journal import Journal
 from imdbtune.tracking.connection import hide_secrets
@@ -20,6 +20,7 @@ from imdbtune.tracking.outbox import Outbox, new_key
 
 # Prefix of the folder's name while MLflow may not have the run yet; the run's key follows.
 NEW = "new-"
+ABOUT = "about.json"
 SEARCH, TRAINING = "search", "training"
 
 
@@ -47,7 +48,7 @@ class Workspace:
     @property
     def about(self) -> dict[str, Any]:
         """``name``, ``store`` and ``kind``; empty if they were not saved."""
-        saved = next(read_lines(self.folder / "about.json"), None)
+        saved = next(read_lines(self.folder / ABOUT), None)
         return dict(saved[0]) if saved else {}
 
     @property
@@ -63,7 +64,19 @@ class Workspace:
     def describe(self, name: str, store: str, kind: str) -> None:
         """Save what the workspace is for; a store whose URI contains a secret is left out."""
         uri = store if hide_secrets(store) == store else ""
-        replace_file(self.folder / "about.json", {"name": name, "store": uri, "kind": kind})
+        replace_file(self.folder / ABOUT, {"name": name, "store": uri, "kind": kind})
+
+    def is_removed(self) -> bool:
+        """Return whether somebody has deleted the folder; writes to the outbox create it again."""
+        return not (self.folder / ABOUT).exists()
+
+    def check_not_removed(self) -> None:
+        """Raise FolderRemoved if somebody has deleted the folder while it is used."""
+        if self.is_removed():
+            raise FolderRemoved(
+                f"the folder {self.folder} was removed while the search ran; what had finished is "
+                "in MLflow. Start a new search."
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -116,7 +129,7 @@ def workspace_of(base: Path, run_id: str) -> Workspace:
 def list_workspaces(base: Path) -> list[Workspace]:
     """Return the workspaces in ``base`` that have their final names, the newest first."""
     found = []
-    for path in base.glob("*/about.json"):
+    for path in base.glob(f"*/{ABOUT}"):
         with contextlib.suppress(OSError):  # it was deleted meanwhile
             found.append((path.stat().st_mtime, path.parent))
     return [
