@@ -44,7 +44,7 @@ def best_configurations(search: Search, trials: Sequence[Trial], top: int) -> li
     """
     found: dict[TrialParams, Trial] = {}
     for trial in trials:
-        if trial.status == "FINISHED" and trial.score is not None:
+        if trial.has_result:
             found.setdefault(trial.params, trial)
     if not found:
         raise UserError(

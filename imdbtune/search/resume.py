@@ -151,7 +151,7 @@ def reconcile(
     for trial in sorted(trials, key=lambda trial: (trial.ended_ms or 0, trial.trial_id)):
         if trial.status in mlflow_names.OPEN:
             writer.Run(client, trial.run_id).end("KILLED", CRASHED)
-        elif trial.status == "FINISHED" and trial.score is not None:
+        elif trial.has_result:
             finished.add(trial.trial_id)
         if trial.trial_id in ended or trial.key in journaled:
             continue

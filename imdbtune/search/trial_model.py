@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.download import Progress
 from imdbtune.search.context import Context
 from imdbtune.search.ensemble_tags import read_members
@@ -68,7 +69,7 @@ def export_trial(
         return export_model(
             Trained(model, trial.params, masked, members),
             request.formats,
-            ExportContents(words, _metadata(trial, corpus, request.metrics)),
+            ExportContents(words, _metadata(trial, corpus, members, request.metrics)),
             sample_texts(corpus.train, words),
             folder,
             request.overwrite,
@@ -76,9 +77,10 @@ def export_trial(
         )
 
 
-def _metadata(trial: Trial, corpus: Corpus, metrics: Mapping[str, float]) -> dict[str, object]:
+def _metadata(
+    trial: Trial, corpus: Corpus, members: Sequence[TrialParams], metrics: Mapping[str, float]
+) -> dict[str, object]:
     """Return what the ``metadata.json`` of an export says of a trial."""
-    members = read_members(trial.tags.get(mlflow_names.MEMBERS, ""))
     linear = mlflow_names.LINEAR in trial.tags.get(mlflow_names.ENSEMBLE_OF, "").split(",")
     versions = {k: v for k, v in trial.tags.items() if k.startswith("version.")}
     return {
