@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any
 
 from imdbtune.cluster.executor import WorkerLost
 from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob
+from imdbtune.config.extensions import SAMPLERS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import TrialFailed
@@ -25,7 +27,14 @@ from imdbtune.tracking.writer import CorpusFacts, SearchRun
 from imdbtune.training.spec import TrialSpec
 from tests.support import stub_trainer
 
-KINDS = ("random", "grid", "bayesian", "hyperband")
+
+def is_installed(kind: str) -> bool:
+    """Whether this environment has the packages of a sampler, of which gp needs large ones."""
+    return all(importlib.util.find_spec(name) for name in SAMPLERS[kind].installed_by)
+
+
+ORACLES = ("random", "grid", "bayesian", "hyperband")  # of Keras Tuner
+KINDS = tuple(name for name in SAMPLERS if is_installed(name))
 SPACE = {"rnn": ["simple_rnn", "lstm", "gru"], "units": [2, 4, 8, 16]}
 SIZE = 12
 LEARNING_RATE = {"learning_rate": {"min": 1e-4, "max": 1e-1, "sampling": "log"}}

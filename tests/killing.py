@@ -59,12 +59,14 @@ SPACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "grid": ({"rnn": ["simple_rnn", "lstm"], "units": [4, 5]}, {}),
     "bayesian": ({"units": {"min": 4, "max": 40}}, {"max_trials": 4}),
     "hyperband": ({"units": [4, 5, 6, 7, 8]}, {}),
+    "tpe": ({"rnn": ["simple_rnn", "lstm"], "units": {"min": 4, "max": 40}}, {"max_trials": 8}),
+    "nsga2": ({"rnn": ["simple_rnn", "lstm"], "units": {"min": 4, "max": 40}}, {"max_trials": 8}),
 }
 REAL: dict[str, dict[str, Any]] = {
     "real random": {"max_trials": 2},
     "real hyperband": {},  # three trials of one epoch; the best one goes on to the third
 }
-EPOCHS = {"random": 2, "grid": 2, "bayesian": 2, "hyperband": 4}
+EPOCHS = {"hyperband": 4}  # of the others: 2
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def config_of(kind: str, folder: Path) -> SearchConfig:
         return real_config(kind, folder)
     space, budget = SPACES[kind]
     tuner = {"kind": kind, "seed": 2, **budget}
-    return make_config(folder, space=space, tuner=tuner, training={"epochs": EPOCHS[kind]})
+    return make_config(folder, space=space, tuner=tuner, training={"epochs": EPOCHS.get(kind, 2)})
 
 
 def real_config(kind: str, folder: Path) -> SearchConfig:

@@ -36,6 +36,10 @@ SAMPLERS: Registry[SamplerKind] = Registry(
         "grid": "imdbtune.search.keras_tuner_kinds:GRID",
         "bayesian": "imdbtune.search.keras_tuner_kinds:BAYESIAN",
         "hyperband": "imdbtune.search.keras_tuner_kinds:HYPERBAND",
+        "tpe": "imdbtune.search.optuna_kinds:TPE",
+        "gp": "imdbtune.search.optuna_kinds:GP",
+        "cmaes": "imdbtune.search.optuna_kinds:CMAES",
+        "nsga2": "imdbtune.search.optuna_kinds:NSGA2",
     },
 )
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterator, Mapping
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import TypeVar, cast
 
@@ -75,3 +76,20 @@ class Registry(Mapping[str, T]):
     def __contains__(self, name: object) -> bool:
         """Return whether there is an entry of this name, without importing it."""
         return name in self.references
+
+
+def check_extra(entry: str, extra: str, packages: Sequence[str]) -> None:
+    """Check that the packages of an optional extra are installed.
+
+    Args:
+        entry: what needs them, such as ``the format onnx``.
+
+    Raises:
+        UserError: one is missing.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"{entry} needs {' and '.join(missing)}, not installed here; "
+            f"install the extra: pip install 'imdbtune[{extra}]'."
+        )

@@ -36,6 +36,10 @@ class Dimension:
         """Whether the hyperparameter takes whole numbers."""
         return bool(PARAMETERS[self.name].type == "int")
 
+    def is_active(self, chosen: Mapping[str, object]) -> bool:
+        """Return whether ``chosen``, values by name, meets the conditions."""
+        return all(chosen.get(parent) in values for parent, values in self.when)
+
     def grid(self) -> tuple[Scalar, ...] | None:
         """Return all possible values; ``None`` for a continuous range."""
         if self.values:
@@ -146,7 +150,7 @@ class SearchSpace:
         parents = [d for d in self.dimensions if d.name in names]
         others = [d for d in self.dimensions if d.name not in names]
         return sum(
-            count * math.prod(len(d.grid() or ()) for d in others if _is_active(d, chosen))
+            count * math.prod(len(d.grid() or ()) for d in others if d.is_active(chosen))
             for chosen, count in self._parent_values(parents)
         )
 
@@ -165,7 +169,7 @@ class SearchSpace:
                 for chosen, count in combinations
                 for extended in (
                     [({**chosen, parent.name: value}, count * size) for value, size in classes]
-                    if _is_active(parent, chosen)
+                    if parent.is_active(chosen)
                     else [(chosen, count)]
                 )
             ]
@@ -184,7 +188,3 @@ class SearchSpace:
     def as_toml(self) -> dict[str, object]:
         """Return the ``[space]`` table of this space."""
         return {d.name: d.as_toml() for d in self.dimensions}
-
-
-def _is_active(dimension: Dimension, chosen: Mapping[str, Scalar]) -> bool:
-    return all(chosen.get(parent) in values for parent, values in dimension.when)

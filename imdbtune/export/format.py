@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.errors import ExportFailed, UserError
+from imdbtune.config.registry import check_extra
+from imdbtune.errors import ExportFailed
 from imdbtune.export.folder import Export
 from imdbtune.models.safe_load import load_keras
 
@@ -94,9 +94,4 @@ class Format:
 
     def check_installed(self) -> None:
         """Raise UserError unless the packages of the format's extra are installed."""
-        missing = [name for name in self.installed_by if importlib.util.find_spec(name) is None]
-        if missing:
-            raise UserError(
-                f"the format {self.name} needs {' and '.join(missing)}, not installed here; "
-                f"install the extra: pip install 'imdbtune[{self.name}]'."
-            )
+        check_extra(f"the format {self.name}", self.name, self.installed_by)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imdbtune.cluster.worker_pool import check_store
+from imdbtune.config.registry import check_extra
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.data.sources import check_contents, check_source
 from imdbtune.errors import UserError
 from imdbtune.search.context import Context
+from imdbtune.search.sampler import sampler_kind
 from imdbtune.tracking.connection import resolve_uri
 
 if TYPE_CHECKING:
@@ -39,10 +41,13 @@ def make_plan(config: SearchConfig, context: Context, *, with_contents: bool = F
         with_contents: also check the reviews, as far as that takes less than a second.
 
     Raises:
-        UserError: the data cannot be used, or the workers of the cluster cannot reach the store.
+        UserError: the data or the sampler cannot be used, or the workers of the cluster cannot
+            reach the store.
     """
     if context.cluster:
         config = parse_config(config.as_dict(), {"cluster.address": context.cluster})
+    tuner = config.tuner.kind
+    check_extra(f"the sampler {tuner}", tuner, sampler_kind(config).installed_by)
     reading = check_source(config.data.source, config.data)
     if with_contents:
         check_contents(config.data.source, config.data)

@@ -106,6 +106,7 @@ class SamplerKind:
         covers_space: whether each configuration of the space is suggested once.
         continues_trials: whether trials may continue earlier ones, from their saved state.
         estimated_as: another sampler that draws similar trials faster, for ``--estimate``.
+        installed_by: packages of the extra with the sampler's name.
     """
 
     about: str
@@ -115,6 +116,7 @@ class SamplerKind:
     covers_space: bool = False
     continues_trials: bool = False
     estimated_as: str = ""
+    installed_by: tuple[str, ...] = ()
 
 
 def sampler_kind(config: SearchConfig) -> SamplerKind:

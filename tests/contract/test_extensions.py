@@ -123,7 +123,7 @@ def test_help_names_each(run: Run) -> None:
     }
     assert "gru_v1,sigmoid_rnn." in shown["search"]
     assert "FOLDER,PATH.marks." in shown["search"]
-    assert "hyperband,downwards." in shown["search"]
+    assert "nsga2,downwards." in shown["search"]
     assert "litert,keras_json;orall" in shown["best"]
     assert "litert,keras_json." in shown["predict"]
 

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 
 from imdbtune import api
-from imdbtune.config.extensions import SAMPLERS
 from imdbtune.errors import UserError
 from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.connection import connect
@@ -38,7 +37,7 @@ from tests.support import draw_nothing, isolate, make_config, prepare, stub_trai
 LOG = logging.getLogger(__name__)
 SEED = int(os.environ.get("IMDBTUNE_TEST_SEED") or random.SystemRandom().randrange(10**6))
 SPACE = SPACES["random"][0]
-KINDS = [*SAMPLERS, "workers"]
+KINDS = [*SPACES, "workers"]
 REASONS = {"the driver process died", "the worker process died"}
 
 

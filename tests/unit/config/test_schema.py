@@ -144,7 +144,7 @@ SEED = "seed is a whole number from 0 to 2"
         ("[tuner]\nseed = -1", ("seed = -1", SEED)),
         ("[tuner]\nseed = 2020-01-01", ("seed = datetime.date(2020", SEED)),
         (f"[tuner]\nseed = 0x{'f' * 9999}", (SEED,)),
-        ('[tuner]\nkind = "greedy"', ("'greedy'", "random, grid, bayesian, hyperband")),
+        ('[tuner]\nkind = "greedy"', ("'greedy'", "random, grid, bayesian, hyperband, tpe")),
         ("[training]\nepochs = 0", ("epochs = 0", "a whole number from 1 to 10000")),
         ('[tracking]\nkeep_models = "-1"', ("'-1'", "all, best, or a number")),
         ("[space]\nunits = 0", ("units = 0", "a whole number from 1 to 2048")),
