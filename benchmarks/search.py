@@ -63,16 +63,16 @@ def run_imdbtune(case: Case, setting: Setting) -> Outcome:
         "--depth": case.depth,
         "--units": case.units,
         "--maxlen": case.maxlen,
+        "--optimizer": "rmsprop",
+        "--batch-size": BATCH_SIZE,
+        "--patience": 0,
         "--tracking-uri": "sqlite:///mlflow.db",
     }
     fixed = {
-        "space.optimizer": "rmsprop",
-        "space.batch_size": BATCH_SIZE,
         "space.vocabulary": VOCABULARY,
-        "training.patience": 0,
         "tracking.baseline": "false",
     }
-    command = ["-m", "imdbtune", "search", "--json"]
+    command = ["-m", "imdbtune", "search", "none", "--json"]
     command += [str(part) for flag in flags.items() for part in flag]
     command += [part for key, value in fixed.items() for part in ("--set", f"{key}={value}")]
     seconds, answer = timed(command)

@@ -15,7 +15,8 @@ from typing import Any
 import typer
 
 from imdbtune.cli.app import app
-from imdbtune.cli.command import EXIT_CODES
+from imdbtune.cli.command import EXIT_CODES, GroupedCommand, panel_of
+from imdbtune.cli.config_flags import PANELS
 from imdbtune.config.extensions import CELLS, FORMATS, registries
 from imdbtune.config.hyperparameters import PARAMETERS, allowed
 from imdbtune.config.registry import Registry
@@ -68,7 +69,7 @@ epochs = 2
 ```
 
 ```bash
-imdbtune search small.toml --set training.patience=1 --dry-run
+imdbtune search small.toml --patience 1 --set space.skip=true --dry-run
 ```
 
 ## `[space]`: the hyperparameters of a trial
@@ -80,7 +81,7 @@ The cells that `rnn` chooses from:
 {cells}
 
 Each hyperparameter takes one of these forms, in a file or on the command line (with `--set`, or
-with one of the four flags):
+with a flag of its own):
 
 | form | in a file | as a flag |
 | --- | --- | --- |
@@ -153,7 +154,11 @@ def _described(command: Any, context: Any) -> Iterable[str]:
     if arguments:
         rows = ((f"`{p.metavar}`", p.help) for p in arguments)
         yield _table(("argument", "meaning"), rows)
-    yield _flags([p for p in command.params if p not in arguments])
+    options = [p for p in command.params if p not in arguments and p.name != "help"]
+    if isinstance(command, GroupedCommand):
+        yield from _grouped_flags(options)
+    else:
+        yield _flags(options)
     examples = command.help.partition("Examples:\n")[2]
     lines = [line.strip() for line in examples.splitlines()]
     yield "\n".join(["```bash", *lines, "```", ""])
@@ -177,6 +182,14 @@ def _flags(options: Sequence[Any]) -> str:
         if o.name != "help"
     )
     return _table(("flag", "default", "variable", "meaning"), rows)
+
+
+def _grouped_flags(options: Sequence[Any]) -> Iterable[str]:
+    """Yield a table for each group of flags, as the help does."""
+    for panel in PANELS:
+        if group := [option for option in options if panel_of(option) == panel]:
+            yield f"{panel}:\n"
+            yield _flags(group)
 
 
 def _spelled(option: Any) -> str:

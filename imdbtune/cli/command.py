@@ -6,16 +6,18 @@ import copy
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand
 from typer.models import ArgumentInfo, OptionInfo
 
 from imdbtune import __version__
 from imdbtune.cli import options as opt
 from imdbtune.cli.completion import make_completer
+from imdbtune.cli.config_flags import OUTPUT, PANELS, ConfigFlags
 from imdbtune.cli.library_output import set_library_output
 from imdbtune.errors import UserError, escape_control, short_repr
 from imdbtune.tracking.connection import hide_secrets, resolve_uri
@@ -63,11 +65,12 @@ def add_common_options(function: Command, name: str) -> Command:
     """Return a command's function for typer, with what all commands share.
 
     Each flag gets its environment variable and its completion; ``--quiet`` and ``--verbose`` are
-    added unless the function has a parameter of that name. Error messages name the variables that
-    have set flags.
+    added unless the function has a parameter of that name. A parameter of :class:`ConfigFlags`
+    stands for all its flags. Error messages name the variables that have set flags.
     """
     own = inspect.signature(function, eval_str=True)
-    parameters = {key: _with_variable(name, key, each) for key, each in own.parameters.items()}
+    parameters, merged = _expand(own.parameters.values())
+    parameters = {key: _with_variable(name, key, each) for key, each in parameters.items()}
     kind = inspect.Parameter.KEYWORD_ONLY
     for key, annotation in COMMON_FLAGS:
         if key not in parameters:
@@ -82,7 +85,8 @@ def add_common_options(function: Command, name: str) -> Command:
             if values["verbose"]:
                 _print_context(ctx)
             try:
-                function(**{key: values[key] for key in own.parameters})
+                overrides = {key: flags.overrides(values) for key, flags in merged.items()}
+                function(**{key: (values | overrides)[key] for key in own.parameters})
             except UserError as error:
                 variables = mention_variables(str(error), flags_from_environment(ctx))
                 raise UserError(f"{error}{variables}") from error
@@ -93,6 +97,45 @@ def add_common_options(function: Command, name: str) -> Command:
     call.__annotations__ = {}
     call.__signature__ = inspect.Signature([*parameters.values(), context])  # type: ignore[attr-defined]
     return call
+
+
+def _expand(
+    own: Iterable[inspect.Parameter],
+) -> tuple[dict[str, inspect.Parameter], dict[str, ConfigFlags]]:
+    """Return a command's parameters, flags of the configuration each by itself, and their sets."""
+    parameters: dict[str, inspect.Parameter] = {}
+    merged: dict[str, ConfigFlags] = {}
+    for each in own:
+        declared = get_args(each.annotation)[-1:]
+        if declared and isinstance(declared[0], ConfigFlags):
+            merged[each.name] = declared[0]
+            parameters |= {flag.name: flag for flag in declared[0].parameters()}
+        else:
+            parameters[each.name] = each
+    return parameters, merged
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help lists its flags in groups."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # their types are private
+        """Write the arguments, then the flags of each group."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        sections |= {panel: [] for panel in PANELS}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                is_argument = parameter.param_type_name == "argument"
+                sections["Arguments" if is_argument else panel_of(parameter)].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def panel_of(option: Any) -> str:
+    """Return the group of a flag in the help."""
+    return str(getattr(option, "rich_help_panel", None) or OUTPUT)
 
 
 def _with_variable(command: str, key: str, parameter: inspect.Parameter) -> inspect.Parameter:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from imdbtune.config.extensions import FORMATS, SAMPLERS, SOURCES
-from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
-from imdbtune.config.schema import SECTIONS, TrainingConfig, bundled_workflows
+from imdbtune.cli.config_flags import SEARCH_ROWS, SPACE_ROWS
+from imdbtune.config.extensions import FORMATS, SOURCES
+from imdbtune.config.hyperparameters import PARAMETERS
+from imdbtune.config.schema import NO_SPACE, SECTIONS, bundled_workflows
 from imdbtune.errors import UserError
 
 MAX_SEARCHES = 200
@@ -51,11 +52,6 @@ def _config_keys() -> list[str]:
     return [*(f"space.{name}=" for name in PARAMETERS), *keys]
 
 
-def _choices(settings: type[Any], key: str) -> tuple[str, ...]:
-    (field,) = (f for f in dataclasses.fields(settings) if f.name == key)
-    return tuple(field.metadata["choices"])
-
-
 def _sources() -> list[str]:
     """Return the sources that have a name; the others are written as paths and the like."""
     return [name for name in SOURCES if name.islower()]
@@ -63,8 +59,7 @@ def _sources() -> list[str]:
 
 def _files() -> list[str]:
     """Return the bundled workflows and the TOML files of the working directory."""
-
-    return [*bundled_workflows(), *sorted(path.name for path in Path().glob("*.toml"))]
+    return [*bundled_workflows(), NO_SPACE, *sorted(path.name for path in Path().glob("*.toml"))]
 
 
 def complete_search(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -81,16 +76,15 @@ def complete_search(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 _SEARCHES = ("SEARCH", "--search")
-_LISTS = ("--rnn", "--format")
+_LISTS = ("--format", *(row.name for row in SPACE_ROWS))
 _VALUES: dict[str, Callable[[], Iterable[str]]] = {
-    "--rnn": lambda: _choices(TrialParams, "rnn"),
+    **{row.name: partial(tuple, row.choices) for row in SEARCH_ROWS if row.choices},
     "--format": lambda: (*FORMATS, "all"),
     "--data": _sources,
-    "--tuner": lambda: SAMPLERS,
-    "--compile": lambda: _choices(TrainingConfig, "compile"),
     "--keep-models": lambda: ("all", "best"),
     "--workers": lambda: ("auto",),
     "--set": _config_keys,
     "SPACE": _files,
+    "--space": _files,
     "MODEL": _files,
 }

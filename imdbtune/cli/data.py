@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from imdbtune.cli import options as opt
+from imdbtune.cli.config_flags import DataFlags
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import describe_columns
 from imdbtune.errors import escape_control
@@ -27,12 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def data(
-    source: opt.Data = "auto",
-    text_column: opt.TextColumn = "",
-    label_column: opt.LabelColumn = "",
-    split_column: opt.SplitColumn = "",
-    test_share: opt.TestShare = "",
-    settings: opt.Settings = None,
+    overrides: DataFlags,
     cache: opt.Cache = "",
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -42,8 +38,7 @@ def data(
     from imdbtune.config.schema import parse_config
     from imdbtune.data.sources import default_cache, describe, open_corpus
 
-    flags = opt.data_flags(source, text_column, label_column, split_column, test_share)
-    config = parse_config({}, opt.merge_flags(flags, settings)).data
+    config = parse_config({}, overrides).data
     with show_stages(quiet=quiet) as progress:
         corpus = open_corpus(
             config.source,

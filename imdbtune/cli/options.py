@@ -1,4 +1,4 @@
-"""Flags that several commands share, and the configuration that results from them."""
+"""Flags that several commands share, and how their values are read."""
 
 from __future__ import annotations
 
@@ -7,19 +7,9 @@ from typing import Annotated
 
 import typer
 
-from imdbtune.config.extensions import SOURCES
-from imdbtune.config.schema import SearchConfig, load_config
+from imdbtune.cli.config_flags import DATA, OUTPUT, PLACE, URI_HELP
 from imdbtune.errors import UserError, short_repr
 
-Data = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        metavar="SOURCE",
-        help=f"Reviews: {', '.join(SOURCES)}. auto is imdb, or demo where imdb cannot be "
-        "downloaded.",
-    ),
-]
 DataLocation = Annotated[
     str,
     typer.Option(
@@ -43,71 +33,14 @@ TextColumn = Annotated[
         help="Column of a table with the texts; by default found by its name or contents.",
     ),
 ]
-LabelColumn = Annotated[
-    str,
-    typer.Option(
-        "--label-column",
-        metavar="NAME",
-        help="Column of a table with the two labels; by default found by its name or contents.",
-    ),
-]
-SplitColumn = Annotated[
-    str,
-    typer.Option(
-        "--split-column",
-        metavar="NAME",
-        help="Column of a table that says train or test; by default split if there is such a "
-        "column; none: no column.",
-    ),
-]
-TestShare = Annotated[
-    str,
-    typer.Option(
-        "--test-share",
-        metavar="SHARE",
-        help="Share of the rows to hold out as test reviews if no column says so; default 0.2.",
-    ),
-]
-Uri = Annotated[
-    str,
-    typer.Option(
-        "--tracking-uri",
-        metavar="URI",
-        help="MLflow tracking store; default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.",
-    ),
-]
+Uri = Annotated[str, typer.Option("--tracking-uri", metavar="URI", help=URI_HELP)]
 Cache = Annotated[
     str,
     typer.Option(
         "--cache",
         metavar="DIR",
         help="Folder of downloaded and converted reviews; default IMDBTUNE_CACHE.",
-    ),
-]
-Epochs = Annotated[
-    str,
-    typer.Option(
-        "--epochs", metavar="N", help="Maximum number of passes over the training reviews."
-    ),
-]
-Seed = Annotated[
-    str,
-    typer.Option("--seed", metavar="N", help="Random seed; the same seed gives the same results."),
-]
-Reviews = Annotated[
-    str,
-    typer.Option("--reviews", metavar="N", help="Use only the first N training reviews; 0: all."),
-]
-Experiment = Annotated[
-    str, typer.Option("--experiment", metavar="NAME", help="Name of the MLflow experiment.")
-]
-Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the run in MLflow.")]
-Compile = Annotated[
-    str,
-    typer.Option(
-        "--compile",
-        metavar="auto|on|off",
-        help="Compile training with XLA; auto: if the training is long enough to gain from it.",
+        rich_help_panel=DATA,
     ),
 ]
 Workers = Annotated[
@@ -117,69 +50,31 @@ Workers = Annotated[
         metavar="N|auto",
         help="Number of worker processes; auto: one per core; 0: train in this process, for "
         "debugging.",
+        rich_help_panel=PLACE,
     ),
 ]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Set any key of the configuration file, such as space.pooling=last,max or "
-        "training.patience=3. May be repeated.",
-    ),
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON on standard output.", rich_help_panel=OUTPUT),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print only the result, without progress.")
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="Print only the result, without progress.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Verbose = Annotated[
     bool,
     typer.Option(
-        "--verbose", "-v", help="Also print folders, versions and the output of libraries."
+        "--verbose",
+        "-v",
+        help="Also print folders, versions and the output of libraries.",
+        rich_help_panel=OUTPUT,
     ),
 ]
-
-
-def data_flags(
-    source: str, text_column: str, label_column: str, split_column: str, test_share: str
-) -> dict[str, str]:
-    """Return the flags of the reviews by dotted key."""
-    return {
-        "data.source": source,
-        "data.text_column": text_column,
-        "data.label_column": label_column,
-        "data.split_column": split_column,
-        "data.test_share": test_share,
-    }
-
-
-def merge_flags(flags: dict[str, str], settings: list[str] | None) -> dict[str, object]:
-    """Return the flags and ``--set`` values by dotted key; an empty flag counts as not given.
-
-    Raises:
-        UserError: a ``--set`` without key or value.
-    """
-    merged: dict[str, object] = {key: value for key, value in flags.items() if value}
-    for setting in settings or []:
-        key, equals, value = setting.partition("=")
-        if not equals or "." not in key:
-            raise UserError(
-                f"--set {short_repr(setting)} is not SECTION.KEY=VALUE; "
-                "write for example --set training.patience=3."
-            )
-        merged[key.strip()] = value.strip()
-    return merged
-
-
-def load_configuration(
-    file: str, flags: dict[str, str], settings: list[str] | None
-) -> SearchConfig:
-    """Return the configuration of a file or bundled workflow; flags override it.
-
-    Raises:
-        UserError: a wrong key or value.
-    """
-    return load_config(file or None, merge_flags(flags, settings))
 
 
 def check_not_empty(flag: str, text: str | None) -> None:

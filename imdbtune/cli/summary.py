@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imdbtune.cli import options as opt
+from imdbtune.cli.config_flags import SetOnly
 from imdbtune.cli.output import print_json
+from imdbtune.config.schema import NO_SPACE, SearchConfig, load_config
 from imdbtune.errors import UserError
 
 if TYPE_CHECKING:
     import keras
-
-    from imdbtune.config.schema import SearchConfig
 
 HELP = """Print models layer by layer with their numbers of parameters.
 
@@ -36,16 +36,16 @@ def register(app: typer.Typer) -> None:
 
 
 def summary(
+    overrides: SetOnly,
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="TOML file or bundled workflow.")
     ] = "",
-    settings: opt.Settings = None,
     as_json: opt.Json = False,
 ) -> None:
     """Run the command; ``HELP`` is its help text."""
     from imdbtune.cli.library_output import redirect_library_output
 
-    config = opt.load_configuration(model, {}, settings) if model or settings else None
+    config = load_config(model or NO_SPACE, overrides) if model or overrides else None
     with redirect_library_output():
         models = _model_of(config) if config else _listing_models()
         if as_json:

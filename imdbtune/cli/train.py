@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 
 from imdbtune.cli import options as opt
+from imdbtune.cli.command import GroupedCommand
+from imdbtune.cli.config_flags import TrainFlags
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import details, trial_line
+from imdbtune.config.schema import load_config
 
 HELP = """Train the one model that a file describes, as a tracked run.
 
@@ -17,45 +20,30 @@ Examples:
   imdbtune train listing_6_23 --data imdb.npz
 
   imdbtune train listing_6_27 --data imdb.npz --epochs 3
+
+  imdbtune train none --rnn gru --units 16 --data demo
 """
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command(help=HELP)(train)
+    app.command(help=HELP, cls=GroupedCommand)(train)
 
 
 def train(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="TOML file or bundled workflow.")],
-    data: opt.Data = "",
-    text_column: opt.TextColumn = "",
-    label_column: opt.LabelColumn = "",
-    split_column: opt.SplitColumn = "",
-    test_share: opt.TestShare = "",
-    settings: opt.Settings = None,
-    epochs: opt.Epochs = "",
-    seed: opt.Seed = "",
-    reviews: opt.Reviews = "",
-    compile: opt.Compile = "",
-    name: opt.Name = "",
-    experiment: opt.Experiment = "",
-    tracking_uri: opt.Uri = "",
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="TOML file or bundled workflow; none: all defaults, and flags."
+        ),
+    ],
+    overrides: TrainFlags,
     cache: opt.Cache = "",
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Run the command; ``HELP`` is its help text."""
-    flags = {
-        "name": name,
-        **opt.data_flags(data, text_column, label_column, split_column, test_share),
-        "data.reviews": reviews,
-        "tuner.seed": seed,
-        "training.epochs": epochs,
-        "training.compile": compile,
-        "tracking.experiment": experiment,
-        "tracking.uri": tracking_uri,
-    }
-    config = opt.load_configuration(model, flags, settings)
+    config = load_config(model, overrides)
     from imdbtune import api
     from imdbtune.cli.progress import make_progress
     from imdbtune.tracking import entities

@@ -25,6 +25,7 @@ from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.files import read_small_text
 
 LOCAL = "local"
+NO_SPACE = "none"  # in place of a file: a space without hyperparameters, which have their defaults
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ def parse_config(table: Mapping[str, object], overrides: Mapping[str, object] = 
     config = SearchConfig(
         name=merged.get("name", "search"),
         about=merged.get("about", ""),
-        space=parse_space(merged.get("space", {})),
+        space=parse_space(merged.get("space", {}), _hyperparameters(overrides)),
         **{name: _section(name, merged.get(name, {})) for name in SECTIONS},
     )
     _check_text("experiment", config.tracking.experiment)
@@ -206,6 +207,12 @@ def parse_config(table: Mapping[str, object], overrides: Mapping[str, object] = 
     _check_cluster(config.cluster.address)
     _check_padded(config)
     return config
+
+
+def _hyperparameters(overrides: Mapping[str, object]) -> frozenset[str]:
+    """Return the names of the hyperparameters that overrides set."""
+    parts = (key.partition(".") for key in overrides)
+    return frozenset(key for section, _, key in parts if section == "space")
 
 
 def _check_padded(config: SearchConfig) -> None:
@@ -267,13 +274,15 @@ def _check_cluster(address: str) -> None:
 def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> SearchConfig:
     """Return the configuration in a TOML file, or in a bundled workflow named without ``.toml``.
 
-    Without ``path`` it is the workflow ``default``, unless ``overrides`` set hyperparameters: then
-    these are the whole space, and all other hyperparameters have their defaults.
+    Args:
+        path: of the file; ``None``: the workflow ``default``; ``none``: no file, so that all has
+            its default and ``overrides`` are the whole space.
+        overrides: values by key, such as ``{"space.rnn": "gru"}``, which replace those of the file.
 
     Raises:
         UserError: the file does not exist, is not TOML, or has a wrong key or value.
     """
-    if path is None and any(key.startswith("space.") for key in overrides):
+    if path == NO_SPACE:
         return parse_config({}, overrides)
     import tomllib  # here, because shell completion waits for the module-level imports
 
@@ -302,7 +311,8 @@ def _read(path: str) -> tuple[str, str]:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {short_repr(path)}: {reason}.") from error
     raise UserError(
-        f"no file {short_repr(path)}; give the path of a TOML file, or one of {', '.join(known)}."
+        f"no file {short_repr(path)}; give the path of a TOML file, or one of {', '.join(known)}; "
+        f"{NO_SPACE} is a space with the defaults of all hyperparameters."
     )
 
 

@@ -5,23 +5,72 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from imdbtune.config.hyperparameters import PARAMETERS, Scalar, allowed, check_value, convert
 from imdbtune.config.search_space import Dimension, SearchSpace, word
 from imdbtune.errors import UserError, short_repr, unknown_choice
 
 
-def parse_space(table: Mapping[str, object]) -> SearchSpace:
+def parse_space(
+    table: Mapping[str, object], overridden: frozenset[str] = frozenset()
+) -> SearchSpace:
     """Return the search space of a ``[space]`` table.
 
     A hyperparameter is a constant, a list, ``{min, max, step, sampling}`` or ``{values}``, the
     last two optionally with ``when``. Text is parsed by :func:`parse_flag`.
 
+    Args:
+        table: a value for each hyperparameter.
+        overridden: hyperparameters whose value is not the file's. The file's conditions may then
+            name values that no longer occur; these are left out.
+
     Raises:
         UserError: a key is unknown, a range empty, a value not allowed, or a condition never true.
     """
     dimensions = {name: _parse_dimension(name, value) for name, value in table.items()}
-    return SearchSpace(tuple(_parents_first(dimensions)))
+    return SearchSpace(tuple(_parents_first(_still_possible(dimensions, overridden))))
+
+
+def _still_possible(
+    dimensions: dict[str, Dimension], overridden: frozenset[str]
+) -> dict[str, Dimension]:
+    """Return the dimensions with those conditions that overridden parents can still meet.
+
+    A dimension whose condition is never true any more is left out, as it has its default in all
+    trials, and so are those that depend on it.
+    """
+    narrowed = {
+        name: dimension if name in overridden else _narrow(dimension, dimensions, overridden)
+        for name, dimension in dimensions.items()
+    }
+    kept = {name: dimension for name, dimension in narrowed.items() if dimension}
+    while True:
+        orphans = {
+            name
+            for name, dimension in kept.items()
+            if any(parent in dimensions and parent not in kept for parent, _ in dimension.when)
+        }
+        if not orphans:
+            return kept
+        kept = {name: dimension for name, dimension in kept.items() if name not in orphans}
+
+
+def _narrow(
+    dimension: Dimension, dimensions: Mapping[str, Dimension], overridden: frozenset[str]
+) -> Dimension | None:
+    """Return a dimension with the values that overridden parents still have, or ``None``."""
+    conditions = []
+    for parent, values in dimension.when:
+        possible = dimensions[parent].grid() if parent in dimensions else None
+        if parent in overridden and possible is not None:
+            values = tuple(value for value in values if value in possible)
+            if not values:
+                return None
+            if set(values) == set(possible) and not dimensions[parent].when:
+                continue  # it always holds
+        conditions.append((parent, values))
+    return replace(dimension, when=tuple(conditions))
 
 
 def _parse_dimension(name: str, value: object) -> Dimension:

@@ -39,10 +39,10 @@ ADDED = [
 REVIEWS = 200
 # A search over two sizes of the cell, whose worker finds the extensions too.
 SEARCH = (
-    *("search", "--data", "reviews.marks", "--name", "toys", "--workers", "1"),
+    *("search", "none", "--data", "reviews.marks", "--name", "toys", "--workers", "1"),
     *("--rnn", "sigmoid_rnn", "--units", "3,4", "--maxlen", "20", "--epochs", "2"),
-    *("--set", "space.bidirectional=true", "--set", "space.pooling=max"),
-    *("--tuner", "downwards", "--set", "tuner.objective=val_recall"),
+    *("--bidirectional", "true", "--pooling", "max"),
+    *("--tuner", "downwards", "--objective", "val_recall"),
 )
 Run = Callable[..., str]
 

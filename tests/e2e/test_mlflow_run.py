@@ -175,6 +175,7 @@ def test_the_trials_are_its_children(search: entities.Search, trials: list[entit
         assert trial.status == "FINISHED"
         assert trial.tags[mlflow_names.PARENT] == search.run_id
         assert (trial.params.units, trial.params.maxlen) == (4, 20)
+        assert trial.params.optimizer == "adam"  # of the workflow that the parameters override
 
 
 def test_each_trial_has_its_curves(project: Path, trials: list[entities.Trial]) -> None:

@@ -39,7 +39,7 @@ def run(folder: Path, cache: Path, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def events(folder: Path, real_cache: Path, shared_data: Path) -> list[dict[str, Any]]:
     """What a grid search says with --json."""
-    space = "--rnn gru,simple_rnn --units 4 --maxlen 20 --tuner grid"
+    space = "none --rnn gru,simple_rnn --units 4 --maxlen 20 --tuner grid"
     small = "--reviews 400 --epochs 1 --workers 0 --name small --json"
     source = ("--data", str(shared_data / "imdb.npz"))
     no_report = ("--set", "tracking.report=false")

@@ -30,7 +30,17 @@ from tests.support import make_config, prepare, run_search, stub_trainer
 
 pytestmark = pytest.mark.xdist_group("terminal")
 # A search whose trials take no time: a stub trains them.
-SPACE = ["--rnn", "gru", "--units", "4,8", "--data", "imdb.npz", "--set", "tracking.report=false"]
+SPACE = [
+    "none",
+    "--rnn",
+    "gru",
+    "--units",
+    "4,8",
+    "--data",
+    "imdb.npz",
+    "--set",
+    "tracking.report=false",
+]
 COMMANDS = {
     "help": (["--help"], "Tracked hyperparameter search"),
     "compare": (["compare", "tiny"], "simple_rnn-d1-u4-L500"),

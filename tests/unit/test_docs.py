@@ -84,7 +84,7 @@ def test_the_values_of_searches_are_allowed(
     if "stars" in words:
         write_reviews(here, "stars")
     app([*words, "--dry-run"], standalone_mode=False)
-    assert "# would run: " in capsys.readouterr().out
+    assert "# would run on " in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -105,6 +105,58 @@ def test_without_a_file_it_is_the_default_workflow() -> None:
     assert load_config(None) == load_config("default")
 
 
+def test_flags_override_the_default_workflow() -> None:
+    start, config = load_config(None), load_config(None, {"space.rnn": "gru", "space.crop": "50"})
+    assert config.space.constants["rnn"] == "gru"
+    assert config.space.constants["crop"] == 50
+    assert config.space.size() == (start.space.size() or 0) / 3
+    assert (config.name, config.tuner, config.training) == (start.name, start.tuner, start.training)
+
+
+def test_with_none_the_flags_are_the_whole_space() -> None:
+    config = load_config("none", {"space.rnn": "gru", "tuner.seed": "3"})
+    assert config == parse_config({"space": {"rnn": "gru"}, "tuner": {"seed": 3}})
+
+
+CONDITIONAL = """
+[space]
+rnn = ["simple_rnn", "lstm", "gru"]
+units = { values = [8, 16], when = { rnn = ["lstm", "gru"] } }
+dropout = { values = [0.0, 0.5], when = { units = 16 } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words", "size"),
+    [
+        (
+            {},
+            {"units": "8, 16, when rnn is lstm or gru", "dropout": "0.0, 0.5, when units is 16"},
+            7,
+        ),
+        ({"rnn": "gru"}, {"units": "8, 16", "dropout": "0.0, 0.5, when units is 16"}, 3),
+        (
+            {"rnn": "gru,simple_rnn"},
+            {"units": "8, 16, when rnn is gru", "dropout": "0.0, 0.5, when units is 16"},
+            4,
+        ),
+        ({"rnn": "simple_rnn"}, {}, 1),
+        ({"units": "4"}, {"units": "4"}, 3),
+        ({"units": "16,32"}, {"units": "16, 32", "dropout": "0.0, 0.5, when units is 16"}, 9),
+        ({"rnn": "simple_rnn", "dropout": "0,0.5"}, {"dropout": "0.0, 0.5"}, 2),
+    ],
+    ids=str,
+)
+def test_conditions_on_what_a_flag_sets_keep_the_values_that_are_left(
+    overrides: dict[str, str], words: dict[str, str], size: int, write: Write
+) -> None:
+    space = load_config(
+        write(CONDITIONAL), {f"space.{name}": value for name, value in overrides.items()}
+    ).space
+    assert {d.name: d.in_words() for d in space.dimensions if d.name != "rnn"} == words
+    assert space.size() == size
+
+
 @pytest.mark.parametrize(
     ("overrides", "same"),
     [
