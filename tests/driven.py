@@ -23,6 +23,7 @@ from imdbtune.search.journal import Event, Journal
 from imdbtune.search.kept_models import KeptModels
 from imdbtune.search.sampled_trials import SampledTrials
 from imdbtune.search.sampler import make_sampler
+from imdbtune.search.stopping import StoppingRules
 from imdbtune.tracking.writer import CorpusFacts, SearchRun
 from imdbtune.training.spec import TrialSpec
 from tests.support import stub_trainer
@@ -175,7 +176,7 @@ def make_driven(
         corpus=folder,
         folder=folder,
         listener=heard.append,
-        clock=clock,
+        stopping=StoppingRules(config.tuner, clock, validation_reviews=100),
         models=KeptModels(config, folder),
     )
     driver = Driver(

@@ -152,6 +152,7 @@ TUNER_ROWS = (
     ConfigFlag("tuner.objective", "METRIC", SEARCH),
     ConfigFlag("tuner.max_trials", "N", SEARCH),
     ConfigFlag("tuner.max_minutes", "M", SEARCH),
+    ConfigFlag("tuner.until_flat", "N", SEARCH),
     ConfigFlag("tuner.executions", "N", SEARCH),
     ConfigFlag("tuner.trial_timeout", "M", SEARCH),
     ConfigFlag("tuner.retries", "N", SEARCH),

@@ -30,6 +30,7 @@ from imdbtune.search.events import (
     ConfirmationOpened,
     DownloadProgress,
     Event,
+    LimitReached,
     Listener,
     Notice,
     SearchOpened,
@@ -61,6 +62,7 @@ JSON_NAMES: dict[type[Event], str] = {
     TrialRetried: "retried",
     TrialEnded: "ended",
     SpaceExhausted: "exhausted",
+    LimitReached: "limit",
     BaselineEnded: "baseline",
     WaitingForBaseline: "waiting",
 }
@@ -168,6 +170,8 @@ class Progress:
             case SpaceExhausted():
                 trials = pluralize(event.trials, "trial")
                 self._write(f"after {trials} the search space has no new configuration to try.")
+            case LimitReached():
+                self._write(f"no further trial starts: {event.reason}.")
             case BaselineEnded():
                 if event.name == LINEAR:
                     took = f"{event.score:.4f} in {event.seconds:.0f} s"

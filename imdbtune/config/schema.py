@@ -63,6 +63,12 @@ class TunerConfig:
     max_minutes: float = setting(
         0.0, "minutes after which no new trial starts (0: no limit)", 0.0, 525_600.0
     )
+    until_flat: int = setting(
+        0,
+        "trials without an improvement by a standard error after which none starts (0: no limit)",
+        0,
+        1_000_000,
+    )
     seed: int = setting(0, "seed of the sampler and of the trials", 0, 2**31 - 1)
     executions: int = setting(1, "trainings of each configuration, averaged", 1, 100)
     trial_timeout: float = setting(
@@ -158,7 +164,7 @@ class SearchConfig:
         import hashlib
 
         hashed = {k: self.as_dict()[k] for k in ("data", "space", "tuner", "training")}
-        for limit in ("max_trials", "max_minutes", "trial_timeout", "retries"):
+        for limit in ("max_trials", "max_minutes", "until_flat", "trial_timeout", "retries"):
             del hashed["tuner"][limit]
         return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
 

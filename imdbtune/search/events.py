@@ -111,6 +111,13 @@ class SpaceExhausted:
 
 
 @dataclass(frozen=True)
+class LimitReached:
+    """No further trial starts."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class BaselineEnded:
     """A baseline has been logged."""
 
@@ -138,6 +145,7 @@ Event = (
     | TrialRetried
     | TrialEnded
     | SpaceExhausted
+    | LimitReached
     | BaselineEnded
     | WaitingForBaseline
 )

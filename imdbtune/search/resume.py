@@ -17,7 +17,13 @@ from imdbtune.tracking.entities import Search, Trial
 if TYPE_CHECKING:
     from imdbtune.tracking.connection import MlflowClient
 
-LIMITS = ("tuner.max_trials", "tuner.max_minutes", "tuner.trial_timeout", "tuner.retries")
+LIMITS = (
+    "tuner.max_trials",
+    "tuner.max_minutes",
+    "tuner.until_flat",
+    "tuner.trial_timeout",
+    "tuner.retries",
+)
 MAY_CHANGE = (
     *LIMITS,
     "tracking.uri",
@@ -65,7 +71,7 @@ def changed_config(
         changes = "; ".join(f"{k} was {old!r}, now {new!r}" for k, (old, new) in forbidden.items())
         raise UserError(
             f"a search is resumed with its own configuration ({changes}); only --max-trials, "
-            "--max-minutes, --trial-timeout and --retries may change. Leave the other flags out, "
+            "--max-minutes, --until-flat, --trial-timeout and --retries may change. Leave the other flags out, "
             "or start a new search."
         )
     return after

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,10 +12,11 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted
 from imdbtune.search.driver import Attempts, PlannedTrial
-from imdbtune.search.events import Listener, SearchResumed, SpaceExhausted, TrialEnded
+from imdbtune.search.events import LimitReached, Listener, SearchResumed, SpaceExhausted, TrialEnded
 from imdbtune.search.journal import Event, Journal, asked_event, history, idle_event, open_trials
 from imdbtune.search.kept_models import KeptModels
 from imdbtune.search.sampler import Idle, Sampler, Stopped, Suggestion, sampler_kind
+from imdbtune.search.stopping import StoppingRules
 from imdbtune.tracking.entities import Trial
 from imdbtune.training.spec import TrainingSettings, TrialSpec
 
@@ -34,7 +34,7 @@ class SampledTrials:
         corpus: folder of the corpus.
         folder: of the search, for the files of its trials.
         listener: called when the space is exhausted, and for trials that had ended already.
-        clock: monotonic, in seconds.
+        stopping: the limits of the search.
         models: the model files of the best trials.
         remote: whether the trials run on machines without access to this disk.
     """
@@ -45,7 +45,7 @@ class SampledTrials:
     corpus: Path
     folder: Path
     listener: Listener
-    clock: Callable[[], float]
+    stopping: StoppingRules
     models: KeptModels
     remote: bool = False
     attempts: Attempts = field(default_factory=Attempts)
@@ -58,8 +58,8 @@ class SampledTrials:
     queued: list[Suggestion] = field(default_factory=list)
     running: int = 0
     exhausted: bool = False
+    stopped: bool = False  # by a limit
     idle: bool = False  # the sampler waits for a trial to end
-    _deadline: float | None = None  # for new trials
 
     def restore(
         self,
@@ -108,10 +108,7 @@ class SampledTrials:
 
     def next_trial(self) -> PlannedTrial | None:
         """Return the next trial to run; ``None``: there is none until a running one has ended."""
-        if self._deadline is None:
-            minutes = self.config.tuner.max_minutes
-            self._deadline = self.clock() + minutes * 60 if minutes else math.inf
-        while self.clock() < self._deadline:
+        while not self._is_stopped():
             suggestion = self._next_suggestion()
             if suggestion is None:
                 return None
@@ -121,6 +118,14 @@ class SampledTrials:
                 return self._plan(suggestion, params)
             self._use_known_end(known, params)
         return None
+
+    def _is_stopped(self) -> bool:
+        """Return whether a limit has been reached, and report it once."""
+        reason = self.stopping.reason(list(self.scores.values()))
+        if reason and not self.stopped:
+            self.listener(LimitReached(reason))
+        self.stopped = reason is not None
+        return self.stopped
 
     def _next_suggestion(self) -> Suggestion | None:
         """Return a queued trial or a new one from the sampler; None: there is none now."""

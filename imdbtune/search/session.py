@@ -13,6 +13,7 @@ from imdbtune.cluster.executor import Executor
 from imdbtune.cluster.local_executor import open_local_executor
 from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, open_worker_pool
 from imdbtune.config.schema import SearchConfig
+from imdbtune.data.batches import limit_rows, validation_split
 from imdbtune.errors import UserError
 from imdbtune.search.context import Context
 from imdbtune.search.crash_recovery import (
@@ -34,6 +35,7 @@ from imdbtune.search.resume import (
 )
 from imdbtune.search.sampled_trials import SampledTrials
 from imdbtune.search.sampler import make_sampler
+from imdbtune.search.stopping import StoppingRules
 from imdbtune.search.workspace import Workspace, create_workspace, workspace_of
 from imdbtune.tracking import artifact_transfer, mlflow_names, reader, writer
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
@@ -232,10 +234,14 @@ class Session:
             corpus=self.corpus.folder,
             folder=folder,
             listener=with_run_ids(self.context.listener, outbox),
-            clock=time.monotonic,
+            stopping=StoppingRules(self.config.tuner, time.monotonic, self._validation_reviews()),
             models=KeptModels(self.config, folder, download),
             remote=self.pool is not None,
         )
+
+    def _validation_reviews(self) -> int:
+        rows = limit_rows(len(self.corpus.train), self.config.data.reviews)
+        return len(validation_split(rows)[1])
 
     def _make_driver(self, source: SampledTrials) -> Driver:
         return Driver(

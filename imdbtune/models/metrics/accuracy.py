@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.models.metrics.metric import Metric
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 def _measure(probabilities: Floats, labels: Labels) -> float:
     return float(((probabilities > 0.5) == (labels == 1)).mean())
+
+
+def _standard_error(value: float, reviews: int) -> float:
+    return math.sqrt(value * (1.0 - value) / reviews)
 
 
 def _in_keras(name: str) -> keras.metrics.Metric:
@@ -35,5 +40,6 @@ ACCURACY = Metric(
     larger_is_better=True,
     measure=_measure,
     in_keras=_in_keras,
+    standard_error=_standard_error,
     saved_as="accuracy",
 )

@@ -36,6 +36,8 @@ class Metric:
     # (batch, 1); labels may be (batch,), and soft, between 0 and 1. None: the loss, which Keras
     # reports by itself.
     in_keras: Callable[[str], keras.metrics.Metric] | None
+    # Standard error of a value that was measured on so many reviews; 0: it is not known.
+    standard_error: Callable[[float, int], float] = lambda value, reviews: 0.0
     saved_as: str = ""  # Keras's own name for it; saved models, which need no imdbtune, have these
     format: str = DEFAULT_FORMAT  # of a value
     log_above: float = math.inf  # curves with larger values have a logarithmic axis
