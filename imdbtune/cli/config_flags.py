@@ -149,6 +149,7 @@ SPACE_ROWS = tuple(
 )
 TUNER_ROWS = (
     ConfigFlag("tuner.kind", "KIND", SEARCH, "--tuner"),
+    ConfigFlag("tuner.learn_from", "SEARCH|auto", SEARCH),
     ConfigFlag("tuner.objective", "METRIC", SEARCH),
     ConfigFlag("tuner.max_trials", "N", SEARCH),
     ConfigFlag("tuner.max_minutes", "M", SEARCH),

@@ -63,6 +63,9 @@ class TunerConfig:
     max_minutes: float = setting(
         0.0, "minutes after which no new trial starts (0: no limit)", 0.0, 525_600.0
     )
+    learn_from: str = setting(
+        "", "earlier search over the same reviews whose trials guide the sampler; auto: all"
+    )
     until_flat: int = setting(
         0,
         "trials without an improvement by a standard error after which none starts (0: no limit)",
@@ -212,7 +215,18 @@ def parse_config(table: Mapping[str, object], overrides: Mapping[str, object] = 
     _check_keep_models(config.tracking.keep_models)
     _check_cluster(config.cluster.address)
     _check_padded(config)
+    _check_learns(config.tuner)
     return config
+
+
+def _check_learns(tuner: TunerConfig) -> None:
+    """Refuse trials of other searches for samplers that they do not guide."""
+    if tuner.learn_from and not SAMPLERS[tuner.kind].learns_from_others:
+        able = [name for name in SAMPLERS if SAMPLERS[name].learns_from_others]
+        raise UserError(
+            f"learn_from = {short_repr(tuner.learn_from)} has no effect with the sampler "
+            f"{tuner.kind}; choose one of {', '.join(able)}, or leave it out."
+        )
 
 
 def _hyperparameters(overrides: Mapping[str, object]) -> frozenset[str]:

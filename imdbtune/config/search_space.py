@@ -40,6 +40,15 @@ class Dimension:
         """Return whether ``chosen``, values by name, meets the conditions."""
         return all(chosen.get(parent) in values for parent, values in self.when)
 
+    def __contains__(self, value: object) -> bool:
+        """Return whether the range or list has this value."""
+        values = self.grid()
+        if values is not None:
+            return value in values
+        assert self.low is not None
+        assert self.high is not None
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
     def grid(self) -> tuple[Scalar, ...] | None:
         """Return all possible values; ``None`` for a continuous range."""
         if self.values:
@@ -136,6 +145,19 @@ class SearchSpace:
                 value = suggested[dimension.name]
                 suggested[dimension.name] = next((v for v in dimension.values if v == value), value)
         return TrialParams.from_values({**self.constants, **suggested})
+
+    def values_of(self, params: TrialParams) -> dict[str, Scalar] | None:
+        """Return the values of the searched dimensions that give ``params``.
+
+        They are those that :meth:`params` takes; ``None`` if ``params`` is not in the space.
+        """
+        given = params.as_dict()
+        active = {d.name: d for d in self.searched if d.is_active(given)}
+        expected = {**TrialParams().as_dict(), **self.constants}
+        for name, value in given.items():
+            if value != expected[name] if name not in active else value not in active[name]:
+                return None
+        return {name: given[name] for name in active}
 
     def single(self) -> TrialParams | None:
         """Return the only configuration of a space without a searched dimension, else ``None``."""

@@ -8,12 +8,12 @@ state.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from imdbtune.files import append_line, read_lines
-from imdbtune.search.sampler import Idle, Suggestion, Told
+from imdbtune.search.sampler import Borrowed, Idle, Past, Suggestion, Told
 
 Event = dict[str, Any]
 
@@ -51,6 +51,11 @@ def asked_event(suggestion: Suggestion) -> Event:
     return event
 
 
+def borrowed_event(trials: Iterable[Borrowed]) -> Event:
+    """Return the event of the trials of other searches, before the first of this one."""
+    return {"event": "borrowed", "trials": [asdict(trial) for trial in trials]}
+
+
 def idle_event(answer: Idle) -> Event:
     """Return the event of an answer that changed the sampler without a trial."""
     return {"event": "idle", "seed_state": answer.state}
@@ -68,7 +73,7 @@ def suggestion_of(event: Event) -> Suggestion:
     )
 
 
-def history(events: Iterable[Event]) -> Iterator[Suggestion | Idle | Told]:
+def history(events: Iterable[Event]) -> Iterator[Past]:
     """Yield the events that concern the sampler.
 
     It knows no attempts: ``started``, ``failed`` and ``lost`` are skipped.
@@ -76,6 +81,9 @@ def history(events: Iterable[Event]) -> Iterator[Suggestion | Idle | Told]:
     for event in events:
         if event["event"] == "asked":
             yield suggestion_of(event)
+        elif event["event"] == "borrowed":
+            for each in event["trials"]:
+                yield Borrowed(each["values"], each["score"], tuple(each["run_ids"]))
         elif event["event"] == "idle":
             yield Idle(event["seed_state"], has_changed=True)
         elif event["event"] == "ended":

@@ -28,7 +28,7 @@ from imdbtune.config.hyperparameters import Scalar
 from imdbtune.config.schema import SearchConfig
 from imdbtune.config.search_space import Dimension, SearchSpace
 from imdbtune.errors import SearchAborted
-from imdbtune.search.sampler import Answer, Idle, Stopped, Suggestion, Told
+from imdbtune.search.sampler import Answer, Borrowed, Idle, Past, Stopped, Suggestion, Told
 
 # Keras Tuner takes seed 0 for "no seed" and draws one.
 SEED_OFFSET = 1
@@ -105,12 +105,12 @@ class OracleSampler(keras_tuner.Oracle):
             trial.status = "COMPLETED"
         self.end_trial(trial)
 
-    def restore(self, history: Sequence[Suggestion | Idle | Told]) -> None:
+    def restore(self, history: Sequence[Past]) -> None:
         """Give the same answers again, so that the sampler is in the same state as then."""
         for past in history:
             if isinstance(past, Told):
                 self.tell(past.trial_id, past.score, past.reason)
-            else:
+            elif not isinstance(past, Borrowed):
                 self._repeat(past)
 
     def _repeat(self, past: Suggestion | Idle) -> None:

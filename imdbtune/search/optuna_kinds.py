@@ -34,12 +34,14 @@ TPE = SamplerKind(
     about="tree-structured Parzen estimators (Bergstra et al. 2011), multivariate, by Optuna",
     make=_tpe,
     default_trials=12,
+    learns_from_others=True,
 )
 GP = SamplerKind(
     about="Bayesian optimisation with a Gaussian process and expected improvement, by Optuna",
     make=_gp,
     default_trials=12,
     estimated_as="random",
+    learns_from_others=True,
     installed_by=("torch",),
 )
 CMAES = SamplerKind(

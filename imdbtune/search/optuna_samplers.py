@@ -22,7 +22,7 @@ from imdbtune.config.hyperparameters import Scalar, TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.config.search_space import Dimension
 from imdbtune.errors import SearchAborted
-from imdbtune.search.sampler import Answer, Idle, Stopped, Suggestion, Told
+from imdbtune.search.sampler import Answer, Borrowed, Past, Stopped, Suggestion, Told
 from imdbtune.search.space_design import SpaceDesign
 
 # Trials of the design before the first one that is modelled.
@@ -63,7 +63,7 @@ class OptunaSampler:
 
     def ask(self) -> Answer:
         """Return the next trial, or that the space has no new configuration."""
-        if len(self.trials) >= INITIAL_TRIALS:
+        if len(self.known) >= INITIAL_TRIALS:  # those that were borrowed count
             for repeat in range(MAX_REPEATS):
                 self.study.sampler = self._seeded(repeat)
                 trial = self.study.ask()
@@ -82,7 +82,7 @@ class OptunaSampler:
         state = TrialState.FAIL if score is None else TrialState.COMPLETE
         self.study.tell(self.trials[trial_id], score, state=state)
 
-    def restore(self, history: Sequence[Suggestion | Idle | Told]) -> None:
+    def restore(self, history: Sequence[Past]) -> None:
         """Bring the study to the state after ``history``.
 
         Raises:
@@ -91,11 +91,20 @@ class OptunaSampler:
         for past in history:
             if isinstance(past, Told):
                 self.tell(past.trial_id, past.score, past.reason)
+            elif isinstance(past, Borrowed):
+                self._learn(past)
             elif isinstance(past, Suggestion) and self._repeat(past) != past:
                 raise SearchAborted(
                     f"trial {past.trial_id} comes out differently now; the search was begun with "
                     "another version of Optuna or of imdbtune. Start a new one."
                 )
+
+    def _learn(self, past: Borrowed) -> None:
+        """Add a finished trial that is not one of this search to the study."""
+        trial = self._ask_for(past.values)
+        self._suggest(trial)
+        self.study.tell(trial, past.score)
+        self.known.add(self.config.space.params(past.values))
 
     def _repeat(self, past: Suggestion) -> Answer | None:
         if self.has_state:
@@ -124,9 +133,13 @@ class OptunaSampler:
         Raises:
             ValueError: they are not in the space.
         """
-        self.study.enqueue_trial({name: self.codes[name].encode(v) for name, v in values.items()})
-        trial = self.study.ask()
+        trial = self._ask_for(values)
         return self._add(trial, self._suggest(trial))
+
+    def _ask_for(self, values: Mapping[str, Scalar]) -> optuna.Trial:
+        """Return a new trial of the study, to which it will suggest these values."""
+        self.study.enqueue_trial({name: self.codes[name].encode(v) for name, v in values.items()})
+        return self.study.ask()
 
     def _suggest(self, trial: optuna.Trial) -> dict[str, Scalar]:
         """Return the values of the hyperparameters that are active in a trial."""

@@ -116,6 +116,11 @@ class Agreement:
     lost: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the sampler knows anything."""
+        return any(event["event"] in ("borrowed", "asked") for event in self.events)
+
     def notices(self) -> Iterator[str]:
         """Yield a message about lost and one about deleted trials, if there are any."""
         if self.lost:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,9 +13,17 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted
 from imdbtune.search.driver import Attempts, PlannedTrial
 from imdbtune.search.events import LimitReached, Listener, SearchResumed, SpaceExhausted, TrialEnded
-from imdbtune.search.journal import Event, Journal, asked_event, history, idle_event, open_trials
+from imdbtune.search.journal import (
+    Event,
+    Journal,
+    asked_event,
+    borrowed_event,
+    history,
+    idle_event,
+    open_trials,
+)
 from imdbtune.search.kept_models import KeptModels
-from imdbtune.search.sampler import Idle, Sampler, Stopped, Suggestion, sampler_kind
+from imdbtune.search.sampler import Borrowed, Idle, Sampler, Stopped, Suggestion, sampler_kind
 from imdbtune.search.stopping import StoppingRules
 from imdbtune.tracking.entities import Trial
 from imdbtune.training.spec import TrainingSettings, TrialSpec
@@ -89,6 +97,11 @@ class SampledTrials:
                 self._apply_end(event)
             elif kind in ("failed", "lost"):
                 self.attempts.add(event["trial_id"], lost=kind == "lost")
+
+    def borrow(self, trials: Sequence[Borrowed]) -> None:
+        """Journal trials of other searches, and let the sampler of a new search learn from them."""
+        self.journal.append(borrowed_event(trials))
+        self.sampler.restore(trials)
 
     def progress(self) -> SearchResumed:
         """Return how many trials have ended, how many are run again, and the best score so far."""

@@ -68,6 +68,24 @@ class Told:
     reason: str = ""  # of a failure
 
 
+@dataclass(frozen=True)
+class Borrowed:
+    """A configuration that earlier searches have trained.
+
+    Args:
+        values: of the searched hyperparameters.
+        score: the mean of its trials.
+        run_ids: of these trials.
+    """
+
+    values: dict[str, Scalar]
+    score: float
+    run_ids: tuple[str, ...]
+
+
+Past = Suggestion | Idle | Told | Borrowed
+
+
 class Sampler(Protocol):
     """Chooses the trials of one search, one at a time.
 
@@ -83,11 +101,12 @@ class Sampler(Protocol):
         A trial that has been reported already is left unchanged.
         """
 
-    def restore(self, history: Sequence[Suggestion | Idle | Told]) -> None:
+    def restore(self, history: Sequence[Past]) -> None:
         """Bring a new sampler to the state after ``history``.
 
         Args:
-            history: all earlier answers, and the reports between them, in order.
+            history: what was borrowed, if the sampler learns from others; then all earlier
+                answers, and the reports between them, in order.
 
         Raises:
             SearchAborted: the sampler gives other answers now.
@@ -106,6 +125,7 @@ class SamplerKind:
         covers_space: whether each configuration of the space is suggested once.
         continues_trials: whether trials may continue earlier ones, from their saved state.
         estimated_as: another sampler that draws similar trials faster, for ``--estimate``.
+        learns_from_others: whether trials of other searches guide it.
         installed_by: packages of the extra with the sampler's name.
     """
 
@@ -116,6 +136,7 @@ class SamplerKind:
     covers_space: bool = False
     continues_trials: bool = False
     estimated_as: str = ""
+    learns_from_others: bool = False
     installed_by: tuple[str, ...] = ()
 
 

@@ -13,8 +13,8 @@ from imdbtune.cluster.executor import Executor
 from imdbtune.cluster.local_executor import open_local_executor
 from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, open_worker_pool
 from imdbtune.config.schema import SearchConfig
-from imdbtune.data.batches import limit_rows, validation_split
 from imdbtune.errors import UserError
+from imdbtune.search.borrowed import Loan, find_loan
 from imdbtune.search.context import Context
 from imdbtune.search.crash_recovery import (
     close_if_removed,
@@ -71,6 +71,7 @@ def start_search(
     corpus = context.open_corpus(config.data)
     client = connect(plan.store, context.notify)
     facts = corpus_facts(corpus, config.data.source)
+    loan = find_loan(client, config, facts)
     seconds = estimate_duration(plan, context, corpus).seconds if estimated else 0.0
     base = context.workspaces
     recover_crashed_runs(client, base, context.notify)
@@ -84,7 +85,7 @@ def start_search(
         parent = open_parent_run(client, config, facts, key, base)
         workspace = prepared.renamed(parent.run_id)
         opened = Session(context, plan, corpus, client, parent, workspace, publish, pool)
-        return opened.run(environment)
+        return opened.run(environment, loan=loan)
 
 
 def resume_search(
@@ -125,7 +126,9 @@ def resume_search(
             journal_limits(workspace.journal, before, plan.config)
             workspace.outbox.reopen(parent.run_id)
             opened = Session(context, plan, corpus, client, parent, workspace, publish, pool)
-            return opened.run(environment, agreed)
+            facts = corpus_facts(corpus, config.data.source)
+            loan = Loan() if agreed.has_begun else find_loan(client, config, facts)
+            return opened.run(environment, agreed, loan)
 
 
 def _check_journal_exists(client: MlflowClient, found: Search, workspace: Workspace) -> None:
@@ -181,16 +184,22 @@ class Session:
         """The configuration of the search."""
         return self.plan.config
 
-    def run(self, environment: Mapping[str, str], agreed: Agreement | None = None) -> Search:
+    def run(
+        self,
+        environment: Mapping[str, str],
+        agreed: Agreement | None = None,
+        loan: Loan = Loan(),
+    ) -> Search:
         """Run the remaining trials and end the search.
 
         Args:
             environment: variables of the worker processes.
             agreed: state of a resumed search.
+            loan: what the sampler learns before the first trial.
         """
         found = reader.find_search(self.client, self.parent.run_id)
         travels = self.pool is not None or mlflow_names.CLUSTER in found.tags
-        source = self._make_source(travels)
+        source = self._make_source(found, travels)
         driver = self._make_driver(source)
         seconds = found.metrics.get("search_seconds", 0.0)
         with (
@@ -200,6 +209,9 @@ class Session:
             self._announce(found)
             if agreed is not None:
                 self._restore(source, agreed)
+            if self.config.tuner.learn_from and not (agreed and agreed.has_begun):
+                self.context.notify(loan.in_words())
+                source.borrow(loan.trials)
             baselines = self._baselines(driver, found if agreed is not None else None)
             self._run_trials(driver, source, environment, baselines)
             if agreed is not None and not driver.started:
@@ -219,7 +231,7 @@ class Session:
             self.publish,
         )
 
-    def _make_source(self, travels: bool) -> SampledTrials:
+    def _make_source(self, found: Search, travels: bool) -> SampledTrials:
         """Return the trials; ``travels``: some of them were trained on other machines."""
         folder, outbox = self.workspace.folder, self.workspace.outbox
         download = (
@@ -234,14 +246,10 @@ class Session:
             corpus=self.corpus.folder,
             folder=folder,
             listener=with_run_ids(self.context.listener, outbox),
-            stopping=StoppingRules(self.config.tuner, time.monotonic, self._validation_reviews()),
+            stopping=StoppingRules(self.config.tuner, time.monotonic, found.validation_reviews),
             models=KeptModels(self.config, folder, download),
             remote=self.pool is not None,
         )
-
-    def _validation_reviews(self) -> int:
-        rows = limit_rows(len(self.corpus.train), self.config.data.reviews)
-        return len(validation_split(rows)[1])
 
     def _make_driver(self, source: SampledTrials) -> Driver:
         return Driver(

@@ -18,7 +18,7 @@ def _measure(probabilities: Floats, labels: Labels) -> float:
 
 
 def _standard_error(value: float, reviews: int) -> float:
-    return math.sqrt(value * (1.0 - value) / reviews)
+    return math.sqrt(value * (1.0 - value) / reviews) if reviews else 0.0
 
 
 def _in_keras(name: str) -> keras.metrics.Metric:

@@ -1,0 +1,129 @@
+"""The finished trials of earlier searches from which a new search learns."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.schema import SearchConfig
+from imdbtune.config.search_space import SearchSpace, word
+from imdbtune.errors import UserError
+from imdbtune.search.resume import stored_config
+from imdbtune.search.sampler import Borrowed, sampler_kind
+from imdbtune.tracking import mlflow_names, reader
+from imdbtune.tracking.entities import Search, Trial
+from imdbtune.tracking.writer import CorpusFacts
+
+if TYPE_CHECKING:
+    from imdbtune.tracking.connection import MlflowClient
+
+AUTO = "auto"  # all searches that are comparable
+
+
+@dataclass(frozen=True)
+class Loan:
+    """What a new search knows before its first trial."""
+
+    trials: tuple[Borrowed, ...] = ()
+    searches: tuple[str, ...] = ()  # names, the newest first
+    outside: int = 0  # trials whose configuration is not in the new space
+
+    def in_words(self) -> str:
+        """Return one line about the trials."""
+        if not self.trials:
+            return "learned from no trial: no earlier search is comparable and has one in this space"
+        left_out = f"; {self.outside} are not in this space" if self.outside else ""
+        return (
+            f"learned from {len(self.trials)} configurations of {', '.join(self.searches)}, which "
+            f"are not trained again{left_out}"
+        )
+
+
+def find_loan(client: MlflowClient, config: SearchConfig, facts: CorpusFacts) -> Loan:
+    """Return the trials that ``config.tuner.learn_from`` names.
+
+    They are comparable if they were trained on the same reviews with the same settings; only the
+    space, the sampler and the seed may differ. Trials of Hyperband are not: most are shorter.
+
+    Raises:
+        UserError: there is no such search, or it is not comparable or has no trial in the space.
+    """
+    reference = config.tuner.learn_from
+    if not reference:
+        return Loan()
+    if reference == AUTO:
+        comparable = [
+            search
+            for search in reader.read_searches(client)
+            if not any(_differences(client, search, config, facts))
+        ]
+        return _collect(client, comparable, config.space)
+    search = reader.find_search(client, reference)
+    for difference in _differences(client, search, config, facts):
+        raise UserError(
+            f"search {search.name!r} cannot be learned from: {difference}. Only the space, the "
+            "sampler and the seed may differ."
+        )
+    loan = _collect(client, [search], config.space)
+    if not loan.trials:
+        raise UserError(
+            f"search {search.name!r} has no finished trial whose configuration is in the new "
+            "space; leave --learn-from out, or widen the space."
+        )
+    return loan
+
+
+def _differences(
+    client: MlflowClient, search: Search, config: SearchConfig, facts: CorpusFacts
+) -> Iterator[str]:
+    """Yield why the trials of a search cannot be compared with those of ``config``."""
+    digest = search.tags.get(mlflow_names.DIGEST, "")
+    if digest != facts.digest:
+        yield f"its reviews have the digest {digest[:12]}, yours {facts.digest[:12]}"
+        return
+    try:
+        before = stored_config(client, search)
+    except UserError as error:
+        yield str(error)
+        return
+    if sampler_kind(before).continues_trials:
+        yield f"its sampler {before.tuner.kind} trained most trials for fewer epochs"
+    old, new = _settings(before), _settings(config)
+    for key, value in new.items():
+        if old[key] != value:
+            yield f"its {key} was {word(old[key])}, yours is {word(value)}"
+
+
+def _settings(config: SearchConfig) -> Mapping[str, object]:
+    """Return the settings besides the hyperparameters that decide what a score means."""
+    settings = config.as_dict()
+    tuner = {key: settings["tuner"][key] for key in ("objective", "executions")}
+    return {"reviews": config.data.reviews, **tuner, **settings["training"]}
+
+
+def _collect(client: MlflowClient, searches: Iterable[Search], space: SearchSpace) -> Loan:
+    """Return the trials in a space; several of one configuration are one, with the mean score."""
+    found: dict[TrialParams, list[Trial]] = {}
+    names, outside = [], 0
+    for search in searches:
+        trials = [trial for trial in reader.read_trials(client, search) if trial.has_result]
+        inside = [trial for trial in trials if space.values_of(trial.params) is not None]
+        outside += len(trials) - len(inside)
+        names += [search.name] if inside else []
+        for trial in inside:
+            found.setdefault(trial.params, []).append(trial)
+    return Loan(
+        tuple(_borrow(space, params, trials) for params, trials in found.items()),
+        tuple(names),
+        outside,
+    )
+
+
+def _borrow(space: SearchSpace, params: TrialParams, trials: list[Trial]) -> Borrowed:
+    values = space.values_of(params)
+    assert values is not None
+    scores = [trial.score for trial in trials if trial.score is not None]
+    return Borrowed(values, statistics.fmean(scores), tuple(trial.run_id for trial in trials))
