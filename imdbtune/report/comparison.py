@@ -10,7 +10,7 @@ from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.confirm import results
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.models.metrics.metric import best_names, find_metric
-from imdbtune.report.filter_expression import parse_condition
+from imdbtune.config.filter_expression import parse_condition
 from imdbtune.tracking import reader
 from imdbtune.tracking.entities import Baseline, Search, Trial, as_row
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imdbtune.errors import UserError
-from imdbtune.report.filter_expression import parse_condition
+from imdbtune.config.filter_expression import parse_condition
 
 ROWS: list[dict[str, Any]] = [
     {"n": 0, "rnn": "gru", "maxlen": 100, "acc": 0.80, "bi": False, "why": None},
