@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator, Mapping
+import keyword
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -26,6 +27,11 @@ URI_HELP = "MLflow tracking store; default MLFLOW_TRACKING_URI, else sqlite:///m
 PANELS = (SPACE, SEARCH, TRAINING, DATA, PLACE, OUTPUT)
 
 
+def join_conditions(conditions: Sequence[str]) -> str:
+    """Return the condition that several conditions hold."""
+    return conditions[0] if len(conditions) == 1 else f"({') and ('.join(conditions)})"
+
+
 @dataclass(frozen=True)
 class ConfigFlag:
     """A flag that sets one key of the configuration.
@@ -36,6 +42,7 @@ class ConfigFlag:
         panel: where the help lists it.
         flag: default: the key's last part, ``--max-trials`` for ``tuner.max_trials``.
         about: one sentence for the help; default: what the key's field says.
+        join: makes one text of the values of a flag that may be repeated; ``None``: it may not.
     """
 
     key: str
@@ -43,6 +50,7 @@ class ConfigFlag:
     panel: str
     flag: str = ""
     about: str = ""
+    join: Callable[[Sequence[str]], str] | None = None
 
     @property
     def name(self) -> str:
@@ -52,7 +60,8 @@ class ConfigFlag:
     @property
     def parameter(self) -> str:
         """The name of the flag's value in a call."""
-        return self.name.removeprefix("--").replace("-", "_")
+        name = self.name.removeprefix("--").replace("-", "_")
+        return f"{name}_" if keyword.iskeyword(name) else name
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -62,6 +71,10 @@ class ConfigFlag:
             return ()
         return ("true", "false") if field.type == "bool" else tuple(field.metadata["choices"])
 
+    def joined(self, value: Any) -> Any:
+        """Return the value of a call; several as one text."""
+        return self.join(value) if self.join and value else value
+
     def as_parameter(self) -> inspect.Parameter:
         """Return the flag as a parameter for typer."""
         spelled = self.name if self.metavar else f"{self.name}/--no-{self.name.removeprefix('--')}"
@@ -70,12 +83,16 @@ class ConfigFlag:
             metavar=self.metavar or None,
             help=self.about or _sentence(self.key),
             rich_help_panel=self.panel,
+            # A variable would be split at its spaces.
+            allow_from_autoenv=self.join is None,
         )
         kind: Any = str if self.metavar else bool | None
+        if self.join:
+            kind = list[str] | None
         return inspect.Parameter(
             self.parameter,
             inspect.Parameter.KEYWORD_ONLY,
-            default="" if self.metavar else None,
+            default="" if self.metavar and not self.join else None,
             annotation=Annotated[kind, option],
         )
 
@@ -116,7 +133,7 @@ class ConfigFlags:
         Raises:
             UserError: a ``--set`` without key or value.
         """
-        given = ((row.key, values[row.parameter]) for row in self.rows)
+        given = ((row.key, row.joined(values[row.parameter])) for row in self.rows)
         merged: dict[str, object] = {k: str(v) for k, v in given if v not in (None, "")}
         for setting in values["settings"] or []:
             key, equals, value = setting.partition("=")
@@ -149,6 +166,22 @@ SPACE_ROWS = tuple(
 )
 TUNER_ROWS = (
     ConfigFlag("tuner.kind", "KIND", SEARCH, "--tuner"),
+    ConfigFlag(
+        "tuner.tries",
+        '"NAME=VALUE ..."',
+        SEARCH,
+        "--try",
+        'A configuration to train first, such as "rnn=gru units=64". May be repeated.',
+        join="; ".join,
+    ),
+    ConfigFlag(
+        "tuner.require",
+        "CONDITION",
+        SEARCH,
+        about="Train only configurations that meet it, such as parameter_count<=400000. "
+        "Conditions as in compare --where. May be repeated.",
+        join=join_conditions,
+    ),
     ConfigFlag("tuner.learn_from", "SEARCH|auto", SEARCH),
     ConfigFlag("tuner.objective", "METRIC", SEARCH),
     ConfigFlag("tuner.max_trials", "N", SEARCH),

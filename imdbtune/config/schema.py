@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from imdbtune.config.checks import LOCAL, check_config, check_text
 from imdbtune.config.extensions import (
     DEFAULT_OBJECTIVE,
     METRICS,
@@ -18,13 +17,12 @@ from imdbtune.config.extensions import (
     SOURCES,
     objective_metric,
 )
-from imdbtune.config.hyperparameters import BUCKETS_ONLY, check_field, setting
-from imdbtune.config.search_space import SearchSpace
+from imdbtune.config.hyperparameters import check_field, setting
+from imdbtune.config.search_space import SearchSpace, word
 from imdbtune.config.space_parser import parse_space
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.files import read_small_text
 
-LOCAL = "local"
 NO_SPACE = "none"  # in place of a file: a space without hyperparameters, which have their defaults
 
 
@@ -62,6 +60,12 @@ class TunerConfig:
     )
     max_minutes: float = setting(
         0.0, "minutes after which no new trial starts (0: no limit)", 0.0, 525_600.0
+    )
+    tries: str = setting(
+        "", "configurations to train first, such as rnn=gru units=64, separated by semicolons"
+    )
+    require: str = setting(
+        "", "condition that configurations meet before they are trained, as in compare --where"
     )
     learn_from: str = setting(
         "", "earlier search over the same reviews whose trials guide the sampler; auto: all"
@@ -200,7 +204,7 @@ def parse_config(table: Mapping[str, object], overrides: Mapping[str, object] = 
         if key not in TOP_LEVEL:
             raise unknown_choice("section or key", key, TOP_LEVEL)
         if key in ("name", "about"):
-            _check_text(key, value)
+            check_text(key, value)
         elif not isinstance(value, Mapping):
             raise UserError(
                 f"{key} = {short_repr(value)} is not a section; write [{key}] above its keys."
@@ -211,22 +215,8 @@ def parse_config(table: Mapping[str, object], overrides: Mapping[str, object] = 
         space=parse_space(merged.get("space", {}), _hyperparameters(overrides)),
         **{name: _section(name, merged.get(name, {})) for name in SECTIONS},
     )
-    _check_text("experiment", config.tracking.experiment)
-    _check_keep_models(config.tracking.keep_models)
-    _check_cluster(config.cluster.address)
-    _check_padded(config)
-    _check_learns(config.tuner)
+    check_config(config)
     return config
-
-
-def _check_learns(tuner: TunerConfig) -> None:
-    """Refuse trials of other searches for samplers that they do not guide."""
-    if tuner.learn_from and not SAMPLERS[tuner.kind].learns_from_others:
-        able = [name for name in SAMPLERS if SAMPLERS[name].learns_from_others]
-        raise UserError(
-            f"learn_from = {short_repr(tuner.learn_from)} has no effect with the sampler "
-            f"{tuner.kind}; choose one of {', '.join(able)}, or leave it out."
-        )
 
 
 def _hyperparameters(overrides: Mapping[str, object]) -> frozenset[str]:
@@ -235,60 +225,26 @@ def _hyperparameters(overrides: Mapping[str, object]) -> frozenset[str]:
     return frozenset(key for section, _, key in parts if section == "space")
 
 
-def _check_padded(config: SearchConfig) -> None:
-    """Refuse hyperparameters that have no effect on padded batches."""
-    if config.training.batching != "padded":
-        return
-    for dimension in config.space.dimensions:
-        if dimension.name in BUCKETS_ONLY and dimension.values != (0,):
-            raise UserError(
-                f"{dimension.name} = {dimension.in_words()} has no effect on padded batches; "
-                "leave it out, or use training.batching=buckets."
-            )
-
-
-def _check_text(key: str, value: object) -> None:
-    """Check that a name can be printed in lists and fits into MLflow's columns."""
-    longest = 1000 if key == "about" else 250
-    if (
-        not isinstance(value, str)
-        or not value.isprintable()
-        or len(value) > longest
-        or not (value.strip() or key == "about")
-    ):
+def _join_tries(table: Mapping[str, object]) -> dict[str, object]:
+    """Return the section with its tables ``[[tuner.try]]`` as the text ``tries``."""
+    joined = {key: value for key, value in table.items() if key != "try"}
+    tables = table.get("try", [])
+    if not isinstance(tables, list) or not all(isinstance(each, Mapping) for each in tables):
         raise UserError(
-            f"{key} = {short_repr(value)} is not allowed; it is a line of text, "
-            f"at most {longest} characters."
+            f"try = {short_repr(tables)} is not a table; write [[tuner.try]] above its values."
         )
+    texts = [" ".join(f"{name}={word(value)}" for name, value in each.items()) for each in tables]
+    return {**joined, "tries": "; ".join(texts)} if texts else joined
 
 
 def _section(name: str, table: Mapping[str, object]) -> Any:
+    if name == "tuner":
+        table = _join_tries(table)
     fields = {f.name: f for f in dataclasses.fields(SECTIONS[name])}
     for key in table:
         if key not in fields:
             raise unknown_choice(f"key in [{name}]", key, fields)
     return SECTIONS[name](**{key: check_field(fields[key], v) for key, v in table.items()})
-
-
-def _check_keep_models(text: str) -> None:
-    if text not in ("all", "best") and not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise UserError(
-            f"keep_models = {short_repr(text)} is not allowed; it is all, best, "
-            "or a number of models."
-        )
-
-
-def _check_cluster(address: str) -> None:
-    parts = urlsplit(address) if address.isprintable() else urlsplit("")
-    with contextlib.suppress(ValueError):  # the port is not a number
-        if address in ("", LOCAL) or (
-            parts.scheme in ("tcp", "tls") and parts.hostname and parts.port
-        ):
-            return
-    raise UserError(
-        f"cluster {short_repr(address)} is not the address of a Dask scheduler; write "
-        f"tcp://HOST:8786 or tls://HOST:8786, or {LOCAL} for processes on this machine."
-    )
 
 
 def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> SearchConfig:

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from imdbtune.config.filter_expression import parse_condition
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.confirm import results
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.models.metrics.metric import best_names, find_metric
-from imdbtune.config.filter_expression import parse_condition
 from imdbtune.tracking import reader
 from imdbtune.tracking.entities import Baseline, Search, Trial, as_row
 

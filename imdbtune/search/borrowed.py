@@ -34,12 +34,15 @@ class Loan:
     def in_words(self) -> str:
         """Return one line about the trials."""
         if not self.trials:
-            return "learned from no trial: no earlier search is comparable and has one in this space"
+            return "learned from no trial: no comparable search has one in this space"
         left_out = f"; {self.outside} are not in this space" if self.outside else ""
         return (
             f"learned from {len(self.trials)} configurations of {', '.join(self.searches)}, which "
             f"are not trained again{left_out}"
         )
+
+
+NOTHING = Loan()
 
 
 def find_loan(client: MlflowClient, config: SearchConfig, facts: CorpusFacts) -> Loan:
@@ -53,7 +56,7 @@ def find_loan(client: MlflowClient, config: SearchConfig, facts: CorpusFacts) ->
     """
     reference = config.tuner.learn_from
     if not reference:
-        return Loan()
+        return NOTHING
     if reference == AUTO:
         comparable = [
             search

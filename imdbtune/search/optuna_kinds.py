@@ -34,12 +34,14 @@ TPE = SamplerKind(
     about="tree-structured Parzen estimators (Bergstra et al. 2011), multivariate, by Optuna",
     make=_tpe,
     default_trials=12,
+    has_initial_trials=True,
     learns_from_others=True,
 )
 GP = SamplerKind(
     about="Bayesian optimisation with a Gaussian process and expected improvement, by Optuna",
     make=_gp,
     default_trials=12,
+    has_initial_trials=True,
     estimated_as="random",
     learns_from_others=True,
     installed_by=("torch",),
@@ -48,9 +50,11 @@ CMAES = SamplerKind(
     about="CMA-ES (Hansen and Ostermeier 2001) for numbers, TPE for choices, by Optuna",
     make=_cmaes,
     default_trials=12,
+    has_initial_trials=True,
 )
 NSGA2 = SamplerKind(
     about="the genetic algorithm NSGA-II (Deb et al. 2002), by Optuna",
     make=_nsga2,
     default_trials=12,
+    has_initial_trials=True,
 )

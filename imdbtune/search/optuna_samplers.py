@@ -22,8 +22,9 @@ from imdbtune.config.hyperparameters import Scalar, TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.config.search_space import Dimension
 from imdbtune.errors import SearchAborted
+from imdbtune.search.constraint import MAX_REFUSED, Constraint
+from imdbtune.search.initial_trials import InitialTrials
 from imdbtune.search.sampler import Answer, Borrowed, Past, Stopped, Suggestion, Told
-from imdbtune.search.space_design import SpaceDesign
 
 # Trials of the design before the first one that is modelled.
 INITIAL_TRIALS = 6
@@ -37,7 +38,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)  # it reports each study th
 class OptunaSampler:
     """Base of all samplers: a study, and the trials of the search by their ids.
 
-    A configuration is suggested once. The first trials are those of a :class:`SpaceDesign`.
+    A configuration is suggested once. The first are :class:`InitialTrials`.
     """
 
     # Whether Optuna's sampler keeps a state in the study besides the trials. It is restored by
@@ -47,8 +48,10 @@ class OptunaSampler:
     def __init__(self, config: SearchConfig) -> None:
         self.config = config
         self.codes = {d.name: _code(d) for d in config.space.searched}
-        self.design = SpaceDesign(config.space, config.tuner.seed)
-        self.drawn = 0  # points of the design, all of which are known
+        self.initial = InitialTrials(config)
+        self.initial_count = max(INITIAL_TRIALS, len(self.initial.tried))
+        self.drawn = 0  # of them, none of which is wanted any more
+        self.constraint = Constraint.of(config)
         self.known: set[TrialParams] = set()
         self.trials: dict[str, optuna.Trial] = {}
         self.ended: set[str] = set()
@@ -63,15 +66,15 @@ class OptunaSampler:
 
     def ask(self) -> Answer:
         """Return the next trial, or that the space has no new configuration."""
-        if len(self.known) >= INITIAL_TRIALS:  # those that were borrowed count
+        if len(self.known) >= self.initial_count:  # those that were borrowed count
             for repeat in range(MAX_REPEATS):
                 self.study.sampler = self._seeded(repeat)
                 trial = self.study.ask()
                 values = self._suggest(trial)
-                if self.config.space.params(values) not in self.known:
+                if self._is_wanted(values):
                     return self._add(trial, values)
                 self.study.tell(trial, state=TrialState.FAIL)  # Optuna's samplers ignore it
-        point = self._next_of_design()
+        point = self._next_initial()
         return Stopped(space_exhausted=True) if point is None else self._put_in(point)
 
     def tell(self, trial_id: str, score: float | None, reason: str = "") -> None:
@@ -119,13 +122,20 @@ class OptunaSampler:
         seeds = np.random.SeedSequence([self.config.tuner.seed, len(self.trials), repeat])
         return self.make(int(seeds.generate_state(1)[0] >> 1))
 
-    def _next_of_design(self) -> dict[str, Scalar] | None:
-        """Return the first point of the design that is not known yet; None: there is none."""
-        while (point := self.design.draw(self.drawn)) is not None:
-            if self.config.space.params(point) not in self.known:
+    def _next_initial(self) -> dict[str, Scalar] | None:
+        """Return the first initial trial that is wanted; None: there is none."""
+        while (point := self.initial.draw(self.drawn)) is not None:
+            if self._is_wanted(point):
                 return point
             self.drawn += 1
+            if self.drawn > len(self.known) + MAX_REFUSED:
+                break
         return None
+
+    def _is_wanted(self, values: Mapping[str, Scalar]) -> bool:
+        """Return whether a configuration is new and meets the constraint."""
+        params = self.config.space.params(values)
+        return params not in self.known and self.constraint.allows(params)
 
     def _put_in(self, values: Mapping[str, Scalar]) -> Suggestion:
         """Add a trial with these values.

@@ -11,6 +11,7 @@ from imdbtune.config.registry import check_extra
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.data.sources import check_contents, check_source
 from imdbtune.errors import UserError
+from imdbtune.search.constraint import check_initial_trials
 from imdbtune.search.context import Context
 from imdbtune.search.sampler import sampler_kind
 from imdbtune.tracking.connection import resolve_uri
@@ -48,6 +49,7 @@ def make_plan(config: SearchConfig, context: Context, *, with_contents: bool = F
         config = parse_config(config.as_dict(), {"cluster.address": context.cluster})
     tuner = config.tuner.kind
     check_extra(f"the sampler {tuner}", tuner, sampler_kind(config).installed_by)
+    check_initial_trials(config)
     reading = check_source(config.data.source, config.data)
     if with_contents:
         check_contents(config.data.source, config.data)

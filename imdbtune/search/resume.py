@@ -71,8 +71,9 @@ def changed_config(
         changes = "; ".join(f"{k} was {old!r}, now {new!r}" for k, (old, new) in forbidden.items())
         raise UserError(
             f"a search is resumed with its own configuration ({changes}); only --max-trials, "
-            "--max-minutes, --until-flat, --trial-timeout and --retries may change. Leave the other flags out, "
-            "or start a new search."
+            "--max-minutes, --until-flat, --trial-timeout and --retries may change. Leave the "
+            "other flags out, or start a new search; with --tuner tpe --learn-from "
+            f"{before.name} it knows the trials of this one."
         )
     return after
 

@@ -125,6 +125,8 @@ class SamplerKind:
         covers_space: whether each configuration of the space is suggested once.
         continues_trials: whether trials may continue earlier ones, from their saved state.
         estimated_as: another sampler that draws similar trials faster, for ``--estimate``.
+        has_initial_trials: whether its first trials are those of
+            :class:`imdbtune.search.initial_trials.InitialTrials`, and all meet the constraint.
         learns_from_others: whether trials of other searches guide it.
         installed_by: packages of the extra with the sampler's name.
     """
@@ -136,6 +138,7 @@ class SamplerKind:
     covers_space: bool = False
     continues_trials: bool = False
     estimated_as: str = ""
+    has_initial_trials: bool = False
     learns_from_others: bool = False
     installed_by: tuple[str, ...] = ()
 

@@ -14,7 +14,7 @@ from imdbtune.cluster.local_executor import open_local_executor
 from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, open_worker_pool
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
-from imdbtune.search.borrowed import Loan, find_loan
+from imdbtune.search.borrowed import NOTHING, Loan, find_loan
 from imdbtune.search.context import Context
 from imdbtune.search.crash_recovery import (
     close_if_removed,
@@ -127,7 +127,7 @@ def resume_search(
             workspace.outbox.reopen(parent.run_id)
             opened = Session(context, plan, corpus, client, parent, workspace, publish, pool)
             facts = corpus_facts(corpus, config.data.source)
-            loan = Loan() if agreed.has_begun else find_loan(client, config, facts)
+            loan = NOTHING if agreed.has_begun else find_loan(client, config, facts)
             return opened.run(environment, agreed, loan)
 
 
@@ -188,7 +188,7 @@ class Session:
         self,
         environment: Mapping[str, str],
         agreed: Agreement | None = None,
-        loan: Loan = Loan(),
+        loan: Loan = NOTHING,
     ) -> Search:
         """Run the remaining trials and end the search.
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
 from imdbtune.config.extensions import CELLS
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.models import numpy_reference
+from imdbtune.models.builders import plain_model
+from imdbtune.models.parameter_count import count_parameters
 
 
 def _mask(kind: str, batch: int, time: int) -> numpy_reference.Mask | None:
@@ -71,6 +75,20 @@ def test_layer_and_cell_of_keras_have_the_stated_weights(name: str) -> None:
     assert list(weights) == ["kernel", "recurrent_kernel", "bias"]
     assert weights["kernel"] == (3, 5 * cell.gates)
     assert len(cell.onnx.gate_order) == cell.gates
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {},
+        {"depth": 3, "bidirectional": True, "pooling": "max_mean_attention", "bigrams": 16},
+        {"depth": 2, "skip": True, "layer_norm": True, "pooling": "attention"},
+    ],
+)
+@pytest.mark.parametrize("name", CELLS)
+def test_weights_are_counted_without_building_the_model(name: str, others: dict[str, Any]) -> None:
+    params = TrialParams(rnn=name, units=5, vocabulary=50, embedding=7, **others)
+    assert count_parameters(params) == plain_model(params).count_params()
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -99,6 +99,7 @@ class Cell:
     onnx: OnnxOperator
     # Of the layer's constructor.
     keras_options: Mapping[str, bool | str] = field(default_factory=dict)
+    biases: int = 1  # rows of the bias: the input's, and the recurrent one
     has_cudnn: bool = True  # the layer has the option use_cudnn
     # The first of the saved tensors that XLA must not fuse into other loops, see
     # imdbtune.models.scan.

@@ -92,6 +92,7 @@ GRU = Cell(
     about="GRU, Cho et al. 2014, with the reset gate after the recurrent product, as in cuDNN",
     keras_class="GRU",
     gates=3,
+    biases=2,
     states=1,
     saved=4,
     forward=forward,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from imdbtune.errors import UserError
 from imdbtune.config.filter_expression import parse_condition
+from imdbtune.errors import UserError
 
 ROWS: list[dict[str, Any]] = [
     {"n": 0, "rnn": "gru", "maxlen": 100, "acc": 0.80, "bi": False, "why": None},

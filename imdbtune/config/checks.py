@@ -1,0 +1,94 @@
+"""The checks of a configuration that concern several of its keys, or the form of a text."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from imdbtune.config.extensions import SAMPLERS
+from imdbtune.config.hyperparameters import BUCKETS_ONLY
+from imdbtune.errors import UserError, short_repr
+
+if TYPE_CHECKING:
+    from imdbtune.config.schema import SearchConfig, TunerConfig
+
+LOCAL = "local"
+# Settings that only some samplers heed, each with the attribute of their registry entry.
+NEEDED_ABILITIES = {
+    "learn_from": "learns_from_others",
+    "tries": "has_initial_trials",
+    "require": "has_initial_trials",
+}
+
+
+def check_config(config: SearchConfig) -> None:
+    """Check what the fields of a configuration cannot check one by one.
+
+    Raises:
+        UserError: a text has another form, or a setting has no effect with another one.
+    """
+    check_text("experiment", config.tracking.experiment)
+    _check_keep_models(config.tracking.keep_models)
+    _check_cluster(config.cluster.address)
+    _check_padded(config)
+    for key, ability in NEEDED_ABILITIES.items():
+        _check_ability(config.tuner, key, ability)
+
+
+def _check_padded(config: SearchConfig) -> None:
+    """Refuse hyperparameters that have no effect on padded batches."""
+    if config.training.batching != "padded":
+        return
+    for dimension in config.space.dimensions:
+        if dimension.name in BUCKETS_ONLY and dimension.values != (0,):
+            raise UserError(
+                f"{dimension.name} = {dimension.in_words()} has no effect on padded batches; "
+                "leave it out, or use training.batching=buckets."
+            )
+
+
+def check_text(key: str, value: object) -> None:
+    """Check that a name can be printed in lists and fits into MLflow's columns."""
+    longest = 1000 if key == "about" else 250
+    if (
+        not isinstance(value, str)
+        or not value.isprintable()
+        or len(value) > longest
+        or not (value.strip() or key == "about")
+    ):
+        raise UserError(
+            f"{key} = {short_repr(value)} is not allowed; it is a line of text, "
+            f"at most {longest} characters."
+        )
+
+
+def _check_keep_models(text: str) -> None:
+    if text not in ("all", "best") and not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise UserError(
+            f"keep_models = {short_repr(text)} is not allowed; it is all, best, "
+            "or a number of models."
+        )
+
+
+def _check_cluster(address: str) -> None:
+    parts = urlsplit(address) if address.isprintable() else urlsplit("")
+    with contextlib.suppress(ValueError):  # the port is not a number
+        if address in ("", LOCAL) or (
+            parts.scheme in ("tcp", "tls") and parts.hostname and parts.port
+        ):
+            return
+    raise UserError(
+        f"cluster {short_repr(address)} is not the address of a Dask scheduler; write "
+        f"tcp://HOST:8786 or tls://HOST:8786, or {LOCAL} for processes on this machine."
+    )
+
+
+def _check_ability(tuner: TunerConfig, key: str, ability: str) -> None:
+    """Refuse a setting that the sampler does not heed."""
+    if getattr(tuner, key) and not getattr(SAMPLERS[tuner.kind], ability):
+        able = [name for name in SAMPLERS if getattr(SAMPLERS[name], ability)]
+        raise UserError(
+            f"{key} = {short_repr(getattr(tuner, key))} has no effect with the sampler "
+            f"{tuner.kind}; choose one of {', '.join(able)}, or leave it out."
+        )

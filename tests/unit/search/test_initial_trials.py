@@ -1,0 +1,111 @@
+"""Configurations to try first, and the condition that all have to meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imdbtune.config.schema import SearchConfig, parse_config
+from imdbtune.errors import UserError
+from imdbtune.search.constraint import Constraint, check_initial_trials
+from imdbtune.search.initial_trials import InitialTrials
+from tests.driven import config_of, drive
+
+SPACE = {
+    "rnn": ["simple_rnn", "lstm", "gru"],
+    "bidirectional": {"values": [False, True], "when": {"rnn": ["lstm", "gru"]}},
+    "units": {"min": 4, "max": 64, "step": 4},
+    "learning_rate": {"min": 1e-4, "max": 1e-1, "sampling": "log"},
+    "depth": 2,
+}
+KINDS = ["tpe", "nsga2"]
+
+
+def config(**tuner: Any) -> SearchConfig:
+    return parse_config({"space": SPACE, "tuner": {"kind": "tpe", **tuner}})
+
+
+def test_what_is_given_is_tried_and_the_rest_is_drawn() -> None:
+    initial = InitialTrials(config(tries="rnn=gru units=64; learning_rate=0.01 depth=2"))
+    first, second = initial.draw(0), initial.draw(1)
+    assert first is not None
+    assert second is not None
+    assert (first["rnn"], first["units"]) == ("gru", 64)
+    assert set(first) == {"rnn", "bidirectional", "units", "learning_rate"}
+    assert second["learning_rate"] == 0.01
+    assert initial.draw(2) == initial.design.draw(0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_search_begins_with_them_in_order(kind: str, tmp_path: Path) -> None:
+    tries = "; ".join(f"rnn=gru units={units}" for units in (64, 4, 32, 8, 16, 12, 20, 24))
+    driven = drive(config_of(kind, SPACE, tries=tries, max_trials=10), tmp_path)
+    assert [v["units"] for v in driven.suggested[:8]] == [64, 4, 32, 8, 16, 12, 20, 24]
+    assert {v["rnn"] for v in driven.suggested[:8]} == {"gru"}
+
+
+def test_tables_in_a_file_are_the_same() -> None:
+    table = [{"rnn": "gru", "units": 64}, {"learning_rate": 0.01}]
+    parsed = parse_config({"space": SPACE, "tuner": {"kind": "tpe", "try": table}})
+    assert parsed.tuner.tries == "rnn=gru units=64; learning_rate=0.01"
+    assert parse_config(parsed.as_dict()) == parsed
+
+
+@pytest.mark.parametrize(
+    ("tries", "reason"),
+    [
+        ("rnn=gru_v1", "rnn = gru_v1 of --try is not in the search space, where it is simple_rnn,"),
+        ("units=65", r"units = 65 of --try is not in the search space, where it is 4 to 64 \(by 4"),
+        ("units=6", "units = 6 of --try is not in the search space"),
+        ("learning_rate=1", "learning_rate = 1.0 of --try is not in the search space"),
+        ("rnn=simple_rnn bidirectional=true", "where it is false in such a trial"),
+        ("depth=1", "depth = 1 of --try is not in the search space, where it is 2 in such a trial"),
+        ("maxlen=100", "maxlen = 100 of --try is not in the search space, where it is 500"),
+        ("cells=3", "hyperparameter 'cells' is not known"),
+        ("units", "'units' in --try 'units' is not NAME=VALUE"),
+        ("units=many", "units = 'many' is not allowed"),
+    ],
+)
+def test_what_is_not_in_the_space_is_refused(tries: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        check_initial_trials(config(tries=tries))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("slots", [1, 2])
+def test_no_trial_violates_the_constraint(kind: str, slots: int, tmp_path: Path) -> None:
+    require = "(units>=16 or rnn=simple_rnn) and parameter_count<=325000"
+    driven = drive(config_of(kind, SPACE, require=require, max_trials=20), tmp_path, slots=slots)
+    constraint = Constraint.of(config(require=require))
+    assert len(driven.suggested) == 20
+    assert all(constraint.allows(spec.params) for spec in driven.executor.specs)
+
+
+def test_a_finite_space_ends_with_what_is_allowed(tmp_path: Path) -> None:
+    space = {"rnn": ["lstm", "gru"], "units": [2, 4, 8]}
+    driven = drive(config_of("tpe", space, require="units>2", max_trials=20), tmp_path)
+    found = sorted((values["rnn"], values["units"]) for values in driven.suggested)
+    assert found == [("gru", 4), ("gru", 8), ("lstm", 4), ("lstm", 8)]
+
+
+@pytest.mark.parametrize("space", [SPACE, {"units": [2, 4]}])
+def test_an_empty_space_is_refused_with_the_number_of_refusals(space: dict[str, Any]) -> None:
+    empty = parse_config({"space": space, "tuner": {"kind": "tpe", "require": "units>64"}})
+    refused = "10,000" if "rnn" in space else "2"
+    with pytest.raises(UserError, match=f"space is empty: .* refuses all of the {refused} config"):
+        check_initial_trials(empty)
+
+
+@pytest.mark.parametrize("column", ["train_seconds", "best_val_accuracy", "name"])
+def test_what_is_known_only_afterwards_is_refused(column: str) -> None:
+    with pytest.raises(UserError, match=f"column '{column}' is not known; allowed: rnn, depth"):
+        check_initial_trials(config(require=f"{column}<3"))
+
+
+@pytest.mark.parametrize("kind", ["grid", "hyperband"])
+@pytest.mark.parametrize("key", ["tries", "require"])
+def test_samplers_that_do_not_heed_them_refuse(kind: str, key: str) -> None:
+    with pytest.raises(UserError, match=f"has no effect with the sampler {kind}"):
+        parse_config({"tuner": {"kind": kind, key: "units=4"}})
