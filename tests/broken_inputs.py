@@ -90,6 +90,10 @@ def break_corpora(folder: Path) -> None:
     whole = (folder / "imdb.npz").read_bytes()
     (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
     (folder / "folder.npz").mkdir()
+    stars = [f"{n},a film with number {n},{n % 5 + 1},2024-01-0{n % 2 + 1}" for n in range(10)]
+    (folder / "stars.csv").write_text("\n".join(["id,review,rating,date", *stars]))
+    unnamed = [f"{n % 2},a film with number {n},{n % 2}" for n in range(10)]
+    (folder / "unnamed.csv").write_text("\n".join(["a,b,c", *unnamed]))
 
 
 def break_exports(folder: Path) -> None:

@@ -18,7 +18,7 @@ from imdbtune.errors import UserError, escape_control
 from imdbtune.models.metrics.metric import format_value
 
 if TYPE_CHECKING:
-    from imdbtune.tracking.entities import Baseline, Trial
+    from imdbtune.tracking.entities import Baseline, Search, Trial
     from imdbtune.tracking.model_registry import Version
 
 MAX_MEMBERS = 50  # models of an ensemble
@@ -120,6 +120,7 @@ def best(
     cache: opt.Cache = "",
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Run the command; ``HELP`` is its help text."""
     # The command line overrides the variable.
@@ -145,8 +146,9 @@ def best(
     member_count = opt.parse_int("--ensemble", ensemble, 2, MAX_MEMBERS) if ensemble else 0
     new_seed = opt.parse_int("--seed", seed, 0, 2**31 - 1) if seed else None
     confirmed = api.read_confirmation(found, uri=tracking_uri)
-    if not as_json:
-        typer.echo(trial_line(trial) if quiet else details(trial, found, baselines, confirmed))
+    if not (as_json or member_count):
+        shown = details(trial, found, baselines, confirmed, everything=verbose)
+        typer.echo(trial_line(trial) if quiet else shown)
     facts: dict[str, object] = {"search": found.name, "search_id": found.run_id}
     facts["confirmed"] = confirmed.as_dict() if confirmed else None
     known = _baseline_facts(baselines)
@@ -163,11 +165,12 @@ def best(
         facts["members"] = [member.run_id for member in members]
         if not as_json:
             linear = known["baseline_val_accuracy"] if with_linear else None
-            typer.echo(_describe_ensemble(trial, members, linear))
+            described = _describe_ensemble(trial, found, members, linear)
+            typer.echo(trial_line(trial) if quiet else described)
     elif refit:
         with make_progress(as_json=as_json, quiet=quiet) as listener:
             trial = api.refit(trial, replace(context, listener=listener), seed=new_seed)
-        if not as_json:
+        if not (as_json or quiet):
             typer.echo(_describe_refit(trial))
     if export:
         with redirect_library_output() as err, show_stages(err, quiet) as progress:
@@ -212,15 +215,19 @@ def _describe_refit(trial: Trial) -> str:
     )
 
 
-def _describe_ensemble(trial: Trial, members: Sequence[Trial], linear: float | None) -> str:
+def _describe_ensemble(
+    trial: Trial, search: Search, members: Sequence[Trial], linear: float | None
+) -> str:
     """Return the members of an ensemble, and its gain over the best of them.
 
     Args:
         trial: the ensemble.
+        search: the search of the members.
         members: the trials that it averages.
         linear: the linear model's accuracy, if that is a member too.
     """
-    lines = [f"{trial.name}  (run {trial.run_id}): average of"]
+    lines = [f"{trial.name}  (run {trial.run_id})"]
+    lines.append(f"average of models of search {search.name} (run {search.run_id}):")
     lines += [f"  {trial_line(member)}" for member in members]
     scores = [member.score for member in members if member.score is not None]
     if scores and linear is not None:  # refitted members have no validation accuracy

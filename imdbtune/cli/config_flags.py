@@ -213,6 +213,13 @@ TABLE_ROWS = (
     ),
     ConfigFlag("data.text_column", "NAME", DATA),
     ConfigFlag("data.label_column", "NAME", DATA),
+    ConfigFlag(
+        "data.label_at",
+        "CONDITION",
+        DATA,
+        about="Divide a column of numbers into two labels by a condition such as '>=4'; rows that "
+        "meet it are positive.",
+    ),
     ConfigFlag("data.split_column", "NAME", DATA),
     ConfigFlag("data.test_share", "SHARE", DATA),
 )

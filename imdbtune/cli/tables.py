@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from imdbtune.config.extensions import METRICS
-from imdbtune.config.hyperparameters import PARAMETERS
+from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.errors import escape_control, short_repr
 from imdbtune.models.metrics.metric import format_value
 
@@ -30,9 +30,11 @@ def format_duration(seconds: float) -> str:
 
 def describe_columns(reading: Mapping[str, object]) -> str:
     """Return which column of a table holds the texts, the labels and the split."""
+    condition = reading.get("label_at")
     names = {kind: reading.get(f"{kind}_column", "") for kind in ("text", "label", "split")}
     return ", ".join(
         f"{kind} in column {short_repr(name)}"
+        + (f" (positive: {condition})" if kind == "label" and condition else "")
         for kind, name in names.items()
         if name not in ("", "none")
     )
@@ -125,23 +127,34 @@ def details(
     search: Search | None = None,
     baselines: Sequence[Baseline] = (),
     confirmed: Confirmation | None = None,
+    *,
+    everything: bool = False,
 ) -> str:
-    """Return all about one trial: certainty, hyperparameters and metrics, a line each."""
+    """Return the facts about one trial, a line each: certainty, hyperparameters and metrics.
+
+    Unless ``everything`` is asked for, hyperparameters at their defaults and figures that an
+    earlier line has are left out.
+    """
     from imdbtune.confirm import description
     from imdbtune.report.comparison import METRIC_COLUMNS
 
     lines = [f"{trial.name}  (run {trial.run_id})"]
+    told = set()
     if search is not None:
         lines.append(f"best of search {search.name} (run {search.run_id})")
-        certainty = (
-            description.describe(confirmed) if confirmed else accuracy_interval(trial, search)
-        )
+        interval = "" if confirmed else accuracy_interval(trial, search)
+        told |= {"best_val_accuracy"} if interval else set()
+        certainty = description.describe(confirmed) if confirmed else interval
         comparison = baseline_sentence(search, [trial], baselines, confirmed)
         lines += [f"  {line}" for line in (certainty, comparison) if line]
-    params = trial.params.as_dict()
+    defaults = {} if everything else TrialParams().as_dict()
+    params = {k: v for k, v in trial.params.as_dict().items() if v != defaults.get(k)}
     lines += [f"  {name:<20}{_format_scalar(value)}" for name, value in params.items()]
+    if len(params) < len(PARAMETERS):
+        others = "other" if params else "all"
+        lines.append(f"  {others} hyperparameters have their defaults; --verbose lists them")
     for name in (*METRIC_COLUMNS, *(f"test_{metric}" for metric in METRICS)):
-        if name in trial.metrics:
+        if name in trial.metrics and (everything or name not in told):
             value = trial.metrics[name]
             whole = value.is_integer() or abs(value) > 100
             figure = f"{value:,.0f}" if whole else format_value(name, value)

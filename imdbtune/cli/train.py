@@ -41,6 +41,7 @@ def train(
     cache: opt.Cache = "",
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Run the command; ``HELP`` is its help text."""
     config = load_config(model, overrides)
@@ -54,4 +55,4 @@ def train(
     if as_json:
         print_json({"event": "finished", **entities.as_row(trial)})
     else:
-        typer.echo(trial_line(trial) if quiet else details(trial))
+        typer.echo(trial_line(trial) if quiet else details(trial, everything=verbose))

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from imdbtune.config.extensions import SAMPLERS
 from imdbtune.config.hyperparameters import BUCKETS_ONLY
+from imdbtune.config.label_condition import parse_label_condition
 from imdbtune.errors import UserError, short_repr
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def check_config(config: SearchConfig) -> None:
         UserError: a text has another form, or a setting has no effect with another one.
     """
     check_text("experiment", config.tracking.experiment)
+    parse_label_condition(config.data.label_at)
     _check_keep_models(config.tracking.keep_models)
     _check_cluster(config.cluster.address)
     _check_padded(config)

@@ -35,6 +35,10 @@ class TableConfig:
     split_column: str = setting(
         "", "column with the values train and test (empty: one named split; none: ignore it)"
     )
+    label_at: str = setting(
+        "",
+        "condition such as >=4 that makes two labels of numbers; rows that meet it are positive",
+    )
     positive: str = setting("", "label that the model predicts (empty: detected by its meaning)")
     test_share: float = setting(
         0.2, "share of each label's rows used for testing, if the table has no split", 0.01, 0.9

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from imdbtune.config.label_condition import LabelCondition, parse_label_condition
 from imdbtune.config.schema import TableConfig
+from imdbtune.data.column_detection import Sample, detect_columns, detect_text
 from imdbtune.data.download import Progress
 from imdbtune.data.labels import check_labels, label_name
 from imdbtune.data.parts import NAMES, TRAIN
@@ -17,24 +19,26 @@ from imdbtune.data.text_lines import read_text_lines
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.files import require_regular_file
 
-TEXT_NAMES = (
-    *("text", "review", "reviews", "review_text", "sentence", "content", "comment"),
-    *("body", "message", "document", "tweet", "phrase"),
-)
-LABEL_NAMES = ("label", "labels", "sentiment", "class", "target", "polarity", "category", "y")
 NO_COLUMN = "none"
 
 _MAX_NAME = 200  # characters
-_TEXT_RATIO = 3  # texts are at least so many times longer than the values of any other column
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of the columns; ``split`` is empty if there is no such column."""
+    """The names of the columns; ``split`` is empty if there is no such column.
+
+    ``condition`` divides the numbers in the column ``label`` into two labels.
+    """
 
     text: str
     label: str
     split: str
+    condition: LabelCondition | None = None
+
+    def label_of(self, value: object) -> str:
+        """Return the label that a value of the column ``label`` stands for; empty if invalid."""
+        return self.condition.label(value) if self.condition else label_name(value)
 
 
 def find_columns(table: Table, config: TableConfig) -> Columns:
@@ -47,14 +51,18 @@ def find_columns(table: Table, config: TableConfig) -> Columns:
     sample = _sample(table)
     if isinstance(table, Csv):
         _check_first_line(table, sample)
+    condition = parse_label_condition(config.label_at)
     split = _split_column(table, config.split_column)
-    label = _configured(table, config.label_column) or _by_name(table, LABEL_NAMES, (split,))
-    text = _configured(table, config.text_column) or _by_name(table, TEXT_NAMES, (split, label))
-    label = label or _label_column(table, sample, (text, split))
-    text = text or _text_column(table, sample, (label, split))
-    columns = Columns(text, label, split)
+    label = _configured(table, config.label_column)
+    text = _configured(table, config.text_column)
+    if not label:
+        numbers = condition is not None
+        text, label = detect_columns(table, sample, text, split, numbers)
+    text = text or detect_text(table, sample, (label, split))
+    text, label = _configured(table, text), _configured(table, label)  # no name occurs twice
+    columns = Columns(text, label, split, condition)
     _check_differ(table, columns)
-    _check_label_column(table, label, sample[label])
+    _check_label_column(table, columns, sample[label])
     return columns
 
 
@@ -67,13 +75,13 @@ def read_reviews(table: Table, columns: Columns) -> Iterator[Review]:
     names = [name for name in (columns.text, columns.label, columns.split) if name]
     labels: list[str] = []
     for position, values in table.rows(names):
-        text, label = values[0], label_name(values[1])
+        text, label = values[0], columns.label_of(values[1])
         if text is None:
             text = ""
         if not isinstance(text, str):
             raise table.row_error(position, f"{_holds(columns.text, text)}, not text")
         if not label:
-            raise table.row_error(position, _label_problem(columns.label, values[1]))
+            raise table.row_error(position, _label_problem(columns, values[1]))
         if label not in labels:
             if len(labels) == 2:
                 third = f"{_holds(columns.label, label)}, a third label after {list_names(labels)}"
@@ -105,8 +113,7 @@ def read_texts(path: Path, column: str = "", progress: Progress | None = None) -
         return _lines(path)
     table = open_table(path, progress)
     _check_names(table)
-    name = _configured(table, column) or _by_name(table, TEXT_NAMES, ())
-    name = name or _text_column(table, _sample(table), ())
+    name = _configured(table, column or detect_text(table, _sample(table), ()))
     return ("" if text is None else str(text) for _, (text,) in table.rows([name]))
 
 
@@ -140,7 +147,7 @@ def read_reviews_by_line(file: BinaryIO, name: str) -> Iterator[str]:
         yield line.rstrip("\r\n")
 
 
-def _sample(table: Table) -> dict[str, Values]:
+def _sample(table: Table) -> Sample:
     """Return column name -> its values in the first rows."""
     return dict(zip(table.columns, zip(*table.sample(), strict=True), strict=True))
 
@@ -149,10 +156,11 @@ def _holds(column: str, value: object) -> str:
     return f"column {short_repr(column)} holds {short_repr(value)}"
 
 
-def _label_problem(column: str, value: object) -> str:
+def _label_problem(columns: Columns, value: object) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
-        return f"column {short_repr(column)} is empty; each row needs a label"
-    return f"{_holds(column, value)}, not a label"
+        return f"column {short_repr(columns.label)} is empty; each row needs a label"
+    kind = "a number, as label_at needs" if columns.condition else "a label"
+    return f"{_holds(columns.label, value)}, not {kind}"
 
 
 def _part(table: Table, position: int, column: str, value: object) -> int:
@@ -191,49 +199,10 @@ def _ignoring_case(table: Table, name: str) -> list[str]:
     return [c for c in table.columns if c.casefold() == name.casefold()]
 
 
-def _by_name(table: Table, names: Sequence[str], taken: Sequence[str]) -> str:
-    """Return the first column with one of these names that is not taken, or ""."""
-    found = (_configured(table, name) for name in names if _ignoring_case(table, name))
-    return next((name for name in found if name not in taken), "")
-
-
 def _split_column(table: Table, name: str) -> str:
     if name == NO_COLUMN:
         return ""
-    return _configured(table, name) or _by_name(table, ("split",), ())
-
-
-def _label_column(table: Table, sample: dict[str, Values], taken: Sequence[str]) -> str:
-    """Return the only column with two different values, or else with one: rows may be sorted."""
-    free = {name: values for name, values in sample.items() if name not in taken}
-    counts = {name: len(set(map(label_name, values))) for name, values in free.items()}
-    for wanted in (2, 1):
-        found = [name for name, count in counts.items() if count == wanted]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            break
-    raise _ambiguous(table, "labels", "--label-column")
-
-
-def _text_column(table: Table, sample: dict[str, Values], taken: Sequence[str]) -> str:
-    """Return the column with by far the longest values."""
-    length = {name: _total_length(values) for name, values in sample.items() if name not in taken}
-    longest = sorted(length, key=lambda name: -length[name])
-    if longest and (len(longest) == 1 or length[longest[0]] >= _TEXT_RATIO * length[longest[1]]):
-        return longest[0]
-    raise _ambiguous(table, "texts", "--text-column")
-
-
-def _total_length(values: Values) -> int:
-    return sum(len(value) for value in values if isinstance(value, str))
-
-
-def _ambiguous(table: Table, content: str, flag: str) -> UserError:
-    return UserError(
-        f"{table.path}: cannot detect which column holds the {content}; name it with {flag}. "
-        f"Columns: {list_names(table.columns)}."
-    )
+    return _configured(table, name or ("split" if _ignoring_case(table, "split") else ""))
 
 
 def _check_differ(table: Table, columns: Columns) -> None:
@@ -245,7 +214,7 @@ def _check_differ(table: Table, columns: Columns) -> None:
         )
 
 
-def _check_first_line(table: Table, sample: dict[str, Values]) -> None:
+def _check_first_line(table: Table, sample: Sample) -> None:
     """Raise UserError if the first line seems to be a review: it holds a label as a name."""
     for name, values in sample.items():
         if name in values and len(set(values)) <= 2:
@@ -255,8 +224,11 @@ def _check_first_line(table: Table, sample: dict[str, Values]) -> None:
             )
 
 
-def _check_label_column(table: Table, label: str, values: Values) -> None:
-    """Raise UserError if the first rows already have more than two labels."""
-    found = dict.fromkeys(filter(None, map(label_name, values)))
+def _check_label_column(table: Table, columns: Columns, values: Values) -> None:
+    """Raise UserError if the first rows already have more than two labels, or what is none."""
+    found = dict.fromkeys(filter(None, map(columns.label_of, values)))
+    origin = f"column {short_repr(columns.label)} of {table.path}"
     if len(found) > 2:
-        check_labels(f"column {short_repr(label)} of {table.path}", found)
+        check_labels(origin, found)
+    if columns.condition and not found and any(values):
+        raise UserError(f"{origin} has no numbers, which label_at needs; give another column.")

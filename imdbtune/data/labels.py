@@ -6,6 +6,7 @@ import math
 import unicodedata
 from collections.abc import Collection, Iterator
 
+from imdbtune.config.hyperparameters import convert
 from imdbtune.data.tables import list_names
 from imdbtune.errors import UserError, unknown_choice
 
@@ -75,6 +76,15 @@ def check_labels(origin: object, names: Collection[str]) -> None:
     if len(names) != 2:
         count = f"{len(names)} labels" if len(names) > 2 else "only one label"
         raise UserError(
-            f"{origin} has {count}, {list_names(names, 5)}; exactly two are needed: choose another "
-            "label column or leave rows out."
+            f"{origin} has {count}, {list_names(names, 5)}; exactly two are needed: "
+            f"{_cut_advice(names)}choose another label column or leave rows out."
         )
+
+
+def _cut_advice(names: Collection[str]) -> str:
+    """Return how more than two labels that are numbers become two; empty for others."""
+    numbers = sorted({n for name in names if isinstance(n := convert("float", name), float)})
+    if len(numbers) < max(len(names), 3):
+        return ""
+    middle = numbers[(len(numbers) + 1) // 2]
+    return f"divide these numbers with --label-at '>={middle:.12g}', "

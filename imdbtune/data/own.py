@@ -56,6 +56,7 @@ def folder_corpus(
     folder: Path, cache: Path, config: TableConfig, progress: Progress | None = None
 ) -> Corpus:
     """Return the corpus in a folder with the layout of aclImdb, like :func:`table_corpus`."""
+    _check_folder(folder, config)
     files = review_files(folder)
     name = f"{folder.resolve().name}/"
     try:
@@ -73,9 +74,18 @@ def check_own(path: Path, config: TableConfig) -> dict[str, object]:
         UserError: the path cannot be read with these settings.
     """
     if path.is_dir():
+        _check_folder(path, config)
         review_files(path)
         return dataclasses.asdict(config)
     return dataclasses.asdict(_with_columns(config, find_columns(open_table(path), config)))
+
+
+def _check_folder(folder: Path, config: TableConfig) -> None:
+    if config.label_at:
+        raise UserError(
+            f"label_at applies to tables, and {folder} is a folder, whose subfolders are its "
+            "labels; leave it out."
+        )
 
 
 def _with_columns(config: TableConfig, columns: Columns) -> TableConfig:
@@ -85,6 +95,7 @@ def _with_columns(config: TableConfig, columns: Columns) -> TableConfig:
         text_column=columns.text,
         label_column=columns.label,
         split_column=columns.split or NO_COLUMN,
+        label_at=columns.condition.positive if columns.condition else "",
     )
 
 
@@ -134,7 +145,7 @@ def _divide(path: Path, reading: TableConfig, reviews: Iterator[Review]) -> _Div
     if not buffer.words:
         where = f"column {short_repr(reading.text_column)} of " if reading.text_column else ""
         raise UserError(f"{where}{path} has no words in any row; choose another text column.")
-    names = order_labels(buffer.label_names, reading.positive)
+    names = order_labels(buffer.label_names, reading.positive or reading.label_at)
     labels = buffer.labels(names)
     train, test = divide(labels, buffer.parts, reading.test_share, reading.split_seed)
     for part, rows in (("training", train), ("testing", test)):

@@ -41,6 +41,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in TOML.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     write_reviews(tmp_path, "verdict")
+    stars = [f"film {n},{n % 5 + 1}" for n in range(20)]
+    (tmp_path / "stars.csv").write_text("\n".join(["review,stars", *stars]), encoding="utf-8")
     for label in ("pos", "neg"):
         folder = tmp_path / "my_reviews" / "train" / label
         folder.mkdir(parents=True)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from imdbtune.cli.app import app
-from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.errors import UserError
+from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.writer import Run, SearchRun
 from tests.support import isolate, new_store
@@ -148,3 +149,27 @@ def test_a_match_that_is_required_and_there(
 def test_a_required_match_needs_a_condition(searches: dict[str, str]) -> None:
     with pytest.raises(UserError, match="--require-match needs --where"):
         run("compare", "first", "--require-match")
+
+
+def test_best_prints_only_what_differs_from_the_defaults(
+    searches: dict[str, str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = connect(f"sqlite:///{here}/mlflow.db")
+    third = SearchRun.open(
+        client, "third", "imdbtune", {mlflow_names.VALIDATION_REVIEWS: "800"}, "search"
+    )
+    trial = Run(client, third.start_trial("0000", TrialParams(units=7, skip=True), {}))
+    trial.log({"best_val_accuracy": 0.875, "best_epoch": 2})
+    trial.end("FINISHED")
+    third.end("FINISHED")
+    run("best", "first")
+    assert "  all hyperparameters have their defaults" in capsys.readouterr().out
+    run("best", "third")
+    short = capsys.readouterr().out
+    keys = [line.split()[0] for line in short.splitlines() if line.startswith("  ")]
+    assert keys == ["validation", "units", "skip", "other", "best"]  # and the best epoch
+    assert short.count("87.5") + short.count("0.875") == 1
+    run("best", "third", "--verbose")
+    long = capsys.readouterr().out
+    assert {*PARAMETERS} <= {line.split()[0] for line in long.splitlines()}
+    assert "best val accuracy   0.8750" in long

@@ -153,6 +153,7 @@ def test_best_returns_a_training_of_the_recommended_configuration(done: Done) ->
     assert trial.tags[mlflow_names.CONFIRMS] == made.recommended
     text = details(trial, search, confirmed=made)
     assert "the mean of 3 seeds" in text
+    assert "best val accuracy" in text  # of this training
     assert "not confirmed" not in text
     marked = [line for line in table(made).splitlines() if "*" in line]
     assert len(marked) == 1

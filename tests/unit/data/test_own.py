@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import datetime
 import io
 import json
 import os
@@ -183,6 +184,76 @@ def test_columns_are_found_by_name_or_contents(
     assert columns == (found or ("label", "text", "none"))
 
 
+REVIEWS = [f"a long review of a film with number {number}" for number in range(12)]
+STARS = [1, 5, 2, 4, 3, 5, 1, 4, 2, 5, 3, 4]
+DATES = ["2024-01-31", "2024-02-01"] * 6
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "found"),
+    [
+        ({"text": REVIEWS, "stars": STARS}, {"label_at": ">=4"}, ("text", "stars")),
+        (
+            {"id": range(12), "review": REVIEWS, "rating": STARS, "date": DATES},
+            {"label_at": ">=4"},
+            ("review", "rating"),
+        ),
+        (
+            {"reviewId": range(12), "reviewBody": REVIEWS, "starRating": STARS, "on": DATES},
+            {"label_at": ">3"},
+            ("reviewBody", "starRating"),
+        ),
+        ({"when": DATES, "opinion": REVIEWS, "mood": "ab" * 6}, {}, ("opinion", "mood")),
+        ({"user_id": [7, 8] * 6, "opinion": REVIEWS, "mood": "ab" * 6}, {}, ("opinion", "mood")),
+        ({"on": [f"{d}T10:00" for d in DATES], "x": REVIEWS, "z": "ab" * 6}, {}, ("x", "z")),
+        ({"comment": REVIEWS, "stars": STARS, "label": "ab" * 6}, {}, ("comment", "label")),
+        ({"review": range(12), "review_text": REVIEWS, "y": "ab" * 6}, {}, ("review_text", "y")),
+        ({"": range(12), "opinion": REVIEWS, "points": STARS}, {"label_at": "<3"}, None),
+    ],
+)
+def test_dates_and_ids_are_neither_labels_nor_texts(
+    columns: dict[str, Any],
+    settings: dict[str, str],
+    found: tuple[str, str] | None,
+    write: Write,
+) -> None:
+    rows = [tuple(columns), *zip(*columns.values(), strict=True)]
+    reading = check_own(write("own.csv", as_csv(rows)), TableConfig(**settings))
+    assert (reading["text_column"], reading["label_column"]) == (found or ("opinion", "points"))
+
+
+def test_dates_in_parquet_are_no_labels(write: Write) -> None:
+    days = [datetime.date(2024, 1, 1), datetime.date(2024, 1, 2)] * 6
+    columns = {"a": days, "b": REVIEWS, "c": [True, False] * 6}
+    reading = check_own(write("own.parquet", as_parquet(columns)), TableConfig())
+    assert (reading["text_column"], reading["label_column"]) == ("b", "c")
+
+
+@pytest.mark.parametrize(
+    ("condition", "labels", "positive"),
+    [
+        (">=4", ("<4", ">=4"), [4, 5]),
+        ("> 4.0", ("<=4", ">4"), [5]),
+        ("<=2", (">2", "<=2"), [1, 2]),
+        ("<1.5", (">=1.5", "<1.5"), [1]),
+    ],
+)
+def test_numbers_are_divided_into_two_labels(
+    condition: str, labels: tuple[str, str], positive: list[int], write: Write
+) -> None:
+    rows = [(f"w{stars}", str(stars)) for stars in STARS * 2]
+    path = write("own.csv", as_csv([("text", "stars"), *rows]))
+    corpus = read(path, label_at=condition)
+    assert corpus.labels == labels
+    assert corpus.reading["label_at"] == labels[1]
+    found = {text for text, label in texts(corpus, corpus.train) if label == labels[1]}
+    assert found == {f"w{stars}" for stars in positive}
+    assert read(path, **corpus.reading).folder == corpus.folder
+    turned = read(path, label_at=condition, positive=labels[0])
+    assert turned.labels == labels[::-1]
+    assert read(path, label_at=">=3").digest != corpus.digest
+
+
 def test_a_column_says_what_is_for_testing_unless_it_is_to_be_ignored(write: Write) -> None:
     rows = [(f"w{i}", "ab"[i % 2], "TEST" if i < 4 else " train ") for i in range(20)]
     path = write("own.csv", as_csv([("text", "label", "Split"), *rows]))
@@ -273,7 +344,7 @@ WRONG: list[tuple[str, bytes | str, dict[str, Any], str]] = [
     ("a.csv", "x,z\nq,1\nr,2\ns,3\n", {}, "which column holds the labels; name it with --label"),
     (
         "a.csv",
-        "x,y,label\nq,1,0\nr,2,1\n",
+        "x,y,label\nq,a,0\nr,b,1\n",
         {},
         "which column holds the texts; name it with --text-c",
     ),
@@ -284,7 +355,29 @@ WRONG: list[tuple[str, bytes | str, dict[str, Any], str]] = [
         "a.csv",
         GOOD + "poor,2\n",
         {},
-        "column 'label' of .* has 3 labels, '1', '0', '2'; exactly two are",
+        "column 'label' of .* has 3 labels, '1', '0', '2'; exactly two are needed: divide these "
+        "numbers with --label-at '>=2', choose",
+    ),
+    (
+        "a.csv",
+        GOOD + "poor,mixed\n",
+        {},
+        "has 3 labels, '1', '0', 'mixed'; exactly two are needed: choose another",
+    ),
+    (
+        "a.csv",
+        "when,a,b\n2024-01-01,q,1\n2024-01-02,r,2\n2024-01-01,s,3\n",
+        {},
+        r"Columns and their first values: 'when' .'2024-01-01', '2024-01-02'.; 'a' .'q', 'r', 's'.",
+    ),
+    ("a.csv", GOOD + "poor,x\n", {"label_at": ">=1"}, "line 6: .* holds 'x', not a number, as lab"),
+    ("a.csv", GOOD + "poor,\n", {"label_at": ">=1"}, "line 6: column 'label' is empty"),
+    ("a.csv", GOOD, {"label_at": ">5"}, "has only one label, '<=5'"),
+    (
+        "a.csv",
+        GOOD,
+        {"label_at": ">=1", "label_column": "text", "text_column": "label"},
+        "column 'text' of .* has no numbers, which label_at needs",
     ),
     ("a.csv", "text,label\na,1\nb,1\n", {}, "has only one label, '1'"),
     ("a.csv", GOOD + "poor,\n", {}, "a.csv, line 6: column 'label' is empty"),
@@ -400,6 +493,13 @@ def test_folders_that_are_laid_out_otherwise_are_refused(
     (tmp_path / "own").mkdir()
     with pytest.raises(UserError, match=says):
         read(make_folder(tmp_path / "own", **reviews))
+
+
+def test_the_labels_of_a_folder_are_not_divided(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "own", train_1=["a"] * 9, train_5=["b"] * 9)
+    for opened in (read, lambda path, label_at: check_own(path, TableConfig(label_at=label_at))):
+        with pytest.raises(UserError, match=r"label_at applies to tables, and .* is a folder"):
+            opened(folder, label_at=">=4")
 
 
 def test_a_label_of_a_folder_is_a_name(tmp_path: Path) -> None:
