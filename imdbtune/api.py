@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.config.schema import SearchConfig
+from imdbtune.confirm.results import best_run_id
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import default_cache
 from imdbtune.report.comparison import Comparison, read_comparison
+from imdbtune.report.refresh import refresh_page
 from imdbtune.report.search_list import SearchSummary, read_summaries
 from imdbtune.search.context import Context as Context
 from imdbtune.search.plan import Plan as Plan
@@ -170,7 +172,9 @@ def ensemble(
     return average_models(client, found, members, context, linear=linear), members
 
 
-def sync(search_ref: str | None = None, context: Context = HERE) -> list[SyncResult]:
+def sync(
+    search_ref: str | None = None, context: Context = HERE, *, restore: bool = False
+) -> list[SyncResult]:
     """Deliver results to MLflow that it does not have yet, as its store was unreachable.
 
     Runs of crashed processes are closed as KILLED; their searches can still be resumed. Without
@@ -178,11 +182,16 @@ def sync(search_ref: str | None = None, context: Context = HERE) -> list[SyncRes
     notice, and a ``problem`` with one does not stop the others. The store is by default the one
     with which each search was started.
 
+    With ``restore``, the search is written again as a whole, into a new run if the store has lost
+    its run. The store is created if it is an SQLite file that is gone.
+
     Raises ``Deleted`` if its run is in MLflow's bin, ``NotDelivered`` if its store is unreachable.
     """
     from imdbtune.report.leaderboard import publish_page
 
-    return sync_folder(context.workspaces, search_ref, context.uri, context.notify, publish_page)
+    return sync_folder(
+        context.workspaces, search_ref, context.uri, context.notify, publish_page, restore
+    )
 
 
 def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial]:
@@ -194,7 +203,9 @@ def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial
 
     runs = open_runs(uri)
     found = reader.find_search(runs, search_ref)
-    return found, best_trial(runs, found)
+    trial = best_trial(runs, found)
+    refresh_page(uri, found, trial.run_id)
+    return found, trial
 
 
 def read_confirmation(search: Search, *, uri: str = "") -> Confirmation | None:
@@ -235,7 +246,10 @@ def compare(
         columns: columns to return; default: all.
         limit: maximum number of trials; 0: all.
     """
-    return read_comparison(open_runs(uri), search_refs, where, sort, columns, limit)
+    compared = read_comparison(open_runs(uri), search_refs, where, sort, columns, limit)
+    for found, trials in compared.searches:
+        refresh_page(uri, found, best_run_id(trials, compared.confirmed.get(found.run_id)))
+    return compared
 
 
 def report(
@@ -244,7 +258,34 @@ def report(
     """Write an HTML report of a search to ``out``; replace an older report there."""
     from imdbtune.report.page import write_report
 
-    return write_report(search_ref, out, uri)
+    found = write_report(search_ref, out, uri)
+    compare([found.run_id], uri=uri)  # writes its page in MLflow anew if need be
+    return found
+
+
+def discard(
+    trial_ref: str,
+    search_ref: str | None = None,
+    *,
+    reason: str = "",
+    undo: bool = False,
+    uri: str = "",
+) -> tuple[Search, Trial]:
+    """Mark a trial as not to be chosen, and write the page of its search anew.
+
+    It stays in :func:`compare` and in the sampler's history, but is not the best trial. The mark is
+    the tag ``imdbtune.discarded`` of its run, which can be set in MLflow as well.
+
+    Args:
+        trial_ref: run id, name or number of the trial.
+        reason: why it is discarded.
+        undo: remove the mark.
+    """
+    from imdbtune.search.discard import mark_trial
+
+    found, trial = mark_trial(connect_existing(uri), trial_ref, search_ref, reason, undo)
+    refresh_page(uri, found, None)
+    return found, trial
 
 
 @contextmanager

@@ -5,6 +5,7 @@ class               what the caller does                 exit code
 =================== ==================================== =========
 ``UserError``       fix the input and run again          2
 ``Deleted``         restore the run in MLflow            2
+``NotInStore``      name its store, or write it anew     2
 ``TrialFailed``     log it and continue the search       -
 ``SearchAborted``   stop; finished trials are saved      1
 ``ExportFailed``    choose another format                1
@@ -31,6 +32,18 @@ class UserError(ImdbtuneError):
 
 class Deleted(UserError):
     """The run is deleted: it is in MLflow's bin."""
+
+
+class NotInStore(UserError):
+    """The tracking store does not exist, or has no such search.
+
+    Args:
+        reference: name or run id of the search; empty: any.
+    """
+
+    def __init__(self, message: str, reference: str = "") -> None:
+        super().__init__(message)
+        self.reference = reference
 
 
 class TrialFailed(ImdbtuneError):

@@ -17,6 +17,7 @@ from imdbtune.cli import (
     compare,
     confirm,
     data,
+    discard,
     doctor,
     interrupts,
     list_searches,
@@ -31,7 +32,12 @@ from imdbtune.cli import (
 )
 from imdbtune.cli.command import EXIT_CODES, Commands
 from imdbtune.errors import ImdbtuneError, UserError, escape_control, quote_path, short_repr
-from imdbtune.tracking.connection import redact_secrets, set_environment_defaults
+from imdbtune.tracking.client_environment import set_environment_defaults
+from imdbtune.tracking.connection import (
+    failure_reason,
+    is_of_store,
+    redact_secrets,
+)
 
 MAX_MESSAGE_LENGTH = 900  # characters
 app = Commands(
@@ -44,7 +50,7 @@ app = Commands(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    *(search, train, reproduce, confirm, list_searches, best, compare, report),
+    *(search, train, reproduce, confirm, list_searches, best, compare, report, discard),
     *(ui, predict, data, summary, sync, doctor),
 )
 for command in COMMANDS:
@@ -103,7 +109,10 @@ def main() -> None:
         code = 2 if error.errno == errno.ENAMETOOLONG else 1  # the argument was not a file name
         message = f"{error.strerror or error}{where}; fix this and run the command again."
         sys.exit(_print_error(message, code))
-    except Exception:  # a bug, or an error of a library whose text may hold a URI with a password
+    except Exception as error:  # a bug, or an error of the store, whose text may hold a password
+        if is_of_store(error):
+            message = f"the tracking store cannot be used: {failure_reason(error)}"
+            sys.exit(_print_error(f"{message}; repair it and run the command again.", 1))
         typer.echo(redact_secrets(traceback.format_exc()), err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

@@ -19,7 +19,7 @@ from imdbtune.cli import options as opt
 from imdbtune.cli.completion import make_completer
 from imdbtune.cli.config_flags import OUTPUT, PANELS, ConfigFlags
 from imdbtune.cli.library_output import set_library_output
-from imdbtune.errors import UserError, escape_control, short_repr
+from imdbtune.errors import NotInStore, UserError, escape_control, short_repr
 from imdbtune.tracking.connection import hide_secrets, resolve_uri
 
 EXIT_CODES = "Exit codes: 0 success, 1 failure, 2 invalid input, 129 hangup, 130 interrupted."
@@ -89,7 +89,8 @@ def add_common_options(function: Command, name: str) -> Command:
                 function(**{key: (values | overrides)[key] for key in own.parameters})
             except UserError as error:
                 variables = mention_variables(str(error), flags_from_environment(ctx))
-                raise UserError(f"{error}{variables}") from error
+                remedy = _explain_missing(error, values) if isinstance(error, NotInStore) else ""
+                raise UserError(f"{error}{remedy}{variables}") from error
             except KeyboardInterrupt as error:  # typer would exit without a message
                 raise typer.Abort from error
 
@@ -166,6 +167,13 @@ def mention_variables(message: str, variables: dict[str, str]) -> str:
     """Return a sentence with the variables whose values a message quotes, else with all."""
     quoted = [name for name, value in variables.items() if short_repr(value) in message]
     return f" Set in the environment: {', '.join(quoted or variables)}." if variables else ""
+
+
+def _explain_missing(error: NotInStore, values: dict[str, Any]) -> str:
+    """Return how to bring back a search of this folder that the store has lost; or nothing."""
+    from imdbtune.search.sync import explain_missing
+
+    return explain_missing(Path(".imdbtune").absolute(), error, values.get("tracking_uri") or "")
 
 
 def _print_context(ctx: typer.Context) -> None:

@@ -20,11 +20,15 @@ Results are missing if the tracking store was unreachable while a search ran, or
 killed. Runs of crashed processes are closed as KILLED; their searches can still be resumed. Nothing
 is written twice, so the command can be repeated.
 
+If the store itself has lost a search, as its files were deleted, --restore writes all of it anew.
+
 Examples:
 
   imdbtune sync
 
   imdbtune sync rnn_types --tracking-uri http://127.0.0.1:5000
+
+  imdbtune sync rnn_types --restore
 """
 
 
@@ -41,6 +45,13 @@ def sync(
             help="Name or run id of a search; by default all searches of this folder.",
         ),
     ] = "",
+    restore: Annotated[
+        bool,
+        typer.Option(
+            "--restore",
+            help="Write all of SEARCH again: the tracking store has lost it, or parts of it.",
+        ),
+    ] = False,
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -50,7 +61,8 @@ def sync(
     from imdbtune.cli.progress import make_progress
 
     with make_progress(as_json=as_json, quiet=quiet) as progress:
-        results = api.sync(search or None, api.Context(uri=tracking_uri, listener=progress))
+        context = api.Context(uri=tracking_uri, listener=progress)
+        results = api.sync(search or None, context, restore=restore)
     if as_json:
         print_json({"event": "finished", "searches": [asdict(one) for one in results]})
     for one in results:

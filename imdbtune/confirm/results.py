@@ -134,11 +134,18 @@ def best_trial(runs: Runs, search: Search) -> Trial:
     return reader.read_best(runs, search)
 
 
+def best_run_id(trials: Sequence[Trial], confirmed: Confirmation | None) -> str:
+    """Return the run of the best of these ranked trials, or of a confirmation; empty: none."""
+    if confirmed is not None:
+        return confirmed.winner.run_ids[0]
+    return trials[0].run_id if trials and trials[0].can_win else ""
+
+
 def read(runs: Runs, search: Search) -> Confirmation | None:
     """Return the confirmation of a search.
 
-    ``None`` if there is none that can be read, or all trainings of the recommended configuration
-    were deleted in MLflow.
+    Configurations whose trials were discarded or deleted are left out. ``None`` if there is none
+    that can be read, or all trainings of the recommended configuration were deleted in MLflow.
     """
     run_id = search.tags.get(mlflow_names.CONFIRMED_BY, "")
     if not run_id.isalnum():
@@ -148,15 +155,40 @@ def read(runs: Runs, search: Search) -> Confirmation | None:
         confirmation = Confirmation.from_dict(plain)
     except (ValueError, TypeError, KeyError):
         return None
-    kept = [each for each in confirmation.winner.run_ids if not reader.is_deleted(runs, each)]
+    trials = reader.read_trials(runs, search)
+    remaining = _with_trials(confirmation, trials)
+    if remaining is None:
+        return None
+    winner = remaining.winner
+    kept = [each for each in winner.run_ids if not reader.is_deleted(runs, each)]
     if not kept:
         return None
     rows = [
-        dataclasses.replace(row, run_ids=tuple(kept)) if row is confirmation.winner else row
-        for row in confirmation.rows
+        dataclasses.replace(row, run_ids=tuple(kept)) if row is winner else row
+        for row in remaining.rows
     ]
-    newer = _count_newer(confirmation, reader.read_trials(runs, search))
-    return dataclasses.replace(confirmation, rows=tuple(rows), newer=newer)
+    newer = _count_newer(remaining, trials)
+    return dataclasses.replace(remaining, rows=tuple(rows), newer=newer)
+
+
+def _with_trials(confirmation: Confirmation, trials: Sequence[Trial]) -> Confirmation | None:
+    """Return the confirmation of the configurations whose trials may be chosen, if any.
+
+    Those whose trials were discarded or deleted may not. The tests were against the first
+    configuration: without it, none of the others is known to be worse than the new first one,
+    until the search is confirmed again.
+    """
+    chosen_from = {trial.run_id for trial in trials if trial.can_win}
+    rows = [row for row in confirmation.rows if row.trial_run_id in chosen_from]
+    if not rows:
+        return None
+    if rows[0] is not confirmation.rows[0]:
+        untested = [(row, rows[0].mean - row.mean) for row in rows]
+        rows = [dataclasses.replace(r, difference=d, p=1.0, alike=True) for r, d in untested]
+    known = {row.trial_run_id for row in rows}
+    recommended = confirmation.recommended
+    recommended = recommended if recommended in known else rows[0].trial_run_id
+    return dataclasses.replace(confirmation, rows=tuple(rows), recommended=recommended)
 
 
 def _count_newer(confirmation: Confirmation, trials: Sequence[Trial]) -> int:
@@ -194,7 +226,8 @@ def compare_and_log(client: MlflowClient, search: Search, run: Search) -> Confir
     from imdbtune.confirm.significance import rank_configurations
 
     trainings = read_finished_runs(client, run)
-    originals = {t.run_id: t for t in reader.read_trials(client, search) if t.run_id in trainings}
+    trials = reader.read_trials(client, search)
+    originals = {t.run_id: t for t in trials if t.run_id in trainings and not t.is_discarded}
     repeated = dict(_read_repeats(client, trainings, originals))
     if not repeated:
         raise UserError(

@@ -39,12 +39,14 @@ class TrainingRequest:
 def best_configurations(search: Search, trials: Sequence[Trial], top: int) -> list[Trial]:
     """Return the ``top`` best distinct configurations with a finished trial, the best first.
 
+    Discarded trials do not count.
+
     Raises:
         UserError: no trial has finished.
     """
     found: dict[TrialParams, Trial] = {}
     for trial in trials:
-        if trial.has_result:
+        if trial.can_win:
             found.setdefault(trial.params, trial)
     if not found:
         raise UserError(

@@ -27,7 +27,7 @@ Z_95 = NormalDist().inv_cdf(0.975)  # half width of a 95 % interval in standard 
 def accuracy(trial: Trial) -> float | None:
     """Return the validation accuracy of a finished trial, or ``None``."""
     value = trial.metrics.get(ACCURACY, math.nan)
-    return value if trial.status == "FINISHED" and 0 <= value <= 1 else None
+    return value if trial.shown_status == "FINISHED" and 0 <= value <= 1 else None
 
 
 def with_accuracy(trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
@@ -239,8 +239,8 @@ def failures_data(trials: Sequence[Trial]) -> tuple[Failure, ...]:
     """Return the failed and killed trials by reason, the most frequent reason first."""
     by_reason: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
-        if trial.status in ("FAILED", "KILLED"):
-            key = (trial.status, trial.reason or "no reason was logged")
+        if trial.shown_status in ("FAILED", "KILLED", "DISCARDED"):
+            key = (trial.shown_status, trial.reason or "no reason was logged")
             by_reason.setdefault(key, []).append(trial)
     failures = [Failure(*key, tuple(failed)) for key, failed in by_reason.items()]
     return tuple(sorted(failures, key=lambda failure: -failure.count))

@@ -58,9 +58,9 @@ def publish(
     runs = runs_of(client)
     trials = read_trials(runs, search)
     run = writer.Run(client, search.run_id)
-    done = [t for t in trials if t.has_result]
+    done = [t for t in trials if t.can_win]
     counts = {
-        "trials_finished": len(done),
+        "trials_finished": sum(t.has_result for t in trials),
         "trials_failed": len(failed_trials(trials)),
     }
     metrics = {name: float(value) for name, value in counts.items()}
@@ -70,9 +70,14 @@ def publish(
     if done:
         metrics |= {k: v for k, v in done[0].metrics.items() if k.startswith("best_")}
         best = confirmed.winner.name if confirmed else done[0].name
-        best_run_id = confirmed.winner.run_ids[0] if confirmed else done[0].run_id
-        tags |= {"imdbtune.best": best, "imdbtune.best_run_id": best_run_id}
+        tags |= {
+            mlflow_names.BEST: best,
+            mlflow_names.BEST_RUN_ID: results.best_run_id(trials, confirmed),
+        }
     run.log(metrics, tags=tags)
+    for tag in (mlflow_names.BEST, mlflow_names.BEST_RUN_ID) if not done else ():
+        if tag in search.tags:
+            client.delete_tag(search.run_id, tag)
     if final and done:
         _log_table(client, search.run_id, trials)
         _log_curves(
@@ -92,7 +97,7 @@ def markdown(
     confirmed: Confirmation | None = None,
 ) -> str:
     """Return the leaderboard as Markdown, each name a link to its run."""
-    done = [t for t in trials if t.has_result]
+    done = [t for t in trials if t.can_win]
     about = mlflow_links.as_text(search.tags.get("imdbtune.about", ""))
     lines = [about, ""] if about else []
     data = mlflow_links.as_text(search.tags.get(mlflow_names.DATA, "?"))
@@ -173,8 +178,9 @@ def _states(trials: Sequence[Trial]) -> str:
         "FAILED": "failed",
         "RUNNING": "running",
         "KILLED": "ended early",
+        "DISCARDED": "discarded",
     }
-    counts = {name: sum(t.status == state for t in trials) for state, name in names.items()}
+    counts = {name: sum(t.shown_status == state for t in trials) for state, name in names.items()}
     text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     return f"Trials: {text or 'none yet'}."
 

@@ -62,5 +62,5 @@ def _summary(search: Search, trials: Sequence[Trial]) -> SearchSummary:
         search,
         trials=len({trial.trial_id for trial in trials}),
         finished=len(finished),
-        best=finished[0].score if finished else None,
+        best=ranked[0].score if ranked and ranked[0].can_win else None,
     )

@@ -163,5 +163,6 @@ def close_in_store(client: MlflowClient, search: Search, reason: str) -> None:
 def _publish(client: MlflowClient, workspace: Workspace) -> None:
     """Update the page of a search in MLflow, if its configuration can be read."""
     with contextlib.suppress(UserError):
-        config = stored_config(client, reader.find_search(client, workspace.run_id))
+        search = reader.find_search(client, workspace.run_id)
+        config = stored_config(client, search, workspace.outbox)
         workspace.outbox.publish(workspace.run_id, config.space.varied, False)

@@ -25,16 +25,21 @@ class KeptModels:
     Args:
         folder: of the search.
         download: downloads a file of a trial that was trained on another machine.
+        discarded: numbers of the trials that are not to be chosen, and so do not count.
     """
 
     config: SearchConfig
     folder: Path
     download: Download = no_download
+    discarded: frozenset[str] = frozenset()
     _scores: dict[str, float] = field(default_factory=dict)
     _run_ids: dict[str, str] = field(default_factory=dict)
 
     def add(self, trial_id: str, score: float, run_id: str) -> None:
         """Add a trial; delete the model files beyond the best ``keep_models``."""
+        if trial_id in self.discarded:
+            self._path(trial_id).unlink(missing_ok=True)
+            return
         self._scores[trial_id], self._run_ids[trial_id] = score, run_id
         keep = self.config.tracking.keep_models
         limit = int(keep) if keep.isdigit() else {"all": 0, "best": 1}[keep]

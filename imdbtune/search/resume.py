@@ -16,6 +16,7 @@ from imdbtune.tracking.entities import Search, Trial
 
 if TYPE_CHECKING:
     from imdbtune.tracking.connection import MlflowClient
+    from imdbtune.tracking.outbox import Outbox
 
 LIMITS = (
     "tuner.max_trials",
@@ -31,17 +32,24 @@ MAY_CHANGE = (
     "tracking.baseline",
     "cluster.address",
 )
+CONFIG = "config.toml"  # artifact of the search's run
 CRASHED = "the driver process died"  # reason of the runs that are closed later
 
 
-def stored_config(client: MlflowClient, search: Search) -> SearchConfig:
+def stored_config(
+    client: MlflowClient, search: Search, outbox: Outbox | None = None
+) -> SearchConfig:
     """Return the configuration with which a search was started, from its run in MLflow.
+
+    Args:
+        outbox: has it too, if MLflow has lost its files.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
-        text = reader.read_artifact(client, search.run_id, "config.toml").decode("utf-8")
+        text = outbox.logged_text(search.run_id, CONFIG) if outbox is not None else ""
+        text = text or reader.read_artifact(client, search.run_id, CONFIG).decode("utf-8")
         return parse_config(tomllib.loads(text))
     except (ValueError, UserError) as error:
         raise UserError(
@@ -110,12 +118,14 @@ class Agreement:
         unjournaled: trials that have ended according to MLflow only, by id.
         lost: ids of trials that have ended but whose results MLflow has lost.
         deleted: ids of trials that have ended but whose runs were deleted in MLflow.
+        discarded: ids of trials that are not to be chosen; their scores still guide the search.
     """
 
     events: list[Event]
     unjournaled: dict[str, Trial] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    discarded: frozenset[str] = frozenset()
 
     @property
     def has_begun(self) -> bool:
@@ -160,6 +170,7 @@ def reconcile(
     failures = Counter(e["trial_id"] for e in agreed.events if e["event"] == "failed")
     finished = set()
     trials = reader.read_trials(client, search)
+    agreed.discarded = frozenset(trial.trial_id for trial in trials if trial.is_discarded)
     for trial in sorted(trials, key=lambda trial: (trial.ended_ms or 0, trial.trial_id)):
         if trial.status in mlflow_names.OPEN:
             writer.Run(client, trial.run_id).end("KILLED", CRASHED)

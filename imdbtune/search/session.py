@@ -27,6 +27,7 @@ from imdbtune.search.kept_models import KeptModels, no_download
 from imdbtune.search.parent_run import folder_tag, log_configuration, open_parent_run
 from imdbtune.search.plan import Plan, estimate_duration, make_plan
 from imdbtune.search.resume import (
+    CONFIG,
     Agreement,
     changed_config,
     journal_limits,
@@ -114,7 +115,7 @@ def resume_search(
         )
         stop_crashed_trials(workspace, left)
         parent = writer.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
-        before = stored_config(client, found)
+        before = stored_config(client, found, workspace.outbox)
         where = {"tracking.uri": str(client.tracking_uri)}
         config = changed_config(before, workspace.journal, {**overrides, **where})
         plan = make_plan(config, replace(context, uri=""))
@@ -198,6 +199,7 @@ class Session:
             loan: what the sampler learns before the first trial.
         """
         found = reader.find_search(self.client, self.parent.run_id)
+        self.workspace.save_run(found, self.config.tracking.experiment)
         travels = self.pool is not None or mlflow_names.CLUSTER in found.tags
         source = self._make_source(found, travels)
         driver = self._make_driver(source)
@@ -216,9 +218,23 @@ class Session:
             self._run_trials(driver, source, environment, baselines)
             if agreed is not None and not driver.started:
                 self.context.notify(source.explain_nothing_to_train())
+        self._check_artifacts()
         if travels:
             artifact_transfer.delete_leftovers(self.client, found, kept=source.has_leftover_files())
         return reader.find_search(self.client, self.parent.run_id)
+
+    def _check_artifacts(self) -> None:
+        """Report it if the files that were logged first are gone, and so the later ones may be."""
+        run_id = self.parent.run_id
+        try:
+            files = self.client.list_artifacts(run_id)
+        except Exception:  # of a store of artifacts that can be written, but not listed
+            return
+        if not any(file.path == CONFIG for file in files):
+            self.context.notify(
+                "files that MLflow had of this search were removed while it ran; write anew what "
+                f"is still in {self.workspace.folder} with: imdbtune sync {run_id} --restore"
+            )
 
     def _delivery(self) -> BackgroundDelivery:
         return BackgroundDelivery(
@@ -278,6 +294,7 @@ class Session:
         """Bring the trials to the state on which journal and MLflow agree."""
         for text in agreed.notices():
             self.context.notify(text)
+        source.models.discarded = agreed.discarded
         source.restore(agreed.events, agreed.unjournaled, agreed.lost)
         self.context.listener(source.progress())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from imdbtune.errors import Busy, Deleted, NotDelivered, UserError, short_repr
+from imdbtune.errors import Busy, Deleted, NotDelivered, NotInStore, UserError, short_repr
 from imdbtune.search.crash_recovery import (
     close_crashed,
     close_in_store,
@@ -13,9 +13,17 @@ from imdbtune.search.crash_recovery import (
     finish_naming,
 )
 from imdbtune.search.parent_run import folder_tag
-from imdbtune.search.workspace import Workspace, list_unnamed_workspaces, list_workspaces
+from imdbtune.search.restore import restore_search
+from imdbtune.search.workspace import SEARCH, Workspace, list_unnamed_workspaces, list_workspaces
 from imdbtune.tracking import reader
-from imdbtune.tracking.connection import Notify, connect_existing, hide_secrets, is_missing
+from imdbtune.tracking.connection import (
+    Notify,
+    connect,
+    connect_existing,
+    hide_secrets,
+    is_missing,
+    resolve_uri,
+)
 from imdbtune.tracking.mlflow_names import FOLDER, OPEN
 from imdbtune.tracking.outbox_delivery import Publish
 
@@ -39,7 +47,12 @@ class SyncResult:
 
 
 def sync_folder(
-    base: Path, search_ref: str | None, uri: str, notify: Notify, publish: Publish
+    base: Path,
+    search_ref: str | None,
+    uri: str,
+    notify: Notify,
+    publish: Publish,
+    restore: bool = False,
 ) -> list[SyncResult]:
     """Deliver what MLflow lacks of the searches and trainings in a folder.
 
@@ -50,12 +63,15 @@ def sync_folder(
         uri: tracking store; empty: the one that the workspace names.
         notify: called with lines for the user.
         publish: writes the page of a search.
+        restore: deliver everything of the search again, also what the store has had.
 
     Raises:
         UserError: there is no such search, or the only one cannot be delivered.
         NotDelivered: the store of the only one does not answer.
         Busy, Deleted: the search named by ``search_ref`` is running, or was deleted.
     """
+    if restore and not search_ref:
+        raise UserError("--restore needs a search; give its name or run id.")
     unnamed = [
         workspace
         for workspace in list_unnamed_workspaces(base)
@@ -75,7 +91,7 @@ def sync_folder(
         raise UserError(f"{what} in {base}; run this in the folder in which it was started.")
     for workspace in chosen:
         try:
-            done.append(_sync(workspace, uri, notify, publish))
+            done.append(_sync(workspace, uri, notify, publish, restore))
         except (Busy, Deleted) as error:
             if search_ref is not None:
                 raise
@@ -123,17 +139,48 @@ def _sync_unnamed(workspace: Workspace, uri: str, notify: Notify) -> list[SyncRe
     return []
 
 
-def _sync(workspace: Workspace, uri: str, notify: Notify, publish: Publish) -> SyncResult:
+def _sync(
+    workspace: Workspace, uri: str, notify: Notify, publish: Publish, restore: bool
+) -> SyncResult:
     name, kind = workspace.name, workspace.kind
     with workspace.locked():
-        if workspace.outbox.is_empty() and not workspace.outbox.is_open(workspace.run_id):
+        store = uri or workspace.about.get("store", "")
+        if restore:
+            client = connect(resolve_uri(store), notify)
+            workspace = restore_search(client, workspace, notify)
+            workspace.describe(name, str(client.tracking_uri), kind)
+        elif workspace.outbox.is_empty() and not workspace.outbox.is_open(workspace.run_id):
             return SyncResult(name, workspace.run_id, 0, kind)
-        client = connect_existing(uri or workspace.about.get("store", ""), notify)
+        else:
+            client = connect_existing(store, notify)
         if not reader.run_exists(client, workspace.run_id):
-            raise UserError(
+            raise NotInStore(
                 f"{kind} {name!r} (run {workspace.run_id}) is not in "
-                f"{hide_secrets(str(client.tracking_uri))}; name its store with --tracking-uri."
+                f"{hide_secrets(str(client.tracking_uri))}; name its store with --tracking-uri.",
+                workspace.run_id,
             )
         reader.check_not_deleted(client, workspace.run_id, f"{kind} {name!r}")
         calls = close_crashed(client, workspace, notify, publish)
         return SyncResult(name, workspace.run_id, calls, kind)
+
+
+def explain_missing(base: Path, error: NotInStore, uri: str) -> str:
+    """Return how to bring back a search that is in a workspace, but not in the store; or nothing.
+
+    Args:
+        base: the folder of the workspaces.
+        error: names the search.
+        uri: the store that does not have it, as for ``resolve_uri``.
+    """
+    for workspace in list_workspaces(base):
+        known = error.reference in ("", workspace.name, workspace.run_id)
+        if not known or workspace.kind != SEARCH:
+            continue
+        store = workspace.about.get("store", "")
+        if store not in ("", resolve_uri(uri)):
+            return f" Search {workspace.name!r} of this folder is in {store}."
+        return (
+            f" If the store has lost search {workspace.name!r}, write it anew from this folder: "
+            f"imdbtune sync {workspace.run_id} --restore"
+        )
+    return ""

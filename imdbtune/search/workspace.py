@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
@@ -16,11 +16,18 @@ from imdbtune.errors import Busy, FolderRemoved, UserError, short_repr
 from imdbtune.files import make_private_folder, read_lines, replace_file
 from imdbtune.search.journal import Journal
 from imdbtune.tracking.connection import hide_secrets
+from imdbtune.tracking.mlflow_names import CONFIRMED_BY, NOTE, REASON
 from imdbtune.tracking.outbox import Outbox, new_key
+
+if TYPE_CHECKING:
+    from imdbtune.tracking.entities import Search
 
 # Prefix of the folder's name while MLflow may not have the run yet; the run's key follows.
 NEW = "new-"
 ABOUT = "about.json"
+RUN = "run.json"
+# Tags of a search that are written anew, or name a run that a new store does not have.
+_TEMPORARY = (CONFIRMED_BY, NOTE, REASON)
 SEARCH, TRAINING = "search", "training"
 
 
@@ -65,6 +72,18 @@ class Workspace:
         """Save what the workspace is for; a store whose URI contains a secret is left out."""
         uri = store if hide_secrets(store) == store else ""
         replace_file(self.folder / ABOUT, {"name": name, "store": uri, "kind": kind})
+
+    @property
+    def saved_run(self) -> dict[str, Any]:
+        """``experiment``, ``tags`` and ``started_ms`` of the run; empty if they were not saved."""
+        saved = next(read_lines(self.folder / RUN), None)
+        return dict(saved[0]) if saved else {}
+
+    def save_run(self, search: Search, experiment: str) -> None:
+        """Save what is needed to create the run anew if the tracking store loses it."""
+        tags = {name: value for name, value in search.tags.items() if name not in _TEMPORARY}
+        facts = {"experiment": experiment, "tags": tags, "started_ms": search.started_ms}
+        replace_file(self.folder / RUN, facts)
 
     def is_removed(self) -> bool:
         """Return whether somebody has deleted the folder; writes to the outbox create it again."""

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 
 from imdbtune.errors import Deleted, DiskFull, NotDelivered
 from imdbtune.files import is_disk_full
-from imdbtune.tracking.connection import failure_reason, hide_secrets, redact_error
+from imdbtune.tracking.connection import (
+    failure_reason,
+    hide_secrets,
+    is_emptied,
+    redact_error,
+)
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import (
     DeliveryCache,
@@ -126,6 +131,8 @@ class BackgroundDelivery:
         reason = redact_error(failure_reason(error), uri)
         if is_disk_full(error):
             return f"no room is left on the disk ({reason[:200]})"
+        if is_emptied(uri):
+            return f"the tracking store {hide_secrets(uri)} was deleted or emptied"
         trouble = "refuses something" if is_refusal(error) else "cannot be written"
         return f"the tracking store {hide_secrets(uri)} {trouble} ({reason[:200]})"
 
@@ -147,11 +154,13 @@ class BackgroundDelivery:
                 self._deliver()
                 return self._note_success()
             except Exception as error:
-                hopeless = not patience_s or not is_temporary(error)
+                lost = is_emptied(str(self.client.tracking_uri))
+                hopeless = not patience_s or lost or not is_temporary(error)
                 if hopeless or self._note_failure(error) + wait > patience_s:
                     raise NotDelivered(
                         f"{self._described(error)}; the remaining data is kept in "
                         f"{self.outbox.folder}. Send it with: imdbtune sync {self.parent}"
+                        f"{' --restore' if lost else ''}"
                     ) from error
             time.sleep(wait)
             wait = min(2 * wait, RETRY_EVERY_S)

@@ -16,8 +16,9 @@ from urllib.parse import unquote
 
 import filelock
 
-from imdbtune.errors import UserError, quote_path, short_repr
+from imdbtune.errors import NotInStore, UserError, quote_path, short_repr
 from imdbtune.files import require_regular_file
+from imdbtune.tracking.client_environment import set_environment_defaults
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient as MlflowClient  # the type, also for other packages
@@ -28,31 +29,10 @@ SLOW_S = 3.0  # until a store that has not answered is mentioned
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _PART, _LOCK = ".part", ".lock"  # ends of the names of a store that is being created
 SCHEMES = (*DATABASES, "http", "https", "databricks", "file")
-# What MLflow's client reads from the environment at each request.
-ENVIRONMENT_DEFAULTS = {
-    # MLflow would retry a request for minutes; what must not fail is retried by the delivery.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # a server that receives a model needs some time
-    # MLflow would sleep for as long as a server asks for.
-    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
-    # MLflow would print two lines for each run that ends, and ask the server for them.
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
 
 
 def _silent(line: str) -> None:
     """Ignore a line."""
-
-
-def set_environment_defaults() -> None:
-    """Set :data:`ENVIRONMENT_DEFAULTS` where the environment has no value of its own.
-
-    The command line does so at its start, :func:`connect` for those who use the Python API: both
-    before this package starts a thread. Further calls change nothing.
-    """
-    for name, value in ENVIRONMENT_DEFAULTS.items():
-        if not os.environ.get(name):
-            os.environ[name] = value
 
 
 def resolve_uri(uri: str = "") -> str:
@@ -132,8 +112,13 @@ def from_requests(error: BaseException) -> bool:
     return type(error).__module__.startswith(("requests.", "urllib3."))
 
 
+def is_of_store(error: BaseException) -> bool:
+    """Return whether an error says that MLflow's client, or what it stands on, has failed."""
+    return from_requests(error) or type(error).__module__.startswith(("mlflow.", "sqlalchemy."))
+
+
 def failure_reason(error: BaseException) -> str:
-    """Return what went wrong in one line: for a request without an answer the network's error.
+    """Return what went wrong in one line: the error of the network or the database, if any.
 
     MLflow and requests put that behind the address, which they repeat.
     """
@@ -143,6 +128,9 @@ def failure_reason(error: BaseException) -> str:
     network = [e for e in chain if isinstance(e, OSError) and not from_requests(e)]
     if network and any(map(from_requests, chain)):
         error = network[0]
+    drivers = [e for e in (getattr(e, "orig", None) for e in chain) if e is not None]
+    if drivers:  # SQLAlchemy puts its own remarks before what the database said
+        error = drivers[-1]
     text = str(getattr(error, "strerror", None) or error)
     return " ".join((text.splitlines() or [""])[0].split()) or type(error).__name__
 
@@ -177,12 +165,13 @@ def connect_existing(
         reading: whether the client only reads, so that an SQLite file may be read-only.
 
     Raises:
-        UserError: there is no such store, or it cannot be used.
+        NotInStore: there is no such store.
+        UserError: it cannot be used.
     """
     resolved = resolve_uri(uri)
     if is_missing(resolved):
         path = resolved.removeprefix("sqlite:///")
-        raise UserError(
+        raise NotInStore(
             f"no tracking store at {quote_path(path)}; run this where the search was "
             "begun, name the store with --tracking-uri, or start with imdbtune search."
         )
@@ -195,9 +184,12 @@ def is_missing(uri: str) -> bool:
     Raises:
         UserError: MLflow knows no such store.
     """
-    resolved = resolve_uri(uri)
-    path = Path(resolved.removeprefix("sqlite:///"))
-    return resolved.startswith("sqlite:") and not _has_tables(path)
+    return is_emptied(resolve_uri(uri))
+
+
+def is_emptied(uri: str) -> bool:
+    """Return whether a store from :func:`resolve_uri` is an SQLite file without MLflow's tables."""
+    return uri.startswith("sqlite:") and not _has_tables(Path(uri.removeprefix("sqlite:///")))
 
 
 def _has_tables(path: Path) -> bool:

@@ -64,8 +64,26 @@ class Trial:
         return self.status == "FINISHED" and self.score is not None
 
     @property
+    def is_discarded(self) -> bool:
+        """Whether somebody has marked it as not to be chosen."""
+        return self.tags.get(mlflow_names.DISCARDED, "").lower() not in ("", "false")
+
+    @property
+    def can_win(self) -> bool:
+        """Whether it may be the best trial: it has a result, and is not discarded."""
+        return self.has_result and not self.is_discarded
+
+    @property
+    def shown_status(self) -> str:
+        """The status in tables: MLflow's, or ``DISCARDED``."""
+        return "DISCARDED" if self.is_discarded else self.status
+
+    @property
     def reason(self) -> str:
-        """The reason why it failed or was ended early; else empty."""
+        """The reason why it failed, was ended early or is discarded; else empty."""
+        if self.is_discarded:
+            reason = self.tags[mlflow_names.DISCARDED]
+            return "" if reason.lower() == "true" else reason
         return self.tags.get(mlflow_names.REASON, "")
 
 
@@ -160,11 +178,15 @@ def as_trial(run: StoredRun) -> Trial:
 
 
 def rank(trials: list[Trial], larger_is_better: bool) -> list[Trial]:
-    """Return the finished trials from best to worst, ties in order of start; then all others."""
+    """Return the finished trials from best to worst, ties in order of start; then all others.
+
+    Discarded trials come after the finished ones.
+    """
     sign = -1.0 if larger_is_better else 1.0
 
-    def position(trial: Trial) -> tuple[bool, float, int, str]:
-        return not trial.has_result, sign * (trial.score or 0.0), trial.started_ms, trial.trial_id
+    def position(trial: Trial) -> tuple[bool, bool, float, int, str]:
+        place = sign * (trial.score or 0.0), trial.started_ms, trial.trial_id
+        return (not trial.can_win, not trial.has_result, *place)
 
     return sorted(trials, key=position)
 
@@ -178,10 +200,10 @@ def failed_trials(trials: list[Trial]) -> list[Trial]:
 
 
 def count_states(trials: list[Trial]) -> dict[str, int]:
-    """Return the number of trials with each MLflow status."""
+    """Return the number of trials with each status, as tables show it."""
     counts: dict[str, int] = {}
     for trial in trials:
-        counts[trial.status] = counts.get(trial.status, 0) + 1
+        counts[trial.shown_status] = counts.get(trial.shown_status, 0) + 1
     return counts
 
 
@@ -194,7 +216,7 @@ def as_row(trial: Trial) -> dict[str, object]:
     return {
         "trial": trial.trial_id,
         "name": trial.name,
-        "status": trial.status,
+        "status": trial.shown_status,
         **dataclasses.asdict(trial.params),
         **metrics,
         "started": _in_utc(trial.started_ms),

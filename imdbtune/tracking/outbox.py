@@ -11,6 +11,7 @@ A call names its run by a key: the id of a run that MLflow has, or the key that
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -27,6 +28,7 @@ from imdbtune.files import (
     append_line,
     read_lines,
     replace_file,
+    replace_text,
     sync_file,
     sync_folder,
 )
@@ -185,7 +187,7 @@ class Outbox:
 
         A run whose first call was cut off by a crash is not open: MLflow will never have it.
         """
-        calls = [call["call"] for call, _ in read_lines(self._calls(key))]
+        calls = [call["call"] for call in self.calls(key)]
         changes = [call for call in calls if call in ("set_terminated", "reopen")]
         return bool(calls) and changes[-1:] != ["set_terminated"]
 
@@ -193,6 +195,21 @@ class Outbox:
         """Give the calls of a run its id as their key, once it has one."""
         if (self.folder / key).exists():
             (self.folder / key).rename(self.folder / run_id)
+
+    def calls(self, key: str) -> list[Call]:
+        """Return all calls of a run, whether they have been made or not."""
+        return [call for call, _ in read_lines(self._calls(key))]
+
+    def logged_text(self, key: str, artifact_file: str) -> str:
+        """Return the text that was last logged as an artifact; empty if none was."""
+        texts = [c["text"] for c in self.calls(key) if c.get("artifact_file") == artifact_file]
+        return str(texts[-1]) if texts else ""
+
+    def rewind(self, key: str, calls: Sequence[Call]) -> None:
+        """Replace the calls of a run, all of which are to be made again."""
+        (self.folder / key / "delivered.json").unlink(missing_ok=True)
+        text = "".join(json.dumps(call) + "\n" for call in calls)
+        replace_text(self._calls(key), text)
 
     def delivered(self, key: str) -> DeliveryState:
         """Return how many calls of a run have been made; none where that cannot be read."""

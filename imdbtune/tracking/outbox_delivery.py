@@ -135,7 +135,7 @@ def _deliver_run(
             for call in group:
                 if call["call"] == "create_run":
                     is_open = key not in cache.doubtful
-                    state = replace(state, run_id=_create_run(client, key, call, not is_open))
+                    state = replace(state, run_id=create_run(client, key, call, not is_open))
                 elif call["call"] == "set_terminated" and not state.killed:
                     _set_terminated(client, state.run_id or key, call, is_open)
                     is_open = False
@@ -204,7 +204,7 @@ def _save_state(outbox: Outbox, key: str, state: DeliveryState) -> bool:
     return True
 
 
-def _create_run(client: MlflowClient, key: str, call: Call, may_exist: bool) -> str:
+def create_run(client: MlflowClient, key: str, call: Call, may_exist: bool) -> str:
     """Return the id of the run with this key, which is created if need be."""
     experiment = call["experiment_id"]
     if may_exist:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import PARAMETERS
-from imdbtune.errors import Deleted, UserError, first_line, short_repr
+from imdbtune.errors import Deleted, NotInStore, UserError, first_line, short_repr
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
 from imdbtune.tracking.entities import (
@@ -35,7 +35,7 @@ def find_search(client: Runs, reference: str | None = None) -> Search:
     """Return the search with this run id or name (the newest of the name); by default the last.
 
     Raises:
-        UserError: there is no such search.
+        NotInStore: there is no such search.
         Deleted: it was deleted in MLflow.
     """
     named = {mlflow_names.SEARCH: reference} if reference else {}
@@ -46,7 +46,8 @@ def find_search(client: Runs, reference: str | None = None) -> Search:
             _check_not_deleted(run, "the search")
     if not found:
         what = f"no search {short_repr(reference)}" if reference else "no search yet"
-        raise UserError(f"{what} in {_store_name(client)}; start one with imdbtune search.")
+        message = f"{what} in {_store_name(client)}; start one with imdbtune search."
+        raise NotInStore(message, reference or "")
     return as_search(found[0])
 
 
@@ -100,13 +101,13 @@ def read_baselines(client: Runs, search: Search) -> list[Baseline]:
 
 
 def read_best(client: Runs, search: Search) -> Trial:
-    """Return the finished trial with the best objective.
+    """Return the finished trial with the best objective that is not discarded.
 
     Raises:
-        UserError: no trial of the search has finished.
+        UserError: there is none.
     """
     trials = read_trials(client, search)
-    if not trials or not trials[0].has_result:
+    if not trials or not trials[0].can_win:
         states = ", ".join(f"{n} {s.lower()}" for s, n in sorted(count_states(trials).items()))
         raise UserError(
             f"no trial of search {search.name!r} has finished"

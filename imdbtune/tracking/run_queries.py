@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from imdbtune.tracking.sqlite_reader import Runs, StoredRun
 
+# What MLflow answers if a store has no run with an id, or the text cannot be an id.
+_NO_SUCH_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
 
 def find_runs(
     client: Runs,
@@ -68,5 +71,7 @@ def runs_by_id(client: Runs, run_id: str) -> list[StoredRun]:
 
     try:
         return [client.get_run(run_id)]
-    except MlflowException:
-        return []
+    except MlflowException as error:
+        if str(error.error_code) in _NO_SUCH_RUN:
+            return []
+        raise

@@ -26,21 +26,22 @@ def probe_server(uri: str) -> None:
     A server that cannot be reached or refuses the request is none of them: MLflow's client sends
     credentials, and reports such errors by itself.
     """
-    timeout_s = _timeout_s()
+    limit_s = timeout_s()
     problems: list[str] = []
     # A thread, as no timeout of a socket bounds the whole answer.
     reading = threading.Thread(
-        target=lambda: problems.append(_problem(uri, timeout_s)), name="probe", daemon=True
+        target=lambda: problems.append(_problem(uri, limit_s)), name="probe", daemon=True
     )
     reading.start()
-    reading.join(timeout_s)
+    reading.join(limit_s)
     if not problems:
-        raise ConnectionError(f"no complete answer within {timeout_s:g} s ({TIMEOUT})")
+        raise ConnectionError(f"no complete answer within {limit_s:g} s ({TIMEOUT})")
     if problems[0]:
         raise ConnectionError(problems[0])
 
 
-def _timeout_s() -> float:
+def timeout_s() -> float:
+    """Return the timeout of MLflow's client."""
     try:
         return min(max(float(os.environ.get(TIMEOUT, "")), 1.0), threading.TIMEOUT_MAX)
     except ValueError:

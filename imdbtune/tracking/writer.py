@@ -28,6 +28,8 @@ from imdbtune.tracking.connection import hide_secrets, redact_secrets
 from imdbtune.tracking.mlflow_names import (
     ATTEMPT,
     BASELINE,
+    BEST,
+    BEST_RUN_ID,
     CLUSTER,
     CORPUS,
     CURVES,
@@ -312,7 +314,7 @@ class SearchRun(Run):
     ) -> SearchRun:
         """Return an existing run of a search, with the tags that its trials share."""
         shared = {k: v for k, v in tags.items() if k.startswith(("imdbtune.", "version."))}
-        for own in (KIND, KEY, REASON, FOLDER, CLUSTER, "imdbtune.best", "imdbtune.best_run_id"):
+        for own in (KIND, KEY, REASON, FOLDER, CLUSTER, BEST, BEST_RUN_ID):
             shared.pop(own, None)
         commit = _git_commit()
         now = {GIT_COMMIT: commit} if commit else {}

@@ -8,7 +8,7 @@ from tests.broken_inputs import CORPORA, KINDS, TABLES, WEIGHTS
 
 COMMANDS = (
     *("search", "train", "reproduce", "confirm", "list", "best", "compare", "report", "ui"),
-    *("predict", "data", "summary", "sync", "doctor"),
+    *("discard", "predict", "data", "summary", "sync", "doctor"),
 )
 HUGE = "99999999999999999999"
 SECRET = "open.sesame"
@@ -239,6 +239,13 @@ STORES: list[Case] = [
 IDS: list[Case] = [
     "sync",
     ("sync", "a\x1b[31m\nb"),
+    "sync --restore",
+    "sync nonsense --restore",
+    f"discard nonsense {STORE}",
+    f"discard {'0' * 32} {STORE}",
+    ("discard", "1", "--reason", "x" * 501, *STORE.split()),
+    "discard 1 --undo --reason why",
+    ("discard", "1", "--search", "a\x1b[31m\nb", *STORE.split()),
     *(
         (*f"{command} {STORE}".split(), *before, name)
         for command, before in (

@@ -179,7 +179,7 @@ def test_what_a_server_that_stays_away_lacks_is_brought_in_later(
         note(outbox, key, delivered)
 
     with monkeypatch.context() as patch:
-        for name in ("_create_run", "_make_call", "_set_terminated"):
+        for name in ("create_run", "_make_call", "_set_terminated"):
             patch.setattr(outbox_delivery, name, deadly(getattr(outbox_delivery, name)))
         patch.setattr(Outbox, "note", note_if_alive)
         for calls in range(1, 8):
