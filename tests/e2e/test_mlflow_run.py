@@ -147,6 +147,7 @@ def run(here: Path, python: Python) -> Callable[..., str]:
 def search(here: Path, python: Python) -> entities.Search:
     """The search that ``mlflow run`` made, read back from MLflow."""
     space = {"rnn": "gru,simple_rnn,lstm", "units": 4, "maxlen": 20}
+    space |= {"depth": 1, "pooling": "last", "learning_rate": 0.001}
     limits = {"max_trials": 2, "workers": 0, "set": "training.patience=1"}
     run_id = python.serve(lambda: mlflow_run("search", name=NAME, **TINY, **space, **limits))
     found = reader.find_search(connect(f"sqlite:///{here}/mlflow.db"))
