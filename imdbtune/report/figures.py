@@ -12,6 +12,7 @@ import numpy as np
 
 from imdbtune.report.effects import Effect, Importance, Parallel, needs_log_scale
 from imdbtune.report.findings import Cost, Progress, Uncertainty
+from imdbtune.report.outlook import ExpectedBest
 from imdbtune.training.learning_curves import BLUE, GREY, VERMILLION, draw_level, new_figure
 
 if TYPE_CHECKING:
@@ -199,6 +200,20 @@ def draw_progress(progress: Progress, linear: float | None = None) -> Figure:
     axes.set_ylabel(ACCURACY_LABEL)
     axes.set_title("Best so far", fontsize=11)
     _legend(figure, columns=2 if linear is None else 3)
+    return figure
+
+
+def draw_expected_best(expected: ExpectedBest) -> Figure:
+    """Draw the expected best accuracy against the number of trials."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _figure(3.3)
+    counts = np.arange(1, len(expected.values) + 1)
+    axes.plot(counts, np.array(expected.values) * 100, "o-", color=BLUE, markersize=3)
+    axes.set_xlabel("trials")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel(f"best {ACCURACY_LABEL}")
+    axes.set_title("Expected best by number of trials", fontsize=11)
     return figure
 
 

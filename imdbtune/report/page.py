@@ -17,7 +17,7 @@ from imdbtune.confirm import description, results
 from imdbtune.confirm.results import Confirmation
 from imdbtune.errors import UserError, quote_path
 from imdbtune.files import is_disk_full, replace_text, require_regular_file
-from imdbtune.report import effects, figures, findings
+from imdbtune.report import effects, figures, findings, outlook
 from imdbtune.report.published import PUBLISHED, Published
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
@@ -128,6 +128,10 @@ def draw_figures(data: ReportData) -> dict[str, ReportFigure]:
     if progress.minutes:
         figure = figures.draw_progress(progress, linear_accuracy(data))
         drawn.append(ReportFigure("progress", figure, "Best accuracy so far over time."))
+    expected = outlook.expected_best(data.search, finished)
+    if expected is not None:
+        figure = figures.draw_expected_best(expected)
+        drawn.append(ReportFigure("expected_best", figure, "Expected best by number of trials."))
     if len(finished) > 1:
         drawn += _draw_effects(data.importances, finished, accuracies)
     return {each.name: each for each in drawn}
@@ -217,6 +221,8 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = LOCAL_UI)
             uncertainty=uncertainty_of(data) if finished else None,
             linear=baseline_comparison_of(data),
             majority=findings.find_baseline(data.baselines, mlflow_names.MAJORITY),
+            expected=outlook.expected_best(data.search, finished),
+            ped_anova=outlook.ped_anova(finished),
             effects=[effects.effect_data(name, finished) for name in ordered],
             names=names,
             failures=findings.failures_data(data.trials),
