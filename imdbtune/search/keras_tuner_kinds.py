@@ -31,7 +31,7 @@ def _hyperband(config: SearchConfig) -> Sampler:
 
 
 RANDOM = SamplerKind(
-    about="random search (Bergstra and Bengio 2012), without repetitions",
+    about="random search (Bergstra and Bengio 2012) that tries all values equally often",
     make=_random,
     default_trials=12,
 )
@@ -41,7 +41,8 @@ GRID = SamplerKind(
     covers_space=True,
 )
 BAYESIAN = SamplerKind(
-    about="Bayesian optimisation with a Gaussian process and upper confidence bounds",
+    about="Bayesian optimisation with a Gaussian process and upper confidence bounds, after some "
+    "random trials",
     make=_bayesian,
     default_trials=12,
     estimated_as="random",

@@ -9,6 +9,7 @@ Importing this module imports TensorFlow, which takes seconds; importers do so i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Self, TypedDict
@@ -28,7 +29,17 @@ from imdbtune.config.hyperparameters import Scalar
 from imdbtune.config.schema import SearchConfig
 from imdbtune.config.search_space import Dimension, SearchSpace
 from imdbtune.errors import SearchAborted
-from imdbtune.search.sampler import Answer, Borrowed, Idle, Past, Stopped, Suggestion, Told
+from imdbtune.search.sampler import (
+    Answer,
+    Borrowed,
+    Idle,
+    Past,
+    Stopped,
+    Suggestion,
+    Told,
+    known_trial_count,
+)
+from imdbtune.search.space_design import SpaceDesign
 
 # Keras Tuner takes seed 0 for "no seed" and draws one.
 SEED_OFFSET = 1
@@ -51,6 +62,7 @@ class OracleSampler(keras_tuner.Oracle):
 
     exhausted = False  # whether Hyperband found no new values; it then only continues trials
     sizes_itself = False  # whether it stops by itself before the space is exhausted
+    design: SpaceDesign  # from which random trials are drawn
 
     @classmethod
     def of(cls, config: SearchConfig) -> Self:
@@ -65,6 +77,7 @@ class OracleSampler(keras_tuner.Oracle):
             **cls.budget(config),
         )
         sampler.verbose = 0
+        sampler.design = SpaceDesign(config.space, config.tuner.seed)
         return sampler
 
     @classmethod
@@ -142,8 +155,17 @@ class OracleSampler(keras_tuner.Oracle):
         """Accept any number of failures."""
 
 
+def _populated(values: dict[str, Scalar] | None) -> Populated:
+    """Return the answer of ``populate_space`` for a point of a design."""
+    return {"status": "STOPPED"} if values is None else {"status": "RUNNING", "values": values}
+
+
 class RandomSampler(OracleSampler, oracles.RandomSearchOracle):
-    """Random search."""
+    """Random search over an even design of the space."""
+
+    def populate_space(self, trial_id: str) -> Populated:
+        """Return the next point of the design."""
+        return _populated(self.design.draw(len(self.trials)))
 
 
 class GridSampler(OracleSampler, oracles.GridSearchOracle):
@@ -164,16 +186,33 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
 
     _repeated: dict[str, Scalar] | None = None  # the values of the trial that is being repeated
 
+    @classmethod
+    def budget(cls, config: SearchConfig) -> dict[str, int | None]:
+        """Return also the number of trials whose scores the first fit of the regressor needs."""
+        return {"max_trials": None, "num_initial_points": initial_points(config)}
+
     def populate_space(self, trial_id: str) -> Populated:
-        """Return the values with the best upper confidence bound."""
+        """Return a point of the design at first, then that of the best upper confidence bound."""
         if self._repeated is not None:
             return {"status": "RUNNING", "values": self._repeated}
+        if self._completed < self.num_initial_points:
+            return _populated(self._new_point())
         # A second thread would compete with a trial for its core. The regressor is called for one
         # point at a time; checking each is a tenth to a third of the time.
         checks_off = {"assume_finite": True, "skip_parameter_validation": True}
         with threadpool_limits(1), sklearn.config_context(**checks_off):
             answer: Populated = super().populate_space(trial_id)
         return answer
+
+    @property
+    def _completed(self) -> int:
+        return sum(trial.status == "COMPLETED" for trial in self.trials.values())
+
+    def _new_point(self) -> dict[str, Scalar] | None:
+        """Return the next point of the design that no trial has; a longer search needs more."""
+        tried = [trial.hyperparameters.values for trial in self.trials.values()]
+        points = map(self.design.draw, itertools.count(len(tried)))
+        return next(point for point in points if point not in tried)
 
     def _repeat(self, past: Suggestion | Idle) -> None:
         """Use the recorded values, and leave the same state behind as computing them did."""
@@ -189,14 +228,21 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
 
         A pending trial is scored by the regressor's last fit, so replays have to repeat it.
         """
-        completed = sum(trial.status == "COMPLETED" for trial in self.trials.values())
-        first = self.num_initial_points or max(3 * len(self.hyperparameters.space), 3)
-        if completed < first:
+        if self._completed < self.num_initial_points:
             return
         # The body of populate_space() up to its optimisation. Seen in keras-tuner 1.4.8.
         self.gpr.fit(*self._vectorize_trials())
         bounds = self._get_hp_bounds()
         self._random_state.uniform(bounds[:, 0], bounds[:, 1], size=(RESTARTS, len(bounds)))
+
+
+def initial_points(config: SearchConfig) -> int:
+    """Return how many trials a Bayesian search draws from the design before it uses their scores.
+
+    Three for each dimension, as Keras Tuner does, but at most a third of the trials; at least 3.
+    """
+    wanted, trials = 3 * len(config.space.searched), known_trial_count(config)
+    return max(3, wanted if trials is None else min(wanted, trials // 3))
 
 
 class HyperbandSampler(OracleSampler, oracles.HyperbandOracle):

@@ -109,6 +109,8 @@ def test_trials_that_have_not_ended_come_back_in_order() -> None:
     assert [asked_event(trial) for trial in open_trials(events)] == [events[0], events[3]]
 
 
+# A few points may not determine the length scale of the kernel.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("in_flight", [1, 3])
 def test_a_replayed_bayesian_sampler_answers_alike(in_flight: int) -> None:
     """It has fitted its regressor and drawn its numbers, even if the values were put in."""

@@ -12,9 +12,10 @@ from keras_tuner.src.engine import conditions
 from sklearn.gaussian_process import GaussianProcessRegressor
 from threadpoolctl import threadpool_info
 
-from imdbtune.config.schema import SearchConfig, parse_config
+from imdbtune.config.schema import SearchConfig, load_config, parse_config
 from imdbtune.search import keras_tuner_samplers
-from imdbtune.search.sampler import make_sampler
+from imdbtune.search.keras_tuner_samplers import initial_points
+from imdbtune.search.sampler import Stopped, make_sampler
 
 ORACLES = {
     "RandomSampler": oracles.RandomSearchOracle,
@@ -72,6 +73,8 @@ def arguments(kind: str) -> dict[str, Any]:
     return {**found, "seed": 1}
 
 
+# A few points may not determine the length scale of the kernel.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_bayesian_sampler_suggests_what_keras_tuner_does_on_one_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -86,11 +89,17 @@ def test_bayesian_sampler_suggests_what_keras_tuner_does_on_one_thread(
 
     monkeypatch.setattr(GaussianProcessRegressor, "fit", watched)
     sampler: Any = make_sampler(config_of("bayesian"))
-    plain = oracles.BayesianOptimizationOracle(max_trials=8, **arguments("bayesian"))
+    first = sampler.num_initial_points
+    plain: Any = oracles.BayesianOptimizationOracle(
+        max_trials=8, num_initial_points=first, **arguments("bayesian")
+    )
+    model_based = plain.populate_space
     plain.verbose = 0
     plain.save = plain._save_trial = lambda *trial: None
     for number in range(8):
         suggestion = sampler.ask()
+        drawn = {"status": "RUNNING", "values": sampler.design.draw(number)}
+        plain.populate_space = model_based if number >= first else lambda _, drawn=drawn: drawn
         expected = plain.create_trial(f"tuner-{number}")
         assert suggestion.values == expected.hyperparameters.values
         score = -abs(suggestion.values["units"] - 77) / 300
@@ -98,4 +107,35 @@ def test_bayesian_sampler_suggests_what_keras_tuner_does_on_one_thread(
         plain.update_trial(expected.trial_id, {plain.objective.name: score})
         expected.status = "COMPLETED"
         plain.end_trial(expected)
+    assert first == 3
     assert threads == {1}
+
+
+@pytest.mark.parametrize(
+    ("units", "trials", "expected"),
+    [([4, 8], 0, 4), (300, 12, 4), (300, 30, 6), (300, 6, 3), (300, 1000, 6)],
+)
+def test_a_third_of_a_bayesian_search_is_random_or_three_for_each_dimension(
+    units: Any, trials: int, expected: int
+) -> None:
+    space = {"units": units if isinstance(units, list) else {"min": 1, "max": units}}
+    space["dropout"] = {"min": 0.0, "max": 0.5}
+    config = parse_config({"space": space, "tuner": {"kind": "bayesian", "max_trials": trials}})
+    assert initial_points(config) == expected
+
+
+@pytest.mark.parametrize("kind", ["random", "bayesian"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_first_trials_try_each_choice(kind: str, seed: int) -> None:
+    config = load_config("demo", {"tuner.kind": kind, "tuner.seed": seed})
+    sampler = make_sampler(config)
+    asked = [sampler.ask() for _ in range(3)]
+    assert {each.values["rnn"] for each in asked} == {"simple_rnn", "lstm", "gru"}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["random", "bayesian"])
+def test_a_space_of_one_configuration_has_one_trial(kind: str) -> None:
+    sampler = make_sampler(parse_config({"space": {"units": 4}, "tuner": {"kind": kind}}))
+    assert sampler.ask().values == {}  # type: ignore[union-attr]
+    if kind == "random":
+        assert isinstance(sampler.ask(), Stopped)
