@@ -19,7 +19,7 @@ LOCAL = "local"
 NEEDED_ABILITIES = {
     "learn_from": "learns_from_others",
     "tries": "has_initial_trials",
-    "require": "has_initial_trials",
+    "require": "heeds_constraint",
 }
 
 

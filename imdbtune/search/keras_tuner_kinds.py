@@ -34,6 +34,8 @@ RANDOM = SamplerKind(
     about="random search (Bergstra and Bengio 2012) that tries all values equally often",
     make=_random,
     default_trials=12,
+    has_initial_trials=True,
+    heeds_constraint=True,
 )
 GRID = SamplerKind(
     about="all combinations of the values, in order",
@@ -45,6 +47,7 @@ BAYESIAN = SamplerKind(
     "random trials",
     make=_bayesian,
     default_trials=12,
+    has_initial_trials=True,
     estimated_as="random",
 )
 HYPERBAND = SamplerKind(

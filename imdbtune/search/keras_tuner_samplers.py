@@ -9,7 +9,6 @@ Importing this module imports TensorFlow, which takes seconds; importers do so i
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Self, TypedDict
@@ -25,10 +24,11 @@ from keras_tuner.engine.trial import Trial
 from keras_tuner.src.engine.conditions import Parent
 from threadpoolctl import threadpool_limits
 
-from imdbtune.config.hyperparameters import Scalar
+from imdbtune.config.hyperparameters import Scalar, TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.config.search_space import Dimension, SearchSpace
 from imdbtune.errors import SearchAborted
+from imdbtune.search.initial_trials import InitialTrials, texts_to_try
 from imdbtune.search.sampler import (
     Answer,
     Borrowed,
@@ -39,7 +39,6 @@ from imdbtune.search.sampler import (
     Told,
     known_trial_count,
 )
-from imdbtune.search.space_design import SpaceDesign
 
 # Keras Tuner takes seed 0 for "no seed" and draws one.
 SEED_OFFSET = 1
@@ -62,7 +61,9 @@ class OracleSampler(keras_tuner.Oracle):
 
     exhausted = False  # whether Hyperband found no new values; it then only continues trials
     sizes_itself = False  # whether it stops by itself before the space is exhausted
-    design: SpaceDesign  # from which random trials are drawn
+    space: SearchSpace
+    initial: InitialTrials  # from which random trials are drawn
+    known: set[TrialParams]  # configurations that were suggested
 
     @classmethod
     def of(cls, config: SearchConfig) -> Self:
@@ -77,7 +78,8 @@ class OracleSampler(keras_tuner.Oracle):
             **cls.budget(config),
         )
         sampler.verbose = 0
-        sampler.design = SpaceDesign(config.space, config.tuner.seed)
+        sampler.space, sampler.known = config.space, set()
+        sampler.initial = InitialTrials(config)
         return sampler
 
     @classmethod
@@ -97,6 +99,7 @@ class OracleSampler(keras_tuner.Oracle):
             return Stopped(space_exhausted=self.exhausted or not self.sizes_itself)
         values = dict(trial.hyperparameters.values)
         own = {key: values.pop(key) for key in list(values) if key.startswith(OWN_PREFIX)}
+        self.known.add(self.space.params(values))
         return Suggestion(
             trial.trial_id,
             values,
@@ -156,16 +159,16 @@ class OracleSampler(keras_tuner.Oracle):
 
 
 def _populated(values: dict[str, Scalar] | None) -> Populated:
-    """Return the answer of ``populate_space`` for a point of a design."""
+    """Return the answer of ``populate_space`` for an initial trial."""
     return {"status": "STOPPED"} if values is None else {"status": "RUNNING", "values": values}
 
 
 class RandomSampler(OracleSampler, oracles.RandomSearchOracle):
-    """Random search over an even design of the space."""
+    """Random search: nothing but initial trials."""
 
     def populate_space(self, trial_id: str) -> Populated:
-        """Return the next point of the design."""
-        return _populated(self.design.draw(len(self.trials)))
+        """Return the next initial trial."""
+        return _populated(self.initial.next_new(self.known))
 
 
 class GridSampler(OracleSampler, oracles.GridSearchOracle):
@@ -192,11 +195,11 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
         return {"max_trials": None, "num_initial_points": initial_points(config)}
 
     def populate_space(self, trial_id: str) -> Populated:
-        """Return a point of the design at first, then that of the best upper confidence bound."""
+        """Return an initial trial at first, then that of the best upper confidence bound."""
         if self._repeated is not None:
             return {"status": "RUNNING", "values": self._repeated}
         if self._completed < self.num_initial_points:
-            return _populated(self._new_point())
+            return _populated(self.initial.next_new(self.known))
         # A second thread would compete with a trial for its core. The regressor is called for one
         # point at a time; checking each is a tenth to a third of the time.
         checks_off = {"assume_finite": True, "skip_parameter_validation": True}
@@ -207,12 +210,6 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
     @property
     def _completed(self) -> int:
         return sum(trial.status == "COMPLETED" for trial in self.trials.values())
-
-    def _new_point(self) -> dict[str, Scalar] | None:
-        """Return the next point of the design that no trial has; a longer search needs more."""
-        tried = [trial.hyperparameters.values for trial in self.trials.values()]
-        points = map(self.design.draw, itertools.count(len(tried)))
-        return next(point for point in points if point not in tried)
 
     def _repeat(self, past: Suggestion | Idle) -> None:
         """Use the recorded values, and leave the same state behind as computing them did."""
@@ -237,12 +234,14 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
 
 
 def initial_points(config: SearchConfig) -> int:
-    """Return how many trials a Bayesian search draws from the design before it uses their scores.
+    """Return how many initial trials a Bayesian search has before it uses their scores.
 
-    Three for each dimension, as Keras Tuner does, but at most a third of the trials; at least 3.
+    Three for each dimension, as Keras Tuner does, but at most a third of the trials; at least 3,
+    and all that the user wants to try.
     """
     wanted, trials = 3 * len(config.space.searched), known_trial_count(config)
-    return max(3, wanted if trials is None else min(wanted, trials // 3))
+    usual = max(3, wanted if trials is None else min(wanted, trials // 3))
+    return max(usual, len(texts_to_try(config)))
 
 
 class HyperbandSampler(OracleSampler, oracles.HyperbandOracle):

@@ -35,6 +35,7 @@ TPE = SamplerKind(
     make=_tpe,
     default_trials=12,
     has_initial_trials=True,
+    heeds_constraint=True,
     learns_from_others=True,
 )
 GP = SamplerKind(
@@ -42,6 +43,7 @@ GP = SamplerKind(
     make=_gp,
     default_trials=12,
     has_initial_trials=True,
+    heeds_constraint=True,
     estimated_as="random",
     learns_from_others=True,
     installed_by=("torch",),
@@ -51,10 +53,12 @@ CMAES = SamplerKind(
     make=_cmaes,
     default_trials=12,
     has_initial_trials=True,
+    heeds_constraint=True,
 )
 NSGA2 = SamplerKind(
     about="the genetic algorithm NSGA-II (Deb et al. 2002), by Optuna",
     make=_nsga2,
     default_trials=12,
     has_initial_trials=True,
+    heeds_constraint=True,
 )

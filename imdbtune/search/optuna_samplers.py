@@ -22,7 +22,6 @@ from imdbtune.config.hyperparameters import Scalar, TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.config.search_space import Dimension
 from imdbtune.errors import SearchAborted
-from imdbtune.search.constraint import MAX_REFUSED, Constraint
 from imdbtune.search.initial_trials import InitialTrials
 from imdbtune.search.sampler import Answer, Borrowed, Past, Stopped, Suggestion, Told
 
@@ -50,8 +49,6 @@ class OptunaSampler:
         self.codes = {d.name: _code(d) for d in config.space.searched}
         self.initial = InitialTrials(config)
         self.initial_count = max(INITIAL_TRIALS, len(self.initial.tried))
-        self.drawn = 0  # of them, none of which is wanted any more
-        self.constraint = Constraint.of(config)
         self.known: set[TrialParams] = set()
         self.trials: dict[str, optuna.Trial] = {}
         self.ended: set[str] = set()
@@ -74,7 +71,7 @@ class OptunaSampler:
                 if self._is_wanted(values):
                     return self._add(trial, values)
                 self.study.tell(trial, state=TrialState.FAIL)  # Optuna's samplers ignore it
-        point = self._next_initial()
+        point = self.initial.next_new(self.known)
         return Stopped(space_exhausted=True) if point is None else self._put_in(point)
 
     def tell(self, trial_id: str, score: float | None, reason: str = "") -> None:
@@ -122,20 +119,10 @@ class OptunaSampler:
         seeds = np.random.SeedSequence([self.config.tuner.seed, len(self.trials), repeat])
         return self.make(int(seeds.generate_state(1)[0] >> 1))
 
-    def _next_initial(self) -> dict[str, Scalar] | None:
-        """Return the first initial trial that is wanted; None: there is none."""
-        while (point := self.initial.draw(self.drawn)) is not None:
-            if self._is_wanted(point):
-                return point
-            self.drawn += 1
-            if self.drawn > len(self.known) + MAX_REFUSED:
-                break
-        return None
-
     def _is_wanted(self, values: Mapping[str, Scalar]) -> bool:
         """Return whether a configuration is new and meets the constraint."""
         params = self.config.space.params(values)
-        return params not in self.known and self.constraint.allows(params)
+        return params not in self.known and self.initial.constraint.allows(params)
 
     def _put_in(self, values: Mapping[str, Scalar]) -> Suggestion:
         """Add a trial with these values.

@@ -11,8 +11,8 @@ from imdbtune.config.registry import check_extra
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.data.sources import check_contents, check_source
 from imdbtune.errors import UserError
-from imdbtune.search.constraint import check_initial_trials
 from imdbtune.search.context import Context
+from imdbtune.search.initial_trials import check_initial_trials
 from imdbtune.search.sampler import sampler_kind
 from imdbtune.tracking.connection import resolve_uri
 

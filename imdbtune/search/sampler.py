@@ -126,7 +126,8 @@ class SamplerKind:
         continues_trials: whether trials may continue earlier ones, from their saved state.
         estimated_as: another sampler that draws similar trials faster, for ``--estimate``.
         has_initial_trials: whether its first trials are those of
-            :class:`imdbtune.search.initial_trials.InitialTrials`, and all meet the constraint.
+            :class:`imdbtune.search.initial_trials.InitialTrials`.
+        heeds_constraint: whether all its trials meet the condition ``tuner.require``.
         learns_from_others: whether trials of other searches guide it.
         installed_by: packages of the extra with the sampler's name.
     """
@@ -139,6 +140,7 @@ class SamplerKind:
     continues_trials: bool = False
     estimated_as: str = ""
     has_initial_trials: bool = False
+    heeds_constraint: bool = False
     learns_from_others: bool = False
     installed_by: tuple[str, ...] = ()
 

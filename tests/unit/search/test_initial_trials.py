@@ -9,8 +9,8 @@ import pytest
 
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import UserError
-from imdbtune.search.constraint import Constraint, check_initial_trials
-from imdbtune.search.initial_trials import InitialTrials
+from imdbtune.search.constraint import Constraint
+from imdbtune.search.initial_trials import InitialTrials, check_initial_trials
 from tests.driven import config_of, drive
 
 SPACE = {
@@ -20,7 +20,7 @@ SPACE = {
     "learning_rate": {"min": 1e-4, "max": 1e-1, "sampling": "log"},
     "depth": 2,
 }
-KINDS = ["tpe", "nsga2"]
+KINDS = ["random", "tpe", "nsga2"]
 
 
 def config(**tuner: Any) -> SearchConfig:
@@ -29,16 +29,16 @@ def config(**tuner: Any) -> SearchConfig:
 
 def test_what_is_given_is_tried_and_the_rest_is_drawn() -> None:
     initial = InitialTrials(config(tries="rnn=gru units=64; learning_rate=0.01 depth=2"))
-    first, second = initial.draw(0), initial.draw(1)
+    first, second, third = (initial._draw(number) for number in range(3))
     assert first is not None
     assert second is not None
     assert (first["rnn"], first["units"]) == ("gru", 64)
     assert set(first) == {"rnn", "bidirectional", "units", "learning_rate"}
     assert second["learning_rate"] == 0.01
-    assert initial.draw(2) == initial.design.draw(0)
+    assert third == initial.design.draw(0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "bayesian"])
 def test_a_search_begins_with_them_in_order(kind: str, tmp_path: Path) -> None:
     tries = "; ".join(f"rnn=gru units={units}" for units in (64, 4, 32, 8, 16, 12, 20, 24))
     driven = drive(config_of(kind, SPACE, tries=tries, max_trials=10), tmp_path)

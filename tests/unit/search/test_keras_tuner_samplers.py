@@ -98,7 +98,7 @@ def test_bayesian_sampler_suggests_what_keras_tuner_does_on_one_thread(
     plain.save = plain._save_trial = lambda *trial: None
     for number in range(8):
         suggestion = sampler.ask()
-        drawn = {"status": "RUNNING", "values": sampler.design.draw(number)}
+        drawn = {"status": "RUNNING", "values": sampler.initial.design.draw(number)}
         plain.populate_space = model_based if number >= first else lambda _, drawn=drawn: drawn
         expected = plain.create_trial(f"tuner-{number}")
         assert suggestion.values == expected.hyperparameters.values
