@@ -18,6 +18,8 @@ from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.entities import Baseline, Trial
 
 if TYPE_CHECKING:
+    from imdbtune.config.hyperparameters import Scalar
+    from imdbtune.config.search_space import SearchSpace
     from imdbtune.confirm.results import Confirmation
 
 ACCURACY = "best_val_accuracy"
@@ -219,6 +221,24 @@ def progress_data(trials: Sequence[Trial], started_ms: int) -> Progress:
 def duration_s(trials: Sequence[Trial], started_ms: int) -> float:
     """Return the seconds from the start of a search to the end of its last trial."""
     return max([0, *(t.ended_ms - started_ms for t in trials if t.ended_ms is not None)]) / 1000
+
+
+def untried_values(space: SearchSpace, trials: Sequence[Trial]) -> dict[str, list[Scalar]]:
+    """Return the listed values of each hyperparameter that no trial has; without those tried all.
+
+    Args:
+        space: of the search.
+        trials: all of them, also failed ones.
+    """
+    found = {}
+    for dimension in space.searched:
+        tried = {
+            getattr(trial.params, dimension.name)
+            for trial in trials
+            if all(getattr(trial.params, parent) in allowed for parent, allowed in dimension.when)
+        }
+        found[dimension.name] = [value for value in dimension.values if value not in tried]
+    return {name: values for name, values in found.items() if values}
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,15 @@ import base64
 import functools
 import io
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.config.extensions import METRICS
+from imdbtune.config.hyperparameters import Scalar
+from imdbtune.config.schema import parse_config
 from imdbtune.config.search_space import word
 from imdbtune.confirm import description, results
 from imdbtune.confirm.results import Confirmation
@@ -64,6 +67,15 @@ class ReportData:
     def finished(self) -> list[Trial]:
         """The trials that have an accuracy, in the order of their ranks."""
         return [trial for trial, _ in findings.with_accuracy(self.trials)]
+
+    @property
+    def untried(self) -> dict[str, list[Scalar]]:
+        """The values that no trial has, by hyperparameter; empty if the space is not known."""
+        try:
+            space = parse_config(tomllib.loads(self.config)).space
+        except (ValueError, UserError):  # of another version
+            return {}
+        return findings.untried_values(space, self.trials)
 
     @functools.cached_property
     def importances(self) -> tuple[effects.Importance, ...]:
@@ -225,6 +237,7 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = LOCAL_UI)
             ped_anova=outlook.ped_anova(finished),
             effects=[effects.effect_data(name, finished) for name in ordered],
             names=names,
+            untried=data.untried,
             failures=findings.failures_data(data.trials),
             confirmed=data.confirmed,
             describe=description.describe,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.space_parser import parse_space
 from imdbtune.report import effects, findings
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.entities import Trial
@@ -186,3 +187,29 @@ def test_parallel_axes_are_even_linear_or_logarithmic() -> None:
     assert units.positions == pytest.approx([k / 9 for k in range(10)])
     assert rate.positions == pytest.approx([k / 9 for k in range(10)])
     assert [label for _, label in units.ticks] == ["100", "104", "109"]
+
+
+# What was not tried.
+
+
+def test_the_values_that_no_trial_has_are_found_with_their_conditions() -> None:
+    space = parse_space(
+        {
+            "rnn": ["simple_rnn", "lstm", "gru"],
+            "units": [16, 32, 64],
+            "bidirectional": [False, True],
+            "dropout": {"values": [0.0, 0.5], "when": {"rnn": "lstm"}},
+            "maxlen": {"min": 10, "max": 500},
+            "optimizer": "adam",
+        }
+    )
+    trials = [
+        made_trial(1, 0.5, rnn="simple_rnn", units=16),  # its dropout is 0.0 by default
+        made_trial(2, 0.0, "FAILED", rnn="lstm", units=32, dropout=0.5, bidirectional=True),
+    ]
+    assert findings.untried_values(space, trials) == {
+        "rnn": ["gru"],
+        "units": [64],
+        "dropout": [0.0],
+    }
+    assert findings.untried_values(parse_space({"units": [16, 32]}), trials) == {}

@@ -402,3 +402,18 @@ def test_a_report_harms_no_other_file(
     with pytest.raises(UserError, match=said):
         api.report(out=folder / name, uri=client.tracking_uri)
     assert (folder / "mlflow.db").stat().st_size == before
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        ('rnn = ["simple_rnn", "lstm", "gru_v1"]\nunits = [8, 16, 99]', "rnn gru_v1; units 99"),
+        ("units = [8, 16]", ""),
+        ("unit = [8, 99]", ""),  # of a version that knew it
+    ],
+)
+def test_the_page_names_values_that_were_never_tried(space: str, says: str) -> None:
+    data = dataclasses.replace(make_data(FEW), config=f"[space]\n{space}\n")
+    text = page.render(data, {})
+    assert ("Never tried" in text) == bool(says)
+    assert f"<b>Never tried:</b> {says}." in text or not says
