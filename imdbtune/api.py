@@ -288,6 +288,15 @@ def discard(
     return found, trial
 
 
+def report_comparison(
+    search_refs: Sequence[str], out: Path = Path("report.html"), *, uri: str = ""
+) -> list[Search]:
+    """Write one HTML report that compares several searches of the same reviews to ``out``."""
+    from imdbtune.report.comparison_page import write_comparison
+
+    return write_comparison(search_refs, out, uri)
+
+
 @contextmanager
 def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Iterator[MlflowServer]:
     """Serve MLflow's web interface on the store of a search while the block runs.

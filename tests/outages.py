@@ -55,7 +55,7 @@ def check_whole(uri: str, name: str, units: Sequence[int], models: bool = True) 
             assert [metric.step for metric in history] == [1, 2, 3]
         assert len(client.get_metric_history(trial.run_id, "best_val_accuracy")) == 1
         files = {artifact.path for artifact in client.list_artifacts(trial.run_id)}
-        assert files == {"history.csv", "history.json", "accuracy.png", "loss.png"}
+        assert files == {"history.csv", "history.json", "record.json", "accuracy.png", "loss.png"}
         run = client.get_run(trial.run_id)
         assert len(run.inputs.dataset_inputs) == 1
         if not models:

@@ -40,12 +40,7 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    searches: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SEARCH", help="Names or run ids of searches; by default the last search."
-        ),
-    ] = None,
+    searches: opt.SearchNames = None,
     where: Annotated[
         str,
         typer.Option(

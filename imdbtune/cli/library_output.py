@@ -20,8 +20,8 @@ _stderr: ContextVar[int] = ContextVar("stderr", default=2)
 def set_library_output(shown: bool) -> Iterator[None]:
     """Show or hide the output of libraries (``--verbose``) while the block runs."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if shown else "3")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", str(shown).lower())
     if shown:
+        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "true"
         import logging
 
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")

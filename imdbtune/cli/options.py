@@ -24,6 +24,12 @@ SearchName = Annotated[
         metavar="SEARCH", help="Name or run id of a search; by default the last search."
     ),
 ]
+SearchNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SEARCH", help="Names or run ids of searches; by default the last search."
+    ),
+]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV on standard output.")]
 TextColumn = Annotated[
     str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -88,8 +89,13 @@ def make_progress(*, as_json: bool = False, quiet: bool = False) -> Iterator[Lis
 
 
 def supports_live_display(console: Console) -> bool:
-    """Return whether a live display is possible: a terminal that only we write to."""
-    return console.is_terminal and not console.is_dumb_terminal and not is_library_output_shown()
+    """Return whether a live display is possible: a terminal that only we write to.
+
+    Jupyter runs ``!`` commands in a pseudo-terminal whose cursor cannot move up.
+    """
+    in_notebook = "JPY_PARENT_PID" in os.environ  # Jupyter sets it for its kernels
+    is_able = console.is_terminal and not console.is_dumb_terminal and not in_notebook
+    return is_able and not is_library_output_shown()
 
 
 def _print_event(event: Event) -> None:

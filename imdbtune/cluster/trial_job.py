@@ -107,6 +107,7 @@ def run_trial(
     Raises:
         DiskFull: the disk of this machine is full, which is not the trial's fault.
     """
+    from imdbtune.tracking.system_metrics import log_system_metrics
     from imdbtune.tracking.writer import TrialRun
 
     started = clock()
@@ -121,7 +122,8 @@ def run_trial(
     try:
         if job.corpus is not None:
             run.log_corpus(job.corpus)
-        result = (job.trainer or default_trainer())(job.spec, on_epoch)
+        with log_system_metrics(run):
+            result = (job.trainer or default_trainer())(job.spec, on_epoch)
         if not math.isfinite(result.score):
             raise TrialFailed(f"{job.spec.settings.objective} came out as {result.score}.")
         run.log_result(result, job.spec)

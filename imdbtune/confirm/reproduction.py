@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from imdbtune.config.hyperparameters import convert
 from imdbtune.search.context import Context
 from imdbtune.search.rerun import train_again
-from imdbtune.tracking import mlflow_names, reader
+from imdbtune.tracking import mlflow_names, reader, run_record
 from imdbtune.tracking.entities import Trial
 from imdbtune.tracking.writer import Run
 from imdbtune.training.spec import Epoch
@@ -96,9 +96,10 @@ def reproduce_run(client: MlflowClient, run_id: str, context: Context) -> Reprod
 
 def compare_runs(client: MlflowClient, original: Trial, again: Trial) -> Reproduction:
     """Compare both runs as logged in MLflow."""
-    executions = int(convert("int", original.tags.get("imdbtune.executions")) or 1)
+    then, now = (run_record.read_facts(client, trial) for trial in (original, again))
+    executions = int(convert("int", then.get("imdbtune.executions")) or 1)
     pairs = [pair for n in range(executions) for pair in _pairs(client, original, again, n)]
-    return Reproduction(original, again, tuple(pairs), find_differences(original.tags, again.tags))
+    return Reproduction(original, again, tuple(pairs), find_differences(then, now))
 
 
 def _pairs(

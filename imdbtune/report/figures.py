@@ -5,7 +5,7 @@ All figures are legible on a phone: about 13 cm wide, with no text below 8 point
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,14 @@ import numpy as np
 from imdbtune.report.effects import Effect, Importance, Parallel, needs_log_scale
 from imdbtune.report.findings import Cost, Progress, Uncertainty
 from imdbtune.report.outlook import ExpectedBest
-from imdbtune.training.learning_curves import BLUE, GREY, VERMILLION, draw_level, new_figure
+from imdbtune.training.learning_curves import (
+    BEST_COLOURS,
+    BLUE,
+    GREY,
+    VERMILLION,
+    draw_level,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +30,7 @@ WIDTH = 5.4  # inches
 RASTERIZE_FROM = 300  # dots or lines; more are embedded as an image
 UNITS = {"train_seconds": "training time (s)", "parameter_count": "weights of the model (number)"}
 TITLES = {
+    "search": "Accuracy by search",
     "rnn": "Cell type",
     "depth": "Depth (recurrent layers)",
     "units": "Units of a recurrent layer",
@@ -119,7 +127,7 @@ def shared_limits(accuracies: Sequence[float]) -> tuple[float, float]:
 
 def draw_importance(importances: Sequence[Importance]) -> Figure:
     """Draw a bar for each hyperparameter, with a mark at the chance level."""
-    figure, axes = _figure(1.5 + 0.34 * len(importances))
+    figure, axes = _figure(1.7 + 0.34 * len(importances))
     positions = range(len(importances))
     axes.barh(positions, [100 * each.share for each in importances], color=BLUE, height=0.6)
     for position, each in zip(positions, importances, strict=True):
@@ -135,7 +143,7 @@ def draw_importance(importances: Sequence[Importance]) -> Figure:
     axes.set_title("Importance of the hyperparameters", fontsize=11)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.grid(visible=False, axis="y")
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    _legend(figure)  # below the axes, as a bar or mark may be anywhere in them
     return figure
 
 
@@ -217,6 +225,25 @@ def draw_expected_best(expected: ExpectedBest) -> Figure:
     return figure
 
 
+def draw_progress_of_searches(searches: Mapping[str, Progress]) -> Figure:
+    """Draw the best so far of each search as steps, by its label."""
+    figure, axes = _figure(3.3 + 0.18 * len(searches))
+    latest = max((max(each.minutes, default=0.0) for each in searches.values()), default=0.0)
+    unit, divisor = ("hours", 60.0) if latest > 180 else ("minutes", 1.0)
+    for number, (label, each) in enumerate(searches.items()):
+        colour = BEST_COLOURS[number % len(BEST_COLOURS)]
+        style = ("-", "--", ":")[number // len(BEST_COLOURS) % 3]
+        times, best = np.array(each.minutes) / divisor, np.array(each.best) * 100
+        axes.step(times, best, style, where="post", color=colour, linewidth=2, label=label)
+        axes.plot(times[-1:], best[-1:], "o", color=colour, markersize=5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"{unit} since the start of each search")
+    axes.set_ylabel(ACCURACY_LABEL)
+    axes.set_title("Best so far", fontsize=11)
+    _legend(figure)
+    return figure
+
+
 def draw_interval(uncertainty: Uncertainty, others: Sequence[float]) -> Figure:
     """Draw the best accuracies with their 95 % intervals, the best of all first."""
     from imdbtune.report.findings import Z_95, standard_error
@@ -229,7 +256,7 @@ def draw_interval(uncertainty: Uncertainty, others: Sequence[float]) -> Figure:
             value * 100, position, xerr=half_width, fmt="o", color=colour, capsize=3, markersize=5
         )
     axes.set_yticks(range(len(others)), [f"#{n}" for n in range(1, len(others) + 1)])
-    axes.invert_yaxis()
+    axes.set_ylim(len(others) - 0.5, -0.5)  # the best at the top
     axes.set_xlabel(f"{ACCURACY_LABEL}, 95 % interval")
     axes.set_title("The best trials with their 95 % intervals", fontsize=11)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)

@@ -98,19 +98,18 @@ def markdown(
 ) -> str:
     """Return the leaderboard as Markdown, each name a link to its run."""
     done = [t for t in trials if t.can_win]
-    about = mlflow_links.as_text(search.tags.get("imdbtune.about", ""))
-    lines = [about, ""] if about else []
+    about = mlflow_links.as_text(search.tags.get(mlflow_names.ABOUT, ""))
     data = mlflow_links.as_text(search.tags.get(mlflow_names.DATA, "?"))
     facts = f"Data: {data}. {_states(trials)}"
     if not done:
-        return "\n".join([*lines, facts, ""])
+        return "\n".join([*([about, ""] if about else []), facts, ""])
     # MLflow shows the first lines before the description is unfolded.
     answer = _answer(search, done[0], confirmed)
     answer += _against_linear(search, done, baselines, confirmed)
-    lines += [f"{answer} {facts} {_links(search, report)}", "", *_table(search, done, varied)]
+    lines = [f"{answer} {facts} {_links(search, report)}", "", *_table(search, done, varied)]
     if len(done) > ROWS_SHOWN:
         lines.append(f"\n... and {len(done) - ROWS_SHOWN} more: leaderboard.json")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(["", about] if about else [])])
 
 
 def _table(search: Search, done: Sequence[Trial], varied: Sequence[str]) -> list[str]:

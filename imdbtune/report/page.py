@@ -7,7 +7,7 @@ import functools
 import io
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING
 from imdbtune.config.extensions import METRICS
 from imdbtune.config.hyperparameters import Scalar
 from imdbtune.config.schema import parse_config
-from imdbtune.config.search_space import word
 from imdbtune.confirm import description, results
 from imdbtune.confirm.results import Confirmation
-from imdbtune.errors import UserError, quote_path
-from imdbtune.files import is_disk_full, replace_text, require_regular_file
+from imdbtune.errors import UserError
 from imdbtune.report import effects, figures, findings, outlook
+from imdbtune.report.html_file import MARK, check_output_path, template, ui_address, write_page
 from imdbtune.report.published import PUBLISHED, Published
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
 from imdbtune.tracking.entities import Baseline, Search, Trial
-from imdbtune.tracking.mlflow_server import HOST, PORT, run_page
+from imdbtune.tracking.mlflow_server import run_page
 from imdbtune.tracking.reader import (
     find_search,
     read_baselines,
@@ -33,23 +32,21 @@ from imdbtune.tracking.reader import (
     read_text,
     read_trials,
 )
+from imdbtune.tracking.run_record import read_facts
 from imdbtune.tracking.sqlite_reader import runs_of
 from imdbtune.training import learning_curves
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from matplotlib.figure import Figure
 
     from imdbtune.tracking.connection import MlflowClient
     from imdbtune.training.spec import Epoch
 
-LOCAL_UI = f"http://{HOST}:{PORT}"
 MAX_CURVES = 200
 MAX_AXES = 6
 DPI = 160
 MAX_ROWS = 10
 FIRST_PARAMS = ("rnn", "depth", "units", "maxlen")
-MARK = "<!-- a report of imdbtune -->"  # by which an older report is recognised
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,7 @@ class ReportData:
     config: str  # TOML; empty if it cannot be read
     confirmed: Confirmation | None = None
     baselines: list[Baseline] = field(default_factory=list)
+    facts: Mapping[str, str] = field(default_factory=dict)  # of the search, with its versions
 
     @functools.cached_property
     def finished(self) -> list[Trial]:
@@ -97,6 +95,7 @@ def read_report_data(client: MlflowClient, search: Search, trials: list[Trial]) 
         config,
         results.read(runs, search),
         read_baselines(runs, search),
+        read_facts(runs, search),
     )
 
 
@@ -213,8 +212,8 @@ def linear_accuracy(data: ReportData) -> float | None:
     return comparison.accuracy if comparison else None
 
 
-def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = LOCAL_UI) -> str:
-    """Return the page; ``ui`` is the address of MLflow's web interface."""
+def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> str:
+    """Return the page; ``ui`` is the address of MLflow's web interface, or empty for no links."""
     finished = data.finished
     address = hide_secrets(ui)
     names = effects.varied_params(finished)
@@ -223,7 +222,7 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = LOCAL_UI)
         *(n for n in names if n not in FIRST_PARAMS),
     ]
     return str(
-        _template().render(
+        template("page.html").render(
             mark=MARK,
             search=data.search,
             tags=data.search.tags,
@@ -252,7 +251,7 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = LOCAL_UI)
             accuracy=findings.accuracy,
             versions={
                 name.removeprefix("version."): value
-                for name, value in data.search.tags.items()
+                for name, value in data.facts.items()
                 if name.startswith("version.")
             },
             run_url=functools.partial(run_page, address, data.search.experiment_id),
@@ -277,24 +276,6 @@ def _published_results(data: ReportData) -> tuple[Published, ...]:
     return PUBLISHED if data.search.tags.get(mlflow_names.DATA) == "imdb" else ()
 
 
-def _template() -> Template:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share, digits=1: f"{share * 100:.{digits}f} %"
-    environment.filters["points"] = lambda share, digits=1: f"{share * 100:.{digits}f}"
-    environment.filters["value"] = lambda value: (
-        f"{value:.3g}" if isinstance(value, float) else word(value)
-    )
-    return environment.get_template("page.html")
-
-
 def write_report(search_ref: str | None, out: Path, uri: str = "") -> Search:
     """Write the report of a search to a file, replace an older report there; return the search.
 
@@ -306,48 +287,17 @@ def write_report(search_ref: str | None, out: Path, uri: str = "") -> Search:
     runs = runs_of(client)
     search = find_search(runs, search_ref)
     data = read_report_data(client, search, read_trials(runs, search))
-    address = str(client.tracking_uri)
-    ui_address = {"ui": address.rstrip("/")} if address.startswith("http") else {}
-    page = render(data, draw_figures(data), **ui_address)
-    try:
-        replace_text(out, page)
-    except OSError as error:
-        if is_disk_full(error):
-            raise
-        raise UserError(
-            f"{quote_path(out)} cannot be written: {error.strerror}; give another file with --out."
-        ) from error
+    page = render(data, draw_figures(data), ui_address(client))
+    write_page(out, page)
     return search
 
 
-def check_output_path(path: Path) -> None:
-    """Raise UserError unless ``path`` is a new file in a folder, or an older report."""
-    try:
-        if not path.parent.is_dir():
-            raise UserError(f"there is no folder {quote_path(path.parent)}; create it first.")
-        if path.is_dir():
-            raise UserError(f"{quote_path(path)} is a folder; give a file in it.")
-        if path.exists() and not _is_report(path):
-            raise UserError(
-                f"{quote_path(path)} exists and is not a report; give another file with --out."
-            )
-    except OSError as error:
-        raise UserError(
-            f"{quote_path(path)} cannot be used: {error.strerror}; give another file with --out."
-        ) from error
-
-
-def _is_report(path: Path) -> bool:
-    with require_regular_file(path).open("rb") as file:
-        return MARK.encode() in file.read(200)
-
-
-def log_report(client: MlflowClient, data: ReportData, ui: str = LOCAL_UI) -> None:
+def log_report(client: MlflowClient, data: ReportData) -> None:
     """Log the page and its figures as artifacts of the search's run."""
     drawn = draw_figures(data)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        page = render(data, drawn, ui)
+        page = render(data, drawn, ui_address(client))
         (folder / "report.html").write_text(page, encoding="utf-8")
         (folder / "figures").mkdir()
         for name, each in drawn.items():

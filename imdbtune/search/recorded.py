@@ -13,14 +13,14 @@ from imdbtune.cluster.trial_job import Trainer, default_trainer
 from imdbtune.config.hyperparameters import check_field, convert
 from imdbtune.config.schema import DataConfig, TrainingConfig, TunerConfig
 from imdbtune.errors import UserError, short_repr
-from imdbtune.tracking import mlflow_names, reader
+from imdbtune.tracking import mlflow_names, reader, run_record
 from imdbtune.tracking.entities import Trial
 from imdbtune.training.spec import OnEpoch, TrainingSettings, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from imdbtune.tracking.connection import MlflowClient
 
-# Logged as tags or parameters of each trial; checked by the fields of the configuration.
+# Tags, parameters or lines of each trial's record; checked by the fields of the configuration.
 LOGGED = (
     *("reviews", "seed", "executions", "objective"),
     *("epochs", "patience", "batching", "compile"),
@@ -70,18 +70,20 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
     """
     _check_can_run_again(trial)
     extra = reader.read_extra_params(client, trial.run_id)
-    logged = {name: trial.tags.get(f"imdbtune.{name}", extra.get(name)) for name in LOGGED}
+    facts = run_record.read_facts(client, trial)
+    logged = {name: facts.get(f"imdbtune.{name}", extra.get(name)) for name in LOGGED}
     missing = [name for name, value in logged.items() if value is None]
     if missing:
         raise UserError(
-            f"run {trial.run_id} ({trial.name}) lacks the settings {', '.join(missing)}: it "
-            "was logged by an old version of imdbtune; reproduce a newer run."
+            f"run {trial.run_id} ({trial.name}) lacks the settings {', '.join(missing)}: it was "
+            f"logged by an old version of imdbtune, or its artifact {run_record.NAME} cannot "
+            "be read; reproduce another run."
         )
     checked: dict[str, Any] = {n: check_field(_FIELDS[n], value) for n, value in logged.items()}
     settings = TrainingSettings(
         **checked,
         initial_epoch=int(convert("int", extra.get("initial_epoch")) or 0),
-        hold_out=trial.tags.get("imdbtune.hold_out", "True") != "False",
+        hold_out=facts.get("imdbtune.hold_out", "True") != "False",
         schedule_epochs=int(convert("int", extra.get("schedule_epochs")) or 0),
     )
     return Stage(trial, settings, extra.get("continues", ""))

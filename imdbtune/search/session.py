@@ -201,13 +201,14 @@ class Session:
         found = reader.find_search(self.client, self.parent.run_id)
         self.workspace.save_run(found, self.config.tracking.experiment)
         travels = self.pool is not None or mlflow_names.CLUSTER in found.tags
-        source = self._make_source(found, travels)
-        driver = self._make_driver(source)
         seconds = found.metrics.get("search_seconds", 0.0)
         with (
             close_if_removed(self.client, found, self.workspace),
             deliver_in_background(self._delivery(), seconds),
         ):
+            # Samplers import libraries for seconds, and an interrupt then ends the run as well.
+            source = self._make_source(found, travels)
+            driver = self._make_driver(source)
             self._announce(found)
             if agreed is not None:
                 self._restore(source, agreed)

@@ -12,7 +12,7 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.download import Progress
 from imdbtune.search.context import Context
 from imdbtune.search.ensemble_tags import read_members
-from imdbtune.tracking import mlflow_names, reader
+from imdbtune.tracking import mlflow_names, reader, run_record
 from imdbtune.tracking.entities import Trial
 
 if TYPE_CHECKING:
@@ -63,13 +63,18 @@ def export_trial(
     corpus, _ = context.open_trial_corpus(trial)
     words = corpus.word_index()
     members = read_members(trial.tags.get(mlflow_names.MEMBERS, ""))
+    metadata = _metadata(trial, corpus, members, request.metrics)
+    facts = run_record.read_facts(client, trial).items()
+    metadata["versions"] = {
+        name.removeprefix("version."): v for name, v in facts if name.startswith("version.")
+    }
     with tempfile.TemporaryDirectory() as scratch:
         model = reader.fetch_model(client, trial, Path(scratch))
         masked = trial.tags.get(mlflow_names.BATCHING) != "padded"
         return export_model(
             Trained(model, trial.params, masked, members),
             request.formats,
-            ExportContents(words, _metadata(trial, corpus, members, request.metrics)),
+            ExportContents(words, metadata),
             sample_texts(corpus.train, words),
             folder,
             request.overwrite,
@@ -82,7 +87,6 @@ def _metadata(
 ) -> dict[str, object]:
     """Return what the ``metadata.json`` of an export says of a trial."""
     linear = mlflow_names.LINEAR in trial.tags.get(mlflow_names.ENSEMBLE_OF, "").split(",")
-    versions = {k: v for k, v in trial.tags.items() if k.startswith("version.")}
     return {
         "name": trial.name,
         "run_id": trial.run_id,
@@ -93,7 +97,6 @@ def _metadata(
         "metrics": {**trial.metrics, **metrics},
         "data": {"name": corpus.name, "title": corpus.title, "digest": corpus.digest},
         "labels": list(corpus.labels),
-        "versions": {k.removeprefix("version."): v for k, v in versions.items()},
     }
 
 

@@ -14,6 +14,8 @@ ENVIRONMENT_DEFAULTS = {
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     # MLflow would print two lines for each run that ends, and ask the server for them.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # MLflow would draw two bars for each small file that is read back, also in a notebook.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 AUTH, AUTH_PLUGIN = "MLFLOW_TRACKING_AUTH", "imdbtune-bounded"  # tracking.bounded_answers
 

@@ -7,25 +7,24 @@ A search is a parent run, each of its trials a child run. The client is handed i
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import io
 import json
 import os
 import shutil
 import statistics
-import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune import __version__
 from imdbtune.config.extensions import METRICS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.search_space import word
 from imdbtune.errors import UserError, short_repr
+from imdbtune.tracking import run_record
 from imdbtune.tracking.connection import hide_secrets, redact_secrets
 from imdbtune.tracking.mlflow_names import (
+    ABOUT,
     ATTEMPT,
     BASELINE,
     BEST,
@@ -48,6 +47,8 @@ from imdbtune.tracking.mlflow_names import (
     SOURCE,
     TEST_EVALUATIONS,
     TRIAL,
+    TUNER,
+    VALIDATION_REVIEWS,
 )
 from imdbtune.tracking.outbox import Outbox, now_ms
 from imdbtune.training.hardware import machine_tags
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 
     from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
 
-PACKAGES = ("tensorflow", "keras", "keras-tuner", "mlflow", "numpy")
+_OF_SEARCHES = (ABOUT, TUNER, VALIDATION_REVIEWS)  # not on their trials
 
 
 @dataclass(frozen=True)
@@ -76,25 +77,16 @@ class CorpusFacts:
 
 
 def common_tags(corpus: CorpusFacts, settings: Mapping[str, object]) -> dict[str, str]:
-    """Return the tags that a search shares with its trials: data, settings, versions, commit."""
+    """Return what is to be known of a run, by the names of tags: data, settings, versions, commit.
+
+    :meth:`SearchRun.open` writes some of these as tags, the others to its record.
+    """
     tags = {DATA: corpus.name, DIGEST: corpus.digest, CORPUS: corpus.source}
     if corpus.reading:
         tags[READING] = json.dumps(dict(corpus.reading))
-    tags |= {f"imdbtune.{name}": str(value) for name, value in settings.items() if value != ""}
-    tags["version.imdbtune"] = __version__
-    for package in PACKAGES:
-        tags[f"version.{package}"] = importlib.metadata.version(package)
-    commit = _git_commit()
+    tags |= run_record.named(settings) | run_record.versions()
+    commit = run_record.git_commit()
     return {**tags, GIT_COMMIT: commit} if commit else tags
-
-
-def _git_commit() -> str:
-    command = ["git", "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def get_experiment(client: MlflowClient, name: str) -> str:
@@ -201,7 +193,7 @@ class TrialRun(Run):
         self.log(values, step=int(epoch["epoch"]))
 
     def log_result(self, result: TrialResult, spec: TrialSpec) -> None:
-        """Log the final metrics, the history as CSV and JSON, and the plots of Listing 6.24."""
+        """Log the final metrics, the record, the history as CSV and JSON, and its plots."""
         from imdbtune.training import learning_curves
 
         best, scores = result.best, result.scores
@@ -218,13 +210,19 @@ class TrialRun(Run):
                 "train_seconds": result.seconds,
                 "parameter_count": result.parameter_count,
             },
-            tags={**machine_tags(), "imdbtune.compiled": word(result.compiled)},
         )
         history = spec.folder / "history"
         history.mkdir(parents=True, exist_ok=True)
         (history / "history.csv").write_text(_as_csv(result.history), encoding="utf-8")
         (history / "history.json").write_text(
             json.dumps(result.history, indent=1), encoding="utf-8"
+        )
+        facts = {
+            "imdbtune.compiled": word(result.compiled),
+            **run_record.named(asdict(spec.settings)),
+        }
+        (history / run_record.NAME).write_text(
+            run_record.as_json(facts | run_record.versions() | machine_tags())
         )
         for metric in METRICS:
             figure = learning_curves.draw_curves(
@@ -291,32 +289,37 @@ class SearchRun(Run):
         """Start a run, or adopt the one that ``mlflow run`` has started.
 
         Args:
-            tags: those that the trials share.
+            tags: from :func:`common_tags`; the trials share them.
             key: the name of the run before it has an id.
             folder: host and folder in which a search can be resumed.
         """
         adopted = adopted_run(client)
-        own = {KIND: kind, SEARCH: name, **tags}
+        own = {KIND: kind, SEARCH: name, **{k: v for k, v in tags.items() if run_record.is_tag(k)}}
         unshared = {KEY: key, **({FOLDER: folder} if folder else {})}
         if adopted is not None:
             run = cls(client, adopted.info.run_id, adopted.info.experiment_id, own)
             run.log(tags={**own, **unshared, "mlflow.runName": name})
-            return run
-        experiment_id = get_experiment(client, experiment)
-        created = client.create_run(
-            experiment_id, tags={**SOURCE, **own, **unshared}, run_name=name
-        )
-        return cls(client, created.info.run_id, experiment_id, own)
+        else:
+            experiment_id = get_experiment(client, experiment)
+            created = client.create_run(
+                experiment_id, tags={**SOURCE, **own, **unshared}, run_name=name
+            )
+            run = cls(client, created.info.run_id, experiment_id, own)
+        if record := {k: v for k, v in tags.items() if not run_record.is_tag(k)}:
+            client.log_text(run.run_id, run_record.as_json(record), run_record.NAME)
+        return run
 
     @classmethod
     def adopt(
         cls, client: MlflowClient, run_id: str, experiment_id: str, tags: Mapping[str, str]
     ) -> SearchRun:
         """Return an existing run of a search, with the tags that its trials share."""
-        shared = {k: v for k, v in tags.items() if k.startswith(("imdbtune.", "version."))}
+        shared = {
+            k: v for k, v in tags.items() if k.startswith("imdbtune.") and run_record.is_tag(k)
+        }
         for own in (KIND, KEY, REASON, FOLDER, CLUSTER, BEST, BEST_RUN_ID):
             shared.pop(own, None)
-        commit = _git_commit()
+        commit = run_record.git_commit()
         now = {GIT_COMMIT: commit} if commit else {}
         return cls(client, run_id, experiment_id, {**shared, **now})
 
@@ -333,7 +336,8 @@ class SearchRun(Run):
         return self._start_child(f"baseline-{name}", own, settings)
 
     def _start_child(self, name: str, own: Mapping[str, str], params: Mapping[str, object]) -> str:
-        tags = {**self.tags, **own, SEARCH_ID: self.run_id, PARENT: self.run_id, **SOURCE}
+        shared = {k: v for k, v in self.tags.items() if k not in _OF_SEARCHES}
+        tags = {**shared, **own, SEARCH_ID: self.run_id, PARENT: self.run_id, **SOURCE}
         created = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
         Run(self.client, created.info.run_id).log(params=params)
         return str(created.info.run_id)

@@ -104,19 +104,24 @@ def draw_all_curves(
         narrow: put the legend below the axes, not at their side.
         linear: value of the linear baseline, drawn as a dashed line.
     """
-    figure, axes = _figure(5.4 if narrow else 9.0, 6.6 if narrow else 4.8, all_curves.metric)
-    if narrow:
-        figure.subplots_adjust(left=0.14, right=0.97, top=0.89, bottom=0.46)
-    else:
-        figure.subplots_adjust(left=0.08, right=0.64, top=0.86, bottom=0.12)
-    _draw_titles(figure, f"Validation {all_curves.metric} of all trials", subtitle)
     drawn = [trial for trial in all_curves.trials if trial[1].best_epoch is not None]
     best, others = drawn[: len(BEST_COLOURS)], drawn[len(BEST_COLOURS) :]
+    missing = len(all_curves.trials) - len(drawn)
+    if narrow:
+        legend = 2 * len(best) + sum(map(bool, (others, missing, linear)))  # lines
+        above, axes_height, below = 0.73, 2.84, 0.72 + 0.18 * legend  # inches
+        height = above + axes_height + below
+        figure, axes = _figure(5.4, height, all_curves.metric)
+        figure.subplots_adjust(0.14, below / height, 0.97, 1 - above / height)
+    else:
+        figure, axes = _figure(9.0, 4.8, all_curves.metric)
+        figure.subplots_adjust(left=0.08, right=0.64, top=0.86, bottom=0.12)
+    _draw_titles(figure, f"Validation {all_curves.metric} of all trials", subtitle)
     _draw_best(axes, best)
     _draw_others(axes, [curves for _, curves in others])
     if others:
         axes.plot([], [], color=GREY, linewidth=0.7, label=f"others: {len(others)}")
-    if missing := len(all_curves.trials) - len(drawn):
+    if missing:
         axes.plot([], [], " ", label=f"without a finite value: {missing}")
     epochs = [epoch for _, curves in drawn for epoch in curves.epochs]
     values = [value for _, curves in drawn for value in curves.validation]

@@ -134,7 +134,7 @@ def test_a_search_comes_out_as_on_this_machine(place: Place, here: Path) -> None
     assert sorted(epochs.values()) == [1] * 18
     for trial in trials:
         files = {artifact.path for artifact in client.list_artifacts(trial.run_id)}
-        assert files == {"history.csv", "history.json", "accuracy.png", "loss.png"}
+        assert files == {"history.csv", "history.json", "record.json", "accuracy.png", "loss.png"}
         assert len(client.get_run(trial.run_id).inputs.dataset_inputs) == 1
         history = client.get_metric_history(trial.run_id, "val_accuracy")
         assert [metric.step for metric in history] == [1, 2, 3]

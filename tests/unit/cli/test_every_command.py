@@ -23,7 +23,7 @@ from imdbtune.cli.app import app
 from imdbtune.cli.command import environment_variable, format_help, mention_variables
 from imdbtune.cli.completion import make_completer
 from imdbtune.cli.output import print_json, print_next_steps
-from imdbtune.cli.progress import Progress, ProgressLines, show_stages
+from imdbtune.cli.progress import Progress, ProgressLines, show_stages, supports_live_display
 from imdbtune.cli.tables import format_duration
 from imdbtune.config.extensions import CELLS
 from imdbtune.search.events import Notice
@@ -355,3 +355,11 @@ def test_the_next_commands_find_the_store(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     print_next_steps("imdbtune ui", used)
     assert capsys.readouterr().out == f"next: imdbtune ui{told}\n"
+
+
+def test_a_command_in_a_cell_of_a_notebook_writes_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    console = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "xterm"})
+    assert supports_live_display(console)
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    assert not supports_live_display(console)

@@ -16,7 +16,7 @@ from imdbtune import api
 from imdbtune.cli.reproduce import table
 from imdbtune.confirm.reproduction import EpochPair, find_differences
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
-from imdbtune.tracking import entities, reader
+from imdbtune.tracking import entities, reader, run_record
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import isolate, make_config, run_search, stub_trainer, write_tiny_model
 
@@ -198,12 +198,14 @@ def test_what_cannot_be_reproduced_is_refused(done: Done, tmp_path: Path) -> Non
         done.again(trial, Recorder(), data="reviews")
     with pytest.raises(UserError, match="are not those of"):
         done.again(trial, Recorder(), data="demo")
-    done.client.delete_tag(old.run_id, "imdbtune.patience")
+    done.client.log_text(old.run_id, "{}", run_record.NAME)
     with pytest.raises(
-        UserError, match="lacks the settings patience: it was logged by an old version"
+        UserError, match="lacks the settings executions, patience, compile: it was logged by an old"
     ):
         done.again(old, Recorder())
-    done.client.set_tag(old.run_id, "imdbtune.patience", "many")
+    early = {"imdbtune.executions": "1", "imdbtune.patience": "many", "imdbtune.compile": "off"}
+    for name, value in early.items():
+        done.client.set_tag(old.run_id, name, value)
     with pytest.raises(UserError, match="patience = 'many' is not allowed"):
         done.again(old, Recorder())
     done.client.set_terminated(odd.run_id, "FAILED")

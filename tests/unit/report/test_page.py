@@ -75,7 +75,8 @@ def make_data(trials: Sequence[Trial], **tags: str) -> page.ReportData:
     ]
     ranked = entities.rank(list(trials), larger_is_better=True)
     done = [t for t in ranked if t.status == "FINISHED"]
-    return page.ReportData(search, ranked, [(t.name, epochs) for t in done], "[space]\nunits = 4\n")
+    histories, config = [(t.name, epochs) for t in done], "[space]\nunits = 4\n"
+    return page.ReportData(search, ranked, histories, config, facts=known | tags)
 
 
 def random_trials(count: int, **axes: Sequence[Any]) -> list[Trial]:
@@ -272,8 +273,12 @@ def test_the_page_needs_nothing_else(few: Page) -> None:
     assert all(few.values("img", "alt"))
 
 
-def test_names_lead_to_mlflow(few: Page) -> None:
-    links = [link for link in few.values("a", "href") if "/runs/" in link]
+def test_names_lead_to_the_tracking_server_if_there_is_one(few: Page) -> None:
+    assert not [link for link in few.values("a", "href") if "/runs/" in link]
+    assert "127.0.0.1" not in few.text
+    assert f"imdbtune ui {'0' * 32}" in few.text
+    served = Page(page.render(make_data(FEW), {}, ui="http://127.0.0.1:5000"))
+    links = [link for link in served.values("a", "href") if "/runs/" in link]
     assert len(links) > len(FEW)
     known = {trial.run_id for trial in FEW} | {"0" * 32}
     for link in links:
@@ -308,7 +313,7 @@ def test_nothing_of_others_becomes_html() -> None:
     search = Search(
         "0" * 32, EVIL, EVIL, EVIL, data.search.tags | {mlflow_names.REASON: EVIL}, {}, 0
     )
-    data = page.ReportData(search, data.trials, data.histories, EVIL)
+    data = page.ReportData(search, data.trials, data.histories, EVIL, facts=tags)
     evil = Page(page.render(data, page.draw_figures(data), ui=f"http://{EVIL}"))
     assert "script" not in {tag for tag, _ in evil.tags}
     assert not [attrs for _, attrs in evil.tags if "onerror" in attrs]

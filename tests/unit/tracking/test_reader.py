@@ -336,6 +336,14 @@ def test_a_description_without_trials() -> None:
     assert text.split("\n") == ["GRUs.", "", "Data: demo. Trials: none yet.", ""]
 
 
+def test_the_answer_comes_before_all_else_on_the_page_of_a_search() -> None:
+    """MLflow folds a long description after its first lines."""
+    search = made_search(**{"imdbtune.about": "GRUs, " * 99})
+    text = leaderboard.markdown(search, [made_trial(3, 0.8)], ["units"])
+    assert text.startswith("**Best: ")
+    assert text.rstrip().endswith("GRUs,")
+
+
 @pytest.mark.parametrize("more", [0, 1, 70])
 def test_a_long_leaderboard_is_cut_and_says_so(more: int) -> None:
     trials = [made_trial(n, 0.5) for n in range(1, leaderboard.ROWS_SHOWN + more + 1)]
@@ -356,7 +364,8 @@ def test_a_page_is_written_while_the_search_runs(store: Store) -> None:
         "best_val_accuracy": 0.5,
     }
     assert "Trials: 1 finished, 1 running." in found.tags[mlflow_names.NOTE]
-    assert store.client.list_artifacts(search.run_id) == []
+    (record,) = store.client.list_artifacts(search.run_id)
+    assert record.path == "record.json"
 
 
 def test_the_page_of_a_search_in_which_nothing_finished(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -19,7 +20,7 @@ import pytest
 
 from imdbtune import __version__, api
 from imdbtune.errors import NotDelivered, SearchAborted, TrialFailed, UserError
-from imdbtune.tracking import mlflow_names, reader, writer
+from imdbtune.tracking import mlflow_names, reader, run_record, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
@@ -151,18 +152,51 @@ def test_search_and_trials_carry_the_same_tags(told: Told) -> None:
     expected = {
         "imdbtune.search": "my search",
         "imdbtune.data": "npz",
-        "imdbtune.tuner": "grid",
         "imdbtune.seed": "3",
         "imdbtune.objective": "val_accuracy",
         "mlflow.source.git.commit": commit.stdout.strip(),
-        "version.imdbtune": __version__,
     }
     for run in (told.parent, *told.runs.values()):
         assert run.data.tags.items() >= expected.items()
         assert len(run.data.tags[mlflow_names.DIGEST]) == 64
-        assert {f"version.{package}" for package in writer.PACKAGES} <= set(run.data.tags)
+    assert told.parent.data.tags["imdbtune.tuner"] == "grid"
     assert told.parent.data.tags[mlflow_names.KIND] == "search"
     assert {run.data.tags[mlflow_names.KIND] for run in told.runs.values()} == {"trial"}
+
+
+def test_versions_machine_and_settings_are_in_a_file_not_in_tags(told: Told) -> None:
+    """The page of a run shows its tags before its description."""
+    finished = [run for run in told.runs.values() if run.info.status == "FINISHED"]
+    assert finished
+    for run in (told.parent, *finished):
+        shown = [tag for tag in run.data.tags if not tag.startswith("mlflow.")]
+        assert len(shown) <= 16
+        assert not [tag for tag in shown if tag.startswith("version.")]
+        facts = json.loads(reader.read_text(told.client, run.info.run_id, run_record.NAME))
+        assert facts["version.imdbtune"] == __version__
+        assert {f"version.{package}" for package in run_record.PACKAGES} <= set(facts)
+        assert facts["imdbtune.patience"] == "2"
+        assert not {*facts} & {*shown} - {"imdbtune.seed", *_SHARED}
+        if run is not told.parent:
+            assert {"imdbtune.cpu", "imdbtune.compiled", "version.python"} <= set(facts)
+
+
+_SHARED = {"imdbtune.objective", "imdbtune.batching", "imdbtune.reviews"}
+
+
+def test_the_record_of_an_early_version_is_its_tags(told: Told) -> None:
+    trial = reader.read_run(told.client, told.runs["lstm 200"].info.run_id)
+    assert run_record.read_facts(told.client, trial)["imdbtune.patience"] == "2"
+    early = dataclasses.replace(trial, tags={"version.keras": "3.0", "imdbtune.patience": "5"})
+    facts = run_record.read_facts(told.client, early)
+    assert (facts["version.keras"], facts["imdbtune.patience"]) == ("3.0", "5")
+    other = told.client.create_run(told.search.experiment_id)
+    trial = dataclasses.replace(trial, run_id=other.info.run_id)
+    for text in ("", "[]", "{", '{"version.keras": {"\\u001b[31m": 1}}'):
+        told.client.log_text(trial.run_id, text, run_record.NAME)
+        facts = run_record.read_facts(told.client, trial)
+        assert facts.items() >= trial.tags.items()
+        assert all(value.isprintable() for value in facts.values())
 
 
 def test_the_data_set_is_an_input_with_our_digest(told: Told) -> None:
@@ -186,7 +220,13 @@ def test_the_history_is_kept_as_csv_and_json(told: Told) -> None:
 
 def test_a_finished_trial_has_its_pictures(told: Told) -> None:
     run = told.runs["gru 200"]
-    assert told.artifacts(run) == {"history.csv", "history.json", "accuracy.png", "loss.png"}
+    assert told.artifacts(run) == {
+        "history.csv",
+        "history.json",
+        "record.json",
+        "accuracy.png",
+        "loss.png",
+    }
     assert told.raw(run, "accuracy.png").startswith(PNG)
     assert told.raw(run, "loss.png").startswith(PNG)
 
@@ -259,7 +299,7 @@ def test_the_description_lists_the_trials_with_links(told: Told) -> None:
 
 
 def test_the_search_has_the_curves_and_its_configuration(told: Told) -> None:
-    names = {"all_val_accuracy.png", "config.toml", "leaderboard.json"}
+    names = {"all_val_accuracy.png", "config.toml", "leaderboard.json", "record.json"}
     assert told.artifacts(told.parent) == names
     assert told.raw(told.parent, "all_val_accuracy.png").startswith(PNG)
     config = tomllib.loads(told.text(told.parent, "config.toml"))
@@ -309,6 +349,19 @@ class InterruptedAt:
             on_epoch(0, stub_metrics(spec, 1))
             raise KeyboardInterrupt
         return stub_trainer(spec, on_epoch)
+
+
+def test_ctrl_c_while_libraries_are_imported_closes_the_search(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(config: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("imdbtune.search.session.make_sampler", interrupted)
+    config = make_config(here, space={"units": [4, 5]})
+    with pytest.raises(KeyboardInterrupt):
+        run_search(config, here)
+    assert statuses(connect(config.tracking.uri)) == {"search": ["KILLED"], "trial": []}
 
 
 @pytest.mark.parametrize(("units", "finished"), [(4, 0), (5, 1), (6, 2)])

@@ -1,0 +1,188 @@
+"""Write the report of several searches: their winners, figures and trials side by side."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imdbtune.config.hyperparameters import PARAMETERS
+from imdbtune.confirm import description
+from imdbtune.confirm.results import Confirmation
+from imdbtune.errors import UserError, short_repr
+from imdbtune.report import effects, figures, findings
+from imdbtune.report.comparison import Comparison, read_comparison
+from imdbtune.report.html_file import MARK, check_output_path, template, ui_address, write_page
+from imdbtune.report.page import ReportFigure, write_report
+from imdbtune.tracking import mlflow_names
+from imdbtune.tracking.connection import connect_existing, hide_secrets
+from imdbtune.tracking.entities import Baseline, Search, Trial
+from imdbtune.tracking.mlflow_server import run_page
+from imdbtune.tracking.sqlite_reader import runs_of
+
+MAX_NAME = 14  # characters of a search's name in a figure
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One of the searches."""
+
+    number: int  # from 1, by which figures name it
+    search: Search
+    trials: Sequence[Trial]  # ranked
+    baselines: Sequence[Baseline]
+    confirmed: Confirmation | None
+
+    @functools.cached_property
+    def finished(self) -> list[tuple[Trial, float]]:
+        """The trials that have an accuracy, the best first."""
+        found = findings.with_accuracy(self.trials)
+        return sorted(found, key=lambda pair: -pair[1])
+
+    @property
+    def label(self) -> str:
+        """Number and name for a figure."""
+        name = self.search.name
+        return f"{self.number} {name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + '…'}"
+
+    @property
+    def winner(self) -> tuple[str, str] | None:
+        """Run id and name of the best trial, or of what a confirmation recommends."""
+        if self.confirmed is not None:
+            return self.confirmed.winner.run_ids[0], self.confirmed.winner.name
+        return (self.finished[0][0].run_id, self.finished[0][0].name) if self.finished else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Accuracy of the winner: after a confirmation the mean over seeds."""
+        if self.confirmed is not None:
+            return self.confirmed.winner.mean
+        return self.finished[0][1] if self.finished else None
+
+    @property
+    def half_width(self) -> float:
+        """Half width of the 95 % interval of ``accuracy``; NaN where it is unknown."""
+        if self.confirmed is not None:
+            return self.confirmed.winner.half_width
+        error = findings.standard_error(self.accuracy or 0.0, self.search.validation_reviews)
+        return findings.Z_95 * error
+
+    @property
+    def certainty(self) -> str:
+        """How the accuracy was measured."""
+        if self.confirmed is not None:
+            return description.describe(self.confirmed)
+        return f"best of {len(self.finished)}, not confirmed with other seeds"
+
+    @property
+    def linear(self) -> findings.BaselineComparison | None:
+        """How the winner compares with the linear model."""
+        reviews, ranked = self.search.validation_reviews, [trial for trial, _ in self.finished]
+        return findings.compare_with_baseline(self.baselines, ranked, reviews, self.confirmed)
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the search."""
+        return findings.duration_s(self.trials, self.search.started_ms)
+
+
+def write_comparison(search_refs: Sequence[str], out: Path, uri: str = "") -> list[Search]:
+    """Write the report of several searches to a file, replace an older report there.
+
+    Raises:
+        UserError: no such search, they have other reviews, or the file cannot be written or is not
+            a report.
+    """
+    check_output_path(out)
+    client = connect_existing(uri, reading=True)
+    comparison = read_comparison(runs_of(client), search_refs)
+    searches = [search for search, _ in comparison.searches]
+    if len(searches) == 1:  # by its name and by its run id
+        return [write_report(searches[0].run_id, out, uri)]
+    check_comparable(searches)
+    write_page(out, render(comparison, ui_address(client)))
+    return searches
+
+
+def check_comparable(searches: Sequence[Search]) -> None:
+    """Raise UserError unless all searches validate on the same reviews of the same data."""
+    for search in searches[1:]:
+        if _reviews(search) != _reviews(searches[0]):
+            raise UserError(
+                f"searches {_about(searches[0])} and {_about(search)} have other reviews, so that "
+                "their accuracies cannot be compared; write a report of each."
+            )
+
+
+def _reviews(search: Search) -> tuple[str, str, int]:
+    tags = search.tags
+    digest, reviews = tags.get(mlflow_names.DIGEST, ""), tags.get("imdbtune.reviews", "0")
+    return digest, reviews, search.validation_reviews
+
+
+def _about(search: Search) -> str:
+    digest, reviews, validation = _reviews(search)
+    first = "" if reviews == "0" else f", first {reviews}"
+    return f"{short_repr(search.name)} (data {digest[:12]}{first}, {validation} for validation)"
+
+
+def render(comparison: Comparison, ui: str = "") -> str:
+    """Return the page; ``ui`` is the address of MLflow's web interface, or empty for no links."""
+    compared = [
+        Compared(
+            number,
+            search,
+            trials,
+            comparison.baselines.get(search.run_id, ()),
+            comparison.confirmed.get(search.run_id),
+        )
+        for number, (search, trials) in enumerate(comparison.searches, start=1)
+    ]
+    numbers = {trial.run_id: each.number for each in compared for trial in each.trials}
+    best = max((e for e in compared if e.accuracy is not None), key=_accuracy, default=None)
+    first = compared[0].search
+    return str(
+        template("comparison.html").render(
+            mark=MARK,
+            compared=compared,
+            best=best,
+            ranked=sorted(compared, key=_accuracy, reverse=True),
+            rows=[(numbers[row["run_id"]], row) for row in comparison.rows],
+            names=[name for name in PARAMETERS if name in comparison.varied],
+            tags=first.tags,
+            reviews=first.validation_reviews,
+            drawn=draw_figures(compared),
+            run_url=functools.partial(run_page, hide_secrets(ui), first.experiment_id),
+            ui=hide_secrets(ui),
+        )
+    )
+
+
+def _accuracy(each: Compared) -> float:
+    return each.accuracy if each.accuracy is not None else -1.0
+
+
+def draw_figures(compared: Sequence[Compared]) -> dict[str, ReportFigure]:
+    """Return the figures of the page by name; none without a finished trial."""
+    done = [each for each in compared if each.finished]
+    if not done:
+        return {}
+    groups = tuple(
+        effects.Group(each.label, float(position), tuple(value for _, value in each.finished))
+        for position, each in enumerate(done)
+    )
+    limits = figures.shared_limits([value for group in groups for value in group.accuracies])
+    by_search = figures.draw_effect(effects.Effect("search", groups), limits)
+    progress = {
+        each.label: findings.progress_data([t for t, _ in each.finished], each.search.started_ms)
+        for each in done
+    }
+    return {
+        "by_search": ReportFigure("by_search", by_search, "Accuracy of each trial by search."),
+        "progress": ReportFigure(
+            "progress",
+            figures.draw_progress_of_searches(progress),
+            "Best accuracy so far of each search over time.",
+        ),
+    }
