@@ -109,6 +109,8 @@ def main() -> None:
         code = 2 if error.errno == errno.ENAMETOOLONG else 1  # the argument was not a file name
         message = f"{error.strerror or error}{where}; fix this and run the command again."
         sys.exit(_print_error(message, code))
+    except MemoryError:
+        sys.exit(_print_error("no memory is left; end other programs, or raise ulimit -v.", 1))
     except Exception as error:  # a bug, or an error of the store, whose text may hold a password
         if is_of_store(error):
             message = f"the tracking store cannot be used: {failure_reason(error)}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from imdbtune.cluster.local_executor import open_local_executor
@@ -13,7 +14,11 @@ from imdbtune.confirm.evaluation import evaluate_trial
 from imdbtune.confirm.results import Confirmation
 from imdbtune.errors import UserError
 from imdbtune.search.context import Context
-from imdbtune.search.crash_recovery import recover_crashed_runs, stop_crashed_trials
+from imdbtune.search.crash_recovery import (
+    close_if_removed,
+    recover_crashed_runs,
+    stop_crashed_trials,
+)
 from imdbtune.search.driver import Driver, stop_on_error, with_run_ids
 from imdbtune.search.events import ConfirmationOpened
 from imdbtune.search.parent_run import settings_tags
@@ -29,6 +34,8 @@ from imdbtune.tracking.outbox_delivery import Publish
 if TYPE_CHECKING:
     from imdbtune.data.corpus import Corpus
     from imdbtune.tracking.connection import MlflowClient
+
+AGAIN = "Run imdbtune confirm again, which trains only what is missing."
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def confirm_search(
 
     Raises:
         UserError: no such search, none of its trials has finished, or its reviews are missing.
-        SearchAborted: all trainings failed.
+        SearchAborted: all trainings failed, or the folder of the confirmation was removed.
     """
     client = context.connect()
     recover_crashed_runs(client, context.workspaces, context.notify)
@@ -176,8 +183,12 @@ class _Opened:
             folder=folder,
             listener=with_run_ids(context.listener, workspace.outbox),
             trainer=context.trainer or runs.TrainAndSavePredictions(),
+            check=partial(workspace.check_not_removed, "confirmation", AGAIN),
         )
-        with deliver_in_background(self._delivery(run.run_id, workspace)):
+        with (
+            close_if_removed(self.client, parent, workspace) if parent else nullcontext(),
+            deliver_in_background(self._delivery(run.run_id, workspace)),
+        ):
             if not requests:
                 return
             processes = open_local_executor(workers, folder, context.listener, environment)

@@ -71,7 +71,8 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
     _check_can_run_again(trial)
     extra = reader.read_extra_params(client, trial.run_id)
     facts = run_record.read_facts(client, trial)
-    logged = {name: facts.get(f"imdbtune.{name}", extra.get(name)) for name in LOGGED}
+    # A retry has another seed than the search: the trial's own parameters come first.
+    logged = {name: extra.get(name) or facts.get(f"imdbtune.{name}") for name in LOGGED}
     missing = [name for name, value in logged.items() if value is None]
     if missing:
         raise UserError(

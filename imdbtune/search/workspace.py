@@ -89,12 +89,12 @@ class Workspace:
         """Return whether somebody has deleted the folder; writes to the outbox create it again."""
         return not (self.folder / ABOUT).exists()
 
-    def check_not_removed(self) -> None:
+    def check_not_removed(self, what: str = "search", remedy: str = "Start a new search.") -> None:
         """Raise FolderRemoved if somebody has deleted the folder while it is used."""
         if self.is_removed():
             raise FolderRemoved(
-                f"the folder {self.folder} was removed while the search ran; what had finished is "
-                "in MLflow. Start a new search."
+                f"the folder {self.folder} was removed while the {what} ran; what had finished is "
+                f"in MLflow. {remedy}"
             )
 
     @contextmanager

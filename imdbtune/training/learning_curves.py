@@ -109,7 +109,7 @@ def draw_all_curves(
     missing = len(all_curves.trials) - len(drawn)
     if narrow:
         legend = 2 * len(best) + sum(map(bool, (others, missing, linear)))  # lines
-        above, axes_height, below = 0.73, 2.84, 0.72 + 0.18 * legend  # inches
+        above, axes_height, below = 0.73, 2.84, 0.76 + 0.185 * legend  # inches
         height = above + axes_height + below
         figure, axes = _figure(5.4, height, all_curves.metric)
         figure.subplots_adjust(0.14, below / height, 0.97, 1 - above / height)

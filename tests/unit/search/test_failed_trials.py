@@ -25,6 +25,7 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
 from imdbtune.search.events import SpaceExhausted, TrialEnded, TrialRetried, TrialStarted
 from imdbtune.search.journal import Event, Journal, history, open_trials
+from imdbtune.search.recorded import read_stage
 from imdbtune.search.resume import reconcile
 from imdbtune.search.sampled_trials import MIN_FAILURES_TO_STOP, most_common_failure
 from imdbtune.search.sampler import make_sampler
@@ -558,6 +559,8 @@ def test_attempts_have_their_own_runs_and_an_interrupted_one_is_repeated(here: P
         (2, "KILLED"): str(SEED + 1),
         (2, "FINISHED"): str(SEED + 1),
     }
+    (repeated,) = [t for t in trials if (t.trial_id, t.status) == ("0000", "FINISHED")]
+    assert read_stage(client, repeated).settings.seed == SEED + 1
     assert found.metrics["trials_failed"] == 0
     assert found.metrics["trials_finished"] == 2
 

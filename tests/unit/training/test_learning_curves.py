@@ -165,16 +165,18 @@ def test_all_curves_show_five_in_colour_and_the_rest_in_grey() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 6, 300])
 @pytest.mark.parametrize("epochs", [1, 3])
-@pytest.mark.parametrize(("narrow", "shape"), [(False, (480, 900, 4)), (True, (660, 540, 4))])
+@pytest.mark.parametrize("narrow", [False, True])
 def test_all_curves_become_a_png_with_all_text_inside(
-    count: int, epochs: int, narrow: bool, shape: tuple[int, ...], tmp_path: Path
+    count: int, epochs: int, narrow: bool, tmp_path: Path
 ) -> None:
     name = "Bidirectional $u$=32 learning rate=0.001 {}"
     trials = [(name.format(i), _history([0.5 + i / 1000] * epochs)) for i in range(count)]
     figure = draw_all_curves(leaderboard_curves_data(trials, "accuracy"), "search", narrow=narrow)
     assert_legible(figure)
     save_png(figure, tmp_path / "all.png")
-    assert imread(tmp_path / "all.png").shape == shape
+    # A narrow figure is as high as its legend needs it.
+    narrow_shape = ({0: 433, 1: 470}.get(count, 636), 540, 4)
+    assert imread(tmp_path / "all.png").shape == (narrow_shape if narrow else (480, 900, 4))
 
 
 def test_pyplot_is_never_imported(tmp_path: Path) -> None:
