@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import random
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from imdbtune.cluster.executor import WorkerLost
-from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob
+from imdbtune.cluster.trial_job import EpochEnded, Report, Trainer, TrialFailure, TrialJob
 from imdbtune.config.extensions import SAMPLERS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig, parse_config
@@ -25,7 +26,7 @@ from imdbtune.search.sampled_trials import SampledTrials
 from imdbtune.search.sampler import make_sampler
 from imdbtune.search.stopping import StoppingRules
 from imdbtune.tracking.writer import CorpusFacts, SearchRun
-from imdbtune.training.spec import TrialSpec
+from imdbtune.training.spec import Epoch, TrialSpec
 from tests.support import stub_trainer
 
 
@@ -61,6 +62,7 @@ class InlineExecutor:
         by_number: whether trials end in the order of their numbers, which is the same in a
             resumed search; default: in the order in which they were started.
         shuffle: ends trials in a random order.
+        report: called with each epoch; may prune the trial.
     """
 
     trainer: Trainer
@@ -68,6 +70,7 @@ class InlineExecutor:
     loses: Iterable[str] = ()
     by_number: bool = False
     shuffle: random.Random | None = None
+    report: Report = lambda epoch: None
     specs: list[TrialSpec] = field(default_factory=list)
     in_flight: int = 0
     _jobs: list[TrialJob] = field(default_factory=list)
@@ -88,9 +91,12 @@ class InlineExecutor:
             self._to_lose[job.trial_id] -= 1
             return [(job, WorkerLost("the worker process died"))]
         try:
-            return [(job, self.trainer(job.spec, lambda execution, epoch: None))]
+            return [(job, self.trainer(job.spec, functools.partial(self._on_epoch, job)))]
         except TrialFailed as error:
             return [(job, TrialFailure(str(error), "a traceback"))]
+
+    def _on_epoch(self, job: TrialJob, execution: int, epoch: Epoch) -> bool | None:
+        return self.report(EpochEnded(job.trial_id, execution, epoch))
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,8 @@ def make_driven(
         retries=config.tuner.retries,
     )
     trials.restore(events or [])
-    return Driven(driver, trials, InlineExecutor(trainer, **executor), client, heard, [])
+    inline = InlineExecutor(trainer, report=trials.pruning.decide, **executor)
+    return Driven(driver, trials, inline, client, heard, [])
 
 
 def state_of(sampler: Any) -> dict[str, Any]:

@@ -56,7 +56,7 @@ MLFLOW_WRITES = (
 NAP_S = 0.02
 SPACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "random": ({"rnn": ["simple_rnn", "lstm"], "units": {"min": 4, "max": 40}}, {"max_trials": 4}),
-    "grid": ({"rnn": ["simple_rnn", "lstm"], "units": [4, 5]}, {}),
+    "grid": ({"rnn": ["lstm", "simple_rnn"], "units": [4, 5]}, {}),
     "bayesian": ({"units": {"min": 4, "max": 40}}, {"max_trials": 4}),
     "hyperband": ({"units": [4, 5, 6, 7, 8]}, {}),
     "tpe": ({"rnn": ["simple_rnn", "lstm"], "units": {"min": 4, "max": 40}}, {"max_trials": 8}),
@@ -173,9 +173,12 @@ def nap_or_die(marks: Path, number: int, spec: TrialSpec) -> None:
 def config_of(kind: str, folder: Path) -> SearchConfig:
     if kind in REAL:
         return real_config(kind, folder)
-    space, budget = SPACES[kind]
-    tuner = {"kind": kind, "seed": 2, **budget}
-    return make_config(folder, space=space, tuner=tuner, training={"epochs": EPOCHS.get(kind, 2)})
+    sampler, _, pruner = kind.partition(" with ")
+    space, budget = SPACES[sampler]
+    prune = {"prune": pruner, "seed": 6} if pruner else {"seed": 2}
+    tuner = {"kind": sampler, **budget, **prune}
+    epochs = EPOCHS.get(sampler, 2) + bool(pruner)
+    return make_config(folder, space=space, tuner=tuner, training={"epochs": epochs})
 
 
 def real_config(kind: str, folder: Path) -> SearchConfig:
@@ -195,7 +198,8 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
     """What a driver process does: begin the search of ``folder``, or go on with it.
 
     Args:
-        kind: of :data:`SPACES`; or, where models are really trained, of :data:`REAL`.
+        kind: of :data:`SPACES`, maybe ``with`` a pruner; or, where models are really trained, of
+            :data:`REAL`.
     """
     first = nap
     if isinstance(death, WorkerDies):
@@ -244,10 +248,13 @@ class Outcome:
         return self.searches[0]
 
     def finished(self) -> dict[str, Any]:
-        """By number: what MLflow has of the trials that have finished."""
-        done = [trial for trial in self.trials if trial.status == "FINISHED"]
+        """By number: what MLflow has of the trials that have a result."""
+        done = [trial for trial in self.trials if trial.has_result]
         assert len(done) == len({trial.trial_id for trial in done}), "a trial has finished twice"
-        return {t.trial_id: (t.params, t.score, t.metrics["best_val_loss"]) for t in done}
+        return {
+            t.trial_id: (t.params, t.score, t.metrics["best_val_loss"], t.pruned_after)
+            for t in done
+        }
 
     def asked(self) -> list[tuple[str, Any]]:
         return [(e["trial_id"], e["values"]) for e in self.events if e["event"] == "asked"]

@@ -56,10 +56,16 @@ def stub_trainer(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
     histories = []
     for execution in range(spec.settings.executions):
         epochs = range(spec.settings.initial_epoch + 1, spec.settings.epochs + 1)
-        history = tuple(stub_metrics(spec, epoch, execution) for epoch in epochs)
-        for epoch in history:
-            on_epoch(execution, epoch)
+        history: tuple[Epoch, ...] = ()
+        pruned_after = 0
+        for number in epochs:
+            history = (*history, stub_metrics(spec, number, execution))
+            if on_epoch(execution, history[-1]):
+                pruned_after = number
+                break
         histories.append(history)
+        if pruned_after:
+            break
     accuracy = "val_accuracy" if spec.settings.hold_out else "accuracy"
     best = max(histories[-1], key=lambda epoch: epoch[accuracy])
     scores = tuple(max(e[accuracy] for e in history) for history in histories)
@@ -72,6 +78,7 @@ def stub_trainer(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
         seconds=0.5,
         parameter_count=100 * spec.params.units,
         model=spec.folder / "model.keras",
+        pruned_after=pruned_after,
     )
 
 

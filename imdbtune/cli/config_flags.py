@@ -166,6 +166,7 @@ SPACE_ROWS = tuple(
 )
 TUNER_ROWS = (
     ConfigFlag("tuner.kind", "KIND", SEARCH, "--tuner"),
+    ConfigFlag("tuner.prune", "KIND", SEARCH),
     ConfigFlag(
         "tuner.tries",
         '"NAME=VALUE ..."',

@@ -24,6 +24,7 @@ from imdbtune.cli.tables import format_duration, pluralize
 from imdbtune.cluster.trial_job import EpochEnded
 from imdbtune.config.extensions import DEFAULT_OBJECTIVE
 from imdbtune.config.hyperparameters import Scalar, TrialParams
+from imdbtune.config.schema import NO_PRUNER
 from imdbtune.errors import escape_control
 from imdbtune.models.metrics.metric import format_value
 from imdbtune.search.events import (
@@ -214,9 +215,10 @@ class Progress:
         if plan.cluster:
             workers, log = f"{pluralize(plan.workers, 'worker')} of {plan.cluster}", ""
         trials = pluralize(self.total, "trial") if self.total else "trials"
+        tuner = plan.config.tuner
+        sampler = tuner.kind if tuner.prune == NO_PRUNER else f"{tuner.kind} with {tuner.prune}"
         self._write(
-            f"search {search.name} (run {search.run_id}): {plan.config.tuner.kind}, {trials} "
-            f"on {workers}{log}"
+            f"search {search.name} (run {search.run_id}): {sampler}, {trials} on {workers}{log}"
         )
 
     def _open_confirmation(self, event: ConfirmationOpened) -> None:
@@ -264,8 +266,9 @@ class Progress:
         else:
             if self.best is None or self.sign * score > self.sign * self.best[0]:
                 self.best = (score, name)
+            how = event.reason or "done"  # or "pruned after epoch 2"
             self._write(
-                f"{self._number(trial)} {name} done: {score:.4f} in {seconds:.0f} s; "
+                f"{self._number(trial)} {name} {how}: {score:.4f} in {seconds:.0f} s; "
                 f"best so far {self.best[0]:.4f} ({self.best[1]}){self._time_left()}"
             )
         for known in (self.last_epochs, self.started, self.epoch_limits):

@@ -45,6 +45,8 @@ Examples:
 
   imdbtune search none --rnn lstm,gru --units 16-64:x2 --dry-run --estimate
 
+  imdbtune search --max-trials 40 --prune asha
+
   imdbtune search --data reviews.csv --text-column body --label-column stars
 
   imdbtune search --resume --max-trials 30

@@ -75,9 +75,11 @@ def default_columns(varied: Sequence[str], objectives: Sequence[str]) -> list[st
 
 
 def table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:
-    """Return an aligned table; a finished trial starts with its rank."""
+    """Return an aligned table; a trial that has ended well starts with its rank."""
+    from imdbtune.tracking.entities import ENDED_WELL
+
     head = ["#", *columns]
-    ranks = [str(n) if row.get("status") == "FINISHED" else "-" for n, row in enumerate(rows, 1)]
+    ranks = [str(n) if row.get("status") in ENDED_WELL else "-" for n, row in enumerate(rows, 1)]
     lines = [
         [rank, *(format_cell(row, column) for column in columns)]
         for rank, row in zip(ranks, rows, strict=True)
@@ -107,6 +109,8 @@ def format_cell(row: Mapping[str, object], column: str) -> str:
     value = row.get(column)
     if value is None:
         return "-"
+    if column == "status" and value == "PRUNED":
+        return str(row["reason"])  # pruned after epoch 2
     if column == "status" and row.get("reason"):
         return escape_control(f"{str(value).lower()}: {row['reason']}")
     if column == "status":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from imdbtune.cluster.dask_adapter import call_stack, is_lost
 from imdbtune.cluster.executor import Outcome, WorkerLost
+from imdbtune.cluster.prune_decision import send_decision
 from imdbtune.cluster.trial_job import (
     Clock,
     EpochEnded,
@@ -159,7 +160,7 @@ class DaskExecutor:
     the trial again without the driver's knowledge.
 
     Args:
-        report: called with the metrics of each epoch.
+        report: called with the metrics of each epoch, in :meth:`done`; may prune the trial.
         notify: called with lines of workers for the user.
         clock: for the time limit of trials.
     """
@@ -173,7 +174,9 @@ class DaskExecutor:
     # By the keys of their Dask tasks.
     _sent: dict[str, _SentTrial] = field(default_factory=dict)
     _started: dict[str, _Started] = field(default_factory=dict)
-    _ended: queue.SimpleQueue[tuple[str, Ended]] = field(default_factory=queue.SimpleQueue)
+    _ended: queue.SimpleQueue[tuple[str, Ended | EpochEnded]] = field(
+        default_factory=queue.SimpleQueue
+    )
     _lost: list[tuple[TrialJob, Outcome]] = field(default_factory=list)
     _next_refresh: float = 0.0
 
@@ -236,7 +239,7 @@ class DaskExecutor:
         elif "notice" in facts:
             self.notify(escape_control(facts["notice"]))
         elif "epoch" in facts:
-            self.report(EpochEnded(**facts["epoch"]))
+            self._ended.put((facts.get("task", ""), EpochEnded(**facts["epoch"])))
 
     def _refresh(self) -> None:
         """Update the workers, at most once a second; find those that are lost."""
@@ -280,11 +283,16 @@ class DaskExecutor:
         self._ended.put((future.key, task_outcome(future)))
 
     def _collect_one(self, timeout_s: float) -> list[tuple[TrialJob, Outcome]]:
-        """Wait for a trial to end; return it with its outcome."""
+        """Wait for a trial to end; return it with its outcome. An epoch is reported."""
         try:
             key, ended = self._ended.get(timeout=timeout_s)
         except queue.Empty:
             return self._recover_lost()
+        if isinstance(ended, EpochEnded):
+            prune = self.report(ended)
+            if key:  # of the task that waits for the decision
+                send_decision(self.client, key, int(ended.metrics["epoch"]), bool(prune))
+            return []
         if key not in self._sent:  # collected already
             return []
         sent = self._sent[key]

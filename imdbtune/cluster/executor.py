@@ -26,6 +26,7 @@ class RecoveredResult:
     """The result of a trial whose worker was lost after MLflow had received everything."""
 
     score: float
+    pruned_after: int = 0  # as in TrialResult
 
 
 Outcome = TrialResult | RecoveredResult | TrialFailure | WorkerLost

@@ -143,7 +143,7 @@ class RemoteWorkers(Workers):
     def finished(self, job: TrialJob, outcome: Outcome) -> None:
         """Note in the outbox that the worker has ended the run in MLflow."""
         if isinstance(outcome, TrialResult):
-            self.outbox.set_terminated(job.run_id, "FINISHED", reported=True)
+            self._note_end(job, outcome.pruned_after, reported=True)
         elif isinstance(outcome, TrialFailure) and outcome.logged:
             self.outbox.set_terminated(job.run_id, "FAILED", reported=True)
 
@@ -187,6 +187,10 @@ class RemoteWorkers(Workers):
         options = {"workers": [worker.address], "resources": resources}
         return Task(job, run_remote_task, remote, worker, options)
 
+    def _note_end(self, job: TrialJob, pruned_after: int, reported: bool = False) -> None:
+        status = "KILLED" if pruned_after else "FINISHED"
+        self.outbox.set_terminated(job.run_id, status, reported, pruned_after)
+
     def _outcome_in_mlflow(self, job: TrialJob, outcome: Outcome) -> Outcome:
         run_id = self._mlflow_run_id(job.run_id)
         trial = reader.read_run(self.mlflow, run_id)
@@ -195,9 +199,9 @@ class RemoteWorkers(Workers):
             status = "FAILED" if isinstance(outcome, TrialFailure) else "KILLED"
             self.mlflow.set_terminated(run_id, status)
             return outcome
-        if trial.status == "FINISHED" and trial.score is not None:
-            self.outbox.set_terminated(job.run_id, "FINISHED")
-            return RecoveredResult(trial.score)
+        if trial.has_result and trial.score is not None:
+            self._note_end(job, trial.pruned_after)
+            return RecoveredResult(trial.score, trial.pruned_after)
         if trial.status == "FAILED":
             self.outbox.set_terminated(job.run_id, "FAILED")
             return TrialFailure(trial.reason, "", logged=True)

@@ -27,7 +27,7 @@ from imdbtune.cluster.trial_job import (
     run_trial,
     warm_up,
 )
-from imdbtune.cluster.worker_task import Cancelled, Event, end_task, epoch_event, run_task
+from imdbtune.cluster.worker_task import Cancelled, Event, end_task, reporter, run_task
 from imdbtune.data.sources import default_cache
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 from imdbtune.files import make_private_folder
@@ -151,7 +151,7 @@ def _run(remote: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFai
         delivery = BackgroundDelivery(client, job.outbox, remote.run_id, None, notify)
         delivery.start()
         try:
-            outcome = run_trial(job, lambda epoch: send(epoch_event(epoch)))
+            outcome = run_trial(job, reporter(job, key, send))
             send({"trained": key})
         except BaseException:
             with suppress(Exception):

@@ -40,7 +40,7 @@ class EpochEnded:
     metrics: Mapping[str, float]
 
 
-Report = Callable[[EpochEnded], None]
+Report = Callable[[EpochEnded], bool | None]  # true: prune the trial
 Clock = Callable[[], float]  # monotonic, in seconds
 
 
@@ -56,6 +56,7 @@ class TrialJob:
         log_model: whether the model is logged as soon as the trial has finished.
         trainer: trains the trial; default: :func:`imdbtune.training.trainer.train_trial`.
         timeout_minutes: time limit of the trial; 0: none.
+        prunable: whether the driver decides after each epoch if the trial goes on.
         previous_run_id: run of the trial whose saved state this one continues; empty: none.
     """
 
@@ -67,6 +68,7 @@ class TrialJob:
     log_model: bool = True
     trainer: Trainer | None = None
     timeout_minutes: float = 0.0
+    prunable: bool = False
     previous_run_id: str = ""
 
 
@@ -96,13 +98,13 @@ class TrialFailure:
 def run_trial(
     job: TrialJob, report: Report, clock: Clock = time.monotonic
 ) -> TrialResult | TrialFailure:
-    """Train and log one trial; its run is FINISHED or FAILED when this returns.
+    """Train and log one trial; its run has ended when this returns.
 
     The time limit is checked after each epoch. A trial that hangs within an epoch can only be
     ended by killing its process.
 
     Args:
-        report: called after each epoch.
+        report: called after each epoch; a true answer prunes the trial, which has a result then.
 
     Raises:
         DiskFull: the disk of this machine is full, which is not the trial's fault.
@@ -113,11 +115,12 @@ def run_trial(
     started = clock()
     run = TrialRun(job.outbox, job.run_id)
 
-    def on_epoch(execution: int, epoch: dict[str, float]) -> None:
+    def on_epoch(execution: int, epoch: dict[str, float]) -> bool:
         run.log_epoch(execution, epoch)
-        report(EpochEnded(job.trial_id, execution, epoch))
+        prune = report(EpochEnded(job.trial_id, execution, epoch))
         if is_overdue(job, clock() - started):
             raise TrialFailed(time_limit_message(job))
+        return bool(prune)
 
     try:
         if job.corpus is not None:
@@ -129,7 +132,10 @@ def run_trial(
         run.log_result(result, job.spec)
         if job.log_model:
             run.log_model(result.model)
-        run.end("FINISHED")
+        if result.pruned_after:
+            run.prune(result.pruned_after)
+        else:
+            run.end("FINISHED")
     except Exception as error:
         failure = failure_of(error, traceback.format_exc())
         if is_disk_full(error):

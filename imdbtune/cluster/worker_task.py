@@ -8,11 +8,14 @@ import signal
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypedDict
 
 from imdbtune.cluster.executor import WorkerLost
+from imdbtune.cluster.prune_decision import await_decision
 from imdbtune.cluster.trial_job import (
     EpochEnded,
+    Report,
     TrialFailure,
     TrialJob,
     failure_of,
@@ -45,6 +48,7 @@ class Event(TypedDict, total=False):
         started: key of the task whose trial begins now, in the process ``pid``.
         trained: key of the task whose trial has ended; its results are still being delivered.
         epoch: a trial has ended an epoch.
+        task: key of the task that waits for the decision about ``epoch``.
         notice: a line for the user.
     """
 
@@ -52,18 +56,35 @@ class Event(TypedDict, total=False):
     pid: int
     trained: str
     epoch: Epoch
+    task: str
     notice: str
 
 
-def epoch_event(epoch: EpochEnded) -> Event:
-    """Return the event for an epoch: Dask sends plain dictionaries."""
-    return {
-        "epoch": {
-            "trial_id": epoch.trial_id,
-            "execution": epoch.execution,
-            "metrics": dict(epoch.metrics),
+def reporter(job: TrialJob, task: str, send: Callable[[Event], None]) -> Report:
+    """Return what reports the epochs of a trial to the driver, and returns its decisions.
+
+    Args:
+        job: the trial.
+        task: key of the task that runs it.
+        send: sends an event to the driver; Dask sends plain dictionaries.
+    """
+
+    def report(epoch: EpochEnded) -> bool:
+        metrics = dict(epoch.metrics)
+        event: Event = {
+            "epoch": {
+                "trial_id": epoch.trial_id,
+                "execution": epoch.execution,
+                "metrics": metrics,
+            }
         }
-    }
+        if not job.prunable or epoch.execution:  # only the first execution is judged
+            send(event)
+            return False
+        send({**event, "task": task})
+        return await_decision(task, int(metrics["epoch"]))
+
+    return report
 
 
 @dataclass(frozen=True)
@@ -124,7 +145,8 @@ def run_local_task(job: TrialJob) -> None:
         if job.timeout_minutes:
             started: Event = {"started": worker.get_current_task(), "pid": os.getpid()}
             worker.log_event(TOPIC, started)
-        return run_trial(job, lambda epoch: worker.log_event(TOPIC, epoch_event(epoch)))
+        send = partial(worker.log_event, TOPIC)
+        return run_trial(job, reporter(job, worker.get_current_task(), send))
 
     run_task(worker, train)
 

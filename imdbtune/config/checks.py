@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imdbtune.config.schema import SearchConfig, TunerConfig
 
 LOCAL = "local"
+NO_PRUNER = "none"
 # Settings that only some samplers heed, each with the attribute of their registry entry.
 NEEDED_ABILITIES = {
     "learn_from": "learns_from_others",
@@ -34,6 +35,7 @@ def check_config(config: SearchConfig) -> None:
     _check_keep_models(config.tracking.keep_models)
     _check_cluster(config.cluster.address)
     _check_padded(config)
+    _check_prune(config.tuner)
     for key, ability in NEEDED_ABILITIES.items():
         _check_ability(config.tuner, key, ability)
 
@@ -84,6 +86,16 @@ def _check_cluster(address: str) -> None:
         f"cluster {short_repr(address)} is not the address of a Dask scheduler; write "
         f"tcp://HOST:8786 or tls://HOST:8786, or {LOCAL} for processes on this machine."
     )
+
+
+def _check_prune(tuner: TunerConfig) -> None:
+    """Refuse a pruner beside a sampler that decides itself how long each trial is trained."""
+    if tuner.prune != NO_PRUNER and SAMPLERS[tuner.kind].continues_trials:
+        others = ", ".join(name for name in SAMPLERS if name != tuner.kind)
+        raise UserError(
+            f"prune = {tuner.prune!r} is not possible with the sampler {tuner.kind}, which stops "
+            f"bad trials itself; leave prune out, or use another sampler ({others})."
+        )
 
 
 def _check_ability(tuner: TunerConfig, key: str, ability: str) -> None:

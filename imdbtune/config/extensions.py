@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from imdbtune.export.format import Format
     from imdbtune.models.cells.base import Cell
     from imdbtune.models.metrics.metric import Metric
+    from imdbtune.search.pruner import PrunerKind
     from imdbtune.search.sampler import SamplerKind
 
 # The values of the hyperparameter ``rnn``.
@@ -40,6 +41,15 @@ SAMPLERS: Registry[SamplerKind] = Registry(
         "gp": "imdbtune.search.optuna_kinds:GP",
         "cmaes": "imdbtune.search.optuna_kinds:CMAES",
         "nsga2": "imdbtune.search.optuna_kinds:NSGA2",
+    },
+)
+
+PRUNERS: Registry[PrunerKind] = Registry(
+    "pruner",
+    "imdbtune.pruners",
+    {
+        "median": "imdbtune.search.pruners:MEDIAN",
+        "asha": "imdbtune.search.pruners:ASHA",
     },
 )
 

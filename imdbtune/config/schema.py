@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imdbtune.config.checks import LOCAL, check_config, check_text
+from imdbtune.config.checks import LOCAL as LOCAL
+from imdbtune.config.checks import NO_PRUNER as NO_PRUNER
+from imdbtune.config.checks import check_config, check_text
 from imdbtune.config.extensions import (
     DEFAULT_OBJECTIVE,
     METRICS,
+    PRUNERS,
     SAMPLERS,
     SOURCES,
     objective_metric,
@@ -59,6 +62,9 @@ class TunerConfig:
     """How configurations are chosen, and how many."""
 
     kind: str = setting("random", "sampler", choices=tuple(SAMPLERS))
+    prune: str = setting(
+        NO_PRUNER, "pruner, which ends bad trials early", choices=(NO_PRUNER, *PRUNERS)
+    )
     max_trials: int = setting(
         0, "maximum number of trials (0: 12; all of a grid or hyperband)", 0, 1_000_000
     )

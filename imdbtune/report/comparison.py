@@ -12,7 +12,7 @@ from imdbtune.confirm import results
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.models.metrics.metric import best_names, find_metric
 from imdbtune.tracking import reader
-from imdbtune.tracking.entities import Baseline, Search, Trial, as_row
+from imdbtune.tracking.entities import ENDED_WELL, Baseline, Search, Trial, as_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,9 +112,9 @@ def compare_searches(
     if sort:
         rows = sort_rows(rows, sort, known)
     elif len(searches) > 1 and len(objectives) == 1:
-        finished = [row for row in rows if row["status"] == "FINISHED"]
-        others = [row for row in rows if row["status"] != "FINISHED"]
-        rows = sort_rows(finished, f"best_{objectives.pop()}", known) + others
+        ended = [row for row in rows if row["status"] in ENDED_WELL]
+        others = [row for row in rows if row["status"] not in ENDED_WELL]
+        rows = sort_rows(ended, f"best_{objectives.pop()}", known) + others
     return Comparison(list(searches), rows[: limit or None], list(columns) or known)
 
 

@@ -15,7 +15,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from imdbtune.tracking import mlflow_names
-from imdbtune.tracking.entities import Baseline, Trial
+from imdbtune.tracking.entities import ENDED_WELL, Baseline, Trial
 
 if TYPE_CHECKING:
     from imdbtune.config.hyperparameters import Scalar
@@ -27,9 +27,9 @@ Z_95 = NormalDist().inv_cdf(0.975)  # half width of a 95 % interval in standard 
 
 
 def accuracy(trial: Trial) -> float | None:
-    """Return the validation accuracy of a finished trial, or ``None``."""
+    """Return the validation accuracy of a trial that has ended well, or ``None``."""
     value = trial.metrics.get(ACCURACY, math.nan)
-    return value if trial.shown_status == "FINISHED" and 0 <= value <= 1 else None
+    return value if trial.shown_status in ENDED_WELL and 0 <= value <= 1 else None
 
 
 def with_accuracy(trials: Sequence[Trial]) -> list[tuple[Trial, float]]:

@@ -16,7 +16,7 @@ from imdbtune.report.effects import short_value
 from imdbtune.report.findings import compare_with_baseline, find_baseline
 from imdbtune.report.page import log_report, read_report_data
 from imdbtune.tracking import mlflow_links, mlflow_names, writer
-from imdbtune.tracking.entities import Baseline, Search, Trial, as_row, failed_trials
+from imdbtune.tracking.entities import PRUNED, Baseline, Search, Trial, as_row, failed_trials
 from imdbtune.tracking.reader import find_search, read_baselines, read_history, read_trials
 from imdbtune.tracking.sqlite_reader import runs_of
 from imdbtune.training import learning_curves
@@ -63,6 +63,8 @@ def publish(
         "trials_finished": sum(t.has_result for t in trials),
         "trials_failed": len(failed_trials(trials)),
     }
+    if pruned := sum(t.state == PRUNED for t in done):
+        counts["trials_pruned"] = pruned
     metrics = {name: float(value) for name, value in counts.items()}
     report = report and bool(done)
     baselines, confirmed = read_baselines(runs, search), results.read(runs, search)
@@ -174,6 +176,7 @@ def _links(search: Search, report: bool) -> str:
 def _states(trials: Sequence[Trial]) -> str:
     names = {
         "FINISHED": "finished",
+        PRUNED: "pruned",
         "FAILED": "failed",
         "RUNNING": "running",
         "KILLED": "ended early",

@@ -23,7 +23,7 @@ from imdbtune.report.html_file import MARK, check_output_path, template, ui_addr
 from imdbtune.report.published import PUBLISHED, Published
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
-from imdbtune.tracking.entities import Baseline, Search, Trial
+from imdbtune.tracking.entities import PRUNED, Baseline, Search, Trial
 from imdbtune.tracking.mlflow_server import run_page
 from imdbtune.tracking.reader import (
     find_search,
@@ -238,6 +238,7 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             names=names,
             untried=data.untried,
             failures=findings.failures_data(data.trials),
+            pruned=sum(trial.state == PRUNED for trial in finished),
             confirmed=data.confirmed,
             describe=description.describe,
             method=description.METHOD,

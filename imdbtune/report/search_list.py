@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from imdbtune.tracking import reader
-from imdbtune.tracking.entities import Search, Trial, rank
+from imdbtune.tracking.entities import ENDED_WELL, Search, Trial, rank
 
 if TYPE_CHECKING:
     from imdbtune.tracking.sqlite_reader import Runs
@@ -57,7 +57,7 @@ def summarize_searches(
 
 def _summary(search: Search, trials: Sequence[Trial]) -> SearchSummary:
     ranked = rank(list(trials), search.larger_is_better)
-    finished = [trial for trial in ranked if trial.status == "FINISHED"]
+    finished = [trial for trial in ranked if trial.state in ENDED_WELL]
     return SearchSummary(
         search,
         trials=len({trial.trial_id for trial in trials}),

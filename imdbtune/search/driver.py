@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from imdbtune.cluster.executor import MAX_ATTEMPTS, WAIT_S, Executor, Outcome, WorkerLost
 from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob
 from imdbtune.search.events import Event, Listener, TrialEnded, TrialRetried, TrialStarted
+from imdbtune.tracking.mlflow_names import pruned_reason
 from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.training.spec import TrialSpec
 
@@ -76,7 +77,7 @@ class TrialSource(Protocol):
         """Record an attempt that has failed or lost its worker, and offer the trial again."""
 
     def note_end(self, job: TrialJob, score: float | None, reason: str) -> None:
-        """Record the score of a trial, or ``None`` and the reason why it has failed."""
+        """Record the score of a trial, or ``None``; and why it has failed or was pruned."""
 
     def check_failures(self, *, at_the_end: bool = False) -> None:
         """Raise SearchAborted if so many trials have failed that the others need not run.
@@ -100,6 +101,7 @@ class Driver:
         log_models: whether each trial logs its model when it ends.
         timeout_minutes: time limit of a trial; 0: none.
         retries: how often a failed trial is repeated.
+        prunable: whether the executor's ``report`` may prune trials.
         check: called after each wait; raises SearchAborted if the search cannot continue.
     """
 
@@ -112,6 +114,7 @@ class Driver:
     log_models: bool = True
     timeout_minutes: float = 0.0
     retries: int = 0
+    prunable: bool = False
     check: Callable[[], None] = lambda: None
     started: int = 0  # attempts
     _running: int = 0
@@ -149,6 +152,7 @@ class Driver:
             log_model=self.log_models,
             trainer=self.trainer,
             timeout_minutes=self.timeout_minutes,
+            prunable=self.prunable,
             previous_run_id=trial.previous_run_id,
         )
         self._running += 1
@@ -168,7 +172,7 @@ class Driver:
             reason = f"{outcome.reason} {MAX_ATTEMPTS} times (out of memory?)"
             outcome = TrialFailure(reason, f"{reason}\n{self._log_tail()}", logged=False)
         if not isinstance(outcome, TrialFailure):
-            self._end(job, outcome.score, "")
+            self._end(job, outcome.score, pruned_reason(outcome.pruned_after))
             return
         if not outcome.logged:
             TrialRun(self.parent.client, job.run_id).fail(outcome.reason, outcome.traceback)

@@ -24,6 +24,7 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import Batches, limit_rows, validation_split
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import SearchAborted
+from imdbtune.search.pruner import pruner_kind
 from imdbtune.search.sampler import Suggestion, make_sampler, sampler_kind
 from imdbtune.training.spec import StepTimes, TrainingSettings, TrialSpec
 
@@ -57,7 +58,7 @@ class Estimate:
     """The time of a search, for all trials on all workers."""
 
     seconds: float  # if every trial runs all its epochs
-    least_seconds: float  # if every trial stops as soon as its patience allows
+    least_seconds: float  # if every trial stops as soon as its patience or the pruner allows
     trials: int
     epochs: int
     cheapest_s: float  # per epoch of the cheapest trial
@@ -172,14 +173,18 @@ def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
     model = fit_line((timed[0], costs[cheap].work), (timed[1], costs[expensive].work))
     executions = config.tuner.executions
     patience = config.training.patience
+    pruner = pruner_kind(config)
 
     def total(early_stopping: bool) -> float:
         durations = []
-        for trial in drawn:
+        for number, trial in enumerate(drawn):
             shortened = early_stopping and patience
             epochs = min(trial.epochs, patience + 1) if shortened else trial.epochs
+            trainings = executions
+            if early_stopping and pruner and number >= pruner.spared:
+                epochs, trainings = min(epochs, pruner.first_epoch), 1
             trained = model.start_s + epochs * model.epoch_s(costs[trial.params])
-            durations.append(executions * trained + TRIAL_OVERHEAD_S)
+            durations.append(trainings * trained + TRIAL_OVERHEAD_S)
         whole = makespan(durations, workers) * scale
         limit = config.tuner.max_minutes * 60
         return STARTUP_S + (min(whole, limit + max(durations)) if limit else whole)

@@ -94,13 +94,13 @@ class TrialRetried:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial has a score, or has failed for good."""
+    """A trial has a score, maybe because it was pruned, or has failed for good."""
 
     trial_id: str
     params: TrialParams
     run_id: str
     score: float | None  # None: it failed
-    reason: str  # of the failure
+    reason: str  # why it has failed or was pruned; else empty
 
 
 @dataclass(frozen=True)

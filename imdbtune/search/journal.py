@@ -25,8 +25,12 @@ class Journal:
     path: Path
 
     def append(self, event: Event) -> None:
-        """Write one event through to the disk; ``asked`` with ``started``, which follows it."""
-        append_line(self.path, event, sync=event.get("event") != "asked")
+        """Write one event through to the disk; some with the next one.
+
+        ``asked`` is followed by ``started``, and ``epoch`` by the end of its trial; without that,
+        the trial is run again.
+        """
+        append_line(self.path, event, sync=event.get("event") not in ("asked", "epoch"))
 
     def read(self) -> list[Event]:
         """Return all events; a last line that a crash has cut or emptied is skipped.
@@ -61,6 +65,11 @@ def idle_event(answer: Idle) -> Event:
     return {"event": "idle", "seed_state": answer.state}
 
 
+def epoch_event(trial_id: str, epoch: int, value: float, prune: bool) -> Event:
+    """Return the event of an epoch that the pruner has judged."""
+    return {"event": "epoch", "trial_id": trial_id, "epoch": epoch, "value": value, "prune": prune}
+
+
 def suggestion_of(event: Event) -> Suggestion:
     """Return the suggestion that :func:`asked_event` has recorded."""
     return Suggestion(
@@ -76,7 +85,7 @@ def suggestion_of(event: Event) -> Suggestion:
 def history(events: Iterable[Event]) -> Iterator[Past]:
     """Yield the events that concern the sampler.
 
-    It knows no attempts: ``started``, ``failed`` and ``lost`` are skipped.
+    It knows no attempts and no epochs: ``started``, ``epoch``, ``failed``, ``lost`` are skipped.
     """
     for event in events:
         if event["event"] == "asked":

@@ -13,6 +13,7 @@ from imdbtune.data.sources import check_contents, check_source
 from imdbtune.errors import UserError
 from imdbtune.search.context import Context
 from imdbtune.search.initial_trials import check_initial_trials
+from imdbtune.search.pruner import note_on_pruner
 from imdbtune.search.sampler import sampler_kind
 from imdbtune.tracking.connection import resolve_uri
 
@@ -51,6 +52,8 @@ def make_plan(config: SearchConfig, context: Context, *, with_contents: bool = F
     check_extra(f"the sampler {tuner}", tuner, sampler_kind(config).installed_by)
     check_initial_trials(config)
     reading = check_source(config.data.source, config.data)
+    if note := note_on_pruner(config):
+        context.notify(note)
     if with_contents:
         check_contents(config.data.source, config.data)
     store = resolve_uri(context.uri or config.tracking.uri)

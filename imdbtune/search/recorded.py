@@ -14,8 +14,8 @@ from imdbtune.config.hyperparameters import check_field, convert
 from imdbtune.config.schema import DataConfig, TrainingConfig, TunerConfig
 from imdbtune.errors import UserError, short_repr
 from imdbtune.tracking import mlflow_names, reader, run_record
-from imdbtune.tracking.entities import Trial
-from imdbtune.training.spec import OnEpoch, TrainingSettings, TrialResult, TrialSpec
+from imdbtune.tracking.entities import ENDED_WELL, Trial
+from imdbtune.training.spec import Epoch, OnEpoch, TrainingSettings, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from imdbtune.tracking.connection import MlflowClient
@@ -92,7 +92,7 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
 
 def _check_can_run_again(trial: Trial) -> None:
     """Raise UserError unless a run is a finished training of its own."""
-    if trial.status != "FINISHED":
+    if trial.state not in ENDED_WELL:
         raise UserError(
             f"run {trial.run_id} ({trial.name}) is {trial.status}; give a finished run, "
             "as listed by imdbtune compare --csv."
@@ -127,14 +127,26 @@ def make_specs(stages: Sequence[Stage], corpus: Path, folder: Path) -> list[Tria
 
 @dataclass(frozen=True)
 class ChainedTrainer:
-    """Trainer that first trains the trials that a trial continues, then the trial itself."""
+    """Trainer that first trains the trials that a trial continues, then the trial itself.
+
+    Args:
+        before: the trials that it continues.
+        trainer: default: :func:`imdbtune.training.trainer.train_trial`.
+        until: the epoch after which the recorded trial was pruned; 0: it was not.
+    """
 
     before: Sequence[TrialSpec]
-    trainer: Trainer | None  # None: imdbtune.training.trainer.train_trial
+    trainer: Trainer | None
+    until: int = 0
 
     def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
         """Train all; report only the epochs of the trial itself."""
         train = self.trainer or default_trainer()
         for earlier in self.before:
             train(earlier, lambda execution, epoch: None)
-        return train(spec, on_epoch)
+
+        def report(execution: int, epoch: Epoch) -> bool:
+            on_epoch(execution, epoch)
+            return epoch["epoch"] == self.until
+
+        return dataclasses.replace(train(spec, report), pruned_after=0)

@@ -132,7 +132,8 @@ def train_single(config: SearchConfig, context: Context) -> Trial:
 def train_again(client: MlflowClient, run_id: str, context: Context) -> tuple[Trial, Trial]:
     """Train a finished run again from its record in MLflow, as a new run.
 
-    A Hyperband trial that continues another is trained from the beginning of the first.
+    A Hyperband trial that continues another is trained from the beginning of the first, a pruned
+    trial until the epoch in which it was pruned.
 
     Returns:
         The original and the new run.
@@ -147,7 +148,7 @@ def train_again(client: MlflowClient, run_id: str, context: Context) -> tuple[Tr
 
     def make_spec(folder: Path) -> tuple[TrialSpec, Trainer | None]:
         *before, spec = make_specs(stages, corpus.folder, folder)
-        return spec, ChainedTrainer(before, context.trainer)
+        return spec, ChainedTrainer(before, context.trainer, original.pruned_after)
 
     training = TrackedTraining(
         f"reproduce-{original.name}",

@@ -183,7 +183,7 @@ def reconcile(
             facts = {"trial_id": trial.trial_id, "run_id": trial.key, "reason": trial.reason}
             agreed.events.append({"event": "failed", **facts})
             journal.append(agreed.events[-1])
-        elif trial.status in ("FINISHED", "FAILED"):
+        elif trial.has_result or trial.status in ("FINISHED", "FAILED"):
             agreed.unjournaled[trial.trial_id] = trial
     missing = {
         trial_id: event["run_id"]

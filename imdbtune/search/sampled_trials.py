@@ -23,6 +23,7 @@ from imdbtune.search.journal import (
     open_trials,
 )
 from imdbtune.search.kept_models import KeptModels
+from imdbtune.search.pruning import Pruning
 from imdbtune.search.sampler import Borrowed, Idle, Sampler, Stopped, Suggestion, sampler_kind
 from imdbtune.search.stopping import StoppingRules
 from imdbtune.tracking.entities import Trial
@@ -68,6 +69,10 @@ class SampledTrials:
     exhausted: bool = False
     stopped: bool = False  # by a limit
     idle: bool = False  # the sampler waits for a trial to end
+    pruning: Pruning = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pruning = Pruning.of(self.config, self.journal)
 
     def restore(
         self,
@@ -87,6 +92,7 @@ class SampledTrials:
         """
         past = list(history(events))
         self.sampler.restore(past)
+        self.pruning.restore(events)
         self.suggested = {each.trial_id: each for each in past if isinstance(each, Suggestion)}
         self.queued = open_trials(events) + [self.suggested[trial_id] for trial_id in retrain]
         self.unjournaled = dict(unjournaled)
@@ -194,9 +200,10 @@ class SampledTrials:
 
     def _use_known_end(self, known: Trial, params: TrialParams) -> None:
         """Record the end of a trial that MLflow has, and the journal has not."""
-        score = known.score if known.status == "FINISHED" else None
-        self._record_end(known.trial_id, known.key, score, known.reason)
-        self.listener(TrialEnded(known.trial_id, params, known.key, score, known.reason))
+        score = known.score if known.has_result else None
+        reason = "" if known.state == "FINISHED" else known.reason
+        self._record_end(known.trial_id, known.key, score, reason)
+        self.listener(TrialEnded(known.trial_id, params, known.key, score, reason))
         self.check_failures()
 
     def note_start(self, job: TrialJob) -> None:
@@ -207,6 +214,8 @@ class SampledTrials:
     def note_retry(self, job: TrialJob, *, lost: bool, reason: str) -> None:
         """Journal an attempt that has failed or lost its worker, and queue the trial again."""
         self.running -= 1
+        if not lost:
+            self.pruning.forget(job.trial_id)
         facts = {"trial_id": job.trial_id, "run_id": job.run_id, "reason": reason}
         self.journal.append({"event": "lost" if lost else "failed", **facts})
         self.queued.append(self.suggested[job.trial_id])
@@ -221,6 +230,7 @@ class SampledTrials:
         event = {**ended, "score": score, "reason": reason}
         self.journal.append(event)
         self.sampler.tell(trial_id, score, reason)
+        self.pruning.end(trial_id, score, reason)
         self.idle = False
         self._apply_end(event)
 

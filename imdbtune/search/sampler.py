@@ -65,7 +65,7 @@ class Told:
 
     trial_id: str
     score: float | None  # None: it failed
-    reason: str = ""  # of a failure
+    reason: str = ""  # of a failure, or why the trial was pruned
 
 
 @dataclass(frozen=True)

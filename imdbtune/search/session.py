@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from imdbtune.cluster.executor import Executor
 from imdbtune.cluster.local_executor import open_local_executor
+from imdbtune.cluster.trial_job import EpochEnded
 from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, open_worker_pool
-from imdbtune.config.schema import SearchConfig
+from imdbtune.config.schema import NO_PRUNER, SearchConfig
 from imdbtune.errors import UserError
 from imdbtune.search.borrowed import NOTHING, Loan, find_loan
 from imdbtune.search.context import Context
@@ -279,6 +280,7 @@ class Session:
             log_models=self.config.tracking.keep_models == "all",
             timeout_minutes=self.config.tuner.trial_timeout,
             retries=self.config.tuner.retries,
+            prunable=self.config.tuner.prune != NO_PRUNER,
             check=self.workspace.check_not_removed,
         )
 
@@ -329,12 +331,17 @@ class Session:
             driver.parent.stop_trials(reason)
             source.models.log(self.workspace.outbox)
 
-        with stop_on_error(self._open_executor(environment), stop) as executor, baselines:
+        with stop_on_error(self._open_executor(source, environment), stop) as executor, baselines:
             driver.run(executor)
         source.models.log(self.workspace.outbox)
 
-    def _open_executor(self, environment: Mapping[str, str]) -> AbstractContextManager[Executor]:
-        report = self.context.listener
+    def _open_executor(
+        self, source: SampledTrials, environment: Mapping[str, str]
+    ) -> AbstractContextManager[Executor]:
+        def report(event: EpochEnded) -> bool:
+            self.context.listener(event)
+            return source.pruning.decide(event)
+
         if self.pool is None:
             return open_local_executor(
                 self.plan.workers, self.workspace.folder, report, environment

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from imdbtune.tracking.sqlite_reader import StoredRun
 
 
+# The state of a trial that the search has pruned. MLflow has it as KILLED, as it has trials that
+# Optuna prunes; mlflow_names.PRUNED distinguishes it from an interrupted one.
+PRUNED = "PRUNED"
+ENDED_WELL = ("FINISHED", PRUNED)
+
+
 @dataclass(frozen=True)
 class Trial:
     """One trial, or one single training, as MLflow has it."""
@@ -59,9 +65,19 @@ class Trial:
         return _finite(self.metrics.get(f"best_{self.objective}", math.nan))
 
     @property
+    def state(self) -> str:
+        """MLflow's status, or ``PRUNED``."""
+        return PRUNED if self.pruned_after else self.status
+
+    @property
+    def pruned_after(self) -> int:
+        """The epoch after which it was pruned; 0: it was not."""
+        return mlflow_names.pruned_after(self.tags) if self.status == "KILLED" else 0
+
+    @property
     def has_result(self) -> bool:
-        """Whether it has finished with a value of the objective."""
-        return self.status == "FINISHED" and self.score is not None
+        """Whether it has finished or was pruned, with a value of the objective."""
+        return self.state in ENDED_WELL and self.score is not None
 
     @property
     def is_discarded(self) -> bool:
@@ -75,8 +91,8 @@ class Trial:
 
     @property
     def shown_status(self) -> str:
-        """The status in tables: MLflow's, or ``DISCARDED``."""
-        return "DISCARDED" if self.is_discarded else self.status
+        """The status in tables: the state, or ``DISCARDED``."""
+        return "DISCARDED" if self.is_discarded else self.state
 
     @property
     def reason(self) -> str:
@@ -84,7 +100,8 @@ class Trial:
         if self.is_discarded:
             reason = self.tags[mlflow_names.DISCARDED]
             return "" if reason.lower() == "true" else reason
-        return self.tags.get(mlflow_names.REASON, "")
+        pruned = mlflow_names.pruned_reason(self.pruned_after)
+        return pruned or self.tags.get(mlflow_names.REASON, "")
 
 
 @dataclass(frozen=True)
@@ -178,9 +195,9 @@ def as_trial(run: StoredRun) -> Trial:
 
 
 def rank(trials: list[Trial], larger_is_better: bool) -> list[Trial]:
-    """Return the finished trials from best to worst, ties in order of start; then all others.
+    """Return trials with a result from best to worst, ties in order of start; then all others.
 
-    Discarded trials come after the finished ones.
+    Discarded trials come after those that can win.
     """
     sign = -1.0 if larger_is_better else 1.0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from imdbtune.models.metrics.metric import epoch_names
 
 KIND = "imdbtune.kind"  # search, trial, baseline, train or confirm
@@ -32,6 +34,7 @@ REASON = "imdbtune.reason"
 DISCARDED = "imdbtune.discarded"  # on a trial that is not to be chosen: why; "false": it may be
 BEST = "imdbtune.best"  # on a search: the name that its page gives the best trial
 BEST_RUN_ID = "imdbtune.best_run_id"
+PRUNED = "imdbtune.pruned_after"  # on a KILLED trial that has a result: its last epoch
 VALIDATION_REVIEWS = "imdbtune.validation_reviews"
 ABOUT = "imdbtune.about"  # on a search: the text of its configuration
 TUNER = "imdbtune.tuner"  # on a search: its sampler
@@ -43,3 +46,14 @@ EXPERIMENT_KIND = "mlflow.experimentKind"
 OPEN = ("RUNNING", "SCHEDULED")
 CURVES = epoch_names()
 EPOCH_METRICS = (*CURVES, "seconds")
+
+
+def pruned_after(tags: Mapping[str, str]) -> int:
+    """Return the epoch after which a KILLED run was pruned, by its tags; 0: it was not."""
+    value = tags.get(PRUNED, "")
+    return int(value) if value.isdecimal() and len(value) < 10 else 0
+
+
+def pruned_reason(epoch: int) -> str:
+    """Return why a trial was ended after this epoch; empty for 0, which is no epoch."""
+    return f"pruned after epoch {epoch}" if epoch else ""

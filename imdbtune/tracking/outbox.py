@@ -110,9 +110,20 @@ class Outbox:
         """Log the files of a folder, which is moved into the outbox."""
         self._add_folder(run_id, "log_artifacts", Path(local_dir))
 
-    def set_terminated(self, run_id: str, status: str, reported: bool = False) -> None:
-        """End a run now; ``reported``: a remote worker has ended it in MLflow already."""
-        self._add(run_id, "set_terminated", status=status, end_time=now_ms(), told=reported)
+    def set_terminated(
+        self, run_id: str, status: str, reported: bool = False, pruned_after: int = 0
+    ) -> None:
+        """End a run now.
+
+        Args:
+            run_id: its key.
+            status: of MLflow.
+            reported: whether a remote worker has ended it in MLflow already.
+            pruned_after: the last epoch of a trial that was pruned.
+        """
+        ended = {"status": status, "end_time": now_ms(), "told": reported}
+        pruned = {"pruned_after": pruned_after} if pruned_after else {}
+        self._add(run_id, "set_terminated", **ended, **pruned)
         self.sync(run_id)
 
     # Calls that the delivery makes of several calls of the client.

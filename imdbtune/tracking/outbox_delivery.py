@@ -137,9 +137,9 @@ def _deliver_run(
                     is_open = key not in cache.doubtful
                     state = replace(state, run_id=create_run(client, key, call, not is_open))
                 elif call["call"] == "set_terminated" and not state.killed:
-                    _set_terminated(client, state.run_id or key, call, is_open)
+                    killed = _set_terminated(client, state.run_id or key, call, is_open)
                     is_open = False
-                    state = replace(state, killed=call["status"] == "KILLED" and state.run_id != "")
+                    state = replace(state, killed=killed and state.run_id != "")
                 elif not state.killed:
                     _make_call(client, state.run_id or key, call, outbox.folder / key, publish)
                 count += 1
@@ -271,15 +271,39 @@ def reopen(client: MlflowClient, run_id: str) -> None:
     client.update_run(run_id, status="RUNNING")
 
 
-def _set_terminated(client: MlflowClient, run_id: str, call: Call, is_open: bool) -> None:
-    """End a run, unless it has ended: an earlier delivery or a remote worker may have done so."""
+def _set_terminated(client: MlflowClient, run_id: str, call: Call, is_open: bool) -> bool:
+    """End a run, unless it has ended: an earlier delivery or a remote worker may have done so.
+
+    Returns:
+        Whether the run was ended from outside, so that its process has lost it.
+    """
     if call.get("told"):  # by a remote worker
-        return
+        return False
     run = None if is_open else client.get_run(run_id)
     if run is None or run.info.status in mlflow_names.OPEN:
         client.set_terminated(run_id, call["status"], call["end_time"])
-    elif run.info.status == "FINISHED" and mlflow_names.REASON in run.data.tags:
-        client.delete_tag(run_id, mlflow_names.REASON)  # why it would have been ended
+        pruned_after = call.get("pruned_after", 0)
+    elif run.info.status == "FINISHED":
+        if mlflow_names.REASON in run.data.tags:
+            client.delete_tag(run_id, mlflow_names.REASON)  # why it would have been ended
+        return False
+    elif run.info.end_time == call["end_time"]:  # by an earlier delivery of this call
+        pruned_after = call.get("pruned_after", 0)
+    else:
+        pruned_after = mlflow_names.pruned_after(run.data.tags)
+    _tag_pruned(client, run_id, pruned_after)
+    return bool(call["status"] == "KILLED" and not pruned_after)
+
+
+def _tag_pruned(client: MlflowClient, run_id: str, epoch: int) -> None:
+    """Tag a KILLED run as pruned after ``epoch``, unless that is 0.
+
+    The tags come after the status: a run that a crash leaves open must not look pruned when it is
+    closed. They come again where a run was to be ended once more, which has replaced its reason.
+    """
+    if epoch:
+        client.set_tag(run_id, mlflow_names.PRUNED, str(epoch))
+        client.set_tag(run_id, mlflow_names.REASON, mlflow_names.pruned_reason(epoch))
 
 
 def is_refusal(error: Exception) -> bool:

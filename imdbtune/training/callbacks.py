@@ -17,12 +17,16 @@ from imdbtune.training.spec import Epoch
 
 
 class HistoryRecorder(keras.callbacks.Callback):
-    """Collect the history, report each epoch, and stop a training that has diverged."""
+    """Collect the history, report each epoch, and stop a training that has diverged.
 
-    def __init__(self, on_epoch: Callable[[Epoch], None]) -> None:
+    A training also stops where ``on_epoch`` returns true.
+    """
+
+    def __init__(self, on_epoch: Callable[[Epoch], bool | None]) -> None:
         super().__init__()
         self.on_epoch = on_epoch
         self.history: list[Epoch] = []
+        self.pruned_after = 0  # epoch; 0: it was not
         self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -34,7 +38,9 @@ class HistoryRecorder(keras.callbacks.Callback):
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         row = {"epoch": float(epoch + 1), **metrics, "seconds": time.monotonic() - self._started}
         self.history.append(row)
-        self.on_epoch(row)
+        if self.on_epoch(row):
+            self.pruned_after = epoch + 1
+            self.model.stop_training = True
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise TrialFailed(f"{name} became {value} in epoch {epoch + 1}.")

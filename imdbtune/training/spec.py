@@ -13,7 +13,8 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 
 Epoch = dict[str, float]
-OnEpoch = Callable[[int, Epoch], None]
+# Called with the execution (from 0) and the epoch; a true answer ends the trial with this epoch.
+OnEpoch = Callable[[int, Epoch], bool | None]
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class TrialResult:
     model: Path  # a .keras file of plain layers
     state: Path | None = None
     compiled: bool = False
+    pruned_after: int = 0  # epoch after which the trial was ended from outside; 0: it was not
 
     @property
     def best(self) -> Epoch:

@@ -70,6 +70,7 @@ class Execution:
     best_epoch: int
     score: float
     compiled: bool
+    pruned_after: int
 
 
 @reuse_compiled_code()
@@ -78,7 +79,8 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
 
     Args:
         spec: ``spec.folder`` receives ``model.keras``, and ``state.npz`` with ``keep_state``.
-        on_epoch: called after each epoch with the execution's number (from 0) and its metrics.
+        on_epoch: called after each epoch with the execution's number (from 0) and its metrics. If
+            it returns true, the trial ends with this epoch, and has no further executions.
 
     Raises:
         TrialFailed: a metric is not a finite number.
@@ -92,6 +94,8 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
         scores.append(execution.score)
         if best is None or sign * execution.score > sign * best.score:
             best = execution
+        if execution.pruned_after:
+            break
     assert best is not None
     spec.folder.mkdir(parents=True, exist_ok=True)
     path = spec.folder / "model.keras"
@@ -105,6 +109,7 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
         model=path,
         state=_state_path(spec) if spec.keep_state else None,
         compiled=best.compiled,
+        pruned_after=execution.pruned_after,
     )
 
 
@@ -151,7 +156,8 @@ def _train_once(spec: TrialSpec, number: int, on_epoch: OnEpoch) -> Execution:
         callbacks=callbacks,
     )
     best_epoch, score = best_of(recorder.history, spec)
-    return Execution(model, recorder.history, best_epoch, score, compiled)
+    pruned_after = recorder.pruned_after
+    return Execution(model, recorder.history, best_epoch, score, compiled, pruned_after)
 
 
 @reuse_compiled_code()

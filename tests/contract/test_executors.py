@@ -15,17 +15,26 @@ from typing import Any
 import psutil
 import pytest
 
+from imdbtune.cluster import prune_decision
 from imdbtune.cluster.dask_executor import DaskExecutor
 from imdbtune.cluster.local_executor import open_local_executor, thread_environment
-from imdbtune.cluster.trial_job import EpochEnded, TrialJob
+from imdbtune.cluster.trial_job import EpochEnded, Trainer, TrialJob
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed
 from imdbtune.search.events import Event, SearchOpened, TrialEnded, TrialStarted
 from imdbtune.tracking import reader
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.outbox import Outbox, new_key
-from imdbtune.training.spec import TrialResult, TrialSpec
-from tests.support import Stub, isolate, kill_self, light_workers, make_config, run_search
+from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
+from tests.support import (
+    Stub,
+    isolate,
+    kill_self,
+    light_workers,
+    make_config,
+    run_search,
+    stub_trainer,
+)
 
 pytestmark = pytest.mark.xdist_group("executors")
 SPACE = {"rnn": ["simple_rnn", "lstm"], "units": [4, 5, 6]}
@@ -67,9 +76,9 @@ class Done:
 
     def outcomes(self) -> Counter[tuple[Any, ...]]:
         return Counter(
-            (t.trial_id, t.params, t.status, t.score, t.reason, t.metrics.get("val_loss"))
+            (t.trial_id, t.params, t.state, t.score, t.reason, t.metrics.get("val_loss"))
             for t in self.trials
-            if t.status != "KILLED"
+            if t.state != "KILLED"
         )
 
     def pids(self) -> set[int]:
@@ -88,7 +97,28 @@ def listening() -> set[tuple[str, int]]:
     return found
 
 
-def search_with(folder: Path, kind: str, workers: int, lose: bool = False) -> Done:
+@dataclass(frozen=True)
+class DiesAfterAnEpoch:
+    """A trainer whose process dies once, after a trial's first epoch that the driver has judged."""
+
+    folder: Path
+    trial_id: str = ""  # empty: of none
+
+    def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+        def report(execution: int, epoch: Epoch) -> bool | None:
+            prune = on_epoch(execution, epoch)
+            mark = self.folder / "died"
+            if spec.folder.name == self.trial_id and not mark.exists():
+                mark.touch()
+                kill_self()
+            return prune
+
+        return stub_trainer(spec, report)
+
+
+def search_with(
+    folder: Path, kind: str, workers: int, lose: bool = False, trainer: Trainer | None = None
+) -> Done:
     told: list[Event] = []
     addresses: set[str] = set()
     before = listening()  # of servers that other tests use
@@ -98,8 +128,10 @@ def search_with(folder: Path, kind: str, workers: int, lose: bool = False) -> Do
         if isinstance(event, TrialEnded):
             addresses.update(address for address, _ in listening() - before)
 
-    config = make_config(folder, space=SPACE, tuner={"kind": kind, "max_trials": 6, "seed": 1})
-    trainer = Stub(functools.partial(disturb, folder, lose))
+    prune = {"prune": "asha"} if trainer else {}
+    tuner = {"kind": kind, "max_trials": 6, "seed": 1, **prune}
+    config = make_config(folder, space=SPACE, tuner=tuner)
+    trainer = trainer or Stub(functools.partial(disturb, folder, lose))
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
         patch.setenv("MLFLOW_RUN_ID", "")
@@ -249,3 +281,71 @@ def test_an_error_that_goes_past_the_worker_closes_the_run(lossy: Done) -> None:
     assert (odd.status, odd.reason) == ("FAILED", "Odd: so be it")
     names = {artifact.path for artifact in lossy.client.list_artifacts(odd.run_id)}
     assert names == {"traceback.txt"}
+
+
+# Searches with a pruner.
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Done]:
+    found = {}
+    for workers in WORKERS:
+        folder = tmp_path_factory.mktemp(f"pruned{workers}")
+        found[workers] = search_with(folder, "random", workers, trainer=DiesAfterAnEpoch(folder))
+    return found
+
+
+def test_one_worker_prunes_as_this_process_does(pruned: dict[int, Done]) -> None:
+    states = Counter(trial.state for trial in pruned[0].trials)
+    assert states["PRUNED"] > 1
+    assert states["FINISHED"] > 1
+    assert pruned[1].outcomes() == pruned[0].outcomes()
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_a_pruned_trial_reports_no_epoch_after_the_last(
+    pruned: dict[int, Done], workers: int
+) -> None:
+    done = pruned[workers]
+    last: dict[str, int] = {}
+    for event in done.told:
+        if isinstance(event, EpochEnded):
+            last[event.trial_id] = int(event.metrics["epoch"])
+    pruned_after = {t.trial_id: t.pruned_after for t in done.trials if t.state == "PRUNED"}
+    assert pruned_after
+    assert {**dict.fromkeys(last, 3), **pruned_after} == last
+    ended = {e.trial_id: e.reason for e in done.told if isinstance(e, TrialEnded)}
+    assert ended == {t.trial_id: t.reason for t in done.trials}
+
+
+@pytest.mark.parametrize("prunes", [True, False])
+def test_a_lost_trial_is_judged_as_if_its_worker_had_not_died(
+    prunes: bool, pruned: dict[int, Done], tmp_path: Path
+) -> None:
+    """Its epochs were judged already, and are reported again."""
+    chosen = min(t.trial_id for t in pruned[0].trials if bool(t.pruned_after) == prunes)
+    trainer = DiesAfterAnEpoch(tmp_path, chosen)
+    lossy = search_with(tmp_path, "random", 1, trainer=trainer)
+    assert (tmp_path / "died").exists()
+    assert lossy.outcomes() == pruned[0].outcomes()
+    (lost,) = [trial for trial in lossy.trials if trial.state == "KILLED"]
+    assert (lost.trial_id, lost.reason) == (chosen, "the worker process died")
+
+
+def test_a_worker_without_an_answer_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The driver answers the first trial late: it hears after a later epoch that it was pruned."""
+    from distributed import Client, LocalCluster
+
+    monkeypatch.setattr(prune_decision, "ANSWER_S", 0.2)
+    with (
+        LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        task = client.submit(prune_decision.await_decision, "task", 1)
+        assert task.result(60) is False
+        prune_decision.send_decision(client, "task", 1, True)
+        assert client.submit(prune_decision.await_decision, "task", 2).result(60) is True
+        prune_decision.send_decision(client, "task", 3, False)
+        assert client.submit(prune_decision.await_decision, "task", 3).result(60) is False

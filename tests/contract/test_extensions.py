@@ -32,6 +32,7 @@ TOYS = ROOT / "tests" / "toys"
 ADDED = [
     ("CELLS", "sigmoid_rnn", "toys.sigmoid_rnn"),
     ("SAMPLERS", "downwards", "toys.downwards"),
+    ("PRUNERS", "downhill", "toys.downhill"),
     ("METRICS", "recall", "toys.recall"),
     ("FORMATS", "keras_json", "toys.keras_json"),
     ("SOURCES", "PATH.marks", "toys.marks"),
@@ -124,6 +125,7 @@ def test_help_names_each(run: Run) -> None:
     assert "gru_v1,sigmoid_rnn." in shown["search"]
     assert "FOLDER,PATH.marks." in shown["search"]
     assert "nsga2,downwards." in shown["search"]
+    assert "none,median,asha,downhill." in shown["search"]
     assert "litert,keras_json;orall" in shown["best"]
     assert "litert,keras_json." in shown["predict"]
 
@@ -162,6 +164,7 @@ def test_the_documentation_has_each(run: Run) -> None:
         about = {
             "sigmoid_rnn": "SimpleRNN with the activation",
             "downwards": "values in descending",
+            "downhill": "ends a trial with the first epoch",
             "recall": "share of the positive",
             "keras_json": "Keras, with",
             "PATH.marks": "a ",
@@ -203,8 +206,8 @@ from tests.support import Stub, make_config, prepare, stub_trainer
 here = Path("interrupted").absolute()
 here.mkdir()
 prepare(here)
-table = make_config(here, space={"units": [4, 16, 8]}).as_dict()
-config = parse_config(table, {"tuner.kind": "downwards"})
+table = make_config(here, space={"units": [4, 16, 8]}, training={"epochs": 4}).as_dict()
+config = parse_config(table, {"tuner.kind": "downwards", "tuner.prune": "downhill"})
 where = {"workers": 0, "cache": here / "cache", "folder": here / "runs"}
 try:
     api.search(config, api.Context(trainer=Stub(interrupt_second), **where))
@@ -213,7 +216,7 @@ except KeyboardInterrupt:
 uri = config.tracking.uri
 found = api.resume(context=api.Context(uri=uri, trainer=stub_trainer, **where))
 trials = reader.read_trials(connect(uri), found)
-print(json.dumps(sorted((t.trial_id, t.params.units) for t in trials if t.has_result)))
+print(json.dumps(sorted((t.trial_id, t.params.units, t.state) for t in trials if t.has_result)))
 """
 
 
@@ -223,9 +226,10 @@ def interrupt_second(spec: TrialSpec) -> None:
         raise KeyboardInterrupt
 
 
-def test_a_sampler_goes_on_after_an_interruption(run: Run) -> None:
+def test_a_sampler_and_a_pruner_go_on_after_an_interruption(run: Run) -> None:
+    """The third epoch, in which the stub is worse, is pruned only if it is not the last one."""
     done = json.loads(run(INTERRUPTED).splitlines()[-1])
-    assert done == [["0000", 16], ["0001", 8], ["0002", 4]]
+    assert done == [["0000", 16, "PRUNED"], ["0001", 8, "PRUNED"], ["0002", 4, "PRUNED"]]
 
 
 @pytest.fixture(scope="module")

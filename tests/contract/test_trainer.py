@@ -343,6 +343,34 @@ def test_the_score_is_the_mean_over_executions(hopeless: Corpus, tmp_path: Path)
     assert reported == [0, 1]
 
 
+@pytest.mark.parametrize(("batching", "ema"), [("buckets", 0.0), ("buckets", 0.9), ("padded", 0.0)])
+def test_a_pruned_trial_ends_as_one_that_stops_early(
+    batching: str, ema: float, hopeless: Corpus, tmp_path: Path
+) -> None:
+    """It is stopped after the first epoch that is worse, as a patience of 1 does."""
+    settings = {"epochs": 6, "objective": "val_loss", "batching": batching, "ema": ema}
+    spec = small_spec(hopeless, tmp_path / "pruned", executions=2, **settings)
+    losses: list[float] = []
+
+    def stop_when_worse(execution: int, epoch: Epoch) -> bool:
+        losses.append(epoch["val_loss"])
+        return losses[-1] > min(losses)
+
+    pruned = train_trial(spec, stop_when_worse)
+    early = train_trial(small_spec(hopeless, tmp_path / "early", patience=1, **settings))
+    assert 1 < pruned.pruned_after == len(pruned.history) < 6
+    assert early.pruned_after == 0
+    assert without_seconds(pruned.history) == without_seconds(early.history)
+    assert pruned.scores == early.scores  # no second execution
+    assert pruned.best_epoch == early.best_epoch < pruned.pruned_after
+    weights = [
+        keras.models.load_model(result.model, compile=False).get_weights()
+        for result in (pruned, early)
+    ]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_limit_of_reviews_uses_the_first_ones(easy: Corpus, tmp_path: Path) -> None:
     """Spec and result travel between processes."""
     spec = small_spec(easy, tmp_path, reviews=100, epochs=1, keep_state=True)

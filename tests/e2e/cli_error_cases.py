@@ -75,6 +75,8 @@ FLAGS: list[Case] = [
     "search --dry-run --objective accuracy",
     "search --dry-run --patience -1",
     "search --dry-run --tuner greedy",
+    "search --dry-run --prune medium",
+    "search --dry-run --tuner hyperband --prune median",
     "search --dry-run --max-trials -1",
     "search --dry-run --max-trials 1e30",
     "search --dry-run --max-minutes nan",

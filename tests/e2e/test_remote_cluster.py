@@ -141,6 +141,22 @@ def test_a_search_comes_out_as_on_this_machine(place: Place, here: Path) -> None
     assert found.tags[mlflow_names.CLUSTER] == place.scheduler
 
 
+def test_trials_on_other_machines_are_pruned(place: Place, here: Path) -> None:
+    """The first two may run at once; each other one is worse than they were in its first epoch."""
+    descending: dict[str, Any] = {"units": UNITS[::-1]}
+    config = {"space": descending, "tuner": {"kind": "grid", "prune": "asha"}}
+    _, found, trials = search(place, here, "pruned", config=config)
+    assert found.status == "FINISHED"
+    assert len(trials) == len({trial.trial_id for trial in trials}) == len(UNITS)
+    assert nothing_open(here)
+    pruned = [trial for trial in trials if trial.state == "PRUNED"]
+    assert {trial.params.units for trial in pruned} >= set(UNITS[:4])
+    for trial in pruned:
+        assert (trial.status, trial.pruned_after) == ("KILLED", 1)
+        assert trial.tags[mlflow_names.REASON] == "pruned after epoch 1"
+        assert (trial.has_result, trial.metrics["epochs_run"]) == (True, 1)
+
+
 def test_the_reviews_are_fetched_once_a_machine_and_leave_mlflow(place: Place, here: Path) -> None:
     """After the search above."""
     client, found, _ = search(place, here, "again", config={"tuner": {**RANDOM, "max_trials": 2}})

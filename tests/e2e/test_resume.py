@@ -37,7 +37,8 @@ from tests.support import draw_nothing, isolate, make_config, prepare, stub_trai
 LOG = logging.getLogger(__name__)
 SEED = int(os.environ.get("IMDBTUNE_TEST_SEED") or random.SystemRandom().randrange(10**6))
 SPACE = SPACES["random"][0]
-KINDS = [*SPACES, "workers"]
+PRUNED = [f"{name} with asha" for name in SPACES if name != "hyperband"]
+KINDS = [*SPACES, *PRUNED, "workers"]
 REASONS = {"the driver process died", "the worker process died"}
 
 
@@ -126,7 +127,18 @@ def test_no_run_is_left_open(case: Case) -> None:
         assert len(killed.searches) == 1
         for trial in killed.trials:
             assert trial.ended_ms is not None
-            assert trial.status == "FINISHED" or trial.reason in REASONS
+            assert trial.has_result or trial.reason in REASONS
+
+
+def test_pruned_trials_are_pruned_at_the_same_epoch(case: Case) -> None:
+    """They are among the results that are compared above; here, that there are some."""
+    for outcome in (case.whole, *case.killed):
+        pruned = [trial for trial in outcome.trials if trial.state == "PRUNED"]
+        assert bool(pruned) == ("with" in case.kind)
+        assert {trial.status for trial in pruned} <= {"KILLED"}
+        reasons = {trial.trial_id: trial.reason for trial in pruned}
+        told = {e["trial_id"]: e["reason"] for e in outcome.events if e["event"] == "ended"}
+        assert reasons == {trial_id: reason for trial_id, reason in told.items() if reason}
 
 
 def test_the_page_of_the_search_shows_the_same_best(case: Case) -> None:

@@ -149,6 +149,7 @@ def test_a_message_names_the_variable_whose_value_it_has() -> None:
         ("--bidirectional", "", ["true", "false"]),
         ("--objective", "val_a", ["val_accuracy"]),
         ("--space", "no", ["none"]),
+        ("--prune", "", ["none", "median", "asha"]),
         ("--data", "de", ["demo"]),
         ("--compile", "a", ["auto"]),
         ("--keep-models", "", ["all", "best"]),

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from imdbtune.cluster.worker_task import FinishedTask, TaskEnded
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.sources import open_corpus
 from imdbtune.errors import SearchAborted
-from imdbtune.tracking import artifact_transfer, reader
+from imdbtune.tracking import artifact_transfer, mlflow_names, reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver
@@ -112,6 +113,16 @@ class Bench:
         future, task, _ = self.dask.sent[-1]
         return job, TrialRun(self.client, task.run_id), future
 
+    def end_in_worker(self, run: TrialRun, pruned_after: int) -> int:
+        """End a run as its worker does; return the number of calls that were delivered."""
+        outbox = Outbox(self.folder / "worker")
+        worker = TrialRun(outbox, run.run_id)
+        if pruned_after:
+            worker.prune(pruned_after)
+        else:
+            worker.end("FINISHED")
+        return deliver(self.client, outbox, run.run_id, DeliveryCache.at_start(outbox))
+
     def status(self, run: TrialRun) -> str:
         return str(self.client.get_run(run.run_id).info.status)
 
@@ -121,7 +132,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def result() -> TrialResult:
+def make_result() -> TrialResult:
     return stub_trainer(TrialSpec(TrialParams(), Path(), Path()), lambda execution, epoch: None)
 
 
@@ -191,29 +202,38 @@ def test_events_of_workers_are_passed_on(bench: Bench) -> None:
     epoch: dict[str, Any] = {"trial_id": "0000", "execution": 0, "metrics": {"epoch": 1.0}}
     for event in ({"epoch": epoch}, {"notice": "a\x1b[2J line"}, {"started": "task-0"}):
         bench.dask.note((0.0, {**event, "worker": "tcp://a:1"}))
+    assert bench.epochs == []  # a thread of Dask's calls; the driver decides in its own
+    bench.executor.done(0)
     assert bench.epochs == [EpochEnded(**epoch)]
     assert bench.notices == ["a\\x1b[2J line"]
 
 
-def test_a_run_that_its_worker_has_ended_is_ended_in_the_outbox(bench: Bench) -> None:
+@pytest.mark.parametrize("pruned_after", [0, 2])
+def test_a_run_that_its_worker_has_ended_is_ended_in_the_outbox(
+    bench: Bench, pruned_after: int
+) -> None:
     job, run, future = bench.begin()
-    run.end("FINISHED")
+    bench.end_in_worker(run, pruned_after)
+    result = replace(make_result(), pruned_after=pruned_after)
     before = bench.client.get_run(run.run_id).info.end_time
-    future.set_exception(TaskEnded(FinishedTask(result(), "tcp://a:1", False)))
+    future.set_exception(TaskEnded(FinishedTask(result, "tcp://a:1", False)))
     ((ended, outcome),) = bench.executor.done(0)
-    assert (ended, outcome) == (job, result())
+    assert (ended, outcome) == (job, result)
     assert bench.outbox.open_runs() == []
+    TrialRun(bench.outbox, job.run_id).log({"later": 1.0})  # as a model that is kept at the end
     bench.deliver()
-    assert bench.client.get_run(run.run_id).info.end_time == before
+    found = bench.client.get_run(run.run_id)
+    assert (found.info.end_time, found.data.metrics) == (before, {"later": 1.0})
 
 
-def test_a_result_in_mlflow_counts_when_its_worker_is_lost(bench: Bench) -> None:
+@pytest.mark.parametrize("pruned_after", [0, 2])
+def test_a_result_in_mlflow_counts_when_its_worker_is_lost(bench: Bench, pruned_after: int) -> None:
     """The worker died after it had ended the run and before it returned the outcome."""
     job, run, future = bench.begin()
     run.log({"best_val_accuracy": 0.75})
-    run.end("FINISHED")
+    bench.end_in_worker(run, pruned_after)
     future.set_exception(TaskEnded(FinishedTask(WorkerLost("gone"), "tcp://a:1", False)))
-    assert bench.executor.done(0) == [(job, RecoveredResult(0.75))]
+    assert bench.executor.done(0) == [(job, RecoveredResult(0.75, pruned_after))]
     assert bench.outbox.open_runs() == []
     assert list(bench.pool.workers) == ["tcp://b:1"]
 
@@ -245,26 +265,35 @@ def test_a_trial_that_was_cancelled_is_run_again(bench: Bench) -> None:
     assert bench.status(run) == "KILLED"
 
 
-def test_a_disconnected_worker_cannot_end_a_trial_that_is_run_again(bench: Bench) -> None:
+@pytest.mark.parametrize("pruned_after", [0, 2])
+def test_a_disconnected_worker_cannot_end_a_trial_that_is_run_again(
+    bench: Bench, pruned_after: int
+) -> None:
     job, run, _ = bench.begin()
     del bench.pool.workers["tcp://a:1"]
     bench.executor._next_refresh = 0.0
     assert bench.executor.done(0) == [(job, WorkerLost("the worker process died"))]
     assert bench.status(run) == "KILLED"
-    worker = Outbox(bench.folder / "worker")
-    TrialRun(worker, run.run_id).end("FINISHED")
-    assert deliver(bench.client, worker, run.run_id, DeliveryCache.at_start(worker)) == 1
+    assert bench.end_in_worker(run, pruned_after) == 1
     assert bench.status(run) == "KILLED"
+    assert reader.read_run(bench.client, run.run_id).state == "KILLED"
 
 
-def test_a_run_that_a_worker_has_finished_is_not_killed_later(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("pruned_after", "ended"), [(0, ("FINISHED", "")), (2, ("PRUNED", "pruned after epoch 2"))]
+)
+def test_a_run_that_a_worker_has_finished_is_not_killed_later(
+    bench: Bench, pruned_after: int, ended: tuple[str, str]
+) -> None:
     """The driver does not know of the end and closes the run, which it takes to be open."""
     _, run, _ = bench.begin()
-    run.end("FINISHED")
+    bench.end_in_worker(run, pruned_after)
     bench.search.stop_trials("the driver process died")
     bench.deliver()
     found = reader.read_run(bench.client, run.run_id)
-    assert (found.status, found.reason) == ("FINISHED", "")
+    assert (found.state, found.reason) == ended
+    tags = bench.client.get_run(run.run_id).data.tags
+    assert tags.get(mlflow_names.REASON, "") == ended[1]
 
 
 def test_a_lost_trial_stays_unresolved_while_the_store_is_unreachable(

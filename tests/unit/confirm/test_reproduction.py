@@ -32,8 +32,8 @@ class Recorder:
         self.specs.append(spec)
         write_tiny_model(spec)
 
-        def shifted(execution: int, epoch: dict[str, float]) -> None:
-            on_epoch(execution, {**epoch, "val_loss": epoch["val_loss"] + self.shift})
+        def shifted(execution: int, epoch: dict[str, float]) -> bool | None:
+            return on_epoch(execution, {**epoch, "val_loss": epoch["val_loss"] + self.shift})
 
         return stub_trainer(spec, shifted)
 
@@ -211,3 +211,18 @@ def test_what_cannot_be_reproduced_is_refused(done: Done, tmp_path: Path) -> Non
     done.client.set_terminated(odd.run_id, "FAILED")
     with pytest.raises(UserError, match=r"is FAILED; give a finished run"):
         done.again(odd, Recorder())
+
+
+def test_a_pruned_trial_is_trained_until_it_was_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    units = {"units": [4, 5, 6, 7]}
+    executed = {"executions": 2, "prune": "asha", "seed": 1, "kind": "random", "max_trials": 4}
+    done = searched(tmp_path, space=units, tuner=executed)
+    pruned = next(trial for trial in done.trials if trial.pruned_after)
+    reproduced = done.again(pruned, Recorder())
+    assert reproduced.verdict == "exactly"
+    assert [(pair.execution, pair.epoch) for pair in reproduced.epochs] == [(1, 1)]
+    assert reproduced.again.status == "FINISHED"
+    assert reproduced.again.score == pruned.score

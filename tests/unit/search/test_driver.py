@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from imdbtune.cluster.executor import MAX_ATTEMPTS
+from imdbtune.config.extensions import PRUNERS
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, TrialFailed
 from imdbtune.search.events import SpaceExhausted, TrialEnded, TrialStarted
-from imdbtune.search.journal import Journal, asked_event, history, open_trials
+from imdbtune.search.journal import Event, Journal, asked_event, history, open_trials
 from imdbtune.search.sampled_trials import MIN_FAILURES_TO_STOP
 from imdbtune.search.sampler import Suggestion, make_sampler
 from imdbtune.training.spec import TrialSpec
@@ -248,6 +249,28 @@ def test_hyperband_in_a_space_that_is_too_small_for_it_can_be_replayed(
     check_cuts(config_of("hyperband", {"units": [2, 4, 8]}), tmp_path, slots)
 
 
+@pytest.mark.parametrize(
+    ("kind", "prune"),
+    [
+        (kind, prune)
+        for kind in KINDS
+        for prune in PRUNERS
+        # Hyperband needs no pruner, and five trials of the slow one are too few for the median.
+        if kind != "hyperband" and (kind, prune) != ("bayesian", "median")
+    ],
+)
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_resumed_search_prunes_as_without_the_crash(
+    kind: str, prune: str, slots: int, tmp_path: Path
+) -> None:
+    """A trial that was cut off after any of its epochs reports them all again."""
+    trials = 5 if kind == "bayesian" else 9
+    config = config_of(kind, max_trials=trials, seed=3, prune=prune)
+    whole = check_cuts(config, tmp_path, slots, sparse=kind == "bayesian")
+    ended = {e["trial_id"]: e["reason"] for e in whole.journal if e["event"] == "ended"}
+    assert any(reason.startswith("pruned after epoch ") for reason in ended.values())
+
+
 def check_cuts(config: SearchConfig, folder: Path, slots: int, sparse: bool = False) -> Driven:
     """Cut the journal of a search after each event (or some), and resume it."""
     whole = drive(config, folder / "whole", slots=slots, trainer=Stub(fail_gru_16))
@@ -257,7 +280,19 @@ def check_cuts(config: SearchConfig, folder: Path, slots: int, sparse: bool = Fa
         again = drive(config, folder / f"cut{cut}", **arguments)
         known = [event["values"] for event in before if event["event"] == "asked"]
         assert known + again.suggested == whole.suggested, f"cut after {cut} events"
+        journal = before + again.journal
+        for name in ("ended", "epoch"):
+            assert by_trial(journal, name) == by_trial(whole.journal, name), f"{cut}, {name}"
     return whole
+
+
+def by_trial(journal: list[Event], name: str) -> dict[str, list[Event]]:
+    """The events of this name, by trial."""
+    found: dict[str, list[Event]] = {}
+    for event in journal:
+        if event["event"] == name:
+            found.setdefault(event["trial_id"], []).append(event)
+    return found
 
 
 def fail_gru_16(spec: TrialSpec) -> None:

@@ -30,6 +30,8 @@ from tests.driven import SIZE, config_of
 from tests.forked import FORKS, warm_up
 from tests.support import demo_cache, noting
 
+UNITS = {"rnn": "gru", "units": [4, 8]}
+
 
 def test_the_trials_of_a_random_search_are_those_that_it_will_run() -> None:
     config = config_of("random", max_trials=5, seed=3)
@@ -110,7 +112,7 @@ def test_all_trials_on_all_workers(corpus: Corpus, monkeypatch: pytest.MonkeyPat
         return [StepTimes(1.0, 0.001 * multiplications(s.params), 1000) for s in specs]
 
     monkeypatch.setattr(estimate, "time_specs", timed)
-    config = config_of("grid", {"rnn": "gru", "units": [4, 8]})
+    config = config_of("grid", UNITS)
     estimated = estimate.estimate(config, corpus, 1)
     assert [spec.params.units for spec in timed_specs[0]] == [4, 8]
     assert (estimated.trials, estimated.epochs) == (2, 8)
@@ -121,6 +123,16 @@ def test_all_trials_on_all_workers(corpus: Corpus, monkeypatch: pytest.MonkeyPat
     two = estimate.estimate(config, corpus, 2)
     assert two.seconds == pytest.approx(STARTUP_S + 1 + TRIAL_OVERHEAD_S + 4 * estimated.dearest_s)
     assert "2 trials" in in_words(estimated)
+    pruned = estimate.estimate(config_of("grid", UNITS, prune="asha", executions=3), corpus, 1)
+    assert pruned.seconds == pytest.approx(
+        STARTUP_S + 2 * (3 + TRIAL_OVERHEAD_S) + 12 * (pruned.cheapest_s + pruned.dearest_s)
+    )
+    # Each trial is pruned in the first epoch of its first execution.
+    assert pruned.least_seconds == pytest.approx(
+        STARTUP_S + 2 * (1 + TRIAL_OVERHEAD_S) + pruned.cheapest_s + pruned.dearest_s
+    )
+    spared = estimate.estimate(config_of("grid", UNITS, prune="median"), corpus, 1)
+    assert spared.least_seconds == estimated.least_seconds  # it spares the first five
 
 
 def test_real_steps_are_timed_and_nothing_is_tracked(

@@ -21,7 +21,7 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import DiskFull, UserError
 from imdbtune.files import append_line, read_lines, replace_text
 from imdbtune.search.workspace import Workspace
-from imdbtune.tracking import mlflow_names, reader
+from imdbtune.tracking import entities, mlflow_names, reader
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search
@@ -332,6 +332,58 @@ def test_what_a_killed_trial_logs_afterwards_is_dropped(here: Path, delivered_be
     run = client.get_run(outbox.delivered(trial.run_id).run_id)
     assert (run.info.status, dict(run.data.metrics)) == ("KILLED", {})
     assert outbox.is_empty()
+
+
+def test_a_pruned_trial_is_killed_with_its_epoch_and_logs_more_afterwards(here: Path) -> None:
+    client, outbox, parent, trial = begun_trial(here)
+    trial.prune(2)
+    trial.log({"later": 0.5})  # as its model, if it is among the best of the search
+    for _ in range(2):
+        deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
+    run = client.get_run(outbox.delivered(trial.run_id).run_id)
+    assert (run.info.status, dict(run.data.metrics)) == ("KILLED", {"later": 0.5})
+    assert run.data.tags[mlflow_names.REASON] == "pruned after epoch 2"
+    assert entities.as_trial(run).state == "PRUNED"
+
+
+@pytest.mark.parametrize("name", ["set_terminated", "set_tag"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_crash_as_a_trial_is_pruned_leaves_it_pruned(
+    name: str, when: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, outbox, parent, trial = begun_trial(here)
+    trial.prune(2)
+    write = getattr(MlflowClient, name)
+
+    def deadly(*arguments: Any) -> None:
+        if when == "after":
+            write(*arguments)
+        raise Dies
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, name, deadly)
+        with pytest.raises(Dies):
+            deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
+    run_id = reader.find_run(client, trial.run_id)
+    assert run_id
+    between = entities.as_trial(client.get_run(run_id))
+    assert between.status == (
+        "RUNNING" if (name, when) == ("set_terminated", "before") else "KILLED"
+    )
+    deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
+    found = entities.as_trial(client.get_run(run_id))
+    assert (found.state, found.reason) == ("PRUNED", "pruned after epoch 2")
+
+
+def test_a_trial_that_was_killed_is_not_pruned_afterwards(here: Path) -> None:
+    """As a worker does that was only disconnected, and whose trial another one has run."""
+    client, outbox, parent, trial = begun_trial(here)
+    deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
+    run_id = outbox.delivered(trial.run_id).run_id
+    client.set_terminated(run_id, "KILLED")
+    trial.prune(2)
+    deliver(client, outbox, parent.run_id, DeliveryCache.at_start(outbox))
+    assert entities.as_trial(client.get_run(run_id)).state == "KILLED"
 
 
 def test_a_page_is_published_by_the_function_that_is_given(here: Path) -> None:
