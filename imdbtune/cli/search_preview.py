@@ -37,7 +37,7 @@ def _describe_space(space: str, config: SearchConfig) -> str:
     changes = [*_changed_space(start.space, config.space), *_changed_settings(start, config)]
     flags = "; ".join(changes)
     if space == NO_SPACE:
-        return f"space: only {flags or 'the defaults'}; all else has its default"
+        return f"space: only {flags}; all else has its default" if flags else "space: all defaults"
     kind = "file" if space and Path(space).is_file() else "workflow"
     return f"space: the {kind} {space or start.name}{f', with {flags}' if flags else ''}"
 

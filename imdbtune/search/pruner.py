@@ -55,8 +55,8 @@ def note_on_pruner(config: SearchConfig) -> str:
     if config.tuner.prune == NO_PRUNER or config.training.epochs > 1:
         return ""
     return (
-        f"prune = {config.tuner.prune} has no effect on trials of one epoch, which have nothing to "
-        "spare; raise --epochs to prune."
+        f"prune = {config.tuner.prune} has no effect on trials of one epoch; give more --epochs, "
+        "or leave prune out."
     )
 
 

@@ -75,7 +75,7 @@ class Pruning:
                 self._report(trial_id, event["epoch"], event["value"])
                 self._decided[trial_id][event["epoch"]] = event["prune"]
             elif kind == "ended":
-                self.end(trial_id, event["score"], event["reason"])
+                self.end(trial_id, event.get("score"), event.get("reason", ""))
             elif kind == "failed":
                 self.forget(trial_id)
 

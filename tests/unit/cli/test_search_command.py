@@ -12,8 +12,9 @@ import pytest
 from imdbtune import api
 from imdbtune.cli.app import app
 from imdbtune.cli.config_flags import SEARCH_ROWS, SPACE_ROWS, ConfigFlags
+from imdbtune.cli.search_preview import describe
 from imdbtune.config.hyperparameters import PARAMETERS
-from imdbtune.config.schema import parse_config
+from imdbtune.config.schema import load_config, parse_config
 from tests.support import draw_nothing, isolate, prepare, stub_trainer
 
 FILE = """
@@ -80,6 +81,11 @@ def test_the_space_can_be_a_flag(words: tuple[str, ...], dry: Said) -> None:
 def test_a_quiet_or_json_dry_run_does_not_say_it(dry: Said) -> None:
     assert "# space: " not in dry("-q")
     assert json.loads(dry("--json", "--rnn", "gru"))["configurations"] == 72
+
+
+def test_without_a_space_and_flags_there_is_one_configuration(dry: Said) -> None:
+    assert describe("none", load_config("none"))[0] == "space: all defaults"
+    assert "trials: 1 of at most 4 epochs, of 1 configuration\n" in dry("none")
 
 
 @pytest.mark.parametrize(("flags", "says"), [([], True), (["-q"], False), (["--json"], False)])
