@@ -130,7 +130,8 @@ def best(
     opt.check_not_empty("--register", register)
     from imdbtune import api
     from imdbtune.cli.library_output import redirect_library_output
-    from imdbtune.cli.progress import make_progress, show_stages
+    from imdbtune.cli.progress import make_progress
+    from imdbtune.cli.stages import show_stages
     from imdbtune.tracking import entities
 
     context = api.Context(uri=tracking_uri, cache=opt.parse_path(cache))

@@ -34,7 +34,7 @@ def data(
     quiet: opt.Quiet = False,
 ) -> None:
     """Run the command; ``HELP`` is its help text."""
-    from imdbtune.cli.progress import show_stages
+    from imdbtune.cli.stages import show_stages
     from imdbtune.config.schema import parse_config
     from imdbtune.data.sources import default_cache, describe, open_corpus
 

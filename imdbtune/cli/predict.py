@@ -114,7 +114,7 @@ def predict(
         _check_new(Path(explain_html))
     from imdbtune import api
     from imdbtune.cli.library_output import redirect_library_output
-    from imdbtune.cli.progress import show_stages
+    from imdbtune.cli.stages import show_stages
     from imdbtune.data.columns import read_texts
 
     # On a terminal, progress bars and results would overwrite each other.

@@ -11,6 +11,7 @@ from imdbtune.data.download import Progress
 from imdbtune.search.context import Context
 from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.entities import Trial
+from imdbtune.tracking.model_files import fetch_model
 
 if TYPE_CHECKING:
     from imdbtune.tracking.connection import MlflowClient
@@ -37,7 +38,7 @@ def evaluate_trial(
 
     corpus, _ = context.open_trial_corpus(trial)
     with tempfile.TemporaryDirectory() as folder:
-        model = reader.fetch_model(client, trial, Path(folder))
+        model = fetch_model(client, trial, Path(folder))
         padded = trial.tags.get(mlflow_names.BATCHING) == "padded"
         metrics = evaluate_model(model, corpus.test, trial.params, padded, progress)
     writer.Run(client, trial.run_id).log(metrics)

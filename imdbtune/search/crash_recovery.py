@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from imdbtune.cluster.local_executor import await_workers
 from imdbtune.errors import Busy, SearchAborted, UserError
-from imdbtune.search.resume import CRASHED, stored_config
+from imdbtune.search.resume import CONFIG, CRASHED, stored_config
 from imdbtune.search.workspace import (
     NEW,
     TRAINING,
@@ -166,3 +166,22 @@ def _publish(client: MlflowClient, workspace: Workspace) -> None:
         search = reader.find_search(client, workspace.run_id)
         config = stored_config(client, search, workspace.outbox)
         workspace.outbox.publish(workspace.run_id, config.space.varied, False)
+
+
+def report_removed_files(
+    client: MlflowClient, search: Search, folder: Path, notify: Notify
+) -> None:
+    """Report it if the files that a search logged first are gone, and so later ones may be.
+
+    Args:
+        folder: of the search, with what can be written anew.
+    """
+    try:
+        files = client.list_artifacts(search.run_id)
+    except Exception:  # of a store of artifacts that can be written, but not listed
+        return
+    if not any(file.path == CONFIG for file in files):
+        notify(
+            "files that MLflow had of this search were removed while it ran; write anew what is "
+            f"still in {folder} with: imdbtune sync {search.run_id} --restore"
+        )

@@ -16,6 +16,7 @@ from imdbtune.search.context import Context
 from imdbtune.search.rerun import TrackedTraining, train_tracked
 from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.entities import Search, Trial
+from imdbtune.tracking.model_files import fetch_linear, fetch_model
 from imdbtune.training.spec import TrainingSettings, TrialSpec
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _fetch_models(client: MlflowClient, members: Sequence[Trial], folder: Path) 
     for number, member in enumerate(members):
         target = folder / str(number)
         target.mkdir()
-        files.append(reader.fetch_model(client, member, target))
+        files.append(fetch_model(client, member, target))
     return tuple(files)
 
 
@@ -118,4 +119,4 @@ def _linear_model(
 
     if search is None:
         return fit_linear(corpus.train.head(reviews or len(corpus.train)))
-    return LinearModel.load(reader.fetch_linear(client, search, folder))
+    return LinearModel.load(fetch_linear(client, search, folder))

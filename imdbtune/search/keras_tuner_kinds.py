@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from imdbtune.config.schema import SearchConfig
-from imdbtune.search.sampler import Sampler, SamplerKind
+from imdbtune.search.initial_trials import texts_to_try
+from imdbtune.search.sampler import Sampler, SamplerKind, known_trial_count
 
 
 def _random(config: SearchConfig) -> Sampler:
@@ -28,6 +29,17 @@ def _hyperband(config: SearchConfig) -> Sampler:
     from imdbtune.search.keras_tuner_samplers import HyperbandSampler
 
     return HyperbandSampler.of(config)
+
+
+def initial_points(config: SearchConfig) -> int:
+    """Return how many initial trials a Bayesian search has before it uses their scores.
+
+    Three for each dimension, as Keras Tuner does, but at most a third of the trials; at least 3,
+    and all that the user wants to try.
+    """
+    wanted, trials = 3 * len(config.space.searched), known_trial_count(config)
+    usual = max(3, wanted if trials is None else min(wanted, trials // 3))
+    return max(usual, len(texts_to_try(config)))
 
 
 RANDOM = SamplerKind(

@@ -28,7 +28,8 @@ from imdbtune.config.hyperparameters import Scalar, TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.config.search_space import Dimension, SearchSpace
 from imdbtune.errors import SearchAborted
-from imdbtune.search.initial_trials import InitialTrials, texts_to_try
+from imdbtune.search.initial_trials import InitialTrials
+from imdbtune.search.keras_tuner_kinds import initial_points
 from imdbtune.search.sampler import (
     Answer,
     Borrowed,
@@ -37,7 +38,6 @@ from imdbtune.search.sampler import (
     Stopped,
     Suggestion,
     Told,
-    known_trial_count,
 )
 
 # Keras Tuner takes seed 0 for "no seed" and draws one.
@@ -231,17 +231,6 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
         self.gpr.fit(*self._vectorize_trials())
         bounds = self._get_hp_bounds()
         self._random_state.uniform(bounds[:, 0], bounds[:, 1], size=(RESTARTS, len(bounds)))
-
-
-def initial_points(config: SearchConfig) -> int:
-    """Return how many initial trials a Bayesian search has before it uses their scores.
-
-    Three for each dimension, as Keras Tuner does, but at most a third of the trials; at least 3,
-    and all that the user wants to try.
-    """
-    wanted, trials = 3 * len(config.space.searched), known_trial_count(config)
-    usual = max(3, wanted if trials is None else min(wanted, trials // 3))
-    return max(usual, len(texts_to_try(config)))
 
 
 class HyperbandSampler(OracleSampler, oracles.HyperbandOracle):

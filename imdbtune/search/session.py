@@ -20,6 +20,7 @@ from imdbtune.search.context import Context
 from imdbtune.search.crash_recovery import (
     close_if_removed,
     recover_crashed_runs,
+    report_removed_files,
     stop_crashed_trials,
 )
 from imdbtune.search.driver import Driver, stop_on_error, with_run_ids
@@ -28,7 +29,6 @@ from imdbtune.search.kept_models import KeptModels, no_download
 from imdbtune.search.parent_run import folder_tag, log_configuration, open_parent_run
 from imdbtune.search.plan import Plan, estimate_duration, make_plan
 from imdbtune.search.resume import (
-    CONFIG,
     Agreement,
     changed_config,
     journal_limits,
@@ -220,23 +220,10 @@ class Session:
             self._run_trials(driver, source, environment, baselines)
             if agreed is not None and not driver.started:
                 self.context.notify(source.explain_nothing_to_train())
-        self._check_artifacts()
+        report_removed_files(self.client, found, self.workspace.folder, self.context.notify)
         if travels:
             artifact_transfer.delete_leftovers(self.client, found, kept=source.has_leftover_files())
         return reader.find_search(self.client, self.parent.run_id)
-
-    def _check_artifacts(self) -> None:
-        """Report it if the files that were logged first are gone, and so the later ones may be."""
-        run_id = self.parent.run_id
-        try:
-            files = self.client.list_artifacts(run_id)
-        except Exception:  # of a store of artifacts that can be written, but not listed
-            return
-        if not any(file.path == CONFIG for file in files):
-            self.context.notify(
-                "files that MLflow had of this search were removed while it ran; write anew what "
-                f"is still in {self.workspace.folder} with: imdbtune sync {run_id} --restore"
-            )
 
     def _delivery(self) -> BackgroundDelivery:
         return BackgroundDelivery(

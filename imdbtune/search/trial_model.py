@@ -14,6 +14,7 @@ from imdbtune.search.context import Context
 from imdbtune.search.ensemble_tags import read_members
 from imdbtune.tracking import mlflow_names, reader, run_record
 from imdbtune.tracking.entities import Trial
+from imdbtune.tracking.model_files import fetch_model
 
 if TYPE_CHECKING:
     from imdbtune.data.corpus import Corpus
@@ -69,7 +70,7 @@ def export_trial(
         name.removeprefix("version."): v for name, v in facts if name.startswith("version.")
     }
     with tempfile.TemporaryDirectory() as scratch:
-        model = reader.fetch_model(client, trial, Path(scratch))
+        model = fetch_model(client, trial, Path(scratch))
         masked = trial.tags.get(mlflow_names.BATCHING) != "padded"
         return export_model(
             Trained(model, trial.params, masked, members),

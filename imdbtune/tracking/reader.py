@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import PARAMETERS
-from imdbtune.errors import Deleted, NotInStore, UserError, first_line, short_repr
+from imdbtune.errors import Deleted, NotInStore, UserError, short_repr
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
 from imdbtune.tracking.entities import (
@@ -221,68 +221,6 @@ def read_artifact(client: MlflowClient, run_id: str, artifact: str) -> bytes:
             return Path(client.download_artifacts(run_id, artifact, folder)).read_bytes()
     except (MlflowException, OSError) as error:
         raise UserError(str(error)) from error
-
-
-def fetch_model(client: MlflowClient, trial: Trial, folder: Path) -> Path:
-    """Download a trial's ``model.keras`` into ``folder``, and return its path.
-
-    Raises:
-        UserError: the trial's model was not saved, or its file is gone.
-    """
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
-    if trial.model_id is None:
-        raise UserError(
-            f"the model of {trial.name} (run {trial.run_id}) was not saved; "
-            f"{_remedy(client, trial)}"
-        )
-    try:
-        model = client.get_logged_model(trial.model_id)
-        source = f"{model.artifact_location}/data/model.keras"
-        where = {"dst_path": str(folder), "tracking_uri": client.tracking_uri}
-        return Path(download_artifacts(artifact_uri=source, **where))
-    except (MlflowException, OSError) as error:
-        raise UserError(
-            f"the model file of {trial.name} (run {trial.run_id}) cannot be read: "
-            f"{first_line(error)}"
-        ) from error
-
-
-def fetch_linear(client: MlflowClient, search: Search, folder: Path) -> Path:
-    """Download the file of a search's linear model into ``folder``, and return its path.
-
-    Raises:
-        UserError: the search has none, or it cannot be read.
-    """
-    from mlflow.exceptions import MlflowException
-
-    from imdbtune.models.nb_linear import MODEL
-
-    for found in read_baselines(client, search):
-        if found.name == mlflow_names.LINEAR and found.status == "FINISHED":
-            try:
-                return Path(client.download_artifacts(found.run_id, MODEL, str(folder)))
-            except (MlflowException, OSError) as error:
-                raise UserError(
-                    f"the linear model of search {search.name!r} (run {found.run_id}) cannot be "
-                    f"read: {first_line(error)}"
-                ) from error
-    raise UserError(
-        f"search {search.name!r} has no linear model; take --refit, which trains one, or search "
-        "again without --no-baseline."
-    )
-
-
-def _remedy(client: MlflowClient, trial: Trial) -> str:
-    """Return what to do about a model that MLflow does not have."""
-    for run in runs_by_id(client, trial.tags.get(mlflow_names.SEARCH_ID, "")):
-        if run.info.status != "FINISHED" and run.data.params.get("tracking.keep_models") != "0":
-            return (
-                "the search saves its best models when it ends: "
-                f"imdbtune search --resume {run.info.run_id}"
-            )
-    return "search again with --keep-models all, or best."
 
 
 def _children(client: Runs, search: Search, kind: str, deleted: bool = False) -> list[StoredRun]:

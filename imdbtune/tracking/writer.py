@@ -21,35 +21,9 @@ from imdbtune.config.extensions import METRICS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.search_space import word
 from imdbtune.errors import UserError, short_repr
+from imdbtune.tracking import mlflow_names as names
 from imdbtune.tracking import run_record
 from imdbtune.tracking.connection import hide_secrets, redact_secrets
-from imdbtune.tracking.mlflow_names import (
-    ABOUT,
-    ATTEMPT,
-    BASELINE,
-    BEST,
-    BEST_RUN_ID,
-    CLUSTER,
-    CORPUS,
-    CURVES,
-    DATA,
-    DIGEST,
-    EXPERIMENT_KIND,
-    FOLDER,
-    GIT_COMMIT,
-    KEY,
-    KIND,
-    PARENT,
-    READING,
-    REASON,
-    SEARCH,
-    SEARCH_ID,
-    SOURCE,
-    TEST_EVALUATIONS,
-    TRIAL,
-    TUNER,
-    VALIDATION_REVIEWS,
-)
 from imdbtune.tracking.outbox import Outbox, now_ms
 from imdbtune.training.hardware import machine_tags
 
@@ -60,7 +34,7 @@ if TYPE_CHECKING:
 
     from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
 
-_OF_SEARCHES = (ABOUT, TUNER, VALIDATION_REVIEWS)  # not on their trials
+_OF_SEARCHES = (names.ABOUT, names.TUNER, names.VALIDATION_REVIEWS)  # not on their trials
 
 
 @dataclass(frozen=True)
@@ -81,12 +55,12 @@ def common_tags(corpus: CorpusFacts, settings: Mapping[str, object]) -> dict[str
 
     :meth:`SearchRun.open` writes some of these as tags, the others to its record.
     """
-    tags = {DATA: corpus.name, DIGEST: corpus.digest, CORPUS: corpus.source}
+    tags = {names.DATA: corpus.name, names.DIGEST: corpus.digest, names.CORPUS: corpus.source}
     if corpus.reading:
-        tags[READING] = json.dumps(dict(corpus.reading))
+        tags[names.READING] = json.dumps(dict(corpus.reading))
     tags |= run_record.named(settings) | run_record.versions()
     commit = run_record.git_commit()
-    return {**tags, GIT_COMMIT: commit} if commit else tags
+    return {**tags, names.GIT_COMMIT: commit} if commit else tags
 
 
 def get_experiment(client: MlflowClient, name: str) -> str:
@@ -105,7 +79,9 @@ def get_experiment(client: MlflowClient, name: str) -> str:
         try:
             # MLflow then opens with runs and charts, not with traces of language models.
             return str(
-                client.create_experiment(name, tags={EXPERIMENT_KIND: "custom_model_development"})
+                client.create_experiment(
+                    name, tags={names.EXPERIMENT_KIND: "custom_model_development"}
+                )
             )
         except MlflowException as error:  # another process was first
             lost = error
@@ -179,7 +155,7 @@ class Run:
     def end(self, status: str, reason: str = "") -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
         if reason:
-            self.log(tags={REASON: redact_secrets(reason)[:500]})
+            self.log(tags={names.REASON: redact_secrets(reason)[:500]})
         self.client.set_terminated(self.run_id, status=status)
 
 
@@ -202,7 +178,7 @@ class TrialRun(Run):
         )
         self.log(
             {
-                **{f"best_{name}": best[name] for name in CURVES if name in best},
+                **{f"best_{name}": best[name] for name in names.CURVES if name in best},
                 f"best_{spec.settings.measure}": result.score,
                 **spread,
                 "best_epoch": result.best_epoch,
@@ -263,8 +239,8 @@ def count_test_evaluation(client: MlflowClient, search_id: str) -> None:
 
     MLflow has no operation that adds: of two evaluations at the same moment one is counted.
     """
-    count = client.get_run(search_id).data.metrics.get(TEST_EVALUATIONS, 0) + 1
-    Run(client, search_id).log({TEST_EVALUATIONS: count}, step=int(count))
+    count = client.get_run(search_id).data.metrics.get(names.TEST_EVALUATIONS, 0) + 1
+    Run(client, search_id).log({names.TEST_EVALUATIONS: count}, step=int(count))
 
 
 def warm_up() -> None:
@@ -298,15 +274,19 @@ class SearchRun(Run):
             folder: host and folder in which a search can be resumed.
         """
         adopted = adopted_run(client)
-        own = {KIND: kind, SEARCH: name, **{k: v for k, v in tags.items() if run_record.is_tag(k)}}
-        unshared = {KEY: key, **({FOLDER: folder} if folder else {})}
+        own = {
+            names.KIND: kind,
+            names.SEARCH: name,
+            **{k: v for k, v in tags.items() if run_record.is_tag(k)},
+        }
+        unshared = {names.KEY: key, **({names.FOLDER: folder} if folder else {})}
         if adopted is not None:
             run = cls(client, adopted.info.run_id, adopted.info.experiment_id, own)
             run.log(tags={**own, **unshared, "mlflow.runName": name})
         else:
             experiment_id = get_experiment(client, experiment)
             created = client.create_run(
-                experiment_id, tags={**SOURCE, **own, **unshared}, run_name=name
+                experiment_id, tags={**names.SOURCE, **own, **unshared}, run_name=name
             )
             run = cls(client, created.info.run_id, experiment_id, own)
         if record := {k: v for k, v in tags.items() if not run_record.is_tag(k)}:
@@ -321,27 +301,41 @@ class SearchRun(Run):
         shared = {
             k: v for k, v in tags.items() if k.startswith("imdbtune.") and run_record.is_tag(k)
         }
-        for own in (KIND, KEY, REASON, FOLDER, CLUSTER, BEST, BEST_RUN_ID):
+        for own in (
+            names.KIND,
+            names.KEY,
+            names.REASON,
+            names.FOLDER,
+            names.CLUSTER,
+            names.BEST,
+            names.BEST_RUN_ID,
+        ):
             shared.pop(own, None)
         commit = run_record.git_commit()
-        now = {GIT_COMMIT: commit} if commit else {}
+        now = {names.GIT_COMMIT: commit} if commit else {}
         return cls(client, run_id, experiment_id, {**shared, **now})
 
     def start_trial(
         self, trial_id: str, params: TrialParams, extra: Mapping[str, object], attempt: int = 1
     ) -> str:
         """Start a child run for an attempt at a trial, with its parameters; return its run id."""
-        own = {KIND: "trial", TRIAL: trial_id, ATTEMPT: str(attempt)}
+        own = {names.KIND: "trial", names.TRIAL: trial_id, names.ATTEMPT: str(attempt)}
         return self._start_child(params.label, own, {**params.as_dict(), **extra})
 
     def start_baseline(self, name: str, settings: Mapping[str, object]) -> str:
         """Start a child run for a baseline; return its run id."""
-        own = {KIND: "baseline", BASELINE: name}
+        own = {names.KIND: "baseline", names.BASELINE: name}
         return self._start_child(f"baseline-{name}", own, settings)
 
     def _start_child(self, name: str, own: Mapping[str, str], params: Mapping[str, object]) -> str:
         shared = {k: v for k, v in self.tags.items() if k not in _OF_SEARCHES}
-        tags = {**shared, **own, SEARCH_ID: self.run_id, PARENT: self.run_id, **SOURCE}
+        tags = {
+            **shared,
+            **own,
+            names.SEARCH_ID: self.run_id,
+            names.PARENT: self.run_id,
+            **names.SOURCE,
+        }
         created = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
         Run(self.client, created.info.run_id).log(params=params)
         return str(created.info.run_id)

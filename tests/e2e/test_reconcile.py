@@ -19,6 +19,7 @@ from imdbtune.search.events import Event, Notice, SearchResumed, TrialEnded
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search, Trial
+from imdbtune.tracking.model_files import fetch_model
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import reopen
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
@@ -193,7 +194,7 @@ def test_an_interruption_keeps_what_had_finished_and_the_best_model(bench: Bench
     assert best.model_id
     assert second.model_id is None
     assert killed.reason == "interrupted"
-    assert reader.fetch_model(bench.client, best, bench.folder).is_file()
+    assert fetch_model(bench.client, best, bench.folder).is_file()
     bench.go_on(Stub(write_tiny_model))
     assert bench.trained == ["0002", "0003"]
     assert bench.trials()[0].model_id
@@ -214,7 +215,7 @@ def test_a_model_that_was_not_logged_in_time_is_to_be_had_by_going_on(bench: Ben
     bench.begin()
     reopen(bench.client, bench.search.run_id)  # as a crash leaves it
     with pytest.raises(UserError, match=f"--resume {bench.search.run_id}"):
-        reader.fetch_model(bench.client, bench.trials()[0], bench.folder)
+        fetch_model(bench.client, bench.trials()[0], bench.folder)
 
 
 def test_a_search_with_nothing_left_says_so(bench: Bench) -> None:

@@ -27,6 +27,7 @@ from imdbtune.search.workspace import list_workspaces
 from imdbtune.tracking import artifact_transfer, mlflow_names, reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search, Trial
+from imdbtune.tracking.model_files import fetch_model
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.e2e.conftest import Place
 from tests.machines import ROOT, kill, wait_until
@@ -297,7 +298,7 @@ def test_states_and_models_travel_by_way_of_mlflow(place: Place, here: Path, dem
     continued = [client.get_run(t.run_id).data.params.get("continues") for t in trials]
     assert sorted(map(bool, continued)) == [False, False, False, True]
     assert [bool(trial.model_id) for trial in trials] == [True, False, False, False]
-    fetched = reader.fetch_model(client, trials[0], here)
+    fetched = fetch_model(client, trials[0], here)
     assert fetched.stat().st_size > 1000
     for trial in trials:
         assert not client.list_artifacts(trial.run_id, artifact_transfer.KEPT)

@@ -22,7 +22,7 @@ import pytest
 from imdbtune import api
 from imdbtune.cli.app import main
 from imdbtune.cli.predict import _print_words
-from imdbtune.cli.progress import show_stages
+from imdbtune.cli.stages import show_stages
 from imdbtune.export.occlusion import Explanation, WordEffect
 from imdbtune.export.predictor import Prediction
 from tests.forked import Surroundings, environment_of, run_forked

@@ -23,7 +23,8 @@ from imdbtune.cli.app import app
 from imdbtune.cli.command import environment_variable, format_help, mention_variables
 from imdbtune.cli.completion import make_completer
 from imdbtune.cli.output import print_json, print_next_steps
-from imdbtune.cli.progress import Progress, ProgressLines, show_stages, supports_live_display
+from imdbtune.cli.progress import Progress
+from imdbtune.cli.stages import ProgressLines, show_stages, supports_live_display
 from imdbtune.cli.tables import format_duration
 from imdbtune.config.extensions import CELLS
 from imdbtune.search.events import Notice

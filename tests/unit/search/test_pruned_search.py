@@ -26,6 +26,7 @@ from imdbtune.search.events import TrialEnded
 from imdbtune.search.plan import make_plan
 from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.entities import Search, Trial, as_row
+from imdbtune.tracking.model_files import fetch_model
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 from tests.support import (
     isolate,
@@ -116,7 +117,7 @@ def test_it_wins_by_its_best_epoch(done: Done) -> None:
 
 def test_its_model_is_kept_like_any_other(done: Done, tmp_path: Path) -> None:
     assert [trial.model_id is not None for trial in done.trials] == [True, False, False]
-    assert reader.fetch_model(done.client, done.of(5), tmp_path).exists()
+    assert fetch_model(done.client, done.of(5), tmp_path).exists()
 
 
 def test_tables_say_after_which_epoch(done: Done) -> None:

@@ -18,6 +18,7 @@ from imdbtune.report import leaderboard
 from imdbtune.tracking import entities, logged_models, mlflow_names, reader, run_queries, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search, Trial
+from imdbtune.tracking.model_files import fetch_model
 from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
 from tests.support import isolate, new_store, write_tiny_model
 
@@ -239,7 +240,7 @@ def test_a_history_is_in_order_of_epochs(store: Store) -> None:
 def test_a_model_that_was_not_kept(store: Store) -> None:
     trial = reader.read_run(store.client, store.trial(store.search(), 0.5))
     with pytest.raises(UserError, match=r"the model of lstm-d1-u32-L500 \(run \w+\) was not saved"):
-        reader.fetch_model(store.client, trial, store.folder)
+        fetch_model(store.client, trial, store.folder)
 
 
 def test_a_model_whose_file_is_gone(store: Store) -> None:
@@ -250,12 +251,12 @@ def test_a_model_whose_file_is_gone(store: Store) -> None:
     logged_models.save_model(store.folder / "model.keras", store.folder / "model")
     logged_models.upload_model(store.client, run_id, store.folder / "model")
     trial = reader.read_run(store.client, run_id)
-    there = reader.fetch_model(store.client, trial, store.folder / "fetched")
+    there = fetch_model(store.client, trial, store.folder / "fetched")
     assert there.stat().st_size > 0
     logged = store.client.get_logged_model(trial.model_id)
     Path(logged.artifact_location, "data", "model.keras").unlink()
     with pytest.raises(UserError, match=r"the model file of lstm-d1-u32-L500 .* cannot be read"):
-        reader.fetch_model(store.client, trial, store.folder / "again")
+        fetch_model(store.client, trial, store.folder / "again")
 
 
 class Page(list[int]):
