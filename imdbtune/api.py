@@ -18,6 +18,7 @@ from imdbtune.confirm.results import best_run_id
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import default_cache
 from imdbtune.report.comparison import Comparison, read_comparison
+from imdbtune.report.refresh import discard as discard
 from imdbtune.report.refresh import refresh_page
 from imdbtune.report.search_list import SearchSummary, read_summaries
 from imdbtune.search.context import Context as Context
@@ -261,31 +262,6 @@ def report(
     found = write_report(search_ref, out, uri)
     compare([found.run_id], uri=uri)  # writes its page in MLflow anew if need be
     return found
-
-
-def discard(
-    trial_ref: str,
-    search_ref: str | None = None,
-    *,
-    reason: str = "",
-    undo: bool = False,
-    uri: str = "",
-) -> tuple[Search, Trial]:
-    """Mark a trial as not to be chosen, and write the page of its search anew.
-
-    It stays in :func:`compare` and in the sampler's history, but is not the best trial. The mark is
-    the tag ``imdbtune.discarded`` of its run, which can be set in MLflow as well.
-
-    Args:
-        trial_ref: run id, name or number of the trial.
-        reason: why it is discarded.
-        undo: remove the mark.
-    """
-    from imdbtune.search.discard import mark_trial
-
-    found, trial = mark_trial(connect_existing(uri), trial_ref, search_ref, reason, undo)
-    refresh_page(uri, found, None)
-    return found, trial
 
 
 def report_comparison(

@@ -207,12 +207,17 @@ def _count_newer(confirmation: Confirmation, trials: Sequence[Trial]) -> int:
 
 
 def read_finished_runs(client: MlflowClient, run: Search) -> dict[str, dict[int, Trial]]:
-    """Return the finished trainings of a confirmation, by the trial's run id and by seed."""
+    """Return the finished trainings of a confirmation, by the trial's run id and by seed.
+
+    Those whose file of correctness is gone from MLflow do not count, and so are trained again.
+    """
     found: dict[str, dict[int, Trial]] = {}
     for trial in reader.read_trials(client, run):
         seed = reader.read_extra_params(client, trial.run_id).get("seed", "")
         confirmed = trial.tags.get(mlflow_names.CONFIRMS, "")
-        if trial.status == "FINISHED" and seed.isdecimal() and confirmed:
+        if trial.status != "FINISHED" or not (seed.isdecimal() and confirmed):
+            continue
+        if any(file.path == CORRECTNESS_FILE for file in client.list_artifacts(trial.run_id)):
             found.setdefault(confirmed, {})[int(seed)] = trial
     return found
 

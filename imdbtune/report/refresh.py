@@ -1,11 +1,12 @@
-"""Writes the page of a search in MLflow anew where it names another best trial than MLflow has."""
+"""Writes the page of a search in MLflow anew after its trials have changed there."""
 
 from __future__ import annotations
 
 from imdbtune.errors import UserError
+from imdbtune.search.discard import mark_trial
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, is_of_store
-from imdbtune.tracking.entities import Search
+from imdbtune.tracking.entities import Search, Trial
 
 
 def refresh_page(uri: str, search: Search, best_run_id: str | None) -> bool:
@@ -16,11 +17,12 @@ def refresh_page(uri: str, search: Search, best_run_id: str | None) -> bool:
 
     Args:
         uri: the tracking store.
-        search: the page of one that is running will be written anyway.
+        search: one that is running writes its page itself; one without a page gets none.
         best_run_id: the run that the page ought to name; empty: none; ``None``: write in any case.
     """
-    published = search.tags.get(mlflow_names.BEST_RUN_ID, "")
-    if search.status in mlflow_names.OPEN or published == best_run_id:
+    named = search.tags.get(mlflow_names.BEST_RUN_ID, "")
+    is_right = named == best_run_id or mlflow_names.NOTE not in search.tags
+    if search.status in mlflow_names.OPEN or (best_run_id is not None and is_right):
         return False
     from imdbtune.report.leaderboard import publish
     from imdbtune.search.resume import stored_config
@@ -34,3 +36,26 @@ def refresh_page(uri: str, search: Search, best_run_id: str | None) -> bool:
             raise
         return False
     return True
+
+
+def discard(
+    trial_ref: str,
+    search_ref: str | None = None,
+    *,
+    reason: str = "",
+    undo: bool = False,
+    uri: str = "",
+) -> tuple[Search, Trial]:
+    """Mark a trial as not to be chosen, and write the page of its search anew.
+
+    It stays in the comparison and in the sampler's history, but is not the best trial. The mark is
+    the tag ``imdbtune.discarded`` of its run, which can be set in MLflow as well.
+
+    Args:
+        trial_ref: run id, name or number of the trial.
+        reason: why it is discarded.
+        undo: remove the mark.
+    """
+    found, trial = mark_trial(connect_existing(uri), trial_ref, search_ref, reason, undo)
+    refresh_page(uri, found, None)
+    return found, trial

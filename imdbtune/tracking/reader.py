@@ -46,8 +46,8 @@ def find_search(client: Runs, reference: str | None = None) -> Search:
             _check_not_deleted(run, "the search")
     if not found:
         what = f"no search {short_repr(reference)}" if reference else "no search yet"
-        message = f"{what} in {_store_name(client)}; start one with imdbtune search."
-        raise NotInStore(message, reference or "")
+        where = f"in {_store_name(client)}; start one with imdbtune search."
+        raise NotInStore(f"{what} {where}", reference or "")
     return as_search(found[0])
 
 
@@ -101,11 +101,7 @@ def read_baselines(client: Runs, search: Search) -> list[Baseline]:
 
 
 def read_best(client: Runs, search: Search) -> Trial:
-    """Return the finished trial with the best objective that is not discarded.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Return the best finished trial that is not discarded; raise UserError without one."""
     trials = read_trials(client, search)
     if not trials or not trials[0].can_win:
         states = ", ".join(f"{n} {s.lower()}" for s, n in sorted(count_states(trials).items()))

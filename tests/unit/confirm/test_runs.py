@@ -219,6 +219,18 @@ def test_a_damaged_correctness_file_is_reported(done: Done) -> None:
         done.confirm(StubTrainer(), top=1, seeds=1)
 
 
+def test_trainings_whose_files_are_gone_are_trained_again(done: Done) -> None:
+    made = done.confirm(StubTrainer(), top=1, seeds=2)
+    for run_id in (made.run_id, *(run.run_id for run in done.confirming())):
+        shutil.rmtree(done.client.get_run(run_id).info.artifact_uri)
+    assert api.read_confirmation(done.search, uri=done.uri) is None
+    trainer = StubTrainer()
+    again = done.confirm(trainer, top=1, seeds=2)
+    assert len(trainer.specs) == 2
+    assert again.winner.mean == made.winner.mean
+    assert not {*again.winner.run_ids} & {*made.winner.run_ids}
+
+
 def test_a_confirmation_that_cannot_be_read_counts_as_none(done: Done) -> None:
     made = done.confirm(StubTrainer(), top=1, seeds=1)
     done.client.log_dict(made.run_id, {"rows": [{"name": 1}]}, results.RESULT_FILE)
