@@ -26,7 +26,7 @@ from imdbtune.search.recorded import Stage, read_stage
 from imdbtune.search.rerun import MAX_NAME
 from imdbtune.search.resume import CRASHED, stored_config
 from imdbtune.search.workspace import TRAINING, Workspace, create_workspace, open_workspace
-from imdbtune.tracking import mlflow_names, reader, writer
+from imdbtune.tracking import mlflow_names, reader, run_record, writer
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.entities import Search
 from imdbtune.tracking.outbox_delivery import Publish
@@ -138,9 +138,11 @@ class _Opened:
         store = str(client.tracking_uri)
         with create_workspace(base, name, store, TRAINING) as (prepared, key):
             # Before the run is created and open:
+            tags = self._tags()
             writer.Run(prepared.outbox, key).log_corpus(self.facts)
+            run_record.write(prepared.outbox, key, tags)
             prepared.outbox.sync(key)
-            run = writer.SearchRun.open(client, name, experiment, self._tags(), "confirm", key)
+            run = writer.SearchRun.open(client, name, experiment, tags, "confirm", key)
             yield run, prepared.renamed(run.run_id)
 
     @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import tomli_w
 
 from imdbtune.config.schema import SearchConfig
-from imdbtune.tracking import writer
+from imdbtune.tracking import run_record, writer
 from imdbtune.training.spec import TrainingSettings
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ def open_parent_run(
         key: the name of the run before it has an id.
         base: the folder of the workspaces.
     """
+    tags, name, experiment = _known(config, facts), config.name, config.tracking.experiment
+    return writer.SearchRun.open(client, name, experiment, tags, "search", key, folder_tag(base))
+
+
+def _known(config: SearchConfig, facts: writer.CorpusFacts) -> dict[str, str]:
     settings = {
         **settings_tags(TrainingSettings.of(config), *OF_TRIALS),
         "tuner": config.tuner.kind,
@@ -43,9 +48,7 @@ def open_parent_run(
         "config_digest": config.digest[:16],
         "about": config.about,
     }
-    tags = writer.common_tags(facts, settings)
-    name, experiment = config.name, config.tracking.experiment
-    return writer.SearchRun.open(client, name, experiment, tags, "search", key, folder_tag(base))
+    return writer.common_tags(facts, settings)
 
 
 def folder_tag(base: Path) -> str:
@@ -58,6 +61,7 @@ def log_configuration(run: writer.Run, config: SearchConfig, facts: writer.Corpu
     settings = config.as_dict()
     settings["tracking"]["uri"] = ""  # it may contain a password
     run.client.log_text(run.run_id, tomli_w.dumps(settings), "config.toml")
+    run_record.write(run.client, run.run_id, _known(config, facts))
     run.log_corpus(facts)
     flat = {
         f"{section}.{key}": value

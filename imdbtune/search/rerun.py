@@ -17,7 +17,7 @@ from imdbtune.search.events import TrainingOpened
 from imdbtune.search.parent_run import OF_TRIALS, settings_tags
 from imdbtune.search.recorded import ChainedTrainer, make_specs, read_stage, read_stages
 from imdbtune.search.workspace import TRAINING, Workspace, create_workspace
-from imdbtune.tracking import mlflow_names, reader, writer
+from imdbtune.tracking import mlflow_names, reader, run_record, writer
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.connection import connect, resolve_uri
 from imdbtune.tracking.entities import Trial
@@ -87,9 +87,10 @@ def _open_run(
     name, store = training.name[:MAX_NAME], str(client.tracking_uri)
     with create_workspace(context.workspaces, name, store, TRAINING) as (prepared, key):
         # Before the run is created and open:
-        writer.Run(prepared.outbox, key).log_corpus(training.facts)
-        prepared.outbox.sync(key)
         tags = dict(training.tags)
+        writer.Run(prepared.outbox, key).log_corpus(training.facts)
+        run_record.write(prepared.outbox, key, tags)
+        prepared.outbox.sync(key)
         run = writer.SearchRun.open(client, name, training.experiment, tags, "train", key)
         workspace = prepared.renamed(run.run_id)
         try:

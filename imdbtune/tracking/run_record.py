@@ -18,7 +18,10 @@ from imdbtune.errors import escape_control
 from imdbtune.tracking.reader import read_text
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from imdbtune.tracking.entities import Search, Trial
+    from imdbtune.tracking.outbox import Outbox
     from imdbtune.tracking.sqlite_reader import Runs
 
 NAME = "record.json"
@@ -60,6 +63,12 @@ def git_commit() -> str:
 def as_json(facts: Mapping[str, str]) -> str:
     """Return the text of a record."""
     return json.dumps(dict(sorted(facts.items())), indent=1)
+
+
+def write(client: MlflowClient | Outbox, run_id: str, facts: Mapping[str, str]) -> None:
+    """Log the facts about a run that are no tags as its record."""
+    recorded = {name: value for name, value in facts.items() if not is_tag(name)}
+    client.log_text(run_id, as_json(recorded), NAME)
 
 
 def read_facts(client: Runs, run: Trial | Search) -> dict[str, str]:

@@ -53,7 +53,7 @@ class CorpusFacts:
 def common_tags(corpus: CorpusFacts, settings: Mapping[str, object]) -> dict[str, str]:
     """Return what is to be known of a run, by the names of tags: data, settings, versions, commit.
 
-    :meth:`SearchRun.open` writes some of these as tags, the others to its record.
+    :meth:`SearchRun.open` writes some as tags, :func:`run_record.write` the others.
     """
     tags = {names.DATA: corpus.name, names.DIGEST: corpus.digest, names.CORPUS: corpus.source}
     if corpus.reading:
@@ -289,8 +289,6 @@ class SearchRun(Run):
                 experiment_id, tags={**names.SOURCE, **own, **unshared}, run_name=name
             )
             run = cls(client, created.info.run_id, experiment_id, own)
-        if record := {k: v for k, v in tags.items() if not run_record.is_tag(k)}:
-            client.log_text(run.run_id, run_record.as_json(record), run_record.NAME)
         return run
 
     @classmethod
