@@ -104,15 +104,17 @@ def _plain(params: TrialParams, train: Split, rows: Any) -> tuple[keras.Model, A
 
 
 def _uncompiled(params: TrialParams, train: Split, rows: Any) -> tuple[keras.Model, Any]:
-    from imdbtune.models.builders import compile_model, plain_model
+    from imdbtune.models.builders import MANY_STEPS, compile_model, plain_model
 
-    return compile_model(plain_model(params), params, jit=False), _buckets(params, train, rows)
+    model = compile_model(plain_model(params), params, jit=False, steps=MANY_STEPS)
+    return model, _buckets(params, train, rows)
 
 
 def _fused(params: TrialParams, train: Split, rows: Any) -> tuple[keras.Model, Any]:
-    from imdbtune.models.builders import compile_model, fused_model
+    from imdbtune.models.builders import MANY_STEPS, compile_model, fused_model
 
-    return compile_model(fused_model(params), params, jit=True), _buckets(params, train, rows)
+    model = compile_model(fused_model(params), params, jit=True, steps=MANY_STEPS)
+    return model, _buckets(params, train, rows)
 
 
 def _buckets(params: TrialParams, train: Split, rows: Any) -> Any:

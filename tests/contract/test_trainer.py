@@ -21,7 +21,15 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import Batches, pad, validation_split
 from imdbtune.data.corpus import START, Corpus, NewCorpus, make_split, write_corpus
 from imdbtune.errors import TrialFailed
-from imdbtune.models.builders import compile_model, fused_model, plain_model
+from imdbtune.models.builders import (
+    MANY_STEPS,
+    STEPS_PER_CALL,
+    compile_model,
+    create_variables,
+    fused_model,
+    initialize,
+    plain_model,
+)
 from imdbtune.training.callbacks import load_state, save_state
 from imdbtune.training.soft_labels import soft_labels
 from imdbtune.training.spec import Epoch, TrainingSettings, TrialResult, TrialSpec
@@ -108,6 +116,27 @@ def test_the_same_seed_gives_the_same_history_when_compiled(easy: Corpus, tmp_pa
     spec = small_spec(easy, tmp_path, compile="on", epochs=2, dropout=0.2, word_dropout=0.3)
     first, again = (without_seconds(train_trial(spec).history) for _ in range(2))
     assert first == again
+
+
+def test_steps_that_share_a_call_train_as_single_ones(easy: Corpus) -> None:
+    """The last call of an epoch has fewer steps than the others."""
+    params = small_spec(easy, Path(), batch_size=8).params
+    histories, weights, calls = [], [], []
+    for steps in (MANY_STEPS - 1, MANY_STEPS):
+        model = plain_model(params)
+        initialize(model, seed=1)
+        compile_model(model, params, jit=False, steps=steps)
+        calls.append(model.steps_per_execution)
+        batches = as_dataset(Batches(easy.train, np.arange(192), 8, MAXLEN, WORDS))
+        data = {"x": batches, "validation_data": batches, "shuffle": False}
+        histories.append(model.fit(**data, epochs=2, verbose=0).history)
+        weights.append(model.get_weights())
+    assert calls == [1, STEPS_PER_CALL]
+    assert len(batches) % STEPS_PER_CALL
+    assert int(model.optimizer.iterations) == 2 * len(batches)
+    assert histories[0] == pytest.approx(histories[1], abs=1e-6)
+    for single, shared in zip(*weights, strict=True):
+        np.testing.assert_allclose(shared, single, atol=1e-6)
 
 
 FAULTS = """
@@ -289,7 +318,11 @@ def test_a_training_continues_from_a_saved_state(
 def test_a_state_fits_both_forms_of_a_model(order: tuple[Any, Any], tmp_path: Path) -> None:
     params = TrialParams("gru", 2, 3, 5, True, "max", 7, 2, dropout=0.5, optimizer="adam")
     first, second = (compile_model(form(params), params, jit=False) for form in order)
-    first.train_on_batch(np.arange(1, 6)[None], np.ones((1, 1)))
+    create_variables(first)
+    rng = np.random.default_rng(0)
+    for variable in [*first.trainable_variables, *first.optimizer.variables[2:]]:
+        variable.assign(rng.normal(size=variable.shape))
+    first.optimizer.iterations.assign(1)
     save_state(first, tmp_path / "state.npz")
     load_state(second, tmp_path / "state.npz")
     assert int(second.optimizer.iterations) == 1
