@@ -196,7 +196,7 @@ def make_driven(
         retries=config.tuner.retries,
     )
     trials.restore(events or [])
-    inline = InlineExecutor(trainer, report=trials.pruning.decide, **executor)
+    inline = InlineExecutor(trainer, report=trials.ends_trial, **executor)
     return Driven(driver, trials, inline, client, heard, [])
 
 

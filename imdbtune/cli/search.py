@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,6 +91,16 @@ def search(
             rich_help_panel=SEARCH,
         ),
     ] = False,
+    deadline: Annotated[
+        str,
+        typer.Option(
+            "--deadline",
+            metavar="90m|18:30",
+            help="When the command has to be done, report included: trials end after the epoch "
+            "that fits.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = "",
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -112,9 +123,11 @@ def search(
     """Run the command; ``HELP`` is its help text."""
     from imdbtune import api
     from imdbtune.cli.progress import make_progress
+    from imdbtune.search.deadline import parse_deadline
     from imdbtune.search.events import Notice, SearchOpened
 
     count, folder = opt.parse_workers(workers), opt.parse_path(cache)
+    until = parse_deadline(deadline, datetime.now()) if deadline else None
     described: list[str] = []
     run: Callable[..., Search]
     if resume:
@@ -146,7 +159,9 @@ def search(
                 progress(event)
 
             uri = str(overrides.get("tracking.uri", ""))
-            context = api.Context(uri=uri, cache=folder, workers=count, listener=listen)
+            context = api.Context(
+                uri=uri, cache=folder, workers=count, listener=listen, deadline=until
+            )
             run(context=context)
     except (KeyboardInterrupt, SearchAborted) as error:
         if opened is None or isinstance(error, NotDelivered | FolderRemoved):

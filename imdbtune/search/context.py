@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from imdbtune.cluster.local_executor import cpu_count, training_environment
 from imdbtune.cluster.trial_job import Trainer
 from imdbtune.config.schema import DataConfig
 from imdbtune.data.sources import default_cache, open_corpus
+from imdbtune.search.deadline import Deadline
 from imdbtune.search.events import DownloadProgress, Listener, Notice, ignore_events
 from imdbtune.tracking.connection import connect_existing
 from imdbtune.tracking.trial_corpus import open_trial_corpus
@@ -38,6 +41,7 @@ class Context:
         cluster: address of a Dask scheduler whose workers run the trials, or ``local``; default:
             that of the configuration.
         listener: called with each event of :mod:`imdbtune.search.events`.
+        deadline: when a search has to be done, with its report; default: never.
         trainer: replaces :func:`imdbtune.training.trainer.train_trial`.
     """
 
@@ -49,6 +53,7 @@ class Context:
     cluster: str = ""
     listener: Listener = ignore_events
     trainer: Trainer | None = None
+    deadline: datetime | None = None
 
     @property
     def worker_count(self) -> int:
@@ -59,6 +64,13 @@ class Context:
     def workspaces(self) -> Path:
         """The folder with the workspaces of all searches and trainings."""
         return (self.folder or Path(".imdbtune")).absolute()
+
+    def time_limit(self) -> Deadline | None:
+        """Return the deadline by the monotonic clock."""
+        if self.deadline is None:
+            return None
+        left = (self.deadline - datetime.now(self.deadline.tzinfo)).total_seconds()
+        return Deadline(time.monotonic() + left, time.monotonic)
 
     def notify(self, text: str) -> None:
         """Report a message for the user."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imdbtune.cluster.trial_job import TrialJob, trial_folder
+from imdbtune.cluster.trial_job import EpochEnded, TrialJob, trial_folder
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted
@@ -109,6 +109,12 @@ class SampledTrials:
         self.journal.append(borrowed_event(trials))
         self.sampler.restore(trials)
 
+    @property
+    def can_end_trials(self) -> bool:
+        """Whether a trial may be ended after any epoch; one that another continues may not."""
+        has_rules = self.pruning.pruner is not None or self.stopping.deadline is not None
+        return has_rules and not sampler_kind(self.config).continues_trials
+
     def progress(self) -> SearchResumed:
         """Return how many trials have ended, how many are run again, and the best score so far."""
         best = max if self.config.tuner.larger_is_better else min
@@ -205,6 +211,12 @@ class SampledTrials:
         self._record_end(known.trial_id, known.key, score, reason)
         self.listener(TrialEnded(known.trial_id, params, known.key, score, reason))
         self.check_failures()
+
+    def ends_trial(self, event: EpochEnded) -> bool:
+        """Return whether a trial is to end with this epoch: it is pruned, or time is up."""
+        if not self.can_end_trials:
+            return False
+        return self.pruning.decide(event) or self.stopping.ends_trial(event.metrics)
 
     def note_start(self, job: TrialJob) -> None:
         """Journal that a trial is about to start."""

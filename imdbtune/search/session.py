@@ -13,7 +13,7 @@ from imdbtune.cluster.executor import Executor
 from imdbtune.cluster.local_executor import open_local_executor
 from imdbtune.cluster.trial_job import EpochEnded
 from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, open_worker_pool
-from imdbtune.config.schema import NO_PRUNER, SearchConfig
+from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
 from imdbtune.search.borrowed import NOTHING, Loan, find_loan
 from imdbtune.search.context import Context
@@ -239,6 +239,7 @@ class Session:
     def _make_source(self, found: Search, travels: bool) -> SampledTrials:
         """Return the trials; ``travels``: some of them were trained on other machines."""
         folder, outbox = self.workspace.folder, self.workspace.outbox
+        reviews, limit = found.validation_reviews, self.context.time_limit()
         download = (
             partial(artifact_transfer.download_if_missing, self.client, outbox)
             if travels
@@ -251,7 +252,7 @@ class Session:
             corpus=self.corpus.folder,
             folder=folder,
             listener=with_run_ids(self.context.listener, outbox),
-            stopping=StoppingRules(self.config.tuner, time.monotonic, found.validation_reviews),
+            stopping=StoppingRules(self.config.tuner, time.monotonic, reviews, limit),
             models=KeptModels(self.config, folder, download),
             remote=self.pool is not None,
         )
@@ -267,7 +268,7 @@ class Session:
             log_models=self.config.tracking.keep_models == "all",
             timeout_minutes=self.config.tuner.trial_timeout,
             retries=self.config.tuner.retries,
-            prunable=self.config.tuner.prune != NO_PRUNER,
+            prunable=source.can_end_trials,
             check=self.workspace.check_not_removed,
         )
 
@@ -327,7 +328,7 @@ class Session:
     ) -> AbstractContextManager[Executor]:
         def report(event: EpochEnded) -> bool:
             self.context.listener(event)
-            return source.pruning.decide(event)
+            return source.ends_trial(event)
 
         if self.pool is None:
             return open_local_executor(
