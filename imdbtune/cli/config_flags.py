@@ -169,7 +169,7 @@ TUNER_ROWS = (
     ConfigFlag("tuner.prune", "KIND", SEARCH),
     ConfigFlag(
         "tuner.tries",
-        '"NAME=VALUE ..."',
+        "VALUES",
         SEARCH,
         "--try",
         'A configuration to train first, such as "rnn=gru units=64". May be repeated.',

@@ -18,6 +18,7 @@ from imdbtune.errors import escape_control
 if TYPE_CHECKING:
     from imdbtune.search.context import Context
     from imdbtune.search.estimate import Estimate
+    from imdbtune.search.plan import Plan
 
 DESCRIBED = ("data", "tuner", "training")  # sections whose changes are listed; space has its own
 
@@ -116,18 +117,29 @@ def dry_run(
     import tomli_w
 
     typer.echo(tomli_w.dumps(settings))
-    for dimension in config.space.dimensions:
-        typer.echo(f"# {dimension.name}: {dimension.in_words()}")
-    if resolved.reading.get("text_column"):
-        typer.echo(f"# the reviews: {describe_columns(resolved.reading)}")
-    for line in described:
-        typer.echo(f"# {escape_control(line)}")
-    where = pluralize(resolved.workers, "worker") if resolved.workers else "this process"
-    where = f"the workers of {resolved.cluster}" if resolved.cluster else where
-    typer.echo(f"# would run on {where}")
-    minutes = f"{config.tuner.trial_timeout:g} minutes" if config.tuner.trial_timeout else "none"
-    typer.echo(f"# time limit of a trial: {minutes}; retries: {config.tuner.retries}")
+    _print_comments(config, resolved, described)
     if estimated:
         from imdbtune.search.estimate import in_words
 
         typer.echo(f"# estimated: {in_words(estimated)}")
+
+
+def _print_comments(config: SearchConfig, plan: Plan, described: Sequence[str]) -> None:
+    """Print what the configuration means, as comments of its TOML."""
+    from imdbtune.search.pruner import note_on_pruner, pruner_kind
+
+    for dimension in config.space.dimensions:
+        typer.echo(f"# {dimension.name}: {dimension.in_words()}")
+    if plan.reading.get("text_column"):
+        typer.echo(f"# the reviews: {describe_columns(plan.reading)}")
+    for line in described:
+        typer.echo(f"# {escape_control(line)}")
+    where = pluralize(plan.workers, "worker") if plan.workers else "this process"
+    where = f"the workers of {plan.cluster}" if plan.cluster else where
+    typer.echo(f"# would run on {where}")
+    if kind := pruner_kind(config):
+        typer.echo(f"# pruner: {config.tuner.prune}, {kind.about}")
+    if note := note_on_pruner(config):
+        typer.echo(f"# note: {note}")
+    minutes = f"{config.tuner.trial_timeout:g} minutes" if config.tuner.trial_timeout else "none"
+    typer.echo(f"# time limit of a trial: {minutes}; retries: {config.tuner.retries}")

@@ -271,7 +271,7 @@ def test_a_search_is_gone_on_with_by_one_process_at_a_time(bench: Bench) -> None
     assert bench.search.status == "FINISHED"
 
 
-@pytest.mark.parametrize(("writes", "known"), [(3, []), (5, ["RUNNING"]), (8, ["RUNNING"])])
+@pytest.mark.parametrize(("writes", "known"), [(3, []), (6, ["RUNNING"]), (8, ["RUNNING"])])
 def test_a_search_that_was_cut_off_before_its_first_trial(
     tmp_path: Path, writes: int, known: list[str]
 ) -> None:

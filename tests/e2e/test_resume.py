@@ -192,7 +192,7 @@ def test_a_search_goes_on_as_it_was_begun_or_not_at_all(ended: Any) -> None:
     before = ended()
     with pytest.raises(UserError, match=r"tuner\.seed was 0, now 7.*only --max-trials"):
         ended(tuner__seed=7)
-    with pytest.raises(UserError, match=r"space\.rnn .* now 'gru'.* or start a new search with"):
+    with pytest.raises(UserError, match=r"space\.rnn .* now 'gru'.* or start a new search; with"):
         ended(space__rnn="gru")
     assert ended() == before
 
