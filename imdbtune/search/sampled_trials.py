@@ -216,7 +216,9 @@ class SampledTrials:
         """Return whether a trial is to end with this epoch: it is pruned, or time is up."""
         if not self.can_end_trials:
             return False
-        return self.pruning.decide(event) or self.stopping.ends_trial(event.metrics)
+        out_of_time = self.stopping.ends_trial(event.metrics)
+        is_last = event.metrics["epoch"] >= self.config.training.epochs
+        return self.pruning.decide(event) or (out_of_time and not is_last)
 
     def note_start(self, job: TrialJob) -> None:
         """Journal that a trial is about to start."""

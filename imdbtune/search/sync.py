@@ -72,17 +72,9 @@ def sync_folder(
     """
     if restore and not search_ref:
         raise UserError("--restore needs a search; give its name or run id.")
-    unnamed = [
-        workspace
-        for workspace in list_unnamed_workspaces(base)
-        if search_ref in (None, workspace.name)
-    ]
+    unnamed = [w for w in list_unnamed_workspaces(base) if search_ref in (None, w.name)]
     done = [result for workspace in unnamed for result in _sync_unnamed(workspace, uri, notify)]
-    chosen = [
-        workspace
-        for workspace in list_workspaces(base)
-        if search_ref in (None, workspace.run_id, workspace.name)
-    ]
+    chosen = [w for w in list_workspaces(base) if search_ref in (None, w.run_id, w.name)]
     if not chosen and not unnamed:
         removed = _close_removed(base, search_ref, uri, notify)
         if removed is not None:

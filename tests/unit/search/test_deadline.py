@@ -105,6 +105,12 @@ def test_a_search_is_done_by_its_deadline_and_says_why(tmp_path: Path) -> None:
     assert reasons == ["the deadline is too near for an epoch of another trial"]
 
 
+def test_a_trial_that_has_run_all_its_epochs_is_not_pruned(tmp_path: Path) -> None:
+    driven = driven_until(61.0, tmp_path)
+    ended = [event for event in driven.journal if event["event"] == "ended"]
+    assert [event["reason"] for event in ended] == [""]
+
+
 def test_hyperband_ends_no_trial_that_another_continues(tmp_path: Path) -> None:
     driven = driven_until(35.0, tmp_path, kind="hyperband")
     assert not driven.trials.can_end_trials
