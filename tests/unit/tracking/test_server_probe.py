@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import threading
 import time
@@ -29,6 +30,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
+    importlib.import_module("mlflow.tracking")  # which takes seconds
     RECEIVED.clear()
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -48,6 +50,9 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
             with connection, suppress(OSError):
                 RECEIVED.append(connection.recv(65536))
                 answer(connection)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):  # what is not read resets the connection
+                    pass
 
         yield start
 
@@ -88,7 +93,8 @@ def empty(to: socket.socket) -> None:
 
 
 def come_back_later(to: socket.socket) -> None:
-    to.sendall(b"HTTP/1.1 503 Later\r\nRetry-After: 100000\r\nContent-Length: 0\r\n\r\n")
+    head = b"HTTP/1.1 503 Later\r\nConnection: close\r\nRetry-After: 100000\r\n"
+    to.sendall(head + b"Content-Length: 0\r\n\r\n")
 
 
 @pytest.mark.parametrize(
