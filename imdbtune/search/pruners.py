@@ -56,7 +56,7 @@ class MedianPruner:
 
 @dataclass
 class HalvingPruner:
-    """Let one in ``factor`` of the trials go on at epochs 1, ``factor``, ``factor``², ...
+    """Let one in ``factor`` of the trials go on at epochs 1, ``factor``, its square, ...
 
     Asynchronous successive halving (ASHA) of Li et al., "A System for Massively Parallel
     Hyperparameter Tuning" (MLSys 2020), in the variant that stops trials instead of pausing them: a

@@ -53,7 +53,8 @@ class CorpusFacts:
 def common_tags(corpus: CorpusFacts, settings: Mapping[str, object]) -> dict[str, str]:
     """Return what is to be known of a run, by the names of tags: data, settings, versions, commit.
 
-    :meth:`SearchRun.open` writes some as tags, :func:`run_record.write` the others.
+    :meth:`SearchRun.open` writes some as tags, and :func:`imdbtune.tracking.run_record.write` the
+    others.
     """
     tags = {names.DATA: corpus.name, names.DIGEST: corpus.digest, names.CORPUS: corpus.source}
     if corpus.reading:
