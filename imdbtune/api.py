@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.config.schema import SearchConfig
-from imdbtune.confirm.results import best_run_id
+from imdbtune.confirm.results import best_run_id, best_trial
+from imdbtune.confirm.results import read_confirmation as read_confirmation
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import default_cache
 from imdbtune.report.comparison import Comparison, read_comparison
 from imdbtune.report.refresh import discard as discard
 from imdbtune.report.refresh import refresh_page
-from imdbtune.report.search_list import SearchSummary, read_summaries
+from imdbtune.report.search_list import list_searches as list_searches
 from imdbtune.search.context import Context as Context
 from imdbtune.search.plan import Plan as Plan
 from imdbtune.search.plan import estimate_duration, make_plan
@@ -57,8 +58,7 @@ def search(config: SearchConfig, context: Context = HERE, *, estimated: bool = F
     """Run a search to its end and return it as logged in MLflow.
 
     Args:
-        config: from :func:`imdbtune.config.schema.load_config`.
-        context: its ``data`` is not used: the configuration has it.
+        config: from :func:`imdbtune.config.schema.load_config`; ``data`` of the context is unused.
         estimated: estimate the duration first, and log the estimate.
 
     Raises:
@@ -75,12 +75,10 @@ def resume(
 ) -> Search:
     """Resume an interrupted or crashed search, or extend a finished one.
 
-    Finished trials stay as they are. Trials that were running are closed as KILLED and run again,
-    as new runs with the same trial numbers.
+    Trials that were running are closed as KILLED and run again, under the same trial numbers.
 
     Args:
-        overrides: ``tuner.max_trials``, ``tuner.max_minutes`` (from now), ``tuner.trial_timeout``
-            and ``tuner.retries`` may be changed permanently; all else must be unchanged.
+        overrides: new limits, which last: :data:`imdbtune.search.resume.LIMITS`.
     """
     from imdbtune.report.leaderboard import publish_page
     from imdbtune.search.session import resume_search
@@ -132,8 +130,7 @@ def confirm(
 def refit(trial: Trial, context: Context = HERE, *, seed: int | None = None) -> Trial:
     """Train a trial's configuration on all training reviews, for its best number of epochs.
 
-    Nothing is held out, so there is no validation accuracy; evaluate it on the test reviews. An
-    existing run of the same training is returned instead of a new one.
+    Nothing is held out: evaluate it on the test reviews. An existing run of it is returned instead.
 
     Args:
         trial: from :func:`best`; of a confirmed one, the epochs are the mean over seeds.
@@ -178,13 +175,11 @@ def sync(
 ) -> list[SyncResult]:
     """Deliver results to MLflow that it does not have yet, as its store was unreachable.
 
-    Runs of crashed processes are closed as KILLED; their searches can still be resumed. Without
-    ``search_ref`` it is all searches of this folder: running and deleted ones are skipped with a
-    notice, and a ``problem`` with one does not stop the others. The store is by default the one
-    with which each search was started.
+    Runs of crashed processes are closed as KILLED; their searches can be resumed. Without
+    ``search_ref`` it is all of this folder; a ``problem`` with one does not stop the others.
 
-    With ``restore``, the search is written again as a whole, into a new run if the store has lost
-    its run. The store is created if it is an SQLite file that is gone.
+    Args:
+        restore: write a search anew as a whole, into a new run or SQLite file if those are gone.
 
     Raises ``Deleted`` if its run is in MLflow's bin, ``NotDelivered`` if its store is unreachable.
     """
@@ -200,8 +195,6 @@ def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial
 
     If the search was confirmed, it is the best training of the recommended configuration.
     """
-    from imdbtune.confirm.results import best_trial
-
     runs = open_runs(uri)
     found = reader.find_search(runs, search_ref)
     trial = best_trial(runs, found)
@@ -209,22 +202,10 @@ def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial
     return found, trial
 
 
-def read_confirmation(search: Search, *, uri: str = "") -> Confirmation | None:
-    """Return the result of :func:`confirm`, or ``None`` if the search was not confirmed."""
-    from imdbtune.confirm.results import read_confirmation
-
-    return read_confirmation(search, uri)
-
-
 def baselines(search_ref: str | None = None, *, uri: str = "") -> list[Baseline]:
     """Return the baselines of a search: a linear model, and the majority class."""
     runs = open_runs(uri)
     return reader.read_baselines(runs, reader.find_search(runs, search_ref))
-
-
-def list_searches(*, uri: str = "") -> list[SearchSummary]:
-    """Return the searches of a store with the number of their trials, the newest first."""
-    return read_summaries(open_runs(uri))
 
 
 def compare(
@@ -236,16 +217,13 @@ def compare(
     limit: int = 0,
     uri: str = "",
 ) -> Comparison:
-    """Return the trials of searches in one table, the best first.
-
-    The table has ``.rows``, and ``.frame`` for pandas.
+    """Return the trials of searches, the best first, as ``.rows`` or as ``.frame`` for pandas.
 
     Args:
         search_refs: names or run ids; default: the last search.
         where: condition that the trials meet, such as ``rnn=gru and maxlen>=200``.
         sort: another order, such as ``train_seconds:asc``.
-        columns: columns to return; default: all.
-        limit: maximum number of trials; 0: all.
+        columns, limit: columns and number of trials to return; default: all.
     """
     compared = read_comparison(open_runs(uri), search_refs, where, sort, columns, limit)
     for found, trials in compared.searches:
@@ -291,7 +269,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Evaluate a trial's model on the test reviews; log and return all metrics.
 
-    What has been logged already is returned without another evaluation.
+    What has been logged already is not evaluated again.
     """
     from imdbtune.confirm.evaluation import evaluate_trial
 
@@ -310,9 +288,9 @@ def export(
 ) -> Path:
     """Write a trial's model with its vocabulary, metadata and README to ``folder``.
 
-    Each of the ``formats`` is loaded in a new process without this package, and its predictions of
-    real reviews must match those of Keras. An existing export of the same trial gets the new
-    formats in addition, or is replaced if ``overwrite``. The README also shows ``metrics``.
+    Each of the ``formats`` is loaded in a new process without this package, and must predict as
+    Keras does. An existing export of the same trial gets the new formats in addition, or is
+    replaced if ``overwrite``. The README also shows ``metrics``.
 
     Raises ``ExportFailed`` if the model cannot be exported to a format.
     """
@@ -341,10 +319,9 @@ def predict(
     """Predict label and probability of each review with an exported model or one in MLflow.
 
     Args:
-        model: an export folder, or a URI such as ``models:/NAME@champion`` or
+        model: an export folder, or a URI in the store of ``context``: ``models:/NAME@champion`` or
             ``runs:/RUN_ID/model``.
         texts: the reviews.
-        context: a model in MLflow is in its store.
         model_format: format of an export folder; default: its first.
     """
     from imdbtune.search.trial_model import load_predictor
@@ -366,10 +343,7 @@ def explain(
 
 
 def doctor(*, uri: str = "", cache: Path | None = None) -> Iterator[Check]:
-    """Run the checks of this machine: versions, cores, disk, store, data, tools.
-
-    The ``state`` of each is ``ok``, ``warning``, or ``problem`` if imdbtune cannot be used.
-    """
+    """Run the checks of this machine; the ``state`` of each is ok, warning or problem."""
     from imdbtune.doctor import run_checks
 
     return run_checks(uri, cache or default_cache())

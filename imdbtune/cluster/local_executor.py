@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -216,9 +215,6 @@ def _plugin(folder: Path) -> WorkerPlugin:
         def setup(self, worker: Worker) -> None:
             """Set up the worker process before its first trial."""
             self.lock = _hold_lock(folder)
-            # Keras collects garbage before each training. What is imported never becomes any: to
-            # look through it takes half a second, and the process would no longer share its memory.
-            gc.freeze()
             descriptor = os.open(
                 folder / "workers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
             )

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # How long a trial waits for a store that does not answer, before it starts and after it has ended.
 STORE_TIMEOUT_S = 600.0
-NO_PROGRESS_BAR = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 # Keras has one seed per process, so that trials in several threads of a worker take turns.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -127,7 +126,7 @@ async def inspect_worker(tracking_uri: str, digest: str, dask_worker: Worker) ->
 
 def _run(remote: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFailure:
     cache = default_cache()
-    os.environ.update(training_environment(cache) | NO_PROGRESS_BAR)  # TensorFlow reads it once
+    os.environ.update(training_environment(cache))  # TensorFlow reads it once
     client = open_client(remote.tracking_uri)
     folder = Path(worker.local_directory, "imdbtune", remote.run_id)
     shutil.rmtree(folder, ignore_errors=True)

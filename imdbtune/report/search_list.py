@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from imdbtune.tracking import reader
 from imdbtune.tracking.entities import ENDED_WELL, Search, Trial, rank
-
-if TYPE_CHECKING:
-    from imdbtune.tracking.sqlite_reader import Runs
+from imdbtune.tracking.sqlite_reader import open_runs
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,9 @@ class SearchSummary:
         }
 
 
-def read_summaries(runs: Runs) -> list[SearchSummary]:
-    """Read the searches of a store and their trials; return the newest first."""
+def list_searches(*, uri: str = "") -> list[SearchSummary]:
+    """Return the searches of a store with the number of their trials, the newest first."""
+    runs = open_runs(uri)
     return summarize_searches(reader.read_searches(runs), reader.read_all_trials(runs))
 
 

@@ -4,31 +4,9 @@ from __future__ import annotations
 
 from imdbtune.config.schema import SearchConfig
 from imdbtune.search.initial_trials import texts_to_try
-from imdbtune.search.sampler import Sampler, SamplerKind, known_trial_count
+from imdbtune.search.sampler import SamplerKind, known_trial_count, made_by
 
-
-def _random(config: SearchConfig) -> Sampler:
-    from imdbtune.search.keras_tuner_samplers import RandomSampler
-
-    return RandomSampler.of(config)
-
-
-def _grid(config: SearchConfig) -> Sampler:
-    from imdbtune.search.keras_tuner_samplers import GridSampler
-
-    return GridSampler.of(config)
-
-
-def _bayesian(config: SearchConfig) -> Sampler:
-    from imdbtune.search.keras_tuner_samplers import BayesianSampler
-
-    return BayesianSampler.of(config)
-
-
-def _hyperband(config: SearchConfig) -> Sampler:
-    from imdbtune.search.keras_tuner_samplers import HyperbandSampler
-
-    return HyperbandSampler.of(config)
+MODULE = "imdbtune.search.keras_tuner_samplers"
 
 
 def initial_points(config: SearchConfig) -> int:
@@ -44,27 +22,27 @@ def initial_points(config: SearchConfig) -> int:
 
 RANDOM = SamplerKind(
     about="random search (Bergstra and Bengio 2012) that tries all values equally often",
-    make=_random,
+    make=made_by(MODULE, "RandomSampler.of"),
     default_trials=12,
     has_initial_trials=True,
     heeds_constraint=True,
 )
 GRID = SamplerKind(
     about="all combinations of the values, in order",
-    make=_grid,
+    make=made_by(MODULE, "GridSampler.of"),
     covers_space=True,
 )
 BAYESIAN = SamplerKind(
     about="Bayesian optimisation with a Gaussian process and upper confidence bounds, after some "
     "random trials",
-    make=_bayesian,
+    make=made_by(MODULE, "BayesianSampler.of"),
     default_trials=12,
     has_initial_trials=True,
     estimated_as="random",
 )
 HYPERBAND = SamplerKind(
     about="Hyperband (Li et al. 2018): many short trials, of which the best continue",
-    make=_hyperband,
+    make=made_by(MODULE, "HyperbandSampler.of"),
     sizes_itself=True,
     continues_trials=True,
 )

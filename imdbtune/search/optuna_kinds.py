@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from imdbtune.config.schema import SearchConfig
-from imdbtune.search.sampler import Sampler, SamplerKind
+from imdbtune.search.sampler import SamplerKind, made_by
 
-
-def _tpe(config: SearchConfig) -> Sampler:
-    from imdbtune.search.optuna_samplers import TpeSampler
-
-    return TpeSampler(config)
-
-
-def _gp(config: SearchConfig) -> Sampler:
-    from imdbtune.search.optuna_samplers import GpSampler
-
-    return GpSampler(config)
-
-
-def _cmaes(config: SearchConfig) -> Sampler:
-    from imdbtune.search.optuna_samplers import CmaEsSampler
-
-    return CmaEsSampler(config)
-
-
-def _nsga2(config: SearchConfig) -> Sampler:
-    from imdbtune.search.optuna_samplers import Nsga2Sampler
-
-    return Nsga2Sampler(config)
-
+MODULE = "imdbtune.search.optuna_samplers"
 
 TPE = SamplerKind(
     about="tree-structured Parzen estimators (Bergstra et al. 2011), multivariate, by Optuna",
-    make=_tpe,
+    make=made_by(MODULE, "TpeSampler"),
     default_trials=12,
     has_initial_trials=True,
     heeds_constraint=True,
@@ -40,7 +16,7 @@ TPE = SamplerKind(
 )
 GP = SamplerKind(
     about="Bayesian optimisation with a Gaussian process and expected improvement, by Optuna",
-    make=_gp,
+    make=made_by(MODULE, "GpSampler"),
     default_trials=12,
     has_initial_trials=True,
     heeds_constraint=True,
@@ -50,14 +26,14 @@ GP = SamplerKind(
 )
 CMAES = SamplerKind(
     about="CMA-ES (Hansen and Ostermeier 2001) for numbers, TPE for choices, by Optuna",
-    make=_cmaes,
+    make=made_by(MODULE, "CmaEsSampler"),
     default_trials=12,
     has_initial_trials=True,
     heeds_constraint=True,
 )
 NSGA2 = SamplerKind(
     about="the genetic algorithm NSGA-II (Deb et al. 2002), by Optuna",
-    make=_nsga2,
+    make=made_by(MODULE, "Nsga2Sampler"),
     default_trials=12,
     has_initial_trials=True,
     heeds_constraint=True,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from operator import attrgetter
 from typing import Protocol
 
 from imdbtune.config.extensions import SAMPLERS
@@ -143,6 +145,21 @@ class SamplerKind:
     heeds_constraint: bool = False
     learns_from_others: bool = False
     installed_by: tuple[str, ...] = ()
+
+
+def made_by(module: str, attribute: str) -> Callable[[SearchConfig], Sampler]:
+    """Return what makes a sampler by an attribute of a module, which is imported then.
+
+    Args:
+        module: takes seconds to import.
+        attribute: a class, or ``Class.method``, that takes the configuration.
+    """
+
+    def make(config: SearchConfig) -> Sampler:
+        sampler: Sampler = attrgetter(attribute)(import_module(module))(config)
+        return sampler
+
+    return make
 
 
 def sampler_kind(config: SearchConfig) -> SamplerKind:
