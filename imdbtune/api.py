@@ -78,7 +78,7 @@ def resume(
     Trials that were running are closed as KILLED and run again, under the same trial numbers.
 
     Args:
-        overrides: new limits, which last: :data:`imdbtune.search.resume.LIMITS`.
+        overrides: new limits, which last; ``imdbtune.search.resume.LIMITS`` lists them.
     """
     from imdbtune.report.leaderboard import publish_page
     from imdbtune.search.session import resume_search
