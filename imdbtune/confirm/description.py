@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from imdbtune.confirm.results import Confirmation, Confirmed
 
 METHOD = (
-    "Welch's t test of the mean accuracy over seeds against the first configuration, with the "
-    "paired differences over the shared validation reviews, at 5 % after Holm's correction"
+    "Tukey's studentised range (Games and Howell 1976) of the mean accuracies, with the variance of "
+    "each difference over seeds and over the shared validation reviews, at 5 % over all comparisons"
 )
 
 

@@ -37,6 +37,7 @@ class Confirmed:
     spread: float  # standard deviation between seeds
     half_seeds: float  # half width of the 95 % interval for other seeds; NaN: too few seeds
     half_reviews: float  # the same for other reviews
+    half_width: float  # the same for other seeds and other reviews
     seconds: float  # of one training
     parameter_count: float
     difference: float  # mean of the first row minus this mean
@@ -45,11 +46,6 @@ class Confirmed:
     searched: float  # validation accuracy in the search
     test_mean: float = math.nan
     test_spread: float = math.nan
-
-    @property
-    def half_width(self) -> float:
-        """Half width of the 95 % interval for other seeds and other reviews."""
-        return math.hypot(self.half_seeds, self.half_reviews)
 
 
 @dataclass(frozen=True)
@@ -93,6 +89,8 @@ class Confirmation:
         fields = {f.name: f for f in dataclasses.fields(Confirmed)}
         rows = []
         for values in plain["rows"]:
+            halves = [values[name] or math.nan for name in ("half_seeds", "half_reviews")]
+            values.setdefault("half_width", math.hypot(*halves))  # older files do not have it
             row = {name: values[name] for name in fields}
             for name, each in fields.items():
                 if each.type == "float":
@@ -307,6 +305,7 @@ def _rows(
             spread=repeats.spread,
             half_seeds=interval.seeds,
             half_reviews=interval.reviews,
+            half_width=interval.both,
             seconds=repeats.cost,
             parameter_count=runs[0].metrics.get("parameter_count", math.nan),
             difference=found.difference if found else 0.0,

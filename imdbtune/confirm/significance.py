@@ -1,8 +1,9 @@
 """Test which of several configurations are better, each trained with several seeds.
 
-A validation accuracy varies with the seed of the training and with the sample of validation
-reviews. All models are evaluated on the same reviews, so only the variance of the paired
-differences counts towards the error of a difference.
+The accuracy of a training is a sum of effects: of the configuration, of the seed, of the sample of
+validation reviews, and a residual (this seed is right about this review). All models are evaluated
+on the same reviews, so seeds and reviews are crossed, and a difference between configurations
+depends only on how differently hard the reviews are for the two.
 """
 
 from __future__ import annotations
@@ -56,16 +57,12 @@ class Repeats:
 
 @dataclass(frozen=True)
 class Interval:
-    """95 % confidence interval of a mean accuracy."""
+    """95 % confidence interval of a mean accuracy; half widths, NaN below MIN_SEEDS seeds."""
 
     mean: float
-    seeds: float  # half width for other seeds on these reviews; NaN below MIN_SEEDS seeds
-    reviews: float  # half width for other reviews with these trainings
-
-    @property
-    def both(self) -> float:
-        """Half width for other seeds and other reviews."""
-        return math.hypot(self.seeds, self.reviews)
+    seeds: float  # for other seeds on these reviews
+    reviews: float  # for other reviews with these trainings; never NaN
+    both: float  # for other seeds and other reviews
 
 
 @dataclass(frozen=True)
@@ -75,8 +72,8 @@ class Difference:
     name: str  # of the other one
     difference: float  # mean accuracy of the leading one minus that of the other
     error: float  # standard error of the difference
-    p: float  # two-sided p value, after Holm's correction
-    largest: float  # upper limit of the difference, one-sided at LEVEL
+    p: float  # corrected for the number of configurations, of which the leading one is the best
+    largest: float  # upper limit of the difference, one-sided at LEVEL for all together
 
     @property
     def is_significant(self) -> bool:
@@ -84,55 +81,90 @@ class Difference:
         return self.p < LEVEL
 
 
+@dataclass(frozen=True)
+class _Part:
+    """One estimated part of the variance of a mean."""
+
+    value: float
+    degrees: float  # of freedom
+
+
+def _variance(share: npt.NDArray[np.float64], repeated: Sequence[Repeats]) -> _Part:
+    """Return the variance of a mean accuracy, or of a difference between two, of crossed effects.
+
+    The variance between the reviews, after averaging over seeds, and the variance between the seeds
+    both contain the residual, so it is subtracted once. The degrees of freedom are those of
+    Satterthwaite (1946).
+
+    Args:
+        share: (reviews,), the mean over seeds for each review, or the difference of two.
+        repeated: the configurations that it is made from.
+    """
+    reviews = len(share)
+    over_reviews = _Part(float(share.var(ddof=1)) / reviews, reviews - 1)
+    over_seeds, residuals = [], []
+    for each in repeated:
+        seeds = len(each.correct)
+        if seeds > 1:
+            over_seeds.append(_Part(each.spread**2 / seeds, seeds - 1))
+            residuals.append(_residual(each.correct))
+    parts = [over_reviews, *over_seeds]
+    between_seeds = sum(part.value for part in over_seeds)
+    value = over_reviews.value + between_seeds - sum(part.value for part in residuals)
+    value = max(value, over_reviews.value, between_seeds)  # no part is negative
+    squares = sum(part.value**2 / part.degrees for part in [*parts, *residuals])
+    return _Part(value, value**2 / squares if squares else math.inf)
+
+
+def _residual(correct: Correctness) -> _Part:
+    """Return the residual's part of the variance of a mean over seeds and reviews."""
+    seeds, reviews = correct.shape
+    by_seed, by_review = correct.mean(axis=1, keepdims=True), correct.mean(axis=0)
+    rest = correct - by_seed - by_review + correct.mean()
+    degrees = (seeds - 1) * (reviews - 1)
+    return _Part(float((rest**2).sum()) / degrees / correct.size, degrees)
+
+
 def interval(repeats: Repeats) -> Interval:
-    """Return the interval: Student's t over seeds, the normal approximation over reviews."""
+    """Return the interval: Student's t, the normal approximation over reviews alone."""
     from scipy import stats
 
     seeds, reviews = repeats.correct.shape
-    over_seeds = math.nan
-    if seeds >= MIN_SEEDS:
-        over_seeds = stats.t.ppf(1 - LEVEL / 2, seeds - 1) * repeats.spread / math.sqrt(seeds)
     share = repeats.correct.mean(axis=0)
     over_reviews = stats.norm.ppf(1 - LEVEL / 2) * share.std(ddof=1) / math.sqrt(reviews)
-    return Interval(repeats.mean, float(over_seeds), float(over_reviews))
+    if seeds < MIN_SEEDS:
+        return Interval(repeats.mean, math.nan, float(over_reviews), math.nan)
+    over_seeds = stats.t.ppf(1 - LEVEL / 2, seeds - 1) * repeats.spread / math.sqrt(seeds)
+    total = _variance(share, [repeats])
+    both = stats.t.ppf(1 - LEVEL / 2, total.degrees) * math.sqrt(total.value)
+    return Interval(repeats.mean, float(over_seeds), float(over_reviews), float(both))
 
 
-def compare(leader: Repeats, other: Repeats) -> Difference:
-    """Return a t test of the difference between two configurations, over seeds and reviews.
+def compare(leader: Repeats, other: Repeats, configurations: int = 2) -> Difference:
+    """Return the test of the difference between two configurations, over seeds and reviews.
 
-    The variance of the difference has three parts: the variance between the seeds of either
-    configuration, and the variance of the paired differences between the reviews. The last includes
-    a little of the first two, so the test is conservative. The degrees of freedom are those of
-    Welch and Satterthwaite.
+    Because the data choose which configuration leads, its differences from the others are tested
+    as all pairs are: by Tukey's studentised range, with a variance for each pair (Games and Howell
+    1976). With two configurations it is Welch's t test.
+
+    Args:
+        leader: the configuration with the best mean.
+        other: another one.
+        configurations: number of all that are compared.
     """
     from scipy import stats
 
     difference = leader.mean - other.mean
     paired = leader.correct.mean(axis=0) - other.correct.mean(axis=0)
-    parts = [(float(paired.var(ddof=1)) / len(paired), len(paired) - 1)]
-    for each in (leader, other):
-        count = len(each.correct)
-        if count > 1:
-            parts.append((each.spread**2 / count, count - 1))
-    variance = sum(part for part, _ in parts)
-    if not variance:
+    variance = _variance(paired, [leader, other])
+    if not variance.value:
         return Difference(other.name, difference, 0.0, 0.0 if difference else 1.0, difference)
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
-    error = math.sqrt(variance)
-    p = 2 * stats.t.sf(abs(difference) / error, freedom)
-    largest = difference + stats.t.ppf(1 - LEVEL, freedom) * error
+    error = math.sqrt(variance.value)
+    range_of_all = math.sqrt(2) * abs(difference) / error
+    p = stats.studentized_range.sf(range_of_all, configurations, variance.degrees)
+    level = LEVEL / (configurations - 1)  # Bonferroni
+    largest = difference + stats.t.ppf(1 - level, variance.degrees) * error
     return Difference(other.name, difference, error, float(p), float(largest))
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """Return p values with Holm's correction (1979) for the number of tests, in the given order."""
-    order = sorted(range(len(values)), key=lambda i: values[i])
-    corrected = [0.0] * len(values)
-    largest = 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(values) - rank) * values[index]))
-        corrected[index] = largest
-    return corrected
 
 
 @dataclass(frozen=True)
@@ -171,12 +203,10 @@ def rank_configurations(repeated: Sequence[Repeats]) -> Ranking:
     """
     order = sorted(repeated, key=lambda each: -each.mean)
     leader = order[0]
-    tests = [compare(leader, other) for other in order[1:]]
+    differences = tuple(compare(leader, other, len(order)) for other in order[1:])
     spread_known = all(len(each.correct) > 1 for each in order)
-    p_values = holm([each.p for each in tests]) if spread_known else [1.0] * len(tests)
-    differences = tuple(
-        dataclasses.replace(each, p=p) for each, p in zip(tests, p_values, strict=True)
-    )
+    if not spread_known:
+        differences = tuple(dataclasses.replace(each, p=1.0) for each in differences)
     close = {each.name for each in differences if spread_known and each.largest <= MARGIN}
     candidates = [leader, *(each for each in order[1:] if each.name in close)]
     cheapest = min(candidates, key=lambda each: each.cost)

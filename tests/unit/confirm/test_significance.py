@@ -12,7 +12,6 @@ from imdbtune.confirm.significance import (
     MARGIN,
     Repeats,
     compare,
-    holm,
     interval,
     rank_configurations,
 )
@@ -62,10 +61,44 @@ def test_without_reviews_noise_it_is_welchs_test() -> None:
     assert found.p == pytest.approx(float(welch.pvalue), rel=0.05)
 
 
-def test_holm_is_that_of_the_paper() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == []
-    assert holm([0.6, 0.9]) == [1.0, 1.0]
+def crossed(seeds: int, rng: np.random.Generator, shift: float = 0.0) -> Repeats:
+    """Trainings whose seeds disagree on a tenth of the reviews, besides all other effects."""
+    alike, own = 2.2 * np.random.default_rng(0).normal(size=1000), 0.35 * rng.normal(size=1000)
+    level = 3 + shift + 0.03 * rng.normal(size=(seeds, 1))
+    return Repeats("", alike + own + level + rng.normal(size=(seeds, 1000)) > 0, 1.0)
+
+
+def test_the_error_of_a_difference_counts_the_residual_once() -> None:
+    rng = np.random.default_rng(5)
+    pairs = [compare(crossed(5, rng), crossed(5, rng)) for _ in range(300)]
+    real = np.std([pair.difference for pair in pairs])
+    claimed = np.sqrt(np.mean([pair.error**2 for pair in pairs]))
+    assert claimed == pytest.approx(real, rel=0.12)  # 0.24 more with the residual twice
+
+
+@pytest.mark.parametrize("configurations", [2, 5])
+def test_a_leader_that_the_data_chose_is_seldom_called_better_than_its_equals(
+    configurations: int,
+) -> None:
+    rng = np.random.default_rng(configurations)
+    families = [
+        rank_configurations([crossed(5, rng) for _ in range(configurations)]) for _ in range(200)
+    ]
+    wrong = sum(len(each.indistinguishable) < configurations for each in families)
+    assert 0 < wrong <= 20  # 5 % of 200, and the chance of more than 20 is below 1 in 1000
+
+
+def test_p_values_are_those_of_tukeys_range() -> None:
+    """With seeds of the same variance and nothing else, as SciPy has it."""
+    rng = np.random.default_rng(4)
+    seeds = [0.9 + 0.004 * k + 0.01 * rng.normal(size=6) for k in range(3)]
+    order = np.arange(200_000) / 200_000
+    repeated = [Repeats(str(k), order < levels[:, None], 1.0) for k, levels in enumerate(seeds)]
+    ranking = rank_configurations(repeated)
+    matrix = stats.tukey_hsd(*seeds).pvalue  # with one variance for all
+    for each in ranking.differences:
+        expected = matrix[int(ranking.order[0].name), int(each.name)]
+        assert each.p == pytest.approx(expected, abs=0.12)
 
 
 def test_equal_configurations_seldom_differ_significantly_and_different_ones_mostly_do() -> None:
