@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from benchmarks.machine import machine_lines
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.confirm.significance import LEVEL, Repeats, compare, interval
+from imdbtune.confirm.rule import LEVEL
+from imdbtune.confirm.significance import Repeats, compare, interval
 from imdbtune.data.sources import default_cache, open_corpus
 
 COMMON = {"maxlen": 100, "vocabulary": 5000, "embedding": 16, "pooling": "max", "optimizer": "adam"}

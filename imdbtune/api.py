@@ -33,8 +33,8 @@ from imdbtune.tracking.mlflow_server import PORT, MlflowServer, open_page
 from imdbtune.tracking.sqlite_reader import open_runs
 
 if TYPE_CHECKING:
+    from imdbtune.confirm.entities import Confirmation
     from imdbtune.confirm.reproduction import Reproduction
-    from imdbtune.confirm.results import Confirmation
     from imdbtune.doctor import Check
     from imdbtune.export.occlusion import Explanation
     from imdbtune.export.predictor import Prediction
@@ -110,21 +110,22 @@ def confirm(
     top: int = 5,
     seeds: int = 5,
     test: bool = False,
+    margin: float = 0.005,
+    until_settled: bool = False,
 ) -> Confirmation:
     """Train the best configurations of a search again with new seeds, and compare them.
 
-    The trainings are children of a separate run. Called again, it trains only what is missing.
+    Called again, it trains only what is missing. The trainings are children of a separate run.
 
     Args:
-        context: its ``trainer`` replaces :class:`imdbtune.confirm.runs.TrainAndSavePredictions`,
-            and must write the same file.
-        top: number of configurations, each trained with ``seeds`` seeds.
-        test: evaluate the trainings of the recommended configuration on the test reviews.
+        context: its ``trainer`` writes what ``imdbtune.confirm.runs.TrainAndSavePredictions`` does.
+        top: this and all others are those of :class:`imdbtune.confirm.confirmation.Extent`.
     """
     from imdbtune.confirm.confirmation import Extent, confirm_search
     from imdbtune.report.leaderboard import publish_page
 
-    return confirm_search(search_ref, Extent(top, seeds, test), context, publish_page)
+    extent = Extent(top, seeds, test, margin, until_settled)
+    return confirm_search(search_ref, extent, context, publish_page)
 
 
 def refit(trial: Trial, context: Context = HERE, *, seed: int | None = None) -> Trial:

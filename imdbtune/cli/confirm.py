@@ -12,20 +12,22 @@ from imdbtune.cli.output import print_json, print_next_steps
 from imdbtune.cli.tables import align_columns
 
 if TYPE_CHECKING:
-    from imdbtune.confirm.results import Confirmation, Confirmed
+    from imdbtune.confirm.entities import Confirmation, Confirmed
 
 HELP = """Train the best trials again with other seeds, and compare.
 
 The best score of a search is biased upwards, as the best of many. This command trains the leading
 configurations with new seeds and shows their mean validation accuracies with 95 % intervals. It
-recommends the cheapest of those that are shown to be at most half a point worse than the best mean,
-else the best mean; imdbtune best then returns that one. Run again, it trains only what is missing.
+recommends the cheapest of those that are shown to be at most the margin worse than any other, else
+the best mean; imdbtune best then returns that one. Run again, it trains only what is missing.
 
 Examples:
 
   imdbtune confirm
 
   imdbtune confirm rnn_types --top 3 --seeds 10
+
+  imdbtune confirm --until-settled --margin 0.3
 
   imdbtune confirm --test
 """
@@ -43,7 +45,26 @@ def confirm(
     ] = "",
     seeds: Annotated[
         str,
-        typer.Option("--seeds", metavar="N", help="Number of seeds per configuration; default 5."),
+        typer.Option(
+            "--seeds",
+            metavar="N",
+            help="Number of seeds per configuration; default 5, or at most 20 until it is settled.",
+        ),
+    ] = "",
+    until_settled: Annotated[
+        bool,
+        typer.Option(
+            "--until-settled",
+            help="Begin with 3 seeds; add more only for configurations that are undecided.",
+        ),
+    ] = False,
+    margin: Annotated[
+        str,
+        typer.Option(
+            "--margin",
+            metavar="POINTS",
+            help="By how much the recommended one may be worse than any other; default 0.5.",
+        ),
     ] = "",
     test: Annotated[
         bool,
@@ -64,7 +85,8 @@ def confirm(
     from imdbtune.confirm import description
 
     top_count = opt.parse_int("--top", top or "5", 1, 1000)
-    seed_count = opt.parse_int("--seeds", seeds or "5", 1, 1000)
+    seed_count = opt.parse_int("--seeds", seeds or ("20" if until_settled else "5"), 1, 1000)
+    points = opt.parse_number("--margin", margin or "0.5", 0.0, 100.0)
     worker_count = opt.parse_workers(workers)
     with make_progress(as_json=as_json, quiet=quiet) as progress:
         context = api.Context(
@@ -75,7 +97,13 @@ def confirm(
             listener=progress,
         )
         confirmation = api.confirm(
-            search or None, context, top=top_count, seeds=seed_count, test=test
+            search or None,
+            context,
+            top=top_count,
+            seeds=seed_count,
+            test=test,
+            margin=points / 100,
+            until_settled=until_settled,
         )
     if as_json:
         print_json({"event": "finished", **confirmation.as_dict()})
@@ -84,7 +112,7 @@ def confirm(
         typer.echo(table(confirmation))
     typer.echo(f"recommended: {confirmation.winner.name}, {description.describe(confirmation)}")
     if not quiet:
-        typer.echo(f"significance test: {description.METHOD}.")
+        typer.echo(f"significance test: {description.method(confirmation.rule)}.")
         print_next_steps("imdbtune best --refit --export winner", tracking_uri)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -109,6 +110,20 @@ def parse_int(flag: str, text: str, low: int, high: int) -> int:
         return int(text)
     raise UserError(
         f"{flag} {short_repr(text)} is not allowed; give a whole number from {low} to {high}."
+    )
+
+
+def parse_number(flag: str, text: str, low: float, high: float) -> float:
+    """Return the number of a flag, from ``low`` to ``high``.
+
+    Raises:
+        UserError: the text is something else.
+    """
+    with suppress(ValueError):
+        if low <= (number := float(text)) <= high:
+            return number
+    raise UserError(
+        f"{flag} {short_repr(text)} is not allowed; give a number from {low:g} to {high:g}."
     )
 
 

@@ -12,7 +12,7 @@ from imdbtune.errors import escape_control, short_repr
 from imdbtune.models.metrics.metric import format_value
 
 if TYPE_CHECKING:  # only a few commands read MLflow
-    from imdbtune.confirm.results import Confirmation
+    from imdbtune.confirm.entities import Confirmation
     from imdbtune.tracking.entities import Baseline, Search, Trial
 
 INTEGER_METRICS = ("best_epoch", "epochs_run", "parameter_count")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from imdbtune.cluster.local_executor import open_local_executor
 from imdbtune.confirm import results, runs
+from imdbtune.confirm.entities import Confirmation
 from imdbtune.confirm.evaluation import evaluate_trial
-from imdbtune.confirm.results import Confirmation
+from imdbtune.confirm.rule import LEVEL, MARGIN, Rule
 from imdbtune.errors import UserError
 from imdbtune.search.context import Context
 from imdbtune.search.crash_recovery import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from imdbtune.data.corpus import Corpus
     from imdbtune.tracking.connection import MlflowClient
 
+ROUNDS = (3, 5, 8, 13, 20, 30, 50)  # seeds, of a confirmation until it is settled
 AGAIN = "Run imdbtune confirm again, which trains only what is missing."
 
 
@@ -46,11 +48,27 @@ class Extent:
         top: number of configurations.
         seeds: number of trainings of each.
         test: evaluate the trainings of the recommended configuration on the test reviews.
+        margin: by which the recommended configuration may be worse than any other.
+        until_settled: train in rounds, and only those that are undecided; ``seeds`` is the limit.
     """
 
     top: int = 5
     seeds: int = 5
     test: bool = False
+    margin: float = MARGIN
+    until_settled: bool = False
+
+    @property
+    def rounds(self) -> list[int]:
+        """How many seeds each undecided configuration has after each round."""
+        if not self.until_settled:
+            return [self.seeds]
+        return [*(seeds for seeds in ROUNDS if seeds < self.seeds), self.seeds]
+
+    @property
+    def rule(self) -> Rule:
+        """What is recommended; the rounds share the level, as each looks at the results."""
+        return Rule(self.margin, LEVEL / len(self.rounds))
 
 
 def confirm_search(
@@ -80,17 +98,16 @@ def confirm_search(
     environment = context.start_environment(context.worker_count)
     corpus, facts = context.open_trial_corpus(leading[0])
     opened = _Opened(client, context, found, stages, corpus, facts)
-    with opened.parent_run() as (run, workspace):
-        opened.train_missing(run, workspace, extent.seeds, environment)
-        if workspace.outbox.is_empty():
-            workspace.discard()
-    confirmed = reader.find_confirmation(client, found)
-    assert confirmed is not None
-    concluded = results.compare_and_log(client, found, confirmed)
+    for seeds in extent.rounds:
+        concluded = opened.run_round(seeds, extent.rule, environment)
+        undecided = [stage for stage in stages if stage.trial.run_id in concluded.undecided]
+        if not undecided:
+            break
+        opened = replace(opened, stages=undecided)
     if extent.test:
         for run_id in concluded.winner.run_ids:
             evaluate_trial(client, reader.read_run(client, run_id), context)
-        concluded = results.compare_and_log(client, found, confirmed)
+        concluded = opened.compare(extent.rule)
     with suppress(UserError):  # for a search logged by an early version
         config = stored_config(client, found)
         publish(client, found.run_id, config.space.varied, config.tracking.report, final=True)
@@ -107,6 +124,20 @@ class _Opened:
     stages: list[Stage]
     corpus: Corpus
     facts: writer.CorpusFacts
+
+    def run_round(self, seeds: int, rule: Rule, environment: dict[str, str]) -> Confirmation:
+        """Train what is missing of so many seeds, and compare all."""
+        with self.parent_run() as (run, workspace):
+            self.train_missing(run, workspace, seeds, environment)
+            if workspace.outbox.is_empty():
+                workspace.discard()
+        return self.compare(rule)
+
+    def compare(self, rule: Rule) -> Confirmation:
+        """Compare the trainings that MLflow has, and log the result."""
+        run = reader.find_confirmation(self.client, self.search)
+        assert run is not None
+        return results.compare_and_log(self.client, self.search, run, rule)
 
     @contextmanager
     def parent_run(self) -> Iterator[tuple[writer.SearchRun, Workspace]]:

@@ -6,16 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from imdbtune.confirm.significance import MARGIN
+from imdbtune.confirm.rule import Rule
 from imdbtune.tracking import mlflow_links
 
 if TYPE_CHECKING:
-    from imdbtune.confirm.results import Confirmation, Confirmed
+    from imdbtune.confirm.entities import Confirmation, Confirmed
 
-METHOD = (
-    "Tukey's studentised range (Games and Howell 1976) of the mean accuracies, with the variance of "
-    "each difference over seeds and over the shared validation reviews, at 5 % over all comparisons"
-)
+
+def method(rule: Rule) -> str:
+    """Return how the configurations are compared."""
+    return (
+        "Tukey's studentised range (Games and Howell 1976) of the mean accuracies, with the "
+        "variance of each difference over seeds and over the shared validation reviews, at "
+        f"{rule.level * 100:g} % over all comparisons"
+    )
 
 
 def markdown(rows: Sequence[Confirmed], confirmation: Confirmation) -> str:
@@ -36,7 +40,7 @@ def markdown(rows: Sequence[Confirmed], confirmation: Confirmation) -> str:
         ]
         cells += [f"{row.difference:.4f}", f"{row.p:.3f}", f"{row.seconds:.0f}"]
         lines.append(f"| {rank} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", f"Significance test: {METHOD}."])
+    return "\n".join([*lines, "", f"Significance test: {method(confirmation.rule)}."])
 
 
 def describe(confirmation: Confirmation) -> str:
@@ -61,14 +65,17 @@ def describe(confirmation: Confirmation) -> str:
 
 def _reason(confirmation: Confirmation) -> str:
     """Return why the recommended configuration is recommended."""
-    others = len(confirmation.rows) - 1
-    if not others:
+    count = len(confirmation.rows)
+    margin = f"{confirmation.rule.margin * 100:g} points"
+    if count == 1:
         return "no other configuration was confirmed"
     if confirmation.winner is not confirmation.rows[0]:
-        return (
-            f"the cheapest of {others + 1} that is shown to be at most {MARGIN * 100:g} points "
-            "worse than the best mean"
-        )
+        return f"the cheapest of {count} that is shown to be at most {margin} worse than any other"
     if confirmation.alike == 1:
-        return f"significantly better than the other {others} confirmed"
-    return f"the best mean of {others + 1}, {confirmation.alike - 1} of which may be as good"
+        return f"significantly better than the other {count - 1} confirmed"
+    if confirmation.is_shown:
+        return f"the best mean of {count}, and shown to be at most {margin} worse than any other"
+    text = f"the best mean of {count}, {confirmation.alike - 1} of which may be as good"
+    if confirmation.more_seeds:
+        text += f"; about {confirmation.more_seeds} more seeds of each would decide"
+    return text

@@ -8,109 +8,23 @@ import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from imdbtune.confirm.description import METHOD, markdown
-from imdbtune.errors import UserError, escape_control
+from imdbtune.confirm.description import markdown, method
+from imdbtune.confirm.entities import Confirmation, Confirmed
+from imdbtune.errors import UserError
 from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.sqlite_reader import open_runs
 
 if TYPE_CHECKING:
+    from imdbtune.confirm.rule import Rule
     from imdbtune.confirm.significance import Correctness, Ranking, Repeats
     from imdbtune.tracking.connection import MlflowClient
     from imdbtune.tracking.sqlite_reader import Runs
 
 RESULT_FILE = "confirmation.json"
 CORRECTNESS_FILE = "validation_right.npy"  # artifact of each training
-
-
-@dataclass(frozen=True)
-class Confirmed:
-    """One configuration after its trainings: a row of the table."""
-
-    name: str
-    trial_run_id: str  # of the search
-    run_ids: tuple[str, ...]  # of the trainings, the best one first
-    mean: float
-    spread: float  # standard deviation between seeds
-    half_seeds: float  # half width of the 95 % interval for other seeds; NaN: too few seeds
-    half_reviews: float  # the same for other reviews
-    half_width: float  # the same for other seeds and other reviews
-    seconds: float  # of one training
-    parameter_count: float
-    difference: float  # mean of the first row minus this mean
-    p: float  # corrected p value of the difference; 1 in the first row
-    alike: bool  # whether it is not significantly worse than the first
-    searched: float  # validation accuracy in the search
-    test_mean: float = math.nan
-    test_spread: float = math.nan
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """The configurations by their mean accuracy, and the recommended one."""
-
-    search_id: str
-    run_id: str
-    reviews: int
-    seeds: int  # of the configuration with the fewest
-    rows: tuple[Confirmed, ...]
-    recommended: str  # trial_run_id of a row
-    newer: int = 0  # trials of the search that rank above a confirmed one, and were not confirmed
-
-    @property
-    def winner(self) -> Confirmed:
-        """The recommended row: the cheapest of those shown to be as good as the first."""
-        return next(row for row in self.rows if row.trial_run_id == self.recommended)
-
-    @property
-    def alike(self) -> int:
-        """Number of rows not significantly worse than the first, including the first."""
-        return sum(row.alike for row in self.rows)
-
-    def as_dict(self) -> dict[str, object]:
-        """Return plain values for JSON, with ``None`` for NaN and infinity."""
-        plain = dataclasses.asdict(self)
-        for row in plain["rows"]:
-            for key, value in row.items():
-                if isinstance(value, float) and not math.isfinite(value):
-                    row[key] = None
-        return {**plain, "method": METHOD}
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Confirmation:
-        """Return the confirmation from the output of :meth:`as_dict`.
-
-        Raises:
-            TypeError, ValueError, KeyError: invalid input.
-        """
-        fields = {f.name: f for f in dataclasses.fields(Confirmed)}
-        rows = []
-        for values in plain["rows"]:
-            halves = [values[name] or math.nan for name in ("half_seeds", "half_reviews")]
-            values.setdefault("half_width", math.hypot(*halves))  # older files do not have it
-            row = {name: values[name] for name in fields}
-            for name, each in fields.items():
-                if each.type == "float":
-                    row[name] = math.nan if row[name] is None else float(row[name])
-                elif each.type == "str":
-                    row[name] = escape_control(str(row[name]))
-            row["run_ids"] = tuple(str(run_id) for run_id in row["run_ids"])
-            rows.append(Confirmed(**row))
-        confirmation = cls(
-            search_id=str(plain["search_id"]),
-            run_id=str(plain["run_id"]),
-            reviews=int(plain["reviews"]),
-            seeds=int(plain["seeds"]),
-            rows=tuple(rows),
-            recommended=str(plain["recommended"]),
-        )
-        recommended = confirmation.recommended
-        if not any(row.trial_run_id == recommended and row.run_ids for row in rows):
-            raise ValueError("the recommended configuration has no row")
-        return confirmation
 
 
 def read_confirmation(search: Search, uri: str = "") -> Confirmation | None:
@@ -183,6 +97,7 @@ def _with_trials(confirmation: Confirmation, trials: Sequence[Trial]) -> Confirm
     if rows[0] is not confirmation.rows[0]:
         untested = [(row, rows[0].mean - row.mean) for row in rows]
         rows = [dataclasses.replace(r, difference=d, p=1.0, alike=True) for r, d in untested]
+        confirmation = dataclasses.replace(confirmation, is_shown=False, undecided=())
     known = {row.trial_run_id for row in rows}
     recommended = confirmation.recommended
     recommended = recommended if recommended in known else rows[0].trial_run_id
@@ -220,7 +135,7 @@ def read_finished_runs(client: MlflowClient, run: Search) -> dict[str, dict[int,
     return found
 
 
-def compare_and_log(client: MlflowClient, search: Search, run: Search) -> Confirmation:
+def compare_and_log(client: MlflowClient, search: Search, run: Search, rule: Rule) -> Confirmation:
     """Compare all trainings of a confirmation; log the result on its run and the search's run.
 
     Raises:
@@ -237,7 +152,7 @@ def compare_and_log(client: MlflowClient, search: Search, run: Search) -> Confir
             f"no training of the confirmation of search {search.name!r} has finished; see the "
             f"reasons in run {run.run_id}."
         )
-    ranking = rank_configurations(list(repeated.values()))
+    ranking = rank_configurations(list(repeated.values()), rule)
     rows = _rows(ranking, trainings, originals)
     confirmation = Confirmation(
         search.run_id,
@@ -246,6 +161,10 @@ def compare_and_log(client: MlflowClient, search: Search, run: Search) -> Confir
         seeds=min(len(each.correct) for each in ranking.order),
         rows=tuple(rows),
         recommended=ranking.recommended,
+        rule=rule,
+        is_shown=ranking.is_shown,
+        undecided=ranking.undecided,
+        more_seeds=ranking.more_seeds,
     )
     _log(client, confirmation)
     return confirmation
@@ -322,7 +241,8 @@ def _accuracy(trial: Trial) -> float:
 
 
 def _log(client: MlflowClient, confirmation: Confirmation) -> None:
-    client.log_dict(confirmation.run_id, confirmation.as_dict(), RESULT_FILE)
+    plain = {**confirmation.as_dict(), "method": method(confirmation.rule)}
+    client.log_dict(confirmation.run_id, plain, RESULT_FILE)
     writer.Run(client, confirmation.run_id).log(
         {
             "confirmed_mean": confirmation.winner.mean,

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-LEVEL = 0.05  # significance level of all comparisons together; 1 - LEVEL: confidence level
-# A cheaper configuration is recommended if its mean is shown to be at most this much lower.
-MARGIN = 0.005
+from imdbtune.confirm.rule import DEFAULT_RULE, LEVEL, Rule
+
 # With fewer seeds Student's t is so wide that an interval says nothing.
 MIN_SEEDS = 3
+MAX_SEEDS = 100  # a larger number is not recommended to anybody
 
 Correctness = npt.NDArray[np.bool_]
 
@@ -73,12 +73,7 @@ class Difference:
     difference: float  # mean accuracy of the leading one minus that of the other
     error: float  # standard error of the difference
     p: float  # corrected for the number of configurations, of which the leading one is the best
-    largest: float  # upper limit of the difference, one-sided at LEVEL for all together
-
-    @property
-    def is_significant(self) -> bool:
-        """Whether the two differ significantly at ``LEVEL``."""
-        return self.p < LEVEL
+    is_significant: bool
 
 
 @dataclass(frozen=True)
@@ -140,7 +135,9 @@ def interval(repeats: Repeats) -> Interval:
     return Interval(repeats.mean, float(over_seeds), float(over_reviews), float(both))
 
 
-def compare(leader: Repeats, other: Repeats, configurations: int = 2) -> Difference:
+def compare(
+    leader: Repeats, other: Repeats, configurations: int = 2, level: float = LEVEL
+) -> Difference:
     """Return the test of the difference between two configurations, over seeds and reviews.
 
     Because the data choose which configuration leads, its differences from the others are tested
@@ -151,20 +148,32 @@ def compare(leader: Repeats, other: Repeats, configurations: int = 2) -> Differe
         leader: the configuration with the best mean.
         other: another one.
         configurations: number of all that are compared.
+        level: of significance.
     """
     from scipy import stats
 
     difference = leader.mean - other.mean
-    paired = leader.correct.mean(axis=0) - other.correct.mean(axis=0)
-    variance = _variance(paired, [leader, other])
-    if not variance.value:
-        return Difference(other.name, difference, 0.0, 0.0 if difference else 1.0, difference)
+    variance = _variance_of_difference(leader, other)
     error = math.sqrt(variance.value)
-    range_of_all = math.sqrt(2) * abs(difference) / error
-    p = stats.studentized_range.sf(range_of_all, configurations, variance.degrees)
-    level = LEVEL / (configurations - 1)  # Bonferroni
-    largest = difference + stats.t.ppf(1 - level, variance.degrees) * error
-    return Difference(other.name, difference, error, float(p), float(largest))
+    if not error:
+        return Difference(other.name, difference, 0.0, float(not difference), bool(difference))
+    scaled = math.sqrt(2) * abs(difference) / error
+    p = float(stats.studentized_range.sf(scaled, configurations, variance.degrees))
+    return Difference(other.name, difference, error, p, p < level)
+
+
+def _variance_of_difference(one: Repeats, other: Repeats) -> _Part:
+    paired = one.correct.mean(axis=0) - other.correct.mean(axis=0)
+    return _variance(paired, [one, other])
+
+
+def _is_within(one: Repeats, other: Repeats, margin: float, level: float) -> bool:
+    """Return whether ``one`` is shown to be at most ``margin`` worse, by a one-sided t test."""
+    from scipy import stats
+
+    variance = _variance_of_difference(one, other)
+    limit = stats.t.ppf(1 - level, variance.degrees) * math.sqrt(variance.value)
+    return bool(other.mean - one.mean + limit <= margin)
 
 
 @dataclass(frozen=True)
@@ -175,14 +184,22 @@ class Ranking:
         order: the configurations, the best mean first.
         intervals: of each, in that order.
         differences: of the first from each of the others.
-        recommended: name of the cheapest of those shown to be at most ``MARGIN`` worse than the
-            first; the first itself if none is.
+        recommended: name of the cheapest of those shown to be at most the margin worse than any
+            other; the first if none is.
+        is_shown: whether the recommended one is shown to be.
+        undecided: names of the configurations of which more trainings could change what is
+            recommended; empty: nothing is left to decide.
+        more_seeds: of each of these, so that the recommended one can be shown to be as good, if all
+            means stay as they are; 0: nothing is undecided, or no number of seeds is enough.
     """
 
     order: tuple[Repeats, ...]
     intervals: tuple[Interval, ...]
     differences: tuple[Difference, ...]
     recommended: str
+    is_shown: bool
+    undecided: tuple[str, ...]
+    more_seeds: int
 
     @property
     def indistinguishable(self) -> tuple[str, ...]:
@@ -191,24 +208,85 @@ class Ranking:
         return (self.order[0].name, *others)
 
 
-def rank_configurations(repeated: Sequence[Repeats]) -> Ranking:
-    """Rank configurations by their mean accuracy and test their differences from the first.
+def rank_configurations(repeated: Sequence[Repeats], rule: Rule = DEFAULT_RULE) -> Ranking:
+    """Rank configurations by their mean accuracy and test their differences.
 
     That a difference is not significant does not show that two configurations are equally good:
-    with few seeds, large differences are not significant. So a cheaper one is recommended only if
-    a test of non-inferiority shows that it is at most ``MARGIN`` worse.
+    with few seeds, large differences are not significant. So a configuration is recommended for
+    being cheap only if tests of non-inferiority against each of the others show that it is at most
+    the margin worse (multiple comparisons with the best, Hsu 1984, with Bonferroni's limits).
 
-    If one has fewer than two seeds, no difference is significant and the first is recommended: the
-    spread is unknown.
+    If one has fewer than two seeds, the spread is unknown: no difference is significant, nothing is
+    shown, and the first is recommended.
     """
     order = sorted(repeated, key=lambda each: -each.mean)
-    leader = order[0]
-    differences = tuple(compare(leader, other, len(order)) for other in order[1:])
-    spread_known = all(len(each.correct) > 1 for each in order)
-    if not spread_known:
-        differences = tuple(dataclasses.replace(each, p=1.0) for each in differences)
-    close = {each.name for each in differences if spread_known and each.largest <= MARGIN}
-    candidates = [leader, *(each for each in order[1:] if each.name in close)]
-    cheapest = min(candidates, key=lambda each: each.cost)
-    intervals = tuple(interval(each) for each in order)
-    return Ranking(tuple(order), intervals, differences, cheapest.name)
+    leader, count = order[0], len(order)
+    differences = [compare(leader, other, count, rule.level) for other in order[1:]]
+    if all(len(each.correct) > 1 for each in order):
+        shown = [each for each in order if _is_close_to_all(each, order, rule)]
+    else:
+        differences = [
+            dataclasses.replace(each, p=1.0, is_significant=False) for each in differences
+        ]
+        shown = []
+    recommended = min(shown, key=lambda each: each.cost, default=leader)
+    worse = {each.name for each in differences if each.is_significant}
+    undecided = tuple(_undecided(order, recommended, worse, rule))
+    rivals = [each for each in order if each.name in undecided and each is not recommended]
+    return Ranking(
+        tuple(order),
+        tuple(interval(each) for each in order),
+        tuple(differences),
+        recommended.name,
+        bool(shown),
+        undecided,
+        _more_seeds(recommended, rivals, rule, rule.level / max(1, count - 1)),
+    )
+
+
+def _is_close_to_all(one: Repeats, repeated: Sequence[Repeats], rule: Rule) -> bool:
+    """Return whether one is shown to be at most the margin worse than each of the others."""
+    others = [each for each in repeated if each is not one]
+    level = rule.level / max(1, len(others))
+    return all(_is_within(one, other, rule.margin, level) for other in others)
+
+
+def _undecided(
+    order: Sequence[Repeats], recommended: Repeats, worse: Collection[str], rule: Rule
+) -> Iterator[str]:
+    """Yield the names of the configurations that need more trainings.
+
+    Of those that are not significantly worse than the first, a cheaper one may be shown to be as
+    good as the recommended one, and any other to be better than it by more than the margin.
+    """
+    level = rule.level / max(1, len(order) - 1)
+    rivals = [
+        each
+        for each in order
+        if each is not recommended
+        and each.name not in worse
+        and (each.cost < recommended.cost or not _is_within(recommended, each, rule.margin, level))
+    ]
+    if rivals:
+        yield from dict.fromkeys([recommended.name, order[0].name, *(r.name for r in rivals)])
+
+
+def _more_seeds(recommended: Repeats, rivals: Sequence[Repeats], rule: Rule, level: float) -> int:
+    """Return how many more seeds would show that one is at most the margin worse than its rivals.
+
+    The variance between the reviews stays as it is, the others fall with the number of seeds.
+    """
+    from scipy import stats
+
+    needed = 0
+    for rival in rivals:
+        seeds = min(len(recommended.correct), len(rival.correct))
+        if seeds < 2:
+            return 0
+        room = (rule.margin - (rival.mean - recommended.mean)) / stats.norm.ppf(1 - level)
+        between_seeds = sum(each.spread**2 / len(each.correct) for each in (recommended, rival))
+        rest = room**2 - (_variance_of_difference(recommended, rival).value - between_seeds)
+        if room <= 0 or rest <= 0 or seeds * between_seeds > MAX_SEEDS * rest:
+            return 0
+        needed = max(needed, math.ceil(seeds * between_seeds / rest) - seeds)
+    return max(needed, 1) if rivals else 0

@@ -17,7 +17,7 @@ from imdbtune.tracking.entities import ENDED_WELL, Baseline, Search, Trial, as_r
 if TYPE_CHECKING:
     import pandas as pd
 
-    from imdbtune.confirm.results import Confirmation
+    from imdbtune.confirm.entities import Confirmation
     from imdbtune.tracking.sqlite_reader import Runs
 
 Row = dict[str, Any]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.confirm import description
-from imdbtune.confirm.results import Confirmation
+from imdbtune.confirm.entities import Confirmation
 from imdbtune.errors import UserError, short_repr
 from imdbtune.report import effects, figures, findings
 from imdbtune.report.comparison import Comparison, read_comparison

@@ -20,7 +20,7 @@ from imdbtune.tracking.entities import ENDED_WELL, Baseline, Trial
 if TYPE_CHECKING:
     from imdbtune.config.hyperparameters import Scalar
     from imdbtune.config.search_space import SearchSpace
-    from imdbtune.confirm.results import Confirmation
+    from imdbtune.confirm.entities import Confirmation
 
 ACCURACY = "best_val_accuracy"
 Z_95 = NormalDist().inv_cdf(0.975)  # half width of a 95 % interval in standard errors

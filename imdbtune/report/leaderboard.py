@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.confirm import description, results
-from imdbtune.confirm.results import Confirmation
+from imdbtune.confirm.entities import Confirmation
 from imdbtune.models.metrics.metric import format_value
 from imdbtune.report.effects import short_value
 from imdbtune.report.findings import compare_with_baseline, find_baseline

@@ -16,7 +16,7 @@ from imdbtune.config.extensions import METRICS
 from imdbtune.config.hyperparameters import Scalar
 from imdbtune.config.schema import parse_config
 from imdbtune.confirm import description, results
-from imdbtune.confirm.results import Confirmation
+from imdbtune.confirm.entities import Confirmation
 from imdbtune.errors import UserError
 from imdbtune.report import effects, figures, findings, outlook
 from imdbtune.report.html_file import MARK, check_output_path, template, ui_address, write_page
@@ -241,7 +241,7 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             pruned=sum(trial.state == PRUNED for trial in finished),
             confirmed=data.confirmed,
             describe=description.describe,
-            method=description.METHOD,
+            method=description.method,
             test_evaluations=int(data.search.metrics.get(mlflow_names.TEST_EVALUATIONS, 0)),
             fronts=_fronts(finished),
             config=data.config,

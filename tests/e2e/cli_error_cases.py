@@ -311,6 +311,8 @@ IDS: list[Case] = [
         for flag in ("top", "seeds")
         for n in ("0", "-1", "x", "nan", HUGE)
     ),
+    f"confirm {STORE} --margin nan",
+    f"confirm {STORE} --margin -1",
     f"confirm nonsense {STORE}",
     f"best {STORE} --register a/b",
     (*f"best {STORE} --register".split(), " "),
