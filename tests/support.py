@@ -260,7 +260,8 @@ def assert_legible(figure: Figure) -> None:
     for axes in figure.axes:
         for axis, low, high in ((axes.xaxis, "x0", "x1"), (axes.yaxis, "y0", "y1")):
             labels = [text for text in axis.get_ticklabels() if text.get_text()]
-            boxes = sorted((text.get_window_extent() for text in labels), key=lambda b: b.x0 + b.y0)
+            boxes = [text.get_window_extent() for text in labels]
+            boxes.sort(key=lambda box, low=low: float(getattr(box, low)))
             for before, after in pairwise(boxes):
                 apart = getattr(after, low) >= getattr(before, high) - 1
                 assert apart, [text.get_text() for text in labels]

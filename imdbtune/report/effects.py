@@ -16,7 +16,6 @@ from imdbtune.tracking.entities import Trial
 
 MAX_VALUES = 8  # more distinct numbers than this are grouped into ranges
 RANGES = 4
-PERMUTATIONS = 500
 
 
 def varied_params(trials: Sequence[Trial]) -> list[str]:
@@ -96,51 +95,6 @@ def group_codes(name: str, values: Sequence[Scalar]) -> tuple[list[int], list[st
 def short_value(value: Scalar) -> str:
     """Return a value as text for a table or an axis."""
     return f"{value:.3g}" if isinstance(value, float) else word(value)
-
-
-@dataclass(frozen=True)
-class Importance:
-    """Share of the variance of the accuracy that one hyperparameter explains."""
-
-    name: str
-    share: float  # corrected for the number of groups, so about 0 without an effect
-    chance_level: float  # 95 % quantile of the share with permuted accuracies
-
-
-def importance_data(trials: Sequence[Trial]) -> tuple[Importance, ...]:
-    """Return the hyperparameters by the share of the variance that each explains alone.
-
-    The share is epsilon squared of a one-way analysis of variance (Kelley 1935) over the groups of
-    :func:`group_codes`: the correlation ratio, corrected for the number of groups.
-    """
-    found = with_accuracy(trials)
-    values = np.array([value for _, value in found])
-    if len(found) < 3 or np.ptp(values) == 0:
-        return ()
-    generator = np.random.default_rng(0)
-    shuffled = np.stack(
-        [values, *(generator.permutation(values) for _ in range(PERMUTATIONS))], axis=1
-    )
-    shares = []
-    for name in varied_params([trial for trial, _ in found]):
-        codes, _ = group_codes(name, [getattr(trial.params, name) for trial, _ in found])
-        share = _epsilon_squared(np.array(codes), shuffled)
-        shares.append(Importance(name, float(share[0]), float(np.quantile(share[1:], 0.95))))
-    return tuple(sorted(shares, key=lambda each: -each.share))
-
-
-def _epsilon_squared(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return epsilon squared of each column of ``values``, whose rows are in groups ``codes``."""
-    used, codes = np.unique(codes, return_inverse=True)
-    rows, groups = len(codes), len(used)
-    if rows <= groups:
-        return np.zeros(values.shape[1])
-    member = (codes[:, None] == np.arange(groups)).astype(float)
-    means = (member.T @ values) / member.sum(axis=0)[:, None]
-    within = ((values - means[codes]) ** 2).sum(axis=0)
-    total = ((values - values.mean(axis=0)) ** 2).sum(axis=0)
-    shares = 1 - (within / (rows - groups)) / (total / (rows - 1))
-    return np.asarray(np.maximum(0.0, shares))
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imdbtune.report.effects import Effect, Importance, Parallel, needs_log_scale
+from imdbtune.report.effects import Effect, Parallel, needs_log_scale
 from imdbtune.report.findings import Cost, Progress, Uncertainty
+from imdbtune.report.importance import Importances
 from imdbtune.report.outlook import ExpectedBest
 from imdbtune.training.learning_curves import (
     BEST_COLOURS,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 5.4  # inches
+MAX_INTERACTIONS = 3  # that are drawn
 RASTERIZE_FROM = 300  # dots or lines; more are embedded as an image
 UNITS = {"train_seconds": "training time (s)", "parameter_count": "weights of the model (number)"}
 TITLES = {
@@ -125,25 +127,22 @@ def shared_limits(accuracies: Sequence[float]) -> tuple[float, float]:
     return max(0.0, low - margin), min(1.0, high + margin)
 
 
-def draw_importance(importances: Sequence[Importance]) -> Figure:
-    """Draw a bar for each hyperparameter, with a mark at the chance level."""
-    figure, axes = _figure(1.7 + 0.34 * len(importances))
-    positions = range(len(importances))
-    axes.barh(positions, [100 * each.share for each in importances], color=BLUE, height=0.6)
-    for position, each in zip(positions, importances, strict=True):
-        label = "chance (95 %)" if position == 0 else None
-        mark = [100 * each.chance_level] * 2
-        axes.plot(
-            mark, [position - 0.4, position + 0.4], color=VERMILLION, linewidth=2, label=label
-        )
-    axes.set_yticks(list(positions), [each.name for each in importances])
+def draw_importance(importances: Importances) -> Figure:
+    """Draw the share of each hyperparameter with its interval, then the largest interactions."""
+    shown = [*importances.alone, *importances.interactions[:MAX_INTERACTIONS]]
+    figure, axes = _figure(1.4 + 0.36 * len(shown))
+    for position, each in enumerate(shown):
+        colour = BLUE if len(each.names) == 1 else GREY
+        share, low, high = (100 * value for value in (each.share, each.low, each.high))
+        axes.plot([low, high], [position, position], color=colour, linewidth=2)
+        axes.plot([max(0.0, share)], [position], "o", color=colour, markersize=6)
+    axes.set_yticks(range(len(shown)), [each.label for each in shown])
     axes.invert_yaxis()
-    axes.set_xlim(0, 100)
+    axes.set_xlim(-2, 100)
     axes.set_xlabel("share of the variance of the accuracy (%)")
     axes.set_title("Importance of the hyperparameters", fontsize=11)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.grid(visible=False, axis="y")
-    _legend(figure)  # below the axes, as a bar or mark may be anywhere in them
     return figure
 
 

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 from imdbtune.config.extensions import METRICS
 from imdbtune.config.hyperparameters import Scalar
 from imdbtune.config.schema import parse_config
+from imdbtune.config.search_space import SearchSpace
 from imdbtune.confirm import description, results
 from imdbtune.confirm.entities import Confirmation
 from imdbtune.errors import UserError
 from imdbtune.report import effects, figures, findings, outlook
 from imdbtune.report.html_file import MARK, check_output_path, template, ui_address, write_page
+from imdbtune.report.importance import Importances, importance_data
 from imdbtune.report.published import PUBLISHED, Published
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
@@ -66,19 +68,23 @@ class ReportData:
         """The trials that have an accuracy, in the order of their ranks."""
         return [trial for trial, _ in findings.with_accuracy(self.trials)]
 
+    @functools.cached_property
+    def space(self) -> SearchSpace | None:
+        """The space of the search; ``None``: its configuration is one of another version."""
+        try:
+            return parse_config(tomllib.loads(self.config)).space
+        except (ValueError, UserError):
+            return None
+
     @property
     def untried(self) -> dict[str, list[Scalar]]:
         """The values that no trial has, by hyperparameter; empty if the space is not known."""
-        try:
-            space = parse_config(tomllib.loads(self.config)).space
-        except (ValueError, UserError):  # of another version
-            return {}
-        return findings.untried_values(space, self.trials)
+        return findings.untried_values(self.space, self.trials) if self.space else {}
 
     @functools.cached_property
-    def importances(self) -> tuple[effects.Importance, ...]:
+    def importances(self) -> Importances:
         """The importance of each hyperparameter; empty with too few trials."""
-        return effects.importance_data(self.finished)
+        return importance_data(self.finished, self.space)
 
 
 def read_report_data(client: MlflowClient, search: Search, trials: list[Trial]) -> ReportData:
@@ -174,11 +180,11 @@ def _draw_costs(finished: Sequence[Trial]) -> Iterator[ReportFigure]:
 
 
 def _draw_effects(
-    importances: Sequence[effects.Importance],
+    importances: Importances,
     finished: Sequence[Trial],
     accuracies: Sequence[float],
 ) -> Iterator[ReportFigure]:
-    if importances:
+    if importances.alone:
         alt = "Share of the variance that each hyperparameter explains."
         yield ReportFigure("importance", figures.draw_importance(importances), alt)
     limits = figures.shared_limits(accuracies)
@@ -187,7 +193,7 @@ def _draw_effects(
         figure = figures.draw_effect(effects.effect_data(name, finished), limits)
         yield ReportFigure(f"by_{name}", figure, f"Accuracy of each trial by {name}.")
     if len(names) > 1:
-        ordered = [each.name for each in importances] or names
+        ordered = [each.label for each in importances.alone] or names
         most_important = [name for name in names if name in ordered[:MAX_AXES]]
         figure = figures.draw_parallel(effects.parallel_data(finished, most_important))
         yield ReportFigure("parallel", figure, "Parallel coordinates of all trials.")
@@ -233,6 +239,7 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             linear=baseline_comparison_of(data),
             majority=findings.find_baseline(data.baselines, mlflow_names.MAJORITY),
             expected=outlook.expected_best(data.search, finished),
+            importances=data.importances,
             ped_anova=outlook.ped_anova(finished),
             effects=[effects.effect_data(name, finished) for name in ordered],
             names=names,

@@ -138,43 +138,6 @@ def test_ranges_may_be_empty_where_values_pile_up() -> None:
     assert all(group.label for group in groups)
 
 
-def test_what_decides_everything_explains_everything() -> None:
-    trials = [
-        made_trial(n, 0.9 if rnn == "gru" else 0.6, rnn=rnn, depth=depth)
-        for n, (rnn, depth) in enumerate([(r, d) for r in ("gru", "lstm") for d in (1, 2, 3)] * 3)
-    ]
-    cell, depth = effects.importance_data(trials)
-    assert (cell.name, depth.name) == ("rnn", "depth")
-    assert cell.share == pytest.approx(1.0)
-    assert depth.share == 0.0
-    assert 0 < cell.chance_level < 0.5
-
-
-def test_what_decides_nothing_stays_below_chance_as_a_rule() -> None:
-    """In 95 of 100 cases, that is; of 40 samples of noise at most a handful may pass."""
-    passed = 0
-    for seed in range(40):
-        noise = np.random.default_rng(seed).normal(0.8, 0.01, 24)
-        trials = [made_trial(n, float(a), depth=n % 3 + 1) for n, a in enumerate(noise)]
-        (share,) = effects.importance_data(trials)
-        passed += share.share > share.chance_level
-    assert passed <= 6
-
-
-def test_the_share_is_epsilon_squared() -> None:
-    """Groups (1, 2, 3) and (5, 6, 7): within 4 of 4 degrees, total 28 of 5: 1 - 1 / 5.6."""
-    values = [0.1, 0.2, 0.3, 0.5, 0.6, 0.7]
-    trials = [made_trial(n, a, depth=1 + n // 3) for n, a in enumerate(values)]
-    (share,) = effects.importance_data(trials)
-    assert share.share == pytest.approx(1 - 1 / 5.6)
-
-
-@pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.6], [0.5] * 5])
-def test_too_little_has_no_importance(values: list[float]) -> None:
-    trials = [made_trial(n, a, units=n + 1) for n, a in enumerate(values)]
-    assert effects.importance_data(trials) == ()
-
-
 def test_parallel_axes_are_even_linear_or_logarithmic() -> None:
     rates = [10 ** (-4 + k / 5) for k in range(10)]
     trials = [
