@@ -63,7 +63,7 @@ def test_a_summary_knows_when_which_accuracy_was_reached() -> None:
     assert summary.accuracy(15).tolist() == [0.8, 0.5]
     assert summary.time_to(0.85).tolist() == [50, 20]
     assert summary.row(60).startswith("| tpe, asha | 87.50 ±")
-    assert summary.row(60).endswith("| 50 | (50 %) | (50 %) | (50 %) | 3.50 | 0 |".split("|", 4)[-1])
+    assert summary.row(60).endswith("| (50 %) | (50 %) | (50 %) | 3.50 | 0 |")
 
 
 def test_a_finished_search_becomes_a_table(
