@@ -4,10 +4,10 @@ There are far more pairs than rows. The hash is arithmetic on the two ids, so ev
 computes the same one without a list of pairs: ONNX and :mod:`imdbtune.models.numpy_reference`
 repeat it.
 
-It is linear, so it is a lattice. Of the 137,274 pairs of 30,000 words that occur at least five times
-in IMDB's training reviews, 42.1 % share one of 262,144 rows with another such pair (random hash:
-40.7 %), and 87.7 % one of 65,536 (87.7 %). Only beyond that does the lattice cost something: 21.5 %
-of 1,048,576 rows (12.3 %).
+It is linear, so it is a lattice. Of the 137,274 pairs of 30,000 words that occur at least five
+times in the training reviews of IMDB, 42.1 % share one of 262,144 rows with another such pair
+(random hash: 40.7 %), and 87.7 % one of 65,536 (87.7 %). Only with more rows does the lattice cost
+something: 21.5 % of 1,048,576 (12.3 %).
 """
 
 from __future__ import annotations
