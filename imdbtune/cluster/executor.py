@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,8 +26,10 @@ class WorkerLost:
 class RecoveredResult:
     """The result of a trial whose worker was lost after MLflow had received everything."""
 
+    # As in TrialResult.
     score: float
-    pruned_after: int = 0  # as in TrialResult
+    pruned_after: int
+    measured: Mapping[str, float]
 
 
 Outcome = TrialResult | RecoveredResult | TrialFailure | WorkerLost

@@ -201,7 +201,7 @@ class RemoteWorkers(Workers):
             return outcome
         if trial.has_result and trial.score is not None:
             self._note_end(job, trial.pruned_after)
-            return RecoveredResult(trial.score, trial.pruned_after)
+            return RecoveredResult(trial.score, trial.pruned_after, trial.measured)
         if trial.status == "FAILED":
             self.outbox.set_terminated(job.run_id, "FAILED")
             return TrialFailure(trial.reason, "", logged=True)

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from imdbtune.config.extensions import SAMPLERS
 from imdbtune.config.hyperparameters import BUCKETS_ONLY
 from imdbtune.config.label_condition import parse_label_condition
-from imdbtune.errors import UserError, short_repr
+from imdbtune.config.objectives import all_objectives, metric_objectives
+from imdbtune.errors import UserError, short_repr, unknown_choice
 
 if TYPE_CHECKING:
     from imdbtune.config.schema import SearchConfig, TunerConfig
@@ -35,6 +36,7 @@ def check_config(config: SearchConfig) -> None:
     _check_keep_models(config.tracking.keep_models)
     _check_cluster(config.cluster.address)
     _check_padded(config)
+    _check_objectives(config.tuner)
     _check_prune(config.tuner)
     for key, ability in NEEDED_ABILITIES.items():
         _check_ability(config.tuner, key, ability)
@@ -86,6 +88,27 @@ def _check_cluster(address: str) -> None:
         f"cluster {short_repr(address)} is not the address of a Dask scheduler; write "
         f"tcp://HOST:8786 or tls://HOST:8786, or {LOCAL} for processes on this machine."
     )
+
+
+def _check_objectives(tuner: TunerConfig) -> None:
+    """Check the objectives, and that the sampler can have several of them."""
+    first, *others = tuner.objectives
+    if first not in metric_objectives():
+        raise UserError(
+            f"objective = {short_repr(first)} is not allowed; the first objective is one of "
+            f"{', '.join(metric_objectives())}."
+        )
+    for number, name in enumerate(others, start=1):
+        if name not in all_objectives():
+            raise unknown_choice("objective", name, all_objectives())
+        if name in tuner.objectives[:number]:
+            raise UserError(f"the objective {name} is given twice; give it once.")
+    if others and not SAMPLERS[tuner.kind].has_several_objectives:
+        able = [name for name in SAMPLERS if SAMPLERS[name].has_several_objectives]
+        raise UserError(
+            f"the sampler {tuner.kind} has one objective, not {len(tuner.objectives)}; choose one "
+            f"of {', '.join(able)}, or give only {first}."
+        )
 
 
 def _check_prune(tuner: TunerConfig) -> None:

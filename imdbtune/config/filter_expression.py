@@ -7,7 +7,7 @@ An expression is parsed into nested functions that test a row; it is never evalu
     test       = "(" condition ")" | COLUMN operator VALUE | COLUMN ["not"] "in" "(" VALUE, ... ")"
 
 Values with spaces or operators need quotes. The comparison of texts ignores case. A row without a
-value in a column fails every test of that column.
+value in a column fails every test of that column, unless the caller wants it to meet them.
 """
 
 from __future__ import annotations
@@ -50,22 +50,30 @@ class _Token:
 _END = _Token("the end", "end")
 
 
-def parse_condition(text: str, rows: Sequence[Row], columns: Collection[str]) -> Condition:
+def parse_condition(
+    text: str, rows: Sequence[Row], columns: Collection[str], missing: bool = False
+) -> Condition:
     """Return a function that tests whether a row meets the condition ``text``.
 
     Args:
         text: the condition.
         rows: the rows to filter; their values decide whether a column holds text or numbers.
         columns: the columns that may be used.
+        missing: whether a row without a value in a column meets the tests of that column.
 
     Raises:
         UserError: a syntax error, an unknown column, or a value of the wrong type.
     """
-    parser = _Parser(text, _tokens(text), rows, columns)
+    parser = _Parser(text, _tokens(text), rows, columns, missing)
     condition = parser.condition(0)
     if parser.peek() is not _END:
         raise parser.syntax_error("and, or, or the end")
     return condition
+
+
+def words_in(text: str) -> set[str]:
+    """Return the words of a condition: columns, values and keywords."""
+    return {token.text for token in _tokens(text) if token.kind != "sign"}
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -93,6 +101,7 @@ class _Parser:
     tokens: list[_Token]
     rows: Sequence[Row]
     columns: Collection[str]
+    missing: bool
     position: int = 0
 
     def peek(self) -> _Token:
@@ -158,7 +167,7 @@ class _Parser:
                 f"{column} {sign} {short_repr(value)} needs a number; use =, != or in for texts."
             )
         compare = OPERATORS[sign]
-        return lambda row: _has(row, column) and compare(_comparable(row[column]), value)
+        return self._of_column(column, lambda found: compare(found, value))
 
     def _membership(self, column: str) -> Condition:
         negated = self.peek().means("not")
@@ -171,7 +180,12 @@ class _Parser:
             self.next()
             values.append(self._value(column))
         self.take(")")
-        return lambda row: _has(row, column) and (_comparable(row[column]) in values) != negated
+        return self._of_column(column, lambda found: (found in values) != negated)
+
+    def _of_column(self, column: str, test: Callable[[object], bool]) -> Condition:
+        """Return the condition that a row's value in a column passes a test."""
+        missing = self.missing
+        return lambda row: test(_comparable(row[column])) if _has(row, column) else missing
 
     def _value(self, column: str) -> str | bool | float:
         if self.peek().kind not in ("word", "quoted"):

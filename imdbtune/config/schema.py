@@ -14,13 +14,12 @@ from imdbtune.config.checks import NO_PRUNER as NO_PRUNER
 from imdbtune.config.checks import check_config, check_text
 from imdbtune.config.extensions import (
     DEFAULT_OBJECTIVE,
-    METRICS,
     PRUNERS,
     SAMPLERS,
     SOURCES,
-    objective_metric,
 )
 from imdbtune.config.hyperparameters import check_field, setting
+from imdbtune.config.objectives import all_objectives, larger_is_better, split_objectives
 from imdbtune.config.search_space import SearchSpace, word
 from imdbtune.config.space_parser import parse_space
 from imdbtune.errors import UserError, short_repr, unknown_choice
@@ -75,7 +74,7 @@ class TunerConfig:
         "", "configurations to train first, such as rnn=gru units=64, separated by semicolons"
     )
     require: str = setting(
-        "", "condition that configurations meet before they are trained, as in compare --where"
+        "", "condition that trials meet, if possible before their training, as in compare --where"
     )
     learn_from: str = setting(
         "", "earlier search over the same reviews whose trials guide the sampler; auto: all"
@@ -96,14 +95,24 @@ class TunerConfig:
     )
     objective: str = setting(
         DEFAULT_OBJECTIVE,
-        "metric to optimise",
-        choices=tuple(f"val_{name}" for name in METRICS),
+        f"what to optimise, separated by commas: {', '.join(all_objectives())}; the first is a "
+        "metric, and the main one",
     )
 
     @property
+    def objectives(self) -> tuple[str, ...]:
+        """What is optimised, the main objective first."""
+        return split_objectives(self.objective)
+
+    @property
+    def main_objective(self) -> str:
+        """The metric by which trials are ranked, stopped and pruned."""
+        return self.objectives[0]
+
+    @property
     def larger_is_better(self) -> bool:
-        """Whether the objective is maximised."""
-        return objective_metric(self.objective).larger_is_better
+        """Whether the main objective is maximised."""
+        return larger_is_better(self.main_objective)
 
     @property
     def trial_limit(self) -> int | None:

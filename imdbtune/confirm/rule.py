@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from imdbtune.models.metrics.accuracy import MARGIN as MARGIN
+
 LEVEL = 0.05  # significance level of all comparisons together; 1 - LEVEL: confidence level
-MARGIN = 0.005  # half a point
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,9 @@ class RepeatedTrials:
         """Queue the training again."""
         self._queued += [each for each in self.requests if each.number == job.trial_id]
 
-    def note_end(self, job: TrialJob, score: float | None, reason: str) -> None:
+    def note_end(
+        self, job: TrialJob, score: float | None, reason: str, measured: Mapping[str, float]
+    ) -> None:
         """Record the reason of a failure."""
         if score is None:
             self.failed.append(reason)

@@ -181,6 +181,7 @@ def _states(trials: Sequence[Trial]) -> str:
         "RUNNING": "running",
         "KILLED": "ended early",
         "DISCARDED": "discarded",
+        "MISSED": "missed the requirement",
     }
     counts = {name: sum(t.shown_status == state for t in trials) for state, name in names.items()}
     text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)

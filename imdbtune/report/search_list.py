@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from imdbtune.tracking import reader
-from imdbtune.tracking.entities import ENDED_WELL, Search, Trial, rank
+from imdbtune.tracking.entities import ENDED_WELL, Search, Trial
+from imdbtune.tracking.ranking import rank_trials
 from imdbtune.tracking.sqlite_reader import open_runs
 
 
@@ -54,7 +55,7 @@ def summarize_searches(
 
 
 def _summary(search: Search, trials: Sequence[Trial]) -> SearchSummary:
-    ranked = rank(list(trials), search.larger_is_better)
+    ranked = rank_trials(search, trials)
     finished = [trial for trial in ranked if trial.state in ENDED_WELL]
     return SearchSummary(
         search,

@@ -129,4 +129,11 @@ def _borrow(space: SearchSpace, params: TrialParams, trials: list[Trial]) -> Bor
     values = space.values_of(params)
     assert values is not None
     scores = [trial.score for trial in trials if trial.score is not None]
-    return Borrowed(values, statistics.fmean(scores), tuple(trial.run_id for trial in trials))
+    results = [trial.measured for trial in trials]
+    measured = {
+        name: statistics.fmean(each[name] for each in results)
+        for name in results[0]
+        if all(name in each for each in results)
+    }
+    run_ids = tuple(trial.run_id for trial in trials)
+    return Borrowed(values, statistics.fmean(scores), run_ids, measured)

@@ -1,23 +1,21 @@
-"""The condition that configurations have to meet before they are trained."""
+"""The condition that trials have to meet, as far as possible before they are trained."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imdbtune.config.filter_expression import Condition, parse_condition
-from imdbtune.config.hyperparameters import PARAMETERS, Scalar, TrialParams
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.requirement import PARAMETER_COUNT, Requirement, parse_requirement
 from imdbtune.config.schema import SearchConfig
 from imdbtune.models.parameter_count import count_parameters
-
-PARAMETER_COUNT = "parameter_count"
-COLUMNS = (*PARAMETERS, PARAMETER_COUNT)  # what is known before a training
 
 
 @dataclass
 class Constraint:
     """The condition ``tuner.require`` of a search; it counts what it refuses."""
 
-    condition: Condition | None
+    requirement: Requirement | None
     refused: int = 0
 
     @classmethod
@@ -25,19 +23,25 @@ class Constraint:
         """Return the constraint of a configuration.
 
         Raises:
-            UserError: it has a syntax error, or a column that is known only after a training.
+            UserError: it has a syntax error or an unknown column.
         """
-        text = config.tuner.require
-        sample = _row(TrialParams())
-        return cls(parse_condition(text, [sample], COLUMNS) if text else None)
+        return cls(parse_requirement(config.tuner.require))
+
+    @property
+    def needs_result(self) -> bool:
+        """Whether some trials may miss it after their training."""
+        return self.requirement is not None and self.requirement.needs_result
 
     def allows(self, params: TrialParams) -> bool:
         """Return whether a configuration may be trained, and count it otherwise."""
-        if self.condition is None or self.condition(_row(params)):
+        if self.requirement is None:
+            return True
+        known = {**params.as_dict(), PARAMETER_COUNT: count_parameters(params)}
+        if self.requirement.may_be_met(known):
             return True
         self.refused += 1
         return False
 
-
-def _row(params: TrialParams) -> dict[str, Scalar]:
-    return {**params.as_dict(), PARAMETER_COUNT: count_parameters(params)}
+    def is_met(self, params: TrialParams, measured: Mapping[str, float]) -> bool:
+        """Return whether a trained configuration with these results meets it."""
+        return self.requirement is None or self.requirement.is_met(params, measured)

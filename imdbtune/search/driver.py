@@ -76,8 +76,14 @@ class TrialSource(Protocol):
     def note_retry(self, job: TrialJob, *, lost: bool, reason: str) -> None:
         """Record an attempt that has failed or lost its worker, and offer the trial again."""
 
-    def note_end(self, job: TrialJob, score: float | None, reason: str) -> None:
-        """Record the score of a trial, or ``None``; and why it has failed or was pruned."""
+    def note_end(
+        self, job: TrialJob, score: float | None, reason: str, measured: Mapping[str, float]
+    ) -> None:
+        """Record the score of a trial, or ``None``; why it has failed or was pruned; its results.
+
+        Args:
+            measured: the results by the names of objectives; empty if it has failed.
+        """
 
     def check_failures(self, *, at_the_end: bool = False) -> None:
         """Raise SearchAborted if so many trials have failed that the others need not run.
@@ -172,22 +178,25 @@ class Driver:
             reason = f"{outcome.reason} {MAX_ATTEMPTS} times (out of memory?)"
             outcome = TrialFailure(reason, f"{reason}\n{self._log_tail()}", logged=False)
         if not isinstance(outcome, TrialFailure):
-            self._end(job, outcome.score, pruned_reason(outcome.pruned_after))
+            measured = {**outcome.measured, job.spec.settings.objective: outcome.score}
+            self._end(job, outcome.score, pruned_reason(outcome.pruned_after), measured)
             return
         if not outcome.logged:
             TrialRun(self.parent.client, job.run_id).fail(outcome.reason, outcome.traceback)
         if attempts.failed[job.trial_id] < self.retries:
             self._retry(job, outcome.reason, lost=False)
         else:
-            self._end(job, None, outcome.reason)
+            self._end(job, None, outcome.reason, {})
 
     def _retry(self, job: TrialJob, reason: str, *, lost: bool) -> None:
         self.source.note_retry(job, lost=lost, reason=reason)
         self.source.attempts.add(job.trial_id, lost=lost)
         self.listener(TrialRetried(job.trial_id, job.spec.params, job.run_id, reason))
 
-    def _end(self, job: TrialJob, score: float | None, reason: str) -> None:
-        self.source.note_end(job, score, reason)
+    def _end(
+        self, job: TrialJob, score: float | None, reason: str, measured: Mapping[str, float]
+    ) -> None:
+        self.source.note_end(job, score, reason, measured)
         self.listener(TrialEnded(job.trial_id, job.spec.params, job.run_id, score, reason))
         self.source.check_failures()
 

@@ -89,7 +89,8 @@ def draw(config: SearchConfig) -> tuple[list[DrawnTrial], float]:
             break
         epochs = (trial.epochs or config.training.epochs) - trial.initial_epoch
         drawn.append(DrawnTrial(config.space.params(trial.values), epochs))
-        sampler.tell(trial.trial_id, scores.random())
+        measured = {name: scores.random() for name in tuner.objectives}
+        sampler.tell(trial.trial_id, measured[tuner.main_objective], "", measured)
     size = config.space.size() if kind.covers_space else None
     limits = [number for number in (tuner.trial_limit, size) if number]
     total = min(limits) if limits and len(drawn) == MAX_DRAWN else len(drawn)

@@ -60,6 +60,18 @@ def borrowed_event(trials: Iterable[Borrowed]) -> Event:
     return {"event": "borrowed", "trials": [asdict(trial) for trial in trials]}
 
 
+def ended_event(run_id: str, told: Told) -> Event:
+    """Return the event of a trial that has ended."""
+    return {
+        "event": "ended",
+        "trial_id": told.trial_id,
+        "run_id": run_id,
+        "score": told.score,
+        "reason": told.reason,
+        "measured": dict(told.measured),
+    }
+
+
 def idle_event(answer: Idle) -> Event:
     """Return the event of an answer that changed the sampler without a trial."""
     return {"event": "idle", "seed_state": answer.state}
@@ -92,11 +104,17 @@ def history(events: Iterable[Event]) -> Iterator[Past]:
             yield suggestion_of(event)
         elif event["event"] == "borrowed":
             for each in event["trials"]:
-                yield Borrowed(each["values"], each["score"], tuple(each["run_ids"]))
+                run_ids, measured = tuple(each["run_ids"]), each.get("measured", {})
+                yield Borrowed(each["values"], each["score"], run_ids, measured)
         elif event["event"] == "idle":
             yield Idle(event["seed_state"], has_changed=True)
         elif event["event"] == "ended":
-            yield Told(event["trial_id"], event.get("score"), event.get("reason", ""))
+            yield Told(
+                event["trial_id"],
+                event.get("score"),
+                event.get("reason", ""),
+                event.get("measured", {}),
+            )
 
 
 def open_trials(events: Iterable[Event]) -> list[Suggestion]:

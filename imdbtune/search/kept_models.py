@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imdbtune.cluster.trial_job import trial_folder
+from imdbtune.config.objectives import pareto_front
 from imdbtune.config.schema import SearchConfig
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.writer import TrialRun
@@ -22,6 +23,8 @@ def no_download(key: str, path: Path) -> None:
 class KeptModels:
     """Keeps the models of the best ``keep_models`` trials, and deletes the others.
 
+    With several objectives, it also keeps those on the Pareto front: each may be the winner.
+
     Args:
         folder: of the search.
         download: downloads a file of a trial that was trained on another machine.
@@ -32,26 +35,33 @@ class KeptModels:
     folder: Path
     download: Download = no_download
     discarded: frozenset[str] = frozenset()
-    _scores: dict[str, float] = field(default_factory=dict)
+    _values: dict[str, tuple[float, ...]] = field(default_factory=dict)
     _run_ids: dict[str, str] = field(default_factory=dict)
 
-    def add(self, trial_id: str, score: float, run_id: str) -> None:
-        """Add a trial; delete the model files beyond the best ``keep_models``."""
+    def add(self, trial_id: str, run_id: str, values: tuple[float, ...]) -> None:
+        """Add a trial with the values of its objectives; delete the files that are not kept."""
         if trial_id in self.discarded:
             self._path(trial_id).unlink(missing_ok=True)
             return
-        self._scores[trial_id], self._run_ids[trial_id] = score, run_id
+        self._values[trial_id], self._run_ids[trial_id] = values, run_id
         keep = self.config.tracking.keep_models
         limit = int(keep) if keep.isdigit() else {"all": 0, "best": 1}[keep]
         sign = -1.0 if self.config.tuner.larger_is_better else 1.0
-        ranked = sorted(self._scores, key=lambda t: (sign * self._scores[t], t))
-        for deleted in ranked[limit:]:
+        ranked = sorted(self._values, key=lambda t: (sign * self._values[t][0], t))
+        for deleted in set(ranked[limit:]) - (self._front() if limit else set()):
             self._path(deleted).unlink(missing_ok=True)
-            del self._scores[deleted]
+            del self._values[deleted]
+
+    def _front(self) -> set[str]:
+        objectives, trials = self.config.tuner.objectives, list(self._values)
+        if len(objectives) == 1:
+            return set()
+        front = pareto_front([self._values[trial] for trial in trials], objectives)
+        return {trials[index] for index in front}
 
     def log(self, outbox: Outbox) -> None:
         """Log the kept models to the runs of their trials, and delete the files."""
-        for trial_id in self._scores:
+        for trial_id in self._values:
             path = self._path(trial_id)
             self.download(self._run_ids[trial_id], path)
             if path.exists():

@@ -26,11 +26,13 @@ RANDOM = SamplerKind(
     default_trials=12,
     has_initial_trials=True,
     heeds_constraint=True,
+    has_several_objectives=True,
 )
 GRID = SamplerKind(
     about="all combinations of the values, in order",
     make=made_by(MODULE, "GridSampler.of"),
     covers_space=True,
+    has_several_objectives=True,
 )
 BAYESIAN = SamplerKind(
     about="Bayesian optimisation with a Gaussian process and upper confidence bounds, after some "

@@ -9,7 +9,7 @@ Importing this module imports TensorFlow, which takes seconds; importers do so i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Self, TypedDict
 
@@ -70,7 +70,7 @@ class OracleSampler(keras_tuner.Oracle):
         """Return the sampler of a search, with its space, objective and seed."""
         direction = "max" if config.tuner.larger_is_better else "min"
         sampler = cls(
-            objective=keras_tuner.Objective(config.tuner.objective, direction),
+            objective=keras_tuner.Objective(config.tuner.main_objective, direction),
             hyperparameters=keras_tuner_space(config.space),
             tune_new_entries=False,
             allow_new_entries=False,
@@ -109,7 +109,13 @@ class OracleSampler(keras_tuner.Oracle):
             continues=own.get("tuner/trial_id", ""),
         )
 
-    def tell(self, trial_id: str, score: float | None, reason: str = "") -> None:
+    def tell(
+        self,
+        trial_id: str,
+        score: float | None,
+        reason: str = "",
+        measured: Mapping[str, float] = {},
+    ) -> None:
         """End a trial with its score, or as failed; one that has ended is left unchanged."""
         trial = self.trials[trial_id]
         if trial.status != "RUNNING":
@@ -125,7 +131,7 @@ class OracleSampler(keras_tuner.Oracle):
         """Give the same answers again, so that the sampler is in the same state as then."""
         for past in history:
             if isinstance(past, Told):
-                self.tell(past.trial_id, past.score, past.reason)
+                self.tell(past.trial_id, past.score, past.reason, past.measured)
             elif not isinstance(past, Borrowed):
                 self._repeat(past)
 

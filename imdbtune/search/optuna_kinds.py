@@ -12,6 +12,7 @@ TPE = SamplerKind(
     default_trials=12,
     has_initial_trials=True,
     heeds_constraint=True,
+    has_several_objectives=True,
     learns_from_others=True,
 )
 GP = SamplerKind(
@@ -37,4 +38,5 @@ NSGA2 = SamplerKind(
     default_trials=12,
     has_initial_trials=True,
     heeds_constraint=True,
+    has_several_objectives=True,
 )

@@ -19,6 +19,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
 from imdbtune.config.hyperparameters import Scalar, TrialParams
+from imdbtune.config.objectives import larger_is_better
 from imdbtune.config.schema import SearchConfig
 from imdbtune.config.search_space import Dimension
 from imdbtune.errors import SearchAborted
@@ -51,9 +52,13 @@ class OptunaSampler:
         self.initial_count = max(INITIAL_TRIALS, len(self.initial.tried))
         self.known: set[TrialParams] = set()
         self.trials: dict[str, optuna.Trial] = {}
+        self.params: dict[str, TrialParams] = {}
         self.ended: set[str] = set()
         self.study = optuna.create_study(
-            direction="maximize" if config.tuner.larger_is_better else "minimize",
+            directions=[
+                "maximize" if larger_is_better(name) else "minimize"
+                for name in config.tuner.objectives
+            ],
             sampler=RandomSampler(seed=0),
         )
 
@@ -74,13 +79,31 @@ class OptunaSampler:
         point = self.initial.next_new(self.known)
         return Stopped(space_exhausted=True) if point is None else self._put_in(point)
 
-    def tell(self, trial_id: str, score: float | None, reason: str = "") -> None:
-        """End a trial with its score, or as failed; one that has ended is left unchanged."""
+    def tell(
+        self,
+        trial_id: str,
+        score: float | None,
+        reason: str = "",
+        measured: Mapping[str, float] = {},
+    ) -> None:
+        """End a trial with its results, or as failed; one that has ended is left unchanged."""
         if trial_id in self.ended:
             return
         self.ended.add(trial_id)
-        state = TrialState.FAIL if score is None else TrialState.COMPLETE
-        self.study.tell(self.trials[trial_id], score, state=state)
+        if score is None:
+            self.study.tell(self.trials[trial_id], state=TrialState.FAIL)
+        else:
+            self._tell(self.trials[trial_id], self.params[trial_id], score, measured)
+
+    def _tell(
+        self, trial: optuna.Trial, params: TrialParams, score: float, measured: Mapping[str, float]
+    ) -> None:
+        """End a trial with the values of all objectives, and whether it meets the constraint."""
+        constraint = self.initial.constraint
+        if constraint.needs_result:
+            trial.set_constraint("require", 0.0 if constraint.is_met(params, measured) else 1.0)
+        further = [measured[name] for name in self.config.tuner.objectives[1:]]
+        self.study.tell(trial, [score, *further])
 
     def restore(self, history: Sequence[Past]) -> None:
         """Bring the study to the state after ``history``.
@@ -90,7 +113,7 @@ class OptunaSampler:
         """
         for past in history:
             if isinstance(past, Told):
-                self.tell(past.trial_id, past.score, past.reason)
+                self.tell(past.trial_id, past.score, past.reason, past.measured)
             elif isinstance(past, Borrowed):
                 self._learn(past)
             elif isinstance(past, Suggestion) and self._repeat(past) != past:
@@ -103,8 +126,9 @@ class OptunaSampler:
         """Add a finished trial that is not one of this search to the study."""
         trial = self._ask_for(past.values)
         self._suggest(trial)
-        self.study.tell(trial, past.score)
-        self.known.add(self.config.space.params(past.values))
+        params = self.config.space.params(past.values)
+        self._tell(trial, params, past.score, past.measured)
+        self.known.add(params)
 
     def _repeat(self, past: Suggestion) -> Answer | None:
         if self.has_state:
@@ -151,8 +175,9 @@ class OptunaSampler:
     def _add(self, trial: optuna.Trial, values: dict[str, Scalar]) -> Suggestion:
         """Return a suggestion of the study as a trial of the search."""
         suggestion = Suggestion(f"{len(self.trials):04d}", values)
-        self.trials[suggestion.trial_id] = trial
-        self.known.add(self.config.space.params(values))
+        params = self.config.space.params(values)
+        self.trials[suggestion.trial_id], self.params[suggestion.trial_id] = trial, params
+        self.known.add(params)
         return suggestion
 
 

@@ -43,6 +43,8 @@ def open_parent_run(
 def _known(config: SearchConfig, facts: writer.CorpusFacts) -> dict[str, str]:
     settings = {
         **settings_tags(TrainingSettings.of(config), *OF_TRIALS),
+        "objectives": ",".join(config.tuner.objectives) if config.tuner.objectives[1:] else "",
+        "require": config.tuner.require,
         "tuner": config.tuner.kind,
         "validation_reviews": _validation_reviews(facts, config),
         "config_digest": config.digest[:16],

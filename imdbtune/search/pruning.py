@@ -44,7 +44,7 @@ class Pruning:
         kind, tuner = pruner_kind(config), config.tuner
         sign = 1.0 if tuner.larger_is_better else -1.0
         pruner = kind.make() if kind else None
-        return cls(pruner, journal, tuner.objective, sign, config.training.epochs)
+        return cls(pruner, journal, tuner.main_objective, sign, config.training.epochs)
 
     def decide(self, event: EpochEnded) -> bool:
         """Return whether a trial is to be pruned after this epoch."""

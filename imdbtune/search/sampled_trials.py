@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from imdbtune.cluster.trial_job import EpochEnded, TrialJob, trial_folder
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted
+from imdbtune.search.constraint import Constraint
 from imdbtune.search.driver import Attempts, PlannedTrial
 from imdbtune.search.events import LimitReached, Listener, SearchResumed, SpaceExhausted, TrialEnded
 from imdbtune.search.journal import (
@@ -18,13 +20,22 @@ from imdbtune.search.journal import (
     Journal,
     asked_event,
     borrowed_event,
+    ended_event,
     history,
     idle_event,
     open_trials,
 )
 from imdbtune.search.kept_models import KeptModels
 from imdbtune.search.pruning import Pruning
-from imdbtune.search.sampler import Borrowed, Idle, Sampler, Stopped, Suggestion, sampler_kind
+from imdbtune.search.sampler import (
+    Borrowed,
+    Idle,
+    Sampler,
+    Stopped,
+    Suggestion,
+    Told,
+    sampler_kind,
+)
 from imdbtune.search.stopping import StoppingRules
 from imdbtune.tracking.entities import Trial
 from imdbtune.training.spec import TrainingSettings, TrialSpec
@@ -207,8 +218,9 @@ class SampledTrials:
     def _use_known_end(self, known: Trial, params: TrialParams) -> None:
         """Record the end of a trial that MLflow has, and the journal has not."""
         score = known.score if known.has_result else None
-        reason = "" if known.state == "FINISHED" else known.reason
-        self._record_end(known.trial_id, known.key, score, reason)
+        measured = known.measured if known.has_result else {}
+        reason = "" if known.state == "FINISHED" else known.end_reason
+        self._record_end(known.key, Told(known.trial_id, score, reason, measured))
         self.listener(TrialEnded(known.trial_id, params, known.key, score, reason))
         self.check_failures()
 
@@ -234,17 +246,18 @@ class SampledTrials:
         self.journal.append({"event": "lost" if lost else "failed", **facts})
         self.queued.append(self.suggested[job.trial_id])
 
-    def note_end(self, job: TrialJob, score: float | None, reason: str) -> None:
+    def note_end(
+        self, job: TrialJob, score: float | None, reason: str, measured: Mapping[str, float]
+    ) -> None:
         """Journal the end of a trial, and then report it to the sampler."""
         self.running -= 1
-        self._record_end(job.trial_id, job.run_id, score, reason)
+        self._record_end(job.run_id, Told(job.trial_id, score, reason, measured))
 
-    def _record_end(self, trial_id: str, run_id: str, score: float | None, reason: str) -> None:
-        ended = {"event": "ended", "trial_id": trial_id, "run_id": run_id}
-        event = {**ended, "score": score, "reason": reason}
+    def _record_end(self, run_id: str, told: Told) -> None:
+        event = ended_event(run_id, told)
         self.journal.append(event)
-        self.sampler.tell(trial_id, score, reason)
-        self.pruning.end(trial_id, score, reason)
+        self.sampler.tell(told.trial_id, told.score, told.reason, told.measured)
+        self.pruning.end(told.trial_id, told.score, told.reason)
         self.idle = False
         self._apply_end(event)
 
@@ -254,7 +267,15 @@ class SampledTrials:
             self.failed[trial_id] = event["reason"]
         else:
             self.scores[trial_id], self.run_ids[trial_id] = event["score"], event["run_id"]
-            self.models.add(trial_id, event["score"], event["run_id"])
+            self._keep_model(trial_id, event["run_id"], event.get("measured", {}))
+
+    def _keep_model(self, trial_id: str, run_id: str, measured: Mapping[str, float]) -> None:
+        """Keep the model of a trial while it may be the best one."""
+        tuner, params = self.config.tuner, self.config.space.params(self.suggested[trial_id].values)
+        if not Constraint.of(self.config).is_met(params, measured):
+            self.models.discarded |= {trial_id}
+        further = [measured.get(name, math.nan) for name in tuner.objectives[1:]]
+        self.models.add(trial_id, run_id, (self.scores[trial_id], *further))
 
     def has_leftover_files(self) -> bool:
         """Return whether remote trials have left files in MLflow that are not needed any more."""

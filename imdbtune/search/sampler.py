@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from operator import attrgetter
 from typing import Protocol
@@ -63,11 +63,19 @@ Answer = Suggestion | Idle | Stopped
 
 @dataclass(frozen=True)
 class Told:
-    """The end of a trial, as it was reported to a sampler."""
+    """The end of a trial, as it was reported to a sampler.
+
+    Args:
+        score: ``None``: it failed.
+        reason: of a failure, or why the trial was pruned.
+        measured: its results by the names of objectives; empty in journals of early versions,
+            which had one objective.
+    """
 
     trial_id: str
-    score: float | None  # None: it failed
-    reason: str = ""  # of a failure, or why the trial was pruned
+    score: float | None
+    reason: str = ""
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,11 +86,13 @@ class Borrowed:
         values: of the searched hyperparameters.
         score: the mean of its trials.
         run_ids: of these trials.
+        measured: the means of their results, as in :class:`Told`.
     """
 
     values: dict[str, Scalar]
     score: float
     run_ids: tuple[str, ...]
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 Past = Suggestion | Idle | Told | Borrowed
@@ -97,8 +107,14 @@ class Sampler(Protocol):
     def ask(self) -> Answer:
         """Return the next trial, or that there is none now or ever again."""
 
-    def tell(self, trial_id: str, score: float | None, reason: str = "") -> None:
-        """Report the score of a trial, or ``None`` if it failed.
+    def tell(
+        self,
+        trial_id: str,
+        score: float | None,
+        reason: str = "",
+        measured: Mapping[str, float] = {},
+    ) -> None:
+        """Report the score of a trial, or ``None`` if it failed; the arguments are as in Told.
 
         A trial that has been reported already is left unchanged.
         """
@@ -129,7 +145,10 @@ class SamplerKind:
         estimated_as: another sampler that draws similar trials faster, for ``--estimate``.
         has_initial_trials: whether its first trials are those of
             :class:`imdbtune.search.initial_trials.InitialTrials`.
-        heeds_constraint: whether all its trials meet the condition ``tuner.require``.
+        heeds_constraint: whether all its trials meet what ``tuner.require`` says of
+            configurations.
+        has_several_objectives: whether it searches for the Pareto front of several objectives, or
+            needs none.
         learns_from_others: whether trials of other searches guide it.
         installed_by: packages of the extra with the sampler's name.
     """
@@ -143,6 +162,7 @@ class SamplerKind:
     estimated_as: str = ""
     has_initial_trials: bool = False
     heeds_constraint: bool = False
+    has_several_objectives: bool = False
     learns_from_others: bool = False
     installed_by: tuple[str, ...] = ()
 

@@ -57,7 +57,7 @@ class StoppingRules:
         before = scores[: -self.tuner.until_flat]
         if not before:
             return False
-        metric = objective_metric(self.tuner.objective)
+        metric = objective_metric(self.tuner.main_objective)
         best, sign = (max, 1.0) if metric.larger_is_better else (min, -1.0)
         error = metric.standard_error(best(before), self.validation_reviews)
         return sign * (best(scores) - best(before)) <= error

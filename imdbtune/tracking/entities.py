@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from imdbtune.config.extensions import DEFAULT_OBJECTIVE, objective_metric
+from imdbtune.config.extensions import DEFAULT_OBJECTIVE
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
+from imdbtune.config.objectives import (
+    all_objectives,
+    larger_is_better,
+    logged_name,
+    split_objectives,
+)
+from imdbtune.config.requirement import parse_requirement
 from imdbtune.errors import UserError, escape_control
 from imdbtune.tracking import mlflow_names
 
@@ -50,7 +57,7 @@ class Trial:
 
     @property
     def objective(self) -> str:
-        """The metric that is optimised."""
+        """The main objective."""
         return self.tags.get(mlflow_names.OBJECTIVE, DEFAULT_OBJECTIVE)
 
     @property
@@ -63,6 +70,12 @@ class Trial:
     def score(self) -> float | None:
         """The best value of the objective; ``None`` while there is none that is finite."""
         return _finite(self.metrics.get(f"best_{self.objective}", math.nan))
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """Its finite results by the names that objectives and requirements use."""
+        values = {name: self.metrics.get(logged_name(name), math.nan) for name in all_objectives()}
+        return {name: value for name, value in values.items() if _finite(value) is not None}
 
     @property
     def state(self) -> str:
@@ -85,23 +98,36 @@ class Trial:
         return self.tags.get(mlflow_names.DISCARDED, "").lower() not in ("", "false")
 
     @property
+    def misses(self) -> str:
+        """The condition of the search that its results miss; empty: it misses none."""
+        text = self.tags.get(mlflow_names.REQUIRE, "")
+        requirement = parse_requirement(text) if self.has_result else None
+        met = requirement is None or requirement.is_met(self.params, self.measured)
+        return "" if met else text
+
+    @property
     def can_win(self) -> bool:
-        """Whether it may be the best trial: it has a result, and is not discarded."""
-        return self.has_result and not self.is_discarded
+        """Whether it may be the best trial: a result that meets the condition, not discarded."""
+        return self.has_result and not self.is_discarded and not self.misses
 
     @property
     def shown_status(self) -> str:
-        """The status in tables: the state, or ``DISCARDED``."""
-        return "DISCARDED" if self.is_discarded else self.state
+        """The status in tables: the state, ``DISCARDED`` or ``MISSED``."""
+        return "DISCARDED" if self.is_discarded else "MISSED" if self.misses else self.state
+
+    @property
+    def end_reason(self) -> str:
+        """The reason why it failed, was pruned or ended early; else empty."""
+        pruned = mlflow_names.pruned_reason(self.pruned_after)
+        return pruned or self.tags.get(mlflow_names.REASON, "")
 
     @property
     def reason(self) -> str:
-        """The reason why it failed, was ended early or is discarded; else empty."""
+        """The reason why it ended early, cannot be chosen or is discarded; else empty."""
         if self.is_discarded:
             reason = self.tags[mlflow_names.DISCARDED]
             return "" if reason.lower() == "true" else reason
-        pruned = mlflow_names.pruned_reason(self.pruned_after)
-        return pruned or self.tags.get(mlflow_names.REASON, "")
+        return f"misses {self.misses}" if self.misses else self.end_reason
 
 
 @dataclass(frozen=True)
@@ -134,13 +160,18 @@ class Search:
 
     @property
     def objective(self) -> str:
-        """The metric that is optimised."""
+        """The main objective, by which trials are ranked."""
         return self.tags.get(mlflow_names.OBJECTIVE, DEFAULT_OBJECTIVE)
 
     @property
+    def objectives(self) -> tuple[str, ...]:
+        """All objectives, the main one first."""
+        return split_objectives(self.tags.get(mlflow_names.OBJECTIVES, self.objective))
+
+    @property
     def larger_is_better(self) -> bool:
-        """Whether the objective is to be maximised."""
-        return objective_metric(self.objective).larger_is_better
+        """Whether the main objective is to be maximised."""
+        return larger_is_better(self.objective)
 
     @property
     def validation_reviews(self) -> int:
@@ -197,7 +228,7 @@ def as_trial(run: StoredRun) -> Trial:
 def rank(trials: list[Trial], larger_is_better: bool) -> list[Trial]:
     """Return trials with a result from best to worst, ties in order of start; then all others.
 
-    Discarded trials come after those that can win.
+    Trials that are discarded or miss the condition of the search come after those that can win.
     """
     sign = -1.0 if larger_is_better else 1.0
 

@@ -19,8 +19,8 @@ from imdbtune.tracking.entities import (
     as_search,
     as_trial,
     count_states,
-    rank,
 )
+from imdbtune.tracking.ranking import rank_trials
 from imdbtune.tracking.run_queries import find_runs, runs_by_id
 from imdbtune.tracking.sqlite_reader import SqliteRuns
 
@@ -76,9 +76,9 @@ def find_confirmation(client: Runs, search: Search) -> Search | None:
 
 
 def read_trials(client: Runs, search: Search) -> list[Trial]:
-    """Return the trials of a search: finished ones by score, then the others in order of start."""
+    """Return the trials of a search: the winner, other finished ones by score, then the others."""
     runs = _children(client, search, "trial")
-    return rank([as_trial(run) for run in runs], search.larger_is_better)
+    return rank_trials(search, [as_trial(run) for run in runs])
 
 
 def read_all_trials(client: Runs) -> dict[str, list[Trial]]:
@@ -101,9 +101,14 @@ def read_baselines(client: Runs, search: Search) -> list[Baseline]:
 
 
 def read_best(client: Runs, search: Search) -> Trial:
-    """Return the best finished trial that is not discarded; raise UserError without one."""
+    """Return the winner of a search; raise UserError without one."""
     trials = read_trials(client, search)
     if not trials or not trials[0].can_win:
+        if missed := sum(bool(trial.misses) for trial in trials):
+            raise UserError(
+                f"none of the {missed} finished trials of search {search.name!r} meets --require "
+                f"{search.tags.get(mlflow_names.REQUIRE, '')}; there is no best one."
+            )
         states = ", ".join(f"{n} {s.lower()}" for s, n in sorted(count_states(trials).items()))
         raise UserError(
             f"no trial of search {search.name!r} has finished"

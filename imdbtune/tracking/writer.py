@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
 
-_OF_SEARCHES = (names.ABOUT, names.TUNER, names.VALIDATION_REVIEWS)  # not on their trials
+# Not on their trials.
+_OF_SEARCHES = (names.ABOUT, names.TUNER, names.VALIDATION_REVIEWS, names.OBJECTIVES)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from imdbtune.config.extensions import DEFAULT_OBJECTIVE, objective_metric
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.objectives import metric_objectives
 from imdbtune.config.schema import SearchConfig
 
 Epoch = dict[str, float]
@@ -40,7 +41,7 @@ class TrainingSettings:
             reviews=config.data.reviews,
             seed=config.tuner.seed,
             executions=config.tuner.executions,
-            objective=config.tuner.objective,
+            objective=config.tuner.main_objective,
             epochs=config.training.epochs,
             patience=config.training.patience,
             batching=config.training.batching,
@@ -102,6 +103,16 @@ class TrialResult:
     def best(self) -> Epoch:
         """The metrics of the best epoch."""
         return next(e for e in self.history if e["epoch"] == self.best_epoch)
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """The results that a requirement or a further objective can name."""
+        metrics = {name: self.best[name] for name in metric_objectives() if name in self.best}
+        return {
+            **metrics,
+            "parameter_count": self.parameter_count,
+            "train_seconds": self.seconds,
+        }
 
     @property
     def score(self) -> float:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune.models.metrics.metric import Metric
 
+# A cheaper model is preferred if its accuracy is shown to be at most this much lower.
+MARGIN = 0.005
+
 if TYPE_CHECKING:
     import keras
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from imdbtune.config.schema import SearchConfig
 from imdbtune.search.sampler import Answer, Idle, SamplerKind, Stopped, Suggestion, Told
@@ -23,7 +23,13 @@ class Downwards:
         self.asked += 1
         return Suggestion(f"{self.asked - 1:04d}", {self.name: self.values[self.asked - 1]})
 
-    def tell(self, trial_id: str, score: float | None, reason: str = "") -> None:
+    def tell(
+        self,
+        trial_id: str,
+        score: float | None,
+        reason: str = "",
+        measured: Mapping[str, float] = {},
+    ) -> None:
         """Ignore the scores."""
 
     def restore(self, history: Sequence[Suggestion | Idle | Told]) -> None:

@@ -1,0 +1,108 @@
+"""The order of a search's trials: which one is the winner, and which are on the Pareto front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from imdbtune.config.extensions import METRICS
+from imdbtune.config.objectives import larger_is_better, pareto_front
+from imdbtune.models.metrics.accuracy import MARGIN
+from imdbtune.tracking.entities import Search, Trial, as_row, rank
+
+Z_ONE_SIDED = NormalDist().inv_cdf(0.95)
+
+
+@dataclass(frozen=True)
+class Front:
+    """The Pareto front of a search with several objectives.
+
+    Args:
+        objectives: the main one first.
+        trials: those on the front, the best by the main objective first.
+        winner: the trial that is chosen of them.
+        reviews: on which each was validated.
+    """
+
+    objectives: tuple[str, ...]
+    trials: tuple[Trial, ...]
+    winner: Trial
+    reviews: int
+
+    @property
+    def reason(self) -> str:
+        """Why the winner was chosen, in a line."""
+        count = len(self.trials)
+        front = f"the front of {' and '.join(self.objectives)}"
+        if self.winner is not self.trials[0]:
+            return (
+                f"the cheapest of {count} trials on {front} that is shown to be at most "
+                f"{MARGIN * 100:g} points less accurate than the best of them, "
+                f"{self.trials[0].name}"
+            )
+        if count == 1:
+            return f"the only trial on {front}"
+        return (
+            f"the best of {count} trials on {front}; none of the cheaper ones is shown on "
+            f"{self.reviews:,} reviews to be at most {MARGIN * 100:g} points less accurate"
+        )
+
+
+def find_front(search: Search, trials: Sequence[Trial]) -> Front | None:
+    """Return the Pareto front; ``None`` with one objective, or if no trial can win.
+
+    The winner is the cheapest trial of the front (the best by the second objective, then by the
+    third) among the best one and those shown to be at most ``MARGIN`` less accurate.
+    """
+    objectives, reviews = search.objectives, search.validation_reviews
+    measured = [(trial, trial.measured) for trial in trials if trial.can_win]
+    complete = [(t, [m[o] for o in objectives]) for t, m in measured if m.keys() >= {*objectives}]
+    if len(objectives) == 1 or not complete:
+        return None
+    front = [complete[i] for i in pareto_front([values for _, values in complete], objectives)]
+    values_of = {trial.run_id: values for trial, values in front}
+    ranked = rank([trial for trial, _ in front], search.larger_is_better)
+    candidates = [ranked[0], *(t for t in ranked[1:] if _is_as_accurate(t, ranked[0], reviews))]
+
+    def cost(trial: Trial) -> list[float]:
+        further = zip(objectives[1:], values_of[trial.run_id][1:], strict=True)
+        return [-value if larger_is_better(name) else value for name, value in further]
+
+    return Front(objectives, tuple(ranked), min(candidates, key=cost), reviews)
+
+
+def _is_as_accurate(trial: Trial, best: Trial, reviews: int) -> bool:
+    """Return whether the upper limit of the difference in accuracy is at most ``MARGIN``.
+
+    Conservative, as if the trials had been validated on different reviews.
+    """
+    values = [each.measured.get("val_accuracy", math.nan) for each in (best, trial)]
+    if not reviews or not all(0 <= value <= 1 for value in values):
+        return False
+    # The estimated error of an accuracy of 1 would be 0: reckon with one wrong answer at least.
+    inside = [min(max(value, 1 / reviews), 1 - 1 / reviews) for value in values]
+    errors = [METRICS["accuracy"].standard_error(value, reviews) for value in inside]
+    return values[0] - values[1] + Z_ONE_SIDED * math.hypot(*errors) <= MARGIN
+
+
+def rank_trials(search: Search, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials of a search in the order of :func:`rank`, but the winner first."""
+    ranked = rank(list(trials), search.larger_is_better)
+    front = find_front(search, ranked)
+    return sorted(ranked, key=lambda trial: front is None or trial is not front.winner)
+
+
+def as_rows(search: Search, trials: Sequence[Trial]) -> list[dict[str, object]]:
+    """Return trials as flat rows; with several objectives, also whether each is on the front.
+
+    Args:
+        trials: all of the search.
+    """
+    rows = [as_row(trial) for trial in trials]
+    if len(search.objectives) > 1:
+        front = find_front(search, trials)
+        on_front = {trial.run_id for trial in front.trials} if front else set()
+        rows = [{**row, "front": row["run_id"] in on_front} for row in rows]
+    return rows
