@@ -147,11 +147,15 @@ def best(
     member_count = opt.parse_int("--ensemble", ensemble, 2, MAX_MEMBERS) if ensemble else 0
     new_seed = opt.parse_int("--seed", seed, 0, 2**31 - 1) if seed else None
     confirmed = api.read_confirmation(found, uri=tracking_uri)
+    front = api.front(found.run_id, uri=tracking_uri) if not confirmed else None
     if not (as_json or member_count):
-        shown = details(trial, found, baselines, confirmed, everything=verbose)
+        chosen = front.reason if front else ""
+        shown = details(trial, found, baselines, confirmed, chosen, everything=verbose)
         typer.echo(trial_line(trial) if quiet else shown)
     facts: dict[str, object] = {"search": found.name, "search_id": found.run_id}
     facts["confirmed"] = confirmed.as_dict() if confirmed else None
+    if front:
+        facts |= {"front": [each.run_id for each in front.trials], "chosen": front.reason}
     known = _baseline_facts(baselines)
     facts |= known
     if member_count:

@@ -18,6 +18,7 @@ from imdbtune.cli.output import print_json, print_next_steps
 from imdbtune.cli.tables import (
     baseline_sentence,
     format_duration,
+    front_sentence,
     leaderboard,
     pluralize,
     trial_line,
@@ -209,9 +210,11 @@ def _print_result(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
     estimated = found.metrics.get(mlflow_names.ESTIMATED)
     if estimated:
         typer.echo(_compare_estimate(estimated, found, trials, plan))
-    typer.echo(leaderboard(found, trials[:10], varied))
+    typer.echo(leaderboard(found, trials, varied, limit=10))
     if len(trials) > 10:
         typer.echo(f"... and {len(trials) - 10} more: imdbtune compare")
+    if sentence := front_sentence(found, trials):
+        typer.echo(sentence)
     if sentence := baseline_sentence(found, trials, reader.read_baselines(client, found)):
         typer.echo(sentence)
     typer.echo()

@@ -40,12 +40,22 @@ def describe_columns(reading: Mapping[str, object]) -> str:
     )
 
 
-def leaderboard(search: Search, trials: Sequence[Trial], varied: Sequence[str]) -> str:
-    """Return the title of a search and the table of its trials."""
-    from imdbtune.tracking.entities import as_row
+def leaderboard(
+    search: Search, trials: Sequence[Trial], varied: Sequence[str], limit: int | None = None
+) -> str:
+    """Return the title of a search and the table of its trials, at most ``limit`` of them."""
+    from imdbtune.tracking.ranking import as_rows, outcome_columns
 
-    columns = default_columns(varied, [f"best_{search.objective}"])
-    return "\n".join([search_title(search), table([as_row(trial) for trial in trials], columns)])
+    columns = default_columns(varied, outcome_columns(search))
+    return "\n".join([search_title(search), table(as_rows(search, trials)[:limit], columns)])
+
+
+def front_sentence(search: Search, trials: Sequence[Trial]) -> str:
+    """Return which trial of a Pareto front is the best one, and why; empty without a front."""
+    from imdbtune.tracking.ranking import find_front
+
+    front = find_front(search, trials)
+    return f"best: {front.winner.name}, {front.reason}" if front else ""
 
 
 def baseline_sentence(
@@ -71,7 +81,8 @@ def search_title(search: Search) -> str:
 
 def default_columns(varied: Sequence[str], objectives: Sequence[str]) -> list[str]:
     """Return the columns shown by default, by the names that ``--columns`` takes."""
-    return ["name", *varied, *objectives, "best_epoch", "train_seconds", "status"]
+    columns = ["name", *varied, *objectives, "best_epoch", "train_seconds", "status"]
+    return list(dict.fromkeys(columns))
 
 
 def table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:
@@ -109,8 +120,10 @@ def format_cell(row: Mapping[str, object], column: str) -> str:
     value = row.get(column)
     if value is None:
         return "-"
-    if column == "status" and value == "PRUNED":
-        return str(row["reason"])  # pruned after epoch 2
+    if column == "status" and value in ("PRUNED", "MISSED"):
+        return escape_control(str(row["reason"]))  # pruned after epoch 2
+    if column == "front":
+        return "*" if value else ""
     if column == "status" and row.get("reason"):
         return escape_control(f"{str(value).lower()}: {row['reason']}")
     if column == "status":
@@ -131,13 +144,14 @@ def details(
     search: Search | None = None,
     baselines: Sequence[Baseline] = (),
     confirmed: Confirmation | None = None,
+    chosen: str = "",
     *,
     everything: bool = False,
 ) -> str:
     """Return the facts about one trial, a line each: certainty, hyperparameters and metrics.
 
     Unless ``everything`` is asked for, hyperparameters at their defaults and figures that an
-    earlier line has are left out.
+    earlier line has are left out. ``chosen`` is why the trial is the best one.
     """
     from imdbtune.confirm import description
     from imdbtune.report.comparison import METRIC_COLUMNS
@@ -150,7 +164,7 @@ def details(
         told |= {"best_val_accuracy"} if interval else set()
         certainty = description.describe(confirmed) if confirmed else interval
         comparison = baseline_sentence(search, [trial], baselines, confirmed)
-        lines += [f"  {line}" for line in (certainty, comparison) if line]
+        lines += [f"  {line}" for line in (chosen, certainty, comparison) if line]
     defaults = {} if everything else TrialParams().as_dict()
     params = {k: v for k, v in trial.params.as_dict().items() if v != defaults.get(k)}
     lines += [f"  {name:<20}{_format_scalar(value)}" for name, value in params.items()]

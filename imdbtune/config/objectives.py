@@ -54,13 +54,8 @@ def pareto_front(points: Sequence[Sequence[float]], objectives: Sequence[str]) -
     """
     signs = [1.0 if larger_is_better(name) else -1.0 for name in objectives]
     gains = [tuple(s * v for s, v in zip(signs, point, strict=True)) for point in points]
-    unique = set(gains)
-
-    def is_beaten(gain: tuple[float, ...]) -> bool:
-        return any(
-            other != gain and all(a >= b for a, b in zip(other, gain, strict=True))
-            for other in unique
-        )
-
-    front = {gain for gain in unique if not is_beaten(gain)}
+    front: set[tuple[float, ...]] = set()
+    for gain in sorted(set(gains), reverse=True):  # none is beaten by a later one
+        if not any(all(a >= b for a, b in zip(other, gain, strict=True)) for other in front):
+            front.add(gain)
     return [index for index, gain in enumerate(gains) if gain in front]

@@ -12,7 +12,8 @@ from imdbtune.confirm import results
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.models.metrics.metric import best_names, find_metric
 from imdbtune.tracking import reader
-from imdbtune.tracking.entities import ENDED_WELL, Baseline, Search, Trial, as_row
+from imdbtune.tracking.entities import ENDED_WELL, Baseline, Search, Trial
+from imdbtune.tracking.ranking import as_rows, outcome_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +59,9 @@ class Comparison:
 
     @property
     def objectives(self) -> list[str]:
-        """Columns with the objectives of the searches."""
-        return list(dict.fromkeys(f"best_{search.objective}" for search, _ in self.searches))
+        """Columns with the objectives of the searches, and with the front if there is one."""
+        searches = [search for search, _ in self.searches]
+        return list(dict.fromkeys(column for each in searches for column in outcome_columns(each)))
 
 
 def read_comparison(
@@ -100,7 +102,7 @@ def compare_searches(
     Raises:
         UserError: an invalid condition, column or order.
     """
-    rows = [{"search": s.name, **as_row(trial)} for s, trials in searches for trial in trials]
+    rows = [{"search": s.name, **row} for s, trials in searches for row in as_rows(s, trials)]
     known = all_columns(rows)
     for column in columns:
         if column not in known:

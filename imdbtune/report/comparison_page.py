@@ -19,6 +19,7 @@ from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
 from imdbtune.tracking.entities import Baseline, Search, Trial
 from imdbtune.tracking.mlflow_server import run_page
+from imdbtune.tracking.ranking import find_front
 from imdbtune.tracking.sqlite_reader import runs_of
 
 MAX_NAME = 14  # characters of a search's name in a figure
@@ -36,9 +37,10 @@ class Compared:
 
     @functools.cached_property
     def finished(self) -> list[tuple[Trial, float]]:
-        """The trials that have an accuracy, the best first."""
+        """The trials that have an accuracy: the winner, then the others by their accuracy."""
         found = findings.with_accuracy(self.trials)
-        return sorted(found, key=lambda pair: -pair[1])
+        front = find_front(self.search, self.trials)
+        return sorted(found, key=lambda pair: (front and pair[0] is not front.winner, -pair[1]))
 
     @property
     def label(self) -> str:

@@ -259,7 +259,7 @@ def failures_data(trials: Sequence[Trial]) -> tuple[Failure, ...]:
     """Return the failed and killed trials by reason, the most frequent reason first."""
     by_reason: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
-        if trial.shown_status in ("FAILED", "KILLED", "DISCARDED"):
+        if trial.shown_status in ("FAILED", "KILLED", "DISCARDED", "MISSED"):
             key = (trial.shown_status, trial.reason or "no reason was logged")
             by_reason.setdefault(key, []).append(trial)
     failures = [Failure(*key, tuple(failed)) for key, failed in by_reason.items()]

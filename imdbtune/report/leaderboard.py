@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imdbtune.config.objectives import COSTS
 from imdbtune.confirm import description, results
 from imdbtune.confirm.entities import Confirmation
 from imdbtune.models.metrics.metric import format_value
@@ -16,7 +17,8 @@ from imdbtune.report.effects import short_value
 from imdbtune.report.findings import compare_with_baseline, find_baseline
 from imdbtune.report.page import log_report, read_report_data
 from imdbtune.tracking import mlflow_links, mlflow_names, writer
-from imdbtune.tracking.entities import PRUNED, Baseline, Search, Trial, as_row, failed_trials
+from imdbtune.tracking.entities import PRUNED, Baseline, Search, Trial, failed_trials
+from imdbtune.tracking.ranking import as_rows, find_front, outcome_columns
 from imdbtune.tracking.reader import find_search, read_baselines, read_history, read_trials
 from imdbtune.tracking.sqlite_reader import runs_of
 from imdbtune.training import learning_curves
@@ -81,7 +83,7 @@ def publish(
         if tag in search.tags:
             client.delete_tag(search.run_id, tag)
     if final and done:
-        _log_table(client, search.run_id, trials)
+        _log_table(client, search, trials)
         _log_curves(
             client, search, done[:CURVES_SHOWN], find_baseline(baselines, mlflow_names.LINEAR)
         )
@@ -106,7 +108,7 @@ def markdown(
     if not done:
         return "\n".join([*([about, ""] if about else []), facts, ""])
     # MLflow shows the first lines before the description is unfolded.
-    answer = _answer(search, done[0], confirmed)
+    answer = _answer(search, done, confirmed)
     answer += _against_linear(search, done, baselines, confirmed)
     lines = [f"{answer} {facts} {_links(search, report)}", "", *_table(search, done, varied)]
     if len(done) > ROWS_SHOWN:
@@ -116,9 +118,11 @@ def markdown(
 
 def _table(search: Search, done: Sequence[Trial], varied: Sequence[str]) -> list[str]:
     """Return the rows of the best trials, and the two lines of the table's head."""
-    columns = ["#", "trial", *varied, search.objective, "epoch", "seconds"]
+    further = outcome_columns(search)[1:]
+    columns = ["#", "trial", *varied, search.objective, *further, "epoch", "seconds"]
     rows = [columns, ["---"] * len(columns)]
-    for place, trial in enumerate(done[:ROWS_SHOWN], start=1):
+    shown = list(zip(done, as_rows(search, done), strict=True))[:ROWS_SHOWN]
+    for place, (trial, values) in enumerate(shown, start=1):
         name = mlflow_links.as_text(trial.name)
         rows.append(
             [
@@ -126,6 +130,7 @@ def _table(search: Search, done: Sequence[Trial], varied: Sequence[str]) -> list
                 f"[{name}]({mlflow_links.run_link(search, trial.run_id)})",
                 *(short_value(getattr(trial.params, hyperparameter)) for hyperparameter in varied),
                 _score(search, trial),
+                *(_further(column, values[column]) for column in further),
                 f"{trial.metrics.get('best_epoch', 0):.0f}",
                 f"{trial.metrics.get('train_seconds', 0):.0f}",
             ]
@@ -133,15 +138,26 @@ def _table(search: Search, done: Sequence[Trial], varied: Sequence[str]) -> list
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def _answer(search: Search, first: Trial, confirmed: Confirmation | None) -> str:
-    """Return the best trial: the one with the highest score, or what a confirmation recommends."""
+def _further(column: str, value: object) -> str:
+    """Return a value of a further objective, or the mark of a trial on the front."""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if not isinstance(value, float):
+        return "-"
+    return f"{value:,.0f}" if column in COSTS else format_value(column, value)
+
+
+def _answer(search: Search, done: Sequence[Trial], confirmed: Confirmation | None) -> str:
+    """Return the best trial: the one that ranks first, or what a confirmation recommends."""
     if confirmed is not None:
         link = mlflow_links.run_link(search, confirmed.run_id)
         name = mlflow_links.as_text(confirmed.winner.name)
         return f"**Best: [{name}]({link}), {description.describe(confirmed)}.**"
+    first, front = done[0], find_front(search, done)
     link = f"[{mlflow_links.as_text(first.name)}]({mlflow_links.run_link(search, first.run_id)})"
     epoch = f" at epoch {first.metrics['best_epoch']:.0f}" if "best_epoch" in first.metrics else ""
-    return f"**Best: {link}, {search.objective} {_score(search, first)}{epoch}.**"
+    reason = f", {mlflow_links.as_text(front.reason)}" if front else ""
+    return f"**Best: {link}, {search.objective} {_score(search, first)}{epoch}{reason}.**"
 
 
 def _score(search: Search, trial: Trial) -> str:
@@ -188,9 +204,9 @@ def _states(trials: Sequence[Trial]) -> str:
     return f"Trials: {text or 'none yet'}."
 
 
-def _log_table(client: MlflowClient, run_id: str, trials: Sequence[Trial]) -> None:
+def _log_table(client: MlflowClient, search: Search, trials: Sequence[Trial]) -> None:
     """Log the table in the form of MLflow's ``log_table``, which would append to an old one."""
-    rows = [as_row(trial) for trial in trials]
+    rows, run_id = as_rows(search, trials), search.run_id
     columns = list(dict.fromkeys(name for row in rows for name in row))
     data = [[row.get(name) for name in columns] for row in rows]
     client.log_dict(run_id, {"columns": columns, "data": data}, "leaderboard.json")

@@ -27,6 +27,7 @@ from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
 from imdbtune.tracking.entities import PRUNED, Baseline, Search, Trial
 from imdbtune.tracking.mlflow_server import run_page
+from imdbtune.tracking.ranking import find_front
 from imdbtune.tracking.reader import (
     find_search,
     read_baselines,
@@ -235,6 +236,7 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             trials=data.trials,
             finished=finished,
             best=finished[0] if finished else None,
+            front=find_front(data.search, data.trials),
             uncertainty=uncertainty_of(data) if finished else None,
             linear=baseline_comparison_of(data),
             majority=findings.find_baseline(data.baselines, mlflow_names.MAJORITY),

@@ -90,20 +90,24 @@ class OptunaSampler:
         if trial_id in self.ended:
             return
         self.ended.add(trial_id)
-        if score is None:
-            self.study.tell(self.trials[trial_id], state=TrialState.FAIL)
-        else:
-            self._tell(self.trials[trial_id], self.params[trial_id], score, measured)
+        self._tell(self.trials[trial_id], self.params[trial_id], score, measured)
 
     def _tell(
-        self, trial: optuna.Trial, params: TrialParams, score: float, measured: Mapping[str, float]
+        self,
+        trial: optuna.Trial,
+        params: TrialParams,
+        score: float | None,
+        measured: Mapping[str, float],
     ) -> None:
         """End a trial with the values of all objectives, and whether it meets the constraint."""
+        further = self.config.tuner.objectives[1:]
+        if score is None or not measured.keys() >= {*further}:
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
         constraint = self.initial.constraint
         if constraint.needs_result:
             trial.set_constraint("require", 0.0 if constraint.is_met(params, measured) else 1.0)
-        further = [measured[name] for name in self.config.tuner.objectives[1:]]
-        self.study.tell(trial, [score, *further])
+        self.study.tell(trial, [score, *(measured[name] for name in further)])
 
     def restore(self, history: Sequence[Past]) -> None:
         """Bring the study to the state after ``history``.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from imdbtune.config.extensions import METRICS
-from imdbtune.config.objectives import larger_is_better, pareto_front
+from imdbtune.config.objectives import larger_is_better, logged_name, pareto_front
 from imdbtune.models.metrics.accuracy import MARGIN
 from imdbtune.tracking.entities import Search, Trial, as_row, rank
 
@@ -57,9 +57,11 @@ def find_front(search: Search, trials: Sequence[Trial]) -> Front | None:
     third) among the best one and those shown to be at most ``MARGIN`` less accurate.
     """
     objectives, reviews = search.objectives, search.validation_reviews
+    if len(objectives) == 1:
+        return None
     measured = [(trial, trial.measured) for trial in trials if trial.can_win]
     complete = [(t, [m[o] for o in objectives]) for t, m in measured if m.keys() >= {*objectives}]
-    if len(objectives) == 1 or not complete:
+    if not complete:
         return None
     front = [complete[i] for i in pareto_front([values for _, values in complete], objectives)]
     values_of = {trial.run_id: values for trial, values in front}
@@ -106,3 +108,9 @@ def as_rows(search: Search, trials: Sequence[Trial]) -> list[dict[str, object]]:
         on_front = {trial.run_id for trial in front.trials} if front else set()
         rows = [{**row, "front": row["run_id"] in on_front} for row in rows]
     return rows
+
+
+def outcome_columns(search: Search) -> list[str]:
+    """Return the columns of :func:`as_rows` with the objectives, and with the front if any."""
+    objectives = [logged_name(name) for name in search.objectives]
+    return [*objectives, *(["front"] if len(objectives) > 1 else [])]
