@@ -61,6 +61,15 @@ SPACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "hyperband": ({"units": [4, 5, 6, 7, 8]}, {}),
     "tpe": ({"rnn": ["simple_rnn", "lstm"], "units": {"min": 4, "max": 40}}, {"max_trials": 8}),
     "nsga2": ({"rnn": ["simple_rnn", "lstm"], "units": {"min": 4, "max": 40}}, {"max_trials": 8}),
+    "tpe for a front": (
+        {"rnn": ["simple_rnn", "lstm"], "units": {"min": 4, "max": 40}},
+        {
+            "kind": "tpe",
+            "max_trials": 10,
+            "objective": "val_accuracy,parameter_count",
+            "require": "val_accuracy>=0.53",
+        },
+    ),
 }
 REAL: dict[str, dict[str, Any]] = {
     "real random": {"max_trials": 2},
@@ -259,10 +268,10 @@ class Outcome:
     def asked(self) -> list[tuple[str, Any]]:
         return [(e["trial_id"], e["values"]) for e in self.events if e["event"] == "asked"]
 
-    def told(self) -> dict[str, float]:
+    def told(self) -> dict[str, Any]:
         ended = [e for e in self.events if e["event"] == "ended"]
         assert len(ended) == len({e["trial_id"] for e in ended}), "the oracle is told twice"
-        return {e["trial_id"]: e["score"] for e in ended}
+        return {e["trial_id"]: (e["score"], e["measured"]) for e in ended}
 
 
 def read_outcome(folder: Path) -> Outcome:

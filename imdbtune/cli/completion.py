@@ -76,7 +76,7 @@ def complete_search(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 _SEARCHES = ("SEARCH", "--search")
-_LISTS = ("--format", *(row.name for row in SPACE_ROWS))
+_LISTS = ("--format", "--objective", *(row.name for row in SPACE_ROWS))
 _VALUES: dict[str, Callable[[], Iterable[str]]] = {
     **{row.name: partial(tuple, row.choices) for row in SEARCH_ROWS if row.choices},
     "--format": lambda: (*FORMATS, "all"),

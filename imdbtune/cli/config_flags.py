@@ -179,12 +179,13 @@ TUNER_ROWS = (
         "tuner.require",
         "CONDITION",
         SEARCH,
-        about="Train only configurations that meet it, such as parameter_count<=400000. "
-        "Conditions as in compare --where. May be repeated.",
+        about="Train only configurations that meet it, such as parameter_count<=400000; of "
+        "results, such as train_seconds<=60, choose only trials that meet it. Conditions as in "
+        "compare --where. May be repeated.",
         join=join_conditions,
     ),
     ConfigFlag("tuner.learn_from", "SEARCH|auto", SEARCH),
-    ConfigFlag("tuner.objective", "METRIC", SEARCH),
+    ConfigFlag("tuner.objective", "A,B", SEARCH),
     ConfigFlag("tuner.max_trials", "N", SEARCH),
     ConfigFlag("tuner.max_minutes", "M", SEARCH),
     ConfigFlag("tuner.until_flat", "N", SEARCH),

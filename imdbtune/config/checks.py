@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from imdbtune.config.extensions import SAMPLERS
 from imdbtune.config.hyperparameters import BUCKETS_ONLY
 from imdbtune.config.label_condition import parse_label_condition
-from imdbtune.config.objectives import all_objectives, metric_objectives
-from imdbtune.errors import UserError, short_repr, unknown_choice
+from imdbtune.config.objectives import metric_objectives
+from imdbtune.errors import UserError, short_repr
 
 if TYPE_CHECKING:
     from imdbtune.config.schema import SearchConfig, TunerConfig
@@ -99,8 +99,6 @@ def _check_objectives(tuner: TunerConfig) -> None:
             f"{', '.join(metric_objectives())}."
         )
     for number, name in enumerate(others, start=1):
-        if name not in all_objectives():
-            raise unknown_choice("objective", name, all_objectives())
         if name in tuner.objectives[:number]:
             raise UserError(f"the objective {name} is given twice; give it once.")
     if others and not SAMPLERS[tuner.kind].has_several_objectives:

@@ -29,9 +29,13 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    several: bool = False,
 ) -> Any:
-    """Return a dataclass field that carries its meaning and limits for :func:`check_field`."""
-    limits = {"about": about, "low": low, "high": high, "choices": choices}
+    """Return a dataclass field that carries its meaning and limits for :func:`check_field`.
+
+    ``several``: its value may be several of the choices, separated by commas.
+    """
+    limits = {"about": about, "low": low, "high": high, "choices": choices, "several": several}
     return field(default=default, metadata=limits)
 
 
@@ -112,7 +116,8 @@ def check_value(name: str, value: object) -> Scalar:
 def allowed(spec: dataclasses.Field[object]) -> str:
     """Describe the allowed values of a :func:`setting`, as in ``a whole number from 1 to 8``."""
     if spec.metadata["choices"]:
-        return "one of " + ", ".join(spec.metadata["choices"])
+        number = "one or more" if spec.metadata["several"] else "one"
+        return f"{number} of {', '.join(spec.metadata['choices'])}"
     if spec.type == "bool":
         return "true or false"
     if spec.type == "str":
@@ -130,6 +135,8 @@ def check_field(spec: dataclasses.Field[object], value: object) -> Scalar:
         UserError: the value is outside the field's limits; the message states them.
     """
     converted = convert(str(spec.type), value)
+    if spec.metadata["several"] and isinstance(converted, str):
+        converted = ",".join(part.strip() for part in converted.split(","))
     if converted is None or not _within(spec, converted):
         name = spec.name
         raise UserError(f"{name} = {short_repr(value)} is not allowed; {name} is {allowed(spec)}.")
@@ -163,7 +170,8 @@ def convert(kind: str, value: object) -> Scalar | None:
 
 def _within(spec: dataclasses.Field[object], value: Scalar) -> bool:
     if spec.metadata["choices"]:
-        return value in spec.metadata["choices"]
+        parts = str(value).split(",") if spec.metadata["several"] else [value]
+        return all(part in spec.metadata["choices"] for part in parts)
     if spec.metadata["low"] is None:
         return True
     return bool(spec.metadata["low"] <= float(value) <= spec.metadata["high"])

@@ -25,7 +25,7 @@ def all_objectives() -> tuple[str, ...]:
 
 def split_objectives(text: str) -> tuple[str, ...]:
     """Return the objectives in a text such as ``val_accuracy,parameter_count``."""
-    return tuple(name.strip() for name in text.split(","))
+    return tuple(text.split(","))
 
 
 def logged_name(objective: str) -> str:

@@ -95,8 +95,9 @@ class TunerConfig:
     )
     objective: str = setting(
         DEFAULT_OBJECTIVE,
-        f"what to optimise, separated by commas: {', '.join(all_objectives())}; the first is a "
-        "metric, and the main one",
+        "metrics and costs to optimise, the main one, a metric, first",
+        choices=all_objectives(),
+        several=True,
     )
 
     @property

@@ -141,7 +141,7 @@ def test_messages_name_each(run: Run) -> None:
         "    try:\n        call()\n    except UserError as error:\n        print(error)\n"
     )
     objective, source, form = run(code).splitlines()
-    assert "objective is one of val_accuracy, val_loss, val_recall." in objective
+    assert "objective is one or more of val_accuracy, val_loss, val_recall, par" in objective
     assert "FOLDER, PATH.marks" in source
     assert "Did you mean 'keras_json'?" in form
 

@@ -63,7 +63,8 @@ FLAGS: list[Case] = [
     ("search", "demo", "--dry-run", "--tuner", "tpe", "--try", "colour=red"),
     "search demo --dry-run --tuner grid --try rnn=gru",
     "search demo --dry-run --tuner tpe --require units>4000",
-    "search demo --dry-run --tuner tpe --require train_seconds<9",
+    "search demo --dry-run --tuner tpe --require best_val_loss<9",
+    ("search", "demo", "--dry-run", "--require", "units>4000 and train_seconds<9"),
     ("search", "demo", "--dry-run", "--tuner", "tpe", "--require", "units<"),
     "search demo --dry-run --tuner hyperband --require units>4",
     "search demo --dry-run --tuner random --learn-from auto",
@@ -77,6 +78,16 @@ FLAGS: list[Case] = [
     "search --dry-run --optimizer adagrad",
     "search --dry-run --learning-rate 0",
     "search --dry-run --objective accuracy",
+    "search --dry-run --objective val_accuracy,weights",
+    "search --dry-run --objective val_accuracy,",
+    "search --dry-run --objective parameter_count",
+    "search --dry-run --objective train_seconds,val_accuracy",
+    "search --dry-run --objective val_accuracy,val_accuracy",
+    "search --dry-run --objective val_loss,train_seconds,train_seconds",
+    *(
+        f"search --dry-run --tuner {kind} --objective val_accuracy,parameter_count"
+        for kind in ("bayesian", "hyperband", "gp", "cmaes")
+    ),
     "search --dry-run --patience -1",
     "search --dry-run --tuner greedy",
     "search --dry-run --prune medium",

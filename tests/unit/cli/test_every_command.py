@@ -148,7 +148,7 @@ def test_a_message_names_the_variable_whose_value_it_has() -> None:
         ("--tuner", "b", ["bayesian"]),
         ("--pooling", "last,me", ["last,mean"]),
         ("--bidirectional", "", ["true", "false"]),
-        ("--objective", "val_a", ["val_accuracy"]),
+        ("--objective", "val_accuracy,par", ["val_accuracy,parameter_count"]),
         ("--space", "no", ["none"]),
         ("--prune", "", ["none", "median", "asha"]),
         ("--data", "de", ["demo"]),

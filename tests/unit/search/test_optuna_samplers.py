@@ -102,14 +102,72 @@ def test_a_trial_that_is_not_in_the_space_is_refused(kind: str) -> None:
         sampler.restore([Suggestion("0000", {"units": 7})])
 
 
+FRONT = {
+    "objective": "val_accuracy,parameter_count",
+    "require": "train_seconds<=0.6 and val_accuracy>=0.53",
+}
+SEVERAL = [kind for kind in STUDIES if SAMPLERS[kind].has_several_objectives]
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_restored_study_of_several_objectives_continues_alike(
+    kind: str, slots: int, tmp_path: Path
+) -> None:
+    config = config_of(kind, CONDITIONAL, max_trials=24, seed=4, **FRONT)
+    whole = drive(config, tmp_path / "whole", slots=slots)
+    for cut in range(0, len(whole.journal), 5):
+        before = whole.journal[:cut]
+        again = drive(config, tmp_path / f"cut{cut}", slots=slots, events=before)
+        known = [event["values"] for event in before if event["event"] == "asked"]
+        assert known + again.suggested == whole.suggested, f"cut after {cut} events"
+        assert studied(again.trials.sampler) == studied(whole.trials.sampler)
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_both_objectives_guide_a_study(kind: str, tmp_path: Path) -> None:
+    """The stub's accuracy and its number of parameters both grow with the units."""
+    space = {"units": {"min": 1, "max": 300}, "embedding": {"min": 1, "max": 300}}
+    config = config_of(kind, space, objective="val_accuracy,parameter_count", max_trials=30)
+    study: Any = drive(config, tmp_path).trials.sampler
+    directions = [direction.name for direction in study.study.directions]
+    assert directions == ["MAXIMIZE", "MINIMIZE"]
+    for trial in study.study.get_trials():
+        assert trial.values[1] == 100 * trial.params["units"]
+        assert trial.values[0] == pytest.approx(0.52 + trial.params["units"] / 1000, abs=0.11)
+
+
+@pytest.mark.parametrize("kind", ["tpe", "nsga2"])
+def test_a_missed_requirement_guides_a_sampler(kind: str, tmp_path: Path) -> None:
+    """The score pulls to many units, of which only those up to 100 meet the requirement."""
+    space = {"units": {"min": 1, "max": 300}, "embedding": {"min": 1, "max": 300}}
+    require = {"require": "train_seconds<=100", "max_trials": 40, "seed": 2}
+    trainer = Score(lambda params: params.units / 300, seconds=lambda params: params.units)
+    free = drive(config_of(kind, space, max_trials=40, seed=2), tmp_path, trainer=trainer)
+    bound = drive(config_of(kind, space, **require), tmp_path, trainer=trainer)
+
+    def met(driven: Any) -> int:
+        return sum(values["units"] <= 100 for values in driven.suggested[INITIAL_TRIALS:])
+
+    assert met(bound) > 2 * met(free)
+
+
+def test_a_result_that_is_missing_counts_as_a_failure(tmp_path: Path) -> None:
+    sampler: Any = make_sampler(config_of("tpe", objective="val_accuracy,train_seconds"))
+    sampler.tell(sampler.ask().trial_id, 0.5, "", {"parameter_count": 9.0})
+    assert [trial.state.name for trial in sampler.study.get_trials()] == ["FAIL"]
+
+
 @dataclass(frozen=True)
 class Score:
     """Trains nothing; the score of a trial is a function of its hyperparameters."""
 
     of: Callable[[TrialParams], float]
+    seconds: Callable[[TrialParams], float] = lambda params: 1.0
 
     def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
-        return replace(stub_trainer(spec, on_epoch), scores=(self.of(spec.params),))
+        scores, seconds = (self.of(spec.params),), self.seconds(spec.params)
+        return replace(stub_trainer(spec, on_epoch), scores=scores, seconds=seconds)
 
 
 @pytest.mark.parametrize(("objective", "sign"), [("val_accuracy", -1), ("val_loss", 1)])
