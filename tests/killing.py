@@ -271,7 +271,7 @@ class Outcome:
     def told(self) -> dict[str, Any]:
         ended = [e for e in self.events if e["event"] == "ended"]
         assert len(ended) == len({e["trial_id"] for e in ended}), "the oracle is told twice"
-        return {e["trial_id"]: (e["score"], e["measured"]) for e in ended}
+        return {e["trial_id"]: (e["score"], e["measured"] | {"train_seconds": 0}) for e in ended}
 
 
 def read_outcome(folder: Path) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from imdbtune.search.journal import (
     Event,
     Journal,
     asked_event,
+    borrowed_event,
+    ended_event,
     history,
     idle_event,
     open_trials,
 )
-from imdbtune.search.sampler import Idle, Suggestion, make_sampler
+from imdbtune.search.sampler import Borrowed, Idle, Suggestion, Told, make_sampler
 
 EVENTS: list[Event] = [
     {"event": "asked", "trial_id": "0000", "values": {"rnn": "lstm", "units": 4}, "seed_state": 9},
@@ -69,6 +72,16 @@ def test_a_trial_that_has_ended_is_not_ended_again() -> None:
     again = restored(config, events)
     assert open_trials(events) == []
     assert again.trials["0000"].score == 0.5
+
+
+def test_results_come_back_and_early_journals_have_none() -> None:
+    told = Told("0000", 0.5, "", {"val_loss": 0.25, "parameter_count": 9.0})
+    lent = Borrowed({"units": 4}, 0.5, ("a", "b"), {"val_loss": 0.25})
+    events = [borrowed_event([lent]), ended_event("0a1b", told)]
+    events = json.loads(json.dumps(events))
+    assert list(history(events)) == [lent, told]
+    del events[0]["trials"][0]["measured"], events[1]["measured"]
+    assert list(history(events)) == [replace(lent, measured={}), replace(told, measured={})]
 
 
 # Samplers; test_driver.py has the driver's part.
