@@ -192,14 +192,14 @@ def _one_space(argument: str, flag: str) -> str:
 
 def _print_result(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
     """Print the leaderboard and the next commands; if quiet, only the best trial."""
-    from imdbtune.tracking import entities, mlflow_names, reader
+    from imdbtune.tracking import mlflow_names, ranking, reader
     from imdbtune.tracking.connection import connect
 
     client = connect(plan.store)
     found = reader.find_search(client, run_id)
     trials = reader.read_trials(client, found)
     if as_json:
-        rows = [entities.as_row(trial) for trial in trials]
+        rows = ranking.as_rows(found, trials)
         print_json({"event": "finished", "search": found.run_id, "trials": rows})
         return
     if quiet:
