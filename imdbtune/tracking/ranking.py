@@ -90,7 +90,7 @@ def _is_as_accurate(trial: Trial, best: Trial, reviews: int) -> bool:
 
 
 def rank_trials(search: Search, trials: Sequence[Trial]) -> list[Trial]:
-    """Return the trials of a search in the order of :func:`rank`, but the winner first."""
+    """Return the trials of a search by their score, but the winner first."""
     ranked = rank(list(trials), search.larger_is_better)
     front = find_front(search, ranked)
     return sorted(ranked, key=lambda trial: front is None or trial is not front.winner)
