@@ -157,10 +157,17 @@ def create_variables(model: keras.Model) -> None:
     model.reset_metrics()
 
 
-def as_plain(model: keras.Model, params: TrialParams, masked: bool = True) -> keras.Model:
-    """Return the plain form, compiled, of a trained model of either form."""
+def plain_weights(model: keras.Model) -> list[npt.NDArray[np.float32]]:
+    """Return the weights that the plain form of a model of either form has."""
+    return [weight.numpy() for weight in _without_seeds(model)]
+
+
+def as_plain(
+    weights: Sequence[npt.NDArray[np.float32]], params: TrialParams, masked: bool = True
+) -> keras.Model:
+    """Return the plain form, compiled, with :func:`plain_weights`."""
     plain = compile_model(plain_model(params, masked), params, jit=False)
-    plain.set_weights([weight.numpy() for weight in _without_seeds(model)])
+    plain.set_weights(weights)
     return plain
 
 
@@ -224,7 +231,7 @@ def named_weights(model: keras.Model, params: TrialParams) -> dict[str, npt.NDAr
     names += ["attention"] if "attention" in params.pooling else []
     names += ["norm.gamma", "norm.beta"] if params.layer_norm else []
     names += ["output.kernel", "output.bias"]
-    return {n: w.numpy() for n, w in zip(names, _without_seeds(model), strict=True)}
+    return dict(zip(names, plain_weights(model), strict=True))
 
 
 def _without_seeds(model: keras.Model) -> list[keras.Variable]:

@@ -1,32 +1,33 @@
-"""Callbacks of a training: its history, the average of its weights, and its saved state."""
+"""Callbacks of a training: its history, the average of its weights, and its saved states."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
-import numpy as np
 
 from imdbtune.errors import TrialFailed
-from imdbtune.files import atomic_path
+from imdbtune.training.saved_state import Array, save_state
 from imdbtune.training.spec import Epoch
 
 
 class HistoryRecorder(keras.callbacks.Callback):
-    """Collect the history, report each epoch, and stop a training that has diverged.
+    """Collect the history, and stop a training that has diverged.
 
-    A training also stops where ``on_epoch`` returns true.
+    Args:
+        history: the epochs of an earlier attempt.
+        on_epoch: called with the epoch in which the training diverges; :class:`ReportEpochs`
+            reports the others.
     """
 
-    def __init__(self, on_epoch: Callable[[Epoch], bool | None]) -> None:
+    def __init__(self, history: Sequence[Epoch], on_epoch: Callable[[Epoch], bool | None]) -> None:
         super().__init__()
+        self.history = list(history)
         self.on_epoch = on_epoch
-        self.history: list[Epoch] = []
-        self.pruned_after = 0  # epoch; 0: it was not
         self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -38,12 +39,51 @@ class HistoryRecorder(keras.callbacks.Callback):
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         row = {"epoch": float(epoch + 1), **metrics, "seconds": time.monotonic() - self._started}
         self.history.append(row)
-        if self.on_epoch(row):
-            self.pruned_after = epoch + 1
-            self.model.stop_training = True
         for name, value in metrics.items():
             if not math.isfinite(value):
+                self.on_epoch(row)
                 raise TrialFailed(f"{name} became {value} in epoch {epoch + 1}.")
+
+
+class ReportEpochs(keras.callbacks.Callback):
+    """Report each epoch, and stop the training where ``on_epoch`` returns true."""
+
+    def __init__(self, recorder: HistoryRecorder, on_epoch: Callable[[Epoch], bool | None]) -> None:
+        super().__init__()
+        self.recorder = recorder
+        self.on_epoch = on_epoch
+        self.pruned_after = 0  # epoch; 0: it was not
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Report the epoch."""
+        if self.on_epoch(self.recorder.history[-1]):
+            self.pruned_after = epoch + 1
+            self.model.stop_training = True
+
+
+class BestEpoch(keras.callbacks.EarlyStopping):
+    """Early stopping that goes on where an earlier attempt was, and restores the best weights.
+
+    Args:
+        weights: of the model in the best epoch of the earlier attempt; empty: there is none.
+        found: number and objective of that epoch.
+        waited: epochs since then.
+        options: of Keras's callback.
+    """
+
+    def __init__(
+        self, weights: Sequence[Array], found: tuple[int, float], waited: int, **options: Any
+    ) -> None:
+        super().__init__(restore_best_weights=True, **options)
+        self.earlier = (list(weights), found, waited)
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Take the state of the earlier attempt."""
+        super().on_train_begin(logs)
+        weights, (epoch, value), waited = self.earlier
+        if weights:
+            self.best_weights, self.best, self.best_epoch = weights, value, epoch - 1
+            self.wait = waited
 
 
 class WeightAveraging(keras.callbacks.SwapEMAWeights):
@@ -61,6 +101,30 @@ class WeightAveraging(keras.callbacks.SwapEMAWeights):
         super().on_test_end(logs)
 
 
+class SaveCheckpoint(keras.callbacks.Callback):
+    """Save a checkpoint after each epoch that took long, except the last one.
+
+    Args:
+        recorder: has the epoch already.
+        after_s: how many seconds are long.
+        save: saves a checkpoint of the model.
+    """
+
+    def __init__(
+        self, recorder: HistoryRecorder, after_s: float, save: Callable[[keras.Model], None]
+    ) -> None:
+        super().__init__()
+        self.recorder = recorder
+        self.after_s = after_s
+        self.save = save
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Save the checkpoint."""
+        is_last = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        if not is_last and self.recorder.history[-1]["seconds"] > self.after_s:
+            self.save(self.model)
+
+
 class SaveState(keras.callbacks.Callback):
     """Save weights and optimizer after the last epoch, to continue the training later."""
 
@@ -72,25 +136,3 @@ class SaveState(keras.callbacks.Callback):
         """Save after the last epoch, before Keras or early stopping restore other weights."""
         if self.model.stop_training or epoch + 1 == self.params["epochs"]:
             save_state(self.model, self.path)
-
-
-def save_state(model: keras.Model, path: Path) -> None:
-    """Write all variables of a model and its optimizer, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, *[np.asarray(v) for v in _variables(model)])
-        file.flush()
-        os.fsync(file.fileno())  # after a power failure, the renamed file could be empty
-
-
-def load_state(model: keras.Model, path: Path) -> None:
-    """Restore the variables that :func:`save_state` wrote for a model of the same shape."""
-    with np.load(path, allow_pickle=False) as arrays:
-        for number, variable in enumerate(_variables(model)):
-            variable.assign(arrays[f"arr_{number}"])
-
-
-def _variables(model: keras.Model) -> list[keras.Variable]:
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    return [*model.variables, *model.optimizer.variables]

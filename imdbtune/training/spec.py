@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from imdbtune.config.objectives import metric_objectives
 from imdbtune.config.schema import SearchConfig
 
 Epoch = dict[str, float]
+# Epochs of searches that take longer, in seconds, are kept for the next attempt at their trial. A
+# checkpoint costs milliseconds.
+CHECKPOINT_AFTER_S = 20.0
 # Called with the execution (from 0) and the epoch; a true answer ends the trial with this epoch.
 OnEpoch = Callable[[int, Epoch], bool | None]
 
@@ -69,6 +73,7 @@ class TrialSpec:
     settings: TrainingSettings = TrainingSettings()
     state: Path | None = None  # from which training continues
     keep_state: bool = False  # save the state after the last epoch
+    checkpoint_after_s: float = math.inf  # save a checkpoint after epochs that took longer
 
 
 @dataclass(frozen=True)

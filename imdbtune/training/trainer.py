@@ -1,7 +1,7 @@
 """Train one trial: a :class:`TrialSpec` in, a :class:`TrialResult` out.
 
 This module does not know Keras Tuner, MLflow or the command line, and writes only the two files
-that the result names.
+that the result names, and checkpoints.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -35,8 +36,24 @@ from imdbtune.models.builders import (
     fused_model,
     initialize,
     plain_model,
+    plain_weights,
 )
-from imdbtune.training.callbacks import HistoryRecorder, SaveState, WeightAveraging, load_state
+from imdbtune.training.callbacks import (
+    BestEpoch,
+    HistoryRecorder,
+    ReportEpochs,
+    SaveCheckpoint,
+    SaveState,
+    WeightAveraging,
+)
+from imdbtune.training.saved_state import (
+    Array,
+    Checkpoint,
+    checkpoint_path,
+    find_checkpoint,
+    load_state,
+    save_checkpoint,
+)
 from imdbtune.training.soft_labels import soft_labels
 from imdbtune.training.spec import Epoch, OnEpoch, StepTimes, TrialResult, TrialSpec
 from imdbtune.training.xla_cache import reuse_compiled_code
@@ -61,21 +78,23 @@ class FitArguments(TypedDict, total=False):
     validation_data: tf.data.Dataset
 
 
-@dataclass
+@dataclass(frozen=True)
 class Execution:
-    """The result of one of a trial's executions."""
+    """The result of one of a trial's executions; ``weights`` are those of the plain form."""
 
-    model: keras.Model
+    weights: Sequence[Array]
     history: list[Epoch]
     best_epoch: int
     score: float
-    compiled: bool
     pruned_after: int
 
 
 @reuse_compiled_code()
 def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: None) -> TrialResult:
     """Train a trial, and save the weights of its best epoch as a model of plain Keras layers.
+
+    A checkpoint that an earlier attempt has left in ``spec.folder`` is continued: its epochs are
+    reported first.
 
     Args:
         spec: ``spec.folder`` receives ``model.keras``, and ``state.npz`` with ``keep_state``.
@@ -85,79 +104,145 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
     Raises:
         TrialFailed: a metric is not a finite number.
     """
-    started = time.monotonic()
-    sign = 1.0 if spec.settings.larger_is_better else -1.0
-    best: Execution | None = None
-    scores = []
+    kept = find_checkpoint(spec) or Checkpoint()
+    started = time.monotonic() - kept.seconds
+    ended: list[Execution] = []
+
+    def save(model: keras.Model, history: list[Epoch], best_weights: Sequence[Array]) -> None:
+        histories = [*(execution.history for execution in ended), history]
+        best_model = best_execution(ended, spec).weights if ended else ()
+        seconds = time.monotonic() - started
+        save_checkpoint(spec, model, Checkpoint(histories, seconds, best_weights, best_model))
+
     for number in range(spec.settings.executions):
-        execution = _train_once(spec, number, on_epoch)
-        scores.append(execution.score)
-        if best is None or sign * execution.score > sign * best.score:
-            best = execution
+        if number < kept.execution:
+            execution = _ended_earlier(spec, number, kept, on_epoch)
+        else:
+            current = kept if number == kept.execution else Checkpoint()
+            execution = _train_once(spec, number, on_epoch, current, save)
+        ended.append(execution)
         if execution.pruned_after:
             break
-    assert best is not None
+    best = best_execution(ended, spec)
+    model = as_plain(best.weights, spec.params, masked=spec.settings.batching == "buckets")
     spec.folder.mkdir(parents=True, exist_ok=True)
     path = spec.folder / "model.keras"
-    as_plain(best.model, spec.params, masked=spec.settings.batching == "buckets").save(path)
+    model.save(path)
     return TrialResult(
         history=tuple(best.history),
         best_epoch=best.best_epoch,
-        scores=tuple(scores),
+        scores=tuple(execution.score for execution in ended),
         seconds=time.monotonic() - started,
-        parameter_count=int(best.model.count_params()),
+        parameter_count=int(model.count_params()),
         model=path,
         state=_state_path(spec) if spec.keep_state else None,
-        compiled=best.compiled,
-        pruned_after=execution.pruned_after,
+        compiled=should_compile(spec),
+        pruned_after=ended[-1].pruned_after,
     )
 
 
-def _prepare(spec: TrialSpec, seed: int) -> tuple[keras.Model, FitArguments, bool]:
-    """Return a model ready for training, its ``fit`` arguments, and whether XLA compiles it."""
+def best_execution(executions: Sequence[Execution], spec: TrialSpec) -> Execution:
+    """Return the execution with the best objective, the first of equals."""
+    sign = 1.0 if spec.settings.larger_is_better else -1.0
+    return max(executions, key=lambda execution: sign * execution.score)
+
+
+def _ended_earlier(spec: TrialSpec, number: int, kept: Checkpoint, on_epoch: OnEpoch) -> Execution:
+    """Return an execution that an earlier attempt has finished.
+
+    Its weights are those of the best one of these, which are the only ones that are needed.
+    """
+    history = kept.histories[number]
+    pruned_after = _report_again(history, number, on_epoch)
+    return Execution(kept.best_model, history, *best_of(history, spec), pruned_after)
+
+
+def _report_again(history: Sequence[Epoch], number: int, on_epoch: OnEpoch) -> int:
+    """Report the epochs of an earlier attempt; return the last one if the trial ends with it.
+
+    The answer may have come too late for the earlier attempt, or the rules may have changed.
+    """
+    answers = [on_epoch(number, epoch) for epoch in history]
+    return int(history[-1]["epoch"]) if any(answers) else 0
+
+
+def _prepare(spec: TrialSpec, seed: int, passes: int = 0) -> tuple[keras.Model, FitArguments]:
+    """Return a model ready for training, and its ``fit`` arguments.
+
+    Args:
+        passes: over the reviews, in an earlier attempt.
+    """
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     compiled = should_compile(spec)
     if spec.settings.batching == "padded":
         model, data = plain_model(spec.params, masked=False, seed=seed), _padded_data(spec)
     elif compiled:
-        model, data = fused_model(spec.params, seed), _bucketed_data(spec, seed)
+        model, data = fused_model(spec.params, seed), _bucketed_data(spec, seed, passes)
     else:
         model = plain_model(spec.params, seed=seed, for_training=True)
-        data = _bucketed_data(spec, seed)
+        data = _bucketed_data(spec, seed, passes)
     initialize(model, seed)
     schedule_epochs = spec.settings.schedule_epochs or spec.settings.epochs
     compile_model(model, spec.params, compiled, steps=_steps_per_epoch(spec) * schedule_epochs)
     create_variables(model)
-    return model, data, compiled
+    return model, data
 
 
-def _train_once(spec: TrialSpec, number: int, on_epoch: OnEpoch) -> Execution:
-    model, data, compiled = _prepare(spec, spec.settings.seed + number)
-    if spec.state is not None:
-        load_state(model, spec.state)
-    recorder = HistoryRecorder(lambda epoch: on_epoch(number, epoch))
-    stopper = keras.callbacks.EarlyStopping(
-        monitor=spec.settings.objective,
-        mode="max" if spec.settings.larger_is_better else "min",
-        patience=spec.settings.patience or spec.settings.epochs + 1,
-        restore_best_weights=True,
-    )
-    callbacks = [recorder, stopper] if spec.settings.hold_out else [recorder]
+def _train_once(
+    spec: TrialSpec,
+    number: int,
+    on_epoch: OnEpoch,
+    kept: Checkpoint,
+    save: Callable[[keras.Model, list[Epoch], Sequence[Array]], None],
+) -> Execution:
+    """Train an execution, after the epochs of ``kept``."""
+    settings, earlier = spec.settings, kept.histories[-1]
+    model, data = _prepare(spec, settings.seed + number, passes=len(earlier))
+    state = checkpoint_path(spec) if earlier else spec.state
+    if state is not None:
+        load_state(model, state)
+    report = partial(on_epoch, number)
+    recorder = HistoryRecorder(earlier, report)
+    stopper = _early_stopping(spec, kept)
+    callbacks = [recorder, stopper] if settings.hold_out else [recorder]
     if spec.params.ema:
         callbacks.append(WeightAveraging())  # last, so that early stopping sees averaged weights
+    callbacks.append(
+        SaveCheckpoint(
+            recorder,
+            spec.checkpoint_after_s,
+            lambda model: save(model, recorder.history, stopper.best_weights or ()),
+        )
+    )
+    # An attempt that ends while it waits for the answer need not train the epoch again.
+    callbacks.append(reporter := ReportEpochs(recorder, report))
     if spec.keep_state and number == 0:
         callbacks.append(SaveState(_state_path(spec)))
+    pruned_after = _report_again(earlier, number, on_epoch)
     model.fit(
         **data,
-        initial_epoch=spec.settings.initial_epoch,
-        epochs=spec.settings.epochs,
+        initial_epoch=kept.epoch or settings.initial_epoch,
+        epochs=pruned_after or settings.epochs,  # without epochs, it restores the best weights
         verbose=0,
         callbacks=callbacks,
     )
-    best_epoch, score = best_of(recorder.history, spec)
-    pruned_after = recorder.pruned_after
-    return Execution(model, recorder.history, best_epoch, score, compiled, pruned_after)
+    history, pruned_after = recorder.history, pruned_after or reporter.pruned_after
+    return Execution(plain_weights(model), history, *best_of(history, spec), pruned_after)
+
+
+def _early_stopping(spec: TrialSpec, kept: Checkpoint) -> BestEpoch:
+    """Return the callback that stops early and restores the best weights, after earlier epochs."""
+    settings, earlier = spec.settings, kept.histories[-1]
+    best = best_of(earlier, spec) if earlier else (0, 0.0)
+    return BestEpoch(
+        kept.best_weights,
+        best,
+        waited=kept.epoch - best[0],
+        monitor=settings.objective,
+        mode="max" if settings.larger_is_better else "min",
+        patience=settings.patience or settings.epochs + 1,
+    )
 
 
 @reuse_compiled_code()
@@ -166,7 +251,7 @@ def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
     # Soft labels would take minutes, and do not change the time of a step.
     spec = replace(spec, params=replace(spec.params, soft_labels=0.0))
     started = time.monotonic()
-    model, data, _ = _prepare(spec, spec.settings.seed)
+    model, data = _prepare(spec, spec.settings.seed)
     positions, first_done = 0, 0.0
     for step, (x, y, *weights) in enumerate(_repeat_batches(data, spec.params.batch_size)):
         model.train_on_batch(x, y, *weights)
@@ -241,13 +326,14 @@ def _padded_data(spec: TrialSpec) -> FitArguments:
     return data
 
 
-def _bucketed_data(spec: TrialSpec, seed: int) -> FitArguments:
-    """Return the ``fit`` arguments for masked batches of similar length."""
+def _bucketed_data(spec: TrialSpec, seed: int, passes: int) -> FitArguments:
+    """Return the ``fit`` arguments for masked batches of similar length, after earlier passes."""
     train = read_corpus(spec.corpus).train
     params = spec.params
     train_rows, validation_rows = _train_and_validation_rows(spec)
     shape = (params.batch_size, params.maxlen, params.vocabulary)
     rng = np.random.default_rng([seed, spec.settings.initial_epoch])
+    rng.spawn(passes)
     labels = soft_labels(spec.corpus, len(train_rows), params.soft_labels)
     batches = Batches(train, train_rows, *shape, labels, params.word_dropout, params.crop)
     data: FitArguments = {"x": as_dataset(batches, rng), "shuffle": False}
