@@ -118,7 +118,7 @@ def _fused(params: TrialParams, train: Split, rows: Any) -> tuple[keras.Model, A
 
 
 def _buckets(params: TrialParams, train: Split, rows: Any) -> Any:
-    from imdbtune.training.trainer import as_dataset
+    from imdbtune.training.fit_data import as_dataset
 
     batches = Batches(train, rows, BATCH_SIZE, params.maxlen, params.vocabulary)
     return as_dataset(batches, np.random.default_rng(1))

@@ -233,7 +233,8 @@ class Progress:
         if self.write_live is None:
             left = "" if trial else self._training_left(event.metrics["epoch"])
             name = self.names.get(trial, trial)
-            self._write(f"{self._number(trial)} {name} {self._epoch(trial)}{left}")
+            after = "continues after " if event.continues else ""
+            self._write(f"{self._number(trial)} {name} {after}{self._epoch(trial)}{left}")
 
     def _end(self, event: TrialEnded) -> None:
         trial, score = event.trial_id, event.score

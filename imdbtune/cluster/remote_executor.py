@@ -180,6 +180,7 @@ class RemoteWorkers(Workers):
             search=self.search,
             tracking_uri=self.pool.tracking_uri,
             previous_run_id=self._mlflow_run_id(job.previous_run_id),
+            earlier_run_ids=tuple(filter(None, map(self._mlflow_run_id, job.earlier_run_ids))),
             keep_model=self.keep_model,
             topic=self.topic,
         )

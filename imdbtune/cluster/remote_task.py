@@ -31,7 +31,14 @@ from imdbtune.cluster.worker_task import Cancelled, Event, end_task, reporter, r
 from imdbtune.data.sources import default_cache
 from imdbtune.errors import NotDelivered, SearchAborted, UserError
 from imdbtune.files import make_private_folder
-from imdbtune.tracking.artifact_transfer import KEPT, download_file, fetch_corpus, is_fetched
+from imdbtune.tracking.artifact_transfer import (
+    CHECKPOINT,
+    KEPT,
+    delete_file,
+    download_file,
+    fetch_corpus,
+    is_fetched,
+)
 from imdbtune.tracking.background_delivery import (
     POLL_S,
     RETRY_EVERY_S,
@@ -40,7 +47,8 @@ from imdbtune.tracking.background_delivery import (
 from imdbtune.tracking.connection import connect, failure_reason, open_client, redact_secrets
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import is_temporary
-from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.saved_state import checkpoint_path
+from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -65,6 +73,7 @@ class RemoteTask:
         search: MLflow's id of the search's run, from which the corpus is downloaded.
         tracking_uri: of MLflow.
         previous_run_id: MLflow's id of the run whose saved state the trial continues.
+        earlier_run_ids: MLflow's ids of the runs of earlier attempts at the trial, in order.
         keep_model: whether to upload the model, until the search has chosen which ones to log.
         topic: Dask topic of the events that the worker sends to the driver.
     """
@@ -75,6 +84,7 @@ class RemoteTask:
     search: str
     tracking_uri: str = field(repr=False)  # Dask logs the arguments of a task
     previous_run_id: str = ""
+    earlier_run_ids: tuple[str, ...] = ()
     keep_model: bool = False
     topic: str = ""
 
@@ -157,6 +167,7 @@ def _run(remote: RemoteTask, worker: Worker, key: str) -> TrialResult | TrialFai
                 delivery.finish()
             raise
         _deliver_rest(delivery)
+        _delete_checkpoints(client, job, remote)
         return outcome
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -171,28 +182,81 @@ def _localize(remote: RemoteTask, client: MlflowClient, folder: Path, cache: Pat
     if state is not None and remote.previous_run_id:
         download_file(client, remote.previous_run_id, state)
     spec = replace(job.spec, corpus=corpus, folder=folder / "trial", state=state)
+    _fetch_checkpoint(client, remote, checkpoint_path(spec))
+    outbox = Outbox(folder / "spool")
+    upload = _UploadCheckpoints(outbox, remote.run_id)
     return replace(
         job,
         spec=spec,
-        outbox=Outbox(folder / "spool"),
+        outbox=outbox,
         run_id=remote.run_id,
-        trainer=_TrainAndUpload(job.trainer, remote.keep_model),
+        trainer=_TrainAndUpload(job.trainer, remote.keep_model, upload),
     )
+
+
+def _fetch_checkpoint(client: MlflowClient, remote: RemoteTask, path: Path) -> None:
+    """Fetch the last checkpoint that earlier attempts at the trial have uploaded, if any."""
+    for run_id in reversed(remote.earlier_run_ids):
+        try:
+            download_file(client, run_id, path, CHECKPOINT)
+        except Exception as error:  # such as that of a run that MLflow has lost
+            if is_temporary(error):
+                raise
+        if path.exists():
+            return
+
+
+def _delete_checkpoints(client: MlflowClient, job: TrialJob, remote: RemoteTask) -> None:
+    """Delete the checkpoints of a trial that has ended from MLflow."""
+    if checkpoint_path(job.spec).exists():
+        for run_id in (*remote.earlier_run_ids, remote.run_id):
+            with suppress(Exception):  # the store may not permit it
+                delete_file(client, run_id, CHECKPOINT)
+
+
+@dataclass
+class _UploadCheckpoints:
+    """Uploads a trial's checkpoint when it has changed, in the background.
+
+    While MLflow is away, the last one waits for it, and later ones are left out.
+    """
+
+    outbox: Outbox
+    run_id: str
+    _sent_ns: int = 0  # when the checkpoint was written that was uploaded last
+
+    def __call__(self, path: Path) -> None:
+        """Upload the checkpoint at ``path``, if there is one."""
+        written_ns = path.stat().st_mtime_ns if path.exists() else 0
+        if written_ns == self._sent_ns or not self.outbox.is_empty():
+            return
+        self._sent_ns = written_ns
+        folder = path.parent / "upload"
+        (folder / CHECKPOINT).mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # the disk has no room for a second one
+            shutil.copyfile(path, folder / CHECKPOINT / path.name)
+            self.outbox.log_artifacts(self.run_id, str(folder))
 
 
 @dataclass(frozen=True)
 class _TrainAndUpload:
     """A trainer that copies the files that are needed again into the history's folder.
 
-    That folder is logged to MLflow as a whole.
+    That folder is logged to MLflow as a whole. Checkpoints are uploaded at once.
     """
 
     trainer: Trainer | None
     keep_model: bool
+    upload_checkpoint: Callable[[Path], None]
 
     def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
         """Train the trial."""
-        result = (self.trainer or default_trainer())(spec, on_epoch)
+
+        def report(execution: int, epoch: Epoch) -> bool | None:
+            self.upload_checkpoint(checkpoint_path(spec))
+            return on_epoch(execution, epoch)
+
+        result = (self.trainer or default_trainer())(spec, report)
         needed = [result.state] if result.state else []
         needed += [result.model] if self.keep_model else []
         target = spec.folder / "history" / KEPT

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from imdbtune.errors import DiskFull, TrialFailed
 from imdbtune.files import is_disk_full
 from imdbtune.training.failure_text import cause_of, is_out_of_memory
+from imdbtune.training.saved_state import find_checkpoint
 
 if TYPE_CHECKING:
     from imdbtune.tracking.outbox import Outbox
     from imdbtune.tracking.writer import CorpusFacts
+    from imdbtune.training.saved_state import Checkpoint
     from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
 Trainer = Callable[["TrialSpec", "OnEpoch"], "TrialResult"]
@@ -33,11 +35,14 @@ class EpochEnded:
         trial_id: empty for a single training.
         execution: from 0.
         metrics: as in :class:`imdbtune.training.spec.TrialResult`.
+        continues: whether an earlier attempt at the trial ended this epoch, and this attempt
+            continues after it.
     """
 
     trial_id: str
     execution: int
     metrics: Mapping[str, float]
+    continues: bool = False
 
 
 Report = Callable[[EpochEnded], bool | None]  # true: prune the trial
@@ -58,6 +63,7 @@ class TrialJob:
         timeout_minutes: time limit of the trial; 0: none.
         prunable: whether the driver decides after each epoch if the trial goes on.
         previous_run_id: run of the trial whose saved state this one continues; empty: none.
+        earlier_run_ids: runs of attempts at this trial that may have left a checkpoint.
     """
 
     trial_id: str
@@ -70,6 +76,7 @@ class TrialJob:
     timeout_minutes: float = 0.0
     prunable: bool = False
     previous_run_id: str = ""
+    earlier_run_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,15 +116,18 @@ def run_trial(
     Raises:
         DiskFull: the disk of this machine is full, which is not the trial's fault.
     """
+    from imdbtune.tracking import mlflow_names
     from imdbtune.tracking.system_metrics import log_system_metrics
     from imdbtune.tracking.writer import TrialRun
 
     started = clock()
     run = TrialRun(job.outbox, job.run_id)
+    kept: Checkpoint | None = None
 
     def on_epoch(execution: int, epoch: dict[str, float]) -> bool:
         run.log_epoch(execution, epoch)
-        prune = report(EpochEnded(job.trial_id, execution, epoch))
+        continues = kept is not None and kept.ends_with(execution, epoch)
+        prune = report(EpochEnded(job.trial_id, execution, epoch, continues))
         if is_overdue(job, clock() - started):
             raise TrialFailed(time_limit_message(job))
         return bool(prune)
@@ -125,6 +135,8 @@ def run_trial(
     try:
         if job.corpus is not None:
             run.log_corpus(job.corpus)
+        if kept := find_checkpoint(job.spec):
+            run.log(tags={mlflow_names.CONTINUED: str(kept.epoch)})
         with log_system_metrics(run):
             result = (job.trainer or default_trainer())(job.spec, on_epoch)
         if not math.isfinite(result.score):

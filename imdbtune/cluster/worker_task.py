@@ -39,6 +39,7 @@ class Epoch(TypedDict):
     trial_id: str
     execution: int
     metrics: Mapping[str, float]
+    continues: bool
 
 
 class Event(TypedDict, total=False):
@@ -76,6 +77,7 @@ def reporter(job: TrialJob, task: str, send: Callable[[Event], None]) -> Report:
                 "trial_id": epoch.trial_id,
                 "execution": epoch.execution,
                 "metrics": metrics,
+                "continues": epoch.continues,
             }
         }
         if not job.prunable or epoch.execution:  # only the first execution is judged

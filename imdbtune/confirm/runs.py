@@ -16,7 +16,7 @@ from imdbtune.search.driver import Attempts, PlannedTrial
 from imdbtune.search.recorded import Stage
 from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.entities import Search, Trial
-from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import CHECKPOINT_AFTER_S, OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,11 @@ def training_requests(
 def make_spec(each: TrainingRequest, corpus: Path, folder: Path) -> TrialSpec:
     """Return the spec of a training: as in the search, but once, from epoch 0, with a new seed."""
     settings = replace(each.stage.settings, seed=each.seed, executions=1, initial_epoch=0)
-    return TrialSpec(each.stage.trial.params, corpus, trial_folder(folder, each.number), settings)
+    # The numbers of the trainings differ when a confirmation is run again.
+    own = trial_folder(folder, f"{each.stage.trial.run_id}-{each.seed}")
+    return TrialSpec(
+        each.stage.trial.params, corpus, own, settings, checkpoint_after_s=CHECKPOINT_AFTER_S
+    )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob
 from imdbtune.search.events import Event, Listener, TrialEnded, TrialRetried, TrialStarted
 from imdbtune.tracking.mlflow_names import pruned_reason
 from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
+from imdbtune.training.saved_state import delete_checkpoint
 from imdbtune.training.spec import TrialSpec
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class PlannedTrial:
         logged: parameters besides the hyperparameters.
         tags: of the trial's run, in addition to those of the parent run.
         previous_run_id: run of the trial whose state this one continues; empty: none.
+        earlier_run_ids: runs of attempts at this trial that may have left a checkpoint.
     """
 
     trial_id: str
@@ -58,6 +60,7 @@ class PlannedTrial:
     logged: Mapping[str, object]
     tags: Mapping[str, str] = field(default_factory=dict)
     previous_run_id: str = ""
+    earlier_run_ids: tuple[str, ...] = ()
 
 
 class TrialSource(Protocol):
@@ -160,6 +163,7 @@ class Driver:
             timeout_minutes=self.timeout_minutes,
             prunable=self.prunable,
             previous_run_id=trial.previous_run_id,
+            earlier_run_ids=trial.earlier_run_ids,
         )
         self._running += 1
         self.started += 1
@@ -177,6 +181,7 @@ class Driver:
                 return
             reason = f"{outcome.reason} {MAX_ATTEMPTS} times (out of memory?)"
             outcome = TrialFailure(reason, f"{reason}\n{self._log_tail()}", logged=False)
+        delete_checkpoint(job.spec)  # a failed trial begins anew, with another seed
         if not isinstance(outcome, TrialFailure):
             measured = {**outcome.measured, job.spec.settings.objective: outcome.score}
             self._end(job, outcome.score, pruned_reason(outcome.pruned_after), measured)

@@ -38,7 +38,8 @@ from imdbtune.search.sampler import (
 )
 from imdbtune.search.stopping import StoppingRules
 from imdbtune.tracking.entities import Trial
-from imdbtune.training.spec import TrainingSettings, TrialSpec
+from imdbtune.training.saved_state import delete_checkpoint
+from imdbtune.training.spec import CHECKPOINT_AFTER_S, TrainingSettings, TrialSpec
 
 # A search is aborted when none of its trials has finished and this many (plus one for each that is
 # running) have failed, or when at least four times as many and over three in four have failed.
@@ -74,6 +75,7 @@ class SampledTrials:
     scores: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # reasons
     run_ids: dict[str, str] = field(default_factory=dict)  # of the trials with a score
+    begun: dict[str, list[str]] = field(default_factory=dict)  # runs of all attempts, in order
     unjournaled: dict[str, Trial] = field(default_factory=dict)
     queued: list[Suggestion] = field(default_factory=list)
     running: int = 0
@@ -112,6 +114,8 @@ class SampledTrials:
             self.idle = kind == "idle" or (self.idle and kind not in ("asked", "ended"))
             if kind == "ended":
                 self._apply_end(event)
+            elif kind == "started":
+                self.begun.setdefault(event["trial_id"], []).append(event["run_id"])
             elif kind in ("failed", "lost"):
                 self.attempts.add(event["trial_id"], lost=kind == "lost")
 
@@ -152,6 +156,7 @@ class SampledTrials:
             known = self.unjournaled.pop(suggestion.trial_id, None)
             if known is None or known.params != params:
                 return self._plan(suggestion, params)
+            delete_checkpoint(self._make_spec(suggestion, params))
             self._use_known_end(known, params)
         return None
 
@@ -194,7 +199,13 @@ class SampledTrials:
         if suggestion.continues:
             logged["continues"] = suggestion.continues
             logged["initial_epoch"] = suggestion.initial_epoch
-        return PlannedTrial(suggestion.trial_id, spec, logged, previous_run_id=previous_run_id)
+        return PlannedTrial(
+            suggestion.trial_id,
+            spec,
+            logged,
+            previous_run_id=previous_run_id,
+            earlier_run_ids=tuple(self.begun.get(suggestion.trial_id, ())),
+        )
 
     def _make_spec(self, suggestion: Suggestion, params: TrialParams) -> TrialSpec:
         settings = TrainingSettings.of(self.config)
@@ -213,6 +224,7 @@ class SampledTrials:
             ),
             state=trial_folder(self.folder, previous) / "state.npz" if previous else None,
             keep_state=sampler_kind(self.config).continues_trials,
+            checkpoint_after_s=CHECKPOINT_AFTER_S,
         )
 
     def _use_known_end(self, known: Trial, params: TrialParams) -> None:
@@ -235,6 +247,7 @@ class SampledTrials:
     def note_start(self, job: TrialJob) -> None:
         """Journal that a trial is about to start."""
         self.running += 1
+        self.begun.setdefault(job.trial_id, []).append(job.run_id)
         self.journal.append({"event": "started", "trial_id": job.trial_id, "run_id": job.run_id})
 
     def note_retry(self, job: TrialJob, *, lost: bool, reason: str) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CORPUS = "corpus"  # folder of artifacts with the reviews, on the run of a search
 KEPT = "kept"  # folder with the files of a trial that are needed again
+CHECKPOINT = "checkpoint"  # folder with that of a trial that has not ended
 REQUESTS = 8  # at the same time, where each trial needs one
 
 
@@ -94,14 +95,14 @@ def _check(arrived: Path, digest: str) -> None:
         )
 
 
-def download_file(client: MlflowClient, run_id: str, path: Path) -> None:
+def download_file(client: MlflowClient, run_id: str, path: Path, folder: str = KEPT) -> None:
     """Fetch a file that a remote trial has stored with its run; nothing if there is none."""
-    names = {Path(artifact.path).name for artifact in client.list_artifacts(run_id, KEPT)}
+    names = {Path(artifact.path).name for artifact in client.list_artifacts(run_id, folder)}
     if path.name not in names:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as aside:
-        got = client.download_artifacts(run_id, f"{KEPT}/{path.name}", aside)
+        got = client.download_artifacts(run_id, f"{folder}/{path.name}", aside)
         Path(got).replace(path)
 
 
@@ -131,8 +132,13 @@ def download_if_missing(client: MlflowClient, outbox: Outbox, key: str, path: Pa
 
 
 def delete_leftovers(client: MlflowClient, search: Search, kept: bool) -> None:
-    """Delete what was in MLflow only for the transfer: the reviews and, if ``kept``, all files."""
+    """Delete what was in MLflow only for the transfer: the reviews and, if ``kept``, all files.
+
+    A trial that has a result has deleted its checkpoint itself.
+    """
     with suppress(Exception), ThreadPoolExecutor(REQUESTS) as pool:  # the store may not permit it
         delete_file(client, search.run_id, CORPUS)
-        runs = [trial.run_id for trial in reader.read_trials(client, search)] if kept else []
-        list(pool.map(lambda run_id: delete_file(client, run_id, KEPT), runs))
+        trials = reader.read_trials(client, search)
+        files = [(trial.run_id, CHECKPOINT) for trial in trials if not trial.has_result]
+        files += [(trial.run_id, KEPT) for trial in trials] if kept else []
+        list(pool.map(lambda file: delete_file(client, *file), files))

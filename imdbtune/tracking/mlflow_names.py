@@ -31,6 +31,7 @@ REFITS = "imdbtune.refits"  # the run whose configuration was trained on all rev
 OF_SEARCH = "imdbtune.of_search"  # the search that a model was derived from
 ESTIMATED = "estimated_seconds"  # on a search: the estimate of search_seconds
 TEST_EVALUATIONS = "test_looks"  # on a search: models evaluated on the test reviews
+CONTINUED = "imdbtune.continued_after"  # on a trial: the last epoch of an earlier attempt
 KEY = "imdbtune.key"  # the name of a run before MLflow gives it an id
 REASON = "imdbtune.reason"
 DISCARDED = "imdbtune.discarded"  # on a trial that is not to be chosen: why; "false": it may be

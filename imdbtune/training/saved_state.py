@@ -67,6 +67,10 @@ class Checkpoint:
         """The last epoch that was trained; 0: none."""
         return int(self.histories[-1][-1]["epoch"]) if self.histories[-1] else 0
 
+    def ends_with(self, execution: int, epoch: Epoch) -> bool:
+        """Return whether this epoch is the last one that was trained."""
+        return (execution, epoch["epoch"]) == (self.execution, self.epoch)
+
 
 def save_state(model: keras.Model, path: Path, **more: npt.ArrayLike) -> None:
     """Write all variables of a model and its optimizer, and ``more`` arrays, atomically."""

@@ -6,29 +6,17 @@ that the result names, and checkpoints.
 
 from __future__ import annotations
 
-import itertools
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
 
 import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from imdbtune.data.batches import (
-    VALIDATION_SHARE,
-    Batches,
-    Index,
-    limit_rows,
-    pad,
-    validation_split,
-)
-from imdbtune.data.corpus import read_corpus
 from imdbtune.models.builders import (
     as_plain,
     compile_model,
@@ -46,6 +34,12 @@ from imdbtune.training.callbacks import (
     SaveState,
     WeightAveraging,
 )
+from imdbtune.training.fit_data import (
+    FitArguments,
+    bucketed_data,
+    padded_data,
+    steps_per_epoch,
+)
 from imdbtune.training.saved_state import (
     Array,
     Checkpoint,
@@ -54,28 +48,12 @@ from imdbtune.training.saved_state import (
     load_state,
     save_checkpoint,
 )
-from imdbtune.training.soft_labels import soft_labels
 from imdbtune.training.spec import Epoch, OnEpoch, StepTimes, TrialResult, TrialSpec
 from imdbtune.training.xla_cache import reuse_compiled_code
 
 # Below this number of time steps (steps per epoch x epochs x maxlen x depth) compiling costs more
 # than it saves; measured by benchmarks/steps.py.
 COMPILE_FROM = 10_000
-# Batches per generator call, to amortise its overhead.
-BATCHES_PER_CALL = 8
-# Batches merged in validation, which saves overhead; the metrics do not depend on the batch size.
-VALIDATION_BATCHES = 4
-
-
-class FitArguments(TypedDict, total=False):
-    """The data of a training, as the keyword arguments of ``keras.Model.fit``."""
-
-    x: npt.NDArray[np.int32] | tf.data.Dataset
-    y: npt.NDArray[np.float32]
-    batch_size: int
-    shuffle: bool
-    validation_split: float
-    validation_data: tf.data.Dataset
 
 
 @dataclass(frozen=True)
@@ -176,15 +154,15 @@ def _prepare(spec: TrialSpec, seed: int, passes: int = 0) -> tuple[keras.Model, 
     keras.utils.set_random_seed(seed)
     compiled = should_compile(spec)
     if spec.settings.batching == "padded":
-        model, data = plain_model(spec.params, masked=False, seed=seed), _padded_data(spec)
+        model, data = plain_model(spec.params, masked=False, seed=seed), padded_data(spec)
     elif compiled:
-        model, data = fused_model(spec.params, seed), _bucketed_data(spec, seed, passes)
+        model, data = fused_model(spec.params, seed), bucketed_data(spec, seed, passes)
     else:
         model = plain_model(spec.params, seed=seed, for_training=True)
-        data = _bucketed_data(spec, seed, passes)
+        data = bucketed_data(spec, seed, passes)
     initialize(model, seed)
     schedule_epochs = spec.settings.schedule_epochs or spec.settings.epochs
-    compile_model(model, spec.params, compiled, steps=_steps_per_epoch(spec) * schedule_epochs)
+    compile_model(model, spec.params, compiled, steps=steps_per_epoch(spec) * schedule_epochs)
     create_variables(model)
     return model, data
 
@@ -297,77 +275,8 @@ def should_compile(spec: TrialSpec) -> bool:
         return spec.settings.compile == "on"
     if spec.settings.batching == "padded" and tf.config.list_physical_devices("GPU"):
         return False  # cuDNN, which XLA cannot use, is faster
-    steps = _steps_per_epoch(spec) * (spec.settings.epochs - spec.settings.initial_epoch)
+    steps = steps_per_epoch(spec) * (spec.settings.epochs - spec.settings.initial_epoch)
     return steps * spec.params.maxlen * spec.params.depth >= COMPILE_FROM
-
-
-def _steps_per_epoch(spec: TrialSpec) -> int:
-    return math.ceil(len(_train_and_validation_rows(spec)[0]) / spec.params.batch_size)
-
-
-def _train_and_validation_rows(spec: TrialSpec) -> tuple[Index, Index]:
-    count = _review_count(spec)
-    return validation_split(count) if spec.settings.hold_out else (np.arange(count), np.arange(0))
-
-
-def _review_count(spec: TrialSpec) -> int:
-    return limit_rows(len(read_corpus(spec.corpus).train), spec.settings.reviews)
-
-
-def _padded_data(spec: TrialSpec) -> FitArguments:
-    """Return the data of Listing 6.22 as the ``fit`` arguments of Listing 6.23."""
-    train = read_corpus(spec.corpus).train
-    rows = np.arange(_review_count(spec))
-    ids = pad(train, rows, spec.params.maxlen, spec.params.vocabulary)
-    labels = train.labels[rows].astype(np.float32)
-    data: FitArguments = {"x": ids, "y": labels, "batch_size": spec.params.batch_size}
-    if spec.settings.hold_out:
-        data["validation_split"] = VALIDATION_SHARE
-    return data
-
-
-def _bucketed_data(spec: TrialSpec, seed: int, passes: int) -> FitArguments:
-    """Return the ``fit`` arguments for masked batches of similar length, after earlier passes."""
-    train = read_corpus(spec.corpus).train
-    params = spec.params
-    train_rows, validation_rows = _train_and_validation_rows(spec)
-    shape = (params.batch_size, params.maxlen, params.vocabulary)
-    rng = np.random.default_rng([seed, spec.settings.initial_epoch])
-    rng.spawn(passes)
-    labels = soft_labels(spec.corpus, len(train_rows), params.soft_labels)
-    batches = Batches(train, train_rows, *shape, labels, params.word_dropout, params.crop)
-    data: FitArguments = {"x": as_dataset(batches, rng), "shuffle": False}
-    if spec.settings.hold_out:
-        count = math.ceil(len(validation_rows) / params.batch_size)
-        size = params.batch_size * min(VALIDATION_BATCHES, count)
-        data["validation_data"] = as_dataset(Batches(train, validation_rows, size, *shape[1:]))
-    return data
-
-
-def as_dataset(batches: Batches, rng: np.random.Generator | None = None) -> tf.data.Dataset:
-    """Return the batches as a dataset; a child of ``rng`` shuffles each pass.
-
-    So an epoch does not depend on how much of the previous pass was prefetched.
-    """
-    shape = (batches.batch_size, batches.maxlen)
-    signature = (
-        tf.TensorSpec((None, *shape), tf.int32),
-        tf.TensorSpec((None, batches.batch_size, 1), tf.float32),
-        tf.TensorSpec((None, batches.batch_size), tf.float32),
-    )
-
-    def stacked_batches() -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
-        remaining = batches.epoch(rng and rng.spawn(1)[0])
-        while group := list(itertools.islice(remaining, BATCHES_PER_CALL)):
-            yield tuple(np.stack(parts) for parts in zip(*group, strict=True))
-
-    dataset = tf.data.Dataset.from_generator(stacked_batches, output_signature=signature).unbatch()
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)
-    options = tf.data.Options()
-    # There is nothing to autotune, and the end of a training would wait for the autotuner's
-    # thread, which sleeps for up to a minute.
-    options.autotune.enabled = False
-    return dataset.with_options(options)
 
 
 def _state_path(spec: TrialSpec) -> Path:

@@ -74,7 +74,6 @@ def assert_same(found: TrialResult, expected: TrialResult) -> None:
 def test_a_continued_training_ends_as_an_undisturbed_one(
     kind: str, hard: Corpus, tmp_path: Path
 ) -> None:
-    """It is killed twice, the second time in the epoch after the first one that it trains."""
     whole = kept_spec(hard, tmp_path / "whole", **KINDS[kind])
     if kind == "continues another trial":
         first = replace(whole, folder=tmp_path / "first", keep_state=True)
@@ -82,18 +81,27 @@ def test_a_continued_training_ends_as_an_undisturbed_one(
         whole = replace(whole, state=train_trial(first).state)
     expected = train_trial(whole)
     spec = replace(whole, folder=tmp_path / "continued")
-    heard: list[list[Epoch]] = [[], []]
-    last = whole.settings.executions - 1
-    for epoch, attempt in ((2, heard[0]), (3, heard[1])):
-        with pytest.raises(Killed):
-            train_trial(spec, killed_after((last, epoch), attempt))
-    reported: list[Epoch] = []
-    found = train_trial(spec, lambda execution, epoch: reported.append(epoch))
+    before: list[Epoch] = []
+    after: list[Epoch] = []
+    with pytest.raises(Killed):
+        train_trial(spec, killed_after((whole.settings.executions - 1, 2), before))
+    found = train_trial(spec, lambda execution, epoch: after.append(epoch))
     assert_same(found, expected)
-    # The earlier epochs are reported again, not trained again: they took as long.
-    assert heard[1][: len(heard[0])] == heard[0]
-    assert reported[: len(heard[1])] == heard[1]
-    assert len(reported) == sum(1 for _ in expected.scores) * len(expected.history) or last == 0
+    # The earlier epochs are reported again, not trained again: they took as long to the digit.
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
+
+
+def test_a_training_can_be_continued_again(hard: Corpus, tmp_path: Path) -> None:
+    spec = kept_spec(hard, tmp_path / "whole", patience=3, **RANDOM)
+    expected = train_trial(spec)
+    again = replace(spec, folder=tmp_path / "again")
+    for epoch in (1, 2, 3):
+        with pytest.raises(Killed):
+            train_trial(again, killed_after((0, epoch), []))
+    found = train_trial(again)
+    assert_same(found, expected)
+    assert found.seconds > sum(epoch["seconds"] for epoch in found.history)
 
 
 def test_a_trial_that_is_pruned_by_the_earlier_attempts_last_epoch_ends_with_it(

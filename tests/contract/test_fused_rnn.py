@@ -23,7 +23,7 @@ from imdbtune.models.builders import (
     plain_weights,
 )
 from imdbtune.models.input_projection import EmbeddingLookup, ProjectedTable, embedded_words
-from imdbtune.training.trainer import as_dataset
+from imdbtune.training.fit_data import as_dataset
 from tests.forked import Surroundings, environment_of, run_forked
 
 MAXLEN, VOCABULARY = 9, 11

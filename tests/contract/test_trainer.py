@@ -30,11 +30,11 @@ from imdbtune.models.builders import (
     initialize,
     plain_model,
 )
+from imdbtune.training.fit_data import as_dataset
 from imdbtune.training.saved_state import load_state, save_state
 from imdbtune.training.soft_labels import soft_labels
 from imdbtune.training.spec import Epoch, TrainingSettings, TrialResult, TrialSpec
 from imdbtune.training.trainer import (
-    as_dataset,
     should_compile,
     train_trial,
 )
