@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 from imdbtune.errors import DiskFull, TrialFailed
 from imdbtune.files import is_disk_full
 from imdbtune.training.failure_text import cause_of, is_out_of_memory
-from imdbtune.training.saved_state import find_checkpoint
 
 if TYPE_CHECKING:
     from imdbtune.tracking.outbox import Outbox
-    from imdbtune.tracking.writer import CorpusFacts
+    from imdbtune.tracking.writer import CorpusFacts, TrialRun
     from imdbtune.training.saved_state import Checkpoint
     from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 
@@ -119,6 +118,7 @@ def run_trial(
     from imdbtune.tracking import mlflow_names
     from imdbtune.tracking.system_metrics import log_system_metrics
     from imdbtune.tracking.writer import TrialRun
+    from imdbtune.training.saved_state import find_checkpoint
 
     started = clock()
     run = TrialRun(job.outbox, job.run_id)
@@ -141,13 +141,7 @@ def run_trial(
             result = (job.trainer or default_trainer())(job.spec, on_epoch)
         if not math.isfinite(result.score):
             raise TrialFailed(f"{job.spec.settings.objective} came out as {result.score}.")
-        run.log_result(result, job.spec)
-        if job.log_model:
-            run.log_model(result.model)
-        if result.pruned_after:
-            run.prune(result.pruned_after)
-        else:
-            run.end("FINISHED")
+        _end_with_result(run, job, result)
     except Exception as error:
         failure = failure_of(error, traceback.format_exc())
         if is_disk_full(error):
@@ -155,6 +149,16 @@ def run_trial(
         run.fail(failure.reason, failure.traceback)
         return failure
     return result
+
+
+def _end_with_result(run: TrialRun, job: TrialJob, result: TrialResult) -> None:
+    run.log_result(result, job.spec)
+    if job.log_model:
+        run.log_model(result.model)
+    if result.pruned_after:
+        run.prune(result.pruned_after)
+    else:
+        run.end("FINISHED")
 
 
 def default_trainer() -> Trainer:

@@ -13,7 +13,6 @@ import importlib.metadata
 import json
 import logging
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -121,7 +120,7 @@ def find_checkpoint(spec: TrialSpec) -> Checkpoint | None:
         return None
     try:
         return _read(spec, path)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile, NumPy and JSON raise many kinds for damaged files
         _LOG.warning("%s is not used: %s", path, first_line(error))
         path.unlink(missing_ok=True)
         return None
