@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from imdbtune.search.journal import Event, Journal
 from imdbtune.tracking import outbox, reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search, Trial
-from imdbtune.training.spec import TrialSpec
+from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 from tests.forked import run_forked, use_server_of_parent
 from tests.support import (
     Stub,
@@ -74,6 +74,7 @@ SPACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 REAL: dict[str, dict[str, Any]] = {
     "real random": {"max_trials": 2},
     "real hyperband": {},  # three trials of one epoch; the best one goes on to the third
+    "real asha": {"kind": "random", "max_trials": 4, "prune": "asha"},
 }
 EPOCHS = {"hyperband": 4}  # of the others: 2
 
@@ -156,7 +157,41 @@ class AtEpoch:
             kill_self()
 
 
-Death = AtWrite | After | WorkerDies | AtEpoch
+@dataclass(frozen=True)
+class WorkerDiesAfter:
+    """A worker process dies when it has kept an epoch of this number (from 1), once."""
+
+    epoch: int
+
+    def arm(self) -> None:
+        """The trainer does it."""
+
+
+Death = AtWrite | After | WorkerDies | AtEpoch | WorkerDiesAfter
+
+
+@dataclass(frozen=True)
+class KeepAll:
+    """The real trainer, for which all epochs are long; its process may die once after one.
+
+    Args:
+        died: a file that shows that it has died.
+        epoch: 0: it does not die.
+    """
+
+    died: Path
+    epoch: int = 0
+
+    def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+        from imdbtune.training.trainer import train_trial
+
+        def report(execution: int, epoch: Epoch) -> bool | None:
+            if epoch["epoch"] == self.epoch and not self.died.exists():
+                self.died.touch()
+                kill_self()
+            return on_epoch(execution, epoch)
+
+        return train_trial(replace(spec, checkpoint_after_s=0.0), report)
 
 
 def random_death(rng: random.Random) -> Death:
@@ -210,7 +245,9 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
         kind: of :data:`SPACES`, maybe ``with`` a pruner; or, where models are really trained, of
             :data:`REAL`.
     """
-    first = nap
+    first, real = nap, KeepAll(folder / "died")
+    if isinstance(death, WorkerDiesAfter):
+        real = replace(real, epoch=death.epoch)
     if isinstance(death, WorkerDies):
         first = functools.partial(nap_or_die, folder / "marks", death.number)
     with pytest.MonkeyPatch.context() as patch:
@@ -224,7 +261,7 @@ def drive(folder: Path, kind: str, workers: int, death: Death | None) -> None:
             "workers": workers,
             "cache": demo_cache() if kind in REAL else folder.parent / "cache",
             "folder": folder / "runs",
-            "trainer": None if kind in REAL else Stub(first),
+            "trainer": real if kind in REAL else Stub(first),
             "listener": death.listen if isinstance(death, AtEpoch) else ignore_events,
         }
         try:

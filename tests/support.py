@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from filelock import FileLock
 
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.search.events import Event, Listener, Notice
+from imdbtune.training.saved_state import Checkpoint, find_checkpoint, save_checkpoint
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -91,6 +93,38 @@ class Stub:
     def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
         self.first(spec)
         return stub_trainer(spec, on_epoch)
+
+
+@dataclass(frozen=True)
+class KeepingStub:
+    """:func:`stub_trainer` with a checkpoint after each epoch; it pickles.
+
+    Args:
+        before: called before each epoch that is trained, with its number; may end the attempt.
+    """
+
+    before: Callable[[TrialSpec, int], None]
+
+    def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
+        kept = find_checkpoint(spec) or Checkpoint()
+        history = list(kept.histories[-1])
+        known = len(history)
+
+        def train(execution: int, epoch: Epoch) -> bool | None:
+            nonlocal known
+            if known:  # reported again
+                known -= 1
+                return on_epoch(execution, epoch)
+            self.before(spec, int(epoch["epoch"]))
+            history.append(epoch)
+            save_checkpoint(spec, _no_model(), Checkpoint([history]))
+            return on_epoch(execution, epoch)
+
+        return stub_trainer(spec, train)
+
+
+def _no_model() -> Any:
+    return SimpleNamespace(variables=[], optimizer=SimpleNamespace(built=True, variables=[]))
 
 
 def write_tiny_model(spec: TrialSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,17 @@ import psutil
 import pytest
 
 from imdbtune.data.corpus import Corpus
-from tests.killing import AtEpoch, Outcome, outcome_of, read_outcome, run_driver
+from imdbtune.tracking import mlflow_names
+from tests.killing import (
+    REAL,
+    AtEpoch,
+    Death,
+    Outcome,
+    WorkerDiesAfter,
+    outcome_of,
+    read_outcome,
+    run_driver,
+)
 from tests.support import prepare
 
 
@@ -34,6 +45,7 @@ def test_hyperband_goes_on_within_its_rungs(tmp_path: Path) -> None:
     assert killed.told() == whole.told()
     assert killed.finished() == whole.finished()
     assert Counter(killed.statuses) == {"FINISHED": 5, "KILLED": 1}
+    assert continued_after(killed) == ["2"]
 
 
 def test_workers_die_with_their_driver_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -56,6 +68,39 @@ def test_workers_die_with_their_driver_and_nothing_is_lost(tmp_path: Path) -> No
     reasons = {trial.reason for trial in killed.trials if trial.status == "KILLED"}
     assert reasons == {"the driver process died"}
     assert not worker_pids(folder)
+    assert "2" in continued_after(killed)
+
+
+def test_a_trial_of_a_lost_worker_continues_after_its_last_epoch(tmp_path: Path) -> None:
+    killed = outcome_of(tmp_path / "killed", "real random", 1, [WorkerDiesAfter(2)])
+    whole = undisturbed(tmp_path / "whole", "real random")
+    assert killed.asked() == whole.asked()
+    assert killed.told() == whole.told()
+    assert killed.finished() == whole.finished()
+    (lost,) = [trial for trial in killed.trials if trial.status == "KILLED"]
+    assert lost.reason == "the worker process died"
+    assert continued_after(killed) == ["2"]
+    assert not list((tmp_path / "killed").rglob("checkpoint.npz"))
+
+
+def continued_after(outcome: Outcome) -> list[str]:
+    """The epochs after which trials were continued."""
+    tags = [trial.tags.get(mlflow_names.CONTINUED) for trial in outcome.trials]
+    return [tag for tag in tags if tag]
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("kind", REAL)
+def test_searches_over_models_end_as_undisturbed_ones(kind: str, tmp_path: Path) -> None:
+    rng = random.Random()
+    whole = undisturbed(tmp_path / "whole", kind)
+    deaths: list[Death] = [
+        rng.choice([AtEpoch, WorkerDiesAfter])(rng.randint(1, 3)) for _ in range(rng.randint(1, 3))
+    ]
+    killed = outcome_of(tmp_path / "killed", kind, 1, deaths)
+    assert killed.asked() == whole.asked(), deaths
+    assert killed.told() == whole.told(), deaths
+    assert killed.finished() == whole.finished(), deaths
 
 
 @pytest.fixture(autouse=True)

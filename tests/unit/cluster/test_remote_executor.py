@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from concurrent.futures import Future
@@ -14,6 +15,7 @@ import cloudpickle
 import pytest
 
 from imdbtune import __version__
+from imdbtune.cluster import remote_task
 from imdbtune.cluster.compatibility import (
     ON_WORKERS,
     differences,
@@ -35,6 +37,7 @@ from imdbtune.tracking.connection import connect
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.outbox_delivery import DeliveryCache, deliver
 from imdbtune.tracking.writer import SearchRun, TrialRun
+from imdbtune.training.saved_state import checkpoint_path
 from imdbtune.training.spec import TrialResult, TrialSpec
 from tests.support import new_store, stub_trainer, tiny_corpus
 
@@ -350,6 +353,48 @@ def test_a_state_from_this_machine_is_uploaded_for_the_workers(bench: Bench) -> 
     assert there.read_bytes() == b"weights"
     artifact_transfer.delete_leftovers(bench.client, reader.find_search(bench.client), kept=True)
     assert bench.client.list_artifacts(task.previous_run_id, artifact_transfer.KEPT) == []
+
+
+def test_a_checkpoint_reaches_the_next_attempt_on_another_machine(bench: Bench) -> None:
+    """The second attempt has died before it kept an epoch; MLflow has lost the third one."""
+    jobs = [bench.job() for _ in range(4)]
+    jobs[-1] = replace(jobs[-1], earlier_run_ids=tuple(job.run_id for job in jobs[:-1]))
+    bench.deliver()
+    bench.executor.submit(jobs[-1])
+    bench.executor.done(0)
+    ((_, task, _),) = bench.dask.sent
+    earlier = task.earlier_run_ids
+    assert list(earlier) == [bench.outbox.delivered(job.run_id).run_id for job in jobs[:-1]]
+    bench.client.delete_run(earlier[2])
+    path = bench.folder / "here" / "checkpoint.npz"
+    path.parent.mkdir()
+    outbox = Outbox(bench.folder / "worker")
+    upload = remote_task._UploadCheckpoints(outbox, earlier[0])
+    upload(path)
+    assert outbox.is_empty()
+    for number, is_away in enumerate((False, True, False), start=1):
+        path.write_bytes(b"%d" % number)
+        os.utime(path, ns=(number, number))
+        upload(path)
+        upload(path)
+        if not is_away:
+            deliver(bench.client, outbox, earlier[0], DeliveryCache.at_start(outbox))
+    assert len(outbox.calls(earlier[0])) == 2  # the third one is left out
+    spec = replace(jobs[-1].spec, folder=bench.folder / "there")
+    remote_task._fetch_checkpoint(bench.client, task, checkpoint_path(spec))
+    assert checkpoint_path(spec).read_bytes() == b"2"
+    remote_task._delete_checkpoints(bench.client, replace(jobs[-1], spec=spec), task)
+    assert bench.client.list_artifacts(earlier[0], artifact_transfer.CHECKPOINT) == []
+
+
+def test_the_checkpoints_of_trials_without_a_result_are_deleted_at_the_end(bench: Bench) -> None:
+    _, run, _ = bench.begin()
+    path = bench.folder / "checkpoint.npz"
+    path.touch()
+    bench.client.log_artifact(run.run_id, str(path), artifact_transfer.CHECKPOINT)
+    search = reader.find_search(bench.client)
+    artifact_transfer.delete_leftovers(bench.client, search, kept=False)
+    assert bench.client.list_artifacts(run.run_id, artifact_transfer.CHECKPOINT) == []
 
 
 def test_a_corpus_arrives_whole_or_not_at_all(tmp_path: Path) -> None:
