@@ -89,8 +89,7 @@ def training_requests(
 def make_spec(each: TrainingRequest, corpus: Path, folder: Path) -> TrialSpec:
     """Return the spec of a training: as in the search, but once, from epoch 0, with a new seed."""
     settings = replace(each.stage.settings, seed=each.seed, executions=1, initial_epoch=0)
-    # The numbers of the trainings differ when a confirmation is run again.
-    own = trial_folder(folder, f"{each.stage.trial.run_id}-{each.seed}")
+    own = trial_folder(folder, each.number)
     return TrialSpec(
         each.stage.trial.params, corpus, own, settings, checkpoint_after_s=CHECKPOINT_AFTER_S
     )

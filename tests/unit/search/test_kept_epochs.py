@@ -85,7 +85,7 @@ def test_a_resumed_search_continues_a_trial_after_its_last_kept_epoch(
     show = Progress(screen)
     for event in told:
         show(event)
-    assert "[2/3] gru-8 continues after epoch 2/4: accuracy" in screen.getvalue()
+    assert "[2/3] gru-d1-u8-L500 continues after epoch 2/4: accuracy" in screen.getvalue()
     assert screen.getvalue().count("continues after") == 1
 
 
