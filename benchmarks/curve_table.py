@@ -1,8 +1,9 @@
-"""A table of learning curves: every configuration of a space, trained once or several times.
+"""A table of learning curves: every configuration of the default space, a tenth with three seeds.
 
-Made from searches that have trained the whole space::
+Made from searches that have trained the whole space, and some of it with other seeds::
 
-    imdbtune search benchmarks/curves/space.toml --name curves --data PATH/imdb.npz --keep-models 0
+    imdbtune search default --name curves --data PATH/imdb.npz --keep-models 0 --no-baseline \\
+        --tuner random --prune none --max-trials 1000
     python -m benchmarks.curve_table curves [OTHER_SEED ...]
 
 The table holds the validation accuracy of each epoch and when it was known, in seconds since the
@@ -26,7 +27,7 @@ from imdbtune.tracking.entities import Trial
 from imdbtune.tracking.reader import find_search, read_history, read_trials
 
 FOLDER = Path(__file__).resolve().parent / "curves"
-SPACE = FOLDER / "space.toml"
+SPACE = "default"  # a workflow
 TABLE = FOLDER / "imdb.csv"
 
 
@@ -68,9 +69,9 @@ class CurveTable:
         return mean(spread) ** 0.5 if spread else 0.0
 
 
-def read_table(path: Path = TABLE, space: Path = SPACE) -> CurveTable:
+def read_table(path: Path = TABLE, space: str = SPACE) -> CurveTable:
     """Return the table in a file, with the space that it belongs to."""
-    config = load_config(str(space))
+    config = load_config(space)
     curves: dict[TrialParams, list[Curve]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -84,9 +85,9 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split())
 
 
-def write_table(searches: Sequence[str], uri: str, path: Path = TABLE, space: Path = SPACE) -> int:
+def write_table(searches: Sequence[str], uri: str, path: Path = TABLE, space: str = SPACE) -> int:
     """Write the finished trials of searches as a table; return how many there are."""
-    names = [d.name for d in load_config(str(space)).space.searched]
+    names = [d.name for d in load_config(space).space.searched]
     client = connect_existing(uri, reading=True)
     rows: list[list[object]] = []
     for reference in searches:

@@ -19,7 +19,7 @@ from imdbtune.data.batches import pad
 from imdbtune.data.sources import default_cache, open_corpus
 
 LAYERS = {"simple_rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
-CONFIG = load_config(str(SPACE))
+CONFIG = load_config(SPACE)
 CHOICES: dict[str, list[Any]] = {d.name: list(d.values) for d in CONFIG.space.searched}
 FIXED = CONFIG.space.constants
 EPOCHS, BATCH_SIZE = CONFIG.training.epochs, int(FIXED["batch_size"])

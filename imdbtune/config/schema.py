@@ -220,6 +220,7 @@ def parse_config(table: Mapping[str, object], overrides: Mapping[str, object] = 
         target = merged.setdefault(section, {}) if section else merged
         if isinstance(target, dict):  # otherwise it is refused below
             target[key] = value
+    _drop_excluded_pruner(merged, overrides)
     for key, value in merged.items():
         if key not in TOP_LEVEL:
             raise unknown_choice("section or key", key, TOP_LEVEL)
@@ -237,6 +238,13 @@ def parse_config(table: Mapping[str, object], overrides: Mapping[str, object] = 
     )
     check_config(config)
     return config
+
+
+def _drop_excluded_pruner(merged: dict[str, Any], overrides: Mapping[str, object]) -> None:
+    """Remove a file's pruner that the sampler of an override excludes."""
+    kind = str(overrides.get("tuner.kind"))
+    if kind in SAMPLERS and SAMPLERS[kind].continues_trials and "tuner.prune" not in overrides:
+        merged["tuner"].pop("prune", None)
 
 
 def _hyperparameters(overrides: Mapping[str, object]) -> frozenset[str]:

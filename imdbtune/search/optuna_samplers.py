@@ -27,7 +27,7 @@ from imdbtune.search.initial_trials import InitialTrials
 from imdbtune.search.sampler import Answer, Borrowed, Past, Stopped, Suggestion, Told
 
 # Trials of the design before the first one that is modelled.
-INITIAL_TRIALS = 6
+INITIAL_TRIALS = 10
 # Suggestions in a row that repeat known configurations, before one of the design is taken.
 MAX_REPEATS = 10
 POPULATION = 10  # of NSGA-II; Optuna's 50 is more than most searches have trials

@@ -66,17 +66,15 @@ def test_a_summary_knows_when_which_accuracy_was_reached() -> None:
     assert summary.row(60).endswith("| (50 %) | (50 %) | (50 %) | 3.50 | 0 |")
 
 
-def test_a_finished_search_becomes_a_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_search_becomes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = isolate(monkeypatch, tmp_path)
     config = make_config(folder, space={**SPACE, "rnn": "gru"}, training={"epochs": 3})
     _, search = run_search(config, folder)
     space, file = tmp_path / "space.toml", tmp_path / "table.csv"
     space.write_text('[space]\nrnn = "gru"\nunits = [8, 16, 32, 64]\n', encoding="utf-8")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    assert write_table([search.run_id], uri, file, space) == 4
-    curves = read_table(file, space).curves
+    assert write_table([search.run_id], uri, file, str(space)) == 4
+    curves = read_table(file, str(space)).curves
     assert {params.units for params in curves} == set(CURVES)
     for (curve,) in curves.values():
         assert len(curve.accuracy) == len(curve.seconds) == 3

@@ -47,12 +47,12 @@ def dry(here: Path, capsys: pytest.CaptureFixture[str]) -> Said:
 @pytest.mark.parametrize(
     ("words", "space", "trials"),
     [
-        ("", "the workflow default, with source = demo", "12 of at most 4 epochs, of 216"),
+        ("", "the workflow default, with source = demo", "30 of at most 4 epochs, of 240"),
         (
             "--rnn gru --max-trials 20",
             "the workflow default, with rnn = gru instead of simple_rnn, lstm, gru; "
             "source = demo; max_trials = 20",
-            "20 of at most 4 epochs, of 72",
+            "20 of at most 4 epochs, of 80",
         ),
         (
             "mine.toml --rnn lstm --pooling max --epochs 2",
@@ -80,7 +80,7 @@ def test_the_space_can_be_a_flag(words: tuple[str, ...], dry: Said) -> None:
 
 def test_a_quiet_or_json_dry_run_does_not_say_it(dry: Said) -> None:
     assert "# space: " not in dry("-q")
-    assert json.loads(dry("--json", "--rnn", "gru"))["configurations"] == 72
+    assert json.loads(dry("--json", "--rnn", "gru"))["configurations"] == 80
 
 
 def test_without_a_space_and_flags_there_is_one_configuration(dry: Said) -> None:

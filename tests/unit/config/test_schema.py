@@ -82,6 +82,14 @@ def test_overrides_replace_the_file_and_are_parsed_like_flags(write: Write) -> N
     assert (config.tuner.kind, config.about) == ("grid", "Which cell?")
 
 
+def test_a_sampler_that_excludes_pruners_drops_that_of_the_file(write: Write) -> None:
+    path = write("[tuner]\nkind = 'tpe'\nprune = 'median'")
+    assert load_config(path, {"tuner.kind": "random"}).tuner.prune == "median"
+    assert load_config(path, {"tuner.kind": "hyperband"}).tuner.prune == "none"
+    with pytest.raises(UserError, match="not possible with the sampler hyperband"):
+        load_config(path, {"tuner.kind": "hyperband", "tuner.prune": "asha"})
+
+
 def test_overrides_leave_the_table_as_it_was() -> None:
     table = {"tuner": {"seed": 1}}
     assert parse_config(table, {"tuner.seed": 2, "data.reviews": 3}).tuner.seed == 2
