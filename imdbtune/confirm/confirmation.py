@@ -157,7 +157,7 @@ class _Opened:
     def _tags(self) -> dict[str, str]:
         """Return the tags of the parent run."""
         settings = replace(self.stages[0].settings, executions=1)
-        shown = settings_tags(settings, "seed", "epochs", "initial_epoch")
+        shown = settings_tags(settings, "initial_epoch", *runs.OWN_SETTINGS)
         tags = writer.common_tags(self.facts, shown) | {mlflow_names.CONFIRMS: self.search.run_id}
         reviews = self.search.tags.get(mlflow_names.VALIDATION_REVIEWS, "")
         return tags | ({mlflow_names.VALIDATION_REVIEWS: reviews} if reviews else {})

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from imdbtune.confirm.significance import Correctness
     from imdbtune.tracking.connection import MlflowClient
 
+# Settings of a training that differ from those of its search; logged with each.
+OWN_SETTINGS = ("epochs", "seed", "schedule_epochs", "patience", "keep_best")
 SEED_OFFSET = 1000  # from the search's seed: beyond the seeds of executions and retries
 
 
@@ -87,8 +89,22 @@ def training_requests(
 
 
 def make_spec(each: TrainingRequest, corpus: Path, folder: Path) -> TrialSpec:
-    """Return the spec of a training: as in the search, but once, from epoch 0, with a new seed."""
-    settings = replace(each.stage.settings, seed=each.seed, executions=1, initial_epoch=0)
+    """Return the spec of a training: as in the search, but once, from epoch 0, with a new seed.
+
+    It ends with the epoch that was best in the search, so that its accuracy on the reviews that
+    chose the epoch is not the best of several.
+    """
+    searched = each.stage.settings
+    settings = replace(
+        searched,
+        seed=each.seed,
+        executions=1,
+        initial_epoch=0,
+        epochs=int(each.stage.trial.metrics.get("best_epoch", searched.epochs)),
+        schedule_epochs=searched.schedule_epochs or searched.epochs,
+        patience=0,
+        keep_best=False,
+    )
     own = trial_folder(folder, each.number)
     return TrialSpec(
         each.stage.trial.params, corpus, own, settings, checkpoint_after_s=CHECKPOINT_AFTER_S
@@ -148,7 +164,7 @@ class RepeatedTrials:
             return None
         request = self._queued.pop(0)
         spec = make_spec(request, self.corpus, self.folder)
-        logged = {"epochs": spec.settings.epochs, "seed": spec.settings.seed}
+        logged = {name: getattr(spec.settings, name) for name in OWN_SETTINGS}
         tags = {mlflow_names.CONFIRMS: request.stage.trial.run_id}
         return PlannedTrial(request.number, spec, logged, tags)
 

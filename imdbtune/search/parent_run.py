@@ -23,7 +23,7 @@ def settings_tags(settings: TrainingSettings, *left_out: str) -> dict[str, objec
 
 
 # Logged with each trial, or at their defaults in all trials of a search.
-OF_TRIALS = ("epochs", "initial_epoch", "hold_out", "schedule_epochs")
+OF_TRIALS = ("epochs", "initial_epoch", "hold_out", "schedule_epochs", "keep_best")
 
 
 def open_parent_run(

@@ -86,6 +86,7 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
         initial_epoch=int(convert("int", extra.get("initial_epoch")) or 0),
         hold_out=facts.get("imdbtune.hold_out", "True") != "False",
         schedule_epochs=int(convert("int", extra.get("schedule_epochs")) or 0),
+        keep_best=extra.get("keep_best", "True") != "False",
     )
     return Stage(trial, settings, extra.get("continues", ""))
 

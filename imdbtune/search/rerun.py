@@ -186,10 +186,11 @@ def train_on_all_reviews(
         seed=chosen,
         executions=1,
         epochs=reader.mean_best_epoch(client, trial),
-        schedule_epochs=recorded.epochs,
+        schedule_epochs=recorded.schedule_epochs or recorded.epochs,
         initial_epoch=0,
         patience=0,
         hold_out=False,
+        keep_best=True,
     )
     corpus, facts = context.open_trial_corpus(trial)
     logged = settings_tags(settings, "epochs", "seed", "schedule_epochs")

@@ -196,6 +196,8 @@ class SampledTrials:
         if spec.state is not None and not self.remote:
             self.models.download(previous_run_id, spec.state)
         logged: dict[str, object] = {"epochs": spec.settings.epochs, "seed": spec.settings.seed}
+        if spec.settings.schedule_epochs:
+            logged["schedule_epochs"] = spec.settings.schedule_epochs
         if suggestion.continues:
             logged["continues"] = suggestion.continues
             logged["initial_epoch"] = suggestion.initial_epoch
@@ -221,6 +223,8 @@ class SampledTrials:
                 seed=settings.seed + tried,
                 epochs=suggestion.epochs or settings.epochs,
                 initial_epoch=suggestion.initial_epoch,
+                # The same for all rungs, so that a trial that continues others is one training.
+                schedule_epochs=settings.epochs if suggestion.epochs else 0,
             ),
             state=trial_folder(self.folder, previous) / "state.npz" if previous else None,
             keep_state=sampler_kind(self.config).continues_trials,

@@ -37,6 +37,7 @@ class TrainingSettings:
     initial_epoch: int = 0  # epochs that an earlier trial has trained
     hold_out: bool = True  # validate on a fifth of the reviews; otherwise train on all
     schedule_epochs: int = 0  # length of the learning-rate schedule; 0: ``epochs``
+    keep_best: bool = True  # the weights of the best epoch; otherwise of the last one
 
     @classmethod
     def of(cls, config: SearchConfig) -> TrainingSettings:

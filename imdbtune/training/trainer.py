@@ -183,7 +183,8 @@ def _train_once(
     report = partial(on_epoch, number)
     recorder = HistoryRecorder(earlier, report)
     stopper = _early_stopping(spec, kept)
-    callbacks = [recorder, stopper] if settings.hold_out else [recorder]
+    chooses = settings.hold_out and settings.keep_best
+    callbacks = [recorder, stopper] if chooses else [recorder]
     if spec.params.ema:
         callbacks.append(WeightAveraging())  # last, so that early stopping sees averaged weights
     callbacks.append(
@@ -262,7 +263,7 @@ def best_of(history: list[Epoch], spec: TrialSpec) -> tuple[int, float]:
 
     Without validation it is the last epoch: training metrics do not show which is best.
     """
-    if not spec.settings.hold_out:
+    if not (spec.settings.hold_out and spec.settings.keep_best):
         return int(history[-1]["epoch"]), history[-1][spec.settings.measure]
     sign = 1.0 if spec.settings.larger_is_better else -1.0
     best = max(history, key=lambda epoch: (sign * epoch[spec.settings.objective], -epoch["epoch"]))

@@ -277,8 +277,11 @@ def one_step_an_epoch(corpus: Corpus, folder: Path, **changed: Any) -> TrialSpec
     return small_spec(corpus, folder, batch_size=192, keep_state=True, **changed)
 
 
-# Averaged weights are a state of their own.
-WITH_STATE = {"ema": 0.5, "bigrams": 30, "weight_decay": 0.01, "clip_norm": 1.0}
+# Averaged weights are a state of their own, and the rate anneals over all that continue each other.
+WITH_STATE = {
+    **{"ema": 0.5, "bigrams": 30, "weight_decay": 0.01, "clip_norm": 1.0},
+    **{"schedule": "cosine", "warmup": 0.2, "schedule_epochs": 3},
+}
 
 
 @pytest.fixture(scope="module")
@@ -312,6 +315,19 @@ def test_a_training_continues_from_a_saved_state(
     (epoch,) = without_seconds(resumed.history)
     assert epoch == pytest.approx(expected_epochs[2], abs=1e-5)
     assert epoch != pytest.approx(expected_epochs[0] | {"epoch": 3.0}, abs=1e-3)
+
+
+def test_without_a_choice_of_the_epoch_the_last_one_counts(easy: Corpus, tmp_path: Path) -> None:
+    """Which is worse here: with such a rate, the weights jump about."""
+    wild: dict[str, Any] = {"learning_rate": 3.0, "epochs": 6}
+    best = train_trial(small_spec(easy, tmp_path / "best", **wild))
+    last = train_trial(small_spec(easy, tmp_path / "last", keep_best=False, **wild))
+    assert without_seconds(last.history) == without_seconds(best.history)
+    assert last.best_epoch == 6
+    assert last.scores == (last.history[-1]["val_accuracy"],)
+    assert best.scores[0] > last.scores[0]
+    ends = [keras.models.load_model(each.model).get_weights() for each in (best, last)]
+    assert any((one != other).any() for one, other in zip(*ends, strict=True))
 
 
 @pytest.mark.parametrize("order", [(plain_model, fused_model), (fused_model, plain_model)])

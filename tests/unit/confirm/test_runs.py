@@ -120,7 +120,8 @@ def test_the_leading_configurations_are_trained_as_in_the_search_with_new_seeds(
         7 + SEED_OFFSET,
         8 + SEED_OFFSET,
     ]
-    assert {(s.epochs, s.patience, s.executions) for s in settings} == {(3, 2, 1)}
+    assert {(s.epochs, s.patience, s.executions) for s in settings} == {(2, 0, 1)}
+    assert {(s.schedule_epochs, s.keep_best) for s in settings} == {(3, False)}  # 2 was best of 3
     assert {row.trial_run_id for row in made.rows} == {trial.run_id for trial in leading}
     assert [row.mean for row in made.rows] == sorted((r.mean for r in made.rows), reverse=True)
     assert made.reviews == REVIEWS

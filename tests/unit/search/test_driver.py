@@ -115,6 +115,7 @@ def test_hyperband_continues_from_the_state_of_the_previous_trial(tmp_path: Path
         (2, 4),
         (2, 4),
     ]
+    assert {spec.settings.schedule_epochs for spec in specs.values()} == {4}  # of all rungs
     for spec in continued:
         previous = specs[spec.state.parent.name]
         assert spec.state == previous.folder / "state.npz"
