@@ -73,7 +73,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
         )
 
 
-PLACES = ("folder", "state", "keep_state")
+PLACES = ("folder", "state", "keep_state", "checkpoint_after_s")
 
 
 def settings_of(spec: TrialSpec) -> dict[str, Any]:
