@@ -124,6 +124,9 @@ def _print_tables(compared: Comparison, has_columns: bool, quiet: bool) -> None:
             typer.echo(f"{prefix}best: {confirmed.winner.name}, {describe(confirmed)}")
         elif sentence := tables.front_sentence(search, ranked):
             typer.echo(f"{prefix}{sentence}")
+        borrowed = compared.borrowed.get(search.run_id, ())
+        if sentence := tables.borrowed_sentence(search, ranked, borrowed):
+            typer.echo(f"{prefix}{sentence}")
         if sentence := tables.baseline_sentence(search, ranked, baselines, confirmed):
             typer.echo(f"{prefix}{sentence}")
     trials = sum(len(trials) for _, trials in compared.searches)

@@ -13,6 +13,7 @@ from imdbtune.models.metrics.metric import format_value
 
 if TYPE_CHECKING:  # only a few commands read MLflow
     from imdbtune.confirm.entities import Confirmation
+    from imdbtune.search.borrowed import BorrowedRow
     from imdbtune.tracking.entities import Baseline, Search, Trial
 
 INTEGER_METRICS = ("best_epoch", "epochs_run", "parameter_count")
@@ -56,6 +57,21 @@ def front_sentence(search: Search, trials: Sequence[Trial]) -> str:
 
     front = find_front(search, trials)
     return f"best: {front.winner.name}, {front.reason}" if front else ""
+
+
+def borrowed_sentence(
+    search: Search, trials: Sequence[Trial], borrowed: Sequence[BorrowedRow]
+) -> str:
+    """Return what a search has borrowed, in a line; empty: nothing."""
+    if not borrowed:
+        return ""
+    best, count = borrowed[0], pluralize(len(borrowed), "configuration")
+    text = f"{count} borrowed, the best: {best.name} of search {best.search}, {best.score:.4f}"
+    scores = [trial.score for trial in trials if trial.can_win and trial.score is not None]
+    sign = 1.0 if search.larger_is_better else -1.0
+    if all(sign * best.score > sign * score for score in scores):
+        text += "; no trial here is better"
+    return text
 
 
 def baseline_sentence(

@@ -11,6 +11,7 @@ from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.confirm import results
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.models.metrics.metric import best_names, find_metric
+from imdbtune.search.borrowed import BorrowedRow, read_borrowed
 from imdbtune.tracking import reader
 from imdbtune.tracking.entities import ENDED_WELL, Baseline, Search, Trial
 from imdbtune.tracking.ranking import as_rows, outcome_columns
@@ -44,6 +45,7 @@ class Comparison:
     # By run id of the search.
     baselines: Mapping[str, Sequence[Baseline]] = field(default_factory=dict)
     confirmed: Mapping[str, Confirmation] = field(default_factory=dict)
+    borrowed: Mapping[str, Sequence[BorrowedRow]] = field(default_factory=dict)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -84,6 +86,7 @@ def read_comparison(
         compare_searches(trials, where, sort, columns, limit),
         baselines={search.run_id: reader.read_baselines(runs, search) for search in searches},
         confirmed={run_id: found for run_id, found in known if found is not None},
+        borrowed={search.run_id: read_borrowed(runs, search) for search in searches},
     )
 
 

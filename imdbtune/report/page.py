@@ -23,6 +23,7 @@ from imdbtune.report import effects, figures, findings, outlook
 from imdbtune.report.html_file import MARK, check_output_path, template, ui_address, write_page
 from imdbtune.report.importance import Importances, importance_data
 from imdbtune.report.published import PUBLISHED, Published
+from imdbtune.search.borrowed import BorrowedRow, read_borrowed
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
 from imdbtune.tracking.entities import PRUNED, Baseline, Search, Trial
@@ -63,6 +64,7 @@ class ReportData:
     confirmed: Confirmation | None = None
     baselines: list[Baseline] = field(default_factory=list)
     facts: Mapping[str, str] = field(default_factory=dict)  # of the search, with its versions
+    borrowed: list[BorrowedRow] = field(default_factory=list)
 
     @functools.cached_property
     def finished(self) -> list[Trial]:
@@ -103,6 +105,7 @@ def read_report_data(client: MlflowClient, search: Search, trials: list[Trial]) 
         results.read(runs, search),
         read_baselines(runs, search),
         read_facts(runs, search),
+        read_borrowed(runs, search),
     )
 
 
@@ -249,6 +252,7 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             failures=findings.failures_data(data.trials),
             pruned=sum(trial.state == PRUNED for trial in finished),
             confirmed=data.confirmed,
+            borrowed=data.borrowed,
             describe=description.describe,
             method=description.method,
             test_evaluations=int(data.search.metrics.get(mlflow_names.TEST_EVALUATIONS, 0)),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.config.search_space import SearchSpace, word
-from imdbtune.errors import UserError
+from imdbtune.errors import UserError, escape_control
 from imdbtune.search.resume import stored_config
 from imdbtune.search.sampler import Borrowed, sampler_kind
 from imdbtune.tracking import mlflow_names, reader
@@ -19,8 +20,28 @@ from imdbtune.tracking.writer import CorpusFacts
 
 if TYPE_CHECKING:
     from imdbtune.tracking.connection import MlflowClient
+    from imdbtune.tracking.outbox import Outbox
+    from imdbtune.tracking.sqlite_reader import Runs
 
 AUTO = "auto"  # all searches that are comparable
+NAME = "borrowed.json"  # artifact of a search that has learned from others
+
+
+@dataclass(frozen=True)
+class BorrowedRow:
+    """A configuration that a search has borrowed, as its artifact has it.
+
+    Args:
+        name: of the configuration.
+        search: name of the search that has trained it, of the newest if there are several.
+        score: the mean of its trials.
+        run_ids: of these trials.
+    """
+
+    name: str
+    search: str
+    score: float
+    run_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -28,6 +49,7 @@ class Loan:
     """What a new search knows before its first trial."""
 
     trials: tuple[Borrowed, ...] = ()
+    rows: tuple[BorrowedRow, ...] = ()  # the same trials, for readers
     searches: tuple[str, ...] = ()  # names, the newest first
     outside: int = 0  # trials whose configuration is not in the new space
 
@@ -110,6 +132,7 @@ def _settings(config: SearchConfig) -> Mapping[str, object]:
 def _collect(client: MlflowClient, searches: Iterable[Search], space: SearchSpace) -> Loan:
     """Return the trials in a space; several of one configuration are one, with the mean score."""
     found: dict[TrialParams, list[Trial]] = {}
+    lenders: dict[TrialParams, str] = {}
     names, outside = [], 0
     for search in searches:
         trials = [trial for trial in reader.read_trials(client, search) if trial.has_result]
@@ -118,11 +141,13 @@ def _collect(client: MlflowClient, searches: Iterable[Search], space: SearchSpac
         names += [search.name] if inside else []
         for trial in inside:
             found.setdefault(trial.params, []).append(trial)
-    return Loan(
-        tuple(_borrow(space, params, trials) for params, trials in found.items()),
-        tuple(names),
-        outside,
-    )
+            lenders.setdefault(trial.params, search.name)
+    borrowed = {params: _borrow(space, params, trials) for params, trials in found.items()}
+    rows = [
+        BorrowedRow(params.label, lenders[params], each.score, each.run_ids)
+        for params, each in borrowed.items()
+    ]
+    return Loan(tuple(borrowed.values()), tuple(rows), tuple(names), outside)
 
 
 def _borrow(space: SearchSpace, params: TrialParams, trials: list[Trial]) -> Borrowed:
@@ -137,3 +162,27 @@ def _borrow(space: SearchSpace, params: TrialParams, trials: list[Trial]) -> Bor
     }
     run_ids = tuple(trial.run_id for trial in trials)
     return Borrowed(values, statistics.fmean(scores), run_ids, measured)
+
+
+def log_loan(outbox: Outbox, run_id: str, loan: Loan) -> None:
+    """Log the borrowed configurations on the run of the search."""
+    outbox.log_text(run_id, json.dumps([asdict(row) for row in loan.rows], indent=1), NAME)
+
+
+def read_borrowed(runs: Runs, search: Search) -> list[BorrowedRow]:
+    """Return the configurations that a search has borrowed, the best first."""
+    if mlflow_names.LEARNED_FROM not in search.tags:
+        return []
+    try:
+        rows = [
+            BorrowedRow(
+                escape_control(str(row["name"])),
+                escape_control(str(row["search"])),
+                float(row["score"]),
+                tuple(str(run_id) for run_id in row["run_ids"]),
+            )
+            for row in json.loads(reader.read_text(runs, search.run_id, NAME) or "[]")
+        ]
+    except (ValueError, TypeError, KeyError):  # changed by hand
+        return []
+    return sorted(rows, key=lambda row: row.score, reverse=search.larger_is_better)

@@ -45,6 +45,7 @@ def _known(config: SearchConfig, facts: writer.CorpusFacts) -> dict[str, str]:
         **settings_tags(TrainingSettings.of(config), *OF_TRIALS),
         "objectives": ",".join(config.tuner.objectives) if config.tuner.objectives[1:] else "",
         "require": config.tuner.require,
+        "learn_from": config.tuner.learn_from,
         "tuner": config.tuner.kind,
         "validation_reviews": _validation_reviews(facts, config),
         "config_digest": config.digest[:16],

@@ -15,7 +15,7 @@ from imdbtune.cluster.trial_job import EpochEnded
 from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, open_worker_pool
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
-from imdbtune.search.borrowed import NOTHING, Loan, find_loan
+from imdbtune.search.borrowed import NOTHING, Loan, find_loan, log_loan
 from imdbtune.search.context import Context
 from imdbtune.search.crash_recovery import (
     close_if_removed,
@@ -215,6 +215,7 @@ class Session:
                 self._restore(source, agreed)
             if self.config.tuner.learn_from and not (agreed and agreed.has_begun):
                 self.context.notify(loan.in_words())
+                log_loan(self.workspace.outbox, self.parent.run_id, loan)
                 source.borrow(loan.trials)
             baselines = self._baselines(driver, found if agreed is not None else None)
             self._run_trials(driver, source, environment, baselines)

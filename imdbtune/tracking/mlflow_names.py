@@ -15,6 +15,7 @@ BASELINE = "imdbtune.baseline"  # LINEAR or MAJORITY
 LINEAR, MAJORITY = "nb-linear", "majority"
 OBJECTIVE = "imdbtune.objective"
 OBJECTIVES = "imdbtune.objectives"  # on a search: all of them, if there are several
+LEARNED_FROM = "imdbtune.learn_from"  # what a search was told to learn from
 REQUIRE = "imdbtune.require"  # the condition that the winner meets
 DATA = "imdbtune.data"
 DIGEST = "imdbtune.data_digest"

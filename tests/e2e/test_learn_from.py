@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from imdbtune import api
+from imdbtune.cli.app import app
 from imdbtune.config.schema import parse_config
 from imdbtune.errors import UserError
 from imdbtune.search.journal import Journal
@@ -65,6 +66,24 @@ def test_what_is_known_is_not_trained_again(folder: Path, source: str) -> None:
     events = Journal(folder / ".imdbtune" / found.run_id / "journal.jsonl").read()
     assert [event["event"] for event in events][:2] == ["borrowed", "asked"]
     assert len(events[0]["trials"]) == 6
+
+
+def test_what_was_borrowed_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = search(folder, "new", WIDER, learn_from="old")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    compared = api.compare([found.run_id], uri=uri)
+    rows = compared.borrowed[found.run_id]
+    trained = api.compare(["old"], uri=uri).searches[0][1]
+    assert {run_id for row in rows for run_id in row.run_ids} == {t.run_id for t in trained}
+    assert [row.score for row in rows] == sorted((t.score or 0.0 for t in trained), reverse=True)
+    assert {row.search for row in rows} == {"old"}
+    app(["compare", "new", "--tracking-uri", uri], standalone_mode=False)
+    best = f"6 configurations borrowed, the best: {rows[0].name} of search old, {rows[0].score:.4f}"
+    assert best in capsys.readouterr().out
+    api.report(found.run_id, folder / "page.html", uri=uri)
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    assert "What was borrowed" in page
+    assert page.count("<td>old</td>") == 6
 
 
 def test_configurations_outside_the_space_are_left_out_and_said(folder: Path) -> None:
