@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import mean
+from statistics import median, stdev
 
 from imdbtune.config.hyperparameters import TrialParams, check_value
 from imdbtune.config.schema import SearchConfig, load_config
@@ -63,10 +63,9 @@ class CurveTable:
 
     @cached_property
     def noise(self) -> float:
-        """The standard deviation of the best accuracy between seeds of one configuration."""
+        """The standard deviation of the best accuracy between seeds, the median configuration's."""
         groups = [[max(c.accuracy) for c in curves] for curves in self.curves.values()]
-        spread = [(s - mean(g)) ** 2 * len(g) / (len(g) - 1) for g in groups for s in g if g[1:]]
-        return mean(spread) ** 0.5 if spread else 0.0
+        return median([stdev(group) for group in groups if group[1:]] or [0.0])
 
 
 def read_table(path: Path = TABLE, space: str = SPACE) -> CurveTable:

@@ -182,7 +182,7 @@ def test_a_search_moves_to_better_values(
     trainer = Score(lambda params: sign * abs(params.units - 200) / 300)
     driven = drive(config, tmp_path, trainer=trainer)
     distances = [abs(values["units"] - 200) for values in driven.suggested]
-    assert sum(distances[-10:]) < 0.7 * sum(distances[:10])
+    assert sorted(distances[10:])[9] <= 30  # a third of the suggestions; of random ones 5 in 100
 
 
 def test_tpe_prefers_the_better_cell(tmp_path: Path) -> None:
