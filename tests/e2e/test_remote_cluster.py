@@ -28,11 +28,13 @@ from imdbtune.tracking import artifact_transfer, mlflow_names, reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.model_files import fetch_model
+from imdbtune.tracking.outbox import Outbox
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.e2e.conftest import Place
 from tests.machines import ROOT, kill, wait_until
 from tests.outages import ask_again_soon
 from tests.support import (
+    KeepingStub,
     Stub,
     demo_cache,
     draw_nothing,
@@ -197,6 +199,34 @@ def test_a_worker_joins_and_one_is_killed(place: Place, here: Path, grid: dict[s
     assert killed.params.units == 5
     assert Counter(units for _, _, units in marked(here)) == {**dict.fromkeys(UNITS, 1), 5: 2}
     assert nothing_open(here)
+
+
+def deliver_and_die(marks: Path, spec: TrialSpec, epoch: int) -> None:
+    """A worker dies once in the third epoch of a trial, when MLflow has what came before."""
+    mark(marks, spec)
+    outbox = Outbox(spec.folder.parent / "spool")
+    wait_until(outbox.is_empty, "MLflow does not get the epochs")
+    if epoch == 3 and spec.params.units == 5 and not (marks / "died").exists():
+        (marks / "died").touch()
+        kill_self()
+
+
+def test_a_trial_of_a_lost_worker_continues_on_another_machine(
+    place: Place, here: Path, grid: dict[str, Any]
+) -> None:
+    trainer = KeepingStub(functools.partial(deliver_and_die, here))
+    client, found, trials = search(place, here, "kept", config=GRID, trainer=trainer)
+    assert found.status == "FINISHED"
+    assert outcomes(trials) == grid
+    (killed,) = [trial for trial in trials if trial.status != "FINISHED"]
+    assert (killed.params.units, killed.reason) == (5, "the worker process died")
+    continued = [t for t in trials if mlflow_names.CONTINUED in t.tags]
+    assert [(t.params.units, t.tags[mlflow_names.CONTINUED]) for t in continued] == [(5, "2")]
+    curve = client.get_metric_history(continued[0].run_id, "val_accuracy")
+    assert [metric.step for metric in curve] == [1, 2, 3]
+    assert Counter(units for _, _, units in marked(here)) == {**dict.fromkeys(UNITS, 3), 5: 4}
+    for trial in trials:
+        assert not client.list_artifacts(trial.run_id, artifact_transfer.CHECKPOINT)
 
 
 def stop_server(marks: Path, server: int, spec: TrialSpec) -> None:
