@@ -12,10 +12,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,43 @@ def warm_up() -> None:
             patch.setenv(name, value)
         multiprocessing.forkserver.ensure_running()
     _warmed = _server._forkserver_pid
+
+
+@dataclass
+class OtherServer:
+    """A fork server beside that of this process, which other variables were set for."""
+
+    server: Any  # a ForkServer of multiprocessing
+
+    def run(self, target: Callable[..., None], *arguments: object) -> int | None:
+        """Return the exit status of a process that is forked from this server."""
+        process = FORKS.Process(target=target, args=arguments)
+        with pytest.MonkeyPatch.context() as patch:
+            connect = self.server.connect_to_new_process
+            patch.setattr(multiprocessing.forkserver, "connect_to_new_process", connect)
+            process.start()
+        process.join()
+        return process.exitcode
+
+
+@contextmanager
+def other_server(preload: Sequence[str], variables: Mapping[str, str]) -> Iterator[OtherServer]:
+    """Yield a fork server that imports ``preload`` where ``variables`` are set.
+
+    Some variables, and packages that add extensions, are of use only before the first import.
+    """
+    server: Any = multiprocessing.forkserver.ForkServer()
+    server.set_forkserver_preload([*preload])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        paths = [path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path]
+        patch.setattr(sys, "path", [*paths, *sys.path])
+        server.ensure_running()
+    try:
+        yield OtherServer(server)
+    finally:
+        server._stop()
 
 
 def use_server_of_parent(patch: pytest.MonkeyPatch) -> None:
@@ -135,3 +174,18 @@ def imdbtune(around: Surroundings, *arguments: str) -> None:
     from imdbtune.cli.app import main
 
     main()
+
+
+def mlflow_cli(around: Surroundings, arguments: list[str]) -> None:
+    """In a forked process: be ``mlflow`` with these arguments."""
+    around.enter()
+    from mlflow.cli import cli
+
+    cli(arguments)
+
+
+def run_code(around: Surroundings, code: str, *arguments: str) -> None:
+    """In a forked process: be ``python -c code`` with these arguments."""
+    around.enter()
+    sys.argv = ["-c", *arguments]
+    exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})

@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from tests.forked import Surroundings, environment_of, start_forked
+from tests.forked import Surroundings, environment_of, mlflow_cli, start_forked
 
 ROOT = Path(__file__).resolve().parents[1]
 USER, DATABASE = "imdbtune", "mlflow"
@@ -187,7 +187,7 @@ class TrackingServer:
         known = environment_of(**self.database.environment, **own)
         around = Surroundings(self.folder, known, self.log, self.log)
         words = ["server", *stores, *where, *tls, *self.options]
-        self.process = start_forked(_mlflow, around, words)
+        self.process = start_forked(mlflow_cli, around, words)
         wait_until(self.answers, self.log)
 
     def answers(self) -> bool:
@@ -211,11 +211,3 @@ class TrackingServer:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.join(PATIENCE_S)
             self.process = None
-
-
-def _mlflow(around: Surroundings, arguments: list[str]) -> None:
-    """In a forked process: be ``mlflow`` with these arguments."""
-    around.enter()
-    from mlflow.cli import cli
-
-    cli(arguments)

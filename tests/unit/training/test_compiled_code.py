@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import tensorflow as tf
 
 from imdbtune.training import xla_cache
 from imdbtune.training.xla_cache import cache_environment, load_entries, save_entries
+from tests.forked import OtherServer, Surroundings, environment_of, other_server, run_code
 from tests.support import no_room_beyond, tiny_corpus
 
 TRAINING = """
@@ -36,21 +36,20 @@ assert result.compiled
 print([(epoch["loss"], epoch["val_loss"]) for epoch in result.history])
 """
 UNLIMITED = 2**40
+PRELOADED = ("imdbtune.training.trainer", "imdbtune.data.imdb", "tests.support")
+# What TensorFlow looks up when it is imported: it tells where it has found compiled code.
+TELLING = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "device_executable_persistor=1"}
 
 
-def train(folder: Path, room: int = UNLIMITED) -> tuple[str, int]:
-    """Train in a new process; return the losses, and how often XLA found compiled code."""
-    logged = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "device_executable_persistor=1"}
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_XLA_FLAGS": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", TRAINING, str(folder), str(room)],
-        env={**environment, **cache_environment(folder), **logged},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout, done.stderr.count("Loading cached entry for")
+def train(server: OtherServer, folder: Path, room: int = UNLIMITED) -> tuple[str, int]:
+    """Train in a process of its own; return the losses, and how often XLA found compiled code."""
+    output, errors = folder / f"{uuid.uuid4().hex}.output", folder / f"{uuid.uuid4().hex}.errors"
+    known = environment_of(**cache_environment(folder), CUDA_VISIBLE_DEVICES="-1")
+    around = Surroundings(folder, known, output, errors)
+    status = server.run(run_code, around, TRAINING, str(folder), str(room))
+    told = errors.read_text("utf-8")
+    assert status == 0, told[-2000:]
+    return output.read_text("utf-8"), told.count("Loading cached entry for")
 
 
 def entries(folder: Path) -> list[Path]:
@@ -65,18 +64,23 @@ DAMAGES: tuple[Callable[[bytes], bytes], ...] = (
 )
 
 
-def test_full_and_damaged_caches_change_nothing_but_the_time(tmp_path: Path) -> None:
+def test_full_and_damaged_caches_change_nothing_but_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
     tiny_corpus(tmp_path)
-    losses, _ = train(tmp_path, room=40_000)  # compiled code needs more, everything else less
-    assert entries(tmp_path) == []
-    assert train(tmp_path) == (losses, 0)
-    kept = entries(tmp_path)
-    assert len(kept) > 1
-    assert min(path.stat().st_size for path in kept) > 40_000
-    kept[0].write_bytes(bytes(255 - byte for byte in kept[0].read_bytes()))
-    (kept[0].parent / "a.pb12.tmp").write_bytes(b"what a killed process has left")
-    assert train(tmp_path) == (losses, len(kept) - 1)
-    assert entries(tmp_path) == kept
+    with other_server(PRELOADED, TELLING) as server:
+        trained = partial(train, server, tmp_path)
+        losses, _ = trained(room=40_000)  # compiled code needs more, everything else less
+        assert entries(tmp_path) == []
+        assert trained() == (losses, 0)
+        kept = entries(tmp_path)
+        assert len(kept) > 1
+        assert min(path.stat().st_size for path in kept) > 40_000
+        kept[0].write_bytes(bytes(255 - byte for byte in kept[0].read_bytes()))
+        (kept[0].parent / "a.pb12.tmp").write_bytes(b"what a killed process has left")
+        assert trained() == (losses, len(kept) - 1)
+        assert entries(tmp_path) == kept
 
 
 @pytest.fixture(autouse=True)
