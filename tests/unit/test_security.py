@@ -26,6 +26,7 @@ from imdbtune.report import leaderboard
 from imdbtune.search.workspace import workspace_of
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect, redact_secrets
+from imdbtune.tracking.entities import Search, Trial
 from tests.support import Stub, isolate, make_config, run_search
 
 SECRET = "s3cr3t-w0rd"
@@ -220,13 +221,22 @@ def test_a_fault_does_not_tell_the_password(
     assert "RuntimeError: API request to https://***@films.example" in told.err
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Search, Trial]:
+    """A store, its search and the only trial of that; their names may be overwritten."""
+    folder = tmp_path_factory.mktemp("searched")
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, folder)
+        client, search = run_search(make_config(folder, space={"units": [4]}), folder)
+        (trial,) = reader.read_trials(client, search)
+    return client, search, trial
+
+
 @pytest.mark.parametrize("text", ["\x1b[2J", "\x9b31m", "\x07", "a\rb", "\u202eevil", "\x1b]8;;x"])
 def test_names_in_the_store_steer_no_terminal_and_make_no_page(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, searched: tuple[Any, Search, Trial]
 ) -> None:
-    isolate(monkeypatch, tmp_path)
-    client, search = run_search(make_config(tmp_path, space={"units": [4]}), tmp_path)
-    (trial,) = reader.read_trials(client, search)
+    client, search, trial = searched
     odd = f"{text}<script>![x](http://films.example)|`"
     for run_id in (search.run_id, trial.run_id):
         client.set_tag(run_id, "mlflow.runName", odd)
@@ -247,11 +257,9 @@ def test_names_in_the_store_steer_no_terminal_and_make_no_page(
     "told", ["many", "nan", "1e999", "-1", "", "\u0663", "9" * 400, "<b>", "\0"]
 )
 def test_what_is_no_number_of_reviews_is_not_counted_with(
-    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    told: str, searched: tuple[Any, Search, Trial]
 ) -> None:
-    isolate(monkeypatch, tmp_path)
-    client, search = run_search(make_config(tmp_path, space={"units": [4]}), tmp_path)
-    (trial,) = reader.read_trials(client, search)
+    _, search, trial = searched
     odd = replace(search, tags={**search.tags, "imdbtune.validation_reviews": told})
     assert (search.validation_reviews, odd.validation_reviews) == (2, 0)
     assert "validation accuracy" in details(trial, search)
@@ -260,11 +268,9 @@ def test_what_is_no_number_of_reviews_is_not_counted_with(
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1e308, 7.5])
 def test_figures_that_cannot_be_are_no_trouble(
-    value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    value: float, searched: tuple[Any, Search, Trial]
 ) -> None:
-    isolate(monkeypatch, tmp_path)
-    client, search = run_search(make_config(tmp_path, space={"units": [4]}), tmp_path)
-    (trial,) = reader.read_trials(client, search)
+    _, search, trial = searched
     told = details(replace(trial, metrics=dict.fromkeys(trial.metrics, value)), search)
     assert "validation accuracy" not in told
     assert told.count("best loss") == 1
