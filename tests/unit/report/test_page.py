@@ -125,7 +125,12 @@ def with_linear(trials: Sequence[Trial], accuracy: float) -> page.ReportData:
 
 
 @pytest.mark.parametrize("trials", CASES.values(), ids=CASES)
-def test_the_linear_model_is_a_dashed_line(trials: list[Trial]) -> None:
+def test_the_linear_model_is_a_dashed_line(
+    trials: list[Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures without it are not drawn: they take most of the time."""
+    for others in ("_draw_costs", "_draw_effects"):
+        monkeypatch.setattr(page, others, lambda *data: [])
     for accuracy in (0.2, 0.99):
         drawn = page.draw_figures(with_linear(trials, accuracy))
         for name, scale in (("curves", 1), ("progress", 100)):
