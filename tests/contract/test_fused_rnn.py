@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ REST: list[Case] = [
     EVERYTHING,
     LOOKED_UP,
 ]
+COMPILED = [*STACKED, EVERYTHING, LOOKED_UP]
 
 
 def params(
@@ -73,40 +75,31 @@ def both_models(chosen: TrialParams) -> tuple[Any, Any]:
     return fused, plain
 
 
-def outputs_and_gradients(model: Any, batches: list[Any], jit: bool) -> list[list[Any]]:
-    """For each batch the probabilities, and the gradient of a loss to each weight."""
-
-    @tf.function(jit_compile=jit)
-    def run(ids: Any) -> Any:
-        with tf.GradientTape() as tape:
-            chance = model(ids, training=True)
-            loss = tf.reduce_sum(chance * tf.range(1.0, 1.0 + len(ids))[:, None])
-        gradients = tape.gradient(loss, [w.value for w in model.trainable_variables])
-        return [chance, *(tf.convert_to_tensor(g) for g in gradients)]
-
-    return [[result.numpy() for result in run(tf.constant(ids))] for ids in batches]
-
-
-def assert_same(chosen: TrialParams, jit: bool) -> None:
-    fused, plain = both_models(chosen)
-    batches = [reviews(LENGTHS), reviews((3, 1, 2, 3, 1))]  # the second leaves columns empty
-    ours = outputs_and_gradients(fused, batches, jit)
-    theirs = outputs_and_gradients(plain, batches, jit=False)
-    names = ["output", *(w.path for w in plain.trainable_variables)]
-    for a_batch, the_same in zip(ours, theirs, strict=True):
-        for name, a, b in zip(names, a_batch, the_same, strict=True):
-            assert np.abs(b).max() > 1e-3, f"{name} is tested by nothing"
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5, err_msg=name)
+def outputs_and_gradients(model: Any, ids: Any) -> list[Any]:
+    """The probabilities of a batch, and the gradient of a loss to each weight."""
+    with tf.GradientTape() as tape:
+        chance = model(ids, training=True)
+        loss = tf.reduce_sum(chance * tf.range(1.0, 1.0 + len(ids))[:, None])
+    gradients = tape.gradient(loss, [w.value for w in model.trainable_variables])
+    return [chance, *(tf.convert_to_tensor(g) for g in gradients)]
 
 
 @pytest.mark.parametrize("case", [*EACH_CELL, *REST], ids=str)
 def test_outputs_and_gradients_are_those_of_the_keras_layers(case: Case) -> None:
-    assert_same(params(*case), jit=False)
-
-
-@pytest.mark.parametrize("case", [*STACKED, EVERYTHING, LOOKED_UP], ids=str)
-def test_compiled_outputs_and_gradients_are_those_of_the_keras_layers(case: Case) -> None:
-    assert_same(params(*case), jit=True)
+    """Those of the loop, compiled (if it is one of the cases for that) and not."""
+    fused, plain = both_models(params(*case))
+    batches = [reviews(LENGTHS), reviews((3, 1, 2, 3, 1))]  # the second leaves columns empty
+    theirs = [outputs_and_gradients(plain, ids) for ids in batches]
+    names = ["output", *(w.path for w in plain.trainable_variables)]
+    for jit in (False, True) if case in COMPILED else (False,):
+        run = tf.function(partial(outputs_and_gradients, fused), jit_compile=jit)
+        ours = [run(tf.constant(ids)) for ids in batches]
+        for a_batch, the_same in zip(ours, theirs, strict=True):
+            for name, a, b in zip(names, a_batch, the_same, strict=True):
+                assert np.abs(b).max() > 1e-3, f"{name} is tested by nothing"
+                np.testing.assert_allclose(
+                    a, b, rtol=0, atol=1e-5, err_msg=f"{name}, {'compiled' if jit else 'traced'}"
+                )
 
 
 @pytest.mark.parametrize(("vocabulary", "kind"), [(20, ProjectedTable), (24, EmbeddingLookup)])
