@@ -11,7 +11,7 @@ from imdbtune.models import nb_linear
 from imdbtune.models.builders import initialize, plain_model
 from imdbtune.models.nb_linear import LinearModel
 from imdbtune.training.ensemble import EnsembleSpec, common_params
-from imdbtune.training.spec import TrainingSettings, TrialResult, TrialSpec
+from imdbtune.training.spec import TrainingSettings, TrialSpec
 
 PARAMS = (
     TrialParams(rnn="gru", units=4, maxlen=30, vocabulary=300, embedding=4),
@@ -44,10 +44,9 @@ def small_linear(demo: Corpus) -> LinearModel:
     return nb_linear.fit(demo.train.head(400))
 
 
-def average_with_linear(
-    files: tuple[Path, ...], linear: LinearModel, demo: Corpus, folder: Path
-) -> tuple[TrialParams, TrialResult]:
-    """The mean of two models and a linear one, and its hyperparameters."""
+def save_average_with_linear(demo: Corpus, folder: Path) -> Path:
+    """Save the mean of :data:`TWO` models and a linear one in ``folder``; its file."""
     common = common_params(TWO, linear=True)
     spec = TrialSpec(common, demo.folder, folder, TrainingSettings(reviews=REVIEWS))
-    return common, EnsembleSpec(files[:2], TWO, linear)(spec, lambda execution, epoch: None)
+    average = EnsembleSpec(save_members(folder, len(TWO)), TWO, small_linear(demo))
+    return average(spec, lambda execution, epoch: None).model

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from imdbtune.config.extensions import FORMATS
@@ -27,15 +28,8 @@ from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.logged_models import save_model
 from imdbtune.training.ensemble import EnsembleSpec, common_params
 from imdbtune.training.evaluation import probabilities
-from imdbtune.training.spec import TrainingSettings, TrialSpec
-from tests.averaged import (
-    PARAMS,
-    REVIEWS,
-    TWO,
-    average_with_linear,
-    save_members,
-    small_linear,
-)
+from imdbtune.training.spec import TrainingSettings, TrialResult, TrialSpec
+from tests.averaged import PARAMS, REVIEWS, TWO, save_members, small_linear
 
 pytestmark = pytest.mark.xdist_group("ensemble")
 
@@ -45,53 +39,64 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     return save_members(tmp_path_factory.mktemp("members"))
 
 
-@pytest.mark.parametrize("hold_out", [True, False])
-def test_the_average_answers_the_mean_of_what_its_members_answer(
-    demo: Corpus, members: tuple[Path, ...], tmp_path: Path, hold_out: bool
-) -> None:
-    common = common_params(PARAMS)
-    assert (common.maxlen, common.vocabulary) == (60, 800)
-    reviews = 150
-    spec = TrialSpec(
-        common, demo.folder, tmp_path, settings=TrainingSettings(reviews=reviews, hold_out=hold_out)
-    )
-    result = EnsembleSpec(members, PARAMS)(spec, lambda execution, epoch: None)
-    rows = validation_split(reviews)[1] if hold_out else np.arange(reviews)
-    alone = [
-        probabilities(file, demo.train, rows, params, padded=False)
-        for file, params in zip(members, PARAMS, strict=True)
-    ]
-    together = probabilities(result.model, demo.train, rows, common, padded=False)
-    assert np.ptp(together) > 0.01
-    np.testing.assert_allclose(together, np.mean(alone, axis=0), atol=1e-6)
-    expected = measure(np.mean(alone, axis=0), demo.train.labels[rows])
-    prefix = "val_" if hold_out else ""
-    assert result.score == expected["accuracy"] == result.best[f"{prefix}accuracy"]
-    assert result.best[f"{prefix}loss"] == pytest.approx(expected["loss"], abs=1e-6)
+ROWS = {True: validation_split(REVIEWS)[1], False: np.arange(REVIEWS)}  # by whether it holds out
 
 
-def test_it_opens_as_a_model_of_mlflow(
-    members: tuple[Path, ...], demo: Corpus, tmp_path: Path
-) -> None:
-    spec = TrialSpec(
-        common_params(PARAMS), demo.folder, tmp_path, settings=TrainingSettings(reviews=50)
-    )
-    result = EnsembleSpec(members, PARAMS)(spec, lambda execution, epoch: None)
-    save_model(result.model, tmp_path / "mlflow")  # with its example
-    assert (tmp_path / "mlflow" / "MLmodel").exists()
+def average(
+    members: tuple[Path, ...], demo: Corpus, folder: Path, hold_out: bool = True
+) -> TrialResult:
+    settings = TrainingSettings(reviews=REVIEWS, hold_out=hold_out)
+    spec = TrialSpec(common_params(PARAMS), demo.folder, folder, settings=settings)
+    return EnsembleSpec(members, PARAMS)(spec, lambda execution, epoch: None)
 
 
 @pytest.fixture(scope="module")
-def averaged(
+def measured(
     members: tuple[Path, ...], demo: Corpus, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    spec = TrialSpec(
-        common_params(PARAMS),
-        demo.folder,
-        tmp_path_factory.mktemp("mean"),
-        settings=TrainingSettings(reviews=50),
-    )
-    return EnsembleSpec(members, PARAMS)(spec, lambda execution, epoch: None).model
+) -> TrialResult:
+    """The average of all members, measured on the held-out reviews."""
+    return average(members, demo, tmp_path_factory.mktemp("mean"))
+
+
+@pytest.fixture(scope="module")
+def averaged(measured: TrialResult) -> Path:
+    return measured.model
+
+
+@pytest.fixture(scope="module")
+def alone(members: tuple[Path, ...], demo: Corpus) -> list[npt.NDArray[np.float64]]:
+    """What each member answers to the reviews by itself."""
+    return [
+        probabilities(file, demo.train, ROWS[False], params, padded=False)
+        for file, params in zip(members, PARAMS, strict=True)
+    ]
+
+
+def test_the_average_answers_the_mean_of_what_its_members_answer(
+    demo: Corpus,
+    members: tuple[Path, ...],
+    alone: list[npt.NDArray[np.float64]],
+    measured: TrialResult,
+    tmp_path: Path,
+) -> None:
+    common = common_params(PARAMS)
+    assert (common.maxlen, common.vocabulary) == (60, 800)
+    on_all = average(members, demo, tmp_path, hold_out=False)
+    together = probabilities(on_all.model, demo.train, ROWS[False], common, padded=False)
+    mean = np.mean(alone, axis=0)
+    assert np.ptp(together) > 0.01
+    np.testing.assert_allclose(together, mean, atol=1e-6)
+    for hold_out, result in ((True, measured), (False, on_all)):
+        rows = ROWS[hold_out]
+        expected = measure(mean[rows], demo.train.labels[rows])
+        prefix = "val_" if hold_out else ""
+        assert result.score == expected["accuracy"] == result.best[f"{prefix}accuracy"]
+        assert result.best[f"{prefix}loss"] == pytest.approx(expected["loss"], abs=1e-6)
+
+
+def test_it_opens_as_a_model_of_mlflow(averaged: Path, tmp_path: Path) -> None:
+    save_model(averaged, tmp_path / "mlflow")  # with its example
+    assert (tmp_path / "mlflow" / "MLmodel").exists()
 
 
 def test_its_members_come_out_of_its_file_as_they_went_in(
@@ -149,25 +154,21 @@ def test_the_steps_reach_every_row(rows: int) -> None:
 
 
 def test_the_linear_model_has_half_the_weight(
-    members: tuple[Path, ...], linear: LinearModel, demo: Corpus, tmp_path: Path
+    alone: list[npt.NDArray[np.float64]], linear: LinearModel, demo: Corpus, with_linear: Path
 ) -> None:
     """The tests of the formats export it."""
-    common, result = average_with_linear(members, linear, demo, tmp_path)
+    common = common_params(TWO, linear=True)
     assert (common.maxlen, common.vocabulary) == (5000, 100_000)
-    rows = validation_split(REVIEWS)[1]
-    alone = [
-        probabilities(file, demo.train, rows, params, padded=False)
-        for file, params in zip(members, TWO, strict=False)
-    ]
+    rows = ROWS[True]
     held_out = make_split([demo.train[row] for row in rows], [0] * len(rows))
-    mean = (np.mean(alone, axis=0) + nb_linear.predict(linear, held_out)) / 2
-    together = probabilities(result.model, demo.train, rows, common, padded=False)
+    members = np.mean([answers[rows] for answers in alone[: len(TWO)]], axis=0)
+    mean = (members + nb_linear.predict(linear, held_out)) / 2
+    together = probabilities(with_linear, demo.train, rows, common, padded=False)
     np.testing.assert_allclose(together, mean, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["numpy", "onnx"])
 def test_formats_that_are_written_out_by_hand_have_all_members(
-    name: str, averaged: Path, demo: Corpus, tmp_path: Path
+    averaged: Path, demo: Corpus, tmp_path: Path
 ) -> None:
     """Each reads as much of a review, and as many words, as it was trained on."""
     common = common_params(PARAMS)
@@ -181,19 +182,21 @@ def test_formats_that_are_written_out_by_hand_have_all_members(
         "batching": "buckets",
     }
     contents = ExportContents(words, metadata)
-    folder = export_model(trained, [name], contents, texts, tmp_path / "out")
+    names = ("numpy", "onnx")
+    folder = export_model(trained, names, contents, texts, tmp_path / "out")
     export = read_export(folder)
     assert export.members == PARAMS
     title, _, about, *_ = (export.folder / "README.md").read_text(encoding="utf-8").splitlines()
     assert title == f"# The mean of {len(PARAMS)} models"
     assert all(f"`{params.label}`" in about for params in PARAMS)
-    assert export.formats[name]["largest_difference"] < 5e-5
-    answers = list(Predictor.load(folder, name).probabilities(texts))
     rows = demo.train.head(40)
     ids = pad(rows, np.arange(40), common.maxlen, common.vocabulary)
     keras_says = trained.model.predict(ids, verbose=0)
-    np.testing.assert_allclose(FORMATS[name].load(export)(ids), keras_says, atol=5e-5)
-    assert np.ptp(answers) > 0.01
+    for name in names:
+        assert export.formats[name]["largest_difference"] < 5e-5
+        answers = list(Predictor.load(folder, name).probabilities(texts))
+        assert np.ptp(answers) > 0.01
+        np.testing.assert_allclose(FORMATS[name].load(export)(ids), keras_says, atol=5e-5)
 
 
 def test_an_ensemble_with_unknown_members_has_no_networks(averaged: Path) -> None:

@@ -22,7 +22,6 @@ import pytest
 from imdbtune.cli.app import app
 from imdbtune.config.extensions import CELLS, FORMATS
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.data.corpus import Corpus
 from imdbtune.errors import ExportFailed, UserError
 from imdbtune.export import formats, verify
 from imdbtune.export.folder import read_export
@@ -31,7 +30,8 @@ from imdbtune.export.numpy_format import NUMPY
 from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import ExportContents, write_export
 from imdbtune.models.builders import plain_model
-from tests.averaged import TWO, average_with_linear, save_members, small_linear
+from imdbtune.training.ensemble import common_params
+from tests.averaged import TWO
 from tests.support import untried_exports
 
 pytestmark = pytest.mark.xdist_group("export formats")
@@ -153,22 +153,20 @@ def write_unchecked(
     )
 
 
-def export_ensemble(demo: Corpus, folder: Path) -> Path:
-    files = save_members(folder, len(TWO))
-    common, result = average_with_linear(files, small_linear(demo), demo, folder)
-    model = Trained(result.model, common, True, TWO)
+def export_ensemble(average: Path, folder: Path) -> Path:
+    model = Trained(average, common_params(TWO, linear=True), True, TWO)
     members = [params.as_dict() for params in TWO]
-    return write_unchecked(model, "buckets", folder / "out", tuple(FORMATS), members=members)
+    return write_unchecked(model, "buckets", folder, tuple(FORMATS), members=members)
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory, demo: Corpus) -> dict[str, Path]:
+def exports(tmp_path_factory: pytest.TempPathFactory, with_linear: Path) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("exports")
     single = {
         name: export(*MODELS[name], root / str(i), formats_of(name))
         for i, name in enumerate(MODELS)
     }
-    return {**single, ENSEMBLE: export_ensemble(demo, tmp_path_factory.mktemp("ensemble"))}
+    return {**single, ENSEMBLE: export_ensemble(with_linear, root / "ensemble")}
 
 
 @pytest.fixture(scope="module")

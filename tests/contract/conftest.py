@@ -1,0 +1,22 @@
+"""What the tests of several files have built once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imdbtune.data.corpus import Corpus
+
+
+@pytest.fixture(scope="session")
+def with_linear(demo: Corpus, built_once: Callable[..., Path]) -> Path:
+    """The file of the mean of two models and a linear one."""
+
+    def build(folder: Path) -> None:
+        from tests.averaged import save_average_with_linear
+
+        assert save_average_with_linear(demo, folder).name == "model.keras"
+
+    return built_once("with_linear", build) / "model.keras"
