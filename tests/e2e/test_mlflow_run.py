@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
+import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,7 @@ from imdbtune.data.corpus import Corpus
 from imdbtune.search.workspace import workspace_of
 from imdbtune.tracking import entities, mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect
+from tests.forked import Surroundings, mlflow_cli, run_forked
 from tests.support import isolate, untried_exports
 
 pytestmark = pytest.mark.xdist_group("mlflow run")
@@ -117,11 +119,15 @@ def here(project: Path, python: Python) -> Iterator[Path]:
 def mlflow_run(entry_point: str, **parameters: object) -> str:
     """Run an entry point; returns the id of the run that MLflow made for it."""
     given = [part for k, v in parameters.items() for part in ("-P", f"{k}={v}")]
-    command = ["mlflow", "run", ".", "-e", entry_point, "--env-manager", "local", *given]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = re.search(r"Run \(ID '(\w+)'\) succeeded", done.stderr)
-    assert found, done.stderr
+    words = ["run", ".", "-e", entry_point, "--env-manager", "local", *given]
+    with tempfile.TemporaryDirectory() as scratch:
+        output, errors = Path(scratch, "output"), Path(scratch, "errors")
+        around = Surroundings(Path.cwd(), dict(os.environ), output, errors)
+        status = run_forked(mlflow_cli, around, words)
+        told = errors.read_text("utf-8")
+        assert status == 0, output.read_text("utf-8") + told
+    found = re.search(r"Run \(ID '(\w+)'\) succeeded", told)
+    assert found, told
     return found[1]
 
 
@@ -148,7 +154,7 @@ def search(here: Path, python: Python) -> entities.Search:
     """The search that ``mlflow run`` made, read back from MLflow."""
     space = {"rnn": "gru,simple_rnn,lstm", "units": 4, "maxlen": 20}
     space |= {"depth": 1, "pooling": "last", "learning_rate": 0.001}
-    limits = {"max_trials": 2, "workers": 0, "set": "training.patience=1"}
+    limits = {"max_trials": 2, "workers": 0, "set": "tracking.report=false"}
     run_id = python.serve(lambda: mlflow_run("search", name=NAME, **TINY, **space, **limits))
     found = reader.find_search(connect(f"sqlite:///{here}/mlflow.db"))
     assert found.run_id == run_id
@@ -161,12 +167,14 @@ def trials(project: Path, search: entities.Search) -> list[entities.Trial]:
 
 
 def test_the_search_is_the_run_that_mlflow_started(project: Path, search: entities.Search) -> None:
-    made = connect(f"sqlite:///{project}/mlflow.db").get_run(search.run_id)
+    client = connect(f"sqlite:///{project}/mlflow.db")
+    made = client.get_run(search.run_id)
     assert made.info.status == "FINISHED"
     assert made.info.run_name == search.name == NAME
     assert made.data.tags["mlflow.project.entryPoint"] == "search"
     assert made.data.params["max_trials"] == made.data.params["tuner.max_trials"] == "2"
-    assert made.data.params["training.patience"] == "1"
+    config = tomllib.loads(reader.read_text(client, search.run_id, "config.toml"))
+    assert config["tracking"]["report"] is False
     assert made.data.metrics["trials_finished"] == 2
 
 
