@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import platform
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +35,7 @@ from imdbtune.training.trainer import (
     should_compile,
     train_trial,
 )
+from tests.forked import Surroundings, environment_of, run_code, run_forked
 
 REVIEWS, WORDS, MAXLEN = 240, 60, 20
 GOOD = 4  # the word
@@ -99,7 +97,7 @@ def without_seconds(history: tuple[Epoch, ...]) -> list[Epoch]:
 def test_training_reaches_a_high_accuracy_on_separable_reviews(
     batching: str, compile: str, easy: Corpus, tmp_path: Path
 ) -> None:
-    spec = small_spec(easy, tmp_path, batching=batching, compile=compile)
+    spec = small_spec(easy, tmp_path, batching=batching, compile=compile, keep_state=True)
     reported: list[tuple[int, Epoch]] = []
     result = train_trial(spec, lambda execution, epoch: reported.append((execution, epoch)))
     assert result.best["val_accuracy"] > 0.9
@@ -109,6 +107,8 @@ def test_training_reaches_a_high_accuracy_on_separable_reviews(
     assert reported == [(0, epoch) for epoch in result.history]
     assert result.compiled is (compile == "on")
     assert result.parameter_count == WORDS * 4 + 8 * (4 + 8 + 1) + 8 + 1
+    assert result.state is not None
+    assert steps_taken(result.state) == 3 * (REVIEWS - HELD_OUT) / 16
 
 
 def test_the_same_seed_gives_the_same_history_when_compiled(easy: Corpus, tmp_path: Path) -> None:
@@ -165,15 +165,12 @@ print((faults[-1] - faults[-2]) // 10)
 @pytest.mark.skipif(platform.system() != "Linux", reason="how pages are counted is Linux's own")
 def test_a_step_takes_no_new_pages_from_the_system(tmp_path: Path) -> None:
     """It needs 90 MB for a moment: 20,000 pages, which take as long as the step itself."""
-    done = subprocess.run(
-        [sys.executable, "-c", FAULTS, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **thread_environment(1), "CUDA_VISIBLE_DEVICES": "-1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) < 1000
+    output, errors = tmp_path / "output", tmp_path / "errors"
+    known = environment_of(**thread_environment(1), CUDA_VISIBLE_DEVICES="-1")
+    around = Surroundings(tmp_path, known, output, errors)
+    status = run_forked(run_code, around, FAULTS, str(tmp_path))
+    assert status == 0, errors.read_text("utf-8")[-2000:]
+    assert int(output.read_text("utf-8")) < 1000
 
 
 @pytest.mark.parametrize("compile", ["on", "off"])
@@ -232,10 +229,11 @@ def steps_taken(path: Path) -> int:
 
 
 @pytest.mark.parametrize("batching", ["buckets", "padded"])
-@pytest.mark.parametrize(("batch_size", "steps"), [(16, 15), (50, 5), (500, 1)])
+@pytest.mark.parametrize(("batch_size", "steps"), [(50, 5), (500, 1)])
 def test_an_epoch_takes_as_many_steps_as_keras_says(
     batch_size: int, steps: int, batching: str, easy: Corpus, tmp_path: Path
 ) -> None:
+    """Where the last batch is a smaller one; the first test has whole ones."""
     how = {"batching": batching, "batch_size": batch_size, "hold_out": False}
     result = train_trial(small_spec(easy, tmp_path, epochs=1, keep_state=True, **how))
     assert result.state is not None
@@ -380,16 +378,17 @@ def test_the_score_is_the_mean_over_executions(hopeless: Corpus, tmp_path: Path)
     """Another seed is another training, and the same one the same."""
     drops = {"dropout": 0.2, "word_dropout": 0.3}
     spec = small_spec(hopeless, tmp_path, epochs=1, objective="val_loss", seed=5, **drops)
-    reported: list[int] = []
+    reported: list[tuple[int, Epoch]] = []
     twice = with_settings(spec, executions=2)
-    both = train_trial(twice, lambda execution, _: reported.append(execution))
-    alone = [train_trial(with_settings(spec, seed=seed)) for seed in (5, 6)]
-    assert both.scores == tuple(result.score for result in alone)
+    both = train_trial(twice, lambda execution, epoch: reported.append((execution, epoch)))
+    second = train_trial(with_settings(spec, seed=6))
+    assert [execution for execution, _ in reported] == [0, 1]
+    assert both.scores == tuple(epoch["val_loss"] for _, epoch in reported)
     assert both.score == pytest.approx(np.mean(both.scores))
-    best = min(alone, key=lambda result: result.score)
-    assert without_seconds(both.history) == without_seconds(best.history)
-    assert alone[0].history[0]["loss"] != alone[1].history[0]["loss"]
-    assert reported == [0, 1]
+    assert without_seconds((reported[1][1],)) == without_seconds(second.history)
+    _, best = min(reported, key=lambda one: one[1]["val_loss"])
+    assert both.history == (best,)
+    assert reported[0][1]["loss"] != reported[1][1]["loss"]
 
 
 @pytest.mark.parametrize(("batching", "ema"), [("buckets", 0.0), ("buckets", 0.9), ("padded", 0.0)])
