@@ -1,6 +1,7 @@
 """Extensions from another package: ``tests/toys``, which CONTRIBUTING.md takes as its example.
 
 Each test runs in processes of its own that find the package's entry points, as if it was installed.
+But for the first they are copies of one that has imported the libraries while it found them.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from imdbtune.cluster.local_executor import thread_environment
 from imdbtune.config import extensions
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.registry import Registry
@@ -22,6 +24,7 @@ from imdbtune.data.demo import demo_texts
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import TrialSpec
+from tests import forked
 from tests.support import new_store
 
 pytestmark = pytest.mark.xdist_group("extensions")
@@ -43,29 +46,44 @@ SEARCH = (
     *("search", "none", "--data", "reviews.marks", "--name", "toys", "--workers", "1"),
     *("--rnn", "sigmoid_rnn", "--units", "3,4", "--maxlen", "20", "--epochs", "2"),
     *("--bidirectional", "true", "--pooling", "max"),
-    *("--tuner", "downwards", "--objective", "val_recall"),
+    *("--tuner", "downwards", "--objective", "val_recall", "--keep-models", "best"),
+    "--no-baseline",
 )
 Run = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs Python code in a folder, where the package ``toys`` is installed."""
-    folder = tmp_path_factory.mktemp("toys")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("toys")
+
+
+@pytest.fixture(scope="module")
+def environment(folder: Path) -> dict[str, str]:
+    """The variables of a process in which the package ``toys`` is installed."""
     site = folder / "site"
     install(site)
     path = os.pathsep.join(map(str, (ROOT, TOYS, site)))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    environment |= {"PYTHONPATH": path, "IMDBTUNE_CACHE": str(folder / "cache")}
+    known = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    return known | {"PYTHONPATH": path, "IMDBTUNE_CACHE": str(folder / "cache")}
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, environment: dict[str, str]) -> Iterator[Run]:
+    """Runs Python code in ``folder``."""
+    output, errors = folder / "output.txt", folder / "errors.txt"
+    around = forked.Surroundings(folder, environment, output, errors)
 
     def run_code(code: str, *arguments: str) -> str:
-        command = [sys.executable, "-c", code, *arguments]
-        settings = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
-        done = subprocess.run(command, check=False, **settings)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        for file in (output, errors):
+            file.write_bytes(b"")
+        status = server.run(forked.run_code, around, code, *arguments)
+        shown = output.read_text("utf-8")
+        assert status == 0, shown + errors.read_text("utf-8")
+        return shown
 
-    return run_code
+    variables = {**thread_environment(1), "PYTHONPATH": environment["PYTHONPATH"]}
+    with forked.other_server(forked.WARMED, variables) as server:
+        yield run_code
 
 
 def install(site: Path) -> None:
@@ -84,7 +102,10 @@ def install(site: Path) -> None:
 
 CLI = """
 import json, sys
+import pytest
 from imdbtune.cli.app import app
+from tests.forked import use_server_of_parent
+use_server_of_parent(pytest.MonkeyPatch())
 for words in json.loads(sys.argv[1]):
     print("==", words[0])
     app(words, standalone_mode=False)
@@ -102,14 +123,19 @@ def commands(run: Run, *calls: tuple[str, ...]) -> dict[str, str]:
     return sections(run(CLI, json.dumps(calls)))
 
 
-def test_each_is_found_without_an_import(run: Run) -> None:
+def test_each_is_found_without_an_import(folder: Path, environment: dict[str, str]) -> None:
+    """By a process that has imported nothing before."""
     code = (
         "import json, sys\n"
         "from imdbtune.config import extensions\n"
         f"found = {{name: list(getattr(extensions, name)) for name, *_ in {ADDED}}}\n"
         "print(json.dumps([found, [m for m in sys.modules if m.startswith('toys')]]))"
     )
-    found, imported = json.loads(run(code))
+    command = [sys.executable, "-c", code]
+    settings = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run(command, check=False, **settings)
+    assert done.returncode == 0, done.stderr
+    found, imported = json.loads(done.stdout)
     for registry, name, _ in ADDED:
         builtin = list(getattr(extensions, registry))
         assert found[registry] == [*builtin, name]
@@ -187,8 +213,10 @@ def test_every_kind_of_extension_has_an_example() -> None:
 def test_contract_tests_cover_a_cell(run: Run) -> None:
     """Whoever writes a cell runs them with the package installed."""
     files = [str(ROOT / f"tests/contract/test_{name}.py") for name in ("cells", "fused_rnn")]
-    some = "sigmoid_rnn and not (compiled or True)"  # those of one direction
-    options = ["-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", "-k", some]
+    some = "sigmoid_rnn and not True"  # those of one direction
+    # The process has imported packages that bring plugins for pytest.
+    imported = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    options = ["-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *imported, "-k", some]
     out = run("import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))", *options, *files)
     assert " passed" in out
 
@@ -233,9 +261,8 @@ def test_a_sampler_and_a_pruner_go_on_after_an_interruption(run: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def used(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+def used(run: Run, folder: Path) -> tuple[Path, dict[str, str]]:
     """The folder and the output of commands that use each extension."""
-    folder = Path(run("import os; print(os.getcwd())").strip())
     new_store(folder)
     train, _ = demo_texts()
     lines = [f"{'+' if label else '-'} {text}" for text, label in train[:REVIEWS]]
