@@ -32,6 +32,7 @@ GRID = SamplerKind(
     about="all combinations of the values, in order",
     make=made_by(MODULE, "GridSampler.of"),
     covers_space=True,
+    heeds_constraint=True,
     has_several_objectives=True,
 )
 BAYESIAN = SamplerKind(
@@ -40,6 +41,7 @@ BAYESIAN = SamplerKind(
     make=made_by(MODULE, "BayesianSampler.of"),
     default_trials=12,
     has_initial_trials=True,
+    heeds_constraint=True,
     estimated_as="random",
 )
 HYPERBAND = SamplerKind(
@@ -47,4 +49,5 @@ HYPERBAND = SamplerKind(
     make=made_by(MODULE, "HyperbandSampler.of"),
     sizes_itself=True,
     continues_trials=True,
+    heeds_constraint=True,
 )

@@ -1,4 +1,4 @@
-"""Keras Tuner's oracles as samplers: the only module that imports Keras Tuner.
+"""Keras Tuner's oracles as samplers: with ``keras_tuner_space``, all that imports Keras Tuner.
 
 Keras Tuner's ``Tuner`` and its chief/worker mode are not used: the first writes its state in place
 and needs TensorBoard, the second hangs when a worker is killed. These samplers write no files;
@@ -9,27 +9,23 @@ Importing this module imports TensorFlow, which takes seconds; importers do so i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Self, TypedDict
 
 import keras_tuner
 import sklearn
 from keras_tuner import oracles
-from keras_tuner.engine import hyperparameters as kinds
 from keras_tuner.engine.trial import Trial
-
-# Not exported: conditional_scope() needs each parent to depend on all those before it.
-# Seen in keras-tuner 1.4.8.
-from keras_tuner.src.engine.conditions import Parent
 from threadpoolctl import threadpool_limits
 
 from imdbtune.config.hyperparameters import Scalar, TrialParams
 from imdbtune.config.schema import SearchConfig
-from imdbtune.config.search_space import Dimension, SearchSpace
+from imdbtune.config.search_space import SearchSpace
 from imdbtune.errors import SearchAborted
-from imdbtune.search.initial_trials import InitialTrials
+from imdbtune.search.initial_trials import MAX_REFUSED, InitialTrials
 from imdbtune.search.keras_tuner_kinds import initial_points
+from imdbtune.search.keras_tuner_space import keras_tuner_space
 from imdbtune.search.sampler import (
     Answer,
     Borrowed,
@@ -92,13 +88,17 @@ class OracleSampler(keras_tuner.Oracle):
         # The generator's state is not exposed; a replay has to restore it.
         # Seen in keras-tuner 1.4.8.
         before = self._seed_state
-        trial = self.create_trial(f"tuner-{len(self.trials):04d}")
-        if trial.status == "IDLE":
-            return Idle(self._seed_state, has_changed=self._seed_state != before)
-        if trial.status == "STOPPED":
-            return Stopped(space_exhausted=self.exhausted or not self.sizes_itself)
-        values = dict(trial.hyperparameters.values)
-        own = {key: values.pop(key) for key in list(values) if key.startswith(OWN_PREFIX)}
+        while True:
+            trial = self.create_trial(f"tuner-{len(self.trials):04d}")
+            if trial.status == "IDLE":
+                return Idle(self._seed_state, has_changed=self._seed_state != before)
+            if trial.status == "STOPPED":
+                return Stopped(space_exhausted=self.exhausted or not self.sizes_itself)
+            values = dict(trial.hyperparameters.values)
+            own = {key: values.pop(key) for key in list(values) if key.startswith(OWN_PREFIX)}
+            if self.initial.constraint.allows(self.space.params(values)):
+                break
+            self.tell(trial.trial_id, None, "refused")  # only a grid suggests such a point
         self.known.add(self.space.params(values))
         return Suggestion(
             trial.trial_id,
@@ -211,6 +211,9 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
         checks_off = {"assume_finite": True, "skip_parameter_validation": True}
         with threadpool_limits(1), sklearn.config_context(**checks_off):
             answer: Populated = super().populate_space(trial_id)
+        params = self.space.params(answer["values"])
+        if params in self.known or not self.initial.constraint.allows(params):
+            return _populated(self.initial.next_new(self.known))
         return answer
 
     @property
@@ -267,6 +270,14 @@ class HyperbandSampler(OracleSampler, oracles.HyperbandOracle):
         """Return a trial to continue, or else a new one of a first round."""
         return self._continued(trial_id) or self._new(trial_id)
 
+    def _random_values(self) -> dict[str, Scalar] | None:
+        """Return new values that meet the constraint; ``None``: there seem to be none."""
+        for _ in range(MAX_REFUSED):
+            values: dict[str, Scalar] | None = super()._random_values()
+            if values is None or self.initial.constraint.allows(self.space.params(values)):
+                return values
+        return None
+
     def _continued(self, trial_id: str) -> Populated | None:
         """Return the next trial that continues one of the round before, if there is one."""
         for bracket in self._brackets:
@@ -319,31 +330,3 @@ class HyperbandSampler(OracleSampler, oracles.HyperbandOracle):
             "tuner/bracket": bracket,
             "tuner/round": to,
         }
-
-
-def keras_tuner_space(space: SearchSpace) -> keras_tuner.HyperParameters:
-    """Return the searched dimensions as Keras Tuner's hyperparameters."""
-    found = keras_tuner.HyperParameters()
-    found.merge([_hyperparameter(d, space.constants.keys()) for d in space.searched])
-    return found
-
-
-def _hyperparameter(dimension: Dimension, constants: Collection[str]) -> kinds.HyperParameter:
-    """Return a dimension as Keras Tuner's hyperparameter, with its conditions."""
-    conditions = [
-        Parent(parent, list(values))
-        for parent, values in dimension.when
-        if parent not in constants  # it always holds
-    ]
-    steps = dimension.grid() if dimension.step and not dimension.is_int else None
-    if dimension.values or steps:  # Keras Tuner miscounts inexact steps of floats
-        values = list(dimension.values or steps or ())
-        return kinds.Choice(dimension.name, values, conditions=conditions)
-    return (kinds.Int if dimension.is_int else kinds.Float)(
-        dimension.name,
-        dimension.typed(dimension.low),
-        dimension.typed(dimension.high),
-        step=dimension.typed(dimension.step) if dimension.step is not None else None,
-        sampling=dimension.sampling,
-        conditions=conditions,
-    )

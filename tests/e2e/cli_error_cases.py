@@ -66,7 +66,7 @@ FLAGS: list[Case] = [
     "search demo --dry-run --tuner tpe --require best_val_loss<9",
     ("search", "demo", "--dry-run", "--require", "units>4000 and train_seconds<9"),
     ("search", "demo", "--dry-run", "--tuner", "tpe", "--require", "units<"),
-    "search demo --dry-run --tuner hyperband --require units>4",
+    "search demo --dry-run --tuner hyperband --try units=4",
     "search demo --dry-run --tuner random --learn-from auto",
     "search --dry-run --until-flat -1",
     "search demo --dry-run --deadline soon",

@@ -20,7 +20,7 @@ SPACE = {
     "learning_rate": {"min": 1e-4, "max": 1e-1, "sampling": "log"},
     "depth": 2,
 }
-KINDS = ["random", "tpe", "nsga2"]
+KINDS = ["random", "bayesian", "tpe", "nsga2"]
 
 
 def config(**tuner: Any) -> SearchConfig:
@@ -83,6 +83,24 @@ def test_no_trial_violates_the_constraint(kind: str, slots: int, tmp_path: Path)
     assert all(constraint.allows(spec.params) for spec in driven.executor.specs)
 
 
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_grid_leaves_out_what_is_refused(slots: int, tmp_path: Path) -> None:
+    space = {"rnn": ["simple_rnn", "lstm", "gru"], "units": [2, 4, 8, 16]}
+    require = "units>=8 and rnn in (lstm,gru)"
+    driven = drive(config_of("grid", space, require=require), tmp_path, slots=slots)
+    found = sorted((values["rnn"], values["units"]) for values in driven.suggested)
+    assert found == [("gru", 8), ("gru", 16), ("lstm", 8), ("lstm", 16)]
+
+
+def test_hyperband_fills_its_rounds_with_what_is_allowed(tmp_path: Path) -> None:
+    space = {"units": {"min": 1, "max": 300}}
+    free = drive(config_of("hyperband", space), tmp_path / "free")
+    bound = drive(config_of("hyperband", space, require="units>150"), tmp_path / "bound")
+    assert min(values["units"] for values in free.suggested) <= 150
+    assert min(values["units"] for values in bound.suggested) > 150
+    assert len(bound.suggested) == len(free.suggested)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_a_mixed_condition_the_known_part_is_heeded(kind: str, tmp_path: Path) -> None:
     require = "units>=16 and (train_seconds<=60 or val_loss<0.3)"
@@ -113,7 +131,6 @@ def test_what_is_no_result_is_refused(column: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["grid", "hyperband"])
-@pytest.mark.parametrize("key", ["tries", "require"])
-def test_samplers_that_do_not_heed_them_refuse(kind: str, key: str) -> None:
+def test_samplers_without_initial_trials_refuse_them(kind: str) -> None:
     with pytest.raises(UserError, match=f"has no effect with the sampler {kind}"):
-        parse_config({"tuner": {"kind": kind, key: "units=4"}})
+        parse_config({"tuner": {"kind": kind, "tries": "units=4"}})

@@ -30,7 +30,7 @@ PRIVATE = {
     "BayesianSampler": {"_vectorize_trials", "_get_hp_bounds", "_random_state"},
     "HyperbandSampler": {
         *("_brackets", "_current_bracket", "_get_size", "_get_epochs", "_random_trial"),
-        *("_increment_bracket_num", "_start_new_bracket", "_max_collisions"),
+        *("_increment_bracket_num", "_start_new_bracket", "_max_collisions", "_random_values"),
     },
 }
 
