@@ -93,7 +93,7 @@ def confirm_search(
     client = context.connect()
     recover_crashed_runs(client, context.workspaces, context.notify)
     found = reader.find_search(client, search_ref)
-    leading = runs.best_configurations(found, reader.read_trials(client, found), extent.top)
+    leading = runs.configurations_to_confirm(found, reader.read_trials(client, found), extent.top)
     stages = [read_stage(client, trial) for trial in leading]
     environment = context.start_environment(context.worker_count)
     corpus, facts = context.open_trial_corpus(leading[0])

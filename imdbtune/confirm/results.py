@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from imdbtune.config.objectives import larger_is_better
 from imdbtune.confirm.description import markdown, method
 from imdbtune.confirm.entities import Confirmation, Confirmed
 from imdbtune.errors import UserError
@@ -146,7 +147,7 @@ def compare_and_log(client: MlflowClient, search: Search, run: Search, rule: Rul
     trainings = read_finished_runs(client, run)
     trials = reader.read_trials(client, search)
     originals = {t.run_id: t for t in trials if t.run_id in trainings and not t.is_discarded}
-    repeated = dict(_read_repeats(client, trainings, originals))
+    repeated = dict(_read_repeats(client, search, trainings, originals))
     if not repeated:
         raise UserError(
             f"no training of the confirmation of search {search.name!r} has finished; see the "
@@ -171,7 +172,10 @@ def compare_and_log(client: MlflowClient, search: Search, run: Search, rule: Rul
 
 
 def _read_repeats(
-    client: MlflowClient, trainings: Mapping[str, Mapping[int, Trial]], known: Mapping[str, Trial]
+    client: MlflowClient,
+    search: Search,
+    trainings: Mapping[str, Mapping[int, Trial]],
+    known: Mapping[str, Trial],
 ) -> Iterator[tuple[str, Repeats]]:
     import numpy as np
 
@@ -179,9 +183,23 @@ def _read_repeats(
 
     for run_id, by_seed in trainings.items():
         correct = [_read_correctness(client, trial.run_id) for _, trial in sorted(by_seed.items())]
-        cost = statistics.median(t.metrics.get("train_seconds", math.inf) for t in by_seed.values())
         if run_id in known:
+            cost = _cost(search, list(by_seed.values()))
             yield run_id, Repeats(run_id, np.stack(correct), cost)
+
+
+def _cost(search: Search, trainings: Sequence[Trial]) -> float:
+    """Return by what the cheapest is chosen: the second objective, if there is one, or seconds."""
+    if not search.objectives[1:]:
+        return _seconds(trainings)
+    name = search.objectives[1]
+    sign = -1.0 if larger_is_better(name) else 1.0
+    values = [sign * trial.measured[name] for trial in trainings if name in trial.measured]
+    return statistics.median(values or [math.inf])
+
+
+def _seconds(trainings: Sequence[Trial]) -> float:
+    return statistics.median(t.metrics.get("train_seconds", math.inf) for t in trainings)
 
 
 def _read_correctness(client: MlflowClient, run_id: str) -> Correctness:
@@ -225,7 +243,7 @@ def _rows(
             half_seeds=interval.seeds,
             half_reviews=interval.reviews,
             half_width=interval.both,
-            seconds=repeats.cost,
+            seconds=_seconds(runs),
             parameter_count=runs[0].metrics.get("parameter_count", math.nan),
             difference=found.difference if found else 0.0,
             p=found.p if found else 1.0,

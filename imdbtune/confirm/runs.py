@@ -16,6 +16,7 @@ from imdbtune.search.driver import Attempts, PlannedTrial
 from imdbtune.search.recorded import Stage
 from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.entities import Search, Trial
+from imdbtune.tracking.ranking import find_front
 from imdbtune.training.spec import CHECKPOINT_AFTER_S, OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -55,6 +56,18 @@ def best_configurations(search: Search, trials: Sequence[Trial], top: int) -> li
             f"no trial of search {search.name!r} has finished; resume the search first."
         )
     return list(found.values())[:top]
+
+
+def configurations_to_confirm(search: Search, trials: Sequence[Trial], top: int) -> list[Trial]:
+    """Return the best configurations; with several objectives, those on the front come first.
+
+    Raises:
+        UserError: no trial has finished.
+    """
+    front = find_front(search, trials)
+    on_front = {trial.run_id for trial in front.trials} if front else set()
+    ordered = sorted(trials, key=lambda trial: trial.run_id not in on_front)
+    return best_configurations(search, ordered, top)
 
 
 def best_runs(client: MlflowClient, search: Search, count: int) -> list[Trial]:

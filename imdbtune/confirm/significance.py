@@ -32,7 +32,7 @@ class Repeats:
     Args:
         name: of the configuration.
         correct: (seeds, reviews), whether each model's prediction of each review is correct.
-        cost: seconds of one training.
+        cost: seconds of one training, or what else the cheapest is chosen by.
     """
 
     name: str

@@ -17,11 +17,17 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.confirm import results
 from imdbtune.confirm.description import describe
 from imdbtune.confirm.entities import Confirmation
-from imdbtune.confirm.runs import SEED_OFFSET, best_runs, write_correctness
+from imdbtune.confirm.runs import (
+    SEED_OFFSET,
+    best_runs,
+    configurations_to_confirm,
+    write_correctness,
+)
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
 from imdbtune.report.page import read_report_data, render
 from imdbtune.tracking import entities, mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect
+from imdbtune.tracking.ranking import find_front
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
 from tests.support import (
     draw_nothing,
@@ -194,6 +200,31 @@ def test_until_it_is_settled_seeds_are_added_only_where_they_matter(done: Done) 
     assert made.undecided or made.is_shown
     done.confirm(again, top=6, seeds=6, until_settled=True, margin=0.02)
     assert not again.specs
+
+
+def test_of_several_objectives_the_front_is_confirmed_and_the_second_one_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All cells are as good here, so those of four units are on the front of their size."""
+    folder = isolate(monkeypatch, tmp_path)
+    space = {"rnn": ["simple_rnn", "lstm"], "units": [4, 8]}
+    tuner = {"seed": 7, "objective": "val_accuracy,parameter_count"}
+    config = make_config(folder, space=space, tuner=tuner, training={"epochs": 3})
+    client, search = run_search(config, folder)
+    trials = reader.read_trials(client, search)
+    front = find_front(search, trials)
+    assert front is not None
+    first = configurations_to_confirm(search, trials, len(front.trials))
+    assert {trial.run_id for trial in first} == {trial.run_id for trial in front.trials}
+    monkeypatch.setattr(writer.TrialRun, "log_model", lambda run, path: None)
+    monkeypatch.setitem(RATES, "lstm", 0.9)
+    monkeypatch.setitem(RATES, "simple_rnn", 0.9)
+    done = Done(client, search, config.tracking.uri, folder)
+    made = done.confirm(StubTrainer(), top=4, seeds=5, margin=0.5)
+    assert made.is_shown
+    assert {trial.params.units for trial in trials} == {4, 8}
+    winner = next(trial for trial in trials if trial.run_id == made.recommended)
+    assert winner.params.units == 4  # 400 parameters instead of 800, and as many seconds
 
 
 def test_interrupted_it_leaves_nothing_open_and_goes_on(done: Done) -> None:
