@@ -126,7 +126,7 @@ def plot(results: Mapping[str, Summary], seconds: float, path: Path) -> None:
     times = np.linspace(15, seconds, 200)
     for label, result in results.items():
         axes.plot(times, [100 * result.accuracy(t).mean() for t in times], label=label)
-    axes.axhline(100 * next(iter(results.values())).best, color="grey", ls=":", label="best of all")
+    axes.axhline(100 * next(iter(results.values())).best, color="grey", ls=":", label="the best")
     axes.set(xlabel="seconds", ylabel="best validation accuracy so far, %")
     axes.set_ylim(bottom=84)
     axes.legend(fontsize="small")

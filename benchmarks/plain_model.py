@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.curve_table import SPACE
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import load_config
 from imdbtune.data.batches import pad
 from imdbtune.data.sources import default_cache, open_corpus
@@ -21,7 +22,7 @@ from imdbtune.data.sources import default_cache, open_corpus
 LAYERS = {"simple_rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 CONFIG = load_config(SPACE)
 CHOICES: dict[str, list[Any]] = {d.name: list(d.values) for d in CONFIG.space.searched}
-FIXED = CONFIG.space.constants
+FIXED: dict[str, Any] = {**TrialParams().as_dict(), **CONFIG.space.constants}
 EPOCHS, BATCH_SIZE = CONFIG.training.epochs, int(FIXED["batch_size"])
 Choose = Callable[[str, list[Any]], Any]
 Ids = npt.NDArray[np.int32]
