@@ -116,7 +116,7 @@ class TrialResult:
         metrics = {name: self.best[name] for name in metric_objectives() if name in self.best}
         return {
             **metrics,
-            "parameter_count": self.parameter_count,
+            "parameter_count": float(self.parameter_count),  # as MLflow returns it
             "train_seconds": self.seconds,
         }
 

@@ -363,11 +363,12 @@ def test_a_loss_that_is_not_finite_fails_the_trial(
     compile: str, easy: Corpus, begun: TrialResult, tmp_path: Path
 ) -> None:
     assert begun.state is not None
-    grown = [a * np.float32(1e30) if a.dtype == np.float32 else a for a in state(begun.state)]
+    grown = [a * np.float32(3e38) if a.dtype == np.float32 else a for a in state(begun.state)]
     np.savez(tmp_path / "exploded.npz", *grown)
     reported: list[Epoch] = []
     rest = {"initial_epoch": 2, "epochs": 4, "state": tmp_path / "exploded.npz"}
-    spec = one_step_an_epoch(easy, tmp_path / "b", compile=compile, **rest, **WITH_STATE)
+    all_epochs = {**WITH_STATE, "schedule_epochs": 4}
+    spec = one_step_an_epoch(easy, tmp_path / "b", compile=compile, **rest, **all_epochs)
     with pytest.raises(TrialFailed, match=r"^\w+ became (nan|inf) in epoch 3\.$"):
         train_trial(spec, lambda _, epoch: reported.append(epoch))
     assert [epoch["epoch"] for epoch in reported] == [3]

@@ -236,7 +236,9 @@ def test_a_result_in_mlflow_counts_when_its_worker_is_lost(bench: Bench, pruned_
     run.log({"best_val_accuracy": 0.75})
     bench.end_in_worker(run, pruned_after)
     future.set_exception(TaskEnded(FinishedTask(WorkerLost("gone"), "tcp://a:1", False)))
-    assert bench.executor.done(0) == [(job, RecoveredResult(0.75, pruned_after))]
+    assert bench.executor.done(0) == [
+        (job, RecoveredResult(0.75, pruned_after, {"val_accuracy": 0.75}))
+    ]
     assert bench.outbox.open_runs() == []
     assert list(bench.pool.workers) == ["tcp://b:1"]
 
