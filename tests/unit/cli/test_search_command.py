@@ -47,7 +47,7 @@ def dry(here: Path, capsys: pytest.CaptureFixture[str]) -> Said:
 @pytest.mark.parametrize(
     ("words", "space", "trials"),
     [
-        ("", "the workflow default, with source = demo", "36 of at most 4 epochs, of 240"),
+        ("", "the workflow default, with source = demo", "33 of at most 4 epochs, of 240"),
         (
             "--rnn gru --max-trials 20",
             "the workflow default, with rnn = gru instead of simple_rnn, lstm, gru; "
