@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from imdbtune.config.schema import SearchConfig
 from imdbtune.confirm.results import best_run_id, best_trial
 from imdbtune.confirm.results import read_confirmation as read_confirmation
+from imdbtune.confirm.results import read_front as read_front
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import default_cache
 from imdbtune.report.comparison import Comparison, read_comparison
@@ -30,7 +31,6 @@ from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect_existing
 from imdbtune.tracking.entities import Baseline, Search, Trial
 from imdbtune.tracking.mlflow_server import PORT, MlflowServer, open_page
-from imdbtune.tracking.ranking import Front, find_front
 from imdbtune.tracking.sqlite_reader import open_runs
 
 if TYPE_CHECKING:
@@ -193,26 +193,12 @@ def sync(
 
 
 def best(search_ref: str | None = None, *, uri: str = "") -> tuple[Search, Trial]:
-    """Return a search and its best trial, read from MLflow alone.
-
-    If the search was confirmed, it is the best training of the recommended configuration; with
-    several objectives otherwise the trial that :func:`front` chooses.
-    """
+    """Return a search and its best trial; after a confirmation, the recommended one's best."""
     runs = open_runs(uri)
     found = reader.find_search(runs, search_ref)
     trial = best_trial(runs, found)
     refresh_page(uri, found, trial.run_id)
     return found, trial
-
-
-def front(search_ref: str | None = None, *, uri: str = "") -> Front | None:
-    """Return the Pareto front of a search, with its winner and why it is that.
-
-    ``None`` if the search has one objective, or no trial that can win.
-    """
-    runs = open_runs(uri)
-    found = reader.find_search(runs, search_ref)
-    return find_front(found, reader.read_trials(runs, found))
 
 
 def baselines(search_ref: str | None = None, *, uri: str = "") -> list[Baseline]:

@@ -147,7 +147,7 @@ def best(
     member_count = opt.parse_int("--ensemble", ensemble, 2, MAX_MEMBERS) if ensemble else 0
     new_seed = opt.parse_int("--seed", seed, 0, 2**31 - 1) if seed else None
     confirmed = api.read_confirmation(found, uri=tracking_uri)
-    front = api.front(found.run_id, uri=tracking_uri) if not confirmed else None
+    front = api.read_front(found, tracking_uri) if not confirmed else None
     if not (as_json or member_count):
         chosen = front.reason if front else ""
         shown = details(trial, found, baselines, confirmed, chosen, everything=verbose)

@@ -243,7 +243,8 @@ def parse_config(table: Mapping[str, object], overrides: Mapping[str, object] = 
 def _drop_excluded_pruner(merged: dict[str, Any], overrides: Mapping[str, object]) -> None:
     """Remove a file's pruner that the sampler of an override excludes."""
     kind = str(overrides.get("tuner.kind"))
-    if kind in SAMPLERS and SAMPLERS[kind].continues_trials and "tuner.prune" not in overrides:
+    excludes = kind in SAMPLERS and SAMPLERS[kind].continues_trials
+    if excludes and "tuner.prune" not in overrides and isinstance(merged["tuner"], dict):
         merged["tuner"].pop("prune", None)
 
 

@@ -16,6 +16,7 @@ from imdbtune.confirm.entities import Confirmation, Confirmed
 from imdbtune.errors import UserError
 from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.entities import Search, Trial
+from imdbtune.tracking.ranking import Front, find_front
 from imdbtune.tracking.sqlite_reader import open_runs
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ def read_confirmation(search: Search, uri: str = "") -> Confirmation | None:
     if mlflow_names.CONFIRMED_BY not in search.tags:
         return None
     return read(open_runs(uri), search)
+
+
+def read_front(search: Search, uri: str = "") -> Front | None:
+    """Return the Pareto front of a search, its winner and why it is that.
+
+    ``None`` if the search has one objective, or no trial that can win.
+    """
+    return find_front(search, reader.read_trials(open_runs(uri), search))
 
 
 def best_trial(runs: Runs, search: Search) -> Trial:

@@ -263,16 +263,19 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             drawn=drawn,
             seconds=findings.duration_s(data.trials, data.search.started_ms),
             accuracy=findings.accuracy,
-            versions={
-                name.removeprefix("version."): value
-                for name, value in data.facts.items()
-                if name.startswith("version.")
-            },
+            versions=_versions(data.facts),
             run_url=functools.partial(run_page, address, data.search.experiment_id),
             ui=address,
             max_rows=MAX_ROWS,
         )
     )
+
+
+def _versions(facts: Mapping[str, str]) -> dict[str, str]:
+    """Return the versions of packages among the facts about a search."""
+    prefix = "version."
+    named = facts.items()
+    return {name.removeprefix(prefix): v for name, v in named if name.startswith(prefix)}
 
 
 def _fronts(finished: Sequence[Trial]) -> dict[str, list[tuple[int, Trial]]]:

@@ -88,6 +88,8 @@ def test_a_sampler_that_excludes_pruners_drops_that_of_the_file(write: Write) ->
     assert load_config(path, {"tuner.kind": "hyperband"}).tuner.prune == "none"
     with pytest.raises(UserError, match="not possible with the sampler hyperband"):
         load_config(path, {"tuner.kind": "hyperband", "tuner.prune": "asha"})
+    with pytest.raises(UserError, match="is not a section"):
+        parse_config({"tuner": 3}, {"tuner.kind": "hyperband"})
 
 
 def test_overrides_leave_the_table_as_it_was() -> None:
