@@ -17,6 +17,8 @@ import keras_tuner
 import sklearn
 from keras_tuner import oracles
 from keras_tuner.engine.trial import Trial
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import Matern, WhiteKernel
 from threadpoolctl import threadpool_limits
 
 from imdbtune.config.hyperparameters import Scalar, TrialParams
@@ -42,6 +44,9 @@ SEED_OFFSET = 1
 MAX_COLLISIONS = 200
 # Points from which BayesianOptimizationOracle starts to search for the next trial.
 RESTARTS = 50
+# Restarts of the fit of its regressor, and the share of the scores' variance that is noise: at
+# first, and the limits within which it is fitted.
+FIT_RESTARTS, NOISE, NOISE_BOUNDS = 4, 0.05, (1e-4, 1.0)
 OWN_PREFIX = "tuner/"  # of the values by which Hyperband continues trials
 
 
@@ -196,6 +201,19 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
     _repeated: dict[str, Scalar] | None = None  # the values of the trial that is being repeated
 
     @classmethod
+    def of(cls, config: SearchConfig) -> Self:
+        """Return the sampler, with a regressor that knows that scores have noise."""
+        sampler = super().of(config)
+        # Like Keras Tuner's own, which takes scores as exact but for an alpha of 0.0001.
+        sampler.gpr = GaussianProcessRegressor(
+            Matern(nu=2.5) + WhiteKernel(NOISE, NOISE_BOUNDS),
+            normalize_y=True,
+            n_restarts_optimizer=FIT_RESTARTS,
+            random_state=sampler.seed,
+        )
+        return sampler
+
+    @classmethod
     def budget(cls, config: SearchConfig) -> dict[str, int | None]:
         """Return also the number of trials whose scores the first fit of the regressor needs."""
         return {"max_trials": None, "num_initial_points": initial_points(config)}
@@ -210,11 +228,25 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
         # point at a time; checking each is a tenth to a third of the time.
         checks_off = {"assume_finite": True, "skip_parameter_validation": True}
         with threadpool_limits(1), sklearn.config_context(**checks_off):
+            self._fit_ended()
             answer: Populated = super().populate_space(trial_id)
         params = self.space.params(answer["values"])
         if params in self.known or not self.initial.constraint.allows(params):
             return _populated(self.initial.next_new(self.known))
         return answer
+
+    def _fit_ended(self) -> None:
+        """Fit the regressor to the trials that have ended, before it imagines the others' scores.
+
+        Keras Tuner imagines them with its last fit, which has seen less, and at first with none.
+        """
+        if self.ongoing_trials:
+            # Seen in keras-tuner 1.4.8: failed trials are left out.
+            points, scores = self._vectorize_trials()
+            states = [t.status for t in self.trials.values()]
+            kept = [state for state in states if state not in ("FAILED", "INVALID")]
+            ended = [state == "COMPLETED" for state in kept]
+            self.gpr.fit(points[ended], scores[ended])
 
     @property
     def _completed(self) -> int:
@@ -237,6 +269,7 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
         if self._completed < self.num_initial_points:
             return
         # The body of populate_space() up to its optimisation. Seen in keras-tuner 1.4.8.
+        self._fit_ended()
         self.gpr.fit(*self._vectorize_trials())
         bounds = self._get_hp_bounds()
         self._random_state.uniform(bounds[:, 0], bounds[:, 1], size=(RESTARTS, len(bounds)))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from keras_tuner import oracles
 from keras_tuner.src.engine import conditions
+from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor
 from threadpoolctl import threadpool_info
 
@@ -93,6 +94,7 @@ def test_bayesian_sampler_suggests_what_keras_tuner_does_on_one_thread(
     plain: Any = oracles.BayesianOptimizationOracle(
         max_trials=8, num_initial_points=first, **arguments("bayesian")
     )
+    plain.gpr = clone(sampler.gpr)
     model_based = plain.populate_space
     plain.verbose = 0
     plain.save = plain._save_trial = lambda *trial: None
@@ -109,6 +111,31 @@ def test_bayesian_sampler_suggests_what_keras_tuner_does_on_one_thread(
         plain.end_trial(expected)
     assert first == 3
     assert threads == {1}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_scores_of_trials_in_flight_are_imagined_by_a_fit_to_those_that_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are not 1 standard deviation of a regressor that has seen nothing."""
+    fitted: list[tuple[int, float]] = []
+    fit = GaussianProcessRegressor.fit
+
+    def watched(self: Any, x: Any, y: Any) -> Any:
+        if self is sampler.gpr:
+            fitted.append((len(y), max(y)))
+        return fit(self, x, y)
+
+    monkeypatch.setattr(GaussianProcessRegressor, "fit", watched)
+    sampler: Any = make_sampler(config_of("bayesian"))
+    for _ in range(sampler.num_initial_points):
+        suggestion = sampler.ask()
+        sampler.tell(suggestion.trial_id, 0.88 + suggestion.values["dropout"] / 100)
+    sampler.ask()
+    sampler.ask()  # while one trial runs
+    ended = sampler.num_initial_points
+    assert [count for count, _ in fitted] == [ended, ended, ended + 1]
+    assert fitted[-1][1] < -0.87  # scores are minimised
 
 
 @pytest.mark.parametrize(
