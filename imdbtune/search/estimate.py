@@ -1,7 +1,7 @@
 """Estimate how long a search takes, from the trials that its sampler draws and a few timed steps.
 
-The cheapest and the most expensive trial are timed, in parallel if the search has several workers.
-The times of the others are interpolated linearly between the two.
+The trials that differ most in what they compute are timed, in parallel if the search has several
+workers. :mod:`imdbtune.search.step_times` derives the times of the others from theirs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import Batches, limit_rows, validation_split
@@ -26,10 +25,13 @@ from imdbtune.data.corpus import Corpus
 from imdbtune.errors import SearchAborted
 from imdbtune.search.pruner import pruner_kind
 from imdbtune.search.sampler import Suggestion, make_sampler, sampler_kind
+from imdbtune.search.step_times import Amount, fit, most_different
+from imdbtune.training.soft_labels import estimate_seconds
 from imdbtune.training.spec import StepTimes, TrainingSettings, TrialSpec
 
 MAX_DRAWN = 1000
-TIMED_S = 8.0  # of steps, for each of the two trials
+TIMED_TRIALS = 6
+TIMED_S = 5.0  # of steps, for each of them
 # Measured: from the command to the first trial; and for a trial, logging, saving its model and
 # drawing its curves.
 STARTUP_S = 8.0
@@ -43,14 +45,6 @@ class DrawnTrial:
 
     params: TrialParams
     epochs: int  # without those of the trial that it continues
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The work of a trial."""
-
-    positions: float  # rows x time steps of an epoch; those of validation count VALIDATION_SHARE
-    work: float  # multiplications per position
 
 
 @dataclass(frozen=True)
@@ -97,56 +91,19 @@ def draw(config: SearchConfig) -> tuple[list[DrawnTrial], float]:
     return drawn, max(1.0, total / len(drawn))
 
 
-def multiplications(params: TrialParams) -> float:
-    """Return the multiplications of the recurrent layers and the embedding, per position."""
-    directions = 2 if params.bidirectional else 1
-    gates = CELLS[params.rnn].gates
-    inputs, total = params.embedding, params.embedding
-    for _ in range(params.depth):
-        total += directions * gates * params.units * (inputs + params.units)
-        inputs = directions * params.units
-    return float(total)
-
-
-def cost_of(params: TrialParams, corpus: Corpus, config: SearchConfig) -> Cost:
-    """Return the cost of an epoch."""
+def amount_of(params: TrialParams, corpus: Corpus, config: SearchConfig) -> Amount:
+    """Return what an epoch computes; validation counts ``VALIDATION_SHARE``."""
     count = limit_rows(len(corpus.train), config.data.reviews)
-    part, held_out = validation_split(count)
-    work = multiplications(params)
+    parts = validation_split(count)
+    training, validation = (math.ceil(len(part) / params.batch_size) for part in parts)
+    steps = training + VALIDATION_SHARE * validation
     if config.training.batching == "padded":
-        rows = len(part) + VALIDATION_SHARE * len(held_out)
-        return Cost(rows * params.maxlen, work)
+        return Amount(steps, steps * params.maxlen)
     shape = (params.batch_size, params.maxlen, params.vocabulary)
-    training = Batches(corpus.train, part, *shape, crop=params.crop)
-    trained = training.time_steps(np.random.default_rng(0))
-    validated = Batches(corpus.train, held_out, *shape).time_steps()
-    return Cost((trained + VALIDATION_SHARE * validated) * params.batch_size, work)
-
-
-@dataclass(frozen=True)
-class TimeModel:
-    """The time of a position as a linear function of its work."""
-
-    base: float  # seconds per position
-    slope: float  # seconds per multiplication
-    start_s: float  # until the first step is done
-
-    def epoch_s(self, cost: Cost) -> float:
-        """Return the seconds of an epoch."""
-        return cost.positions * (self.base + self.slope * cost.work)
-
-
-def fit_line(cheap: tuple[StepTimes, float], expensive: tuple[StepTimes, float]) -> TimeModel:
-    """Fit the model to two measurements, each with its work; no coefficient is negative."""
-    (first, low), (second, high) = cheap, expensive
-    rates = [t.seconds / max(t.positions, 1) for t in (first, second)]
-    start_s = (first.start_s + second.start_s) / 2
-    slope = (rates[1] - rates[0]) / (high - low) if high > low else 0.0
-    if slope <= 0:
-        return TimeModel(sum(rates) / 2, 0.0, start_s)
-    if rates[0] < slope * low:  # the base would be negative
-        return TimeModel(0.0, (rates[0] / low + rates[1] / high) / 2, start_s)
-    return TimeModel(rates[0] - slope * low, slope, start_s)
+    batches = Batches(corpus.train, parts[0], *shape, crop=params.crop)
+    trained = batches.time_steps(np.random.default_rng(0))
+    validated = Batches(corpus.train, parts[1], *shape).time_steps()
+    return Amount(steps, trained + VALIDATION_SHARE * validated)
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
@@ -158,7 +115,7 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
 
 
 def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
-    """Time the cheapest and the most expensive trial, and add up the times of all trials.
+    """Time the trials that differ most, and add up the times of all trials.
 
     Args:
         workers: processes that train at once; 0: this process.
@@ -167,11 +124,16 @@ def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
         SearchAborted: the steps fail, for example because memory runs out.
     """
     drawn, scale = draw(config)
-    costs = {trial.params: cost_of(trial.params, corpus, config) for trial in drawn}
-    by_cost = sorted(costs, key=lambda p: costs[p].positions * costs[p].work)
-    cheap, expensive = by_cost[0], by_cost[-1]
-    timed = time_specs([_make_spec(p, corpus.folder, config) for p in (cheap, expensive)], workers)
-    model = fit_line((timed[0], costs[cheap].work), (timed[1], costs[expensive].work))
+    amounts = {trial.params: amount_of(trial.params, corpus, config) for trial in drawn}
+    known = list(amounts)
+    chosen = [known[i] for i in most_different(known, list(amounts.values()), TIMED_TRIALS)]
+    specs = [_make_spec(params, corpus.folder, config) for params in chosen]
+    model = fit(chosen, time_specs(specs, workers))
+    epoch_s = {params: model.seconds(params, amount) for params, amount in amounts.items()}
+    soft_labels_s = 0.0
+    if any(params.soft_labels for params in known):
+        trained_on = len(validation_split(limit_rows(len(corpus.train), config.data.reviews))[0])
+        soft_labels_s = estimate_seconds(corpus.folder, trained_on) / max(1, workers)
     executions = config.tuner.executions
     patience = config.training.patience
     pruner = pruner_kind(config)
@@ -184,9 +146,9 @@ def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
             trainings = executions
             if early_stopping and pruner and number >= pruner.spared:
                 epochs, trainings = min(epochs, pruner.first_epoch), 1
-            trained = model.start_s + epochs * model.epoch_s(costs[trial.params])
+            trained = model.start_s + epochs * epoch_s[trial.params]
             durations.append(trainings * trained + TRIAL_OVERHEAD_S)
-        whole = makespan(durations, workers) * scale
+        whole = makespan(durations, workers) * scale + soft_labels_s
         limit = config.tuner.max_minutes * 60
         return STARTUP_S + (min(whole, limit + max(durations)) if limit else whole)
 
@@ -195,8 +157,8 @@ def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
         least_seconds=total(early_stopping=True),
         trials=round(len(drawn) * scale),
         epochs=round(sum(trial.epochs for trial in drawn) * executions * scale),
-        cheapest_s=model.epoch_s(costs[cheap]),
-        dearest_s=model.epoch_s(costs[expensive]),
+        cheapest_s=min(epoch_s.values()),
+        dearest_s=max(epoch_s.values()),
     )
 
 
@@ -205,19 +167,19 @@ def _make_spec(params: TrialParams, corpus: Path, config: SearchConfig) -> Trial
 
 
 def time_specs(specs: Sequence[TrialSpec], workers: int) -> list[StepTimes]:
-    """Time the steps of two trials in processes that slow each other down as workers do.
+    """Time the steps of trials in processes that slow each other down as workers do.
 
     Raises:
         SearchAborted: a process died, or could not train.
     """
-    processes = min(2, max(1, workers))
+    processes = min(len(specs), max(1, workers))
     try:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             return list(pool.map(_time_spec, specs))
     except BrokenProcessPool as error:
         raise SearchAborted(
-            "the time cannot be estimated: a process died while it ran the first steps of the "
-            "cheapest or the most expensive trial (out of memory?)."
+            "the time cannot be estimated: a process died while it ran the first steps of a trial "
+            "(out of memory?)."
         ) from error
 
 

@@ -83,7 +83,7 @@ def estimate_duration(plan: Plan, context: Context, corpus: Corpus | None = None
         )
     context.set_environment()
     corpus = corpus or context.open_corpus(plan.config.data)
-    context.notify("timing some steps of the fastest and the slowest trial ...")
+    context.notify("timing some steps of the trials that differ most ...")
     estimated = estimate.estimate(plan.config, corpus, plan.workers)
     context.notify(f"estimated: {estimate.in_words(estimated)}")
     return estimated

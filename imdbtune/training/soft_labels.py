@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,18 +63,33 @@ def out_of_fold_probabilities(corpus: Path, count: int) -> Floats:
     Raises:
         TrialFailed: no linear model can be trained on so few reviews.
     """
-    data = read_corpus(corpus)
-    split = data.train.head(count)
-    version = importlib.metadata.version("scikit-learn")
-    key = json.dumps([data.digest, count, FOLDS, dict(nb_linear.SETTINGS), version])
-    name = f"opinions-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    split, caches = read_corpus(corpus).train.head(count), _caches(corpus, count)
     result = np.empty(count, np.float32)
     for offset in range(FOLDS):
         fold = (os.getpid() + offset) % FOLDS  # so that another process starts with another fold
-        cache = corpus.parent / f"{name}-{fold}.npy"
-        with _lock(cache):
-            result[fold::FOLDS] = _cached_probabilities(cache, split, fold)
+        with _lock(caches[fold]):
+            result[fold::FOLDS] = _cached_probabilities(caches[fold], split, fold)
     return np.clip(result, EPSILON, 1 - EPSILON)
+
+
+def estimate_seconds(corpus: Path, count: int) -> float:
+    """Return how long the folds take that are still to be computed; one of them is, and cached."""
+    caches = _caches(corpus, count)
+    missing = [fold for fold, cache in enumerate(caches) if not cache.exists()]
+    if not missing:
+        return 0.0
+    split, began = read_corpus(corpus).train.head(count), time.monotonic()
+    with _lock(caches[missing[0]]):
+        _cached_probabilities(caches[missing[0]], split, missing[0])
+    return (time.monotonic() - began) * (len(missing) - 1)
+
+
+def _caches(corpus: Path, count: int) -> list[Path]:
+    """Return the file of each fold."""
+    version = importlib.metadata.version("scikit-learn")
+    facts = [read_corpus(corpus).digest, count, FOLDS, dict(nb_linear.SETTINGS), version]
+    name = f"opinions-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
+    return [corpus.parent / f"{name}-{fold}.npy" for fold in range(FOLDS)]
 
 
 @contextlib.contextmanager

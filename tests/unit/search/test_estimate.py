@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from imdbtune import api
@@ -15,16 +17,13 @@ from imdbtune.search import estimate
 from imdbtune.search.estimate import (
     STARTUP_S,
     TRIAL_OVERHEAD_S,
-    Cost,
-    TimeModel,
-    cost_of,
+    amount_of,
     draw,
-    fit_line,
     in_words,
     makespan,
-    multiplications,
 )
 from imdbtune.search.sampler import make_sampler
+from imdbtune.search.step_times import Amount, fit, most_different, multiplications, work
 from imdbtune.training.spec import StepTimes, TrialSpec
 from tests.driven import SIZE, config_of
 from tests.forked import FORKS, warm_up
@@ -66,18 +65,48 @@ def test_work_counts_gates_layers_and_directions() -> None:
     assert multiplications(both) == 32 + 2 * 3 * 16 * (32 + 16) + 2 * 3 * 16 * (32 + 16)
 
 
-def test_the_line_goes_through_both_measurements_and_never_down() -> None:
-    cheap, expensive = StepTimes(1.0, 2.0, 1000), StepTimes(3.0, 8.0, 1000)
-    model = fit_line((cheap, 100), (expensive, 500))
-    assert model.epoch_s(Cost(1000, 100)) == pytest.approx(2.0)
-    assert model.epoch_s(Cost(1000, 500)) == pytest.approx(8.0)
+VARIED = [
+    TrialParams(rnn=rnn, units=units, depth=depth, vocabulary=vocabulary, ema=ema)
+    for rnn, units, depth, vocabulary, ema in [
+        ("simple_rnn", 16, 1, 10_000, 0.0),
+        ("gru", 64, 1, 10_000, 0.0),
+        ("lstm", 32, 2, 50_000, 0.9),
+        ("gru", 16, 3, 20_000, 0.0),
+        ("lstm", 128, 1, 10_000, 0.0),
+    ]
+]
+RATES = np.array([4e-6, 2e-10, 3e-9, 1e-3])  # seconds for each kind of work
+
+
+def timed(params: TrialParams, steps: int = 20, time_steps: int = 2000) -> StepTimes:
+    seconds = float(work(params, Amount(steps, time_steps)) @ RATES)
+    return StepTimes(2.0, seconds, steps, time_steps)
+
+
+def test_the_times_of_other_trials_follow_from_those_that_were_timed() -> None:
+    model = fit(VARIED, [timed(params) for params in VARIED])
+    other = TrialParams(rnn="gru", units=48, depth=2, vocabulary=30_000, bidirectional=True)
+    expected = timed(other, 313, 60_000).seconds
+    assert model.seconds(other, Amount(313, 60_000)) == pytest.approx(expected, rel=1e-6)
     assert model.start_s == 2.0
-    level = fit_line((expensive, 100), (cheap, 500))  # the more expensive one was faster
-    assert level == TimeModel(0.005, 0.0, 2.0)
-    steep = fit_line((cheap, 400), (expensive, 500))  # the base would be negative
-    assert steep.base == 0
-    assert steep.slope > 0
-    assert fit_line((cheap, 100), (cheap, 100)) == TimeModel(0.002, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_no_kind_of_work_takes_less_than_no_time(count: int) -> None:
+    """Even where there are fewer timed trials than kinds of work, or slower small ones."""
+    slow_first = [replace(timed(p), seconds=9.0 / n) for n, p in enumerate(VARIED[:count], 1)]
+    model = fit(VARIED[:count], slow_first)
+    assert (model.rates >= 0).all()
+    assert model.seconds(VARIED[0], Amount(20, 2000)) > 0
+
+
+def test_the_timed_trials_are_the_one_with_the_most_work_and_the_most_different_ones() -> None:
+    amounts = [Amount(20, 2000)] * len(VARIED)
+    chosen = most_different(VARIED, amounts, 3)
+    assert chosen[0] == 4
+    assert {VARIED[index].rnn for index in chosen} == {"simple_rnn", "lstm", "gru"}
+    assert sorted(most_different(VARIED, amounts, 9)) == [0, 1, 2, 3, 4]
+    assert most_different([VARIED[0]] * 3, amounts[:3], 2) == [0]
 
 
 def test_makespan_assigns_trials_to_the_next_free_worker() -> None:
@@ -94,27 +123,28 @@ def corpus(tmp_path: Path) -> Corpus:
 
 def test_an_epoch_is_as_long_as_the_reviews_cut_to_maxlen(corpus: Corpus) -> None:
     config = parse_config({})
-    whole = cost_of(TrialParams(maxlen=50, batch_size=10), corpus, config).positions
-    short = cost_of(TrialParams(maxlen=10, batch_size=10), corpus, config).positions
-    assert 80 * 20 < whole < 80 * 40 * 1.1
-    assert 80 * 8 < short <= 80 * 10 * 1.1
+    whole = amount_of(TrialParams(maxlen=50, batch_size=10), corpus, config)
+    short = amount_of(TrialParams(maxlen=10, batch_size=10), corpus, config)
+    assert whole.steps == short.steps == pytest.approx(8 + 2 / 3)
+    assert 8 * 20 < whole.time_steps < 8 * 40 * 1.1
+    assert 8 * 8 < short.time_steps <= 8 * 10 * 1.1
     padded = parse_config({"training": {"batching": "padded"}})
-    assert cost_of(TrialParams(maxlen=50), corpus, padded).positions == pytest.approx(
-        50 * (80 + 20 / 3)
+    assert amount_of(TrialParams(maxlen=50, batch_size=10), corpus, padded).time_steps == (
+        pytest.approx(50 * (8 + 2 / 3))
     )
 
 
 def test_all_trials_on_all_workers(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     timed_specs: list[list[TrialSpec]] = []
 
-    def timed(specs: list[TrialSpec], workers: int) -> list[StepTimes]:
+    def time_stubs(specs: list[TrialSpec], workers: int) -> list[StepTimes]:
         timed_specs.append(specs)
-        return [StepTimes(1.0, 0.001 * multiplications(s.params), 1000) for s in specs]
+        return [replace(timed(spec.params), start_s=1.0) for spec in specs]
 
-    monkeypatch.setattr(estimate, "time_specs", timed)
+    monkeypatch.setattr(estimate, "time_specs", time_stubs)
     config = config_of("grid", UNITS)
     estimated = estimate.estimate(config, corpus, 1)
-    assert [spec.params.units for spec in timed_specs[0]] == [4, 8]
+    assert [spec.params.units for spec in timed_specs[0]] == [8, 4]
     assert (estimated.trials, estimated.epochs) == (2, 8)
     assert estimated.seconds == pytest.approx(
         STARTUP_S + 2 * (1 + TRIAL_OVERHEAD_S) + 4 * (estimated.cheapest_s + estimated.dearest_s)
