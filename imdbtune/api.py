@@ -119,7 +119,7 @@ def confirm(
     Called again, it trains only what is missing. The trainings are children of a separate run.
 
     Args:
-        context: its ``trainer`` writes what ``imdbtune.confirm.runs.TrainAndSavePredictions`` does.
+        context: the results of its ``trainer`` must tell which reviews were classified right.
         top: this and all others are those of :class:`imdbtune.confirm.confirmation.Extent`.
     """
     from imdbtune.confirm.confirmation import Extent, confirm_search

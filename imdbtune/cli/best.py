@@ -132,7 +132,9 @@ def best(
     from imdbtune.cli.library_output import redirect_library_output
     from imdbtune.cli.progress import make_progress
     from imdbtune.cli.stages import show_stages
+    from imdbtune.report.against_linear import find_comparison
     from imdbtune.tracking import entities
+    from imdbtune.tracking.sqlite_reader import open_runs
 
     context = api.Context(uri=tracking_uri, cache=opt.parse_path(cache))
     found, trial = api.best(search or search_flag or None, uri=tracking_uri)
@@ -150,7 +152,8 @@ def best(
     front = api.read_front(found, tracking_uri) if not confirmed else None
     if not (as_json or member_count):
         chosen = front.reason if front else ""
-        shown = details(trial, found, baselines, confirmed, chosen, everything=verbose)
+        compared = find_comparison(open_runs(tracking_uri), found, [trial], baselines, confirmed)
+        shown = details(trial, found, compared, confirmed, chosen, everything=verbose)
         typer.echo(trial_line(trial) if quiet else shown)
     facts: dict[str, object] = {"search": found.name, "search_id": found.run_id}
     facts["confirmed"] = confirmed.as_dict() if confirmed else None

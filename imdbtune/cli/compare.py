@@ -118,7 +118,6 @@ def _print_tables(compared: Comparison, has_columns: bool, quiet: bool) -> None:
     typer.echo(tables.table(compared.rows, compared.columns if has_columns else columns))
     for search, ranked in [] if quiet else compared.searches:
         prefix = f"{search.name}: " if names else ""
-        baselines = compared.baselines.get(search.run_id, ())
         confirmed = compared.confirmed.get(search.run_id)
         if confirmed is not None:
             typer.echo(f"{prefix}best: {confirmed.winner.name}, {describe(confirmed)}")
@@ -127,8 +126,8 @@ def _print_tables(compared: Comparison, has_columns: bool, quiet: bool) -> None:
         borrowed = compared.borrowed.get(search.run_id, ())
         if sentence := tables.borrowed_sentence(search, ranked, borrowed):
             typer.echo(f"{prefix}{sentence}")
-        if sentence := tables.baseline_sentence(search, ranked, baselines, confirmed):
-            typer.echo(f"{prefix}{sentence}")
+        if found := compared.linear.get(search.run_id):
+            typer.echo(f"{prefix}{found}")
     trials = sum(len(trials) for _, trials in compared.searches)
     if len(compared.rows) < trials and not quiet:
         typer.echo(f"{len(compared.rows):,} of {trials:,} trials")

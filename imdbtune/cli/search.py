@@ -16,7 +16,6 @@ from imdbtune.cli.command import GroupedCommand
 from imdbtune.cli.config_flags import SEARCH, SPACE, SearchFlags
 from imdbtune.cli.output import print_json, print_next_steps
 from imdbtune.cli.tables import (
-    baseline_sentence,
     format_duration,
     front_sentence,
     leaderboard,
@@ -192,6 +191,7 @@ def _one_space(argument: str, flag: str) -> str:
 
 def _print_result(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
     """Print the leaderboard and the next commands; if quiet, only the best trial."""
+    from imdbtune.report.against_linear import find_comparison
     from imdbtune.tracking import mlflow_names, ranking, reader
     from imdbtune.tracking.connection import connect
 
@@ -215,8 +215,9 @@ def _print_result(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:
         typer.echo(f"... and {len(trials) - 10} more: imdbtune compare")
     if sentence := front_sentence(found, trials):
         typer.echo(sentence)
-    if sentence := baseline_sentence(found, trials, reader.read_baselines(client, found)):
-        typer.echo(sentence)
+    baselines = reader.read_baselines(client, found)
+    if linear := find_comparison(client, found, trials, baselines):
+        typer.echo(linear)
     typer.echo()
     print_next_steps("imdbtune best --export winner; imdbtune report; imdbtune ui", plan.store)
 

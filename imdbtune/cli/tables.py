@@ -13,8 +13,9 @@ from imdbtune.models.metrics.metric import format_value
 
 if TYPE_CHECKING:  # only a few commands read MLflow
     from imdbtune.confirm.entities import Confirmation
+    from imdbtune.report.findings import BaselineComparison
     from imdbtune.search.borrowed import BorrowedRow
-    from imdbtune.tracking.entities import Baseline, Search, Trial
+    from imdbtune.tracking.entities import Search, Trial
 
 INTEGER_METRICS = ("best_epoch", "epochs_run", "parameter_count")
 
@@ -72,19 +73,6 @@ def borrowed_sentence(
     if all(sign * best.score > sign * score for score in scores):
         text += "; no trial here is better"
     return text
-
-
-def baseline_sentence(
-    search: Search,
-    trials: Sequence[Trial],
-    baselines: Sequence[Baseline],
-    confirmed: Confirmation | None = None,
-) -> str:
-    """Return how the best trial compares with the linear model; empty without such a model."""
-    from imdbtune.report.findings import compare_with_baseline
-
-    comparison = compare_with_baseline(baselines, trials, search.validation_reviews, confirmed)
-    return str(comparison) if comparison else ""
 
 
 def search_title(search: Search) -> str:
@@ -158,7 +146,7 @@ def _format_scalar(value: object) -> str:
 def details(
     trial: Trial,
     search: Search | None = None,
-    baselines: Sequence[Baseline] = (),
+    linear: BaselineComparison | None = None,
     confirmed: Confirmation | None = None,
     chosen: str = "",
     *,
@@ -167,7 +155,8 @@ def details(
     """Return the facts about one trial, a line each: certainty, hyperparameters and metrics.
 
     Unless ``everything`` is asked for, hyperparameters at their defaults and figures that an
-    earlier line has are left out. ``chosen`` is why the trial is the best one.
+    earlier line has are left out. ``linear`` compares it with the linear model, and ``chosen`` is
+    why it is the best one.
     """
     from imdbtune.confirm import description
     from imdbtune.report.comparison import METRIC_COLUMNS
@@ -179,7 +168,7 @@ def details(
         interval = "" if confirmed else accuracy_interval(trial, search)
         told |= {"best_val_accuracy"} if interval else set()
         certainty = description.describe(confirmed) if confirmed else interval
-        comparison = baseline_sentence(search, [trial], baselines, confirmed)
+        comparison = str(linear or "")
         lines += [f"  {line}" for line in (chosen, certainty, comparison) if line]
     defaults = {} if everything else TrialParams().as_dict()
     params = {k: v for k, v in trial.params.as_dict().items() if v != defaults.get(k)}

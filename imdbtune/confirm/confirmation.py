@@ -82,8 +82,7 @@ def confirm_search(
     Args:
         search_ref: run id or name; ``None``: the last search.
         extent: how much is trained.
-        context: its ``trainer`` replaces :class:`imdbtune.confirm.runs.TrainAndSavePredictions`,
-            and must write the same file.
+        context: the results of its ``trainer`` must tell which reviews were classified right.
         publish: writes the search's page in MLflow.
 
     Raises:
@@ -215,7 +214,7 @@ class _Opened:
             facts=self.facts,
             folder=folder,
             listener=with_run_ids(context.listener, workspace.outbox),
-            trainer=context.trainer or runs.TrainAndSavePredictions(),
+            trainer=context.trainer,
             check=partial(workspace.check_not_removed, "confirmation", AGAIN),
         )
         with (

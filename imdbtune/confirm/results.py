@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 import statistics
@@ -14,8 +13,10 @@ from imdbtune.config.objectives import larger_is_better
 from imdbtune.confirm.description import markdown, method
 from imdbtune.confirm.entities import Confirmation, Confirmed
 from imdbtune.errors import UserError
+from imdbtune.models.metrics.metric import CORRECTNESS_FILE
 from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.entities import Search, Trial
+from imdbtune.tracking.predictions import read_correctness
 from imdbtune.tracking.ranking import Front, find_front
 from imdbtune.tracking.sqlite_reader import open_runs
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from imdbtune.tracking.sqlite_reader import Runs
 
 RESULT_FILE = "confirmation.json"
-CORRECTNESS_FILE = "validation_right.npy"  # artifact of each training
 
 
 def read_confirmation(search: Search, uri: str = "") -> Confirmation | None:
@@ -212,24 +212,17 @@ def _seconds(trainings: Sequence[Trial]) -> float:
 
 
 def _read_correctness(client: MlflowClient, run_id: str) -> Correctness:
-    """Return for each validation review whether a training's model predicts it correctly.
+    """Return for each validation review whether a training's last epoch classifies it right.
 
     Raises:
         UserError: the artifact is missing or invalid.
     """
-    import numpy as np
-
     try:
-        file = io.BytesIO(reader.read_artifact(client, run_id, CORRECTNESS_FILE))
-        correct = np.load(file, allow_pickle=False)
-        if correct.dtype != np.bool_ or correct.ndim != 1 or not len(correct):
-            raise ValueError("it is not an array of booleans")
-        return np.asarray(correct)
-    except (UserError, OSError, ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0][:200]
+        last: Correctness = read_correctness(client, run_id)[-1]
+        return last
+    except UserError as error:
         raise UserError(
-            f"{CORRECTNESS_FILE} of run {run_id} cannot be read ({reason}); "
-            "delete that run in MLflow and run imdbtune confirm again."
+            f"{error}; delete that run in MLflow and run imdbtune confirm again."
         ) from error
 
 

@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING
 from imdbtune.cluster.trial_job import TrialJob, trial_folder
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.confirm import results
-from imdbtune.confirm.results import CORRECTNESS_FILE
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.search.driver import Attempts, PlannedTrial
 from imdbtune.search.recorded import Stage
 from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.ranking import find_front
-from imdbtune.training.spec import CHECKPOINT_AFTER_S, OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import CHECKPOINT_AFTER_S, TrialSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from imdbtune.confirm.significance import Correctness
     from imdbtune.tracking.connection import MlflowClient
 
 # Settings of a training that differ from those of its search; logged with each.
@@ -122,33 +120,6 @@ def make_spec(each: TrainingRequest, corpus: Path, folder: Path) -> TrialSpec:
     return TrialSpec(
         each.stage.trial.params, corpus, own, settings, checkpoint_after_s=CHECKPOINT_AFTER_S
     )
-
-
-@dataclass(frozen=True)
-class TrainAndSavePredictions:
-    """Trainer that also saves which validation reviews the model predicts correctly."""
-
-    def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
-        """Train; save the correctness in the history folder, which is logged as a whole."""
-        from imdbtune.data.corpus import read_corpus
-        from imdbtune.training.evaluation import validation_right
-        from imdbtune.training.trainer import train_trial
-
-        result = train_trial(spec, on_epoch)
-        train = read_corpus(spec.corpus).train
-        padded = spec.settings.batching == "padded"
-        correct = validation_right(result.model, train, spec.settings.reviews, spec.params, padded)
-        write_correctness(spec, correct)
-        return result
-
-
-def write_correctness(spec: TrialSpec, correct: Correctness) -> None:
-    """Write the correctness of each prediction to the artifacts of a training."""
-    import numpy as np
-
-    folder = spec.folder / "history"
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / CORRECTNESS_FILE, correct)
 
 
 @dataclass

@@ -32,9 +32,9 @@ def limit_rows(available: int, reviews: int) -> int:
     return min(available, reviews or available)
 
 
-def validation_split(rows: int) -> tuple[Index, Index]:
+def validation_split(rows: int, share: float = VALIDATION_SHARE) -> tuple[Index, Index]:
     """Return row numbers for training and validation: the last 20 %, as Keras splits them."""
-    first = int(rows * (1.0 - VALIDATION_SHARE))
+    first = int(rows * (1.0 - share))
     return np.arange(first), np.arange(first, rows)
 
 

@@ -106,7 +106,11 @@ def initialize(model: keras.Model, seed: int) -> None:
 
 
 def compile_model(
-    model: keras.Model, params: TrialParams, jit: bool, steps: int = 0
+    model: keras.Model,
+    params: TrialParams,
+    jit: bool,
+    steps: int = 0,
+    accuracy: keras.metrics.Metric | None = None,
 ) -> keras.Model:
     """Compile a model with its optimizer, loss and metrics, and return it.
 
@@ -116,6 +120,7 @@ def compile_model(
         jit: compile the steps with XLA.
         steps: number of steps of the whole training. Without it, as in a saved model, the learning
             rate is constant and the metrics are those that Keras has itself.
+        accuracy: takes the place of the registered one.
     """
     rate: float | Schedule = params.learning_rate
     if steps and (params.schedule != "constant" or params.warmup):
@@ -131,15 +136,17 @@ def compile_model(
     model.compile(
         optimizer=optimizer,
         loss="binary_crossentropy",
-        weighted_metrics=_trained_metrics() if steps else _saved_metrics(),
+        weighted_metrics=_trained_metrics(accuracy) if steps else _saved_metrics(),
         jit_compile=jit,
         steps_per_execution=STEPS_PER_CALL if steps >= MANY_STEPS else 1,
     )
     return model
 
 
-def _trained_metrics() -> list[keras.metrics.Metric]:
-    return [metric.in_keras(name) for name, metric in METRICS.items() if metric.in_keras]
+def _trained_metrics(accuracy: keras.metrics.Metric | None) -> list[keras.metrics.Metric]:
+    own = {"accuracy": accuracy} if accuracy else {}
+    named = {name: metric.in_keras for name, metric in METRICS.items() if metric.in_keras}
+    return [own.get(name) or make(name) for name, make in named.items()]
 
 
 def _saved_metrics() -> list[str]:

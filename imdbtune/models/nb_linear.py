@@ -34,7 +34,7 @@ import numpy.typing as npt
 from imdbtune.data.batches import validation_split
 from imdbtune.data.corpus import Corpus, Split, read_corpus
 from imdbtune.errors import UserError
-from imdbtune.models.metrics.metric import best_names, measure
+from imdbtune.models.metrics.metric import CORRECTNESS_FILE, best_names, measure
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -178,8 +178,22 @@ def train_and_validation(split: Split) -> tuple[Split, Split]:
     return split.part(0, count), split.part(count, len(split))
 
 
-def train_linear(split: Split) -> tuple[LinearModel, dict[str, float]]:
-    """Return the linear model of the training part, and its metrics, named like a trial's."""
+@dataclass(frozen=True)
+class Trained:
+    """The linear model of a search.
+
+    Args:
+        metrics: named like a trial's.
+        right: (validation reviews,), whether it classifies each right.
+    """
+
+    model: LinearModel
+    metrics: dict[str, float]
+    right: npt.NDArray[np.bool_]
+
+
+def train_linear(split: Split) -> Trained:
+    """Train on the training part of ``split``, and measure on both parts."""
     import sklearn.linear_model  # noqa: F401 - importing takes seconds, not to be counted
 
     training, validation = train_and_validation(split)
@@ -187,8 +201,10 @@ def train_linear(split: Split) -> tuple[LinearModel, dict[str, float]]:
     model = fit(training)
     seconds = time.monotonic() - started
     size = {"features": float(len(model.keys)), "parameter_count": len(model.keys) + 1.0}
-    metrics = _metrics(training, predict(model, training), validation, predict(model, validation))
-    return model, {**metrics, "train_seconds": seconds, **size}
+    predicted = predict(model, validation)
+    metrics = _metrics(training, predict(model, training), validation, predicted)
+    right = (predicted > 0.5) == (validation.labels == 1)
+    return Trained(model, {**metrics, "train_seconds": seconds, **size}, right)
 
 
 def measure_majority(split: Split) -> dict[str, float]:
@@ -220,10 +236,11 @@ def main(job: Mapping[str, Any]) -> None:
     """
     _run_in_background()
     training = read_corpus(Path(job["corpus"])).train
-    model, metrics = train_linear(training.head(job["reviews"] or len(training)))
+    trained = train_linear(training.head(job["reviews"] or len(training)))
     out = Path(job["out"])
-    model.save(out / MODEL)
-    (out / RESULT).write_text(json.dumps(metrics), encoding="utf-8")
+    trained.model.save(out / MODEL)
+    np.save(out / CORRECTNESS_FILE, trained.right)
+    (out / RESULT).write_text(json.dumps(trained.metrics), encoding="utf-8")
 
 
 def cache_folder(corpus: Corpus, reviews: int) -> Path:
@@ -238,7 +255,8 @@ def is_cached(cache: Path) -> bool:
     try:
         LinearModel.load(cache / MODEL)
         result = json.loads((cache / RESULT).read_text(encoding="utf-8"))
-        return isinstance(result, dict) and result.keys() >= {*best_names()}
+        complete = isinstance(result, dict) and result.keys() >= {*best_names()}
+        return complete and (cache / CORRECTNESS_FILE).exists()
     except (OSError, ValueError, UserError):
         return False
 

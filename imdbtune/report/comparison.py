@@ -11,9 +11,11 @@ from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.confirm import results
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.models.metrics.metric import best_names, find_metric
+from imdbtune.report.against_linear import find_comparison
+from imdbtune.report.findings import BaselineComparison
 from imdbtune.search.borrowed import BorrowedRow, read_borrowed
 from imdbtune.tracking import reader
-from imdbtune.tracking.entities import ENDED_WELL, Baseline, Search, Trial
+from imdbtune.tracking.entities import ENDED_WELL, Search, Trial
 from imdbtune.tracking.ranking import as_rows, outcome_columns
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class Comparison:
     rows: list[Row]
     columns: list[str]  # names, in order
     # By run id of the search.
-    baselines: Mapping[str, Sequence[Baseline]] = field(default_factory=dict)
+    linear: Mapping[str, BaselineComparison] = field(default_factory=dict)
     confirmed: Mapping[str, Confirmation] = field(default_factory=dict)
     borrowed: Mapping[str, Sequence[BorrowedRow]] = field(default_factory=dict)
 
@@ -81,11 +83,17 @@ def read_comparison(
     """
     searches = reader.find_searches(runs, search_refs)
     trials = [(search, reader.read_trials(runs, search)) for search in searches]
-    known = ((search.run_id, results.read(runs, search)) for search in searches)
+    confirmed, linear = {}, {}
+    for search, ranked in trials:
+        if found := results.read(runs, search):
+            confirmed[search.run_id] = found
+        done, baselines = [t for t in ranked if t.can_win], reader.read_baselines(runs, search)
+        if compared := find_comparison(runs, search, done, baselines, found):
+            linear[search.run_id] = compared
     return replace(
         compare_searches(trials, where, sort, columns, limit),
-        baselines={search.run_id: reader.read_baselines(runs, search) for search in searches},
-        confirmed={run_id: found for run_id, found in known if found is not None},
+        linear=linear,
+        confirmed=confirmed,
         borrowed={search.run_id: read_borrowed(runs, search) for search in searches},
     )
 

@@ -17,7 +17,7 @@ from imdbtune.report.html_file import MARK, check_output_path, template, ui_addr
 from imdbtune.report.page import ReportFigure, write_report
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
-from imdbtune.tracking.entities import Baseline, Search, Trial
+from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.mlflow_server import run_page
 from imdbtune.tracking.ranking import find_front
 from imdbtune.tracking.sqlite_reader import runs_of
@@ -32,7 +32,7 @@ class Compared:
     number: int  # from 1, by which figures name it
     search: Search
     trials: Sequence[Trial]  # ranked
-    baselines: Sequence[Baseline]
+    linear: findings.BaselineComparison | None  # with the winner
     confirmed: Confirmation | None
 
     @functools.cached_property
@@ -76,12 +76,6 @@ class Compared:
         if self.confirmed is not None:
             return description.describe(self.confirmed)
         return f"best of {len(self.finished)}, not confirmed with other seeds"
-
-    @property
-    def linear(self) -> findings.BaselineComparison | None:
-        """How the winner compares with the linear model."""
-        reviews, ranked = self.search.validation_reviews, [trial for trial, _ in self.finished]
-        return findings.compare_with_baseline(self.baselines, ranked, reviews, self.confirmed)
 
     @property
     def seconds(self) -> float:
@@ -136,7 +130,7 @@ def render(comparison: Comparison, ui: str = "") -> str:
             number,
             search,
             trials,
-            comparison.baselines.get(search.run_id, ()),
+            comparison.linear.get(search.run_id),
             comparison.confirmed.get(search.run_id),
         )
         for number, (search, trials) in enumerate(comparison.searches, start=1)

@@ -46,7 +46,8 @@ class Uncertainty:
     reviews: int  # on which it was measured
     trials: int  # from which it was chosen
     indistinguishable: int  # trials not significantly worse than the best, with the best itself
-    selection_bias: float  # expected excess of the best of those if they are equally good
+    selection_bias: float  # by which the best accuracy is expected to exceed its true value
+    is_paired: bool = False  # computed from the predictions of each review
 
     @property
     def standard_error(self) -> float:
@@ -64,12 +65,14 @@ def standard_error(share: float, count: int) -> float:
     return math.sqrt(share * (1 - share) / count) if count and 0 <= share <= 1 else math.nan
 
 
-def uncertainty_data(accuracies: Sequence[float], chosen: float, reviews: int) -> Uncertainty:
-    """Return the uncertainty of ``chosen`` among ``accuracies`` on the same ``reviews``.
+def uncertainty_data(accuracies: Sequence[float], reviews: int) -> Uncertainty:
+    """Return the uncertainty of the first of ``accuracies``, where the predictions are unknown.
 
-    Two trials are indistinguishable if they differ by less than 1.96 standard errors of a
-    difference. This is conservative, as all trials are measured on the same reviews.
+    Trials are indistinguishable if they differ by less than 1.96 standard errors of a difference of
+    two samples, and the bias is that of equal trials. Both are too large, as all trials are
+    measured on the same reviews: see :mod:`imdbtune.report.paired`.
     """
+    chosen = accuracies[0]
     own_error = standard_error(chosen, reviews)
     indistinguishable = sum(
         chosen - other <= Z_95 * math.hypot(own_error, standard_error(other, reviews))

@@ -13,8 +13,9 @@ from imdbtune.config.objectives import COSTS
 from imdbtune.confirm import description, results
 from imdbtune.confirm.entities import Confirmation
 from imdbtune.models.metrics.metric import format_value
+from imdbtune.report.against_linear import find_comparison
 from imdbtune.report.effects import short_value
-from imdbtune.report.findings import compare_with_baseline, find_baseline
+from imdbtune.report.findings import BaselineComparison, find_baseline
 from imdbtune.report.page import log_report, read_report_data
 from imdbtune.tracking import mlflow_links, mlflow_names, writer
 from imdbtune.tracking.entities import PRUNED, Baseline, Search, Trial, failed_trials
@@ -70,7 +71,8 @@ def publish(
     metrics = {name: float(value) for name, value in counts.items()}
     report = report and bool(done)
     baselines, confirmed = read_baselines(runs, search), results.read(runs, search)
-    tags = {mlflow_names.NOTE: markdown(search, trials, varied, report, baselines, confirmed)}
+    linear = find_comparison(runs, search, done, baselines, confirmed)
+    tags = {mlflow_names.NOTE: markdown(search, trials, varied, report, linear, confirmed)}
     if done:
         metrics |= {k: v for k, v in done[0].metrics.items() if k.startswith("best_")}
         best = confirmed.winner.name if confirmed else done[0].name
@@ -97,7 +99,7 @@ def markdown(
     trials: Sequence[Trial],
     varied: Sequence[str],
     report: bool = False,
-    baselines: Sequence[Baseline] = (),
+    linear: BaselineComparison | None = None,
     confirmed: Confirmation | None = None,
 ) -> str:
     """Return the leaderboard as Markdown, each name a link to its run."""
@@ -109,7 +111,7 @@ def markdown(
         return "\n".join([*([about, ""] if about else []), facts, ""])
     # MLflow shows the first lines before the description is unfolded.
     answer = _answer(search, done, confirmed)
-    answer += _against_linear(search, done, baselines, confirmed)
+    answer += _against_linear(search, linear) if linear else ""
     lines = [f"{answer} {facts} {_links(search, report)}", "", *_table(search, done, varied)]
     if len(done) > ROWS_SHOWN:
         lines.append(f"\n... and {len(done) - ROWS_SHOWN} more: leaderboard.json")
@@ -164,16 +166,8 @@ def _score(search: Search, trial: Trial) -> str:
     return format_value(search.objective, trial.metrics[f"best_{search.objective}"])
 
 
-def _against_linear(
-    search: Search,
-    done: Sequence[Trial],
-    baselines: Sequence[Baseline],
-    confirmed: Confirmation | None,
-) -> str:
+def _against_linear(search: Search, found: BaselineComparison) -> str:
     """Return how the best trial compares with the linear model, with a link to its run."""
-    found = compare_with_baseline(baselines, done, search.validation_reviews, confirmed)
-    if found is None:
-        return ""
     name, _, rest = str(found).partition(" reaches")
     return f" {name.capitalize()} [reaches]({mlflow_links.run_link(search, found.run_id)}){rest}."
 

@@ -19,7 +19,8 @@ from imdbtune.config.search_space import SearchSpace
 from imdbtune.confirm import description, results
 from imdbtune.confirm.entities import Confirmation
 from imdbtune.errors import UserError
-from imdbtune.report import effects, figures, findings, outlook
+from imdbtune.report import effects, figures, findings, outlook, paired
+from imdbtune.report.against_linear import find_comparison
 from imdbtune.report.html_file import MARK, check_output_path, template, ui_address, write_page
 from imdbtune.report.importance import Importances, importance_data
 from imdbtune.report.published import PUBLISHED, Published
@@ -28,6 +29,7 @@ from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
 from imdbtune.tracking.entities import PRUNED, Baseline, Search, Trial
 from imdbtune.tracking.mlflow_server import run_page
+from imdbtune.tracking.predictions import read_all
 from imdbtune.tracking.ranking import find_front
 from imdbtune.tracking.reader import (
     find_search,
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from imdbtune.tracking.connection import MlflowClient
-    from imdbtune.training.spec import Epoch
+    from imdbtune.training.spec import Correctness, Epoch
 
 MAX_CURVES = 200
 MAX_AXES = 6
@@ -63,6 +65,8 @@ class ReportData:
     config: str  # TOML; empty if it cannot be read
     confirmed: Confirmation | None = None
     baselines: list[Baseline] = field(default_factory=list)
+    linear: findings.BaselineComparison | None = None  # with the best trial
+    rights: list[Correctness] = field(default_factory=list)  # of finished trials; empty: unknown
     facts: Mapping[str, str] = field(default_factory=dict)  # of the search, with its versions
     borrowed: list[BorrowedRow] = field(default_factory=list)
 
@@ -97,13 +101,16 @@ def read_report_data(client: MlflowClient, search: Search, trials: list[Trial]) 
     others = [(t.name, read_history(runs, t.run_id, ("val_accuracy",))) for t in finished[1:]]
     best = [(t.name, read_history(runs, t.run_id)) for t in finished[:1]]
     config = read_text(client, search.run_id, "config.toml")
+    baselines, confirmed = read_baselines(runs, search), results.read(runs, search)
     return ReportData(
         search,
         trials,
         best + others,
         config,
-        results.read(runs, search),
-        read_baselines(runs, search),
+        confirmed,
+        baselines,
+        find_comparison(runs, search, finished, baselines, confirmed),
+        read_all(runs, [trial.run_id for trial in finished]),
         read_facts(runs, search),
         read_borrowed(runs, search),
     )
@@ -147,7 +154,7 @@ def draw_figures(data: ReportData) -> dict[str, ReportFigure]:
     drawn += _draw_costs(finished)
     progress = findings.progress_data(finished, data.search.started_ms)
     if progress.minutes:
-        figure = figures.draw_progress(progress, linear_accuracy(data))
+        figure = figures.draw_progress(progress, data.linear.accuracy if data.linear else None)
         drawn.append(ReportFigure("progress", figure, "Best accuracy so far over time."))
     expected = outlook.expected_best(data.search, finished)
     if expected is not None:
@@ -169,7 +176,7 @@ def _draw_curves(data: ReportData) -> Iterator[ReportFigure]:
         learning_curves.leaderboard_curves_data(data.histories, "accuracy"),
         data.search.name,
         narrow=True,
-        linear=linear_accuracy(data),
+        linear=data.linear.accuracy if data.linear else None,
     )
     yield ReportFigure("curves", figure, "Validation accuracy of all trials by epoch.")
 
@@ -206,20 +213,9 @@ def _draw_effects(
 def uncertainty_of(data: ReportData) -> findings.Uncertainty:
     """Return the uncertainty of the best trial's accuracy."""
     accuracies = [value for _, value in findings.with_accuracy(data.finished)]
-    reviews = data.search.validation_reviews
-    return findings.uncertainty_data(accuracies, accuracies[0], reviews)
-
-
-def baseline_comparison_of(data: ReportData) -> findings.BaselineComparison | None:
-    """Compare the linear model with the best trial, if the search has such a model."""
-    reviews = data.search.validation_reviews
-    return findings.compare_with_baseline(data.baselines, data.finished, reviews, data.confirmed)
-
-
-def linear_accuracy(data: ReportData) -> float | None:
-    """Return the linear model's accuracy, if the search has such a model."""
-    comparison = baseline_comparison_of(data)
-    return comparison.accuracy if comparison else None
+    if data.rights:
+        return paired.uncertainty_data(accuracies, data.rights)
+    return findings.uncertainty_data(accuracies, data.search.validation_reviews)
 
 
 def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> str:
@@ -241,7 +237,7 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             best=finished[0] if finished else None,
             front=find_front(data.search, data.trials),
             uncertainty=uncertainty_of(data) if finished else None,
-            linear=baseline_comparison_of(data),
+            linear=data.linear,
             majority=findings.find_baseline(data.baselines, mlflow_names.MAJORITY),
             expected=outlook.expected_best(data.search, finished),
             importances=data.importances,

@@ -199,17 +199,12 @@ def read_history(
 def read_text(client: Runs, run_id: str, artifact: str) -> str:
     """Return a text artifact of a run; empty where there is none, or it cannot be read."""
     try:
-        if isinstance(client, SqliteRuns):
-            path = client.artifact(run_id, artifact)
-            if path is not None:
-                return path.read_text(encoding="utf-8")
-            client = connect_existing(client.tracking_uri, reading=True)
         return read_artifact(client, run_id, artifact).decode("utf-8")
-    except (UserError, OSError, UnicodeDecodeError):
+    except (UserError, UnicodeDecodeError):
         return ""
 
 
-def read_artifact(client: MlflowClient, run_id: str, artifact: str) -> bytes:
+def read_artifact(client: Runs, run_id: str, artifact: str) -> bytes:
     """Return the content of an artifact of a run.
 
     Raises:
@@ -218,6 +213,11 @@ def read_artifact(client: MlflowClient, run_id: str, artifact: str) -> bytes:
     from mlflow.exceptions import MlflowException
 
     try:
+        if isinstance(client, SqliteRuns):
+            path = client.artifact(run_id, artifact)
+            if path is not None:
+                return path.read_bytes()
+            client = connect_existing(client.tracking_uri, reading=True)
         with tempfile.TemporaryDirectory() as folder:
             return Path(client.download_artifacts(run_id, artifact, folder)).read_bytes()
     except (MlflowException, OSError) as error:

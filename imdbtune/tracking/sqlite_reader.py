@@ -190,8 +190,7 @@ class SqliteRuns:
         place = urlsplit(found[0] if found else "")
         if place.scheme not in ("", "file") or not place.path:
             return None
-        path = Path(url2pathname(place.path), name)
-        return path if path.is_file() else None
+        return Path(url2pathname(place.path), name)
 
     def get_metric_history(self, run_id: str, key: str) -> list[SqliteMetric]:
         """Return all values of a run's metric, in MLflow's order."""

@@ -6,26 +6,23 @@ A search is a parent run, each of its trials a child run. The client is handed i
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shutil
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune.config.extensions import METRICS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.search_space import word
 from imdbtune.errors import UserError, short_repr
 from imdbtune.tracking import mlflow_names as names
 from imdbtune.tracking import run_record
 from imdbtune.tracking.connection import hide_secrets, redact_secrets
+from imdbtune.tracking.history_files import write_history
 from imdbtune.tracking.outbox import Outbox, now_ms
-from imdbtune.training.hardware import machine_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -171,9 +168,7 @@ class TrialRun(Run):
         self.log(values, step=int(epoch["epoch"]))
 
     def log_result(self, result: TrialResult, spec: TrialSpec) -> None:
-        """Log the final metrics, the record, the history as CSV and JSON, and its plots."""
-        from imdbtune.training import learning_curves
-
+        """Log the final metrics, the record, the history with its plots, and the correctness."""
         best, scores = result.best, result.scores
         spread = (
             {f"best_{spec.settings.measure}_std": statistics.stdev(scores)} if scores[1:] else {}
@@ -189,25 +184,7 @@ class TrialRun(Run):
                 "parameter_count": result.parameter_count,
             },
         )
-        history = spec.folder / "history"
-        history.mkdir(parents=True, exist_ok=True)
-        (history / "history.csv").write_text(_as_csv(result.history), encoding="utf-8")
-        (history / "history.json").write_text(
-            json.dumps(result.history, indent=1), encoding="utf-8"
-        )
-        facts = {
-            "imdbtune.compiled": word(result.compiled),
-            **run_record.named(asdict(spec.settings)),
-        }
-        (history / run_record.NAME).write_text(
-            run_record.as_json(facts | run_record.versions() | machine_tags())
-        )
-        for metric in METRICS:
-            figure = learning_curves.draw_curves(
-                learning_curves.curves_data(result.history, metric), spec.params.label
-            )
-            learning_curves.save_png(figure, history / f"{metric}.png")
-        self.client.log_artifacts(self.run_id, str(history))
+        self.client.log_artifacts(self.run_id, str(write_history(result, spec)))
 
     def log_model(self, path: Path) -> None:
         """Log a ``.keras`` file as an MLflow Keras model with its signature."""
@@ -226,14 +203,6 @@ class TrialRun(Run):
         """Close the run as FAILED, with the reason as a tag and the traceback as an artifact."""
         self.client.log_text(self.run_id, redact_secrets(traceback), "traceback.txt")
         self.end("FAILED", reason)
-
-
-def _as_csv(history: Sequence[Epoch]) -> str:
-    text = io.StringIO()
-    rows = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
-    rows.writeheader()
-    rows.writerows(history)
-    return text.getvalue()
 
 
 def count_test_evaluation(client: MlflowClient, search_id: str) -> None:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from imdbtune.errors import TrialFailed
+from imdbtune.models.metrics.recorded_accuracy import RecordedAccuracy
+from imdbtune.training.fit_data import ValidationOrder
 from imdbtune.training.saved_state import Array, save_state
-from imdbtune.training.spec import Epoch
+from imdbtune.training.spec import NOT_MEASURED, Correctness, Epoch
 
 
 class HistoryRecorder(keras.callbacks.Callback):
@@ -43,6 +46,30 @@ class HistoryRecorder(keras.callbacks.Callback):
             if not math.isfinite(value):
                 self.on_epoch(row)
                 raise TrialFailed(f"{name} became {value} in epoch {epoch + 1}.")
+
+
+class CorrectnessRecorder(keras.callbacks.Callback):
+    """Collect which validation reviews the model classifies right after each epoch.
+
+    Args:
+        order: of the validation reviews; None: there are none.
+    """
+
+    def __init__(self, order: ValidationOrder | None) -> None:
+        super().__init__()
+        self.order = order
+        self.accuracy = RecordedAccuracy(order.rows) if order else None  # to be compiled with
+        self.epochs: list[Correctness] = []
+
+    @property
+    def correctness(self) -> Correctness:
+        """The record of all epochs, (epochs, reviews)."""
+        return np.array(self.epochs) if self.epochs else NOT_MEASURED
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Record the epoch."""
+        if self.order and self.accuracy:
+            self.epochs.append(self.accuracy.record()[self.order.places])
 
 
 class ReportEpochs(keras.callbacks.Callback):

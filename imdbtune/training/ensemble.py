@@ -18,7 +18,7 @@ from imdbtune.models.metrics.metric import measure
 from imdbtune.models.nb_linear import LinearModel, fit
 from imdbtune.models.safe_load import load_keras
 from imdbtune.training.evaluation import probabilities
-from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.spec import NOT_MEASURED, OnEpoch, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     import keras
@@ -76,6 +76,7 @@ class EnsembleSpec:
         predicted = probabilities(path, train, rows, spec.params, padded=False)
         prefix = "val_" if spec.settings.hold_out else ""
         found = measure(predicted, train.labels[rows])
+        right = (predicted > 0.5) == (train.labels[rows] == 1)
         seconds = time.monotonic() - began
         epoch = {"epoch": 1.0, **{prefix + k: v for k, v in found.items()}, "seconds": seconds}
         on_epoch(0, epoch)
@@ -86,6 +87,7 @@ class EnsembleSpec:
             seconds=seconds,
             parameter_count=int(model.count_params()),
             model=path,
+            right=right[None] if spec.settings.hold_out else NOT_MEASURED,
         )
 
     def _linear_network(self, common: TrialParams) -> keras.Model | None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.data.batches import Batches, Index, limit_rows, validation_split
+from imdbtune.data.batches import Batches, Index
 from imdbtune.data.corpus import Split
 from imdbtune.data.download import Progress
 from imdbtune.models.metrics.metric import measure
@@ -69,16 +69,3 @@ def evaluate_model(
     predicted = probabilities(model, split, np.arange(len(split)), params, padded, progress)
     metrics = measure(predicted, split.labels)
     return {f"test_{name}": value for name, value in metrics.items()}
-
-
-def validation_right(
-    model: Path, train: Split, reviews: int, params: TrialParams, padded: bool
-) -> npt.NDArray[np.bool_]:
-    """Return whether a model classifies each validation review correctly, (validation reviews,).
-
-    ``train`` is the corpus's training split, of which the first ``reviews`` were used (0: all).
-    """
-    rows = validation_split(limit_rows(len(train), reviews))[1]
-    positive = train.labels[rows] > 0
-    correct = (probabilities(model, train, rows, params, padded) > 0.5) == positive
-    return np.asarray(correct, np.bool_)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -12,7 +13,6 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from imdbtune.data.batches import (
-    VALIDATION_SHARE,
     Batches,
     Index,
     limit_rows,
@@ -46,8 +46,9 @@ def steps_per_epoch(spec: TrialSpec) -> int:
 
 
 def _train_and_validation_rows(spec: TrialSpec) -> tuple[Index, Index]:
-    count = _review_count(spec)
-    return validation_split(count) if spec.settings.hold_out else (np.arange(count), np.arange(0))
+    count, settings = _review_count(spec), spec.settings
+    share = settings.validation_share if settings.hold_out else 0.0
+    return validation_split(count, share)
 
 
 def _review_count(spec: TrialSpec) -> int:
@@ -62,7 +63,7 @@ def padded_data(spec: TrialSpec) -> FitArguments:
     labels = train.labels[rows].astype(np.float32)
     data: FitArguments = {"x": ids, "y": labels, "batch_size": spec.params.batch_size}
     if spec.settings.hold_out:
-        data["validation_split"] = VALIDATION_SHARE
+        data["validation_split"] = spec.settings.validation_share
     return data
 
 
@@ -70,7 +71,7 @@ def bucketed_data(spec: TrialSpec, seed: int, passes: int) -> FitArguments:
     """Return the ``fit`` arguments for masked batches of similar length, after earlier passes."""
     train = read_corpus(spec.corpus).train
     params = spec.params
-    train_rows, validation_rows = _train_and_validation_rows(spec)
+    train_rows = _train_and_validation_rows(spec)[0]
     shape = (params.batch_size, params.maxlen, params.vocabulary)
     rng = np.random.default_rng([seed, spec.settings.initial_epoch])
     rng.spawn(passes)
@@ -78,10 +79,41 @@ def bucketed_data(spec: TrialSpec, seed: int, passes: int) -> FitArguments:
     batches = Batches(train, train_rows, *shape, labels, params.word_dropout, params.crop)
     data: FitArguments = {"x": as_dataset(batches, rng), "shuffle": False}
     if spec.settings.hold_out:
-        count = math.ceil(len(validation_rows) / params.batch_size)
-        size = params.batch_size * min(VALIDATION_BATCHES, count)
-        data["validation_data"] = as_dataset(Batches(train, validation_rows, size, *shape[1:]))
+        data["validation_data"] = as_dataset(_validation_batches(spec))
     return data
+
+
+def _validation_batches(spec: TrialSpec) -> Batches:
+    rows, params = _train_and_validation_rows(spec)[1], spec.params
+    size = params.batch_size * min(VALIDATION_BATCHES, math.ceil(len(rows) / params.batch_size))
+    return Batches(read_corpus(spec.corpus).train, rows, size, params.maxlen, params.vocabulary)
+
+
+@dataclass(frozen=True)
+class ValidationOrder:
+    """The order in which a pass of validation sees the reviews.
+
+    Args:
+        rows: number of them, with those that fill up the last batch.
+        places: of each validation review, in the order of the corpus.
+    """
+
+    rows: int
+    places: Index
+
+
+def validation_order(spec: TrialSpec) -> ValidationOrder | None:
+    """Return the order of the validation reviews of a training; ``None`` without validation."""
+    if not spec.settings.hold_out:
+        return None
+    held_out = _train_and_validation_rows(spec)[1]
+    if spec.settings.batching == "padded":
+        return ValidationOrder(len(held_out), np.arange(len(held_out)))
+    batches = _validation_batches(spec)
+    order = np.concatenate(batches.plan())  # only the last batch is filled up
+    places = np.empty(len(order), np.int64)
+    places[order - held_out[0]] = np.arange(len(order))
+    return ValidationOrder(len(batches) * batches.batch_size, places)
 
 
 def as_dataset(batches: Batches, rng: np.random.Generator | None = None) -> tf.data.Dataset:

@@ -24,17 +24,17 @@ import numpy.typing as npt
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import first_line
 from imdbtune.files import atomic_path, require_regular_file
-from imdbtune.training.spec import Epoch, TrialSpec
+from imdbtune.training.spec import NOT_MEASURED, Correctness, Epoch, TrialSpec
 
 if TYPE_CHECKING:
     import keras
 
 Array = npt.NDArray[Any]
 
-FORMAT = 1  # of checkpoints; one of another format is not used
+FORMAT = 2  # of checkpoints; one of another format is not used
 # Other versions may number the variables differently, or compute other values.
 PACKAGES = ("imdbtune", "tensorflow", "keras", "numpy")
-_ABOUT, _BEST, _MODEL = "about", "best", "model"  # names of the additional arrays
+_ABOUT, _RIGHT, _BEST, _MODEL = "about", "right", "best", "model"  # names of the additional arrays
 _LOG = logging.getLogger(__name__)
 
 
@@ -44,6 +44,7 @@ class Checkpoint:
 
     Args:
         histories: the epochs of all executions so far, the current one last.
+        rights: which validation reviews were classified right in these epochs.
         seconds: that the trial has trained.
         best_weights: of the model in the best epoch of the current execution; empty without
             validation.
@@ -52,6 +53,7 @@ class Checkpoint:
     """
 
     histories: Sequence[list[Epoch]] = field(default_factory=lambda: [[]])
+    rights: Sequence[Correctness] = (NOT_MEASURED,)
     seconds: float = 0.0
     best_weights: Sequence[Array] = ()
     best_model: Sequence[Array] = ()
@@ -102,7 +104,11 @@ def save_checkpoint(spec: TrialSpec, model: keras.Model, checkpoint: Checkpoint)
     """Replace the checkpoint of a trial; if the disk has no room, log a line and go on without."""
     facts = {"histories": list(checkpoint.histories), "seconds": checkpoint.seconds}
     more: dict[str, npt.ArrayLike] = {_ABOUT: json.dumps({"trial": _digest(spec), **facts})}
-    for name, arrays in ((_BEST, checkpoint.best_weights), (_MODEL, checkpoint.best_model)):
+    for name, arrays in (
+        (_RIGHT, checkpoint.rights),
+        (_BEST, checkpoint.best_weights),
+        (_MODEL, checkpoint.best_model),
+    ):
         more |= {f"{name}_{number}": array for number, array in enumerate(arrays)}
     try:
         save_state(model, checkpoint_path(spec), **more)
@@ -132,8 +138,8 @@ def _read(spec: TrialSpec, path: Path) -> Checkpoint:
         if about["trial"] != _digest(spec):
             raise ValueError("another configuration or version has written it")
         arrays = {name: file[name] for name in file.files}  # all, so that damage shows now
-    best, model = (_numbered(arrays, name) for name in (_BEST, _MODEL))
-    return Checkpoint(about["histories"], about["seconds"], best, model)
+    rights, best, model = (_numbered(arrays, name) for name in (_RIGHT, _BEST, _MODEL))
+    return Checkpoint(about["histories"], rights, about["seconds"], best, model)
 
 
 def _numbered(arrays: dict[str, Array], prefix: str) -> list[Array]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from imdbtune.config.extensions import DEFAULT_OBJECTIVE, objective_metric
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.objectives import metric_objectives
 from imdbtune.config.schema import SearchConfig
+from imdbtune.data.batches import VALIDATION_SHARE
 
 Epoch = dict[str, float]
+Correctness = npt.NDArray[np.bool_]
+NOT_MEASURED: Correctness = np.empty((0, 0), np.bool_)
 # Epochs of searches that take longer, in seconds, are kept for the next attempt at their trial. A
 # checkpoint costs milliseconds.
 CHECKPOINT_AFTER_S = 20.0
@@ -35,7 +39,8 @@ class TrainingSettings:
     batching: str = "buckets"  # or "padded"
     compile: str = "auto"  # with XLA: "auto", "on" or "off"
     initial_epoch: int = 0  # epochs that an earlier trial has trained
-    hold_out: bool = True  # validate on a fifth of the reviews; otherwise train on all
+    hold_out: bool = True  # validate on some of the reviews; otherwise train on all
+    validation_share: float = VALIDATION_SHARE  # of the reviews, the last ones
     schedule_epochs: int = 0  # length of the learning-rate schedule; 0: ``epochs``
     keep_best: bool = True  # the weights of the best epoch; otherwise of the last one
 
@@ -83,7 +88,8 @@ class StepTimes:
 
     start_s: float  # building the model and the first step, with tracing and compilation
     seconds: float  # of the later steps
-    positions: int  # rows x time steps of the later steps
+    steps: int  # the later ones
+    time_steps: int  # tokens of the longest review of each of these steps, summed
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,8 @@ class TrialResult:
     state: Path | None = None
     compiled: bool = False
     pruned_after: int = 0  # epoch after which the trial was ended from outside; 0: it was not
+    # (epochs, validation reviews), whether each is classified right; without validation empty
+    right: Correctness = field(default_factory=lambda: NOT_MEASURED, compare=False, repr=False)
 
     @property
     def best(self) -> Epoch:

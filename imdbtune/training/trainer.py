@@ -28,6 +28,7 @@ from imdbtune.models.builders import (
 )
 from imdbtune.training.callbacks import (
     BestEpoch,
+    CorrectnessRecorder,
     HistoryRecorder,
     ReportEpochs,
     SaveCheckpoint,
@@ -39,6 +40,7 @@ from imdbtune.training.fit_data import (
     bucketed_data,
     padded_data,
     steps_per_epoch,
+    validation_order,
 )
 from imdbtune.training.saved_state import (
     Array,
@@ -48,7 +50,7 @@ from imdbtune.training.saved_state import (
     load_state,
     save_checkpoint,
 )
-from imdbtune.training.spec import Epoch, OnEpoch, StepTimes, TrialResult, TrialSpec
+from imdbtune.training.spec import Correctness, Epoch, OnEpoch, StepTimes, TrialResult, TrialSpec
 from imdbtune.training.xla_cache import reuse_compiled_code
 
 # Below this number of time steps (steps per epoch x epochs x maxlen x depth) compiling costs more
@@ -65,6 +67,7 @@ class Execution:
     best_epoch: int
     score: float
     pruned_after: int
+    right: Correctness
 
 
 @reuse_compiled_code()
@@ -86,11 +89,18 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
     started = time.monotonic() - kept.seconds
     ended: list[Execution] = []
 
-    def save(model: keras.Model, history: list[Epoch], best_weights: Sequence[Array]) -> None:
+    def save(
+        model: keras.Model,
+        history: list[Epoch],
+        right: Correctness,
+        best_weights: Sequence[Array],
+    ) -> None:
         histories = [*(execution.history for execution in ended), history]
+        rights = [*(execution.right for execution in ended), right]
         best_model = best_execution(ended, spec).weights if ended else ()
         seconds = time.monotonic() - started
-        save_checkpoint(spec, model, Checkpoint(histories, seconds, best_weights, best_model))
+        kept = Checkpoint(histories, rights, seconds, best_weights, best_model)
+        save_checkpoint(spec, model, kept)
 
     for number in range(spec.settings.executions):
         if number < kept.execution:
@@ -116,6 +126,7 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
         state=_state_path(spec) if spec.keep_state else None,
         compiled=should_compile(spec),
         pruned_after=ended[-1].pruned_after,
+        right=best.right,
     )
 
 
@@ -132,7 +143,8 @@ def _ended_earlier(spec: TrialSpec, number: int, kept: Checkpoint, on_epoch: OnE
     """
     history = kept.histories[number]
     pruned_after = _report_again(history, number, on_epoch)
-    return Execution(kept.best_model, history, *best_of(history, spec), pruned_after)
+    right = kept.rights[number]
+    return Execution(kept.best_model, history, *best_of(history, spec), pruned_after, right)
 
 
 def _report_again(history: Sequence[Epoch], number: int, on_epoch: OnEpoch) -> int:
@@ -144,8 +156,10 @@ def _report_again(history: Sequence[Epoch], number: int, on_epoch: OnEpoch) -> i
     return int(history[-1]["epoch"]) if any(answers) else 0
 
 
-def _prepare(spec: TrialSpec, seed: int, passes: int = 0) -> tuple[keras.Model, FitArguments]:
-    """Return a model ready for training, and its ``fit`` arguments.
+def _prepare(
+    spec: TrialSpec, seed: int, passes: int = 0
+) -> tuple[keras.Model, FitArguments, CorrectnessRecorder]:
+    """Return a model ready for training, its ``fit`` arguments, and what records its validation.
 
     Args:
         passes: over the reviews, in an earlier attempt.
@@ -161,10 +175,11 @@ def _prepare(spec: TrialSpec, seed: int, passes: int = 0) -> tuple[keras.Model, 
         model = plain_model(spec.params, seed=seed, for_training=True)
         data = bucketed_data(spec, seed, passes)
     initialize(model, seed)
-    schedule_epochs = spec.settings.schedule_epochs or spec.settings.epochs
-    compile_model(model, spec.params, compiled, steps=steps_per_epoch(spec) * schedule_epochs)
+    steps = steps_per_epoch(spec) * (spec.settings.schedule_epochs or spec.settings.epochs)
+    recorder = CorrectnessRecorder(validation_order(spec))
+    compile_model(model, spec.params, compiled, steps, recorder.accuracy)
     create_variables(model)
-    return model, data
+    return model, data, recorder
 
 
 def _train_once(
@@ -172,11 +187,12 @@ def _train_once(
     number: int,
     on_epoch: OnEpoch,
     kept: Checkpoint,
-    save: Callable[[keras.Model, list[Epoch], Sequence[Array]], None],
+    save: Callable[[keras.Model, list[Epoch], Correctness, Sequence[Array]], None],
 ) -> Execution:
     """Train an execution, after the epochs of ``kept``."""
     settings, earlier = spec.settings, kept.histories[-1]
-    model, data = _prepare(spec, settings.seed + number, passes=len(earlier))
+    model, data, recorded = _prepare(spec, settings.seed + number, passes=len(earlier))
+    recorded.epochs = list(kept.rights[-1])
     state = checkpoint_path(spec) if earlier else spec.state
     if state is not None:
         load_state(model, state)
@@ -184,14 +200,16 @@ def _train_once(
     recorder = HistoryRecorder(earlier, report)
     stopper = _early_stopping(spec, kept)
     chooses = settings.hold_out and settings.keep_best
-    callbacks = [recorder, stopper] if chooses else [recorder]
+    callbacks = [recorder, recorded, stopper] if chooses else [recorder, recorded]
     if spec.params.ema:
         callbacks.append(WeightAveraging())  # last, so that early stopping sees averaged weights
     callbacks.append(
         SaveCheckpoint(
             recorder,
             spec.checkpoint_after_s,
-            lambda model: save(model, recorder.history, stopper.best_weights or ()),
+            lambda model: save(
+                model, recorder.history, recorded.correctness, stopper.best_weights or ()
+            ),
         )
     )
     # An attempt that ends while it waits for the answer need not train the epoch again.
@@ -207,7 +225,8 @@ def _train_once(
         callbacks=callbacks,
     )
     history, pruned_after = recorder.history, pruned_after or reporter.pruned_after
-    return Execution(plain_weights(model), history, *best_of(history, spec), pruned_after)
+    best, right = best_of(history, spec), recorded.correctness
+    return Execution(plain_weights(model), history, *best, pruned_after, right)
 
 
 def _early_stopping(spec: TrialSpec, kept: Checkpoint) -> BestEpoch:
@@ -230,21 +249,20 @@ def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
     # Soft labels would take minutes, and do not change the time of a step.
     spec = replace(spec, params=replace(spec.params, soft_labels=0.0))
     started = time.monotonic()
-    model, data = _prepare(spec, spec.settings.seed)
-    positions, first_done = 0, 0.0
+    model, data, _ = _prepare(spec, spec.settings.seed)
+    steps, time_steps, first_done = 0, 0, 0.0
     for step, (x, y, *weights) in enumerate(_repeat_batches(data, spec.params.batch_size)):
         model.train_on_batch(x, y, *weights)
         if step == 0:  # tracing and compiling
             first_done = time.monotonic()
             continue
         ids = np.asarray(x)
-        columns = (
-            (ids != 0).any(axis=0).sum() if spec.settings.batching == "buckets" else ids.shape[1]
-        )
-        positions += int(columns) * len(ids)
+        padded = spec.settings.batching == "padded"
+        time_steps += ids.shape[1] if padded else int((ids != 0).any(axis=0).sum())
+        steps += 1
         if step > 2 and time.monotonic() - first_done > seconds:
             break
-    return StepTimes(first_done - started, time.monotonic() - first_done, positions)
+    return StepTimes(first_done - started, time.monotonic() - first_done, steps, time_steps)
 
 
 def _repeat_batches(data: FitArguments, batch_size: int) -> Iterator[tuple[npt.ArrayLike, ...]]:

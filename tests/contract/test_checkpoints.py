@@ -66,6 +66,7 @@ def assert_same(found: TrialResult, expected: TrialResult) -> None:
     assert found.best_epoch == expected.best_epoch
     assert found.pruned_after == expected.pruned_after
     assert found.parameter_count == expected.parameter_count
+    np.testing.assert_array_equal(found.right, expected.right)
     for one, other in zip(weights(found), weights(expected), strict=True):
         np.testing.assert_array_equal(one, other)
 

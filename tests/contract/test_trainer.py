@@ -27,6 +27,7 @@ from imdbtune.models.builders import (
     initialize,
     plain_model,
 )
+from imdbtune.training.evaluation import probabilities
 from imdbtune.training.fit_data import as_dataset
 from imdbtune.training.saved_state import load_state, save_state
 from imdbtune.training.soft_labels import soft_labels
@@ -171,6 +172,25 @@ def test_a_step_takes_no_new_pages_from_the_system(tmp_path: Path) -> None:
     status = run_forked(run_code, around, FAULTS, str(tmp_path))
     assert status == 0, errors.read_text("utf-8")[-2000:]
     assert int(output.read_text("utf-8")) < 1000
+
+
+@pytest.mark.parametrize(("batching", "compile"), FORMS)
+@pytest.mark.parametrize("batch_size", [7, 500])  # smaller, and larger than the validation reviews
+def test_it_tells_which_validation_reviews_are_classified_right_after_each_epoch(
+    batching: str, compile: str, batch_size: int, hopeless: Corpus, tmp_path: Path
+) -> None:
+    spec = small_spec(
+        hopeless, tmp_path, batching=batching, compile=compile, batch_size=batch_size, epochs=3
+    )
+    result = train_trial(spec)
+    assert result.right.shape == (3, HELD_OUT)
+    accuracies = [epoch["val_accuracy"] for epoch in result.history]
+    np.testing.assert_allclose(result.right.mean(axis=1), accuracies, atol=1e-6)
+    rows = validation_split(REVIEWS)[1]
+    padded = batching == "padded"
+    predicted = probabilities(result.model, hopeless.train, rows, spec.params, padded) > 0.5
+    expected = predicted == (hopeless.train.labels[rows] == 1)
+    np.testing.assert_array_equal(result.right[result.best_epoch - 1], expected)
 
 
 @pytest.mark.parametrize("compile", ["on", "off"])

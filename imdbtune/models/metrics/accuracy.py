@@ -24,15 +24,20 @@ def _standard_error(value: float, reviews: int) -> float:
     return math.sqrt(value * (1.0 - value) / reviews) if reviews else 0.0
 
 
-def _in_keras(name: str) -> keras.metrics.Metric:
-    import keras
+def agree(labels: Any, probabilities: Any) -> Any:
+    """Return 1 where a probability, (batch, 1), is on its label's side of a half, else 0: (batch,).
+
+    Keras's own metric would find no soft label equal to a rounded probability.
+    """
     from keras import ops
 
-    def agree(labels: Any, probabilities: Any) -> Any:
-        """Keras's own metric would find no soft label equal to a rounded probability."""
-        labels = ops.reshape(labels, ops.shape(probabilities))
-        equal = ops.equal(ops.greater(labels, 0.5), ops.greater(probabilities, 0.5))
-        return ops.mean(ops.cast(equal, "float32"), axis=-1)
+    labels = ops.reshape(labels, ops.shape(probabilities))
+    equal = ops.equal(ops.greater(labels, 0.5), ops.greater(probabilities, 0.5))
+    return ops.mean(ops.cast(equal, "float32"), axis=-1)
+
+
+def _in_keras(name: str) -> keras.metrics.Metric:
+    import keras
 
     return keras.metrics.MeanMetricWrapper(agree, name=name)
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # reading results takes neither
     Labels = npt.NDArray[np.integer]
 
 DEFAULT_FORMAT = ".4f"
+# Whether a model classifies each validation review right, (reviews,) or (epochs, reviews), bool.
+CORRECTNESS_FILE = "validation_right.npy"
 
 
 @dataclass(frozen=True)

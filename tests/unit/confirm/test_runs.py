@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from imdbtune.confirm.runs import (
     SEED_OFFSET,
     best_runs,
     configurations_to_confirm,
-    write_correctness,
 )
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
+from imdbtune.models.metrics.metric import CORRECTNESS_FILE
 from imdbtune.report.page import read_report_data, render
 from imdbtune.tracking import entities, mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect
@@ -62,8 +62,7 @@ class StubTrainer:
             write_tiny_model(spec)
         rate = RATES[spec.params.rnn] + spec.params.units / 10_000
         rng = np.random.default_rng([spec.settings.seed, spec.params.units, len(spec.params.rnn)])
-        write_correctness(spec, rng.random(REVIEWS) < rate)
-        return stub_trainer(spec, on_epoch)
+        return replace(stub_trainer(spec, on_epoch), right=rng.random((1, REVIEWS)) < rate)
 
 
 @dataclass
@@ -258,10 +257,10 @@ def test_if_every_training_fails_the_reason_is_reported(done: Done) -> None:
 def test_a_damaged_correctness_file_is_reported(done: Done) -> None:
     done.confirm(StubTrainer(), top=1, seeds=1)
     run = done.confirming()[0]
-    bad = done.folder / results.CORRECTNESS_FILE
+    bad = done.folder / CORRECTNESS_FILE
     bad.write_bytes(b"\x93NUMPY nonsense")
     done.client.log_artifact(run.run_id, str(bad))
-    with pytest.raises(UserError, match=f"{results.CORRECTNESS_FILE} of run {run.run_id}"):
+    with pytest.raises(UserError, match=f"{CORRECTNESS_FILE} of run {run.run_id}"):
         done.confirm(StubTrainer(), top=1, seeds=1)
 
 

@@ -163,7 +163,9 @@ def test_it_uses_the_training_and_validation_reviews_of_the_trials() -> None:
     """The last fifth, with swapped labels, is used only for validation."""
     reviews = [[START, 4 + i % 2, 4 + i % 2, *([8] * (i >= 40))] for i in range(50)]
     labels = [i % 2 if i < 40 else 1 - i % 2 for i in range(50)]
-    model, metrics = nb_linear.train_linear(make_split(reviews, labels))
+    trained = nb_linear.train_linear(make_split(reviews, labels))
+    model, metrics = trained.model, trained.metrics
+    assert trained.right.mean() == metrics["best_val_accuracy"]
     assert (metrics["best_accuracy"], metrics["best_val_accuracy"]) == (1.0, 0.0)
     assert metrics["best_loss"] < math.log(2) < metrics["best_val_loss"]
     assert model.vocabulary == 6
@@ -245,7 +247,9 @@ def test_json_has_its_figures() -> None:
 def test_the_description_mentions_the_baseline_after_the_winner() -> None:
     tags = {mlflow_names.DATA: "demo", mlflow_names.VALIDATION_REVIEWS: "5000"}
     search = Search("id", "mine", "RUNNING", "7", tags, {}, 0)
-    text = leaderboard.markdown(search, [best_of(0.95)], ["units"], False, made_baselines(0.9))
+    best = [best_of(0.95)]
+    linear = compare_with_baseline(made_baselines(0.9), best, 5000)
+    text = leaderboard.markdown(search, best, ["units"], False, linear)
     first = text.splitlines()[0]
     assert "at epoch 2.** A linear model on word pairs [reaches](#/experiments/7/runs/a?" in first
     assert ") 0.9000 in 21 s: the best trial is 5.0 ±1.0 points above it. Data: demo." in first

@@ -40,14 +40,14 @@ def test_the_standard_error_of_5000_reviews_near_88_percent_is_046_points() -> N
 
 def test_trials_within_the_error_of_a_difference_are_alike() -> None:
     # At 0.88 of 5,000 the error of a difference is 0.65 points, times 1.96 makes 1.27.
-    uncertainty = findings.uncertainty_data([0.88, 0.868, 0.866, 0.80], 0.88, 5000)
+    uncertainty = findings.uncertainty_data([0.88, 0.868, 0.866, 0.80], 5000)
     assert (uncertainty.trials, uncertainty.indistinguishable) == (4, 2)
     assert uncertainty.half_width == pytest.approx(1.96 * 0.0046, rel=0.01)
     assert uncertainty.selection_bias == pytest.approx(0.59 * 0.0046, rel=0.02)
 
 
 def test_one_trial_is_not_flattered() -> None:
-    assert findings.uncertainty_data([0.88], 0.88, 5000).selection_bias == 0
+    assert findings.uncertainty_data([0.88], 5000).selection_bias == 0
 
 
 @pytest.mark.parametrize("count", [2, 5, 20, 100])

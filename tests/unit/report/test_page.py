@@ -17,7 +17,7 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed, UserError
 from imdbtune.report import figures, page
 from imdbtune.report.effects import effect_data
-from imdbtune.report.findings import cost_data
+from imdbtune.report.findings import compare_with_baseline, cost_data
 from imdbtune.tracking import entities, mlflow_names, reader
 from imdbtune.tracking.entities import Baseline, Search, Trial
 from imdbtune.training.spec import TrialSpec
@@ -121,7 +121,9 @@ def with_linear(trials: Sequence[Trial], accuracy: float) -> page.ReportData:
     metrics = {"best_val_accuracy": accuracy, "train_seconds": 21.0}
     linear = Baseline("a", mlflow_names.LINEAR, "FINISHED", metrics)
     majority = Baseline("b", mlflow_names.MAJORITY, "FINISHED", {"best_val_accuracy": 0.505})
-    return dataclasses.replace(make_data(trials), baselines=[linear, majority])
+    data, known = make_data(trials), [linear, majority]
+    compared = compare_with_baseline(known, data.finished, data.search.validation_reviews)
+    return dataclasses.replace(data, baselines=known, linear=compared)
 
 
 @pytest.mark.parametrize("trials", CASES.values(), ids=CASES)

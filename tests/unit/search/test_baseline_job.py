@@ -20,7 +20,7 @@ from imdbtune.cli.app import app
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.imdb import npz_corpus
 from imdbtune.models import nb_linear
-from imdbtune.models.metrics.metric import best_names
+from imdbtune.models.metrics.metric import CORRECTNESS_FILE, best_names
 from imdbtune.search import baseline_job
 from imdbtune.search.events import BaselineEnded, Event
 from imdbtune.tracking import mlflow_names, reader
@@ -252,6 +252,9 @@ def test_what_cannot_be_read_is_replaced(tmp_path: Path) -> None:
     assert not nb_linear.is_cached(kept)  # a metric is missing
     metrics = json.dumps(dict.fromkeys(best_names(), 0.5))
     (out / nb_linear.RESULT).write_text(metrics, encoding="utf-8")
+    nb_linear.save_to_cache(out, kept)
+    assert not nb_linear.is_cached(kept)  # its predictions are missing
+    np.save(out / CORRECTNESS_FILE, np.array([True]))
     nb_linear.save_to_cache(out, kept)
     assert nb_linear.is_cached(kept)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["linear-x", "out"]

@@ -26,7 +26,8 @@ from imdbtune.training.spec import Epoch, TrainingSettings, TrialSpec
 from tests.support import no_room_beyond
 
 EPOCHS: list[Epoch] = [{"epoch": float(n), "loss": 0.1 + n / 3, "seconds": 2.5} for n in (1, 2)]
-KEPT = Checkpoint([EPOCHS, EPOCHS[:1]], 7.5, [np.full(2, 0.1, np.float32)], [np.arange(3)])
+RIGHTS = [np.eye(2, dtype=bool), np.ones((1, 2), bool)]
+KEPT = Checkpoint([EPOCHS, EPOCHS[:1]], RIGHTS, 7.5, [np.full(2, 0.1, np.float32)], [np.arange(3)])
 
 
 @pytest.fixture

@@ -1,0 +1,52 @@
+"""How the best trial of a search compares with its linear model, read from MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from imdbtune.report.findings import ACCURACY, BaselineComparison, compare_with_baseline
+from imdbtune.tracking.predictions import nearest_epoch, read_all
+
+if TYPE_CHECKING:
+    from imdbtune.confirm.entities import Confirmation
+    from imdbtune.tracking.entities import Baseline, Search, Trial
+    from imdbtune.tracking.sqlite_reader import Runs
+
+
+def find_comparison(
+    runs: Runs,
+    search: Search,
+    trials: Sequence[Trial],
+    baselines: Sequence[Baseline],
+    confirmed: Confirmation | None = None,
+) -> BaselineComparison | None:
+    """Compare the linear model of a search with its best trial; ``None`` without such a model.
+
+    The interval of the difference is that of two models on the same reviews, and after a
+    confirmation also of other seeds. Where a run has no predictions, as of an earlier version, it
+    is the wider one of two samples.
+
+    Args:
+        runs: of the tracking store.
+        search: the search.
+        trials: ranked; only the first one counts.
+        baselines: of the search.
+        confirmed: the search's confirmation, if it has one.
+    """
+    found = compare_with_baseline(baselines, trials, search.validation_reviews, confirmed)
+    if found is None or found.margin is None:
+        return found
+    subjects = confirmed.winner.run_ids if confirmed else (trials[0].run_id,)
+    rights = read_all(runs, [*subjects, found.run_id])
+    if not rights:
+        return found
+    from imdbtune.confirm.significance import half_width
+
+    *epochs, linear = rights
+    if confirmed is None:
+        compared = [nearest_epoch(epochs[0], trials[0].metrics[ACCURACY])]
+    else:
+        compared = [right[-1] for right in epochs]
+    return dataclasses.replace(found, half_width=half_width(compared, linear[-1]))
