@@ -14,15 +14,22 @@ from imdbtune.search.sampler import Sampler, Suggestion, make_sampler
 
 @dataclass(frozen=True)
 class Method:
-    """What chooses trials and what ends them early, by their names in the configuration."""
+    """What chooses trials and what ends them early, by their names in the configuration.
+
+    Args:
+        first: ``tried``: begin with what the default workflow tries first, which is known from the
+            same table; otherwise with nothing that is known.
+    """
 
     sampler: str
     pruner: str = "none"
+    first: str = ""
 
     @property
     def label(self) -> str:
         """Such as ``tpe, asha``."""
-        return self.sampler if self.pruner == "none" else f"{self.sampler}, {self.pruner}"
+        parts = [self.sampler, *([self.pruner] if self.pruner != "none" else [])]
+        return ", ".join([*parts, *(["from a known configuration"] if self.first else [])])
 
     def config(self, table: CurveTable, seed: int, trials: int) -> SearchConfig:
         """Return the configuration of a search of the table's space.
@@ -32,7 +39,12 @@ class Method:
             trials: the largest number of them, by which ``bayesian`` plans its first ones.
         """
         tuner = replace(
-            table.config.tuner, kind=self.sampler, prune=self.pruner, seed=seed, max_trials=trials
+            table.config.tuner,
+            kind=self.sampler,
+            prune=self.pruner,
+            seed=seed,
+            max_trials=trials,
+            tries=table.config.tuner.tries if self.first else "",
         )
         return replace(table.config, tuner=tuner)
 

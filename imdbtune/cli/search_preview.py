@@ -61,7 +61,9 @@ def _changed_settings(before: SearchConfig, after: SearchConfig) -> Iterator[str
     """Yield the settings that the flags changed: ``epochs = 2``."""
     for section in DESCRIBED:
         old, new = asdict(getattr(before, section)), asdict(getattr(after, section))
-        yield from (f"{key} = {word(value)}" for key, value in new.items() if value != old[key])
+        for key in (key for key, value in new.items() if value != old[key]):
+            unset = key == "tries" and not new[key]
+            yield "without what it tries first" if unset else f"{key} = {word(new[key])}"
 
 
 def _describe_trials(config: SearchConfig) -> str:

@@ -22,6 +22,7 @@ from imdbtune.config.hyperparameters import check_field, setting
 from imdbtune.config.objectives import all_objectives, larger_is_better, split_objectives
 from imdbtune.config.search_space import SearchSpace, word
 from imdbtune.config.space_parser import parse_space
+from imdbtune.config.tries import is_possible, split_tries
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.files import read_small_text
 
@@ -236,8 +237,19 @@ def parse_config(table: Mapping[str, object], overrides: Mapping[str, object] = 
         space=parse_space(merged.get("space", {}), _hyperparameters(overrides)),
         **{name: _section(name, merged.get(name, {})) for name in SECTIONS},
     )
+    config = _without_excluded_tries(config, overrides)
     check_config(config)
     return config
+
+
+def _without_excluded_tries(config: SearchConfig, overrides: Mapping[str, object]) -> SearchConfig:
+    """Leave out what a file tries first and an override excludes: by the space or the sampler."""
+    tuner = config.tuner
+    if not overrides or "tuner.tries" in overrides or not tuner.tries:
+        return config
+    heeded = SAMPLERS[tuner.kind].has_initial_trials
+    kept = [text for text in split_tries(tuner.tries) if heeded and is_possible(text, config.space)]
+    return dataclasses.replace(config, tuner=dataclasses.replace(tuner, tries="; ".join(kept)))
 
 
 def _drop_excluded_pruner(merged: dict[str, Any], overrides: Mapping[str, object]) -> None:
@@ -263,7 +275,7 @@ def _join_tries(table: Mapping[str, object]) -> dict[str, object]:
             f"try = {short_repr(tables)} is not a table; write [[tuner.try]] above its values."
         )
     texts = [" ".join(f"{name}={word(value)}" for name, value in each.items()) for each in tables]
-    return {**joined, "tries": "; ".join(texts)} if texts else joined
+    return {"tries": "; ".join(texts), **joined} if texts else joined
 
 
 def _section(name: str, table: Mapping[str, object]) -> Any:

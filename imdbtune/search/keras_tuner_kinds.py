@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imdbtune.config.schema import SearchConfig
-from imdbtune.search.initial_trials import texts_to_try
+from imdbtune.config.tries import split_tries
 from imdbtune.search.sampler import SamplerKind, known_trial_count, made_by
 
 MODULE = "imdbtune.search.keras_tuner_samplers"
@@ -17,7 +17,7 @@ def initial_points(config: SearchConfig) -> int:
     """
     wanted, trials = 3 * len(config.space.searched), known_trial_count(config)
     usual = max(3, wanted if trials is None else min(wanted, trials // 3))
-    return max(usual, len(texts_to_try(config)))
+    return max(usual, len(split_tries(config.tuner.tries)))
 
 
 RANDOM = SamplerKind(
