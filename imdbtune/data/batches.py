@@ -22,8 +22,9 @@ Index = npt.NDArray[np.int64]
 
 VALIDATION_SHARE = 0.2
 POOL = 24  # batches whose reviews are sorted together: little padding, but well shuffled
-# The last 1/CALM of an epoch's batches go from long to short. Batches of long reviews change a
-# model most: after an epoch that ended with one, accuracy was up to nine points too low.
+# The last 1/CALM of an epoch's batches go from long to short, if its end is to be calm. Batches of
+# long reviews change a model most: after an epoch that ended with one, accuracy was up to nine
+# points too low.
 CALM = 6
 
 
@@ -74,6 +75,7 @@ class Batches:
         word_dropout: share of the words that become ``OOV`` in training.
         crop: tokens of each review that a training step sees at most, from a random position on;
             0: its last ``maxlen``.
+        calm: whether an epoch ends with batches of shorter and shorter reviews.
     """
 
     split: Split
@@ -84,6 +86,7 @@ class Batches:
     targets: FloatArray | None = None
     word_dropout: float = 0.0
     crop: int = 0
+    calm: bool = True
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -121,8 +124,8 @@ class Batches:
         """Return the row numbers of each batch.
 
         The shuffled reviews are cut into pools of ``POOL`` batches, each pool is sorted by length
-        and cut into batches, and the batches are shuffled; the last ones go from long to short
-        (``CALM``). Without ``rng``: all sorted by length.
+        and cut into batches, and the batches are shuffled; if the end is to be calm, the last ones
+        go from long to short. Without ``rng``: all sorted by length.
         """
         order = self.rows if rng is None else rng.permutation(self.rows)
         length = self._lengths(rng)
@@ -135,7 +138,7 @@ class Batches:
         if rng is None:
             return plan
         plan = [plan[i] for i in rng.permutation(len(plan))]
-        calm = len(plan) - len(plan) // CALM
+        calm = len(plan) - len(plan) // CALM if self.calm else len(plan)
         return plan[:calm] + sorted(plan[calm:], key=lambda rows: -int(length[rows].max()))
 
     def time_steps(self, rng: np.random.Generator | None = None) -> int:

@@ -29,7 +29,7 @@ from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
 from imdbtune.tracking.entities import PRUNED, Baseline, Search, Trial
 from imdbtune.tracking.mlflow_server import run_page
-from imdbtune.tracking.predictions import read_all
+from imdbtune.tracking.predictions import read_all, read_length_groups
 from imdbtune.tracking.ranking import find_front
 from imdbtune.tracking.reader import (
     find_search,
@@ -41,6 +41,7 @@ from imdbtune.tracking.reader import (
 from imdbtune.tracking.run_record import read_facts
 from imdbtune.tracking.sqlite_reader import runs_of
 from imdbtune.training import learning_curves
+from imdbtune.training.length_groups import LengthGroup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,6 +68,7 @@ class ReportData:
     baselines: list[Baseline] = field(default_factory=list)
     linear: findings.BaselineComparison | None = None  # with the best trial
     rights: list[Correctness] = field(default_factory=list)  # of finished trials; empty: unknown
+    by_length: tuple[LengthGroup, ...] = ()  # of the best trial
     facts: Mapping[str, str] = field(default_factory=dict)  # of the search, with its versions
     borrowed: list[BorrowedRow] = field(default_factory=list)
 
@@ -111,6 +113,7 @@ def read_report_data(client: MlflowClient, search: Search, trials: list[Trial]) 
         baselines,
         find_comparison(runs, search, finished, baselines, confirmed),
         read_all(runs, [trial.run_id for trial in finished]),
+        read_length_groups(runs, finished[0].run_id) if finished else (),
         read_facts(runs, search),
         read_borrowed(runs, search),
     )
@@ -238,6 +241,8 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             front=find_front(data.search, data.trials),
             uncertainty=uncertainty_of(data) if finished else None,
             linear=data.linear,
+            by_length=data.by_length,
+            error=findings.standard_error,
             majority=findings.find_baseline(data.baselines, mlflow_names.MAJORITY),
             expected=outlook.expected_best(data.search, finished),
             importances=data.importances,

@@ -1,4 +1,4 @@
-"""The artifacts of a trial: its record, its history with plots, and which reviews it got right."""
+"""The artifacts of a trial: its record, its history with plots, and its results by review."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from imdbtune.config.search_space import word
 from imdbtune.models.metrics.metric import CORRECTNESS_FILE
 from imdbtune.tracking import run_record
 from imdbtune.training.hardware import machine_tags
+
+LENGTHS_FILE = "accuracy_by_length.json"
 
 if TYPE_CHECKING:
     from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
@@ -39,6 +41,9 @@ def write_history(result: TrialResult, spec: TrialSpec) -> Path:
     )
     if len(result.right):
         np.save(folder / CORRECTNESS_FILE, result.right)
+    if result.by_length:
+        groups = [asdict(group) for group in result.by_length]
+        (folder / LENGTHS_FILE).write_text(json.dumps(groups, indent=1), encoding="utf-8")
     for metric in METRICS:
         figure = learning_curves.draw_curves(
             learning_curves.curves_data(result.history, metric), spec.params.label

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from imdbtune.errors import UserError
 from imdbtune.models.metrics.metric import CORRECTNESS_FILE
 from imdbtune.tracking import reader
+from imdbtune.tracking.history_files import LENGTHS_FILE
+from imdbtune.training.length_groups import LengthGroup
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +54,15 @@ def read_all(client: Runs, run_ids: Sequence[str]) -> list[Correctness]:
     except UserError:
         return []
     return found if len({right.shape[1] for right in found}) == 1 else []
+
+
+def read_length_groups(client: Runs, run_id: str) -> tuple[LengthGroup, ...]:
+    """Return the accuracy of a run's model by length of review; empty where it is unknown."""
+    try:
+        groups = json.loads(reader.read_text(client, run_id, LENGTHS_FILE) or "[]")
+        return tuple(LengthGroup(**group) for group in groups)
+    except (ValueError, TypeError):
+        return ()
 
 
 def nearest_epoch(right: Correctness, accuracy: float) -> npt.NDArray[np.bool_]:

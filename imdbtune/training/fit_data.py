@@ -76,7 +76,10 @@ def bucketed_data(spec: TrialSpec, seed: int, passes: int) -> FitArguments:
     rng = np.random.default_rng([seed, spec.settings.initial_epoch])
     rng.spawn(passes)
     labels = soft_labels(spec.corpus, len(train_rows), params.soft_labels)
-    batches = Batches(train, train_rows, *shape, labels, params.word_dropout, params.crop)
+    # A moving average of the weights does not depend on how the last batches of an epoch are.
+    batches = Batches(
+        train, train_rows, *shape, labels, params.word_dropout, params.crop, calm=not params.ema
+    )
     data: FitArguments = {"x": as_dataset(batches, rng), "shuffle": False}
     if spec.settings.hold_out:
         data["validation_data"] = as_dataset(_validation_batches(spec))
@@ -87,6 +90,12 @@ def _validation_batches(spec: TrialSpec) -> Batches:
     rows, params = _train_and_validation_rows(spec)[1], spec.params
     size = params.batch_size * min(VALIDATION_BATCHES, math.ceil(len(rows) / params.batch_size))
     return Batches(read_corpus(spec.corpus).train, rows, size, params.maxlen, params.vocabulary)
+
+
+def validation_lengths(spec: TrialSpec) -> Index:
+    """Return the number of tokens of each validation review."""
+    offsets, rows = read_corpus(spec.corpus).train.offsets, _train_and_validation_rows(spec)[1]
+    return np.asarray(offsets[rows + 1] - offsets[rows], np.int64)
 
 
 @dataclass(frozen=True)

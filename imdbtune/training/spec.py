@@ -15,6 +15,7 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.objectives import metric_objectives
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import VALIDATION_SHARE
+from imdbtune.training.length_groups import LengthGroup
 
 Epoch = dict[str, float]
 Correctness = npt.NDArray[np.bool_]
@@ -112,6 +113,7 @@ class TrialResult:
     pruned_after: int = 0  # epoch after which the trial was ended from outside; 0: it was not
     # (epochs, validation reviews), whether each is classified right; without validation empty
     right: Correctness = field(default_factory=lambda: NOT_MEASURED, compare=False, repr=False)
+    by_length: tuple[LengthGroup, ...] = ()  # of the best epoch; without validation empty
 
     @property
     def best(self) -> Epoch:

@@ -40,8 +40,10 @@ from imdbtune.training.fit_data import (
     bucketed_data,
     padded_data,
     steps_per_epoch,
+    validation_lengths,
     validation_order,
 )
+from imdbtune.training.length_groups import LengthGroup, accuracy_by_length
 from imdbtune.training.saved_state import (
     Array,
     Checkpoint,
@@ -127,7 +129,15 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
         compiled=should_compile(spec),
         pruned_after=ended[-1].pruned_after,
         right=best.right,
+        by_length=_by_length(best, spec),
     )
+
+
+def _by_length(best: Execution, spec: TrialSpec) -> tuple[LengthGroup, ...]:
+    if not spec.settings.hold_out:
+        return ()
+    row = [epoch["epoch"] for epoch in best.history].index(best.best_epoch)
+    return accuracy_by_length(best.right[row], validation_lengths(spec))
 
 
 def best_execution(executions: Sequence[Execution], spec: TrialSpec) -> Execution:

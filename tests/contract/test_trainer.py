@@ -191,6 +191,11 @@ def test_it_tells_which_validation_reviews_are_classified_right_after_each_epoch
     predicted = probabilities(result.model, hopeless.train, rows, spec.params, padded) > 0.5
     expected = predicted == (hopeless.train.labels[rows] == 1)
     np.testing.assert_array_equal(result.right[result.best_epoch - 1], expected)
+    mean = np.average(
+        [group.accuracy for group in result.by_length],
+        weights=[group.reviews for group in result.by_length],
+    )
+    assert mean == pytest.approx(expected.mean())
 
 
 @pytest.mark.parametrize("compile", ["on", "off"])

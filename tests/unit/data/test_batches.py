@@ -141,6 +141,17 @@ def test_an_epoch_ends_from_long_to_short(batches: Batches) -> None:
     assert before[-4:] != sorted(before[-4:], reverse=True)
 
 
+def test_without_a_calm_end_the_last_batches_are_as_shuffled_as_the_others(
+    batches: Batches,
+) -> None:
+    shuffled = replace(batches, calm=False)
+    costs = [columns(ids) for ids, _, _ in shuffled.epoch(np.random.default_rng(8))]
+    assert costs[-4:] != sorted(costs[-4:], reverse=True)
+    calm = [columns(ids) for ids, _, _ in batches.epoch(np.random.default_rng(8))]
+    assert costs[:-4] == calm[:-4]
+    assert sorted(costs) == sorted(calm)
+
+
 def test_word_dropout_replaces_its_share_of_the_words(split: Split, batches: Batches) -> None:
     rng = np.random.default_rng(9)
     ids = np.concatenate([ids for ids, _, _ in replace(batches, word_dropout=0.3).epoch(rng)])

@@ -20,6 +20,7 @@ from imdbtune.report.effects import effect_data
 from imdbtune.report.findings import compare_with_baseline, cost_data
 from imdbtune.tracking import entities, mlflow_names, reader
 from imdbtune.tracking.entities import Baseline, Search, Trial
+from imdbtune.training.length_groups import LengthGroup
 from imdbtune.training.spec import TrialSpec
 from tests.support import (
     Stub,
@@ -141,6 +142,15 @@ def test_the_linear_model_is_a_dashed_line(
             assert set(line.get_ydata()) == {accuracy * scale}
             assert axes.get_ylim()[0] < accuracy * scale < axes.get_ylim()[1]
             assert_legible(drawn[name].figure)
+
+
+def test_the_best_trial_is_shown_by_length_of_review() -> None:
+    groups = (LengthGroup(12, 128, 1250, 0.91), LengthGroup(310, 2494, 1250, 0.86))
+    data = dataclasses.replace(make_data(FEW), by_length=groups)
+    shown = words(Page(page.render(data, {})).text)
+    assert "12 to 128 1,250 91.0 % ± 1.6" in shown
+    assert "310 to 2494 1,250 86.0 % ± 1.9" in shown
+    assert "by length of review" not in page.render(make_data(FEW), {})
 
 
 @pytest.mark.parametrize(
