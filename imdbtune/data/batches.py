@@ -60,7 +60,7 @@ def _padded(split: Split, starts: Index, ends: Index, maxlen: int, vocabulary: i
 
 @dataclass(frozen=True)
 class Batches:
-    """The batches of one set of reviews, all of shape (batch_size, maxlen).
+    """The batches of one set of reviews, all of shape (batch_size, ``width``).
 
     The last batch is filled up with rows of weight 0. The others have equal weights, chosen so
     that the mean over batches is the mean over reviews.
@@ -88,13 +88,17 @@ class Batches:
     crop: int = 0
     calm: bool = True
 
+    def width(self, rng: np.random.Generator | None) -> int:
+        """Return the columns of a batch: ``maxlen``, or those of the window in training."""
+        return min(self.crop, self.maxlen) if rng is not None and self.crop else self.maxlen
+
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
     def epoch(
         self, rng: np.random.Generator | None = None
     ) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
-        """Yield ``(ids (batch, maxlen), targets (batch, 1), weights (batch,))`` of each batch.
+        """Yield ``(ids (batch, width), targets (batch, 1), weights (batch,))`` of each batch.
 
         With ``rng``, for training, reviews are shuffled and cropped, and words dropped.
         """
@@ -115,7 +119,7 @@ class Batches:
             spare = np.maximum(ends - starts - self.crop, 0)
             starts = starts + rng.integers(0, spare, endpoint=True)
             ends = np.minimum(ends, starts + self.crop)
-        ids = _padded(self.split, starts, ends, self.maxlen, self.vocabulary)
+        ids = _padded(self.split, starts, ends, self.width(rng), self.vocabulary)
         if self.word_dropout:
             ids[(rng.random(ids.shape) < self.word_dropout) & (ids != PAD)] = OOV
         return ids
@@ -148,5 +152,4 @@ class Batches:
 
     def _lengths(self, rng: np.random.Generator | None) -> Index:
         """Return how many tokens of each review of the split a batch shows, (n,)."""
-        limit = min(self.crop, self.maxlen) if rng is not None and self.crop else self.maxlen
-        return np.minimum(self.split.lengths, limit)
+        return np.minimum(self.split.lengths, self.width(rng))

@@ -42,8 +42,8 @@ MANY_STEPS = 200
 
 
 def fused_model(params: TrialParams, seed: int = 0) -> keras.Model:
-    """Return the fused form: ids (batch, maxlen) int32 to probabilities (batch, 1)."""
-    ids = keras.Input((params.maxlen,), dtype="int32", name="ids")
+    """Return the fused form: ids (batch, time) int32 to probabilities (batch, 1)."""
+    ids = keras.Input((None,), dtype="int32", name="ids")
     features = FusedRNN(params, seed)(ids)
     return keras.Model(ids, _head(params, features, seed), name=params.rnn)
 

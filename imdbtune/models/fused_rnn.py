@@ -5,7 +5,7 @@ on a CPU this has two costs: every new batch length is compiled again, and the d
 saves (and with ``return_sequences`` copies) far more than it needs. Here
 
 * the loop runs over the columns in which any review of the batch has a word: the compiled shape
-  stays (batch, maxlen), the work follows the longest review of each batch;
+  stays the same, that of the ids, the work follows the longest review of each batch;
 * the word vectors are looked up inside the loop, which also adds their gradients to the table
   (:mod:`imdbtune.models.input_projection`);
 * pooling over time is part of the loop, so there is no sequence of outputs
@@ -40,7 +40,7 @@ from imdbtune.models.tensors import Tensor, Tensors
 
 
 class FusedRNN(keras.layers.Layer):
-    """Word ids (batch, maxlen) to the pooled outputs of recurrent layers, (batch, features).
+    """Word ids (batch, time) to the pooled outputs of recurrent layers, (batch, features).
 
     Id 0 is padding, and masked. A bidirectional layer is a pair of cells, forward and backward,
     whose outputs are concatenated. ``seed`` is that of the spatial dropout.
@@ -75,8 +75,13 @@ class FusedRNN(keras.layers.Layer):
             self.attention.build((None, features))
         self.built = True
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, int]:
+        """Return (batch, features); the loop itself needs to know the number of time steps."""
+        features = self.directions * self.keras_cells[-1].units * len(self.pooling.split("_"))
+        return input_shape[0], features + (self.embedding.output_dim if self.skip else 0)
+
     def call(self, ids: Tensor, training: bool = False) -> Tensor:
-        """Return the features of ids (batch, maxlen), (batch, features)."""
+        """Return the features of ids (batch, time), (batch, features)."""
         ids_by_time = tf.transpose(ids)
         is_word = tf.not_equal(ids_by_time, 0)
         mask = tf.cast(is_word, tf.float32)

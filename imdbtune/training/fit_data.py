@@ -130,7 +130,7 @@ def as_dataset(batches: Batches, rng: np.random.Generator | None = None) -> tf.d
 
     So an epoch does not depend on how much of the previous pass was prefetched.
     """
-    shape = (batches.batch_size, batches.maxlen)
+    shape = (batches.batch_size, batches.width(rng))
     signature = (
         tf.TensorSpec((None, *shape), tf.int32),
         tf.TensorSpec((None, batches.batch_size, 1), tf.float32),
