@@ -18,6 +18,7 @@ class Case:
     maxlen: int
     units: int = 32
     rnn: tuple[str, ...] = RNN_TYPES
+    by_length: bool = False  # whether the plain script batches reviews of similar length
 
     @property
     def label(self) -> str:

@@ -2,7 +2,8 @@
 
 Keras as it comes (all cores, ``jit_compile="auto"``), reviews padded to ``maxlen``, one trial after
 the other; every trial is a nested MLflow run with its parameters, its metrics by epoch and its
-model. Nothing of the project's training or tracking is used; only the reviews come from its
+model. With ``--by-length``, ``tf.data`` batches reviews of similar length instead, and padding is
+masked. Nothing of the project's training or tracking is used; only the reviews come from its
 cache, so that converting them is measured on neither side.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import keras
 import keras_tuner
 import mlflow
 import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
 
 from benchmarks.cases import BATCH_SIZE, VOCABULARY, Case
 from imdbtune.data.batches import pad
@@ -29,8 +33,8 @@ LAYERS = {"simple_rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru"
 def build_model(hp: keras_tuner.HyperParameters, case: Case) -> keras.Model:
     """The model function that Keras Tuner calls for each trial."""
     layer = LAYERS[hp.Choice("rnn", list(case.rnn))]
-    model = keras.Sequential([keras.Input((case.maxlen,), dtype="int32")])
-    model.add(keras.layers.Embedding(VOCABULARY, 32))
+    model = keras.Sequential([keras.Input((None,), dtype="int32")])
+    model.add(keras.layers.Embedding(VOCABULARY, 32, mask_zero=case.by_length))
     for level in range(1, case.depth + 1):
         model.add(layer(case.units, return_sequences=level < case.depth))
     model.add(keras.layers.Dense(1, activation="sigmoid"))
@@ -47,7 +51,7 @@ class LogToMlflow(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """The model, with signature and requirements given: inferring them takes seconds."""
-        ids = mlflow.types.TensorSpec(np.dtype("int32"), (-1, self.model.input_shape[1]))
+        ids = mlflow.types.TensorSpec(np.dtype("int32"), (-1, -1))
         out = mlflow.types.TensorSpec(np.dtype("float32"), (-1, 1))
         schema = mlflow.types.Schema
         mlflow.keras.log_model(
@@ -73,6 +77,33 @@ class TrackedGrid(keras_tuner.GridSearch):
         return results
 
 
+def by_length(x: npt.NDArray[np.int32], y: npt.NDArray[np.float32], maxlen: int) -> Any:
+    """Return batches of reviews of similar length as a ``tf.data.Dataset``.
+
+    Args:
+        x: ids (reviews, maxlen), padded at the front.
+        y: labels.
+        maxlen: the length of the longest reviews.
+    """
+    reviews = [ids[ids > 0] for ids in x]
+
+    def pairs() -> Iterator[tuple[npt.NDArray[np.int32], np.float32]]:
+        yield from zip(reviews, y, strict=True)
+
+    signature = (tf.TensorSpec((None,), tf.int32), tf.TensorSpec((), tf.float32))
+    dataset = tf.data.Dataset.from_generator(pairs, output_signature=signature).cache()
+    boundaries = list(range(50, maxlen, 50))
+    return (
+        dataset.shuffle(len(reviews))
+        .bucket_by_sequence_length(
+            lambda ids, label: tf.shape(ids)[0],
+            boundaries,
+            [BATCH_SIZE] * (len(boundaries) + 1),
+        )
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
 def search(case: Case, epochs: int, data: str, cache: Path, reviews: int) -> list[dict[str, Any]]:
     """Run the grid: ``rnn``, best ``val_accuracy`` and ``seconds`` of each trial."""
     split = open_corpus(data, cache, print).train
@@ -90,7 +121,14 @@ def search(case: Case, epochs: int, data: str, cache: Path, reviews: int) -> lis
     )
     tuner.seconds = {}
     with mlflow.start_run(run_name="search"):
-        tuner.search(x, y, epochs=epochs, batch_size=BATCH_SIZE, validation_split=0.2, verbose=0)
+        if case.by_length:
+            count = int(len(x) * 0.8)
+            held_out = by_length(x[count:], y[count:], case.maxlen)
+            train = by_length(x[:count], y[:count], case.maxlen)
+            tuner.search(train, validation_data=held_out, epochs=epochs, verbose=0)
+        else:
+            batches = {"batch_size": BATCH_SIZE, "validation_split": 0.2}
+            tuner.search(x, y, epochs=epochs, verbose=0, **batches)
     return [
         {
             "rnn": trial.hyperparameters.values["rnn"],

@@ -1,4 +1,7 @@
-"""The same searches by this project and by the plain script, whole processes, side by side.
+"""The same searches by this project and by plain scripts, whole processes, side by side.
+
+The second plain script batches reviews of similar length, which shows how much of the difference is
+not that.
 
 Both train the same configurations on the same reviews with the same batch size, optimizer and
 number of epochs, without early stopping, and track every trial with its model in an SQLite store.
@@ -87,7 +90,16 @@ def run_plain(case: Case, setting: Setting) -> Outcome:
     return Outcome(seconds, {trial["rnn"]: trial["val_accuracy"] for trial in trials})
 
 
-SIDES: dict[str, Side] = {"imdbtune": run_imdbtune, "plain": run_plain}
+def run_by_length(case: Case, setting: Setting) -> Outcome:
+    """The plain script with batches by length."""
+    return run_plain(dataclasses.replace(case, by_length=True), setting)
+
+
+SIDES: dict[str, Side] = {
+    "imdbtune": run_imdbtune,
+    "plain": run_plain,
+    "by length": run_by_length,
+}
 
 
 def timed(arguments: Sequence[str]) -> tuple[float, Any]:
@@ -110,11 +122,13 @@ def timed(arguments: Sequence[str]) -> tuple[float, Any]:
     return seconds, json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(case: Case, setting: Setting, repeat: int) -> dict[str, list[Outcome]]:
-    """Both sides ``repeat`` times; who goes first changes each time."""
-    outcomes: dict[str, list[Outcome]] = {side: [] for side in SIDES}
+def measure(
+    case: Case, setting: Setting, sides: Sequence[str], repeat: int
+) -> dict[str, list[Outcome]]:
+    """All sides ``repeat`` times; who goes first changes each time."""
+    outcomes: dict[str, list[Outcome]] = {side: [] for side in sides}
     for turn in range(repeat):
-        for side in sorted(SIDES, reverse=bool(turn % 2)):
+        for side in sorted(sides, reverse=bool(turn % 2)):
             outcomes[side].append(SIDES[side](case, setting))
             took = outcomes[side][-1].seconds
             print(f"{case.label}: {side} {took:.1f} s", file=sys.stderr, flush=True)
@@ -122,22 +136,22 @@ def measure(case: Case, setting: Setting, repeat: int) -> dict[str, list[Outcome
 
 
 def speed_row(case: Case, setting: Setting, outcomes: dict[str, list[Outcome]]) -> str:
-    """Seconds, trial-epochs a minute and their ratio as a row of Markdown."""
-    ours, plain = (mean(o.seconds for o in outcomes[side]) for side in ("imdbtune", "plain"))
+    """Seconds of each side, its trial-epochs a minute, and ratios, as a row of Markdown."""
+    seconds = {side: mean(o.seconds for o in found) for side, found in outcomes.items()}
     work = len(case.rnn) * setting.epochs * 60
-    return (
-        f"| {case.label} | {len(case.rnn)} x {setting.epochs} | {plain:.1f} | {ours:.1f} "
-        f"| {work / plain:.2f} | {work / ours:.2f} | {plain / ours:.2f} |"
-    )
+    cells = [case.label, f"{len(case.rnn)} x {setting.epochs}"]
+    cells += [f"{took:.1f} s, {work / took:.2f}" for took in seconds.values()]
+    cells += [f"{took / seconds['imdbtune']:.2f}" for s, took in seconds.items() if s != "imdbtune"]
+    return f"| {' | '.join(cells)} |"
 
 
 def accuracy_rows(case: Case, outcomes: dict[str, list[Outcome]]) -> list[str]:
     """The best validation accuracy of each trial as rows of Markdown."""
-    return [
-        f"| {rnn}, {case.label} | {mean(o.accuracy[rnn] for o in outcomes['plain']):.4f} "
-        f"| {mean(o.accuracy[rnn] for o in outcomes['imdbtune']):.4f} |"
-        for rnn in case.rnn
-    ]
+    rows = []
+    for rnn in case.rnn:
+        means = [mean(o.accuracy[rnn] for o in found) for found in outcomes.values()]
+        rows.append(f"| {rnn}, {case.label} | {' | '.join(f'{value:.4f}' for value in means)} |")
+    return rows
 
 
 def chosen_cases(size: str, rnn: str, maxlen: int) -> list[Case]:
@@ -155,6 +169,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--rnn", default="", help="only these, such as lstm,gru")
     parser.add_argument("--maxlen", type=int, default=0, help="only the case of this length")
+    parser.add_argument("--sides", default=",".join(SIDES), help="imdbtune and some plain scripts")
     return parser.parse_args()
 
 
@@ -166,13 +181,15 @@ def main() -> None:
     setting = Setting(data, default_cache().absolute(), args.epochs, reviews)
     open_corpus(data, setting.cache, print)
     cases = chosen_cases(args.size, args.rnn, args.maxlen)
-    measured = {case: measure(case, setting, args.repeat) for case in cases}
+    sides = args.sides.split(",")
+    measured = {case: measure(case, setting, sides, args.repeat) for case in cases}
     print(*machine_lines(), sep="\n")
-    print("\n| search | trials x epochs | plain s | imdbtune s |", end="")
-    print(" plain trial-epochs/min | imdbtune trial-epochs/min | ratio |")
-    print("|---|---|---|---|---|---|---|")
+    heads = ["search", "trials x epochs", *(f"{side}: s, trial-epochs/min" for side in sides)]
+    heads += [f"ratio to {side}" for side in sides if side != "imdbtune"]
+    print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     print(*(speed_row(case, setting, measured[case]) for case in cases), sep="\n")
-    print("\n| trial | plain val. accuracy | imdbtune val. accuracy |\n|---|---|---|")
+    heads = ["trial", *(f"{side}, val. accuracy" for side in sides)]
+    print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     print(*(row for case in cases for row in accuracy_rows(case, measured[case])), sep="\n")
 
 
