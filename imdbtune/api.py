@@ -20,6 +20,7 @@ from imdbtune.confirm.results import read_front as read_front
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import default_cache
 from imdbtune.report.comparison import Comparison, read_comparison
+from imdbtune.report.confirmed_change import compare_confirmed as compare_confirmed
 from imdbtune.report.refresh import discard as discard
 from imdbtune.report.refresh import refresh_page
 from imdbtune.report.search_list import list_searches as list_searches

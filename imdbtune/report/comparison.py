@@ -14,7 +14,7 @@ from imdbtune.models.metrics.metric import best_names, find_metric
 from imdbtune.report.against_linear import find_comparison
 from imdbtune.report.findings import BaselineComparison
 from imdbtune.search.borrowed import BorrowedRow, read_borrowed
-from imdbtune.tracking import reader
+from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.entities import ENDED_WELL, Search, Trial
 from imdbtune.tracking.ranking import as_rows, outcome_columns
 
@@ -165,3 +165,25 @@ def sort_rows(rows: Sequence[Row], order: str, columns: Collection[str]) -> list
         present.sort(key=lambda row: row[column], reverse=descending)
         result = present + [row for row in result if row.get(column) is None]
     return result
+
+
+def check_comparable(searches: Sequence[Search]) -> None:
+    """Raise UserError unless all searches validate on the same reviews of the same data."""
+    for search in searches[1:]:
+        if _reviews(search) != _reviews(searches[0]):
+            raise UserError(
+                f"searches {_about(searches[0])} and {_about(search)} have other reviews, so that "
+                "their accuracies cannot be compared."
+            )
+
+
+def _reviews(search: Search) -> tuple[str, str, int]:
+    tags = search.tags
+    digest, reviews = tags.get(mlflow_names.DIGEST, ""), tags.get("imdbtune.reviews", "0")
+    return digest, reviews, search.validation_reviews
+
+
+def _about(search: Search) -> str:
+    digest, reviews, validation = _reviews(search)
+    first = "" if reviews == "0" else f", first {reviews}"
+    return f"{short_repr(search.name)} (data {digest[:12]}{first}, {validation} for validation)"
