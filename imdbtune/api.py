@@ -25,6 +25,9 @@ from imdbtune.report.refresh import discard as discard
 from imdbtune.report.refresh import refresh_page
 from imdbtune.report.search_list import list_searches as list_searches
 from imdbtune.search.context import Context as Context
+from imdbtune.search.disposal import delete as delete
+from imdbtune.search.disposal import rename as rename
+from imdbtune.search.disposal import undelete as undelete
 from imdbtune.search.plan import Plan as Plan
 from imdbtune.search.plan import estimate_duration, make_plan
 from imdbtune.search.sync import SyncResult, sync_folder
@@ -57,14 +60,11 @@ def estimate(config: SearchConfig, context: Context = HERE) -> Estimate:
 
 
 def search(config: SearchConfig, context: Context = HERE, *, estimated: bool = False) -> Search:
-    """Run a search to its end and return it as logged in MLflow.
+    """Run a search to its end and return it as logged in MLflow; an interrupt closes its runs.
 
     Args:
         config: from :func:`imdbtune.config.schema.load_config`; ``data`` of the context is unused.
         estimated: estimate the duration first, and log the estimate.
-
-    Raises:
-        KeyboardInterrupt: after the runs were closed as KILLED.
     """
     from imdbtune.report.leaderboard import publish_page
     from imdbtune.search.session import start_search
@@ -267,10 +267,7 @@ def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Ite
 def evaluate(
     trial: Trial, context: Context = HERE, *, progress: Progress | None = None
 ) -> dict[str, float]:
-    """Evaluate a trial's model on the test reviews; log and return all metrics.
-
-    What has been logged already is not evaluated again.
-    """
+    """Evaluate a trial's model on the test reviews unless it was; log and return all metrics."""
     from imdbtune.confirm.evaluation import evaluate_trial
 
     return evaluate_trial(connect_existing(context.uri), trial, context, progress)
@@ -304,10 +301,7 @@ def export(
 def register(
     trial: Trial, name: str, context: Context = HERE, *, progress: Progress | None = None
 ) -> Version:
-    """Register a trial's model for raw text in MLflow, and make it the champion.
-
-    Raises ``ExportFailed`` as :func:`export` does.
-    """
+    """Register a trial's model for raw text in MLflow, and make it the champion."""
     from imdbtune.search.trial_model import register_trial
 
     return register_trial(connect_existing(context.uri), trial, name, context, progress)

@@ -8,7 +8,7 @@ from tests.broken_inputs import CORPORA, KINDS, TABLES, WEIGHTS
 
 COMMANDS = (
     *("search", "train", "reproduce", "confirm", "list", "best", "compare", "report", "ui"),
-    *("discard", "predict", "data", "summary", "sync", "doctor"),
+    *("discard", "delete", "rename", "predict", "data", "summary", "sync", "doctor"),
 )
 HUGE = "99999999999999999999"
 SECRET = "open.sesame"
@@ -336,6 +336,11 @@ IDS: list[Case] = [
     f"confirm {STORE} --margin nan",
     f"confirm {STORE} --margin -1",
     f"confirm nonsense {STORE}",
+    f"delete nonsense {STORE}",
+    f"delete tiny --undo {STORE}",
+    f"rename nonsense new {STORE}",
+    (*f"rename tiny {STORE}".split(), ""),
+    (*f"rename tiny {STORE}".split(), "a\x1b[31m"),
     f"best {STORE} --register a/b",
     (*f"best {STORE} --register".split(), " "),
     (*f"best {STORE} --register".split(), "a\x1b[31m"),
