@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.config.schema import SearchConfig
+from imdbtune.confirm.description import describe_winner
 from imdbtune.confirm.results import best_run_id, best_trial
 from imdbtune.confirm.results import read_confirmation as read_confirmation
 from imdbtune.confirm.results import read_front as read_front
@@ -28,6 +29,7 @@ from imdbtune.search.context import Context as Context
 from imdbtune.search.disposal import delete as delete
 from imdbtune.search.disposal import rename as rename
 from imdbtune.search.disposal import undelete as undelete
+from imdbtune.search.notification import describe_search, sends_result
 from imdbtune.search.plan import Plan as Plan
 from imdbtune.search.plan import estimate_duration, make_plan
 from imdbtune.search.sync import SyncResult, sync_folder
@@ -59,6 +61,7 @@ def estimate(config: SearchConfig, context: Context = HERE) -> Estimate:
     return estimate_duration(make_plan(config, context), context)
 
 
+@sends_result("search", describe_search)
 def search(config: SearchConfig, context: Context = HERE, *, estimated: bool = False) -> Search:
     """Run a search to its end and return it as logged in MLflow; an interrupt closes its runs.
 
@@ -72,6 +75,7 @@ def search(config: SearchConfig, context: Context = HERE, *, estimated: bool = F
     return start_search(config, context, publish_page, estimated=estimated)
 
 
+@sends_result("search", describe_search)
 def resume(
     search_ref: str | None = None, overrides: Mapping[str, object] = {}, context: Context = HERE
 ) -> Search:
@@ -105,6 +109,7 @@ def reproduce(run_id: str, context: Context = HERE) -> Reproduction:
     return reproduce_run(connect_existing(context.uri), run_id, context)
 
 
+@sends_result("confirmation of", describe_winner)
 def confirm(
     search_ref: str | None = None,
     context: Context = HERE,

@@ -117,6 +117,7 @@ def search(
             rich_help_panel=SEARCH,
         ),
     ] = False,
+    notify: opt.NotifyUrls = None,
     junit: guard.Junit = "",
     github_summary: guard.GithubSummary = False,
     as_json: opt.Json = False,
@@ -163,7 +164,12 @@ def search(
 
             uri = str(overrides.get("tracking.uri", ""))
             context = api.Context(
-                uri=uri, cache=folder, workers=count, listener=listen, deadline=until
+                uri=uri,
+                cache=folder,
+                workers=count,
+                listener=listen,
+                deadline=until,
+                notify_urls=tuple(notify or ()),
             )
             run(context=context)
     except (KeyboardInterrupt, SearchAborted) as error:
