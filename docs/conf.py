@@ -17,7 +17,7 @@ author = "the imdbtune maintainers"
 version = release = __version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # MyST, and notebooks
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
@@ -26,6 +26,9 @@ templates_path = ["_templates"]
 html_theme = "furo"
 html_title = f"imdbtune {__version__}"
 html_copy_source = False
+
+# Notebooks are shown with the outputs that are stored in them: python -m docs.run_tour.
+nb_execution_mode = "off"
 
 # The anchors that hosting sites give to headings, so that links work there and here.
 myst_heading_anchors = 3

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imdbtune.cli.config_flags import OUTPUT
-from imdbtune.confirm.threshold import Threshold, Verdict, parse_threshold
 from imdbtune.errors import UserError, quote_path
 from imdbtune.files import replace_text
 
 if TYPE_CHECKING:
+    from imdbtune.confirm.threshold import Threshold, Verdict
     from imdbtune.report.ci import Suite
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -99,6 +99,8 @@ def parse_thresholds(texts: Sequence[str], model: Model) -> tuple[list[Threshold
     Raises:
         UserError: one is invalid, or the model will not have its metric.
     """
+    from imdbtune.confirm.threshold import parse_threshold
+
     found = [parse_threshold(text) for text in texts]
     for each in found:
         if model.is_refitted and not each.on_test:
