@@ -70,10 +70,11 @@ def read_page(app: Any, name: str, source: list[str]) -> None:
 
     def to_page(link: re.Match[str]) -> str:
         target = (file.parent / link[1]).resolve().relative_to(ROOT).as_posix()
-        page = PROJECT_PAGES.get(target, target.removeprefix("docs/").removesuffix(".md"))
-        return f"](/{page}.md"
+        page = PROJECT_PAGES.get(target)
+        return f"](/{page}.md" if page else f"](/{target.removeprefix('docs/')}"
 
-    source[0] = re.sub(r"\]\((?!https?:)([^)#\s]+\.md)", to_page, file.read_text(encoding="utf-8"))
+    links = r"\]\((?!https?:)([^)#\s]+\.(?:md|ipynb))"
+    source[0] = re.sub(links, to_page, file.read_text(encoding="utf-8"))
 
 
 def setup(app: Any) -> None:
