@@ -17,7 +17,7 @@ author = "the imdbtune maintainers"
 version = release = __version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # MyST, and notebooks
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
@@ -26,6 +26,9 @@ templates_path = ["_templates"]
 html_theme = "furo"
 html_title = f"imdbtune {__version__}"
 html_copy_source = False
+
+# Notebooks are shown with the outputs that are stored in them: python -m docs.run_tour.
+nb_execution_mode = "off"
 
 # The anchors that hosting sites give to headings, so that links work there and here.
 myst_heading_anchors = 3
@@ -67,10 +70,11 @@ def read_page(app: Any, name: str, source: list[str]) -> None:
 
     def to_page(link: re.Match[str]) -> str:
         target = (file.parent / link[1]).resolve().relative_to(ROOT).as_posix()
-        page = PROJECT_PAGES.get(target, target.removeprefix("docs/").removesuffix(".md"))
-        return f"](/{page}.md"
+        page = PROJECT_PAGES.get(target)
+        return f"](/{page}.md" if page else f"](/{target.removeprefix('docs/')}"
 
-    source[0] = re.sub(r"\]\((?!https?:)([^)#\s]+\.md)", to_page, file.read_text(encoding="utf-8"))
+    links = r"\]\((?!https?:)([^)#\s]+\.(?:md|ipynb))"
+    source[0] = re.sub(links, to_page, file.read_text(encoding="utf-8"))
 
 
 def setup(app: Any) -> None:

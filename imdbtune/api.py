@@ -14,16 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.config.schema import SearchConfig
+from imdbtune.confirm.description import describe_winner
 from imdbtune.confirm.results import best_run_id, best_trial
 from imdbtune.confirm.results import read_confirmation as read_confirmation
 from imdbtune.confirm.results import read_front as read_front
 from imdbtune.data.download import Progress
 from imdbtune.data.sources import default_cache
 from imdbtune.report.comparison import Comparison, read_comparison
+from imdbtune.report.confirmed_change import compare_confirmed as compare_confirmed
 from imdbtune.report.refresh import discard as discard
 from imdbtune.report.refresh import refresh_page
 from imdbtune.report.search_list import list_searches as list_searches
 from imdbtune.search.context import Context as Context
+from imdbtune.search.disposal import delete as delete
+from imdbtune.search.disposal import rename as rename
+from imdbtune.search.disposal import undelete as undelete
+from imdbtune.search.notification import describe_search, sends_result
 from imdbtune.search.plan import Plan as Plan
 from imdbtune.search.plan import estimate_duration, make_plan
 from imdbtune.search.sync import SyncResult, sync_folder
@@ -55,15 +61,13 @@ def estimate(config: SearchConfig, context: Context = HERE) -> Estimate:
     return estimate_duration(make_plan(config, context), context)
 
 
+@sends_result("search", describe_search)
 def search(config: SearchConfig, context: Context = HERE, *, estimated: bool = False) -> Search:
-    """Run a search to its end and return it as logged in MLflow.
+    """Run a search to its end and return it as logged in MLflow; an interrupt closes its runs.
 
     Args:
         config: from :func:`imdbtune.config.schema.load_config`; ``data`` of the context is unused.
         estimated: estimate the duration first, and log the estimate.
-
-    Raises:
-        KeyboardInterrupt: after the runs were closed as KILLED.
     """
     from imdbtune.report.leaderboard import publish_page
     from imdbtune.search.session import start_search
@@ -71,6 +75,7 @@ def search(config: SearchConfig, context: Context = HERE, *, estimated: bool = F
     return start_search(config, context, publish_page, estimated=estimated)
 
 
+@sends_result("search", describe_search)
 def resume(
     search_ref: str | None = None, overrides: Mapping[str, object] = {}, context: Context = HERE
 ) -> Search:
@@ -104,6 +109,7 @@ def reproduce(run_id: str, context: Context = HERE) -> Reproduction:
     return reproduce_run(connect_existing(context.uri), run_id, context)
 
 
+@sends_result("confirmation of", describe_winner)
 def confirm(
     search_ref: str | None = None,
     context: Context = HERE,
@@ -266,10 +272,7 @@ def ui(search_ref: str | None = None, *, port: int = PORT, uri: str = "") -> Ite
 def evaluate(
     trial: Trial, context: Context = HERE, *, progress: Progress | None = None
 ) -> dict[str, float]:
-    """Evaluate a trial's model on the test reviews; log and return all metrics.
-
-    What has been logged already is not evaluated again.
-    """
+    """Evaluate a trial's model on the test reviews unless it was; log and return all metrics."""
     from imdbtune.confirm.evaluation import evaluate_trial
 
     return evaluate_trial(connect_existing(context.uri), trial, context, progress)
@@ -303,10 +306,7 @@ def export(
 def register(
     trial: Trial, name: str, context: Context = HERE, *, progress: Progress | None = None
 ) -> Version:
-    """Register a trial's model for raw text in MLflow, and make it the champion.
-
-    Raises ``ExportFailed`` as :func:`export` does.
-    """
+    """Register a trial's model for raw text in MLflow, and make it the champion."""
     from imdbtune.search.trial_model import register_trial
 
     return register_trial(connect_existing(context.uri), trial, name, context, progress)

@@ -256,7 +256,8 @@ def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     What a test sets of these variables (MLflow does so too) is gone after it.
     """
     monkeypatch.chdir(folder)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+    mlflow = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
+    for name in (*mlflow, "GITHUB_STEP_SUMMARY"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("IMDBTUNE_CACHE", str(folder / "cache"))

@@ -18,6 +18,7 @@ from imdbtune.cli import (
     confirm,
     data,
     discard,
+    dispose,
     doctor,
     interrupts,
     list_searches,
@@ -51,6 +52,7 @@ app = Commands(
 )
 COMMANDS = (
     *(search, train, reproduce, confirm, list_searches, best, compare, report, discard),
+    dispose,
     *(ui, predict, data, summary, sync, doctor),
 )
 for command in COMMANDS:

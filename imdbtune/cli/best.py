@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imdbtune.cli import guard
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import details, trial_line
@@ -29,6 +30,9 @@ HELP = """Show the best trial of a search; export or register its model.
 format is loaded without imdbtune and its predictions are compared with the Keras model's. A second
 export of the same run adds formats to the folder; --overwrite replaces the folder.
 
+--at-least exits with code 1 if the model is worse than a value; it is then neither exported nor
+registered. After imdbtune confirm, val_accuracy is the mean over seeds.
+
 Examples:
 
   imdbtune best
@@ -44,6 +48,8 @@ Examples:
   imdbtune best --ensemble 3 --export winner --format keras,mlflow
 
   imdbtune best --register reviews
+
+  imdbtune best --at-least val_accuracy=0.88
 """
 
 
@@ -116,6 +122,15 @@ def best(
             help="Register the model under NAME in MLflow, as its champion version.",
         ),
     ] = None,
+    at_least: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at-least",
+            metavar="METRIC=VALUE",
+            help="Exit with code 1 if the model is worse, such as val_accuracy=0.88 or "
+            "test_loss=0.4. May be repeated.",
+        ),
+    ] = None,
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
     as_json: opt.Json = False,
@@ -128,10 +143,13 @@ def best(
         raise opt.mutually_exclusive("SEARCH", "--search")
     opt.check_not_empty("--export", export)
     opt.check_not_empty("--register", register)
+    needed = guard.Model(refit, bool(ensemble), bool(export and test))
+    validated, tested = guard.parse_thresholds(at_least or [], needed)
     from imdbtune import api
     from imdbtune.cli.library_output import redirect_library_output
     from imdbtune.cli.progress import make_progress
     from imdbtune.cli.stages import show_stages
+    from imdbtune.confirm.threshold import judge
     from imdbtune.report.against_linear import find_comparison
     from imdbtune.tracking import entities
     from imdbtune.tracking.sqlite_reader import open_runs
@@ -180,9 +198,16 @@ def best(
             trial = api.refit(trial, replace(context, listener=listener), seed=new_seed)
         if not (as_json or quiet):
             typer.echo(_describe_refit(trial))
-    if export:
+    of_trial = None if refit or member_count else confirmed
+    verdicts, metrics = judge(validated, trial, of_trial), {}
+    if export and test and guard.all_met(verdicts):
         with redirect_library_output() as err, show_stages(err, quiet) as progress:
-            metrics = api.evaluate(trial, context, progress=progress) if test else {}
+            metrics = api.evaluate(trial, context, progress=progress)
+    if guard.all_met(verdicts):
+        verdicts += judge(tested, trial, None, metrics)
+    is_good = guard.all_met(verdicts)
+    if export and is_good:
+        with redirect_library_output() as err, show_stages(err, quiet) as progress:
             folder = api.export(
                 trial,
                 Path(export),
@@ -196,14 +221,18 @@ def best(
         facts |= {"export": str(folder), "formats": differences, **metrics}
         if not (as_json or quiet):
             _print_export(folder, metrics, differences)
-    if register:
+    if register and is_good:
         with redirect_library_output() as err, show_stages(err, quiet) as progress:
             version = api.register(trial, register, context, progress=progress)
         facts |= {"registered": version.uri, "version": version.number}
         if not (as_json or quiet):
             _print_version(version)
+    facts |= {"at_least": [verdict.as_dict() for verdict in verdicts]} if at_least else {}
     if as_json:
         print_json({**facts, **entities.as_row(trial), **facts})
+    guard.print_verdicts(verdicts, only_missed=as_json or quiet)
+    if not is_good:
+        raise typer.Exit(1)
 
 
 def _read_differences(folder: Path) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imdbtune.cli import guard
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import pluralize
@@ -22,6 +23,10 @@ CONDITION compares columns with values by = != < <= > >= and in (a,b); combine c
 and, or and parentheses. The columns are those of --csv: hyperparameters, best_val_accuracy,
 train_seconds, status and more.
 
+--confirmed compares the winners of two confirmed searches instead, OLD NEW: with the 95 % interval
+of the difference of their accuracies, over seeds and reviews. The exit code is 1 if the new one is
+significantly worse.
+
 Examples:
 
   imdbtune compare
@@ -31,6 +36,8 @@ Examples:
   imdbtune compare --where "status=failed" --columns name,rnn,units,reason
 
   imdbtune compare rnn_types maxlen --csv > trials.csv
+
+  imdbtune compare released candidate --confirmed --junit regression.xml
 """
 
 
@@ -70,6 +77,16 @@ def compare(
         bool,
         typer.Option("--require-match", help="Exit with code 1 if no trial meets the condition."),
     ] = False,
+    confirmed: Annotated[
+        bool,
+        typer.Option(
+            "--confirmed",
+            help="Compare the confirmed winners of two searches, OLD NEW; exit with code 1 if the "
+            "new one is significantly worse.",
+        ),
+    ] = False,
+    junit: guard.Junit = "",
+    github_summary: guard.GithubSummary = False,
     tracking_uri: opt.Uri = "",
     as_json: opt.Json = False,
     as_csv: opt.Csv = False,
@@ -80,11 +97,23 @@ def compare(
         raise opt.mutually_exclusive("--json", "--csv")
     if require_match and not where:
         raise UserError("--require-match needs --where CONDITION; add it or omit --require-match.")
+    refs = [s for s in searches or [] if s]
+    files = guard.ci_files(junit, github_summary)
+    if confirmed:
+        lists = {"--where": where, "--sort": sort, "--columns": columns, "--limit": limit}
+        for flag in (flag for flag, value in {**lists, "--csv": as_csv}.items() if value):
+            raise opt.mutually_exclusive("--confirmed", flag)
+        _compare_confirmed(refs, files, tracking_uri, as_json, quiet)
+        return
+    if files:
+        raise UserError(
+            "--junit and --github-summary need --confirmed; add it, or give them to imdbtune "
+            "search."
+        )
     max_rows = opt.parse_int("--limit", limit, 1, 1_000_000) if limit else 0
     names = [name.strip() for name in columns.split(",") if name.strip()]
     from imdbtune import api
 
-    refs = [s for s in searches or [] if s]
     compared = api.compare(
         refs, where=where, sort=sort, columns=names, limit=max_rows, uri=tracking_uri
     )
@@ -103,6 +132,33 @@ def compare(
         trials = sum(len(trials) for _, trials in compared.searches)
         typer.echo(f"none of {pluralize(trials, 'trial')} meets the condition {short_repr(where)}")
     if require_match and not compared.rows:
+        raise typer.Exit(1)
+
+
+def _compare_confirmed(
+    refs: list[str], files: guard.CiFiles, uri: str, as_json: bool, quiet: bool
+) -> None:
+    """Print how the confirmed winners of two searches differ, and write the files of a CI system.
+
+    Raises:
+        UserError: not two searches, or they cannot be compared.
+        typer.Exit: the new one is significantly worse.
+    """
+    if len(refs) != 2:
+        raise UserError(f"--confirmed compares two searches, OLD NEW; you gave {len(refs)}.")
+    from imdbtune import api
+    from imdbtune.report.ci import change_suite
+
+    found = api.compare_confirmed(*refs, uri=uri)
+    files.write(change_suite(found))
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        for winner in () if quiet else (found.old, found.new):
+            seeds = pluralize(len(winner.accuracies), "seed")
+            typer.echo(f"{winner.search.name}: {winner.row.name}  {winner.mean:.4f}, {seeds}")
+        typer.echo(str(found))
+    if found.is_worse:
         raise typer.Exit(1)
 
 

@@ -76,6 +76,7 @@ def confirm(
     workers: opt.Workers = "auto",
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
+    notify: opt.NotifyUrls = None,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -95,6 +96,7 @@ def confirm(
             cache=opt.parse_path(cache),
             workers=worker_count,
             listener=progress,
+            notify_urls=tuple(notify or ()),
         )
         confirmation = api.confirm(
             search or None,
@@ -110,7 +112,7 @@ def confirm(
         return
     if not quiet:
         typer.echo(table(confirmation))
-    typer.echo(f"recommended: {confirmation.winner.name}, {description.describe(confirmation)}")
+    typer.echo(description.describe_winner(confirmation))
     if not quiet:
         typer.echo(f"significance test: {description.method(confirmation.rule)}.")
         print_next_steps("imdbtune best --refit --export winner", tracking_uri)

@@ -64,6 +64,16 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print JSON on standard output.", rich_help_panel=OUTPUT),
 ]
+NotifyUrls = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--notify",
+        metavar="URL",
+        help="Send a message there at the end, on failure, and if the tracking store stays away: "
+        "an address of apprise, such as ntfy://TOPIC. May be repeated.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option(

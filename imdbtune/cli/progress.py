@@ -35,6 +35,7 @@ from imdbtune.search.events import (
     SearchOpened,
     SearchResumed,
     SpaceExhausted,
+    StoreAway,
     TrainingOpened,
     TrialEnded,
     TrialRetried,
@@ -60,6 +61,7 @@ JSON_NAMES: dict[type[Event], str] = {
     LimitReached: "limit",
     BaselineEnded: "baseline",
     WaitingForBaseline: "waiting",
+    StoreAway: "away",
 }
 
 
@@ -166,6 +168,8 @@ class Progress:
                 self._write(
                     "all trials have ended; waiting for the linear model to compare them with"
                 )
+            case StoreAway():
+                pass  # a notice has said so when it began
             case _:
                 assert_never(event)
 

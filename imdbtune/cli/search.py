@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imdbtune.cli import interrupts, search_preview
+from imdbtune.cli import guard, interrupts, search_preview
 from imdbtune.cli import options as opt
 from imdbtune.cli.command import GroupedCommand
 from imdbtune.cli.config_flags import SEARCH, SPACE, SearchFlags
@@ -117,6 +117,9 @@ def search(
             rich_help_panel=SEARCH,
         ),
     ] = False,
+    notify: opt.NotifyUrls = None,
+    junit: guard.Junit = "",
+    github_summary: guard.GithubSummary = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -127,6 +130,7 @@ def search(
     from imdbtune.search.events import Notice, SearchOpened
 
     count, folder = opt.parse_workers(workers), opt.parse_path(cache)
+    files = guard.ci_files(junit, github_summary)
     until = parse_deadline(deadline, datetime.now()) if deadline else None
     described: list[str] = []
     run: Callable[..., Search]
@@ -160,7 +164,12 @@ def search(
 
             uri = str(overrides.get("tracking.uri", ""))
             context = api.Context(
-                uri=uri, cache=folder, workers=count, listener=listen, deadline=until
+                uri=uri,
+                cache=folder,
+                workers=count,
+                listener=listen,
+                deadline=until,
+                notify_urls=tuple(notify or ()),
             )
             run(context=context)
     except (KeyboardInterrupt, SearchAborted) as error:
@@ -169,10 +178,12 @@ def search(
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = "interrupted" if interrupted else str(error)
         command = f"imdbtune search --resume {opened.search.run_id}"
+        _write_files(files, opened, reason)
         with suppress(OSError):  # the terminal is gone
             typer.echo(f"imdbtune: {reason}; continue with: {command}", err=True)
         raise typer.Exit(interrupts.exit_code() if interrupted else 1) from error
     assert opened is not None
+    _write_files(files, opened)
     _print_result(opened.plan, opened.search.run_id, as_json, quiet)
 
 
@@ -187,6 +198,26 @@ def _one_space(argument: str, flag: str) -> str:
             f"SPACE {short_repr(argument)} and --space {short_repr(flag)} differ; give one of them."
         )
     return argument or flag
+
+
+def _write_files(files: guard.CiFiles, opened: SearchOpened, aborted: str = "") -> None:
+    """Write what a CI system reads of a search that has ended or was aborted."""
+    if not files:
+        return
+    from imdbtune.report.ci import search_suite
+    from imdbtune.tracking import reader
+    from imdbtune.tracking.connection import connect, is_of_store
+
+    found: Search = opened.search
+    trials: list[Trial] = []
+    try:
+        client = connect(opened.plan.store)
+        found = reader.find_search(client, opened.search.run_id)
+        trials = reader.read_trials(client, found)
+    except Exception as error:
+        if not (aborted and (isinstance(error, UserError) or is_of_store(error))):
+            raise  # else the store may be why the search was aborted
+    files.write(search_suite(found, trials, aborted))
 
 
 def _print_result(plan: Plan, run_id: str, as_json: bool, quiet: bool) -> None:

@@ -190,7 +190,15 @@ class _Opened:
             yield run, workspace
 
     def _delivery(self, run_id: str, workspace: Workspace) -> BackgroundDelivery:
-        return BackgroundDelivery(self.client, workspace.outbox, run_id, None, self.context.notify)
+        context = self.context
+        return BackgroundDelivery(
+            self.client,
+            workspace.outbox,
+            run_id,
+            None,
+            context.notify,
+            report_outage=context.report_outage,
+        )
 
     def train_missing(
         self,

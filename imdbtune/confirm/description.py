@@ -43,6 +43,11 @@ def markdown(rows: Sequence[Confirmed], confirmation: Confirmation) -> str:
     return "\n".join([*lines, "", f"Significance test: {method(confirmation.rule)}."])
 
 
+def describe_winner(confirmation: Confirmation) -> str:
+    """Return the recommended configuration with its accuracy and its certainty, in a line."""
+    return f"recommended: {confirmation.winner.name}, {describe(confirmation)}"
+
+
 def describe(confirmation: Confirmation) -> str:
     """Return the accuracy of the recommended configuration and its certainty, in a line."""
     row, seeds = confirmation.winner, len(confirmation.winner.run_ids)

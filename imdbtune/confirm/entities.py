@@ -10,6 +10,7 @@ from typing import Any
 
 from imdbtune.confirm.rule import DEFAULT_RULE, Rule
 from imdbtune.errors import escape_control
+from imdbtune.tracking import notebook_html
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,26 @@ class Confirmation:
     def alike(self) -> int:
         """Number of rows not significantly worse than the first, including the first."""
         return sum(row.alike for row in self.rows)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the table, the recommendation, and links to MLflow."""
+        columns = ("#", "configuration", "seeds", "mean", "std", "± 95 %", "difference", "p", "s")
+        rows = [
+            (
+                f"{place}{'*' if row is self.winner else ''}",
+                notebook_html.run_link(row.trial_run_id, row.name),
+                len(row.run_ids),
+                *(f"{value:.4f}" for value in (row.mean, row.spread, row.half_width)),
+                f"{row.difference:.4f}",
+                f"{row.p:.3f}",
+                f"{row.seconds:.0f}",
+            )
+            for place, row in enumerate(self.rows, start=1)
+        ]
+        name, run = notebook_html.bold(self.winner.name), notebook_html.run_link(self.run_id)
+        title = notebook_html.Html(f"recommended: {name} (* in the table); confirmation {run.text}")
+        note = f"Means over seeds, on {self.reviews:,} validation reviews."
+        return notebook_html.table(title, columns, rows, note)
 
     def as_dict(self) -> dict[str, object]:
         """Return plain values for JSON, with ``None`` for NaN and infinity."""

@@ -177,6 +177,33 @@ def compare(
     return Difference(other.name, difference, error, p, p < level)
 
 
+@dataclass(frozen=True)
+class Change:
+    """The difference between two configurations that were chosen before it was measured."""
+
+    difference: float  # mean accuracy of the new one minus that of the old one
+    half_width: float  # of its 95 % interval, for other seeds and other reviews
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the whole interval is below zero: the new one is significantly worse."""
+        return self.difference + self.half_width < 0
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the whole interval is above zero: the new one is significantly better."""
+        return self.difference - self.half_width > 0
+
+
+def change_between(old: Repeats, new: Repeats) -> Change:
+    """Return the difference of two configurations, trained with at least two seeds each."""
+    from scipy import stats
+
+    variance = _variance_of_difference(new, old)
+    quantile = float(stats.t.ppf(1 - LEVEL / 2, variance.degrees))
+    return Change(new.mean - old.mean, quantile * math.sqrt(variance.value))
+
+
 def _variance_of_difference(one: Repeats, other: Repeats) -> _Part:
     paired = one.correct.mean(axis=0) - other.correct.mean(axis=0)
     return _variance(paired, [one, other])

@@ -40,6 +40,10 @@ class Explanation:
     labels: tuple[str, str]
     words: tuple[WordEffect, ...]
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the text, with each word coloured by its effect."""
+        return f"<div>{_section(self)}</div>"
+
     @property
     def largest(self) -> float:
         """The largest absolute effect of a word."""

@@ -14,7 +14,7 @@ from imdbtune.models.metrics.metric import best_names, find_metric
 from imdbtune.report.against_linear import find_comparison
 from imdbtune.report.findings import BaselineComparison
 from imdbtune.search.borrowed import BorrowedRow, read_borrowed
-from imdbtune.tracking import reader
+from imdbtune.tracking import mlflow_names, notebook_html, reader
 from imdbtune.tracking.entities import ENDED_WELL, Search, Trial
 from imdbtune.tracking.ranking import as_rows, outcome_columns
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from imdbtune.confirm.entities import Confirmation
     from imdbtune.tracking.sqlite_reader import Runs
 
+ROWS_IN_NOTEBOOK = 20
 Row = dict[str, Any]
 # Columns that exist even without any trial, in this order.
 LEADING_COLUMNS = ("search", "trial", "name", "status", *PARAMETERS)
@@ -55,6 +56,25 @@ class Comparison:
         import pandas as pd
 
         return pd.DataFrame(self.rows, columns=self.columns)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the best rows, each name a link to its run in MLflow."""
+        searches = ["search"] if len(self.searches) > 1 else []
+        shown = [*searches, *self.varied, *self.objectives, "train_seconds", "status"]
+        shown = list(dict.fromkeys(shown))
+        rows = [
+            (
+                place,
+                notebook_html.run_link(str(row["run_id"]), str(row["name"])),
+                *(row.get(column) for column in shown),
+            )
+            for place, row in enumerate(self.rows[:ROWS_IN_NOTEBOOK], start=1)
+        ]
+        names = ", ".join(notebook_html.bold(search.name) for search, _ in self.searches)
+        more = len(self.rows) - len(rows)
+        note = f"... and {more} more: .frame has all rows and columns." if more else ""
+        title = notebook_html.Html(f"trials of {names}")
+        return notebook_html.table(title, ("#", "trial", *shown), rows, note)
 
     @property
     def varied(self) -> list[str]:
@@ -165,3 +185,25 @@ def sort_rows(rows: Sequence[Row], order: str, columns: Collection[str]) -> list
         present.sort(key=lambda row: row[column], reverse=descending)
         result = present + [row for row in result if row.get(column) is None]
     return result
+
+
+def check_comparable(searches: Sequence[Search]) -> None:
+    """Raise UserError unless all searches validate on the same reviews of the same data."""
+    for search in searches[1:]:
+        if _reviews(search) != _reviews(searches[0]):
+            raise UserError(
+                f"searches {_about(searches[0])} and {_about(search)} have other reviews, so that "
+                "their accuracies cannot be compared."
+            )
+
+
+def _reviews(search: Search) -> tuple[str, str, int]:
+    tags = search.tags
+    digest, reviews = tags.get(mlflow_names.DIGEST, ""), tags.get("imdbtune.reviews", "0")
+    return digest, reviews, search.validation_reviews
+
+
+def _about(search: Search) -> str:
+    digest, reviews, validation = _reviews(search)
+    first = "" if reviews == "0" else f", first {reviews}"
+    return f"{short_repr(search.name)} (data {digest[:12]}{first}, {validation} for validation)"

@@ -10,12 +10,10 @@ from pathlib import Path
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.confirm import description
 from imdbtune.confirm.entities import Confirmation
-from imdbtune.errors import UserError, short_repr
 from imdbtune.report import effects, figures, findings
-from imdbtune.report.comparison import Comparison, read_comparison
+from imdbtune.report.comparison import Comparison, check_comparable, read_comparison
 from imdbtune.report.html_file import MARK, check_output_path, template, ui_address, write_page
 from imdbtune.report.page import ReportFigure, write_report
-from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.mlflow_server import run_page
@@ -99,28 +97,6 @@ def write_comparison(search_refs: Sequence[str], out: Path, uri: str = "") -> li
     check_comparable(searches)
     write_page(out, render(comparison, ui_address(client)))
     return searches
-
-
-def check_comparable(searches: Sequence[Search]) -> None:
-    """Raise UserError unless all searches validate on the same reviews of the same data."""
-    for search in searches[1:]:
-        if _reviews(search) != _reviews(searches[0]):
-            raise UserError(
-                f"searches {_about(searches[0])} and {_about(search)} have other reviews, so that "
-                "their accuracies cannot be compared; write a report of each."
-            )
-
-
-def _reviews(search: Search) -> tuple[str, str, int]:
-    tags = search.tags
-    digest, reviews = tags.get(mlflow_names.DIGEST, ""), tags.get("imdbtune.reviews", "0")
-    return digest, reviews, search.validation_reviews
-
-
-def _about(search: Search) -> str:
-    digest, reviews, validation = _reviews(search)
-    first = "" if reviews == "0" else f", first {reviews}"
-    return f"{short_repr(search.name)} (data {digest[:12]}{first}, {validation} for validation)"
 
 
 def render(comparison: Comparison, ui: str = "") -> str:

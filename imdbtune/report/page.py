@@ -134,6 +134,10 @@ class ReportFigure:
         self.figure.savefig(file, format="png", dpi=DPI)
         return file.getvalue()
 
+    def _repr_png_(self) -> bytes:
+        """Return the image, which a notebook shows."""
+        return self.png
+
     @property
     def data_uri(self) -> str:
         """The image as a URI to embed in a page."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from imdbtune.cluster.trial_job import Trainer
 from imdbtune.config.schema import DataConfig
 from imdbtune.data.sources import default_cache, open_corpus
 from imdbtune.search.deadline import Deadline
-from imdbtune.search.events import DownloadProgress, Listener, Notice, ignore_events
+from imdbtune.search.events import DownloadProgress, Listener, Notice, StoreAway, ignore_events
 from imdbtune.tracking.connection import connect_existing
 from imdbtune.tracking.trial_corpus import open_trial_corpus
 
@@ -43,6 +43,8 @@ class Context:
         listener: called with each event of :mod:`imdbtune.search.events`.
         deadline: when a search has to be done, with its report; default: never.
         trainer: replaces :func:`imdbtune.training.trainer.train_trial`.
+        notify_urls: addresses of apprise, such as ``ntfy://TOPIC``, that hear how a search or a
+            confirmation ends, and of a store that stays away.
     """
 
     uri: str = ""
@@ -54,6 +56,7 @@ class Context:
     listener: Listener = ignore_events
     trainer: Trainer | None = None
     deadline: datetime | None = None
+    notify_urls: tuple[str, ...] = field(default=(), repr=False)  # they hold secrets
 
     @property
     def worker_count(self) -> int:
@@ -75,6 +78,10 @@ class Context:
     def notify(self, text: str) -> None:
         """Report a message for the user."""
         self.listener(Notice(text))
+
+    def report_outage(self, text: str) -> None:
+        """Report that the tracking store stays away."""
+        self.listener(StoreAway(text))
 
     def _report_progress(self, name: str, done: int, total: int) -> None:
         self.listener(DownloadProgress(name, done, total))

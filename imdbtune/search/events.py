@@ -133,6 +133,13 @@ class WaitingForBaseline:
     name: str
 
 
+@dataclass(frozen=True)
+class StoreAway:
+    """The tracking store has taken nothing for minutes; the results are kept on this machine."""
+
+    text: str
+
+
 Event = (
     Notice
     | DownloadProgress
@@ -148,6 +155,7 @@ Event = (
     | LimitReached
     | BaselineEnded
     | WaitingForBaseline
+    | StoreAway
 )
 Listener = Callable[[Event], None]
 

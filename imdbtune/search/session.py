@@ -235,6 +235,7 @@ class Session:
             self.context.notify,
             self.config.tracking.report,
             self.publish,
+            self.context.report_outage,
         )
 
     def _make_source(self, found: Search, travels: bool) -> SampledTrials:

@@ -35,6 +35,7 @@ RETRY_EVERY_S = 10.0
 PUBLISH_EVERY_S = 15.0
 # How long a search that has ended waits for a store that is away, from when it went away.
 PATIENCE_S = 120.0
+STAYS_AWAY_S = 300.0  # after this an outage is no hiccup
 
 
 @dataclass
@@ -49,6 +50,7 @@ class BackgroundDelivery:
         notify: called with a line when the store goes away, and when it is back.
         report: whether a search that ends well gets a report.
         publish: writes the page of the search; needed only where a page is due.
+        report_outage: called with a line, once, when the store stays away.
     """
 
     client: MlflowClient
@@ -58,12 +60,14 @@ class BackgroundDelivery:
     notify: Callable[[str], None]
     report: bool = False
     publish: Publish | None = None
+    report_outage: Callable[[str], None] | None = None
     delivered: int = 0
     _cache: DeliveryCache = field(init=False)
     _deleted: set[str] = field(default_factory=set)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _away_since: float | None = None
+    _is_outage_reported: bool = False
     _publish_at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -96,7 +100,7 @@ class BackgroundDelivery:
     def _note_success(self) -> None:
         """Say that the store is back, if it was away."""
         if self._away_since is not None:
-            self._away_since = None
+            self._away_since, self._is_outage_reported = None, False
             self.notify("the tracking store has received everything that was waiting for it.")
 
     def _say_deleted(self, run_id: str) -> None:
@@ -122,7 +126,11 @@ class BackgroundDelivery:
         if self._away_since is None:
             self._away_since = time.monotonic()
             self.notify(f"{self._described(error)}; the data is kept here, and sent again later.")
-        return time.monotonic() - self._away_since
+        away_s = time.monotonic() - self._away_since
+        if away_s >= STAYS_AWAY_S and self.report_outage and not self._is_outage_reported:
+            self._is_outage_reported = True
+            self.report_outage(f"for {away_s / 60:.0f} min, {self._described(error)}")
+        return away_s
 
     def _described(self, error: Exception) -> str:
         if isinstance(error, Deleted):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from html import escape
 from typing import TYPE_CHECKING
 
 from imdbtune.config.extensions import DEFAULT_OBJECTIVE
@@ -19,7 +21,7 @@ from imdbtune.config.objectives import (
 )
 from imdbtune.config.requirement import parse_requirement
 from imdbtune.errors import UserError, escape_control
-from imdbtune.tracking import mlflow_names
+from imdbtune.tracking import mlflow_names, notebook_html
 
 if TYPE_CHECKING:
     from imdbtune.tracking.sqlite_reader import StoredRun
@@ -129,6 +131,16 @@ class Trial:
             return "" if reason.lower() == "true" else reason
         return f"misses {self.misses}" if self.misses else self.end_reason
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the hyperparameters and results, with a link to MLflow."""
+        row = as_row(self)
+        left_out = ("trial", "name", "run_id", "reason")
+        told = {k: v for k, v in row.items() if k not in left_out and v is not None}
+        title = notebook_html.Html(notebook_html.bold(self.name))
+        reason = {"reason": self.reason} if self.reason else {}
+        link = {"run": notebook_html.run_link(self.run_id)}
+        return notebook_html.facts(title, {**_as_cells(told), **reason, **link})
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -178,6 +190,28 @@ class Search:
         """The number of reviews that validate each epoch; 0 where it is unknown."""
         value = self.tags.get(mlflow_names.VALIDATION_REVIEWS, "")
         return int(value) if value.isascii() and value.isdigit() and len(value) < 12 else 0
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the state and the best trial, with links to MLflow."""
+        title = f"search {notebook_html.bold(self.name)}, {escape(self.status.lower())}"
+        best, best_id = (
+            self.tags.get(n, "") for n in (mlflow_names.BEST, mlflow_names.BEST_RUN_ID)
+        )
+        score = self.metrics.get(f"best_{self.objective}")
+        counts = {
+            name: int(self.metrics[f"trials_{name}"])
+            for name in ("finished", "pruned", "failed")
+            if f"trials_{name}" in self.metrics
+        }
+        rows: dict[str, notebook_html.Cell] = {
+            "data": self.tags.get(mlflow_names.DATA),
+            "best": notebook_html.run_link(best_id, best) if best else None,
+            self.objective: score,
+            "trials": ", ".join(f"{count} {name}" for name, count in counts.items()) or None,
+            "seconds": self.metrics.get("search_seconds"),
+            "run": notebook_html.run_link(self.run_id),
+        }
+        return notebook_html.facts(notebook_html.Html(title), rows)
 
 
 def _printable_tags(run: StoredRun) -> dict[str, str]:
@@ -271,6 +305,11 @@ def as_row(trial: Trial) -> dict[str, object]:
         "reason": trial.reason or None,
         "run_id": trial.run_id,
     }
+
+
+def _as_cells(row: Mapping[str, object]) -> dict[str, notebook_html.Cell]:
+    """Return the values of a row that a notebook can show."""
+    return {k: v if isinstance(v, str | int | float) else str(v) for k, v in row.items()}
 
 
 def _finite(value: float) -> float | None:

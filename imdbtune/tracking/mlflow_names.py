@@ -36,6 +36,7 @@ CONTINUED = "imdbtune.continued_after"  # on a trial: the last epoch of an earli
 KEY = "imdbtune.key"  # the name of a run before MLflow gives it an id
 REASON = "imdbtune.reason"
 DISCARDED = "imdbtune.discarded"  # on a trial that is not to be chosen: why; "false": it may be
+DELETED_WITH = "imdbtune.deleted_with"  # on a deleted run: the search that was deleted as a whole
 BEST = "imdbtune.best"  # on a search: the name that its page gives the best trial
 BEST_RUN_ID = "imdbtune.best_run_id"
 PRUNED = "imdbtune.pruned_after"  # on a KILLED trial that has a result: its last epoch

@@ -42,8 +42,10 @@ def find_search(client: Runs, reference: str | None = None) -> Search:
     found = find_runs(client, {mlflow_names.KIND: "search", **named}, 1)
     if not found and reference and reference.isalnum():
         found = [run for run in runs_by_id(client, reference) if _kind(run) == "search"]
-        for run in found:
-            _check_not_deleted(run, "the search")
+    if not found and reference:
+        found = find_runs(client, {mlflow_names.KIND: "search", **named}, 1, deleted=True)
+    for run in found:
+        _check_not_deleted(run, "the search")
     if not found:
         what = f"no search {short_repr(reference)}" if reference else "no search yet"
         where = f"in {_store_name(client)}; start one with imdbtune search."
@@ -158,9 +160,15 @@ def check_not_deleted(client: MlflowClient, run_id: str, what: str) -> None:
 def _check_not_deleted(run: StoredRun, what: str) -> None:
     if run.info.lifecycle_stage == "deleted":
         run_id = run.info.run_id
+        search_id = run.data.tags.get(mlflow_names.DELETED_WITH, "")
+        remedy = (
+            f"imdbtune delete {search_id} --undo"
+            if search_id.isalnum()
+            else f"mlflow runs restore --run-id {run_id}"
+        )
         raise Deleted(
             f"{what} (run {run_id}) was deleted in MLflow, and stays deleted; restore it with: "
-            f"mlflow runs restore --run-id {run_id}"
+            f"{remedy}"
         )
 
 

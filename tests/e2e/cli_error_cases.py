@@ -8,7 +8,7 @@ from tests.broken_inputs import CORPORA, KINDS, TABLES, WEIGHTS
 
 COMMANDS = (
     *("search", "train", "reproduce", "confirm", "list", "best", "compare", "report", "ui"),
-    *("discard", "predict", "data", "summary", "sync", "doctor"),
+    *("discard", "delete", "rename", "predict", "data", "summary", "sync", "doctor"),
 )
 HUGE = "99999999999999999999"
 SECRET = "open.sesame"
@@ -149,6 +149,17 @@ FLAGS: list[Case] = [
     "train listing_6_23 --epochs 0",
     "train listing_6_23 --data nonsense",
     "compare --json --csv",
+    *(f"best --at-least {text}" for text in ("0.9", "accuracy=0.9", "val_accuracy=nan")),
+    "best --refit --at-least val_accuracy=0.9",
+    "best --ensemble 2 --at-least test_accuracy=0.9",
+    "compare --confirmed",
+    "compare old --confirmed",
+    "compare old new --confirmed --sort units",
+    "compare old --junit x.xml",
+    "compare old new --confirmed --junit {m}",
+    "compare old new --confirmed --junit {m}/no/x.xml",
+    "search --dry-run --junit {m}/no/x.xml",
+    "search --dry-run --github-summary",
     *(f"compare --limit {n}" for n in ("0", "-1", "x", "1.5", HUGE)),
     *(f"ui --port {n}" for n in ("0", "-1", "x", "65536", HUGE)),
     "predict good",
@@ -325,6 +336,11 @@ IDS: list[Case] = [
     f"confirm {STORE} --margin nan",
     f"confirm {STORE} --margin -1",
     f"confirm nonsense {STORE}",
+    f"delete nonsense {STORE}",
+    f"delete tiny --undo {STORE}",
+    f"rename nonsense new {STORE}",
+    (*f"rename tiny {STORE}".split(), ""),
+    (*f"rename tiny {STORE}".split(), "a\x1b[31m"),
     f"best {STORE} --register a/b",
     (*f"best {STORE} --register".split(), " "),
     (*f"best {STORE} --register".split(), "a\x1b[31m"),

@@ -31,6 +31,7 @@ COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[
 CALLS = calls("imdbtune")
 READING = ("compare", "best", "report", "data")
 NOT_HERE = ("--export", "--register", "--refit", "--ensemble", "demo", "imdb.npz")  # take seconds
+NOT_HERE += ("--confirmed",)  # needs confirmations
 DATA = ["data"]  # may take a network
 
 
@@ -198,10 +199,12 @@ def test_tables_in_other_pages_are_written_anew() -> None:
 
 def test_the_index_names_every_page() -> None:
     index = PAGES["docs/index.md"]
-    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
-    assert set(re.findall(r"\]\((\w+\.md)\)", index)) == pages
+    files = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("*.ipynb")]
+    pages = {path.name for path in files} - {"index.md"}
+    assert set(re.findall(r"\]\((\w+\.(?:md|ipynb))\)", index)) == pages
     in_menu = "\n".join(re.findall(r"^```{toctree}\n(.*?)^```", index, re.MULTILINE | re.DOTALL))
-    assert {f"{name}.md" for name in re.findall(r"^\w+$", in_menu, re.MULTILINE)} == pages
+    names = {name.partition(".")[0] for name in pages}
+    assert set(re.findall(r"^\w+$", in_menu, re.MULTILINE)) == names
 
 
 def test_the_api_reference_names_every_package() -> None:

@@ -68,5 +68,5 @@ def test_the_hooks_of_pre_commit_run_installed_tools() -> None:
     (repo,) = config["repos"]
     assert repo["repo"] == "local"
     assert {hook["language"] for hook in repo["hooks"]} == {"system"}
-    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    ci = (ROOT / ".ci" / "checks").read_text(encoding="utf-8")
     assert [hook["name"] for hook in repo["hooks"] if f'step "{hook["name"]}"' not in ci] == []
