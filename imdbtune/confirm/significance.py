@@ -135,21 +135,6 @@ def interval(repeats: Repeats) -> Interval:
     return Interval(repeats.mean, float(over_seeds), float(over_reviews), float(both))
 
 
-def half_width(correct: Sequence[Correctness], other: Correctness) -> float:
-    """Return the half width of the 95 % interval of a mean accuracy minus that of a fixed model.
-
-    Args:
-        correct: of each training of a configuration, (reviews,); with one training, the interval
-            is for other reviews alone.
-        other: of the fixed model, (reviews,).
-    """
-    from scipy import stats
-
-    repeats = Repeats("", np.array(correct), 0.0)
-    total = _variance(repeats.correct.mean(axis=0) - other, [repeats])
-    return float(stats.t.ppf(1 - LEVEL / 2, total.degrees) * math.sqrt(total.value))
-
-
 def compare(
     leader: Repeats, other: Repeats, configurations: int = 2, level: float = LEVEL
 ) -> Difference:
@@ -196,7 +181,7 @@ class Change:
 
 
 def change_between(old: Repeats, new: Repeats) -> Change:
-    """Return the difference of two configurations, trained with at least two seeds each."""
+    """Return the difference of two configurations; one with a single seed is a fixed model."""
     from scipy import stats
 
     variance = _variance_of_difference(new, old)

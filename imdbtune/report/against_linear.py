@@ -42,11 +42,14 @@ def find_comparison(
     rights = read_all(runs, [*subjects, found.run_id])
     if not rights:
         return found
-    from imdbtune.confirm.significance import half_width
+    import numpy as np
+
+    from imdbtune.confirm.significance import Repeats, change_between
 
     *epochs, linear = rights
     if confirmed is None:
         compared = [nearest_epoch(epochs[0], trials[0].metrics[ACCURACY])]
     else:
         compared = [right[-1] for right in epochs]
-    return dataclasses.replace(found, half_width=half_width(compared, linear[-1]))
+    ours, fixed = Repeats("", np.array(compared), 0.0), Repeats("", linear[-1:], 0.0)
+    return dataclasses.replace(found, half_width=change_between(fixed, ours).half_width)
