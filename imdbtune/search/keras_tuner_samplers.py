@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Self, TypedDict
+from typing import Self
 
 import keras_tuner
 import sklearn
@@ -27,7 +27,7 @@ from imdbtune.config.search_space import SearchSpace
 from imdbtune.errors import SearchAborted
 from imdbtune.search.initial_trials import MAX_REFUSED, InitialTrials
 from imdbtune.search.keras_tuner_kinds import initial_points
-from imdbtune.search.keras_tuner_space import keras_tuner_space
+from imdbtune.search.keras_tuner_space import Populated, keras_tuner_space, populated
 from imdbtune.search.sampler import (
     Answer,
     Borrowed,
@@ -48,13 +48,6 @@ RESTARTS = 50
 # first, and the limits within which it is fitted.
 FIT_RESTARTS, NOISE, NOISE_BOUNDS = 4, 0.05, (1e-4, 1.0)
 OWN_PREFIX = "tuner/"  # of the values by which Hyperband continues trials
-
-
-class Populated(TypedDict, total=False):
-    """What Keras Tuner's ``populate_space`` returns."""
-
-    status: str
-    values: dict[str, Scalar]
 
 
 class OracleSampler(keras_tuner.Oracle):
@@ -169,17 +162,12 @@ class OracleSampler(keras_tuner.Oracle):
         """Accept any number of failures."""
 
 
-def _populated(values: dict[str, Scalar] | None) -> Populated:
-    """Return the answer of ``populate_space`` for an initial trial."""
-    return {"status": "STOPPED"} if values is None else {"status": "RUNNING", "values": values}
-
-
 class RandomSampler(OracleSampler, oracles.RandomSearchOracle):
     """Random search: nothing but initial trials."""
 
     def populate_space(self, trial_id: str) -> Populated:
         """Return the next initial trial."""
-        return _populated(self.initial.next_new(self.known))
+        return populated(self.initial.next_new(self.known))
 
 
 class GridSampler(OracleSampler, oracles.GridSearchOracle):
@@ -223,7 +211,7 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
         if self._repeated is not None:
             return {"status": "RUNNING", "values": self._repeated}
         if self._completed < self.num_initial_points:
-            return _populated(self.initial.next_new(self.known))
+            return populated(self.initial.next_new(self.known))
         # A second thread would compete with a trial for its core. The regressor is called for one
         # point at a time; checking each is a tenth to a third of the time.
         checks_off = {"assume_finite": True, "skip_parameter_validation": True}
@@ -232,7 +220,7 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
             answer: Populated = super().populate_space(trial_id)
         params = self.space.params(answer["values"])
         if params in self.known or not self.initial.constraint.allows(params):
-            return _populated(self.initial.next_new(self.known))
+            return populated(self.initial.next_new(self.known))
         return answer
 
     def _fit_ended(self) -> None:
@@ -243,9 +231,8 @@ class BayesianSampler(OracleSampler, oracles.BayesianOptimizationOracle):
         if self.ongoing_trials:
             # Seen in keras-tuner 1.4.8: failed trials are left out.
             points, scores = self._vectorize_trials()
-            states = [t.status for t in self.trials.values()]
-            kept = [state for state in states if state not in ("FAILED", "INVALID")]
-            ended = [state == "COMPLETED" for state in kept]
+            states = [t.status for t in self.trials.values() if t.status != "FAILED"]
+            ended = [state == "COMPLETED" for state in states]
             self.gpr.fit(points[ended], scores[ended])
 
     @property

@@ -1,8 +1,9 @@
-"""Search spaces as Keras Tuner's hyperparameters."""
+"""Search spaces as Keras Tuner's hyperparameters, and the answers of its oracles."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TypedDict
 
 import keras_tuner
 from keras_tuner.engine import hyperparameters as kinds
@@ -11,6 +12,7 @@ from keras_tuner.engine import hyperparameters as kinds
 # Seen in keras-tuner 1.4.8.
 from keras_tuner.src.engine.conditions import Parent
 
+from imdbtune.config.hyperparameters import Scalar
 from imdbtune.config.search_space import Dimension, SearchSpace
 
 
@@ -40,3 +42,15 @@ def _hyperparameter(dimension: Dimension, constants: Collection[str]) -> kinds.H
         sampling=dimension.sampling,
         conditions=conditions,
     )
+
+
+class Populated(TypedDict, total=False):
+    """What Keras Tuner's ``populate_space`` returns."""
+
+    status: str
+    values: dict[str, Scalar]
+
+
+def populated(values: dict[str, Scalar] | None) -> Populated:
+    """Return the answer of ``populate_space`` for an initial trial."""
+    return {"status": "STOPPED"} if values is None else {"status": "RUNNING", "values": values}
