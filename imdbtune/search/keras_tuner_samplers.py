@@ -28,15 +28,7 @@ from imdbtune.errors import SearchAborted
 from imdbtune.search.initial_trials import MAX_REFUSED, InitialTrials
 from imdbtune.search.keras_tuner_kinds import initial_points
 from imdbtune.search.keras_tuner_space import Populated, keras_tuner_space, populated
-from imdbtune.search.sampler import (
-    Answer,
-    Borrowed,
-    Idle,
-    Past,
-    Stopped,
-    Suggestion,
-    Told,
-)
+from imdbtune.search.sampler import Answer, Borrowed, Idle, Past, Stopped, Suggestion, Told
 
 # Keras Tuner takes seed 0 for "no seed" and draws one.
 SEED_OFFSET = 1
