@@ -108,6 +108,8 @@ def dry_run(
 
     resolved = api.plan(config, context)
     settings = config.as_dict()
+    if config.space.own is not None:
+        settings["model"] = {"build": config.model.build}
     settings["tracking"]["uri"] = hide_secrets(config.tracking.uri)
     if as_json:
         facts: dict[str, object] = {"config": settings, "configurations": resolved.size}
