@@ -69,8 +69,7 @@ def start_search(
         SearchAborted: too many trials failed, or the cluster was lost.
         KeyboardInterrupt: after the runs were closed as KILLED.
     """
-    plan = make_plan(config, context)
-    config = plan.config
+    config = (plan := make_plan(config, context)).config
     environment = context.start_environment(plan.workers)
     corpus = context.open_corpus(config.data)
     client = connect(plan.store, context.notify)

@@ -134,9 +134,7 @@ def test_formats_of_our_equations_refuse_it(searched: Searches) -> None:
         assert not (done.folder / name).exists()
 
 
-def test_a_model_of_others_is_run_only_if_it_is_trusted(
-    searched: Searches, tmp_path: Path
-) -> None:
+def test_a_model_of_others_is_run_only_if_it_is_trusted(searched: Searches, tmp_path: Path) -> None:
     done = searched["minimal_gated_unit"]
     elsewhere = replace(done.context, folder=tmp_path)
     with pytest.raises(UserError, match=r"artifact model/minimal_gated_unit\.py.*--trust-model"):
