@@ -126,6 +126,18 @@ def test_exports_are_verified(searched: Searches, name: str) -> None:
             list(api.predict(folder, TEXTS, done.context))
 
 
+def test_a_registered_model_does_not_change_later_ones(searched: Searches) -> None:
+    done = searched["minimal_gated_unit"]
+    version = api.register(done.best, "gated", done.context)  # runs another copy of the source
+    trusted = replace(done.context, trust_model=True)
+    (before, after) = api.predict(version.uri, TEXTS, trusted)
+    again = api.reproduce(done.best.run_id, done.context).again
+    found = list(api.predict(f"runs:/{again.run_id}/model", TEXTS, done.context))
+    assert [p.probability for p in found] == pytest.approx(
+        [before.probability, after.probability], abs=1e-5
+    )
+
+
 def test_formats_of_our_equations_refuse_it(searched: Searches) -> None:
     done = searched["cnn_ngrams"]
     for name in ("numpy", "onnx"):
