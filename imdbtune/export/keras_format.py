@@ -58,8 +58,7 @@ from encode import encode
 
 own = [value for value in vars(own_model).values() if hasattr(value, "__name__")]
 known = {keras.saving.get_registered_name(value): value for value in own}
-with keras.saving.custom_object_scope(known):
-    model = keras.models.load_model("model.keras", compile=False)
+model = keras.models.load_model("model.keras", custom_objects=known, compile=False)
 
 
 def probabilities(texts):

@@ -24,9 +24,11 @@ class ReviewModel(mlflow.pyfunc.PythonModel):
         own = folder / "own_model.py"  # the source of the model's own layers, if it has any
         known = runpy.run_path(str(own), run_name="own_model").values() if own.exists() else []
         named = [value for value in known if hasattr(value, "__name__")]
-        objects = {keras.saving.get_registered_name(each): each for each in named}
-        with keras.saving.custom_object_scope(objects):
-            self.model = keras.models.load_model(folder / "model.keras", compile=False)
+        self.model = keras.models.load_model(
+            folder / "model.keras",
+            custom_objects={keras.saving.get_registered_name(each): each for each in named},
+            compile=False,
+        )
 
     def predict(self, model_input: list[str]) -> pd.DataFrame:
         """Return ``label`` and ``probability`` (of the second label) of each text."""

@@ -106,6 +106,10 @@ def custom_objects(source: ModelSource) -> dict[str, Any]:
     """Return the classes and functions that a source defines, by name."""
     module = load_module(source.file, source.text)
     own = [value for value in vars(module).values() if _is_class_of(value, module)]
+    for value in own:
+        package, is_registered, name = keras.saving.get_registered_name(value).partition(">")
+        if is_registered:  # again, as another copy of the source may have registered its own
+            keras.saving.register_keras_serializable(package, name)(value)
     return {key: v for v in own for key in (v.__name__, keras.saving.get_registered_name(v))}
 
 

@@ -81,9 +81,7 @@ def load_keras(path: Path, source: ModelSource | None = None) -> keras.Model:
 
         own = custom_objects(source)
     try:
-        # A scope takes precedence over what other copies of the source have registered.
-        with keras.saving.custom_object_scope(own):
-            return keras.models.load_model(path, compile=False, safe_mode=True)
+        return keras.models.load_model(path, custom_objects=own, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many types for damaged files
         raise UserError(
             f"{quote_path(path)} cannot be used ({load_failure_reason(error)})."

@@ -102,7 +102,8 @@ def _check_saved(
             reason = first_line(error, 400).replace(quote_path(path), "its file")
             raise UserError(
                 f"{where(source)}: the model cannot be saved and opened again ({reason}); write "
-                "layers as classes with get_config, and without Lambda."
+                "layers as classes with @keras.saving.register_keras_serializable() and "
+                "get_config, and without Lambda."
             ) from error
     if not np.abs(actual - expected).max() <= TOLERANCE:
         raise UserError(
