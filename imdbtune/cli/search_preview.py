@@ -36,9 +36,9 @@ def describe(space: str, config: SearchConfig) -> list[str]:
 def _describe_space(space: str, config: SearchConfig) -> str:
     own = config.space.own
     if own is not None:
-        changes = "; ".join(_changed_space(SearchSpace(own.drawn, own), config.space))
+        narrowed = "; ".join(_changed_space(SearchSpace(own.drawn, own), config.space))
         drawn = f"space: what {own.source.build} draws"
-        return f"{drawn}, with {changes}" if changes else drawn
+        return f"{drawn}, with {narrowed}" if narrowed else drawn
     start = load_config(space or None)
     changes = [*_changed_space(start.space, config.space), *_changed_settings(start, config)]
     flags = "; ".join(changes)
