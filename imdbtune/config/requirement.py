@@ -59,7 +59,7 @@ def parse_requirement(
         return None
     results = dict.fromkeys(all_objectives(), 0.0)
     sample: dict[str, object] = {**(dict(own) or TrialParams().as_dict()), **results}
-    samples, columns = [sample], {*sample, *(words_in(text) if any_column else ())}
+    samples, columns = [sample], (*sample, *(words_in(text) if any_column else ()))
     return Requirement(
         text,
         parse_condition(text, samples, columns, missing=True),
