@@ -133,6 +133,7 @@ def best(
     ] = None,
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
+    trust_model: opt.TrustModel = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
@@ -154,7 +155,8 @@ def best(
     from imdbtune.tracking import entities
     from imdbtune.tracking.sqlite_reader import open_runs
 
-    context = api.Context(uri=tracking_uri, cache=opt.parse_path(cache))
+    folder = opt.parse_path(cache)
+    context = api.Context(uri=tracking_uri, cache=folder, trust_model=trust_model)
     found, trial = api.best(search or search_flag or None, uri=tracking_uri)
     baselines = api.baselines(found.run_id, uri=tracking_uri)
     # A model that is still to be trained has no run yet, so there is no earlier export of it.

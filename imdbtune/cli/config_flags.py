@@ -240,7 +240,9 @@ RUN_ROWS = (
     ),
 )
 
-TRAIN_ROWS = (*SPACE_ROWS, *TRAINING_ROWS, *DATA_ROWS, *RUN_ROWS)
+MODEL_ROW = ConfigFlag("model.build", "FILE.py:FUNCTION", SPACE, "--model")
+
+TRAIN_ROWS = (MODEL_ROW, *SPACE_ROWS, *TRAINING_ROWS, *DATA_ROWS, *RUN_ROWS)
 SEARCH_ROWS = (*TRAIN_ROWS, *TUNER_ROWS, CLUSTER_ROW, KEEP_ROW)
 
 SearchFlags = Annotated[dict[str, object], ConfigFlags(SEARCH_ROWS)]

@@ -77,6 +77,7 @@ def confirm(
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
     notify: opt.NotifyUrls = None,
+    trust_model: opt.TrustModel = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -97,6 +98,7 @@ def confirm(
             workers=worker_count,
             listener=progress,
             notify_urls=tuple(notify or ()),
+            trust_model=trust_model,
         )
         confirmation = api.confirm(
             search or None,

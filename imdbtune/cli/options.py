@@ -60,6 +60,13 @@ Workers = Annotated[
         rich_help_panel=PLACE,
     ),
 ]
+TrustModel = Annotated[
+    bool,
+    typer.Option(
+        "--trust-model",
+        help="Run the source of a model that you have not brought along in this folder.",
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print JSON on standard output.", rich_help_panel=OUTPUT),

@@ -81,6 +81,7 @@ def predict(
     text_column: opt.TextColumn = "",
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
+    trust_model: opt.TrustModel = False,
     as_json: opt.Json = False,
     as_csv: opt.Csv = False,
     explain: Annotated[
@@ -122,7 +123,8 @@ def predict(
     with redirect_library_output(), stages as progress:
         from_file = read_texts(Path(file), text_column, progress) if file else ()
         reviews = itertools.chain(_read_arguments(texts or []), from_file)
-        context = api.Context(uri=tracking_uri, cache=opt.parse_path(cache))
+        folder = opt.parse_path(cache)
+        context = api.Context(uri=tracking_uri, cache=folder, trust_model=trust_model)
         if explain or explain_html:
             _explain(
                 api.explain(model, reviews, context, model_format=model_format),

@@ -42,6 +42,7 @@ def reproduce(
     data: opt.DataLocation = "",
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
+    trust_model: opt.TrustModel = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -51,7 +52,9 @@ def reproduce(
 
     folder = opt.parse_path(cache)
     with make_progress(as_json=as_json, quiet=quiet) as progress:
-        context = api.Context(uri=tracking_uri, data=data, cache=folder, listener=progress)
+        context = api.Context(
+            uri=tracking_uri, data=data, cache=folder, listener=progress, trust_model=trust_model
+        )
         compared = api.reproduce(run_id, context)
     if as_json:
         print_json({"event": "finished", **compared.as_dict()})

@@ -13,6 +13,7 @@ import typer
 from imdbtune.cli import guard, interrupts, search_preview
 from imdbtune.cli import options as opt
 from imdbtune.cli.command import GroupedCommand
+from imdbtune.cli.config_file import load_quietly
 from imdbtune.cli.config_flags import SEARCH, SPACE, SearchFlags
 from imdbtune.cli.output import print_json, print_next_steps
 from imdbtune.cli.tables import (
@@ -22,7 +23,6 @@ from imdbtune.cli.tables import (
     pluralize,
     trial_line,
 )
-from imdbtune.config.schema import load_config
 from imdbtune.errors import FolderRemoved, NotDelivered, SearchAborted, UserError, short_repr
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def search(
         run = partial(api.resume, space or None, overrides)
     else:
         space = _one_space(space, space_flag)
-        config = load_config(space or None, overrides)
+        config = load_quietly(space or None, overrides)
         described = [] if quiet or as_json else search_preview.describe(space, config)
         if dry_run:
             context = api.Context(cache=folder, workers=count)

@@ -34,6 +34,11 @@ def describe(space: str, config: SearchConfig) -> list[str]:
 
 
 def _describe_space(space: str, config: SearchConfig) -> str:
+    own = config.space.own
+    if own is not None:
+        narrowed = "; ".join(_changed_space(SearchSpace(own.drawn, own), config.space))
+        drawn = f"space: what {own.source.build} draws"
+        return f"{drawn}, with {narrowed}" if narrowed else drawn
     start = load_config(space or None)
     changes = [*_changed_space(start.space, config.space), *_changed_settings(start, config)]
     flags = "; ".join(changes)
@@ -108,6 +113,8 @@ def dry_run(
 
     resolved = api.plan(config, context)
     settings = config.as_dict()
+    if config.space.own is not None:
+        settings["model"] = {"build": config.model.build}
     settings["tracking"]["uri"] = hide_secrets(config.tracking.uri)
     if as_json:
         facts: dict[str, object] = {"config": settings, "configurations": resolved.size}

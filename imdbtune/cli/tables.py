@@ -170,10 +170,12 @@ def details(
         certainty = description.describe(confirmed) if confirmed else interval
         comparison = str(linear or "")
         lines += [f"  {line}" for line in (chosen, certainty, comparison) if line]
-    defaults = {} if everything else TrialParams().as_dict()
+    defaults = {} if everything or trial.params.own else TrialParams().as_dict()
     params = {k: v for k, v in trial.params.as_dict().items() if v != defaults.get(k)}
     lines += [f"  {name:<20}{_format_scalar(value)}" for name, value in params.items()]
-    if len(params) < len(PARAMETERS):
+    if trial.params.own is not None:
+        lines.insert(1, f"  {'model':<20}{trial.params.own.build}")
+    elif len(params) < len(PARAMETERS):
         others = "other" if params else "all"
         lines.append(f"  {others} hyperparameters have their defaults; --verbose lists them")
     for name in (*METRIC_COLUMNS, *(f"test_{metric}" for metric in METRICS)):

@@ -8,10 +8,10 @@ import typer
 
 from imdbtune.cli import options as opt
 from imdbtune.cli.command import GroupedCommand
+from imdbtune.cli.config_file import load_quietly
 from imdbtune.cli.config_flags import TrainFlags
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import details, trial_line
-from imdbtune.config.schema import load_config
 
 HELP = """Train the one model that a file describes, as a tracked run.
 
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    model: Annotated[
+    space: Annotated[
         str,
         typer.Argument(
             metavar="MODEL", help="TOML file or bundled workflow; none: all defaults, and flags."
@@ -44,7 +44,7 @@ def train(
     verbose: opt.Verbose = False,
 ) -> None:
     """Run the command; ``HELP`` is its help text."""
-    config = load_config(model, overrides)
+    config = load_quietly(space, overrides)
     from imdbtune import api
     from imdbtune.cli.progress import make_progress
     from imdbtune.tracking import entities

@@ -18,6 +18,7 @@ from imdbtune.files import is_disk_full
 from imdbtune.training.failure_text import cause_of, is_out_of_memory
 
 if TYPE_CHECKING:
+    from imdbtune.tracking.logged_models import OwnInput
     from imdbtune.tracking.outbox import Outbox
     from imdbtune.tracking.writer import CorpusFacts, TrialRun
     from imdbtune.training.saved_state import Checkpoint
@@ -154,11 +155,19 @@ def run_trial(
 def _end_with_result(run: TrialRun, job: TrialJob, result: TrialResult) -> None:
     run.log_result(result, job.spec)
     if job.log_model:
-        run.log_model(result.model)
+        run.log_model(result.model, own_input(job.spec))
     if result.pruned_after:
         run.prune(result.pruned_after)
     else:
         run.end("FINISHED")
+
+
+def own_input(spec: TrialSpec) -> OwnInput | None:
+    """Return what the user's own model of a trial needs to be opened, if it is one."""
+    from imdbtune.tracking.logged_models import OwnInput
+
+    params = spec.params
+    return OwnInput(spec.source, params.maxlen, params.vocabulary) if spec.source else None
 
 
 def default_trainer() -> Trainer:

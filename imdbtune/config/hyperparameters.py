@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ def setting(
     about: str,
     low: float | None = None,
     high: float | None = None,
-    choices: tuple[str, ...] = (),
+    choices: tuple[Scalar, ...] = (),
     several: bool = False,
 ) -> Any:
     """Return a dataclass field that carries its meaning and limits for :func:`check_field`.
@@ -37,6 +37,40 @@ def setting(
     """
     limits = {"about": about, "low": low, "high": high, "choices": choices, "several": several}
     return field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True)
+class OwnValues:
+    """The hyperparameters that a model of the user's own draws in one trial.
+
+    Args:
+        build: file and function of the model, such as ``my_model.py:build``.
+        digest: sha256 of the file.
+        compiled: whether the function compiles the model, and so chooses the optimizer itself.
+        values: name and value of each hyperparameter that is active in the trial.
+    """
+
+    build: str
+    digest: str
+    compiled: bool
+    values: tuple[tuple[str, Scalar], ...] = ()
+
+    @property
+    def shared_names(self) -> set[str]:
+        """The names of our hyperparameters that apply to the model."""
+        return set(beside_own(self.compiled)) - {name for name, _ in self.values}
+
+
+# Of our hyperparameters, those that an own model has: of the reviews, and of their optimizer.
+OF_REVIEWS = ("maxlen", "vocabulary", "word_dropout", "batch_size", "crop", "soft_labels")
+OF_OPTIMIZER = (
+    *("optimizer", "learning_rate", "weight_decay", "ema", "schedule", "warmup", "clip_norm"),
+)
+
+
+def beside_own(compiled: bool) -> tuple[str, ...]:
+    """Return our hyperparameters that apply to an own model, compiled by its function or not."""
+    return OF_REVIEWS if compiled else (*OF_REVIEWS, *OF_OPTIMIZER)
 
 
 @dataclass(frozen=True)
@@ -67,14 +101,28 @@ class TrialParams:
     clip_norm: float = setting(0.0, "maximum global norm of the gradient, 0 for no limit", 0.0, 1e6)
     crop: int = setting(0, "length of the random window of a training review, 0 for all", 0, 5000)
     soft_labels: float = setting(0.0, "weight of the linear model in the labels", 0.0, 0.5)
+    own: OwnValues | None = None  # of a model of the user's own, in place of our architecture
 
     def as_dict(self) -> dict[str, Scalar]:
-        """Return all hyperparameters by name, in the order of declaration."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """Return all hyperparameters by name, in the order of declaration.
+
+        Those of an own model are the ones that it draws, and ours that apply to it.
+        """
+        if self.own is None:
+            return {name: getattr(self, name) for name in PARAMETERS}
+        names = beside_own(self.own.compiled)
+        return {**{name: getattr(self, name) for name in names}, **dict(self.own.values)}
+
+    def value(self, name: str) -> Scalar | None:
+        """Return the value of a hyperparameter; ``None`` if the model has none of this name."""
+        return self.as_dict().get(name) if self.own else getattr(self, name, None)
 
     @property
     def label(self) -> str:
         """A readable run name, such as ``gru-d2-u64-L200-bi-max-bigrams``."""
+        if self.own is not None:
+            drawn = [f"{name}{_short(value)}" for name, value in self.own.values[:MAX_IN_LABEL]]
+            return "-".join([self.own.build.partition(".")[0], f"L{self.maxlen}", *drawn])
         parts = [self.rnn, f"d{self.depth}", f"u{self.units}", f"L{self.maxlen}"]
         if self.bidirectional:
             parts.append("bi")
@@ -97,9 +145,30 @@ class TrialParams:
         return cls(**checked)
 
 
+def names_of(configurations: Iterable[TrialParams]) -> list[str]:
+    """Return the names of the hyperparameters that any of these configurations has, in order."""
+    listed = list(configurations)
+    if all(each.own is None for each in listed):
+        return list(PARAMETERS)
+    return list(dict.fromkeys(name for each in listed for name in each.as_dict()))
+
+
+def same_model(one: TrialParams, other: TrialParams) -> bool:
+    """Return whether two configurations are of the same own model, or both of ours."""
+    if one.own is None or other.own is None:
+        return one.own is other.own
+    return (one.own.build, one.own.digest) == (other.own.build, other.own.digest)
+
+
 # These change the reviews of each batch; with batching=padded the batches are built only once.
 BUCKETS_ONLY = ("word_dropout", "crop", "soft_labels")
-PARAMETERS = {f.name: f for f in dataclasses.fields(TrialParams)}
+PARAMETERS = {f.name: f for f in dataclasses.fields(TrialParams) if f.metadata}
+MAX_IN_LABEL = 4  # hyperparameters of an own model in the name of a run
+
+
+def _short(value: Scalar) -> str:
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return "".join(c for c in text if c.isalnum() or c in "._+-")[:16]
 
 
 def check_value(name: str, value: object) -> Scalar:
@@ -117,7 +186,7 @@ def allowed(spec: dataclasses.Field[object]) -> str:
     """Describe the allowed values of a :func:`setting`, as in ``a whole number from 1 to 8``."""
     if spec.metadata["choices"]:
         number = "one or more" if spec.metadata["several"] else "one"
-        return f"{number} of {', '.join(spec.metadata['choices'])}"
+        return f"{number} of {', '.join(map(str, spec.metadata['choices']))}"
     if spec.type == "bool":
         return "true or false"
     if spec.type == "str":

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imdbtune.config.filter_expression import Condition, parse_condition, words_in
-from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
+from imdbtune.config.hyperparameters import Scalar, TrialParams
 from imdbtune.config.objectives import all_objectives
 
 PARAMETER_COUNT = "parameter_count"  # the only result that is known before a training
@@ -36,12 +36,21 @@ class Requirement:
             params: the configuration, which was checked before its training.
             measured: its results.
         """
-        return not self.needs_result or self.has_met({**params.as_dict(), **measured})
+        if params.own is None and not self.needs_result:
+            return True
+        return self.has_met({**params.as_dict(), **measured})
 
 
 @functools.lru_cache
-def parse_requirement(text: str) -> Requirement | None:
+def parse_requirement(
+    text: str, own: tuple[tuple[str, Scalar], ...] = (), any_column: bool = False
+) -> Requirement | None:
     """Return the requirement in a text; ``None`` if that is empty.
+
+    Args:
+        text: the condition.
+        own: the hyperparameters of a user's own model, each with some value; empty: it is ours.
+        any_column: columns may be missing, as those of a trial in which they are not active.
 
     Raises:
         UserError: it has a syntax error or an unknown column.
@@ -49,7 +58,8 @@ def parse_requirement(text: str) -> Requirement | None:
     if not text:
         return None
     results = dict.fromkeys(all_objectives(), 0.0)
-    samples, columns = [{**TrialParams().as_dict(), **results}], (*PARAMETERS, *results)
+    sample: dict[str, object] = {**(dict(own) or TrialParams().as_dict()), **results}
+    samples, columns = [sample], (*sample, *(words_in(text) if any_column else ()))
     return Requirement(
         text,
         parse_condition(text, samples, columns, missing=True),

@@ -12,160 +12,23 @@ from typing import Any
 from imdbtune.config.checks import LOCAL as LOCAL
 from imdbtune.config.checks import NO_PRUNER as NO_PRUNER
 from imdbtune.config.checks import check_config, check_text
-from imdbtune.config.extensions import (
-    DEFAULT_OBJECTIVE,
-    PRUNERS,
-    SAMPLERS,
-    SOURCES,
-)
-from imdbtune.config.hyperparameters import check_field, setting
-from imdbtune.config.objectives import all_objectives, larger_is_better, split_objectives
+from imdbtune.config.extensions import SAMPLERS
+from imdbtune.config.hyperparameters import OF_REVIEWS, Scalar, check_field
+from imdbtune.config.own_model import OwnModel, inspect_model, own_model_of
 from imdbtune.config.search_space import SearchSpace, word
-from imdbtune.config.space_parser import parse_space
+from imdbtune.config.sections import ClusterConfig as ClusterConfig
+from imdbtune.config.sections import DataConfig as DataConfig
+from imdbtune.config.sections import ModelConfig as ModelConfig
+from imdbtune.config.sections import TableConfig as TableConfig
+from imdbtune.config.sections import TrackingConfig as TrackingConfig
+from imdbtune.config.sections import TrainingConfig as TrainingConfig
+from imdbtune.config.sections import TunerConfig as TunerConfig
+from imdbtune.config.space_parser import parse_dimension, parse_space
 from imdbtune.config.tries import is_possible, split_tries
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.files import read_small_text
 
 NO_SPACE = "none"  # in place of a file: a space without hyperparameters, which have their defaults
-
-
-@dataclass(frozen=True)
-class TableConfig:
-    """How a table of reviews is read; empty settings are detected."""
-
-    text_column: str = setting("", "column with the texts (empty: by its name or contents)")
-    label_column: str = setting("", "column with the two labels (empty: by its name or contents)")
-    split_column: str = setting(
-        "", "column with the values train and test (empty: one named split; none: ignore it)"
-    )
-    label_at: str = setting(
-        "",
-        "condition such as >=4 that makes two labels of numbers; rows that meet it are positive",
-    )
-    positive: str = setting("", "label that the model predicts (empty: detected by its meaning)")
-    test_share: float = setting(
-        0.2, "share of each label's rows used for testing, if the table has no split", 0.01, 0.9
-    )
-    split_seed: int = setting(0, "seed of the split and of the order", 0, 2**31 - 1)
-
-
-@dataclass(frozen=True)
-class DataConfig(TableConfig):
-    """Which reviews are used."""
-
-    source: str = setting("auto", f"one of the data sources {', '.join(SOURCES)}")
-    reviews: int = setting(0, "use only the first N training reviews (0: all)", 0, 10_000_000)
-
-
-@dataclass(frozen=True)
-class TunerConfig:
-    """How configurations are chosen, and how many."""
-
-    kind: str = setting("random", "sampler", choices=tuple(SAMPLERS))
-    prune: str = setting(
-        NO_PRUNER, "pruner, which ends bad trials early", choices=(NO_PRUNER, *PRUNERS)
-    )
-    max_trials: int = setting(
-        0, "maximum number of trials (0: 12; all of a grid or hyperband)", 0, 1_000_000
-    )
-    max_minutes: float = setting(
-        0.0, "minutes after which no new trial starts (0: no limit)", 0.0, 525_600.0
-    )
-    tries: str = setting(
-        "", "configurations to train first, such as rnn=gru units=64, separated by semicolons"
-    )
-    require: str = setting(
-        "", "condition that trials meet, if possible before their training, as in compare --where"
-    )
-    learn_from: str = setting(
-        "", "earlier search over the same reviews whose trials guide the sampler; auto: all"
-    )
-    until_flat: int = setting(
-        0,
-        "trials without an improvement by a standard error after which none starts (0: no limit)",
-        0,
-        1_000_000,
-    )
-    seed: int = setting(0, "seed of the sampler and of the trials", 0, 2**31 - 1)
-    executions: int = setting(1, "trainings of each configuration, averaged", 1, 100)
-    trial_timeout: float = setting(
-        0.0, "minutes after which a trial is stopped and fails (0: never)", 0.0, 525_600.0
-    )
-    retries: int = setting(
-        0, "how often a failed trial is retried, each time with another seed", 0, 100
-    )
-    objective: str = setting(
-        DEFAULT_OBJECTIVE,
-        "metrics and costs to optimise, the main one, a metric, first",
-        choices=all_objectives(),
-        several=True,
-    )
-
-    @property
-    def objectives(self) -> tuple[str, ...]:
-        """What is optimised, the main objective first."""
-        return split_objectives(self.objective)
-
-    @property
-    def main_objective(self) -> str:
-        """The metric by which trials are ranked, stopped and pruned."""
-        return self.objectives[0]
-
-    @property
-    def larger_is_better(self) -> bool:
-        """Whether the main objective is maximised."""
-        return larger_is_better(self.main_objective)
-
-    @property
-    def trial_limit(self) -> int | None:
-        """Maximum number of trials; ``None`` if the sampler decides."""
-        return self.max_trials or SAMPLERS[self.kind].default_trials
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How each trial is trained."""
-
-    epochs: int = setting(4, "maximum number of epochs", 1, 10_000)
-    patience: int = setting(
-        2, "epochs without improvement before training stops (0: never)", 0, 10_000
-    )
-    batching: str = setting(
-        "buckets",
-        "masked batches of similar length; or all padded to maxlen without a mask, as in the book",
-        choices=("buckets", "padded"),
-    )
-    compile: str = setting("auto", "compile with XLA", choices=("auto", "on", "off"))
-
-
-@dataclass(frozen=True)
-class TrackingConfig:
-    """What is logged to MLflow."""
-
-    experiment: str = setting("imdbtune", "MLflow experiment")
-    uri: str = setting("", "tracking store (empty: MLFLOW_TRACKING_URI or sqlite:///mlflow.db)")
-    keep_models: str = setting("all", "all, best, or the number of best models to keep")
-    report: bool = setting(True, "log a report at the end of the search, which takes seconds")
-    baseline: bool = setting(True, "train a linear baseline during the search, for comparison")
-
-    @property
-    def chooses_models(self) -> bool:
-        """Whether the models to keep are known only at the end of a search."""
-        return self.keep_models not in ("all", "0")
-
-
-@dataclass(frozen=True)
-class ClusterConfig:
-    """Where trials run."""
-
-    address: str = setting(
-        LOCAL, "local, or the address of a Dask scheduler: tcp://HOST:8786, tls://HOST:8786"
-    )
-
-    @property
-    def is_local(self) -> bool:
-        """Whether trials run in processes on this machine."""
-        return self.address in ("", LOCAL)
 
 
 @dataclass(frozen=True)
@@ -180,10 +43,18 @@ class SearchConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain nested values, from which :func:`parse_config` restores the object."""
+        """Return plain nested values, from which :func:`parse_config` restores the object.
+
+        An own model is among them with its source, so that its file is not needed any more.
+        """
         sections = {name: dataclasses.asdict(getattr(self, name)) for name in SECTIONS}
+        if self.space.own is None:
+            del sections["model"]
+        else:
+            sections["model"][FOUND] = self.space.own.as_dict()
         return {"name": self.name, "about": self.about, **sections, "space": self.space.as_toml()}
 
     @property
@@ -194,6 +65,8 @@ class SearchConfig:
         hashed = {k: self.as_dict()[k] for k in ("data", "space", "tuner", "training")}
         for limit in ("max_trials", "max_minutes", "until_flat", "trial_timeout", "retries"):
             del hashed["tuner"][limit]
+        if self.space.own is not None:
+            hashed["model"] = [self.space.own.source.function, self.space.own.source.digest]
         return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
 
 
@@ -203,12 +76,22 @@ SECTIONS: dict[str, type[Any]] = {
     "training": TrainingConfig,
     "tracking": TrackingConfig,
     "cluster": ClusterConfig,
+    "model": ModelConfig,
 }
+FOUND = "found"  # in [model]: what dry builds of an own model have found
 TOP_LEVEL = ("name", "about", "space", *SECTIONS)
 
 
-def parse_config(table: Mapping[str, object], overrides: Mapping[str, object] = {}) -> SearchConfig:
+def parse_config(
+    table: Mapping[str, object], overrides: Mapping[str, object] = {}, folder: Path = Path()
+) -> SearchConfig:
     """Return the configuration in TOML tables, after ``overrides`` such as ``{"tuner.seed": 3}``.
+
+    An own model is built with some of its hyperparameters, unless the tables tell what such dry
+    builds have found before.
+
+    Args:
+        folder: that the file of an own model in the tables is relative to.
 
     Raises:
         UserError: a key or section is unknown, or a value is not allowed.
@@ -231,10 +114,11 @@ def parse_config(table: Mapping[str, object], overrides: Mapping[str, object] = 
             raise UserError(
                 f"{key} = {short_repr(value)} is not a section; write [{key}] above its keys."
             )
+    own = _own_model(merged, overrides, folder)
     config = SearchConfig(
         name=merged.get("name", "search"),
         about=merged.get("about", ""),
-        space=parse_space(merged.get("space", {}), _hyperparameters(overrides)),
+        space=parse_space(merged.get("space", {}), _hyperparameters(overrides), own),
         **{name: _section(name, merged.get(name, {})) for name in SECTIONS},
     )
     config = _without_excluded_tries(config, overrides)
@@ -250,6 +134,39 @@ def _without_excluded_tries(config: SearchConfig, overrides: Mapping[str, object
     heeded = SAMPLERS[tuner.kind].has_initial_trials
     kept = [text for text in split_tries(tuner.tries) if heeded and is_possible(text, config.space)]
     return dataclasses.replace(config, tuner=dataclasses.replace(tuner, tries="; ".join(kept)))
+
+
+def _own_model(
+    merged: dict[str, Any], overrides: Mapping[str, object], folder: Path
+) -> OwnModel | None:
+    """Return the own model of a configuration, if it has one; leave only its name in ``merged``."""
+    model = merged.get("model", {})
+    is_given = "model.build" in overrides
+    found = None if is_given else model.get(FOUND)
+    merged["model"] = {key: value for key, value in model.items() if key != FOUND}
+    build = _section("model", merged["model"]).build
+    if not build:
+        return None
+    if isinstance(found, Mapping):
+        own = own_model_of(found)
+    else:
+        samples = _samples(merged.get("space", {}))
+        own = inspect_model(build, Path() if is_given else folder, samples)
+    merged["model"] = {"build": own.source.build}
+    return own
+
+
+def _samples(space: Mapping[str, object]) -> list[dict[str, Scalar]]:
+    """Return the smallest and largest of our hyperparameters, to build an own model with."""
+    ends: list[dict[str, Scalar]] = [{}, {}]
+    for name in (name for name in OF_REVIEWS if name in space):
+        dimension = parse_dimension(name, space[name])
+        values = dimension.values or (
+            dimension.typed(dimension.low),
+            dimension.typed(dimension.high),
+        )
+        ends[0][name], ends[1][name] = min(values), max(values)
+    return ends if ends[0] != ends[1] else ends[:1]
 
 
 def _drop_excluded_pruner(merged: dict[str, Any], overrides: Mapping[str, object]) -> None:
@@ -292,15 +209,16 @@ def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> Searc
     """Return the configuration in a TOML file, or in a bundled workflow named without ``.toml``.
 
     Args:
-        path: of the file; ``None``: the workflow ``default``; ``none``: no file, so that all has
-            its default and ``overrides`` are the whole space.
+        path: of the file; ``None``: the workflow ``default``, or with an own model no file;
+            ``none``: no file, so that all has its default and ``overrides`` are the whole space.
         overrides: values by key, such as ``{"space.rnn": "gru"}``, which replace those of the file.
 
     Raises:
         UserError: the file does not exist, is not TOML, or has a wrong key or value.
     """
-    if path == NO_SPACE:
-        return parse_config({}, overrides)
+    own = overrides.get("model.build") if path in (None, NO_SPACE) else None
+    if own or path == NO_SPACE:
+        return parse_config({"name": Path(str(own)).stem} if own else {}, overrides)
     import tomllib  # here, because shell completion waits for the module-level imports
 
     text, origin = _read(path or "default")
@@ -308,11 +226,13 @@ def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> Searc
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also for huge numbers and deep nesting
         raise UserError(f"{origin} is not TOML: {error}") from error
+    folder = Path(path).parent if path and Path(path).exists() else Path()
     try:
-        parse_config(table)
+        if "model.build" not in overrides:  # the file's space may be that of another model
+            parse_config(table, folder=folder)
     except UserError as error:
         raise UserError(f"{origin}: {error}") from error
-    return parse_config({"name": Path(origin).stem, **table}, overrides)
+    return parse_config({"name": Path(origin).stem, **table}, overrides, folder)
 
 
 def _read(path: str) -> tuple[str, str]:

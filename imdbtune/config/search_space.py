@@ -5,9 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
+from typing import TYPE_CHECKING
 
-from imdbtune.config.hyperparameters import PARAMETERS, Scalar, TrialParams
+from imdbtune.config.hyperparameters import PARAMETERS, Scalar, TrialParams, same_model
+
+if TYPE_CHECKING:
+    from imdbtune.config.own_model import OwnModel
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,7 @@ class Dimension:
 
     ``when`` are conditions ``(parent, values)``: the hyperparameter is searched only in
     trials whose parent has one of these values, and has its default in all others.
+    ``kind`` is the type of a hyperparameter of an own model; empty: it is one of ours.
     """
 
     name: str
@@ -25,6 +30,7 @@ class Dimension:
     step: float | None = None
     sampling: str = "linear"
     when: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
+    kind: str = ""
 
     @property
     def is_constant(self) -> bool:
@@ -34,7 +40,7 @@ class Dimension:
     @property
     def is_int(self) -> bool:
         """Whether the hyperparameter takes whole numbers."""
-        return bool(PARAMETERS[self.name].type == "int")
+        return (self.kind or PARAMETERS[self.name].type) == "int"
 
     def is_active(self, chosen: Mapping[str, object]) -> bool:
         """Return whether ``chosen``, values by name, meets the conditions."""
@@ -116,6 +122,12 @@ class SearchSpace:
     """One :class:`Dimension` for each hyperparameter in the space; parents come first."""
 
     dimensions: tuple[Dimension, ...] = ()
+    own: OwnModel | None = None  # a model of the user's own, whose hyperparameters it has
+
+    @property
+    def parameters(self) -> Mapping[str, Field[object]]:
+        """All hyperparameters that a configuration has, with their limits."""
+        return self.own.parameters if self.own else PARAMETERS
 
     @property
     def searched(self) -> tuple[Dimension, ...]:
@@ -124,8 +136,8 @@ class SearchSpace:
 
     @property
     def varied(self) -> list[str]:
-        """The names of the searched dimensions, or ``rnn``: the columns of a search's page."""
-        return [d.name for d in self.searched] or ["rnn"]
+        """The names of the searched dimensions, or one: the columns of a search's page."""
+        return [d.name for d in self.searched] or ["maxlen" if self.own else "rnn"]
 
     @property
     def constants(self) -> dict[str, Scalar]:
@@ -144,18 +156,21 @@ class SearchSpace:
                 # Keras Tuner turns true and false into the numbers that equal them.
                 value = suggested[dimension.name]
                 suggested[dimension.name] = next((v for v in dimension.values if v == value), value)
-        return TrialParams.from_values({**self.constants, **suggested})
+        make = self.own.params if self.own else TrialParams.from_values
+        return make({**self.constants, **suggested})
 
     def values_of(self, params: TrialParams) -> dict[str, Scalar] | None:
         """Return the values of the searched dimensions that give ``params``.
 
         They are those that :meth:`params` takes; ``None`` if ``params`` is not in the space.
         """
-        given = params.as_dict()
+        given, default = params.as_dict(), self.params({})
+        if not same_model(params, default):
+            return None
         active = {d.name: d for d in self.searched if d.is_active(given)}
-        expected = {**TrialParams().as_dict(), **self.constants}
+        expected = {**default.as_dict(), **self.constants}
         for name, value in given.items():
-            if value != expected[name] if name not in active else value not in active[name]:
+            if value != expected.get(name) if name not in active else value not in active[name]:
                 return None
         return {name: given[name] for name in active}
 

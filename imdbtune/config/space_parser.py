@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import Field, replace
 
-from imdbtune.config.hyperparameters import PARAMETERS, Scalar, allowed, check_value, convert
+from imdbtune.config.hyperparameters import PARAMETERS, Scalar, allowed, check_field, convert
+from imdbtune.config.own_model import OwnModel
 from imdbtune.config.search_space import Dimension, SearchSpace, word
 from imdbtune.errors import UserError, short_repr, unknown_choice
 
+Known = Mapping[str, Field[object]]  # hyperparameters by name, with their limits
+
 
 def parse_space(
-    table: Mapping[str, object], overridden: frozenset[str] = frozenset()
+    table: Mapping[str, object],
+    overridden: frozenset[str] = frozenset(),
+    own: OwnModel | None = None,
 ) -> SearchSpace:
     """Return the search space of a ``[space]`` table.
 
@@ -24,26 +29,52 @@ def parse_space(
         table: a value for each hyperparameter.
         overridden: hyperparameters whose value is not the file's. The file's conditions may then
             name values that no longer occur; these are left out.
+        own: the user's own model. What it draws is in the space, and the table narrows it.
 
     Raises:
         UserError: a key is unknown, a range empty, a value not allowed, or a condition never true.
     """
-    dimensions = {name: _parse_dimension(name, value) for name, value in table.items()}
-    return SearchSpace(tuple(_parents_first(_still_possible(dimensions, overridden))))
+    if own is not None:
+        return _parse_own_space(table, own)
+    dimensions = {name: parse_dimension(name, value) for name, value in table.items()}
+    possible = _still_possible(dimensions, overridden, kept=overridden)
+    return SearchSpace(tuple(_parents_first(possible, PARAMETERS)))
+
+
+def _parse_own_space(table: Mapping[str, object], own: OwnModel) -> SearchSpace:
+    """Return the space of an own model, whose conditions hold also where the table narrows it."""
+    drawn = {dimension.name: dimension for dimension in own.drawn}
+    given = {name: parse_dimension(name, value, own.parameters) for name, value in table.items()}
+    conditional = frozenset(name for name, dimension in given.items() if dimension.when)
+    inherited = {
+        name: replace(dimension, when=drawn[name].when)
+        for name, dimension in given.items()
+        if name in drawn and name not in conditional
+    }
+    dimensions = {**drawn, **given, **inherited}
+    possible = _still_possible(dimensions, frozenset(given), kept=conditional)
+    return SearchSpace(tuple(_parents_first(possible, own.parameters)), own)
 
 
 def _still_possible(
-    dimensions: dict[str, Dimension], overridden: frozenset[str]
+    dimensions: dict[str, Dimension], overridden: frozenset[str], kept: frozenset[str]
 ) -> dict[str, Dimension]:
     """Return the dimensions with those conditions that overridden parents can still meet.
 
     A dimension whose condition is never true any more is left out, as it has its default in all
-    trials, and so are those that depend on it.
+    trials, and so are those that depend on it. Those that are to be ``kept`` do not change.
     """
     narrowed = {
-        name: dimension if name in overridden else _narrow(dimension, dimensions, overridden)
+        name: dimension if name in kept else _narrow(dimension, dimensions, overridden)
         for name, dimension in dimensions.items()
     }
+    return _without_orphans(dimensions, narrowed)
+
+
+def _without_orphans(
+    dimensions: Mapping[str, Dimension], narrowed: Mapping[str, Dimension | None]
+) -> dict[str, Dimension]:
+    """Return the narrowed dimensions that are left, and whose parents are."""
     kept = {name: dimension for name, dimension in narrowed.items() if dimension}
     while True:
         orphans = {
@@ -73,54 +104,66 @@ def _narrow(
     return replace(dimension, when=tuple(conditions))
 
 
-def _parse_dimension(name: str, value: object) -> Dimension:
-    if name not in PARAMETERS:
-        raise unknown_choice("hyperparameter", name, PARAMETERS)
+def parse_dimension(name: str, value: object, known: Known = PARAMETERS) -> Dimension:
+    """Return the dimension that a value of a ``[space]`` table describes.
+
+    Raises:
+        UserError: the name is unknown, or the value is not allowed.
+    """
+    if name not in known:
+        raise unknown_choice("hyperparameter", name, known)
     if isinstance(value, str):
-        return parse_flag(name, value)
-    if isinstance(value, Mapping):
-        return _parse_table(name, value)
-    return _choice(name, value if isinstance(value, (list, tuple)) else [value], {})
+        parsed = parse_flag(name, value, known)
+    elif isinstance(value, Mapping):
+        parsed = _parse_table(known[name], value, known)
+    else:
+        values = value if isinstance(value, (list, tuple)) else [value]
+        parsed = _choice(known[name], values)
+    is_own = PARAMETERS.get(name) is not known[name]
+    return replace(parsed, kind=str(known[name].type)) if is_own else parsed
 
 
-def _choice(name: str, values: Sequence[object], when: object) -> Dimension:
+def _choice(spec: Field[object], values: Sequence[object]) -> Dimension:
+    name = spec.name
     if not values:
-        raise UserError(f"{name} = [] has no values; {name} is {allowed(PARAMETERS[name])}.")
-    checked = tuple(check_value(name, v) for v in values)
+        raise UserError(f"{name} = [] has no values; {name} is {allowed(spec)}.")
+    checked = tuple(check_field(spec, v) for v in values)
     if len(set(checked)) != len(checked):
         raise UserError(f"{name} = {short_repr(list(values))} lists a value twice; list each once.")
-    return Dimension(name, values=checked, when=_parse_when(name, when))
+    return Dimension(name, values=checked)
 
 
 MAX_GRID_VALUES = 100_000  # of a range with a step
 TABLE_KEYS = ("min", "max", "step", "sampling", "values", "when")
 
 
-def _parse_table(name: str, table: Mapping[str, object]) -> Dimension:
+def _parse_table(spec: Field[object], table: Mapping[str, object], known: Known) -> Dimension:
+    name = spec.name
     for key in table:
         if key not in TABLE_KEYS:
             raise unknown_choice(f"key in {name}", key, TABLE_KEYS)
-    when = table.get("when", {})
+    when = _parse_when(name, table.get("when", {}), known)
     if "values" in table:
         if set(table) - {"values", "when"}:
             raise UserError(f"{name} has both values and a range; they are mutually exclusive.")
         values = table["values"]
-        return _choice(name, values if isinstance(values, (list, tuple)) else [values], when)
+        chosen = _choice(spec, values if isinstance(values, (list, tuple)) else [values])
+        return replace(chosen, when=when)
     if "min" not in table or "max" not in table:
         raise UserError(
             f"{name} = {short_repr(dict(table))} is not a range; give both min and max."
         )
-    return _range(name, table["min"], table["max"], table.get("step"), table.get("sampling"), when)
+    ends, step = (table["min"], table["max"]), table.get("step")
+    return replace(_range(spec, *ends, step, table.get("sampling")), when=when)
 
 
 def _range(
-    name: str, low: object, high: object, step: object, sampling: object, when: object
+    spec: Field[object], low: object, high: object, step: object, sampling: object
 ) -> Dimension:
-    if PARAMETERS[name].type not in ("int", "float"):
-        raise UserError(
-            f"{name} cannot be a range; {name} is {allowed(PARAMETERS[name])}: list the values."
-        )
-    first, last = float(check_value(name, low)), float(check_value(name, high))
+    name = spec.name
+    if spec.type not in ("int", "float") or spec.metadata["choices"]:
+        raise UserError(f"{name} cannot be a range; {name} is {allowed(spec)}: list the values.")
+    first, last = float(check_field(spec, low)), float(check_field(spec, high))
     sampling = "linear" if sampling is None else sampling
     if sampling not in ("linear", "log"):
         raise unknown_choice(f"sampling of {name}", sampling, ("linear", "log"))
@@ -133,15 +176,16 @@ def _range(
         name,
         low=first,
         high=last,
-        step=None if step is None else _parse_step(name, step, first, last, is_log),
+        step=None if step is None else _parse_step(spec, step, first, last, is_log),
         sampling=str(sampling),
-        when=_parse_when(name, when),
     )
 
 
-def _parse_step(name: str, step: object, first: float, last: float, is_log: bool) -> float:
+def _parse_step(
+    spec: Field[object], step: object, first: float, last: float, is_log: bool
+) -> float:
     """Return the step of a range, whose size is limited: grids are held in memory."""
-    is_int, width = PARAMETERS[name].type == "int", last - first
+    name, is_int, width = spec.name, spec.type == "int", last - first
     number = float(convert("int" if is_int else "float", step) or 0)
     if number <= (1 if is_log else 0) or (not is_log and number > width):
         kind = "a whole number" if is_int else "a number"
@@ -158,7 +202,9 @@ def _parse_step(name: str, step: object, first: float, last: float, is_log: bool
     return number
 
 
-def _parse_when(name: str, when: object) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
+def _parse_when(
+    name: str, when: object, known: Known
+) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
     if not isinstance(when, Mapping):
         raise UserError(
             f"when = {short_repr(when)} of {name} is not a table; "
@@ -172,11 +218,13 @@ def _parse_when(name: str, when: object) -> tuple[tuple[str, tuple[Scalar, ...]]
                 f"{name} depends on {short_repr(parent)} = [], which is never true; list values, "
                 "or remove the condition."
             )
-        conditions.append((str(parent), tuple(check_value(str(parent), v) for v in listed)))
+        if parent not in known:
+            raise unknown_choice("hyperparameter", parent, known)
+        conditions.append((str(parent), tuple(check_field(known[parent], v) for v in listed)))
     return tuple(conditions)
 
 
-def _parents_first(dimensions: Mapping[str, Dimension]) -> Iterator[Dimension]:
+def _parents_first(dimensions: Mapping[str, Dimension], known: Known) -> Iterator[Dimension]:
     """Yield the dimensions in topological order.
 
     Raises:
@@ -192,7 +240,7 @@ def _parents_first(dimensions: Mapping[str, Dimension]) -> Iterator[Dimension]:
             raise UserError(f"the when conditions of {cycle} form a cycle; remove one.")
         for parent, values in dimension.when:
             if parent not in dimensions:
-                default = PARAMETERS[parent].default
+                default = known[parent].default
                 raise UserError(
                     f"{dimension.name} depends on {parent}, which is not in the space "
                     f"(always {default!r}); add {parent} or remove the condition."
@@ -226,7 +274,7 @@ _RANGE = re.compile(
 )
 
 
-def parse_flag(name: str, text: str) -> Dimension:
+def parse_flag(name: str, text: str, known: Known = PARAMETERS) -> Dimension:
     """Return the dimension that a command-line value describes.
 
     ``32`` is a constant; ``16,32,64`` a choice; ``16-128`` a range, ``16-128:16`` in steps of 16,
@@ -235,14 +283,14 @@ def parse_flag(name: str, text: str) -> Dimension:
     Raises:
         UserError: the text has none of these forms, or a value is not allowed.
     """
-    spec = PARAMETERS.get(name)
+    spec = known.get(name)
     if spec is None:
-        raise unknown_choice("hyperparameter", name, PARAMETERS)
-    if spec.type in ("int", "float"):
+        raise unknown_choice("hyperparameter", name, known)
+    if spec.type in ("int", "float") and not spec.metadata["choices"]:
         match = _RANGE.fullmatch(text.strip())
         if match:
             suffix = (match["step"] or "").lower()
             sampling = "log" if suffix.startswith(("log", "x")) else "linear"
             step = suffix.removeprefix("x") if suffix != "log" else ""
-            return _range(name, match["low"], match["high"], step or None, sampling, {})
-    return _choice(name, [part.strip() for part in text.split(",")], {})
+            return _range(spec, match["low"], match["high"], step or None, sampling)
+    return _choice(spec, [part.strip() for part in text.split(",")])

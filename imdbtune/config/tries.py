@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from imdbtune.config.hyperparameters import PARAMETERS, Scalar, check_value
+from imdbtune.config.hyperparameters import Scalar, check_field
 from imdbtune.config.search_space import Dimension, SearchSpace, word
 from imdbtune.errors import UserError, short_repr, unknown_choice
 
@@ -17,13 +17,13 @@ def split_tries(tries: str) -> list[str]:
 def is_possible(text: str, space: SearchSpace) -> bool:
     """Return whether a configuration is in the space."""
     try:
-        complete(space, parse_values(text), {})
+        complete(space, parse_values(text, space), {})
     except UserError:
         return False
     return True
 
 
-def parse_values(text: str) -> dict[str, Scalar]:
+def parse_values(text: str, space: SearchSpace) -> dict[str, Scalar]:
     """Return the values in a text such as ``rnn=gru units=64``.
 
     Raises:
@@ -37,9 +37,9 @@ def parse_values(text: str) -> dict[str, Scalar]:
                 f"{short_repr(part)} in --try {short_repr(text)} is not NAME=VALUE; "
                 'write for example --try "rnn=gru units=64".'
             )
-        if name not in PARAMETERS:
-            raise unknown_choice("hyperparameter", name, PARAMETERS)
-        values[name] = check_value(name, value)
+        if name not in space.parameters:
+            raise unknown_choice("hyperparameter", name, space.parameters)
+        values[name] = check_field(space.parameters[name], value)
     return values
 
 
@@ -71,10 +71,10 @@ def complete(
                 f"{name} = {word(value)} of --try is not in the search space, where it is "
                 f"{dimensions[name].in_words()}; widen the space, or try another value."
             )
-        if getattr(params, name) != value:
+        if params.value(name) != value:
             raise UserError(
                 f"{name} = {word(value)} of --try is not in the search space, where it is "
-                f"{word(getattr(params, name))} in such a trial; widen the space, or leave it out."
+                f"{word(params.value(name))} in such a trial; widen the space, or leave it out."
             )
     return values
 

@@ -26,6 +26,7 @@ from imdbtune.search.parent_run import settings_tags
 from imdbtune.search.recorded import Stage, read_stage
 from imdbtune.search.rerun import MAX_NAME
 from imdbtune.search.resume import CRASHED, stored_config
+from imdbtune.search.trusted_sources import find_source
 from imdbtune.search.workspace import TRAINING, Workspace, create_workspace, open_workspace
 from imdbtune.tracking import mlflow_names, reader, run_record, writer
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
@@ -33,6 +34,7 @@ from imdbtune.tracking.entities import Search
 from imdbtune.tracking.outbox_delivery import Publish
 
 if TYPE_CHECKING:
+    from imdbtune.config.own_model import ModelSource
     from imdbtune.data.corpus import Corpus
     from imdbtune.tracking.connection import MlflowClient
 
@@ -94,9 +96,10 @@ def confirm_search(
     found = reader.find_search(client, search_ref)
     leading = runs.configurations_to_confirm(found, reader.read_trials(client, found), extent.top)
     stages = [read_stage(client, trial) for trial in leading]
+    source = find_source(client, leading[0], context)
     environment = context.start_environment(context.worker_count)
     corpus, facts = context.open_trial_corpus(leading[0])
-    opened = _Opened(client, context, found, stages, corpus, facts)
+    opened = _Opened(client, context, found, stages, corpus, facts, source)
     for seeds in extent.rounds:
         concluded = opened.run_round(seeds, extent.rule, environment)
         undecided = [stage for stage in stages if stage.trial.run_id in concluded.undecided]
@@ -123,6 +126,7 @@ class _Opened:
     stages: list[Stage]
     corpus: Corpus
     facts: writer.CorpusFacts
+    source: ModelSource | None  # of a user's own model
 
     def run_round(self, seeds: int, rule: Rule, environment: dict[str, str]) -> Confirmation:
         """Train what is missing of so many seeds, and compare all."""
@@ -211,7 +215,7 @@ class _Opened:
         context, folder = self.context, workspace.folder
         parent = reader.find_confirmation(self.client, self.search)
         done = results.read_finished_runs(self.client, parent) if parent else {}
-        requests = runs.training_requests(self.stages, seeds, done)
+        requests = runs.training_requests(self.stages, seeds, done, self.source)
         workers = context.worker_count
         context.listener(
             ConfirmationOpened(self.search, run.run_id, self.corpus, folder, len(requests), workers)

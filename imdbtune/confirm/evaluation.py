@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from imdbtune.config.extensions import METRICS
 from imdbtune.data.download import Progress
 from imdbtune.search.context import Context
-from imdbtune.tracking import mlflow_names, reader, writer
+from imdbtune.search.trusted_sources import needed_source
+from imdbtune.tracking import reader, writer
 from imdbtune.tracking.entities import Trial
 from imdbtune.tracking.model_files import fetch_model
 
@@ -39,8 +40,9 @@ def evaluate_trial(
     corpus, _ = context.open_trial_corpus(trial)
     with tempfile.TemporaryDirectory() as folder:
         model = fetch_model(client, trial, Path(folder))
-        padded = trial.tags.get(mlflow_names.BATCHING) == "padded"
-        metrics = evaluate_model(model, corpus.test, trial.params, padded, progress)
+        source = needed_source(client, trial, model, context)
+        padded = trial.reads_padding
+        metrics = evaluate_model(model, corpus.test, trial.params, padded, progress, source)
     writer.Run(client, trial.run_id).log(metrics)
     search_id = reader.search_of(client, trial)
     if search_id:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from imdbtune.cluster.trial_job import TrialJob, trial_folder
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.own_model import ModelSource
 from imdbtune.confirm import results
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.search.driver import Attempts, PlannedTrial
@@ -35,6 +36,7 @@ class TrainingRequest:
     number: str
     stage: Stage
     seed: int
+    source: ModelSource | None = None  # of a user's own model
 
 
 def best_configurations(search: Search, trials: Sequence[Trial], top: int) -> list[Trial]:
@@ -87,7 +89,10 @@ def best_runs(client: MlflowClient, search: Search, count: int) -> list[Trial]:
 
 
 def training_requests(
-    stages: Sequence[Stage], seeds: int, done: Mapping[str, Mapping[int, Trial]]
+    stages: Sequence[Stage],
+    seeds: int,
+    done: Mapping[str, Mapping[int, Trial]],
+    source: ModelSource | None = None,
 ) -> list[TrainingRequest]:
     """Return the trainings that are missing, seed by seed, so that all advance together."""
     found: list[TrainingRequest] = []
@@ -95,7 +100,7 @@ def training_requests(
         for stage in stages:
             seed = stage.settings.seed + SEED_OFFSET + index
             if seed not in done.get(stage.trial.run_id, {}):
-                found.append(TrainingRequest(str(len(found)), stage, seed))
+                found.append(TrainingRequest(str(len(found)), stage, seed, source))
     return found
 
 
@@ -118,7 +123,12 @@ def make_spec(each: TrainingRequest, corpus: Path, folder: Path) -> TrialSpec:
     )
     own = trial_folder(folder, each.number)
     return TrialSpec(
-        each.stage.trial.params, corpus, own, settings, checkpoint_after_s=CHECKPOINT_AFTER_S
+        each.stage.trial.params,
+        corpus,
+        own,
+        settings,
+        checkpoint_after_s=CHECKPOINT_AFTER_S,
+        source=each.source,
     )
 
 

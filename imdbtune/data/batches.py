@@ -76,6 +76,7 @@ class Batches:
         crop: tokens of each review that a training step sees at most, from a random position on;
             0: its last ``maxlen``.
         calm: whether an epoch ends with batches of shorter and shorter reviews.
+        fixed: batches have ``maxlen`` columns also where windows are shorter.
     """
 
     split: Split
@@ -87,9 +88,14 @@ class Batches:
     word_dropout: float = 0.0
     crop: int = 0
     calm: bool = True
+    fixed: bool = False
 
     def width(self, rng: np.random.Generator | None) -> int:
         """Return the columns of a batch: ``maxlen``, or those of the window in training."""
+        return self.maxlen if self.fixed else self._shown(rng)
+
+    def _shown(self, rng: np.random.Generator | None) -> int:
+        """Return the tokens of a review that a batch shows at most."""
         return min(self.crop, self.maxlen) if rng is not None and self.crop else self.maxlen
 
     def __len__(self) -> int:
@@ -152,4 +158,4 @@ class Batches:
 
     def _lengths(self, rng: np.random.Generator | None) -> Index:
         """Return how many tokens of each review of the split a batch shows, (n,)."""
-        return np.minimum(self.split.lengths, self.width(rng))
+        return np.minimum(self.split.lengths, self._shown(rng))

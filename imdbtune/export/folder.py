@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from imdbtune.config.hyperparameters import TrialParams, check_value
+from imdbtune.config.hyperparameters import OF_REVIEWS, TrialParams, check_value
 from imdbtune.data.corpus import LABELS
 from imdbtune.data.imdb import read_word_index
 from imdbtune.errors import UserError, quote_path, short_repr, unknown_choice
@@ -39,10 +39,15 @@ class Export:
     batching: str  # "padded": the model reads padding like words, so always pad to maxlen
     labels: tuple[str, str] = LABELS  # the meaning of probabilities 0 and 1
     members: tuple[TrialParams, ...] = ()  # of an ensemble, without a linear model
+    trusted: bool = False  # the source of a user's own model in the folder may be run
 
 
-def read_export(folder: Path) -> Export:
+def read_export(folder: Path, trusted: bool = False) -> Export:
     """Read an export folder, without its models, which the formats read.
+
+    Args:
+        folder: of the export.
+        trusted: the source of a user's own model in the folder may be run.
 
     Raises:
         UserError: the folder is not an export, of another version, or damaged.
@@ -67,6 +72,7 @@ def read_export(folder: Path) -> Export:
             batching=checked_batching(metadata.get("batching")),
             labels=checked_labels(metadata.get("labels", LABELS)),
             members=checked_params("members", metadata.get("members", [])),
+            trusted=trusted,
         )
     except UserError as error:
         raise damaged(folder, str(error)) from error
@@ -91,6 +97,15 @@ def checked_params(name: str, value: object) -> tuple[TrialParams, ...]:
     if not isinstance(value, list) or not all(isinstance(params, dict) for params in value):
         raise UserError(f"{name} {short_repr(value)} are not hyperparameters with their values.")
     return tuple(TrialParams.from_values(params) for params in value)
+
+
+def params_of(metadata: Mapping[str, object]) -> TrialParams:
+    """Return the hyperparameters in the metadata; of a user's own model, only those of ours."""
+    values = metadata["parameters"]
+    if "own_model" in metadata and isinstance(values, dict):
+        values = {name: value for name, value in values.items() if name in OF_REVIEWS}
+    (params,) = checked_params("parameters", [values])
+    return params
 
 
 def is_export(folder: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.own_model import ModelSource
 from imdbtune.config.registry import check_extra
 from imdbtune.errors import ExportFailed
 from imdbtune.export.folder import Export
@@ -40,20 +41,38 @@ class Trained:
     params: TrialParams
     masked: bool  # it masks padding; otherwise reviews are always padded to maxlen
     members: tuple[TrialParams, ...] = ()  # of an ensemble
+    source: ModelSource | None = None  # of a user's own model, if the file needs it
 
     @functools.cached_property
     def model(self) -> keras.Model:
         """The Keras model in the file."""
-        return load_keras(self.path)
+        return load_keras(self.path, self.source)
+
+    def export(self, path: Path, **options: object) -> None:
+        """Export the model with Keras; its input has the name ``ids``."""
+        import keras
+
+        model = self.model
+        if self.params.own is not None:
+            ids = keras.Input((self.params.maxlen,), dtype="int32", name="ids")
+            model = keras.Model(ids, model(ids, training=False), name="own_model")
+        model.export(path, verbose=False, **options)
 
     def networks(self) -> list[Network]:
         """Return the recurrent networks of the model: itself, or the members of an ensemble.
 
         Raises:
-            ExportFailed: the hyperparameters of an ensemble's members are unknown.
+            ExportFailed: it is a user's own model, or the hyperparameters of an ensemble's
+                members are unknown.
         """
         from imdbtune.models.builders import member_models, named_weights
 
+        if self.params.own is not None:
+            raise ExportFailed(
+                "the formats numpy and onnx are written from the equations of imdbtune's own "
+                f"cells, and cannot represent a model of {self.params.own.build}; choose keras, "
+                "savedmodel, litert or mlflow. Nothing was written."
+            )
         models = member_models(self.model) or [self.model]
         params = self.members or (self.params,)
         if len(models) != len(params):
@@ -91,6 +110,12 @@ class Format:
     usage: str  # Markdown; its Python block defines probabilities(texts), without imdbtune
     runs_on: tuple[str, ...]  # packages that this block may import
     installed_by: tuple[str, ...] = ()  # packages of the extra with the format's name
+    own_usage: str = ""  # takes the place of usage if the model has classes of a user's source
+
+    def for_model(self, trained: Trained) -> Format:
+        """Return the format with the usage for this model."""
+        needs_source = trained.source is not None and self.own_usage
+        return replace(self, usage=self.own_usage) if needs_source else self
 
     def check_installed(self) -> None:
         """Raise UserError unless the packages of the format's extra are installed."""

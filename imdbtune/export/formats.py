@@ -64,17 +64,17 @@ def export_model(
             packages are missing.
         ExportFailed: a format cannot represent the model, or predicts something else.
     """
-    check_archive(trained.path)
+    check_archive(trained.path, trained.source)
     existing = formats_there(folder, contents.metadata.get("run_id"), names, overwrite)
     added = [name for name in names if name not in existing]
     check_installed(added)
-    formats = [FORMATS[name] for name in added]
+    formats = [FORMATS[name].for_model(trained) for name in added]
     words = contents.word_index
     return write_export(
         folder,
         added,
         contents,
-        usage([FORMATS[name] for name in FORMATS if name in (*existing, *added)]),
+        usage([FORMATS[n].for_model(trained) for n in FORMATS if n in (*existing, *added)]),
         lambda new: write_models(_track(formats, progress, 0), trained, new),
         lambda new: check_answers(_track(formats, progress, 1), trained, words, texts, new),
         overwrite,

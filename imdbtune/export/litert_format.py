@@ -40,8 +40,9 @@ def _write(trained: Trained, folder: Path) -> None:
     """Convert with batch size 1: tensor lists of recurrent layers need all sizes but time."""
     import tensorflow as tf
 
-    signature = [tf.TensorSpec((1, None), tf.int32, name="ids")]
-    trained.model.export(folder / MODEL, format="litert", verbose=False, input_signature=signature)
+    length = None if trained.params.own is None else trained.params.maxlen
+    signature = [tf.TensorSpec((1, length), tf.int32, name="ids")]
+    trained.export(folder / MODEL, format="litert", input_signature=signature)
 
 
 def _load(export: Export) -> Run:

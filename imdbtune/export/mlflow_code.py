@@ -1,6 +1,7 @@
 """A model of raw text for MLflow's "models from code": MLflow copies this file and runs it."""
 
 import importlib.util
+import runpy
 from pathlib import Path
 
 import mlflow
@@ -20,7 +21,14 @@ class ReviewModel(mlflow.pyfunc.PythonModel):
         spec.loader.exec_module(module)  # type: ignore[union-attr]
         self.encode = module.encode
         self.labels = module.read(folder, "metadata.json")["labels"]
-        self.model = keras.models.load_model(folder / "model.keras", compile=False)
+        own = folder / "own_model.py"  # the source of the model's own layers, if it has any
+        known = runpy.run_path(str(own), run_name="own_model").values() if own.exists() else []
+        named = [value for value in known if hasattr(value, "__name__")]
+        self.model = keras.models.load_model(
+            folder / "model.keras",
+            custom_objects={keras.saving.get_registered_name(each): each for each in named},
+            compile=False,
+        )
 
     def predict(self, model_input: list[str]) -> pd.DataFrame:
         """Return ``label`` and ``probability`` (of the second label) of each text."""

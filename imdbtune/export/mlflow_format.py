@@ -64,7 +64,7 @@ def _write(trained: Trained, folder: Path) -> None:
 
 def _load(export: Export) -> Run:
     """Load with this package's code; no code in the folder is run."""
-    return KERAS.load(read_export(export.folder / MODEL / INNER))
+    return KERAS.load(read_export(export.folder / MODEL / INNER, export.trusted))
 
 
 def export_in(folder: Path) -> Path:

@@ -12,14 +12,16 @@ import numpy as np
 
 from imdbtune.config.extensions import FORMATS
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.own_model import ModelSource
 from imdbtune.data.batches import Batches, Index, IntArray, pad
 from imdbtune.data.corpus import LABELS, make_split
 from imdbtune.data.text import Tokenizer
 from imdbtune.errors import UserError, unknown_choice
 from imdbtune.export.folder import Export, damaged, read_export
 from imdbtune.export.format import Format, Run
+from imdbtune.export.keras_format import run_of
 from imdbtune.files import require_regular_files
-from imdbtune.models.safe_load import load_failure_reason
+from imdbtune.models.safe_load import load_failure_reason, load_keras
 
 CHUNK = 2048  # reviews sorted by length together
 BATCH = 256  # batch size; the fastest of 128 to 1,024 on two cores
@@ -47,14 +49,19 @@ class Predictor:
     labels: tuple[str, str] = LABELS  # negative, positive
 
     @classmethod
-    def load(cls, folder: Path, name: str = "") -> Predictor:
+    def load(cls, folder: Path, name: str = "", trusted: bool = False) -> Predictor:
         """Load an export folder in the format ``name``, by default the first that it has.
+
+        Args:
+            folder: of the export.
+            name: of the format.
+            trusted: the source of a user's own model in the folder may be run.
 
         Raises:
             UserError: the folder is not an export, lacks the format, or a file is missing, damaged
                 or unsafe.
         """
-        return cls._of(read_export(folder), name)
+        return cls._of(read_export(folder, trusted), name)
 
     @classmethod
     def of_file(
@@ -64,8 +71,17 @@ class Predictor:
         word_index: dict[str, int],
         padded: bool,
         labels: tuple[str, str] = LABELS,
+        source: ModelSource | None = None,
     ) -> Predictor:
         """Load the ``model.keras`` in a folder that is not an export.
+
+        Args:
+            folder: of the file.
+            params: hyperparameters of the model.
+            word_index: word -> rank.
+            padded: the model reads padding like words.
+            labels: the meaning of probabilities 0 and 1.
+            source: of a user's own model, trusted, if the file needs it.
 
         Raises:
             UserError: ``word_index`` is empty, or the file is missing, damaged or unsafe.
@@ -82,12 +98,18 @@ class Predictor:
             batching="padded" if padded else "buckets",
             labels=labels,
         )
+        if source is not None:
+            return cls._of_run(export, run_of(load_keras(folder / "model.keras", source)))
         return cls._of(export)
 
     @classmethod
     def _of(cls, export: Export, name: str = "") -> Predictor:
+        return cls._of_run(export, _load(export, _choose_format(export, name)))
+
+    @classmethod
+    def _of_run(cls, export: Export, run: Run) -> Predictor:
         return cls(
-            run=_load(export, _choose_format(export, name)),
+            run=run,
             tokenizer=Tokenizer(export.word_index),
             vocabulary=export.vocabulary,
             maxlen=export.maxlen,

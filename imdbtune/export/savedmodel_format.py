@@ -35,7 +35,7 @@ reviews, of any length.
 
 
 def _write(trained: Trained, folder: Path) -> None:
-    trained.model.export(folder / MODEL, format="tf_saved_model", verbose=False)
+    trained.export(folder / MODEL, format="tf_saved_model")
 
 
 def _load(export: Export) -> Run:

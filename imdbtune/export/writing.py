@@ -26,9 +26,9 @@ from imdbtune.export.folder import (
     VOCABULARY,
     checked_batching,
     checked_labels,
-    checked_params,
     is_export,
     not_writable,
+    params_of,
     read_export,
     read_object,
     write_json,
@@ -129,7 +129,7 @@ def _write_errors(folder: Path) -> Iterator[None]:
 
 def _document(formats: Sequence[str], metadata: Mapping[str, object]) -> dict[str, object]:
     """Return the contents of ``metadata.json``: ``metadata`` and the keys of the format."""
-    (params,) = checked_params("parameters", [metadata["parameters"]])
+    params = params_of(metadata)
     own = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

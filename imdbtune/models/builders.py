@@ -143,6 +143,29 @@ def compile_model(
     return model
 
 
+def compile_own(
+    model: keras.Model,
+    params: TrialParams,
+    jit: bool,
+    steps: int,
+    accuracy: keras.metrics.Metric | None = None,
+) -> keras.Model:
+    """Compile a user's own model, keeping the optimizer and the loss that it was compiled with.
+
+    Arguments are those of :func:`compile_model`, which compiles a model that was not.
+    """
+    if not model.compiled:
+        return compile_model(model, params, jit, steps, accuracy)
+    model.compile(
+        optimizer=model.optimizer,
+        loss=model.loss or "binary_crossentropy",
+        weighted_metrics=_trained_metrics(accuracy),
+        jit_compile=jit,
+        steps_per_execution=STEPS_PER_CALL if steps >= MANY_STEPS else 1,
+    )
+    return model
+
+
 def _trained_metrics(accuracy: keras.metrics.Metric | None) -> list[keras.metrics.Metric]:
     own = {"accuracy": accuracy} if accuracy else {}
     named = {name: metric.in_keras for name, metric in METRICS.items() if metric.in_keras}

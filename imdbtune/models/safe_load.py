@@ -8,6 +8,7 @@ classes of this project's models, and plain layers like them, are allowed.
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import zipfile
@@ -21,43 +22,66 @@ from imdbtune.files import require_regular_file
 if TYPE_CHECKING:
     import keras
 
+    from imdbtune.config.own_model import ModelSource
+
 # Keras does not compress the members. Small archives pass at any ratio.
 _MAX_EXPANSION = 10
 _SMALL_BYTES = 64 * 2**20
 _MAX_JSON_BYTES = 4 * 2**20  # this project's models have a few thousand
 _MIN_WEIGHT_BYTES = 1  # of one number
 
-_LAYERS = (
+_PLAIN_LAYERS = (
     *("InputLayer", "Embedding", "SimpleRNN", "LSTM", "GRU", "Bidirectional", "Dense", "Dropout"),
     *("RNN", "StackedRNNCells", "SimpleRNNCell", "LSTMCell", "GRUCell", "SpatialDropout1D"),
     *("GlobalMaxPooling1D", "GlobalAveragePooling1D", "Concatenate", "Add", "Masking", "Flatten"),
     *("Activation", "ReLU", "BatchNormalization", "LayerNormalization"),
 )
+# Layers of users' own models, which only compute as well.
+_OWN_LAYERS = (
+    *("Conv1D", "Conv1DTranspose", "SeparableConv1D", "DepthwiseConv1D", "MaxPooling1D"),
+    *("AveragePooling1D", "ZeroPadding1D", "Cropping1D", "UpSampling1D", "TimeDistributed"),
+    *("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupedQueryAttention"),
+    *("Average", "Maximum", "Minimum", "Multiply", "Subtract", "Dot", "Permute", "Reshape"),
+    *("RepeatVector", "GaussianDropout", "GaussianNoise", "AlphaDropout", "PReLU", "ELU"),
+    *("LeakyReLU", "Softmax", "GroupNormalization", "RMSNormalization", "UnitNormalization"),
+    *("SpectralNormalization", "EinsumDense", "Identity", "ActivityRegularization", "ConvLSTM1D"),
+)
 _MODULES = {  # module -> allowed classes; None: all, because they only compute
-    "keras.layers": _LAYERS,
+    "keras.layers": (*_PLAIN_LAYERS, *_OWN_LAYERS),
     "keras": ("DTypePolicy", "Functional", "Sequential"),
     "keras.src.models.functional": ("Functional",),
     "keras.src.models.sequential": ("Sequential",),
-    "keras.src.ops.core": ("Cast",),
-    "keras.src.ops.nn": ("Sigmoid",),
+    "keras.src.ops.core": ("Cast", "StopGradient"),
+    "keras.src.ops.nn": None,
     "keras.src.ops.numpy": None,
     "keras.initializers": None,
+    "keras.regularizers": None,
+    "keras.constraints": None,
     "keras.optimizers": None,
     None: ("__keras_tensor__", "__slice__"),
 }
 
 
-def load_keras(path: Path) -> keras.Model:
+def load_keras(path: Path, source: ModelSource | None = None) -> keras.Model:
     """Return the uncompiled model of a ``.keras`` file, after :func:`check_archive`.
+
+    Args:
+        path: of the file.
+        source: of a user's own model, trusted: it is run if the file has classes of it.
 
     Raises:
         UserError: the file is unsafe or damaged, or Keras cannot load it.
     """
-    check_archive(path)
+    check_archive(path, source)
     import keras
 
+    own: dict[str, Any] = {}
+    if source is not None and names_of(path, source):
+        from imdbtune.models.own_source import custom_objects
+
+        own = custom_objects(source)
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        return keras.models.load_model(path, custom_objects=own, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many types for damaged files
         raise UserError(
             f"{quote_path(path)} cannot be used ({load_failure_reason(error)})."
@@ -72,8 +96,45 @@ def load_failure_reason(error: Exception) -> str:
     return (cause.splitlines() or [type(error).__name__])[0][:200].rstrip(". ")
 
 
-def check_archive(path: Path) -> None:
+def has_known_layers_only(path: Path) -> bool:
+    """Return whether a ``.keras`` file is safe to open, and needs no source of a user's model."""
+    try:
+        check_archive(path)
+    except UserError:
+        return False
+    return True
+
+
+def names_of(path: Path, source: ModelSource) -> list[str]:
+    """Return the classes and functions of a source that a checked ``.keras`` file names."""
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    return sorted({str(e["class_name"]) for e in _objects(config) if _is_of(e, source)})
+
+
+def _is_of(entry: dict[str, Any], source: ModelSource) -> bool:
+    """Return whether an object of a file is one of a source's classes or functions."""
+    module = source.file.removesuffix(".py")
+    name = entry["config"] if entry["class_name"] == "function" else entry["class_name"]
+    if entry.get("module") not in (module, "builtins" if name is entry.get("config") else module):
+        return False
+    return isinstance(name, str) and _defines(source.text, name)
+
+
+def _defines(text: str, name: str) -> bool:
+    """Return whether a source defines a class or a function of this name, without running it."""
+    return any(
+        isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name
+        for node in ast.walk(ast.parse(text))
+    )
+
+
+def check_archive(path: Path, source: ModelSource | None = None) -> None:
     """Check a ``.keras`` file, a zip archive, before anything in it is unpacked.
+
+    Args:
+        path: of the file.
+        source: whose classes are allowed in addition.
 
     Raises:
         UserError: it is damaged, has a path outside its folder, unpacks to far more than its size,
@@ -86,7 +147,7 @@ def check_archive(path: Path) -> None:
             broken = archive.testzip()  # Keras itself ignores wrong checksums
             if broken is None and "config.json" in archive.namelist():
                 config = json.loads(archive.read("config.json"))
-                _check_classes(name, config)
+                _check_classes(name, config, source)
                 _check_sizes(name, config, archive.infolist())
     except UserError:
         raise
@@ -130,8 +191,10 @@ def _is_outside(member: str) -> bool:
     return bool(path.anchor) or ".." in path.parts
 
 
-def _check_classes(name: str, config: object) -> None:
+def _check_classes(name: str, config: object, source: ModelSource | None) -> None:
     for entry in _objects(config):
+        if source is not None and _is_of(entry, source):
+            continue
         module, class_name = entry.get("module"), entry["class_name"]
         is_hashable = module is None or isinstance(module, str)
         allowed = _MODULES.get(module, ()) if is_hashable else ()
@@ -151,7 +214,8 @@ def _check_sizes(name: str, config: object, members: list[zipfile.ZipInfo]) -> N
         settings = entry.get("config")
         if not isinstance(settings, dict):
             continue
-        units = _int(settings.get("units"))
+        heads = _int(settings.get("num_heads")) * _int(settings.get("key_dim"))
+        units = max(heads, *(_int(settings.get(name)) for name in ("units", "filters")))
         recurrent = units * units * ("recurrent_initializer" in settings)
         embedded = _int(settings.get("input_dim")) * _int(settings.get("output_dim"))
         inputs = max((_input_size(shape, is_flat) for shape in _shapes(entry)), default=0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.filter_expression import parse_condition
-from imdbtune.config.hyperparameters import PARAMETERS
+from imdbtune.config.hyperparameters import PARAMETERS, names_of
 from imdbtune.confirm import results
 from imdbtune.errors import UserError, short_repr, unknown_choice
 from imdbtune.models.metrics.metric import best_names, find_metric
@@ -79,7 +79,8 @@ class Comparison:
     @property
     def varied(self) -> list[str]:
         """Hyperparameters in which the rows differ."""
-        return [p for p in PARAMETERS if len({row.get(p) for row in self.rows}) > 1]
+        names = names_of(trial.params for _, trials in self.searches for trial in trials)
+        return [name for name in names if len({row.get(name) for row in self.rows}) > 1]
 
     @property
     def objectives(self) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.confirm import description
 from imdbtune.confirm.entities import Confirmation
 from imdbtune.report import effects, figures, findings
@@ -121,7 +120,7 @@ def render(comparison: Comparison, ui: str = "") -> str:
             best=best,
             ranked=sorted(compared, key=_accuracy, reverse=True),
             rows=[(numbers[row["run_id"]], row) for row in comparison.rows],
-            names=[name for name in PARAMETERS if name in comparison.varied],
+            names=comparison.varied,
             tags=first.tags,
             reviews=first.validation_reviews,
             drawn=draw_figures(compared),

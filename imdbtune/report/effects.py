@@ -9,7 +9,7 @@ from statistics import median
 
 import numpy as np
 
-from imdbtune.config.hyperparameters import PARAMETERS, Scalar
+from imdbtune.config.hyperparameters import PARAMETERS, Scalar, names_of
 from imdbtune.config.search_space import word
 from imdbtune.report.findings import with_accuracy
 from imdbtune.tracking.entities import Trial
@@ -20,7 +20,8 @@ RANGES = 4
 
 def varied_params(trials: Sequence[Trial]) -> list[str]:
     """Return the hyperparameters in which trials differ."""
-    return [p for p in PARAMETERS if len({getattr(t.params, p) for t in trials}) > 1]
+    names = names_of(trial.params for trial in trials)
+    return [name for name in names if len({trial.params.value(name) for trial in trials}) > 1]
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,15 @@ class Effect:
 
 def effect_data(name: str, trials: Sequence[Trial]) -> Effect:
     """Return the accuracies by the values of ``name``; many numbers are grouped into ranges."""
-    found = [(getattr(trial.params, name), value) for trial, value in with_accuracy(trials)]
+    pairs = [(trial.params.value(name), accuracy) for trial, accuracy in with_accuracy(trials)]
+    found = [(value, accuracy) for value, accuracy in pairs if value is not None]
     codes, labels = group_codes(name, [value for value, _ in found])
     is_range = len({value for value, _ in found}) > MAX_VALUES
     groups = []
     for code, label in enumerate(labels):
         inside = [pair for pair, own in zip(found, codes, strict=True) if own == code]
         if inside:
-            position = float(median(v for v, _ in inside)) if is_range else float(code)
+            position = float(median(float(v) for v, _ in inside)) if is_range else float(code)
             groups.append(Group(label, position, tuple(a for _, a in inside)))
     points = tuple((float(value), a) for value, a in found) if is_range else ()
     return Effect(name, tuple(groups), points)
@@ -74,10 +76,13 @@ def effect_data(name: str, trials: Sequence[Trial]) -> Effect:
 def group_codes(name: str, values: Sequence[Scalar]) -> tuple[list[int], list[str]]:
     """Return the group number of each value, and the labels of the groups in order."""
     known = list(dict.fromkeys(values))
-    choices: tuple[str, ...] = PARAMETERS[name].metadata["choices"]
+    texts = [value for value in known if isinstance(value, str)]
+    choices: Sequence[str] = PARAMETERS[name].metadata["choices"] if name in PARAMETERS else ()
+    if not set(texts) <= set(choices):  # a hyperparameter of an own model
+        choices = sorted(texts)
 
     def position(value: Scalar) -> float:
-        return choices.index(str(value)) if choices else float(value)
+        return choices.index(value) if isinstance(value, str) else float(value)
 
     ordered = sorted(known, key=position)
     if len(known) <= MAX_VALUES:
@@ -92,8 +97,10 @@ def group_codes(name: str, values: Sequence[Scalar]) -> tuple[list[int], list[st
     return codes, labels
 
 
-def short_value(value: Scalar) -> str:
-    """Return a value as text for a table or an axis."""
+def short_value(value: Scalar | None) -> str:
+    """Return a value as text for a table or an axis; ``None``: the model has no such value."""
+    if value is None:
+        return "-"
     return f"{value:.3g}" if isinstance(value, float) else word(value)
 
 
@@ -122,8 +129,11 @@ def parallel_data(trials: Sequence[Trial], names: Sequence[str]) -> Parallel:
     found = with_accuracy(trials)
     axes = []
     for name in names:
-        values = [getattr(trial.params, name) for trial, _ in found]
-        axes.append(_range_axis(name, values) if _is_range(values) else _axis(name, values))
+        values = [v for trial, _ in found if (v := trial.params.value(name)) is not None]
+        if len(values) < len(found):
+            continue  # some trials have no place on the axis
+        is_range = _is_range(values)
+        axes.append(_range_axis(name, [*map(float, values)]) if is_range else _axis(name, values))
     return Parallel(tuple(axes), tuple(value for _, value in found))
 
 

@@ -236,9 +236,9 @@ def untried_values(space: SearchSpace, trials: Sequence[Trial]) -> dict[str, lis
     found = {}
     for dimension in space.searched:
         tried = {
-            getattr(trial.params, dimension.name)
+            trial.params.value(dimension.name)
             for trial in trials
-            if all(getattr(trial.params, parent) in allowed for parent, allowed in dimension.when)
+            if all(trial.params.value(parent) in allowed for parent, allowed in dimension.when)
         }
         found[dimension.name] = [value for value in dimension.values if value not in tried]
     return {name: values for name, values in found.items() if values}

@@ -30,10 +30,15 @@ def template(name: str) -> Template:
     )
     environment.filters["percent"] = lambda share, digits=1: f"{share * 100:.{digits}f} %"
     environment.filters["points"] = lambda share, digits=1: f"{share * 100:.{digits}f}"
-    environment.filters["value"] = lambda value: (
-        f"{value:.3g}" if isinstance(value, float) else word(value)
-    )
+    environment.filters["value"] = _value
     return environment.get_template(name)
+
+
+def _value(value: object) -> str:
+    """Return a hyperparameter as text; a model that has none of this name has a dash."""
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if isinstance(value, float) else word(value)
 
 
 def ui_address(client: MlflowClient) -> str:

@@ -93,8 +93,12 @@ def importance_data(trials: Sequence[Trial], space: SearchSpace | None = None) -
 def _factor(name: str, params: Sequence[TrialParams], space: SearchSpace | None) -> Codes:
     """Return the group of each configuration; -1 where the hyperparameter was not active."""
     dimension = next((d for d in space.searched if d.name == name), None) if space else None
-    active = [dimension is None or dimension.is_active(each.as_dict()) for each in params]
-    values = [getattr(each, name) for each, own in zip(params, active, strict=True) if own]
+    active = [
+        each.value(name) is not None and (dimension is None or dimension.is_active(each.as_dict()))
+        for each in params
+    ]
+    chosen = [each.value(name) for each, own in zip(params, active, strict=True) if own]
+    values = [value for value in chosen if value is not None]
     codes = np.full(len(params), -1)
     codes[active] = group_codes(name, values)[0]
     return codes

@@ -130,7 +130,7 @@ def _table(search: Search, done: Sequence[Trial], varied: Sequence[str]) -> list
             [
                 str(place),
                 f"[{name}]({mlflow_links.run_link(search, trial.run_id)})",
-                *(short_value(getattr(trial.params, hyperparameter)) for hyperparameter in varied),
+                *(short_value(trial.params.value(hyperparameter)) for hyperparameter in varied),
                 _score(search, trial),
                 *(_further(column, values[column]) for column in further),
                 f"{trial.metrics.get('best_epoch', 0):.0f}",

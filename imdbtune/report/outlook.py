@@ -65,5 +65,10 @@ def ped_anova(trials: Sequence[Trial]) -> dict[str, float]:
         return {}
     from imdbtune.search.optuna_importance import importance_for_the_best
 
-    rows = [({name: getattr(t.params, name) for name in names}, value) for t, value in found]
+    rows = [
+        ({name: v for name in names if (v := trial.params.value(name)) is not None}, value)
+        for trial, value in found
+    ]
+    shared = [name for name in names if all(name in values for values, _ in rows)]
+    rows = [({name: values[name] for name in shared}, value) for values, value in rows]
     return importance_for_the_best(rows)

@@ -25,7 +25,8 @@ class Constraint:
         Raises:
             UserError: it has a syntax error or an unknown column.
         """
-        return cls(parse_requirement(config.tuner.require))
+        own = config.space.own
+        return cls(parse_requirement(config.tuner.require, own.samples if own else ()))
 
     @property
     def needs_result(self) -> bool:
@@ -36,7 +37,9 @@ class Constraint:
         """Return whether a configuration may be trained, and count it otherwise."""
         if self.requirement is None:
             return True
-        known = {**params.as_dict(), PARAMETER_COUNT: count_parameters(params)}
+        known: dict[str, object] = {**params.as_dict()}
+        if params.own is None:  # the size of an own model is known once it is trained
+            known[PARAMETER_COUNT] = count_parameters(params)
         if self.requirement.may_be_met(known):
             return True
         self.refused += 1

@@ -45,6 +45,7 @@ class Context:
         trainer: replaces :func:`imdbtune.training.trainer.train_trial`.
         notify_urls: addresses of apprise, such as ``ntfy://TOPIC``, that hear how a search or a
             confirmation ends, and of a store that stays away.
+        trust_model: run the source of a user's own model also if only MLflow or an export has it.
     """
 
     uri: str = ""
@@ -57,6 +58,7 @@ class Context:
     trainer: Trainer | None = None
     deadline: datetime | None = None
     notify_urls: tuple[str, ...] = field(default=(), repr=False)  # they hold secrets
+    trust_model: bool = False
 
     @property
     def worker_count(self) -> int:

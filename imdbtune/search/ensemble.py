@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 def check_members(members: Sequence[Trial], linear: bool = False) -> None:
     """Raise UserError unless the models of these runs can be averaged."""
     for member in members:
+        if member.params.own is not None:
+            raise UserError(
+                f"{member.name} (run {member.run_id}) is a model of {member.params.own.build}; "
+                "only imdbtune's own models can be averaged."
+            )
         if member.tags.get(mlflow_names.BATCHING) == "padded":
             raise UserError(
                 f"{member.name} (run {member.run_id}) was trained on padded reviews, as in the "

@@ -30,7 +30,7 @@ class InitialTrials:
         self.design = SpaceDesign(config.space, config.tuner.seed)
         self._passed = 0  # the first trials, none of which is new any more
         self.tried = [
-            complete(config.space, parse_values(text), self.design.draw(number) or {})
+            complete(config.space, parse_values(text, config.space), self.design.draw(number) or {})
             for number, text in enumerate(split_tries(config.tuner.tries))
         ]
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imdbtune.cluster.trial_job import trial_folder
+from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.objectives import pareto_front
 from imdbtune.config.schema import SearchConfig
+from imdbtune.tracking.logged_models import OwnInput
 from imdbtune.tracking.outbox import Outbox
 from imdbtune.tracking.writer import TrialRun
 
@@ -35,8 +37,15 @@ class KeptModels:
     folder: Path
     download: Download = no_download
     discarded: frozenset[str] = frozenset()
+    own: dict[str, OwnInput] = field(default_factory=dict)  # of users' own models, by trial
     _values: dict[str, tuple[float, ...]] = field(default_factory=dict)
     _run_ids: dict[str, str] = field(default_factory=dict)
+
+    def set_params(self, trial_id: str, params: TrialParams) -> None:
+        """Note the configuration of a trial, which its own model needs to be opened."""
+        if self.config.space.own is not None:
+            source = self.config.space.own.source
+            self.own[trial_id] = OwnInput(source, params.maxlen, params.vocabulary)
 
     def add(self, trial_id: str, run_id: str, values: tuple[float, ...]) -> None:
         """Add a trial with the values of its objectives; delete the files that are not kept."""
@@ -65,7 +74,7 @@ class KeptModels:
             path = self._path(trial_id)
             self.download(self._run_ids[trial_id], path)
             if path.exists():
-                TrialRun(outbox, self._run_ids[trial_id]).log_model(path)
+                TrialRun(outbox, self._run_ids[trial_id]).log_model(path, self.own.get(trial_id))
                 path.unlink()
 
     def _path(self, trial_id: str) -> Path:

@@ -34,7 +34,9 @@ def importance_for_the_best(
 
 
 def _distribution(name: str, values: Sequence[Scalar]) -> BaseDistribution:
-    kind = PARAMETERS[name].type
+    kind = type(values[0]).__name__
+    if name in PARAMETERS and kind != "str":
+        kind = str(PARAMETERS[name].type)
     if kind == "int":
         return IntDistribution(min(map(int, values)), max(map(int, values)))
     if kind == "float":

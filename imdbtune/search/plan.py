@@ -76,6 +76,11 @@ def estimate_duration(plan: Plan, context: Context, corpus: Corpus | None = None
     """
     from imdbtune.search import estimate
 
+    if plan.config.space.own is not None:
+        raise UserError(
+            "--estimate knows what the steps of imdbtune's own cells compute, not those of "
+            f"{plan.config.space.own.source.build}; omit --estimate."
+        )
     if plan.cluster:
         raise UserError(
             "--estimate times steps on this machine and cannot estimate the workers of "

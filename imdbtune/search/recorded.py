@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune.cluster.trial_job import Trainer, default_trainer
 from imdbtune.config.hyperparameters import check_field, convert
+from imdbtune.config.own_model import ModelSource
 from imdbtune.config.schema import DataConfig, TrainingConfig, TunerConfig
 from imdbtune.errors import UserError, short_repr
 from imdbtune.tracking import mlflow_names, reader, run_record
@@ -111,11 +112,17 @@ def _check_can_run_again(trial: Trial) -> None:
         )
 
 
-def make_specs(stages: Sequence[Stage], corpus: Path, folder: Path) -> list[TrialSpec]:
-    """Return the specs to train in order; each but the last saves its state for the next."""
+def make_specs(
+    stages: Sequence[Stage], corpus: Path, folder: Path, source: ModelSource | None = None
+) -> list[TrialSpec]:
+    """Return the specs to train in order; each but the last saves its state for the next.
+
+    Args:
+        source: of the user's own model that all of them have.
+    """
     folders = [folder / str(number) for number in range(len(stages))]
     specs = [
-        TrialSpec(stage.trial.params, corpus, own, stage.settings, keep_state=True)
+        TrialSpec(stage.trial.params, corpus, own, stage.settings, keep_state=True, source=source)
         for stage, own in zip(stages, folders, strict=True)
     ]
     later = [

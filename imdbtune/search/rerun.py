@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, run_trial
+from imdbtune.config.own_model import ModelSource
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, UserError
+from imdbtune.search import trusted_sources
 from imdbtune.search.context import Context
 from imdbtune.search.crash_recovery import recover_crashed_runs
 from imdbtune.search.events import TrainingOpened
 from imdbtune.search.parent_run import OF_TRIALS, settings_tags
 from imdbtune.search.recorded import ChainedTrainer, make_specs, read_stage, read_stages
 from imdbtune.search.workspace import TRAINING, Workspace, create_workspace
-from imdbtune.tracking import mlflow_names, reader, run_record, writer
+from imdbtune.tracking import mlflow_names, own_models, reader, run_record, writer
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.connection import connect, resolve_uri
 from imdbtune.tracking.entities import Trial
@@ -41,6 +43,7 @@ class TrackedTraining:
         tags: of the run.
         facts: describe the corpus in MLflow.
         make_spec: returns what is trained, and by what, for the folder of its files.
+        source: of a user's own model, to be logged.
     """
 
     name: str
@@ -49,6 +52,7 @@ class TrackedTraining:
     corpus: Corpus
     facts: writer.CorpusFacts
     make_spec: Callable[[Path], tuple[TrialSpec, Trainer | None]]
+    source: ModelSource | None = None
 
 
 def train_tracked(client: MlflowClient, training: TrackedTraining, context: Context) -> Trial:
@@ -67,7 +71,8 @@ def train_tracked(client: MlflowClient, training: TrackedTraining, context: Cont
             if settings.schedule_epochs:
                 logged["schedule_epochs"] = settings.schedule_epochs
             buffered = replace(run, client=workspace.outbox)
-            buffered.log(params={**spec.params.as_dict(), **logged})
+            tags = own_models.values_tags(spec.params)
+            buffered.log(params={**spec.params.as_dict(), **logged}, tags=tags)
             context.listener(
                 TrainingOpened(run.run_id, spec.params, settings.epochs, training.corpus)
             )
@@ -89,6 +94,9 @@ def _open_run(
         # Before the run is created and open:
         tags = dict(training.tags)
         writer.Run(prepared.outbox, key).log_corpus(training.facts)
+        if training.source is not None:
+            own_models.log_source(prepared.outbox, key, training.source)
+            tags |= run_record.named(own_models.source_tags(training.source))
         run_record.write(prepared.outbox, key, tags)
         prepared.outbox.sync(key)
         run = writer.SearchRun.open(client, name, training.experiment, tags, "train", key)
@@ -119,14 +127,20 @@ def train_single(config: SearchConfig, context: Context) -> Trial:
     facts = corpus_facts(corpus, config.data.source)
     settings = TrainingSettings.of(config)
     of_trials = [name for name in OF_TRIALS if name != "epochs"]
+    source = config.space.own.source if config.space.own else None
     training = TrackedTraining(
         config.name,
         config.tracking.experiment,
         writer.common_tags(facts, settings_tags(settings, *of_trials)),
         corpus,
         facts,
-        lambda folder: (TrialSpec(params, corpus.folder, folder, settings), context.trainer),
+        lambda folder: (
+            TrialSpec(params, corpus.folder, folder, settings, source=source),
+            context.trainer,
+        ),
+        source,
     )
+    trusted_sources.remember(context.workspaces, source)
     return train_tracked(client, training, context)
 
 
@@ -145,10 +159,11 @@ def train_again(client: MlflowClient, run_id: str, context: Context) -> tuple[Tr
     """
     stages = read_stages(client, run_id)
     original, settings = stages[-1].trial, stages[-1].settings
+    source = trusted_sources.find_source(client, original, context)
     corpus, facts = context.open_trial_corpus(original)
 
     def make_spec(folder: Path) -> tuple[TrialSpec, Trainer | None]:
-        *before, spec = make_specs(stages, corpus.folder, folder)
+        *before, spec = make_specs(stages, corpus.folder, folder, source)
         return spec, ChainedTrainer(before, context.trainer, original.pruned_after)
 
     training = TrackedTraining(
@@ -158,6 +173,7 @@ def train_again(client: MlflowClient, run_id: str, context: Context) -> tuple[Tr
         corpus,
         facts,
         make_spec,
+        source,
     )
     return original, train_tracked(client, training, context)
 
@@ -192,6 +208,7 @@ def train_on_all_reviews(
         hold_out=False,
         keep_best=True,
     )
+    source = trusted_sources.find_source(client, trial, context)
     corpus, facts = context.open_trial_corpus(trial)
     logged = settings_tags(settings, "epochs", "seed", "schedule_epochs")
     tags = writer.common_tags(facts, logged) | {mlflow_names.REFITS: trial.run_id}
@@ -201,6 +218,10 @@ def train_on_all_reviews(
         tags | {mlflow_names.OF_SEARCH: reader.search_of(client, trial)},
         corpus,
         facts,
-        lambda folder: (TrialSpec(trial.params, corpus.folder, folder, settings), context.trainer),
+        lambda folder: (
+            TrialSpec(trial.params, corpus.folder, folder, settings, source=source),
+            context.trainer,
+        ),
+        source,
     )
     return train_tracked(client, training, context)

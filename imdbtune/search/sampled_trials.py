@@ -229,6 +229,7 @@ class SampledTrials:
             state=trial_folder(self.folder, previous) / "state.npz" if previous else None,
             keep_state=sampler_kind(self.config).continues_trials,
             checkpoint_after_s=CHECKPOINT_AFTER_S,
+            source=self.config.space.own.source if self.config.space.own else None,
         )
 
     def _use_known_end(self, known: Trial, params: TrialParams) -> None:
@@ -291,6 +292,7 @@ class SampledTrials:
         tuner, params = self.config.tuner, self.config.space.params(self.suggested[trial_id].values)
         if not Constraint.of(self.config).is_met(params, measured):
             self.models.discarded |= {trial_id}
+        self.models.set_params(trial_id, params)
         further = [measured.get(name, math.nan) for name in tuner.objectives[1:]]
         self.models.add(trial_id, run_id, (self.scores[trial_id], *further))
 

@@ -15,6 +15,7 @@ from imdbtune.cluster.trial_job import EpochEnded
 from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, open_worker_pool
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
+from imdbtune.search import trusted_sources
 from imdbtune.search.borrowed import NOTHING, Loan, find_loan, log_loan
 from imdbtune.search.context import Context
 from imdbtune.search.crash_recovery import (
@@ -31,6 +32,7 @@ from imdbtune.search.plan import Plan, estimate_duration, make_plan
 from imdbtune.search.resume import (
     Agreement,
     changed_config,
+    check_same_source,
     journal_limits,
     reconcile,
     stored_config,
@@ -67,16 +69,15 @@ def start_search(
         SearchAborted: too many trials failed, or the cluster was lost.
         KeyboardInterrupt: after the runs were closed as KILLED.
     """
-    plan = make_plan(config, context)
-    config = plan.config
+    config = (plan := make_plan(config, context)).config
     environment = context.start_environment(plan.workers)
     corpus = context.open_corpus(config.data)
     client = connect(plan.store, context.notify)
     facts = corpus_facts(corpus, config.data.source)
     loan = find_loan(client, config, facts)
     seconds = estimate_duration(plan, context, corpus).seconds if estimated else 0.0
-    base = context.workspaces
-    recover_crashed_runs(client, base, context.notify)
+    recover_crashed_runs(client, base := context.workspaces, context.notify)
+    trusted_sources.remember(base, config.space.own)
     with (
         _open_pool(plan, client, corpus, context) as pool,
         create_workspace(base, config.name, plan.store) as (prepared, key),
@@ -117,8 +118,9 @@ def resume_search(
         stop_crashed_trials(workspace, left)
         parent = writer.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
         before = stored_config(client, found, workspace.outbox)
-        where = {"tracking.uri": str(client.tracking_uri)}
-        config = changed_config(before, workspace.journal, {**overrides, **where})
+        check_same_source(before, overrides, found.name, context.workspaces)
+        given = {**overrides, "tracking.uri": str(client.tracking_uri)}
+        config = changed_config(before, workspace.journal, given)
         plan = make_plan(config, replace(context, uri=""))
         environment = context.start_environment(plan.workers)
         corpus = context.open_corpus(config.data)
@@ -202,10 +204,9 @@ class Session:
         found = reader.find_search(self.client, self.parent.run_id)
         self.workspace.save_run(found, self.config.tracking.experiment)
         travels = self.pool is not None or mlflow_names.CLUSTER in found.tags
-        seconds = found.metrics.get("search_seconds", 0.0)
         with (
             close_if_removed(self.client, found, self.workspace),
-            deliver_in_background(self._delivery(), seconds),
+            deliver_in_background(self._delivery(), found.metrics.get("search_seconds", 0.0)),
         ):
             # Samplers import libraries for seconds, and an interrupt then ends the run as well.
             source = self._make_source(found, travels)

@@ -12,6 +12,7 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.download import Progress
 from imdbtune.search.context import Context
 from imdbtune.search.ensemble_tags import read_members
+from imdbtune.search.trusted_sources import needed_source
 from imdbtune.tracking import mlflow_names, reader, run_record
 from imdbtune.tracking.entities import Trial
 from imdbtune.tracking.model_files import fetch_model
@@ -71,9 +72,9 @@ def export_trial(
     }
     with tempfile.TemporaryDirectory() as scratch:
         model = fetch_model(client, trial, Path(scratch))
-        masked = trial.tags.get(mlflow_names.BATCHING) != "padded"
+        source = needed_source(client, trial, model, context)
         return export_model(
-            Trained(model, trial.params, masked, members),
+            Trained(model, trial.params, not trial.reads_padding, members, source),
             request.formats,
             ExportContents(words, metadata),
             sample_texts(corpus.train, words),
@@ -94,11 +95,19 @@ def _metadata(
         "parameters": trial.params.as_dict(),
         **({"members": [params.as_dict() for params in members]} if members else {}),
         **({"linear": True} if linear else {}),
-        "batching": trial.tags.get(mlflow_names.BATCHING, "buckets"),
+        **_own_model(trial.params),
+        "batching": "padded" if trial.reads_padding else "buckets",
         "metrics": {**trial.metrics, **metrics},
         "data": {"name": corpus.name, "title": corpus.title, "digest": corpus.digest},
         "labels": list(corpus.labels),
     }
+
+
+def _own_model(params: TrialParams) -> dict[str, object]:
+    """Return what the metadata say of a user's own model, if it is one."""
+    if params.own is None:
+        return {}
+    return {"own_model": {"build": params.own.build, "sha256": params.own.digest}}
 
 
 def register_trial(
@@ -140,15 +149,16 @@ def load_predictor(model: str, model_format: str, context: Context) -> Predictor
     from imdbtune.tracking import model_registry
 
     if not model_registry.is_uri(model):
-        return Predictor.load(export_in(Path(model)), model_format)
+        return Predictor.load(export_in(Path(model)), model_format, context.trust_model)
     client = context.connect_for_reading()
     with tempfile.TemporaryDirectory() as scratch:
         folder = model_registry.fetch(client, model, Path(scratch))
         inner = export_in(folder)
         if inner != folder:
-            return Predictor.load(inner, model_format)
+            return Predictor.load(inner, model_format, context.trust_model)
         trial = reader.read_run(client, model_registry.run_of_version(folder))
         corpus, _ = context.open_trial_corpus(trial)
         words, labels = corpus.word_index(), corpus.labels
-        padded = trial.tags.get(mlflow_names.BATCHING) == "padded"
-        return Predictor.of_file(folder / "data", trial.params, words, padded, labels)
+        data, padded = folder / "data", trial.reads_padding
+        source = needed_source(client, trial, data / "model.keras", context)
+        return Predictor.of_file(data, trial.params, words, padded, labels, source)

@@ -69,6 +69,11 @@ class Trial:
         return int(value) if value.isdecimal() else 1
 
     @property
+    def reads_padding(self) -> bool:
+        """Whether its model always reads maxlen ids: trained as in the book, or a user's own."""
+        return self.tags.get(mlflow_names.BATCHING) == "padded" or self.params.own is not None
+
+    @property
     def score(self) -> float | None:
         """The best value of the objective; ``None`` while there is none that is finite."""
         return _finite(self.metrics.get(f"best_{self.objective}", math.nan))
@@ -103,7 +108,8 @@ class Trial:
     def misses(self) -> str:
         """The condition of the search that its results miss; empty: it misses none."""
         text = self.tags.get(mlflow_names.REQUIRE, "")
-        requirement = parse_requirement(text) if self.has_result else None
+        own = tuple(self.params.as_dict().items()) if self.params.own else ()
+        requirement = parse_requirement(text, own, bool(own)) if self.has_result else None
         met = requirement is None or requirement.is_met(self.params, self.measured)
         return "" if met else text
 
@@ -238,9 +244,8 @@ def as_trial(run: StoredRun) -> Trial:
     Raises:
         UserError: its parameters are not those of a trial.
     """
-    known = {k: v for k, v in run.data.params.items() if k in PARAMETERS}
     try:
-        params = TrialParams.from_values(known)
+        params = _params_of(run)
     except UserError as error:
         raise UserError(
             f"run {run.info.run_id} cannot be read: {error} Delete that run in MLflow."
@@ -257,6 +262,16 @@ def as_trial(run: StoredRun) -> Trial:
         ended_ms=run.info.end_time,
         model_id=outputs[0].model_id if outputs else None,
     )
+
+
+def _params_of(run: StoredRun) -> TrialParams:
+    """Return the hyperparameters of a run; those of an own model have their types in a tag."""
+    from imdbtune.tracking.own_models import read_values
+
+    own = read_values(run.data.tags)
+    names = set(PARAMETERS) if own is None else own.shared_names
+    known = {k: v for k, v in run.data.params.items() if k in names}
+    return dataclasses.replace(TrialParams.from_values(known), own=own)
 
 
 def rank(trials: list[Trial], larger_is_better: bool) -> list[Trial]:
@@ -299,7 +314,7 @@ def as_row(trial: Trial) -> dict[str, object]:
         "trial": trial.trial_id,
         "name": trial.name,
         "status": trial.shown_status,
-        **dataclasses.asdict(trial.params),
+        **trial.params.as_dict(),
         **metrics,
         "started": _in_utc(trial.started_ms),
         "reason": trial.reason or None,

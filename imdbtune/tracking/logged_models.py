@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imdbtune.config.own_model import ModelSource
 from imdbtune.models.safe_load import load_keras
 from imdbtune.tracking.mlflow_names import EPOCH_METRICS, GIT_COMMIT, SOURCE
 
@@ -19,8 +21,12 @@ EXAMPLE = (1, 14, 22, 16)  # "this film was" in IMDB's ids; the first one starts
 REQUIREMENTS = ("tensorflow", "keras", "numpy")
 
 
-def save_model(path: Path, folder: Path) -> None:
-    """Write a ``.keras`` file to a folder in MLflow's form, with its signature and an example."""
+def save_model(path: Path, folder: Path, own: OwnInput | None = None) -> None:
+    """Write a ``.keras`` file to a folder in MLflow's form, with its signature and an example.
+
+    Args:
+        own: of a user's own model.
+    """
     import mlflow
     import numpy as np
     from mlflow.models import ModelSignature
@@ -28,11 +34,15 @@ def save_model(path: Path, folder: Path) -> None:
 
     from imdbtune.data.corpus import OOV
 
-    ids = TensorSpec(np.dtype("int32"), (-1, -1), name="ids")
+    ids = TensorSpec(np.dtype("int32"), (-1, own.maxlen if own else -1), name="ids")
     out = TensorSpec(np.dtype("float32"), (-1, 1), name="probability")
-    model = load_keras(path)
-    known = next(layer.input_dim for layer in _layers(model) if hasattr(layer, "input_dim"))
+    model = load_keras(path, own.source if own else None)
     example = np.array([EXAMPLE], np.int32)
+    if own is None:
+        known = next(layer.input_dim for layer in _layers(model) if hasattr(layer, "input_dim"))
+    else:
+        known = own.vocabulary
+        example = np.pad(example, ((0, 0), (own.maxlen, 0)))[:, -own.maxlen :]
     folder.mkdir(parents=True)  # MLflow writes the example before it creates the folder
     mlflow.keras.save_model(
         model,
@@ -42,6 +52,15 @@ def save_model(path: Path, folder: Path) -> None:
         # Inferring them would take MLflow a process of its own for each model.
         pip_requirements=[f"{p}=={importlib.metadata.version(p)}" for p in REQUIREMENTS],
     )
+
+
+@dataclass(frozen=True)
+class OwnInput:
+    """What a user's own model needs to be opened, and the ids that it reads."""
+
+    source: ModelSource
+    maxlen: int
+    vocabulary: int
 
 
 def _layers(model: keras.Model) -> Iterator[keras.Layer]:

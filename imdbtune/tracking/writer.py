@@ -23,12 +23,14 @@ from imdbtune.tracking import run_record
 from imdbtune.tracking.connection import hide_secrets, redact_secrets
 from imdbtune.tracking.history_files import write_history
 from imdbtune.tracking.outbox import Outbox, now_ms
+from imdbtune.tracking.own_models import values_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Param
     from mlflow.entities import Run as MlflowRun
 
+    from imdbtune.tracking.logged_models import OwnInput
     from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
 
 # Not on their trials.
@@ -186,13 +188,17 @@ class TrialRun(Run):
         )
         self.client.log_artifacts(self.run_id, str(write_history(result, spec)))
 
-    def log_model(self, path: Path) -> None:
-        """Log a ``.keras`` file as an MLflow Keras model with its signature."""
+    def log_model(self, path: Path, own: OwnInput | None = None) -> None:
+        """Log a ``.keras`` file as an MLflow Keras model with its signature.
+
+        Args:
+            own: of a user's own model.
+        """
         from imdbtune.tracking.logged_models import save_model
 
         folder = path.with_name("mlflow_model")
         shutil.rmtree(folder, ignore_errors=True)
-        save_model(path, folder)
+        save_model(path, folder, own)
         self.client.log_model(self.run_id, folder)
 
     def prune(self, epoch: int) -> None:
@@ -289,6 +295,7 @@ class SearchRun(Run):
     ) -> str:
         """Start a child run for an attempt at a trial, with its parameters; return its run id."""
         own = {names.KIND: "trial", names.TRIAL: trial_id, names.ATTEMPT: str(attempt)}
+        own |= values_tags(params)
         return self._start_child(params.label, own, {**params.as_dict(), **extra})
 
     def start_baseline(self, name: str, settings: Mapping[str, object]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.own_model import ModelSource
 from imdbtune.data.batches import Batches, Index
 from imdbtune.data.corpus import Split
 from imdbtune.data.download import Progress
@@ -24,6 +25,7 @@ def probabilities(
     params: TrialParams,
     padded: bool,
     progress: Progress | None = None,
+    source: ModelSource | None = None,
 ) -> Probabilities:
     """Return the probability of label 1 for the reviews ``rows``, (rows,), in their order.
 
@@ -34,13 +36,14 @@ def probabilities(
         params: hyperparameters of the model.
         padded: the model was trained without a mask, on reviews padded to maxlen.
         progress: called before each batch with the number of reviews done.
+        source: of a user's own model, trusted.
 
     Raises:
         UserError: the file is unsafe or damaged.
     """
     import tensorflow as tf
 
-    loaded = load_keras(model)
+    loaded = load_keras(model, source)
     run = tf.function(lambda ids: loaded(ids, training=False), reduce_retracing=True)
     batches = Batches(split, rows, 256, params.maxlen, params.vocabulary)
     result = np.zeros(len(split))
@@ -61,11 +64,13 @@ def evaluate_model(
     params: TrialParams,
     padded: bool,
     progress: Progress | None = None,
+    source: ModelSource | None = None,
 ) -> dict[str, float]:
     """Return each metric over all reviews of ``split``, such as ``test_loss``.
 
     Arguments and exceptions are those of :func:`probabilities`.
     """
-    predicted = probabilities(model, split, np.arange(len(split)), params, padded, progress)
+    rows = np.arange(len(split))
+    predicted = probabilities(model, split, rows, params, padded, progress, source)
     metrics = measure(predicted, split.labels)
     return {f"test_{name}": value for name, value in metrics.items()}

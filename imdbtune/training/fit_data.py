@@ -78,7 +78,9 @@ def bucketed_data(spec: TrialSpec, seed: int, passes: int) -> FitArguments:
     labels = soft_labels(spec.corpus, len(train_rows), params.soft_labels)
     # A moving average of the weights does not depend on how the last batches of an epoch are.
     batches = Batches(
-        train, train_rows, *shape, labels, params.word_dropout, params.crop, calm=not params.ema
+        *(train, train_rows, *shape, labels, params.word_dropout, params.crop),
+        calm=not params.ema,
+        fixed=spec.source is not None,  # a user's own model may know one length only
     )
     data: FitArguments = {"x": as_dataset(batches, rng), "shuffle": False}
     if spec.settings.hold_out:

@@ -158,6 +158,7 @@ def _digest(spec: TrialSpec) -> str:
         "format": FORMAT,
         "versions": [importlib.metadata.version(package) for package in PACKAGES],
         "params": spec.params.as_dict(),
+        **({"model": spec.source.digest} if spec.source else {}),
         "settings": asdict(spec.settings),
         "corpus": read_corpus(spec.corpus).digest,
     }

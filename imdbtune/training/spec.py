@@ -13,6 +13,7 @@ import numpy.typing as npt
 from imdbtune.config.extensions import DEFAULT_OBJECTIVE, objective_metric
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.objectives import metric_objectives
+from imdbtune.config.own_model import ModelSource
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import VALIDATION_SHARE
 from imdbtune.training.length_groups import LengthGroup
@@ -81,6 +82,7 @@ class TrialSpec:
     state: Path | None = None  # from which training continues
     keep_state: bool = False  # save the state after the last epoch
     checkpoint_after_s: float = math.inf  # save a checkpoint after epochs that took longer
+    source: ModelSource | None = None  # of a user's own model, whose hyperparameters params has
 
 
 @dataclass(frozen=True)

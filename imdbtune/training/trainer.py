@@ -20,6 +20,7 @@ import tensorflow as tf
 from imdbtune.models.builders import (
     as_plain,
     compile_model,
+    compile_own,
     create_variables,
     fused_model,
     initialize,
@@ -114,10 +115,9 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
         if execution.pruned_after:
             break
     best = best_execution(ended, spec)
-    model = as_plain(best.weights, spec.params, masked=spec.settings.batching == "buckets")
     spec.folder.mkdir(parents=True, exist_ok=True)
     path = spec.folder / "model.keras"
-    model.save(path)
+    model = _save_model(best.weights, spec, path)
     return TrialResult(
         history=tuple(best.history),
         best_epoch=best.best_epoch,
@@ -138,6 +138,21 @@ def _by_length(best: Execution, spec: TrialSpec) -> tuple[LengthGroup, ...]:
         return ()
     row = [epoch["epoch"] for epoch in best.history].index(best.best_epoch)
     return accuracy_by_length(best.right[row], validation_lengths(spec))
+
+
+def _save_model(weights: Sequence[Array], spec: TrialSpec, path: Path) -> keras.Model:
+    """Save and return the model with these weights."""
+    if spec.source is None:
+        model = as_plain(weights, spec.params, masked=spec.settings.batching == "buckets")
+        model.save(path)
+        return model
+    from imdbtune.models.own_source import build_own, save_own
+
+    keras.backend.clear_session()
+    model = build_own(spec.source, spec.params, spec.settings.seed)
+    model.set_weights(weights)
+    save_own(model, path)
+    return model
 
 
 def best_execution(executions: Sequence[Execution], spec: TrialSpec) -> Execution:
@@ -177,19 +192,37 @@ def _prepare(
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     compiled = should_compile(spec)
-    if spec.settings.batching == "padded":
-        model, data = plain_model(spec.params, masked=False, seed=seed), padded_data(spec)
-    elif compiled:
-        model, data = fused_model(spec.params, seed), bucketed_data(spec, seed, passes)
-    else:
-        model = plain_model(spec.params, seed=seed, for_training=True)
-        data = bucketed_data(spec, seed, passes)
-    initialize(model, seed)
-    steps = steps_per_epoch(spec) * (spec.settings.schedule_epochs or spec.settings.epochs)
+    model = _new_model(spec, seed, compiled)
+    padded = spec.settings.batching == "padded"
+    data = padded_data(spec) if padded else bucketed_data(spec, seed, passes)
     recorder = CorrectnessRecorder(validation_order(spec))
-    compile_model(model, spec.params, compiled, steps, recorder.accuracy)
+    compile_ = compile_own if spec.source is not None else compile_model
+    compile_(model, spec.params, compiled, _scheduled_steps(spec), recorder.accuracy)
     create_variables(model)
     return model, data, recorder
+
+
+def _new_model(spec: TrialSpec, seed: int, compiled: bool) -> keras.Model:
+    """Return a model with its initial weights: the fused form where the steps are compiled."""
+    if spec.source is not None:
+        from imdbtune.models.own_source import build_own
+
+        model = build_own(spec.source, spec.params, seed)
+        keras.utils.set_random_seed(seed)  # for the random numbers of its own code
+        return model
+    if spec.settings.batching == "padded":
+        model = plain_model(spec.params, masked=False, seed=seed)
+    elif compiled:
+        model = fused_model(spec.params, seed)
+    else:
+        model = plain_model(spec.params, seed=seed, for_training=True)
+    initialize(model, seed)
+    return model
+
+
+def _scheduled_steps(spec: TrialSpec) -> int:
+    """Return the number of steps after which the learning rate of a schedule is 0."""
+    return steps_per_epoch(spec) * (spec.settings.schedule_epochs or spec.settings.epochs)
 
 
 def _train_once(
@@ -236,7 +269,8 @@ def _train_once(
     )
     history, pruned_after = recorder.history, pruned_after or reporter.pruned_after
     best, right = best_of(history, spec), recorded.correctness
-    return Execution(plain_weights(model), history, *best, pruned_after, right)
+    weights = model.get_weights() if spec.source else plain_weights(model)
+    return Execution(weights, history, *best, pruned_after, right)
 
 
 def _early_stopping(spec: TrialSpec, kept: Checkpoint) -> BestEpoch:
@@ -302,6 +336,8 @@ def should_compile(spec: TrialSpec) -> bool:
     """Return whether XLA compiles the steps: as configured, or if it saves time without cuDNN."""
     if spec.settings.compile != "auto":
         return spec.settings.compile == "on"
+    if spec.source is not None:
+        return False  # it may have operations that XLA does not know
     if spec.settings.batching == "padded" and tf.config.list_physical_devices("GPU"):
         return False  # cuDNN, which XLA cannot use, is faster
     steps = steps_per_epoch(spec) * (spec.settings.epochs - spec.settings.initial_epoch)

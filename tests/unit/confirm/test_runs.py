@@ -105,7 +105,7 @@ def done(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Don
     shutil.copyfile(searched / "mlflow.db", folder / "mlflow.db")
     draw_nothing(monkeypatch)
     # Logging a model takes a second; one test does it.
-    monkeypatch.setattr(writer.TrialRun, "log_model", lambda run, path: None)
+    monkeypatch.setattr(writer.TrialRun, "log_model", lambda *arguments: None)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = connect(uri)
     return Done(client, reader.find_search(client), uri, folder)
@@ -215,7 +215,7 @@ def test_of_several_objectives_the_front_is_confirmed_and_the_second_one_decides
     assert front is not None
     first = configurations_to_confirm(search, trials, len(front.trials))
     assert {trial.run_id for trial in first} == {trial.run_id for trial in front.trials}
-    monkeypatch.setattr(writer.TrialRun, "log_model", lambda run, path: None)
+    monkeypatch.setattr(writer.TrialRun, "log_model", lambda *arguments: None)
     monkeypatch.setitem(RATES, "lstm", 0.9)
     monkeypatch.setitem(RATES, "simple_rnn", 0.9)
     done = Done(client, search, config.tracking.uri, folder)

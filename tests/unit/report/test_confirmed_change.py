@@ -53,7 +53,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     with pytest.MonkeyPatch.context() as patch:
         folder = isolate(patch, tmp_path_factory.mktemp("searched"))
         draw_nothing(patch)
-        patch.setattr(writer.TrialRun, "log_model", lambda run, path: None)
+        patch.setattr(writer.TrialRun, "log_model", lambda *arguments: None)
         for name, rate in {"good": 0.9, "bad": 0.6, "again": 0.9, "unconfirmed": 0.0}.items():
             config = make_config(folder, name=name, space={"units": [4, 8]})
             run_search(config, folder)

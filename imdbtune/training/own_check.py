@@ -1,0 +1,112 @@
+"""Check that a user's own model can be trained here: its input, its output, and its saved file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from imdbtune.config.hyperparameters import Scalar
+from imdbtune.config.own_model import ModelSource
+from imdbtune.errors import UserError, first_line, quote_path
+from imdbtune.models.own_source import error_in, save_own, where
+from imdbtune.models.safe_load import load_keras
+from imdbtune.training.failure_text import cause_of
+
+REVIEWS = 3  # that a model is tried with
+TOLERANCE = 1e-5
+
+
+def check_model(
+    source: ModelSource, model: keras.Model, ours: Mapping[str, Scalar], saved: bool
+) -> None:
+    """Check a model with reviews of random ids.
+
+    Args:
+        source: the user's.
+        model: that its function has returned.
+        ours: ``maxlen`` and ``vocabulary`` of the reviews.
+        saved: also save the model, open it again and compare its probabilities.
+
+    Raises:
+        UserError: it does not take ids (batch, maxlen), does not return probabilities (batch, 1),
+            or is another model after it was saved.
+    """
+    maxlen, vocabulary = int(ours["maxlen"]), int(ours["vocabulary"])
+    ids = np.random.default_rng(0).integers(1, vocabulary, (REVIEWS, maxlen)).astype(np.int32)
+    ids[0, : maxlen - 1] = 0
+    ids[-1, -1] = vocabulary - 1
+    wanted = f"ids of shape (batch, {maxlen}) from 0 to {vocabulary - 1}"
+    _check_input(source, model, maxlen)
+    try:
+        output = model(ids, training=False)
+    except Exception as error:  # of Keras, TensorFlow or the user's layers
+        found = error_in(source.file, error, "the model raises")
+        at = str(found).partition(": ")[0]
+        at = at if ":" in at else where(source)
+        reason = cause_of(error)[:200].rstrip(".") or type(error).__name__
+        raise UserError(f"{at}: the model cannot read {wanted} ({reason}).") from error
+    shape = getattr(output, "shape", None)
+    if shape is None or tuple(shape) != (REVIEWS, 1):
+        came = _batch_shape(tuple(shape)) if shape is not None else type(output).__name__
+        raise UserError(
+            f"{where(source)}: the model returns {came} for {wanted}, but has to return "
+            'probabilities of shape (batch, 1); end with Dense(1, activation="sigmoid").'
+        )
+    probabilities = np.asarray(output, np.float64)
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise UserError(
+            f"{where(source)}: the model returns {probabilities.min():.3g} to "
+            f"{probabilities.max():.3g}, but has to return probabilities from 0 to 1; end with "
+            'Dense(1, activation="sigmoid").'
+        )
+    if saved:
+        _check_saved(source, model, ids, probabilities)
+
+
+def _check_input(source: ModelSource, model: keras.Model, maxlen: int) -> None:
+    """Check the input shape of a functional model, whose own message would be long."""
+    inputs = getattr(model, "inputs", None) or []
+    shapes = [tuple(each.shape) for each in inputs]
+    if not shapes or (len(shapes) == 1 and shapes[0][1:] in ((None,), (maxlen,))):
+        return
+    came = " and ".join(_batch_shape(shape) for shape in shapes)
+    raise UserError(
+        f"{where(source)}: the model takes {came}, but gets ids of shape (batch, {maxlen}); use "
+        'keras.Input((None,)) or hp.get("maxlen"), or set space.maxlen.'
+    )
+
+
+def _batch_shape(shape: tuple[int | None, ...]) -> str:
+    """Return a shape as ``(batch, 500)``."""
+    rest = ", ".join("any" if size is None else str(size) for size in shape[1:])
+    return f"shape (batch, {rest})" if len(shape) > 1 else f"shape {shape}"
+
+
+def _check_saved(
+    source: ModelSource,
+    model: keras.Model,
+    ids: np.ndarray[tuple[int, ...], np.dtype[np.int32]],
+    expected: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        try:
+            save_own(model, path)
+            again = load_keras(path, source)
+            actual = np.asarray(again(ids, training=False), np.float64)
+        except Exception as error:  # Keras raises many types
+            reason = first_line(error, 400).replace(quote_path(path), "its file")
+            raise UserError(
+                f"{where(source)}: the model cannot be saved and opened again ({reason}); write "
+                "layers as classes with @keras.saving.register_keras_serializable() and "
+                "get_config, and without Lambda."
+            ) from error
+    if not np.abs(actual - expected).max() <= TOLERANCE:
+        raise UserError(
+            f"{where(source)}: the model gives other probabilities after it was saved and opened "
+            "again; create all weights in build, and return all arguments in get_config."
+        )
