@@ -64,7 +64,7 @@ class Confirmation:
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the table, the recommendation, and links to MLflow."""
         columns = ("#", "configuration", "seeds", "mean", "std", "± 95 %", "difference", "p", "s")
-        rows = [
+        rows: list[tuple[notebook_html.Cell, ...]] = [
             (
                 f"{place}{'*' if row is self.winner else ''}",
                 notebook_html.run_link(row.trial_run_id, row.name),
