@@ -81,7 +81,7 @@ def test_the_values_of_searches_are_allowed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With invented times of steps: they are measured in test_estimate.py."""
-    times = StepTimes(start_s=1.0, seconds=1.0, positions=100_000)
+    times = StepTimes(start_s=1.0, seconds=1.0, steps=10, time_steps=100_000)
     monkeypatch.setattr(estimate, "time_specs", lambda specs, workers: [times] * len(specs))
     tiny_corpus(here)
     if "stars" in words:
