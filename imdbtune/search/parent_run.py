@@ -24,7 +24,9 @@ def settings_tags(settings: TrainingSettings, *left_out: str) -> dict[str, objec
 
 
 # Logged with each trial, or at their defaults in all trials of a search.
-OF_TRIALS = ("epochs", "initial_epoch", "hold_out", "schedule_epochs", "keep_best")
+OF_TRIALS = (
+    *("epochs", "initial_epoch", "hold_out", "validation_share", "schedule_epochs", "keep_best"),
+)
 
 
 def open_parent_run(

@@ -210,7 +210,7 @@ def train_on_all_reviews(
     )
     source = trusted_sources.find_source(client, trial, context)
     corpus, facts = context.open_trial_corpus(trial)
-    logged = settings_tags(settings, "epochs", "seed", "schedule_epochs")
+    logged = settings_tags(settings, "epochs", "seed", "schedule_epochs", "validation_share")
     tags = writer.common_tags(facts, logged) | {mlflow_names.REFITS: trial.run_id}
     training = TrackedTraining(
         f"refit-{trial.name}",
