@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imdbtune.cli.library_output import redirect_library_output
 from imdbtune.config.schema import SearchConfig, load_config
+from imdbtune.files import read_small_text
 
 
 def load_quietly(space: str | None, overrides: Mapping[str, object]) -> SearchConfig:
@@ -23,6 +24,6 @@ def load_quietly(space: str | None, overrides: Mapping[str, object]) -> SearchCo
 
 def _has_model(space: str | None) -> bool:
     try:
-        return "build" in Path(space or "").read_text(encoding="utf-8")
+        return "build" in read_small_text(Path(space or ""))
     except (OSError, ValueError):
         return False
