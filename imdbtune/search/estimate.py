@@ -34,8 +34,8 @@ TIMED_TRIALS = 6
 TIMED_S = 5.0  # of steps, for each of them
 # Measured: from the command to the first trial; and for a trial, logging, saving its model and
 # drawing its curves.
-STARTUP_S = 8.0
-TRIAL_OVERHEAD_S = 2.0
+STARTUP_S = 10.0
+TRIAL_OVERHEAD_S = 0.3
 VALIDATION_SHARE = 1 / 3  # work of a validation step, relative to a training step
 
 
