@@ -22,9 +22,10 @@ from imdbtune.tracking.sqlite_reader import open_runs
 
 if TYPE_CHECKING:
     from imdbtune.confirm.rule import Rule
-    from imdbtune.confirm.significance import Correctness, Ranking, Repeats
+    from imdbtune.confirm.significance import Ranking, Repeats
     from imdbtune.tracking.connection import MlflowClient
     from imdbtune.tracking.sqlite_reader import Runs
+    from imdbtune.training.spec import Correctness
 
 RESULT_FILE = "confirmation.json"
 

@@ -17,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.confirm.rule import DEFAULT_RULE, LEVEL, Rule
+from imdbtune.training.spec import Correctness
 
 # With fewer seeds Student's t is so wide that an interval says nothing.
 MIN_SEEDS = 3
 MAX_SEEDS = 100  # a larger number is not recommended to anybody
-
-Correctness = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from imdbtune.report.findings import Uncertainty
 from imdbtune.tracking.predictions import nearest_epoch
+from imdbtune.training.spec import Correctness
 
-Correctness = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 LEVEL = 0.05

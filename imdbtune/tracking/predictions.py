@@ -14,12 +14,8 @@ from imdbtune.tracking.history_files import LENGTHS_FILE
 from imdbtune.training.length_groups import LengthGroup
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from imdbtune.tracking.sqlite_reader import Runs
-
-    Correctness = npt.NDArray[np.bool_]
+    from imdbtune.training.spec import Correctness
 
 
 def read_correctness(client: Runs, run_id: str) -> Correctness:
@@ -65,7 +61,7 @@ def read_length_groups(client: Runs, run_id: str) -> tuple[LengthGroup, ...]:
         return ()
 
 
-def nearest_epoch(right: Correctness, accuracy: float) -> npt.NDArray[np.bool_]:
+def nearest_epoch(right: Correctness, accuracy: float) -> Correctness:
     """Return the epoch, of (epochs, reviews), whose accuracy is nearest to a logged one."""
-    row: npt.NDArray[np.bool_] = right[abs(right.mean(axis=1) - accuracy).argmin()]
+    row: Correctness = right[abs(right.mean(axis=1) - accuracy).argmin()]
     return row

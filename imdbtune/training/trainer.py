@@ -114,6 +114,11 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
         ended.append(execution)
         if execution.pruned_after:
             break
+    return _save_result(ended, spec, started)
+
+
+def _save_result(ended: Sequence[Execution], spec: TrialSpec, started: float) -> TrialResult:
+    """Save the model of the best execution, and return the result of all."""
     best = best_execution(ended, spec)
     spec.folder.mkdir(parents=True, exist_ok=True)
     path = spec.folder / "model.keras"
