@@ -231,6 +231,7 @@ KEEP_ROW = ConfigFlag("tracking.keep_models", "all|best|N", OUTPUT)
 RUN_ROWS = (
     ConfigFlag("name", "NAME", OUTPUT, about="Name of the run in MLflow."),
     ConfigFlag("tracking.experiment", "NAME", OUTPUT),
+    ConfigFlag("tracking.system_metrics", "", OUTPUT),
     ConfigFlag(
         "tracking.uri",
         "URI",

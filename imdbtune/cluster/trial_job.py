@@ -62,6 +62,7 @@ class TrialJob:
         trainer: trains the trial; default: :func:`imdbtune.training.trainer.train_trial`.
         timeout_minutes: time limit of the trial; 0: none.
         prunable: whether the driver decides after each epoch if the trial goes on.
+        system_metrics: whether the use of the machine is logged, whatever MLflow's variable says.
         previous_run_id: run of the trial whose saved state this one continues; empty: none.
         earlier_run_ids: runs of attempts at this trial that may have left a checkpoint.
     """
@@ -75,6 +76,7 @@ class TrialJob:
     trainer: Trainer | None = None
     timeout_minutes: float = 0.0
     prunable: bool = False
+    system_metrics: bool = False
     previous_run_id: str = ""
     earlier_run_ids: tuple[str, ...] = ()
 
@@ -138,7 +140,7 @@ def run_trial(
             run.log_corpus(job.corpus)
         if kept := find_checkpoint(job.spec):
             run.log(tags={mlflow_names.CONTINUED: str(kept.epoch)})
-        with log_system_metrics(run):
+        with log_system_metrics(run, job.system_metrics):
             result = (job.trainer or default_trainer())(job.spec, on_epoch)
         if not math.isfinite(result.score):
             raise TrialFailed(f"{job.spec.settings.objective} came out as {result.score}.")

@@ -128,6 +128,9 @@ class TrackingConfig:
     keep_models: str = setting("all", "all, best, or the number of best models to keep")
     report: bool = setting(True, "log a report at the end of the search, which takes seconds")
     baseline: bool = setting(True, "train a linear baseline during the search, for comparison")
+    system_metrics: bool = setting(
+        False, "log the use of CPU, memory, disk, network and GPUs while a trial trains"
+    )
 
     @property
     def chooses_models(self) -> bool:

@@ -111,6 +111,7 @@ class Driver:
         timeout_minutes: time limit of a trial; 0: none.
         retries: how often a failed trial is repeated.
         prunable: whether the executor's ``report`` may prune trials.
+        system_metrics: whether each trial logs the use of its machine.
         check: called after each wait; raises SearchAborted if the search cannot continue.
     """
 
@@ -124,6 +125,7 @@ class Driver:
     timeout_minutes: float = 0.0
     retries: int = 0
     prunable: bool = False
+    system_metrics: bool = False
     check: Callable[[], None] = lambda: None
     started: int = 0  # attempts
     _running: int = 0
@@ -162,6 +164,7 @@ class Driver:
             trainer=self.trainer,
             timeout_minutes=self.timeout_minutes,
             prunable=self.prunable,
+            system_metrics=self.system_metrics,
             previous_run_id=trial.previous_run_id,
             earlier_run_ids=trial.earlier_run_ids,
         )

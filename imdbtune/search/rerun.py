@@ -44,6 +44,7 @@ class TrackedTraining:
         facts: describe the corpus in MLflow.
         make_spec: returns what is trained, and by what, for the folder of its files.
         source: of a user's own model, to be logged.
+        system_metrics: whether to log the use of the machine.
     """
 
     name: str
@@ -53,6 +54,7 @@ class TrackedTraining:
     facts: writer.CorpusFacts
     make_spec: Callable[[Path], tuple[TrialSpec, Trainer | None]]
     source: ModelSource | None = None
+    system_metrics: bool = False
 
 
 def train_tracked(client: MlflowClient, training: TrackedTraining, context: Context) -> Trial:
@@ -76,7 +78,14 @@ def train_tracked(client: MlflowClient, training: TrackedTraining, context: Cont
             context.listener(
                 TrainingOpened(run.run_id, spec.params, settings.epochs, training.corpus)
             )
-            job = TrialJob("", spec, workspace.outbox, run.run_id, trainer=trainer)
+            job = TrialJob(
+                "",
+                spec,
+                workspace.outbox,
+                run.run_id,
+                trainer=trainer,
+                system_metrics=training.system_metrics,
+            )
             outcome = run_trial(job, context.listener)
             if isinstance(outcome, TrialFailure):
                 raise SearchAborted(f"the training failed: {outcome.reason}")
@@ -139,6 +148,7 @@ def train_single(config: SearchConfig, context: Context) -> Trial:
             context.trainer,
         ),
         source,
+        config.tracking.system_metrics,
     )
     trusted_sources.remember(context.workspaces, source)
     return train_tracked(client, training, context)

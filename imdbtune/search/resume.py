@@ -34,6 +34,7 @@ MAY_CHANGE = (
     "tracking.uri",
     "tracking.report",
     "tracking.baseline",
+    "tracking.system_metrics",
     "cluster.address",
 )
 CONFIG = "config.toml"  # artifact of the search's run

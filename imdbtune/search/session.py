@@ -272,6 +272,7 @@ class Session:
             timeout_minutes=self.config.tuner.trial_timeout,
             retries=self.config.tuner.retries,
             prunable=source.can_end_trials,
+            system_metrics=self.config.tracking.system_metrics,
             check=self.workspace.check_not_removed,
         )
 

@@ -91,7 +91,8 @@ def upload_model(client: MlflowClient, run_id: str, folder: Path) -> None:
     client.log_model_artifacts(model.model_id, str(folder))
     _log_metrics(client, run, model.model_id)
     if not (run.outputs and run.outputs.model_outputs):
-        client.log_outputs(run_id, models=[LoggedModelOutput(model.model_id, step=0)])
+        epoch = int(run.data.metrics.get("best_epoch", 0))  # whose weights it has
+        client.log_outputs(run_id, models=[LoggedModelOutput(model.model_id, step=epoch)])
     client.finalize_logged_model(model.model_id, "READY")
 
 

@@ -1,4 +1,4 @@
-"""Logs CPU, memory, disk, network and GPU use while a trial trains, if MLflow's variables say so.
+"""Logs CPU, memory, disk, network and GPU use while a trial trains.
 
 MLflow's own ``SystemMetricsMonitor`` writes to the tracking store itself, which the processes that
 train may not reach; its monitors collect the values here, and the outbox delivers them.
@@ -21,15 +21,18 @@ PREFIX = "system/"  # by which MLflow finds the metrics of its tab
 
 
 @contextmanager
-def log_system_metrics(run: Run) -> Iterator[None]:
+def log_system_metrics(run: Run, enabled: bool) -> Iterator[None]:
     """Log the use of this machine to a run while the block runs, and once at its end.
 
-    Does nothing unless MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is true in this process.
     MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL is the time between two values in seconds.
+
+    Args:
+        run: the run.
+        enabled: if not, MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING of this process decides.
     """
     from mlflow import environment_variables as variables
 
-    if not variables.MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+    if not (enabled or variables.MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get()):
         yield
         return
     interval = variables.MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL.get() or INTERVAL_S

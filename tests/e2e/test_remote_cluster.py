@@ -126,7 +126,8 @@ def nothing_open(folder: Path) -> bool:
 
 def test_a_search_comes_out_as_on_this_machine(place: Place, here: Path) -> None:
     told: list[Event] = []
-    client, found, trials = search(place, here, "remote", listener=told.append)
+    with_metrics = {"tracking": {"system_metrics": True}}
+    client, found, trials = search(place, here, "remote", listener=told.append, config=with_metrics)
     _, _, local = search(place, here, "local", cluster="local", workers=0)
     assert found.status == "FINISHED"
     assert outcomes(trials) == outcomes(local)
@@ -141,6 +142,7 @@ def test_a_search_comes_out_as_on_this_machine(place: Place, here: Path) -> None
         assert len(client.get_run(trial.run_id).inputs.dataset_inputs) == 1
         history = client.get_metric_history(trial.run_id, "val_accuracy")
         assert [metric.step for metric in history] == [1, 2, 3]
+        assert "system/cpu_utilization_percentage" in trial.metrics
     assert found.tags[mlflow_names.CLUSTER] == place.scheduler
 
 

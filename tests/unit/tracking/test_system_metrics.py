@@ -1,4 +1,4 @@
-"""MLflow's variables decide whether the use of the machine is logged during a trial."""
+"""A setting or MLflow's variable decides whether trials log the use of their machine."""
 
 from __future__ import annotations
 
@@ -23,20 +23,24 @@ def wait(spec: TrialSpec) -> None:
         raise TrialFailed("lost.")
 
 
-@pytest.mark.parametrize("value", ["true", "false", ""])
+@pytest.mark.parametrize(
+    ("variable", "setting", "logged"),
+    [("true", False, True), ("false", True, True), ("", True, True), ("false", False, False)],
+)
 def test_each_trial_has_the_use_of_its_machine(
-    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variable: str, setting: bool, logged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     isolate(monkeypatch, tmp_path)
-    if value:
-        monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", value)
+    if variable:
+        monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", variable)
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
-    config = make_config(tmp_path, space={"units": [4, 5]})
+    tracking = {"system_metrics": setting}
+    config = make_config(tmp_path, space={"units": [4, 5]}, tracking=tracking)
     client, search = run_search(config, tmp_path, trainer=Stub(wait))
     for trial in reader.read_trials(client, search):
-        assert ({CPU, MEMORY} <= set(trial.metrics)) == (value == "true")
+        assert ({CPU, MEMORY} <= set(trial.metrics)) == logged
         steps = [metric.step for metric in client.get_metric_history(trial.run_id, MEMORY)]
         assert steps == list(range(len(steps)))
-        assert (len(steps) >= 2) == (value == "true")
+        assert (len(steps) >= 2) == logged
     assert not [thread for thread in threading.enumerate() if thread.name == "system-metrics"]
     assert not [name for name in read_comparison(client, []).columns if "system" in name]
