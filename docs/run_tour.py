@@ -19,7 +19,9 @@ def main() -> None:
     notebook = nbformat.read(TOUR, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        NotebookClient(notebook, MAX_CELL_S, kernel_name="python3", resources=resources).execute()
+        NotebookClient(
+            notebook, timeout=MAX_CELL_S, kernel_name="python3", resources=resources
+        ).execute()
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)  # times
             cell.outputs = [
