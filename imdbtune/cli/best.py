@@ -131,6 +131,8 @@ def best(
             "test_loss=0.4. May be repeated.",
         ),
     ] = None,
+    junit: guard.Junit = "",
+    github_summary: guard.GithubSummary = False,
     tracking_uri: opt.Uri = "",
     cache: opt.Cache = "",
     trust_model: opt.TrustModel = False,
@@ -144,6 +146,9 @@ def best(
         raise opt.mutually_exclusive("SEARCH", "--search")
     opt.check_not_empty("--export", export)
     opt.check_not_empty("--register", register)
+    files = guard.ci_files(junit, github_summary)
+    if files and not at_least:
+        raise UserError("--junit and --github-summary need --at-least METRIC=VALUE; add it.")
     needed = guard.Model(refit, bool(ensemble), bool(export and test))
     validated, tested = guard.parse_thresholds(at_least or [], needed)
     from imdbtune import api
@@ -152,6 +157,7 @@ def best(
     from imdbtune.cli.stages import show_stages
     from imdbtune.confirm.threshold import judge
     from imdbtune.report.against_linear import find_comparison
+    from imdbtune.report.ci import threshold_suite
     from imdbtune.tracking import entities
     from imdbtune.tracking.sqlite_reader import open_runs
 
@@ -208,6 +214,8 @@ def best(
     if guard.all_met(verdicts):
         verdicts += judge(tested, trial, None, metrics)
     is_good = guard.all_met(verdicts)
+    unchecked = tested if len(verdicts) < len(validated) + len(tested) else []
+    files.write(threshold_suite(found, trial, verdicts, unchecked))
     if export and is_good:
         with redirect_library_output() as err, show_stages(err, quiet) as progress:
             folder = api.export(

@@ -108,7 +108,7 @@ def compare(
     if files:
         raise UserError(
             "--junit and --github-summary need --confirmed; add it, or give them to imdbtune "
-            "search."
+            "search or imdbtune best."
         )
     max_rows = opt.parse_int("--limit", limit, 1, 1_000_000) if limit else 0
     names = [name.strip() for name in columns.split(",") if name.strip()]

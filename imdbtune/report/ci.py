@@ -12,6 +12,7 @@ from imdbtune.models.metrics.metric import format_value
 from imdbtune.tracking.mlflow_links import as_text
 
 if TYPE_CHECKING:
+    from imdbtune.confirm.threshold import Threshold, Verdict
     from imdbtune.report.confirmed_change import ConfirmedChange
     from imdbtune.tracking.entities import Search, Trial
 
@@ -160,3 +161,28 @@ def change_suite(found: ConfirmedChange) -> Suite:
         cells = [as_text(winner.search.name), as_text(winner.row.name), f"{winner.mean:.4f}"]
         lines.append(f"| {' | '.join(cells)} | {len(winner.accuracies)} |")
     return Suite("compare", [case], "\n".join([*lines, ""]), {"verdict": found.verdict})
+
+
+def threshold_suite(
+    search: Search, trial: Trial, verdicts: Sequence[Verdict], unchecked: Sequence[Threshold]
+) -> Suite:
+    """Return the values that the best model has to reach: each is a test case.
+
+    Args:
+        search: the search.
+        trial: the model.
+        verdicts: on the values that were compared.
+        unchecked: thresholds that were not compared, as a value of validation was missed.
+    """
+    cases = [
+        Case(v.threshold.name, failure="" if v.is_met else str(v), output=str(v)) for v in verdicts
+    ]
+    skipped = "a value of validation was missed"
+    cases += [Case(each.name, skipped=skipped) for each in unchecked]
+    is_good = all(verdict.is_met for verdict in verdicts)
+    mark, relation = ("✅", "is good enough") if is_good else ("❌", "is not good enough")
+    lines = [f"### {mark} {as_text(trial.name)} of {as_text(search.name)} {relation}", ""]
+    lines += [f"- {verdict}" for verdict in verdicts]
+    lines += [f"- {each.name} was not checked: {skipped}" for each in unchecked]
+    properties = {"search_id": search.run_id, "best": trial.name, "best_run_id": trial.run_id}
+    return Suite("best", cases, "\n".join([*lines, ""]), properties)

@@ -152,6 +152,7 @@ FLAGS: list[Case] = [
     *(f"best --at-least {text}" for text in ("0.9", "accuracy=0.9", "val_accuracy=nan")),
     "best --refit --at-least val_accuracy=0.9",
     "best --ensemble 2 --at-least test_accuracy=0.9",
+    "best --junit x.xml",
     "compare --confirmed",
     "compare old --confirmed",
     "compare old new --confirmed --sort units",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -70,6 +71,7 @@ def best(searched: Path, patch: pytest.MonkeyPatch, *words: str) -> int | None:
     folder = searched / "here"
     folder.mkdir(exist_ok=True)
     isolate(patch, folder)
+    patch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
     store = ["--tracking-uri", f"sqlite:///{searched / 'mlflow.db'}"]
     code: int | None = app(["best", *store, *words], standalone_mode=False)
     return code
@@ -93,7 +95,15 @@ def test_a_model_that_is_not_good_enough_is_neither_exported_nor_registered(
     for name in ("evaluate", "export", "register"):
         monkeypatch.setattr(api, name, lambda *arguments, **named: pytest.fail("not good enough"))
     words = ["--export", "winner", "--register", "reviews", "--at-least", "val_accuracy=0.9"]
-    assert best(searched, monkeypatch, *words) == 1
+    words += ["--at-least", "val_accuracy=0.6", "--at-least", "test_accuracy=0.5"]
+    assert best(searched, monkeypatch, *words, "--junit", "best.xml", "--github-summary") == 1
+    (suite,) = ElementTree.parse("best.xml").iter("testsuite")
+    assert [suite.attrib[name] for name in ("tests", "failures", "skipped")] == ["3", "1", "1"]
+    (failure,) = suite.iter("failure")
+    assert failure.text == "val_accuracy 0.6280 is below 0.9"
+    summary = Path("summary.md").read_text(encoding="utf-8")
+    assert "of tiny is not good enough" in summary
+    assert "- test_accuracy was not checked: a value of validation was missed" in summary
 
 
 def test_test_reviews_decide_before_an_export(
