@@ -29,6 +29,7 @@ html_copy_source = False
 
 # Notebooks are shown with the outputs that are stored in them: python -m docs.run_tour.
 nb_execution_mode = "off"
+nb_merge_streams = True  # a line of progress for each trial is one output
 
 # The anchors that hosting sites give to headings, so that links work there and here.
 myst_heading_anchors = 3

@@ -22,11 +22,9 @@ def main() -> None:
         NotebookClient(
             notebook, timeout=MAX_CELL_S, kernel_name="python3", resources=resources
         ).execute()
-        for cell in notebook.cells:
+        for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
             cell.metadata.pop("execution", None)  # times
-            cell.outputs = [
-                _kept(output) for output in cell.get("outputs", ()) if _is_of_use(output)
-            ]
+            cell.outputs = [_kept(output) for output in cell.outputs if _is_of_use(output)]
     nbformat.write(notebook, TOUR)
 
 

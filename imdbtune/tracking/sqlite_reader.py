@@ -235,7 +235,7 @@ class SqliteRuns:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         address = f"{self.path.as_uri()}?mode=ro"
-        opened = sqlite3.connect(address, TIMEOUT_S, isolation_level=None, uri=True)
+        opened = sqlite3.connect(address, timeout=TIMEOUT_S, isolation_level=None, uri=True)
         with closing(opened) as database:
             database.text_factory = lambda raw: raw.decode("utf-8", "replace")
             yield database
