@@ -138,10 +138,16 @@ class Trial:
         return f"misses {self.misses}" if self.misses else self.end_reason
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the hyperparameters and results, with a link to MLflow."""
-        row = as_row(self)
-        left_out = ("trial", "name", "run_id", "reason")
-        told = {k: v for k, v in row.items() if k not in left_out and v is not None}
+        """Return what a notebook shows: the results and what differs from the defaults, a link."""
+        defaults = {} if self.params.own else TrialParams().as_dict()
+        left_out = {"trial", "name", "run_id", "reason", *mlflow_names.EPOCH_METRICS}
+        told = {
+            k: v
+            for k, v in as_row(self).items()
+            if k not in left_out and v is not None and (k not in defaults or v != defaults[k])
+        }
+        if defaults:
+            told["other hyperparameters"] = "at their defaults"
         title = notebook_html.Html(notebook_html.bold(self.name))
         reason = {"reason": self.reason} if self.reason else {}
         link = {"run": notebook_html.run_link(self.run_id)}

@@ -28,12 +28,14 @@ Cell = str | int | float | bool | Html | None
 
 
 def cell_html(value: Cell) -> str:
-    """Return a value as HTML: a dash for nothing, four digits of a float."""
+    """Return a value as HTML: a dash for nothing, four digits of a float, or all of a large one."""
     if isinstance(value, Html):
         return value.text
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = str(value)
+    if isinstance(value, float):
+        text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return escape(escape_control(text))
 
 

@@ -72,7 +72,8 @@ def test_nothing_breaks_out_and_links_have_no_secret(
 def test_the_figures_are_there() -> None:
     assert "0.8765" in Page(SEARCH._repr_html_()).text
     assert "3 finished, 1 failed" in Page(SEARCH._repr_html_()).text
-    assert "units" in Page(TRIAL._repr_html_()).text
+    assert "units7" in Page(OTHER._repr_html_()).text
+    assert "maxlen" not in Page(OTHER._repr_html_()).text  # at its default
     assert "0.8765" in Page(CONFIRMATION._repr_html_()).text
     table = Page(COMPARISON._repr_html_()).text
     assert "units" in table  # in which they differ
