@@ -182,7 +182,7 @@ def make_driven(
         corpus=folder,
         folder=folder,
         listener=heard.append,
-        stopping=StoppingRules(config.tuner, clock, validation_reviews=100),
+        stopping=StoppingRules(config, clock, validation_reviews=100),
         models=KeptModels(config, folder),
     )
     driver = Driver(

@@ -1,4 +1,4 @@
-"""Load the configuration of a command; dry builds of an own model print nothing."""
+"""Load the configuration of a command; the user's own code prints nothing."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ def load_quietly(space: str | None, overrides: Mapping[str, object]) -> SearchCo
     Raises:
         UserError: as there.
     """
-    builds = "model.build" in overrides or _has_model(space)
+    metrics = str(overrides.get("training.metrics", ""))
+    builds = "model.build" in overrides or ".py" in metrics or _has_own_code(space)
     with redirect_library_output() if builds else nullcontext():
         return load_config(space, overrides)
 
 
-def _has_model(space: str | None) -> bool:
+def _has_own_code(space: str | None) -> bool:
     try:
-        return "build" in read_small_text(Path(space or ""))
+        text = read_small_text(Path(space or ""))
+        return "build" in text or ".py:" in text
     except (OSError, ValueError):
         return False

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imdbtune.config.extensions import SOURCES
+from imdbtune.config.extensions import METRICS, SOURCES
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.config.schema import SECTIONS
 from imdbtune.errors import UserError, short_repr
@@ -203,6 +203,16 @@ TRAINING_ROWS = (
         "auto|on|off",
         TRAINING,
         about="Compile training with XLA; auto: if the training is long enough to gain from it.",
+    ),
+    ConfigFlag(
+        "training.metrics",
+        "NAME|FILE.py:FUNCTION",
+        TRAINING,
+        "--metric",
+        f"A metric to log besides accuracy and loss: {', '.join(METRICS)}, or your own function of "
+        "(labels, probabilities), FILE.py:FUNCTION:min if smaller values are better. "
+        "May be repeated.",
+        join=",".join,
     ),
 )
 TABLE_ROWS = (

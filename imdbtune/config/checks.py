@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from imdbtune.config.extensions import SAMPLERS
 from imdbtune.config.hyperparameters import BUCKETS_ONLY
 from imdbtune.config.label_condition import parse_label_condition
-from imdbtune.config.objectives import metric_objectives
+from imdbtune.config.objectives import all_objectives, metric_objectives
 from imdbtune.errors import UserError, short_repr
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def check_config(config: SearchConfig) -> None:
     _check_keep_models(config.tracking.keep_models)
     _check_cluster(config.cluster.address)
     _check_padded(config)
-    _check_objectives(config.tuner)
+    _check_objectives(config)
     _check_prune(config.tuner)
     for key, ability in NEEDED_ABILITIES.items():
         _check_ability(config.tuner, key, ability)
@@ -90,13 +90,19 @@ def _check_cluster(address: str) -> None:
     )
 
 
-def _check_objectives(tuner: TunerConfig) -> None:
+def _check_objectives(config: SearchConfig) -> None:
     """Check the objectives, and that the sampler can have several of them."""
+    tuner, own = config.tuner, config.own_metrics
     first, *others = tuner.objectives
-    if first not in metric_objectives():
+    if not {*tuner.objectives} <= {*all_objectives(own)}:
+        raise UserError(
+            f"objective = {short_repr(tuner.objective)} is not allowed; objective is one or more "
+            f"of {', '.join(all_objectives(own))}; --metric FILE.py:FUNCTION adds your own."
+        )
+    if first not in metric_objectives(own):
         raise UserError(
             f"objective = {short_repr(first)} is not allowed; the first objective is one of "
-            f"{', '.join(metric_objectives())}."
+            f"{', '.join(metric_objectives(own))}."
         )
     for number, name in enumerate(others, start=1):
         if name in tuner.objectives[:number]:

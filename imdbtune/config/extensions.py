@@ -59,9 +59,19 @@ METRICS: Registry[Metric] = Registry(
     {
         "accuracy": "imdbtune.models.metrics.accuracy:ACCURACY",
         "loss": "imdbtune.models.metrics.loss:LOSS",
+        "balanced_accuracy": "imdbtune.models.metrics.balanced_accuracy:BALANCED_ACCURACY",
+        "f1": "imdbtune.models.metrics.f1:F1",
+        "auc": "imdbtune.models.metrics.auc:AUC",
+        "log_loss": "imdbtune.models.metrics.log_loss:LOG_LOSS",
     },
 )
 DEFAULT_OBJECTIVE = "val_accuracy"
+ALWAYS = ("accuracy", "loss")  # measured in each search; other metrics where they are asked for
+
+
+def measured_always() -> tuple[str, ...]:
+    """Return the metrics of each search: accuracy and loss, and those that other packages add."""
+    return (*ALWAYS, *METRICS.added)
 
 
 def objective_metric(objective: str) -> Metric:

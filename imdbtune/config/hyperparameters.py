@@ -30,12 +30,15 @@ def setting(
     high: float | None = None,
     choices: tuple[Scalar, ...] = (),
     several: bool = False,
+    suggested: bool = False,
 ) -> Any:
     """Return a dataclass field that carries its meaning and limits for :func:`check_field`.
 
-    ``several``: its value may be several of the choices, separated by commas.
+    ``several``: its value may be several of the choices, separated by commas. ``suggested``: the
+    choices depend on other settings as well, with which they are checked.
     """
     limits = {"about": about, "low": low, "high": high, "choices": choices, "several": several}
+    limits["suggested"] = suggested
     return field(default=default, metadata=limits)
 
 
@@ -238,7 +241,7 @@ def convert(kind: str, value: object) -> Scalar | None:
 
 
 def _within(spec: dataclasses.Field[object], value: Scalar) -> bool:
-    if spec.metadata["choices"]:
+    if spec.metadata["choices"] and not spec.metadata["suggested"]:
         parts = str(value).split(",") if spec.metadata["several"] else [value]
         return all(part in spec.metadata["choices"] for part in parts)
     if spec.metadata["low"] is None:

@@ -5,7 +5,8 @@ An objective is a metric of the validation reviews, such as ``val_accuracy``, or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from imdbtune.config.extensions import METRICS, objective_metric
 
@@ -13,14 +14,32 @@ from imdbtune.config.extensions import METRICS, objective_metric
 COSTS = ("parameter_count", "train_seconds")
 
 
-def metric_objectives() -> tuple[str, ...]:
-    """Return the objectives that are metrics; the first objective of a search is one of them."""
-    return tuple(f"val_{name}" for name in METRICS)
+class Directed(Protocol):
+    """A metric of the user's own, as far as an objective needs to know it."""
+
+    @property
+    def name(self) -> str:
+        """The name under which its values are logged."""
+        ...
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Whether larger values are better."""
+        ...
 
 
-def all_objectives() -> tuple[str, ...]:
+def metric_objectives(own: Iterable[Directed] = ()) -> tuple[str, ...]:
+    """Return the objectives that are metrics; the first objective of a search is one of them.
+
+    Args:
+        own: the metrics of the user's own that a search has.
+    """
+    return tuple(f"val_{name}" for name in (*METRICS, *(metric.name for metric in own)))
+
+
+def all_objectives(own: Iterable[Directed] = ()) -> tuple[str, ...]:
     """Return all results of a trial that an objective or a requirement can name."""
-    return (*metric_objectives(), *COSTS)
+    return (*metric_objectives(own), *COSTS)
 
 
 def split_objectives(text: str) -> tuple[str, ...]:
@@ -33,16 +52,38 @@ def logged_name(objective: str) -> str:
     return objective if objective in COSTS else f"best_{objective}"
 
 
-def larger_is_better(objective: str) -> bool:
+def error_name(objective: str) -> str:
+    """Return the name of the standard error of an objective, if it is measured."""
+    return f"{objective}_error"
+
+
+def statistic_of(objective: str) -> str:
+    """Return the name of the metric whose differences are tested where this is the objective.
+
+    It is that of the objective; trials that were chosen by their loss are compared by accuracy.
+    """
+    name = objective.removeprefix("val_")
+    return "accuracy" if name == "loss" else name
+
+
+def larger_is_better(objective: str, own: Iterable[Directed] = ()) -> bool:
     """Return whether an objective is maximised.
+
+    Args:
+        own: the metrics of the user's own that a search has.
 
     Raises:
         UserError: its metric is unknown here.
     """
-    return objective not in COSTS and objective_metric(objective).larger_is_better
+    if objective in COSTS:
+        return False
+    for metric in own:
+        if objective == f"val_{metric.name}":
+            return metric.larger_is_better
+    return objective_metric(objective).larger_is_better
 
 
-def pareto_front(points: Sequence[Sequence[float]], objectives: Sequence[str]) -> list[int]:
+def pareto_front(points: Sequence[Sequence[float]], maximised: Sequence[bool]) -> list[int]:
     """Return the indices of the points that no other point beats.
 
     A point beats another if it is better in one objective and worse in none, so that equal points
@@ -50,9 +91,9 @@ def pareto_front(points: Sequence[Sequence[float]], objectives: Sequence[str]) -
 
     Args:
         points: finite values of all objectives.
-        objectives: their names, in the order of the values.
+        maximised: whether each is, in the order of the values.
     """
-    signs = [1.0 if larger_is_better(name) else -1.0 for name in objectives]
+    signs = [1.0 if larger else -1.0 for larger in maximised]
     gains = [tuple(s * v for s, v in zip(signs, point, strict=True)) for point in points]
     front: set[tuple[float, ...]] = set()
     for gain in sorted(set(gains), reverse=True):  # none is beaten by a later one

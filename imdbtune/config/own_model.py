@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import importlib
 import re
 from collections.abc import Mapping, Sequence
@@ -25,13 +24,13 @@ from imdbtune.config.hyperparameters import (
     check_field,
     setting,
 )
+from imdbtune.config.own_source import OwnSource, split_reference
 from imdbtune.config.search_space import Dimension
 from imdbtune.errors import UserError, short_repr, unknown_choice
 
 # The function that runs the user's code. It stands in a package above this one, and is imported
 # when it is first needed, as the entries of a registry are.
 INSPECTION = "imdbtune.search.model_inspection"
-FORM = "FILE.py:FUNCTION"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Logged beside the hyperparameters of each trial, or columns of tables.
 RESERVED = (
@@ -42,28 +41,16 @@ RESERVED = (
 
 
 @dataclass(frozen=True)
-class ModelSource:
+class ModelSource(OwnSource):
     """The source of an own model; it travels with each trial.
 
-    Args:
-        file: name of the file, without its folder.
-        function: name of the function in it, or of a class of Keras Tuner's ``HyperModel``.
-        text: the whole file.
+    Its function may also be a class of Keras Tuner's ``HyperModel``.
     """
-
-    file: str
-    function: str
-    text: str = field(repr=False)
 
     @property
     def build(self) -> str:
         """File and function, such as ``my_model.py:build``."""
-        return f"{self.file}:{self.function}"
-
-    @functools.cached_property
-    def digest(self) -> str:
-        """sha256 of the file."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        return self.reference
 
 
 @dataclass(frozen=True)
@@ -189,17 +176,7 @@ def split_build(text: str) -> tuple[Path, str]:
     Raises:
         UserError: it has another form.
     """
-    file, _, function = text.rpartition(":")
-    if (
-        not file.endswith(".py")
-        or not function.isidentifier()
-        or not Path(file).stem.isidentifier()
-    ):
-        raise UserError(
-            f"model {short_repr(text)} is not {FORM}; write for example my_model.py:build, with a "
-            "file name of letters, digits and _."
-        )
-    return Path(file), function
+    return split_reference(text, "model", "my_model.py:build")
 
 
 def inspect_model(build: str, folder: Path, samples: Sequence[Mapping[str, Scalar]]) -> OwnModel:

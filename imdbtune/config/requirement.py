@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from imdbtune.config.filter_expression import Condition, parse_condition, words_in
 from imdbtune.config.hyperparameters import Scalar, TrialParams
-from imdbtune.config.objectives import all_objectives
+from imdbtune.config.objectives import Directed, all_objectives
 
 PARAMETER_COUNT = "parameter_count"  # the only result that is known before a training
 
@@ -43,13 +43,17 @@ class Requirement:
 
 @functools.lru_cache
 def parse_requirement(
-    text: str, own: tuple[tuple[str, Scalar], ...] = (), any_column: bool = False
+    text: str,
+    own: tuple[tuple[str, Scalar], ...] = (),
+    any_column: bool = False,
+    metrics: tuple[Directed, ...] = (),
 ) -> Requirement | None:
     """Return the requirement in a text; ``None`` if that is empty.
 
     Args:
         text: the condition.
         own: the hyperparameters of a user's own model, each with some value; empty: it is ours.
+        metrics: of the user's own.
         any_column: columns may be missing, as those of a trial in which they are not active.
 
     Raises:
@@ -57,7 +61,7 @@ def parse_requirement(
     """
     if not text:
         return None
-    results = dict.fromkeys(all_objectives(), 0.0)
+    results = dict.fromkeys(all_objectives(metrics), 0.0)
     sample: dict[str, object] = {**(dict(own) or TrialParams().as_dict()), **results}
     samples, columns = [sample], (*sample, *(words_in(text) if any_column else ()))
     return Requirement(

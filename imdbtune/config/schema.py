@@ -12,8 +12,17 @@ from typing import Any
 from imdbtune.config.checks import LOCAL as LOCAL
 from imdbtune.config.checks import NO_PRUNER as NO_PRUNER
 from imdbtune.config.checks import check_config, check_text
-from imdbtune.config.extensions import SAMPLERS
+from imdbtune.config.extensions import SAMPLERS, measured_always
+from imdbtune.config.filter_expression import words_in
 from imdbtune.config.hyperparameters import OF_REVIEWS, Scalar, check_field
+from imdbtune.config.objectives import larger_is_better, metric_objectives
+from imdbtune.config.own_code import OwnCode
+from imdbtune.config.own_metric import (
+    OwnMetric,
+    own_metric_of,
+    read_own_metrics,
+    split_metrics,
+)
 from imdbtune.config.own_model import OwnModel, inspect_model, own_model_of
 from imdbtune.config.search_space import SearchSpace, word
 from imdbtune.config.sections import ClusterConfig as ClusterConfig
@@ -44,6 +53,33 @@ class SearchConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    own_metrics: tuple[OwnMetric, ...] = ()  # of the user's own, among those of ``training``
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Whether the main objective is maximised."""
+        return self.is_maximised(self.tuner.main_objective)
+
+    @property
+    def own_code(self) -> OwnCode:
+        """The user's own model and metrics."""
+        model = self.space.own.source if self.space.own else None
+        return OwnCode(model, self.own_metrics)
+
+    def is_maximised(self, objective: str) -> bool:
+        """Return whether an objective is maximised."""
+        return larger_is_better(objective, self.own_metrics)
+
+    @property
+    def further_metrics(self) -> tuple[str, ...]:
+        """The names of the metrics that not every search has: those it needs, and asks for."""
+        known = {name.removeprefix("val_") for name in metric_objectives(self.own_metrics)}
+        aims = [*self.tuner.objectives, *words_in(self.tuner.require)]
+        needed = [each.removeprefix("val_") for each in aims if each.startswith("val_")]
+        own = {metric.text: metric.name for metric in self.own_metrics}
+        asked = [own.get(item, item) for item in split_metrics(self.training.metrics)]
+        further = known.difference(measured_always())
+        return tuple(name for name in dict.fromkeys([*needed, *asked]) if name in further)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain nested values, from which :func:`parse_config` restores the object.
@@ -55,6 +91,8 @@ class SearchConfig:
             del sections["model"]
         else:
             sections["model"][FOUND] = self.space.own.as_dict()
+        if self.own_metrics:
+            sections["training"][FOUND] = [metric.as_dict() for metric in self.own_metrics]
         return {"name": self.name, "about": self.about, **sections, "space": self.space.as_toml()}
 
     @property
@@ -65,6 +103,11 @@ class SearchConfig:
         hashed = {k: self.as_dict()[k] for k in ("data", "space", "tuner", "training")}
         for limit in ("max_trials", "max_minutes", "until_flat", "trial_timeout", "retries"):
             del hashed["tuner"][limit]
+        hashed["training"].pop(FOUND, None)
+        if not hashed["training"]["metrics"]:
+            del hashed["training"]["metrics"]
+        if self.own_metrics:
+            hashed["own_metrics"] = [[m.text, m.source.digest] for m in self.own_metrics]
         if self.space.own is not None:
             hashed["model"] = [self.space.own.source.function, self.space.own.source.digest]
         return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
@@ -78,7 +121,8 @@ SECTIONS: dict[str, type[Any]] = {
     "cluster": ClusterConfig,
     "model": ModelConfig,
 }
-FOUND = "found"  # in [model]: what dry builds of an own model have found
+# In [model]: what dry builds of an own model have found; in [training]: the source of own metrics.
+FOUND = "found"
 TOP_LEVEL = ("name", "about", "space", *SECTIONS)
 
 
@@ -115,11 +159,13 @@ def parse_config(
                 f"{key} = {short_repr(value)} is not a section; write [{key}] above its keys."
             )
     own = _own_model(merged, overrides, folder)
+    own_metrics = _own_metrics(merged, overrides, folder)
     config = SearchConfig(
         name=merged.get("name", "search"),
         about=merged.get("about", ""),
         space=parse_space(merged.get("space", {}), _hyperparameters(overrides), own),
         **{name: _section(name, merged.get(name, {})) for name in SECTIONS},
+        own_metrics=own_metrics,
     )
     config = _without_excluded_tries(config, overrides)
     check_config(config)
@@ -154,6 +200,24 @@ def _own_model(
         own = inspect_model(build, Path() if is_given else folder, samples)
     merged["model"] = {"build": own.source.build}
     return own
+
+
+def _own_metrics(
+    merged: dict[str, Any], overrides: Mapping[str, object], folder: Path
+) -> tuple[OwnMetric, ...]:
+    """Return the user's own metrics of a configuration; leave only their names in ``merged``."""
+    training = merged.get("training", {})
+    is_given = "training.metrics" in overrides
+    found = None if is_given else training.get(FOUND)
+    merged["training"] = {key: value for key, value in training.items() if key != FOUND}
+    items = split_metrics(_section("training", merged["training"]).metrics)
+    if isinstance(found, list):
+        return tuple(own_metric_of(table) for table in found)
+    own = dict(read_own_metrics(items, Path() if is_given else folder))
+    if own:
+        texts = [own[item].text if item in own else item for item in items]
+        merged["training"]["metrics"] = ",".join(texts)
+    return tuple(own.values())
 
 
 def _samples(space: Mapping[str, object]) -> list[dict[str, Scalar]]:
@@ -195,9 +259,19 @@ def _join_tries(table: Mapping[str, object]) -> dict[str, object]:
     return {"tries": "; ".join(texts), **joined} if texts else joined
 
 
+def _join_metrics(table: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the section with its list ``metrics`` as a text."""
+    metrics = table.get("metrics")
+    if not isinstance(metrics, list) or not all(isinstance(each, str) for each in metrics):
+        return table
+    return {**table, "metrics": ",".join(metrics)}
+
+
 def _section(name: str, table: Mapping[str, object]) -> Any:
     if name == "tuner":
         table = _join_tries(table)
+    if name == "training":
+        table = _join_metrics(table)
     fields = {f.name: f for f in dataclasses.fields(SECTIONS[name])}
     for key in table:
         if key not in fields:

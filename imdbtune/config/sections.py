@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imdbtune.config.checks import LOCAL, NO_PRUNER
-from imdbtune.config.extensions import DEFAULT_OBJECTIVE, PRUNERS, SAMPLERS, SOURCES
+from imdbtune.config.extensions import DEFAULT_OBJECTIVE, METRICS, PRUNERS, SAMPLERS, SOURCES
 from imdbtune.config.hyperparameters import setting
-from imdbtune.config.objectives import all_objectives, larger_is_better, split_objectives
+from imdbtune.config.objectives import all_objectives, split_objectives
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class TunerConfig:
         "metrics and costs to optimise, the main one, a metric, first",
         choices=all_objectives(),
         several=True,
+        suggested=True,
     )
 
     @property
@@ -91,11 +92,6 @@ class TunerConfig:
     def main_objective(self) -> str:
         """The metric by which trials are ranked, stopped and pruned."""
         return self.objectives[0]
-
-    @property
-    def larger_is_better(self) -> bool:
-        """Whether the main objective is maximised."""
-        return larger_is_better(self.main_objective)
 
     @property
     def trial_limit(self) -> int | None:
@@ -117,6 +113,11 @@ class TrainingConfig:
         choices=("buckets", "padded"),
     )
     compile: str = setting("auto", "compile with XLA", choices=("auto", "on", "off"))
+    metrics: str = setting(
+        "",
+        f"metrics to log besides accuracy and loss: some of {', '.join(METRICS)}, or your own "
+        "FILE.py:FUNCTION of (labels, probabilities), with :min if smaller values are better",
+    )
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,16 @@ from imdbtune.search.parent_run import settings_tags
 from imdbtune.search.recorded import Stage, read_stage
 from imdbtune.search.rerun import MAX_NAME
 from imdbtune.search.resume import CRASHED, stored_config
-from imdbtune.search.trusted_sources import find_source
+from imdbtune.search.trusted_sources import find_code
 from imdbtune.search.workspace import TRAINING, Workspace, create_workspace, open_workspace
 from imdbtune.tracking import mlflow_names, reader, run_record, writer
 from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in_background
 from imdbtune.tracking.entities import Search
 from imdbtune.tracking.outbox_delivery import Publish
+from imdbtune.tracking.own_models import code_tags
 
 if TYPE_CHECKING:
-    from imdbtune.config.own_model import ModelSource
+    from imdbtune.config.own_code import OwnCode
     from imdbtune.data.corpus import Corpus
     from imdbtune.tracking.connection import MlflowClient
 
@@ -96,10 +97,10 @@ def confirm_search(
     found = reader.find_search(client, search_ref)
     leading = runs.configurations_to_confirm(found, reader.read_trials(client, found), extent.top)
     stages = [read_stage(client, trial) for trial in leading]
-    source = find_source(client, leading[0], context)
+    code = find_code(client, leading[0], context)
     environment = context.start_environment(context.worker_count)
     corpus, facts = context.open_trial_corpus(leading[0])
-    opened = _Opened(client, context, found, stages, corpus, facts, source)
+    opened = _Opened(client, context, found, stages, corpus, facts, code)
     for seeds in extent.rounds:
         concluded = opened.run_round(seeds, extent.rule, environment)
         undecided = [stage for stage in stages if stage.trial.run_id in concluded.undecided]
@@ -126,7 +127,7 @@ class _Opened:
     stages: list[Stage]
     corpus: Corpus
     facts: writer.CorpusFacts
-    source: ModelSource | None  # of a user's own model
+    code: OwnCode  # of the user's own
 
     def run_round(self, seeds: int, rule: Rule, environment: dict[str, str]) -> Confirmation:
         """Train what is missing of so many seeds, and compare all."""
@@ -163,6 +164,7 @@ class _Opened:
         shown = settings_tags(settings, "initial_epoch", *runs.OWN_SETTINGS)
         tags = writer.common_tags(self.facts, shown) | {mlflow_names.CONFIRMS: self.search.run_id}
         reviews = self.search.tags.get(mlflow_names.VALIDATION_REVIEWS, "")
+        tags |= run_record.named(code_tags(self.code))
         return tags | ({mlflow_names.VALIDATION_REVIEWS: reviews} if reviews else {})
 
     @contextmanager
@@ -215,7 +217,7 @@ class _Opened:
         context, folder = self.context, workspace.folder
         parent = reader.find_confirmation(self.client, self.search)
         done = results.read_finished_runs(self.client, parent) if parent else {}
-        requests = runs.training_requests(self.stages, seeds, done, self.source)
+        requests = runs.training_requests(self.stages, seeds, done, self.code)
         workers = context.worker_count
         context.listener(
             ConfirmationOpened(self.search, run.run_id, self.corpus, folder, len(requests), workers)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import convert
+from imdbtune.models.metrics.metric import epoch_names
 from imdbtune.search.context import Context
 from imdbtune.search.rerun import train_again
 from imdbtune.tracking import mlflow_names, reader, run_record
@@ -34,7 +35,7 @@ class EpochPair:
     @property
     def difference(self) -> float:
         """Largest difference of a metric; infinite if only one run has a metric."""
-        known = [m for m in mlflow_names.CURVES if m in self.then or m in self.now]
+        known = {*self.then, *self.now} - {"epoch", "seconds"}
         pairs = [(self.then.get(m, math.nan), self.now.get(m, math.nan)) for m in known]
         differences = [abs(then - now) for then, now in pairs]
         return max((d if math.isfinite(d) else math.inf for d in differences), default=math.inf)
@@ -105,10 +106,11 @@ def compare_runs(client: MlflowClient, original: Trial, again: Trial) -> Reprodu
 def _pairs(
     client: MlflowClient, original: Trial, again: Trial, execution: int
 ) -> Iterator[EpochPair]:
+    names = epoch_names(original.metric_names)
     then, now = (
         {
             int(epoch["epoch"]): epoch
-            for epoch in reader.read_history(client, run_id, execution=execution)
+            for epoch in reader.read_history(client, run_id, names, execution)
         }
         for run_id in (original.run_id, again.run_id)
     )

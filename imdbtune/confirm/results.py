@@ -9,7 +9,6 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from imdbtune.config.objectives import larger_is_better
 from imdbtune.confirm.description import markdown, method
 from imdbtune.confirm.entities import Confirmation, Confirmed
 from imdbtune.errors import UserError
@@ -203,7 +202,7 @@ def _cost(search: Search, trainings: Sequence[Trial]) -> float:
     if not search.objectives[1:]:
         return _seconds(trainings)
     name = search.objectives[1]
-    sign = -1.0 if larger_is_better(name) else 1.0
+    sign = -1.0 if search.is_maximised(name) else 1.0
     values = [sign * trial.measured[name] for trial in trainings if name in trial.measured]
     return statistics.median(values or [math.inf])
 

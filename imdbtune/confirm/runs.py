@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from imdbtune.cluster.trial_job import TrialJob, trial_folder
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.config.own_model import ModelSource
+from imdbtune.config.own_code import NO_CODE, OwnCode
 from imdbtune.confirm import results
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.search.driver import Attempts, PlannedTrial
@@ -36,7 +36,7 @@ class TrainingRequest:
     number: str
     stage: Stage
     seed: int
-    source: ModelSource | None = None  # of a user's own model
+    code: OwnCode = NO_CODE  # of the user's own
 
 
 def best_configurations(search: Search, trials: Sequence[Trial], top: int) -> list[Trial]:
@@ -92,7 +92,7 @@ def training_requests(
     stages: Sequence[Stage],
     seeds: int,
     done: Mapping[str, Mapping[int, Trial]],
-    source: ModelSource | None = None,
+    code: OwnCode = NO_CODE,
 ) -> list[TrainingRequest]:
     """Return the trainings that are missing, seed by seed, so that all advance together."""
     found: list[TrainingRequest] = []
@@ -100,7 +100,7 @@ def training_requests(
         for stage in stages:
             seed = stage.settings.seed + SEED_OFFSET + index
             if seed not in done.get(stage.trial.run_id, {}):
-                found.append(TrainingRequest(str(len(found)), stage, seed, source))
+                found.append(TrainingRequest(str(len(found)), stage, seed, code))
     return found
 
 
@@ -128,7 +128,8 @@ def make_spec(each: TrainingRequest, corpus: Path, folder: Path) -> TrialSpec:
         own,
         settings,
         checkpoint_after_s=CHECKPOINT_AFTER_S,
-        source=each.source,
+        source=each.code.model,
+        own_metrics=each.code.metrics,
     )
 
 

@@ -219,8 +219,8 @@ def measure_majority(split: Split) -> dict[str, float]:
 def _metrics(
     training: Split, fitted: Floats, validation: Split, predicted: Floats
 ) -> dict[str, float]:
-    on_training = measure(fitted, training.labels)
-    on_validation = measure(predicted, validation.labels)
+    on_training = measure(training.labels, fitted)
+    on_validation = measure(validation.labels, predicted)
     return {
         **{f"best_{name}": value for name, value in on_training.items()},
         **{f"best_val_{name}": value for name, value in on_validation.items()},

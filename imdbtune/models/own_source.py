@@ -1,14 +1,8 @@
-"""Run the source of a user's own model: its module, its function, and a model for given values.
-
-Errors that the source causes name its file and line.
-"""
+"""Run the source of a user's own model: its function, and a model for given values."""
 
 from __future__ import annotations
 
-import functools
 import inspect
-import linecache
-import traceback
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,47 +15,13 @@ import numpy.typing as npt
 
 from imdbtune.config.hyperparameters import Scalar, TrialParams
 from imdbtune.config.own_model import ModelSource
-from imdbtune.errors import TrialFailed, UserError, first_line
+from imdbtune.errors import TrialFailed, UserError
+from imdbtune.models.own_code import error_in, find_attribute, is_of, load_module
 
 # Attempts at two builds with the same initial weights.
 ATTEMPTS = 4
 
 Build = Callable[[keras_tuner.HyperParameters], keras.Model]
-
-
-@functools.lru_cache(maxsize=16)
-def load_module(file: str, text: str) -> types.ModuleType:
-    """Return the module of a source; it is run once in a process.
-
-    Args:
-        file: its name, which tracebacks show.
-        text: the source.
-
-    Raises:
-        UserError: it has a syntax error, or raises.
-    """
-    module = types.ModuleType(file.removesuffix(".py"))
-    module.__file__ = file
-    # Tracebacks show the lines also where there is no such file.
-    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    try:
-        exec(compile(text, file, "exec"), vars(module))  # the user's own code
-    except SyntaxError as error:
-        raise UserError(f"{error.filename}:{error.lineno}: {error.msg}.") from error
-    except (Exception, SystemExit) as error:
-        raise error_in(file, error, "importing the file raises") from error
-    return module
-
-
-def error_in(file: str, error: BaseException, what: str) -> UserError:
-    """Return an error as one line that begins with the last line of the user's file in it."""
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == file
-    ]
-    where = f"{file}:{lines[-1]}" if lines else file
-    return UserError(f"{where}: {what} {type(error).__name__}: {first_line(error)}.")
 
 
 def build_function(source: ModelSource) -> Build:
@@ -70,12 +30,7 @@ def build_function(source: ModelSource) -> Build:
     Raises:
         UserError: the source cannot be run, or has no such function.
     """
-    module = load_module(source.file, source.text)
-    if source.function not in vars(module):
-        known = [n for n, v in vars(module).items() if callable(v) and _is_of(v, module)]
-        has = f"it has {', '.join(known)}" if known else "it has none"
-        raise UserError(f"{source.file} has no function {source.function}; {has}.")
-    found = vars(module)[source.function]
+    found = find_attribute(source)
     if inspect.isclass(found) and issubclass(found, keras_tuner.HyperModel):
         try:
             found = found()
@@ -98,10 +53,6 @@ def build_function(source: ModelSource) -> Build:
     return build
 
 
-def _is_of(value: object, module: types.ModuleType) -> bool:
-    return getattr(value, "__module__", "") == module.__name__
-
-
 def custom_objects(source: ModelSource) -> dict[str, Any]:
     """Return the classes and functions that a source defines, by name."""
     module = load_module(source.file, source.text)
@@ -114,7 +65,7 @@ def custom_objects(source: ModelSource) -> dict[str, Any]:
 
 
 def _is_class_of(value: object, module: types.ModuleType) -> bool:
-    return (inspect.isclass(value) or inspect.isfunction(value)) and _is_of(value, module)
+    return (inspect.isclass(value) or inspect.isfunction(value)) and is_of(value, module)
 
 
 def call_build(

@@ -26,7 +26,8 @@ class Constraint:
             UserError: it has a syntax error or an unknown column.
         """
         own = config.space.own
-        return cls(parse_requirement(config.tuner.require, own.samples if own else ()))
+        samples, metrics = own.samples if own else (), config.own_metrics
+        return cls(parse_requirement(config.tuner.require, samples, metrics=metrics))
 
     @property
     def needs_result(self) -> bool:

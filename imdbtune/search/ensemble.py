@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.cluster.trial_job import Trainer
-from imdbtune.config.extensions import DEFAULT_OBJECTIVE
 from imdbtune.config.hyperparameters import convert
+from imdbtune.config.objectives import statistic_of
 from imdbtune.errors import UserError
 from imdbtune.search import ensemble_tags
 from imdbtune.search.context import Context
 from imdbtune.search.rerun import TrackedTraining, train_tracked
+from imdbtune.search.trusted_sources import find_code
 from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.model_files import fetch_linear, fetch_model
@@ -76,6 +77,7 @@ def average_models(
     name = f"ensemble-of-{len(members)}{'-and-linear' if linear else ''}-{search.name}"
     experiment = reader.experiment_name(client, search.run_id)
     refitted = mlflow_names.REFITS in members[0].tags
+    code = find_code(client, members[0], context)
     with tempfile.TemporaryDirectory() as scratch:
         files = _fetch_models(client, members, Path(scratch))
 
@@ -86,23 +88,36 @@ def average_models(
                 model = _linear_model(client, held, corpus, reviews, Path(scratch))
             params = tuple(member.params for member in members)
             common = common_params(params, linear)
-            settings = TrainingSettings(reviews=reviews, epochs=1, hold_out=not refitted)
-            trainer = EnsembleSpec(files, params, model)
-            return TrialSpec(common, corpus.folder, folder, settings), trainer
+            settings = TrainingSettings(
+                reviews=reviews,
+                objective=_objective(search),
+                epochs=1,
+                hold_out=not refitted,
+                metrics=search.tags.get(mlflow_names.METRICS, ""),
+            )
+            spec = TrialSpec(common, corpus.folder, folder, settings, own_metrics=code.metrics)
+            return spec, EnsembleSpec(files, params, model)
 
-        training = TrackedTraining(name, experiment, tags, corpus, facts, make_spec)
+        training = TrackedTraining(name, experiment, tags, corpus, facts, make_spec, code)
         return train_tracked(client, training, context)
 
 
 def _own_tags(search: Search, members: Sequence[Trial], linear: bool) -> dict[str, str]:
     """Return the tags that only ensembles have."""
+    metrics = search.tags.get(mlflow_names.METRICS, "")
     return {
-        mlflow_names.OBJECTIVE: DEFAULT_OBJECTIVE,
+        mlflow_names.OBJECTIVE: _objective(search),
+        **({mlflow_names.METRICS: metrics} if metrics else {}),
         mlflow_names.ENSEMBLE_OF: reader.ensemble_tag(members, linear),
         mlflow_names.OF_SEARCH: search.run_id,
         mlflow_names.MEMBERS: ensemble_tags.write_members([member.params for member in members]),
         mlflow_names.NOTE: ensemble_tags.description(search, members, linear),
     }
+
+
+def _objective(search: Search) -> str:
+    """Return by what an ensemble is judged: accuracy, unless the search has another metric."""
+    return f"val_{statistic_of(search.objective)}"
 
 
 def _fetch_models(client: MlflowClient, members: Sequence[Trial], folder: Path) -> tuple[Path, ...]:

@@ -55,7 +55,7 @@ class KeptModels:
         self._values[trial_id], self._run_ids[trial_id] = values, run_id
         keep = self.config.tracking.keep_models
         limit = int(keep) if keep.isdigit() else {"all": 0, "best": 1}[keep]
-        sign = -1.0 if self.config.tuner.larger_is_better else 1.0
+        sign = -1.0 if self.config.larger_is_better else 1.0
         ranked = sorted(self._values, key=lambda t: (sign * self._values[t][0], t))
         for deleted in set(ranked[limit:]) - (self._front() if limit else set()):
             self._path(deleted).unlink(missing_ok=True)
@@ -65,7 +65,10 @@ class KeptModels:
         objectives, trials = self.config.tuner.objectives, list(self._values)
         if len(objectives) == 1:
             return set()
-        front = pareto_front([self._values[trial] for trial in trials], objectives)
+        front = pareto_front(
+            [self._values[trial] for trial in trials],
+            [self.config.is_maximised(o) for o in objectives],
+        )
         return {trials[index] for index in front}
 
     def log(self, outbox: Outbox) -> None:

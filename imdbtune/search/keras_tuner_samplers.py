@@ -54,7 +54,7 @@ class OracleSampler(keras_tuner.Oracle):
     @classmethod
     def of(cls, config: SearchConfig) -> Self:
         """Return the sampler of a search, with its space, objective and seed."""
-        direction = "max" if config.tuner.larger_is_better else "min"
+        direction = "max" if config.larger_is_better else "min"
         sampler = cls(
             objective=keras_tuner.Objective(config.tuner.main_objective, direction),
             hyperparameters=keras_tuner_space(config.space),

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from imdbtune.cluster.local_executor import training_environment
 from imdbtune.config.hyperparameters import Scalar, TrialParams, beside_own
 from imdbtune.config.own_model import ModelSource, OwnModel, check_name
+from imdbtune.config.own_source import read_own_text
 from imdbtune.config.search_space import Dimension
 from imdbtune.data.sources import default_cache
-from imdbtune.errors import UserError, quote_path, short_repr
-from imdbtune.files import read_small_text
+from imdbtune.errors import UserError, short_repr
 
 if TYPE_CHECKING:
     import keras_tuner
@@ -52,14 +52,7 @@ def read_source(path: Path, function: str) -> ModelSource:
     Raises:
         UserError: it cannot be read.
     """
-    try:
-        return ModelSource(path.name, function, read_small_text(path))
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{quote_path(path)} is not a text file in UTF-8: {error.reason}."
-        ) from error
-    except OSError as error:
-        raise UserError(f"cannot read the model {quote_path(path)}: {error.strerror}.") from error
+    return ModelSource(path.name, function, read_own_text(path, "model"))
 
 
 @functools.lru_cache(maxsize=8)
@@ -116,7 +109,8 @@ class Exploration:
             raise UserError(with_values) from error
 
     def _build(self, values: Values, saved: bool) -> keras_tuner.HyperParameters:
-        from imdbtune.models.own_source import call_build, ensure_built, error_in, where
+        from imdbtune.models.own_code import error_in
+        from imdbtune.models.own_source import call_build, ensure_built, where
         from imdbtune.training.own_check import check_model
 
         self._builds += 1

@@ -19,7 +19,6 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
 from imdbtune.config.hyperparameters import Scalar, TrialParams
-from imdbtune.config.objectives import larger_is_better
 from imdbtune.config.schema import SearchConfig
 from imdbtune.config.search_space import Dimension
 from imdbtune.errors import SearchAborted
@@ -56,7 +55,7 @@ class OptunaSampler:
         self.ended: set[str] = set()
         self.study = optuna.create_study(
             directions=[
-                "maximize" if larger_is_better(name) else "minimize"
+                "maximize" if config.is_maximised(name) else "minimize"
                 for name in config.tuner.objectives
             ],
             sampler=RandomSampler(seed=0),

@@ -11,7 +11,7 @@ import tomli_w
 
 from imdbtune.config.schema import SearchConfig
 from imdbtune.tracking import run_record, writer
-from imdbtune.tracking.own_models import log_source, source_tags
+from imdbtune.tracking.own_models import code_tags, log_code
 from imdbtune.training.spec import TrainingSettings
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _known(config: SearchConfig, facts: writer.CorpusFacts) -> dict[str, str]:
         "validation_reviews": _validation_reviews(facts, config),
         "config_digest": config.digest[:16],
         "about": config.about,
-        **source_tags(config.space.own.source if config.space.own else None),
+        **code_tags(config.own_code),
     }
     return writer.common_tags(facts, settings)
 
@@ -69,8 +69,7 @@ def log_configuration(run: writer.Run, config: SearchConfig, facts: writer.Corpu
     settings["tracking"]["uri"] = ""  # it may contain a password
     run.client.log_text(run.run_id, tomli_w.dumps(settings), "config.toml")
     run_record.write(run.client, run.run_id, _known(config, facts))
-    if config.space.own is not None:
-        log_source(run.client, run.run_id, config.space.own.source)
+    log_code(run.client, run.run_id, config.own_code)
     run.log_corpus(facts)
     flat = {
         f"{section}.{key}": value

@@ -42,7 +42,7 @@ class Pruning:
     def of(cls, config: SearchConfig, journal: Journal) -> Pruning:
         """Return the pruning of a new search."""
         kind, tuner = pruner_kind(config), config.tuner
-        sign = 1.0 if tuner.larger_is_better else -1.0
+        sign = 1.0 if config.larger_is_better else -1.0
         pruner = kind.make() if kind else None
         return cls(pruner, journal, tuner.main_objective, sign, config.training.epochs)
 

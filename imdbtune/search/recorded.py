@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune.cluster.trial_job import Trainer, default_trainer
 from imdbtune.config.hyperparameters import check_field, convert
-from imdbtune.config.own_model import ModelSource
+from imdbtune.config.own_code import NO_CODE, OwnCode
 from imdbtune.config.schema import DataConfig, TrainingConfig, TunerConfig
 from imdbtune.errors import UserError, short_repr
 from imdbtune.tracking import mlflow_names, reader, run_record
@@ -88,6 +88,7 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
         hold_out=facts.get("imdbtune.hold_out", "True") != "False",
         schedule_epochs=int(convert("int", extra.get("schedule_epochs")) or 0),
         keep_best=extra.get("keep_best", "True") != "False",
+        metrics=facts.get(mlflow_names.METRICS, ""),
     )
     return Stage(trial, settings, extra.get("continues", ""))
 
@@ -113,16 +114,21 @@ def _check_can_run_again(trial: Trial) -> None:
 
 
 def make_specs(
-    stages: Sequence[Stage], corpus: Path, folder: Path, source: ModelSource | None = None
+    stages: Sequence[Stage], corpus: Path, folder: Path, code: OwnCode = NO_CODE
 ) -> list[TrialSpec]:
     """Return the specs to train in order; each but the last saves its state for the next.
 
     Args:
-        source: of the user's own model that all of them have.
+        code: of the user's own, that all of them run.
     """
     folders = [folder / str(number) for number in range(len(stages))]
     specs = [
-        TrialSpec(stage.trial.params, corpus, own, stage.settings, keep_state=True, source=source)
+        TrialSpec(
+            *(stage.trial.params, corpus, own, stage.settings),
+            keep_state=True,
+            source=code.model,
+            own_metrics=code.metrics,
+        )
         for stage, own in zip(stages, folders, strict=True)
     ]
     later = [

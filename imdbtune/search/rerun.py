@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, run_trial
-from imdbtune.config.own_model import ModelSource
+from imdbtune.config.own_code import NO_CODE, OwnCode
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, UserError
 from imdbtune.search import trusted_sources
@@ -43,7 +43,7 @@ class TrackedTraining:
         tags: of the run.
         facts: describe the corpus in MLflow.
         make_spec: returns what is trained, and by what, for the folder of its files.
-        source: of a user's own model, to be logged.
+        code: of the user's own, to be logged.
         system_metrics: whether to log the use of the machine.
     """
 
@@ -53,7 +53,7 @@ class TrackedTraining:
     corpus: Corpus
     facts: writer.CorpusFacts
     make_spec: Callable[[Path], tuple[TrialSpec, Trainer | None]]
-    source: ModelSource | None = None
+    code: OwnCode = NO_CODE
     system_metrics: bool = False
 
 
@@ -103,9 +103,8 @@ def _open_run(
         # Before the run is created and open:
         tags = dict(training.tags)
         writer.Run(prepared.outbox, key).log_corpus(training.facts)
-        if training.source is not None:
-            own_models.log_source(prepared.outbox, key, training.source)
-            tags |= run_record.named(own_models.source_tags(training.source))
+        own_models.log_code(prepared.outbox, key, training.code)
+        tags |= run_record.named(own_models.code_tags(training.code))
         run_record.write(prepared.outbox, key, tags)
         prepared.outbox.sync(key)
         run = writer.SearchRun.open(client, name, training.experiment, tags, "train", key)
@@ -136,7 +135,7 @@ def train_single(config: SearchConfig, context: Context) -> Trial:
     facts = corpus_facts(corpus, config.data.source)
     settings = TrainingSettings.of(config)
     of_trials = [name for name in OF_TRIALS if name != "epochs"]
-    source = config.space.own.source if config.space.own else None
+    code = config.own_code
     training = TrackedTraining(
         config.name,
         config.tracking.experiment,
@@ -144,13 +143,17 @@ def train_single(config: SearchConfig, context: Context) -> Trial:
         corpus,
         facts,
         lambda folder: (
-            TrialSpec(params, corpus.folder, folder, settings, source=source),
+            TrialSpec(
+                *(params, corpus.folder, folder, settings),
+                source=code.model,
+                own_metrics=code.metrics,
+            ),
             context.trainer,
         ),
-        source,
+        code,
         config.tracking.system_metrics,
     )
-    trusted_sources.remember(context.workspaces, source)
+    trusted_sources.remember(context.workspaces, code.sources)
     return train_tracked(client, training, context)
 
 
@@ -169,11 +172,11 @@ def train_again(client: MlflowClient, run_id: str, context: Context) -> tuple[Tr
     """
     stages = read_stages(client, run_id)
     original, settings = stages[-1].trial, stages[-1].settings
-    source = trusted_sources.find_source(client, original, context)
+    code = trusted_sources.find_code(client, original, context)
     corpus, facts = context.open_trial_corpus(original)
 
     def make_spec(folder: Path) -> tuple[TrialSpec, Trainer | None]:
-        *before, spec = make_specs(stages, corpus.folder, folder, source)
+        *before, spec = make_specs(stages, corpus.folder, folder, code)
         return spec, ChainedTrainer(before, context.trainer, original.pruned_after)
 
     training = TrackedTraining(
@@ -183,7 +186,7 @@ def train_again(client: MlflowClient, run_id: str, context: Context) -> tuple[Tr
         corpus,
         facts,
         make_spec,
-        source,
+        code,
     )
     return original, train_tracked(client, training, context)
 
@@ -218,7 +221,7 @@ def train_on_all_reviews(
         hold_out=False,
         keep_best=True,
     )
-    source = trusted_sources.find_source(client, trial, context)
+    code = trusted_sources.find_code(client, trial, context)
     corpus, facts = context.open_trial_corpus(trial)
     logged = settings_tags(settings, "epochs", "seed", "schedule_epochs", "validation_share")
     tags = writer.common_tags(facts, logged) | {mlflow_names.REFITS: trial.run_id}
@@ -229,9 +232,13 @@ def train_on_all_reviews(
         corpus,
         facts,
         lambda folder: (
-            TrialSpec(trial.params, corpus.folder, folder, settings, source=source),
+            TrialSpec(
+                *(trial.params, corpus.folder, folder, settings),
+                source=code.model,
+                own_metrics=code.metrics,
+            ),
             context.trainer,
         ),
-        source,
+        code,
     )
     return train_tracked(client, training, context)

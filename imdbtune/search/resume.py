@@ -6,14 +6,10 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import zip_longest
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune.config.own_model import ModelSource, split_build
 from imdbtune.config.schema import SearchConfig, parse_config
-from imdbtune.errors import UserError, short_repr
-from imdbtune.search import trusted_sources
+from imdbtune.errors import UserError
 from imdbtune.search.journal import Event, Journal
 from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.entities import Search, Trial
@@ -62,6 +58,9 @@ def stored_config(
         ) from error
 
 
+OF_SOURCES = ("model.build", "training.metrics")  # checked by imdbtune.search.same_sources
+
+
 def changed_config(
     before: SearchConfig, journal: Journal, overrides: Mapping[str, object]
 ) -> SearchConfig:
@@ -77,7 +76,7 @@ def changed_config(
     """
     table = before.as_dict()
     earlier = {k: v for e in journal.read() if e["event"] == "limits" for k, v in e.items()}
-    given = {key: value for key, value in overrides.items() if key != "model.build"}
+    given = {key: value for key, value in overrides.items() if key not in OF_SOURCES}
     after = parse_config(table, {k: v for k, v in earlier.items() if k in LIMITS} | given)
     changed = _difference(table, after.as_dict())
     forbidden = {key: values for key, values in changed.items() if key not in MAY_CHANGE}
@@ -90,64 +89,6 @@ def changed_config(
             f"{before.name} it knows the trials of this one."
         )
     return after
-
-
-def check_same_source(
-    before: SearchConfig, overrides: Mapping[str, object], name: str, base: Path
-) -> None:
-    """Check that the file of a search's own model is what the search was started with.
-
-    A file that is gone is not needed: the search has its own copy.
-
-    Args:
-        before: the configuration with which the search was started.
-        overrides: may name the file.
-        name: of the search.
-        base: folder of the workspaces, which knows the sources that were started there.
-
-    Raises:
-        UserError: the file, or the one that an override names, differs, or there was none.
-    """
-    from imdbtune.search.model_inspection import read_source
-
-    own, given = before.space.own, overrides.get("model.build")
-    if own is None:
-        if given is not None:
-            raise UserError(
-                f"search {name!r} trains imdbtune's models; leave --model out, or start a new one."
-            )
-        return
-    path, function = Path(own.location), own.source.function
-    if given is not None:
-        path, function = split_build(str(given))
-    elif not path.is_file():
-        if not trusted_sources.is_known(base, own.source):
-            raise UserError(
-                f"{own.source.build} of search {name!r} was not started here, and would be run; "
-                "give the file with --model."
-            )
-        return
-    now = read_source(path, function)
-    if now.function != function or now.text != own.source.text or function != own.source.function:
-        raise UserError(
-            f"search {name!r} was started with another {own.source.build} "
-            f"({_first_difference(own.source, now)}); restore it, or start a new search. MLflow "
-            f"has it as the artifact model/{own.source.file} of the search."
-        )
-    trusted_sources.remember(base, own.source)
-
-
-def _first_difference(before: ModelSource, now: ModelSource) -> str:
-    """Return the first line in which two sources differ, in words."""
-    if before.function != now.function:
-        return f"the function was {before.function}, now it is {now.function}"
-    lines = zip_longest(before.text.splitlines(), now.text.splitlines())
-    for number, (old, new) in enumerate(lines, start=1):
-        if old != new:
-            was = "had no such line" if old is None else f"was {short_repr(old.strip())}"
-            told = "is gone" if new is None else f"is now {short_repr(new.strip())}"
-            return f"line {number} {was} and {told}"
-    return "its line ends"
 
 
 def journal_limits(journal: Journal, before: SearchConfig, after: SearchConfig) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imdbtune.cluster.trial_job import EpochEnded, TrialJob, trial_folder
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.objectives import error_name
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted
 from imdbtune.search.constraint import Constraint
@@ -73,6 +74,7 @@ class SampledTrials:
     # By trial id.
     suggested: dict[str, Suggestion] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)  # standard, of scores; 0: by a formula
     failed: dict[str, str] = field(default_factory=dict)  # reasons
     run_ids: dict[str, str] = field(default_factory=dict)  # of the trials with a score
     begun: dict[str, list[str]] = field(default_factory=dict)  # runs of all attempts, in order
@@ -132,7 +134,7 @@ class SampledTrials:
 
     def progress(self) -> SearchResumed:
         """Return how many trials have ended, how many are run again, and the best score so far."""
-        best = max if self.config.tuner.larger_is_better else min
+        best = max if self.config.larger_is_better else min
         ended = len(self.scores.keys() | self.failed.keys())
         return SearchResumed(ended, len(self.queued), best(self.scores.values(), default=None))
 
@@ -162,7 +164,7 @@ class SampledTrials:
 
     def _is_stopped(self) -> bool:
         """Return whether a limit has been reached, and report it once."""
-        reason = self.stopping.reason(list(self.scores.values()))
+        reason = self.stopping.reason(list(self.scores.values()), list(self.errors.values()))
         if reason and not self.stopped:
             self.listener(LimitReached(reason))
         self.stopped = reason is not None
@@ -230,6 +232,7 @@ class SampledTrials:
             keep_state=sampler_kind(self.config).continues_trials,
             checkpoint_after_s=CHECKPOINT_AFTER_S,
             source=self.config.space.own.source if self.config.space.own else None,
+            own_metrics=self.config.own_metrics,
         )
 
     def _use_known_end(self, known: Trial, params: TrialParams) -> None:
@@ -285,7 +288,10 @@ class SampledTrials:
             self.failed[trial_id] = event["reason"]
         else:
             self.scores[trial_id], self.run_ids[trial_id] = event["score"], event["run_id"]
-            self._keep_model(trial_id, event["run_id"], event.get("measured", {}))
+            measured = event.get("measured", {})
+            name = error_name(self.config.tuner.main_objective)
+            self.errors[trial_id] = measured.get(name, 0.0)
+            self._keep_model(trial_id, event["run_id"], measured)
 
     def _keep_model(self, trial_id: str, run_id: str, measured: Mapping[str, float]) -> None:
         """Keep the model of a trial while it may be the best one."""

@@ -32,11 +32,11 @@ from imdbtune.search.plan import Plan, estimate_duration, make_plan
 from imdbtune.search.resume import (
     Agreement,
     changed_config,
-    check_same_source,
     journal_limits,
     reconcile,
     stored_config,
 )
+from imdbtune.search.same_sources import check_same_sources
 from imdbtune.search.sampled_trials import SampledTrials
 from imdbtune.search.sampler import make_sampler
 from imdbtune.search.stopping import StoppingRules
@@ -77,7 +77,7 @@ def start_search(
     loan = find_loan(client, config, facts)
     seconds = estimate_duration(plan, context, corpus).seconds if estimated else 0.0
     recover_crashed_runs(client, base := context.workspaces, context.notify)
-    trusted_sources.remember(base, config.space.own)
+    trusted_sources.remember(base, config.own_code.sources)
     with (
         _open_pool(plan, client, corpus, context) as pool,
         create_workspace(base, config.name, plan.store) as (prepared, key),
@@ -118,7 +118,7 @@ def resume_search(
         stop_crashed_trials(workspace, left)
         parent = writer.SearchRun.adopt(client, found.run_id, found.experiment_id, found.tags)
         before = stored_config(client, found, workspace.outbox)
-        check_same_source(before, overrides, found.name, context.workspaces)
+        check_same_sources(before, overrides, found.name, context.workspaces)
         given = {**overrides, "tracking.uri": str(client.tracking_uri)}
         config = changed_config(before, workspace.journal, given)
         plan = make_plan(config, replace(context, uri=""))
@@ -255,7 +255,7 @@ class Session:
             corpus=self.corpus.folder,
             folder=folder,
             listener=with_run_ids(self.context.listener, outbox),
-            stopping=StoppingRules(self.config.tuner, time.monotonic, reviews, limit),
+            stopping=StoppingRules(self.config, time.monotonic, reviews, limit),
             models=KeptModels(self.config, folder, download),
             remote=self.pool is not None,
         )

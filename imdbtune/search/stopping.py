@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from imdbtune.config.extensions import objective_metric
-from imdbtune.config.schema import TunerConfig
+from imdbtune.config.extensions import METRICS
+from imdbtune.config.schema import SearchConfig
 from imdbtune.search.deadline import Deadline
 
 
@@ -20,28 +20,30 @@ class StoppingRules:
         deadline: of the command; ``None``: it has none.
     """
 
-    tuner: TunerConfig
+    config: SearchConfig
     clock: Callable[[], float]
     validation_reviews: int
     deadline: Deadline | None = None
     _end: float | None = None  # by the clock
 
-    def reason(self, scores: Sequence[float]) -> str | None:
+    def reason(self, scores: Sequence[float], errors: Sequence[float] = ()) -> str | None:
         """Return why no trial may start any more; ``None``: one may.
 
         The time starts with the first call.
 
         Args:
             scores: of the trials that have ended, in that order.
+            errors: their standard errors, where the metric has no formula for them.
         """
-        minutes, trials = self.tuner.max_minutes, self.tuner.until_flat
+        tuner = self.config.tuner
+        minutes, trials = tuner.max_minutes, tuner.until_flat
         if self._end is None:
             self._end = self.clock() + minutes * 60
         if minutes and self.clock() >= self._end:
             return f"the {minutes:g} minutes of --max-minutes are over"
         if self.deadline is not None and not self.deadline.allows_trial():
             return "the deadline is too near for an epoch of another trial"
-        if trials and self._is_flat(scores):
+        if trials and self._is_flat(scores, errors):
             return f"the last {trials} trials have not improved the best by a standard error"
         return None
 
@@ -52,12 +54,16 @@ class StoppingRules:
         self.deadline.note_epoch(epoch["seconds"])
         return not self.deadline.allows_epoch(epoch["seconds"])
 
-    def _is_flat(self, scores: Sequence[float]) -> bool:
+    def _is_flat(self, scores: Sequence[float], errors: Sequence[float]) -> bool:
         """Return whether the last trials have raised the best by at most one standard error."""
-        before = scores[: -self.tuner.until_flat]
+        before = scores[: -self.config.tuner.until_flat]
         if not before:
             return False
-        metric = objective_metric(self.tuner.main_objective)
-        best, sign = (max, 1.0) if metric.larger_is_better else (min, -1.0)
-        error = metric.standard_error(best(before), self.validation_reviews)
+        name = self.config.tuner.main_objective.removeprefix("val_")
+        best, sign = (max, 1.0) if self.config.larger_is_better else (min, -1.0)
+        formula = METRICS[name].standard_error if name in METRICS else None
+        if formula is not None:
+            error = formula(best(before), self.validation_reviews)
+        else:
+            error = dict(zip(before, errors, strict=False)).get(best(before), 0.0)
         return sign * (best(scores) - best(before)) <= error

@@ -1,4 +1,4 @@
-"""The sources of users' own models that may be run on this machine.
+"""The sources of users' own models and metrics that may be run on this machine.
 
 Whoever can write to a tracking store can put a source there. So a source from MLflow is run only if
 a search in this folder was started with the same one, or the user has said that it is trusted.
@@ -6,10 +6,14 @@ a search in this folder was started with the same one, or the user has said that
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune.config.own_model import ModelSource, OwnModel, split_build
+from imdbtune.config.own_code import OwnCode
+from imdbtune.config.own_metric import MetricFacts, OwnMetric
+from imdbtune.config.own_model import ModelSource
+from imdbtune.config.own_source import OwnSource
 from imdbtune.errors import UserError
 from imdbtune.files import atomic_path, make_private_folder, read_small_text
 from imdbtune.models.safe_load import has_known_layers_only
@@ -23,25 +27,32 @@ if TYPE_CHECKING:
 FOLDER = "models"  # in the folder of the workspaces
 
 
-def remember(base: Path, own: OwnModel | ModelSource | None) -> None:
-    """Note that the source of a model is trusted in a folder of workspaces; None: it has none."""
-    if own is None:
-        return
-    source = own if isinstance(own, ModelSource) else own.source
-    path = _path(base, source.digest)
-    if not is_known(base, source):
-        make_private_folder(path.parent)
-        with atomic_path(path) as temporary:
-            temporary.write_text(source.text, encoding="utf-8")
+def remember(base: Path, sources: Iterable[OwnSource]) -> None:
+    """Note that sources are trusted in a folder of workspaces."""
+    for source in sources:
+        path = _path(base, source.digest)
+        if not is_known(base, source):
+            make_private_folder(path.parent)
+            with atomic_path(path) as temporary:
+                temporary.write_text(source.text, encoding="utf-8")
 
 
-def is_known(base: Path, source: ModelSource) -> bool:
+def is_known(base: Path, source: OwnSource) -> bool:
     """Return whether a source is trusted in a folder of workspaces."""
     return _path(base, source.digest).exists()
 
 
 def _path(base: Path, digest: str) -> Path:
     return base / FOLDER / f"{digest}.py"
+
+
+def find_code(client: MlflowClient, trial: Trial, context: Context) -> OwnCode:
+    """Return the sources of the user's own code that a trial was trained with.
+
+    Raises:
+        UserError: one is not trusted, or MLflow does not have it.
+    """
+    return OwnCode(find_source(client, trial, context), find_metrics(client, trial, context))
 
 
 def find_source(client: MlflowClient, trial: Trial, context: Context) -> ModelSource | None:
@@ -53,20 +64,44 @@ def find_source(client: MlflowClient, trial: Trial, context: Context) -> ModelSo
     own = trial.params.own
     if own is None:
         return None
-    path, function = split_build(own.build)
-    known = _path(context.workspaces, own.digest) if own.digest.isalnum() else None
+    where = own_models.Stored(own.build, own.digest, own_models.FOLDER)
+    found = _find(client, trial, where, context, "is a model of")
+    return ModelSource(found.file, found.function, found.text)
+
+
+def find_metrics(client: MlflowClient, trial: Trial, context: Context) -> tuple[OwnMetric, ...]:
+    """Return the metrics of the user's own with which a trial is measured.
+
+    Raises:
+        UserError: the source of one is not trusted, or MLflow does not have it.
+    """
+
+    def find(facts: MetricFacts) -> OwnMetric:
+        where = own_models.Stored(facts.reference, facts.digest, own_models.METRICS_FOLDER)
+        source = _find(client, trial, where, context, "is measured by")
+        return OwnMetric(source, facts.larger_is_better)
+
+    return tuple(find(facts) for facts in trial.own_metrics)
+
+
+def _find(
+    client: MlflowClient, trial: Trial, stored: own_models.Stored, context: Context, relation: str
+) -> OwnSource:
+    """Return a source that is trusted here, or that the user trusts."""
+    digest = stored.digest
+    known = _path(context.workspaces, digest) if digest.isalnum() else None
     if known is not None and known.exists():
-        source = ModelSource(path.name, function, read_small_text(known))
-        if source.digest == own.digest:
+        source = stored.source(read_small_text(known))
+        if source.digest == digest:
             return source
     if not context.trust_model:
         raise UserError(
-            f"{trial.name} (run {trial.run_id}) is a model of {own.build}, whose code would be run "
-            f"here, and no search in {context.workspaces} was started with it. Read it in MLflow, "
-            f"the artifact {own_models.FOLDER}/{path.name} of its search, and add --trust-model."
+            f"{trial.name} (run {trial.run_id}) {relation} {stored.reference}, whose code would be "
+            f"run here, and no search in {context.workspaces} was started with it. Read it in "
+            f"MLflow, the artifact {stored.artifact} of its search, and add --trust-model."
         )
-    source = own_models.read_source(client, trial)
-    remember(context.workspaces, source)
+    source = own_models.read_source(client, trial, stored)
+    remember(context.workspaces, [source])
     return source
 
 

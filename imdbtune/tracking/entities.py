@@ -11,14 +11,16 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
-from imdbtune.config.extensions import DEFAULT_OBJECTIVE
+from imdbtune.config.extensions import DEFAULT_OBJECTIVE, measured_always
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.config.objectives import (
     all_objectives,
+    error_name,
     larger_is_better,
     logged_name,
     split_objectives,
 )
+from imdbtune.config.own_metric import MetricFacts, facts_in
 from imdbtune.config.requirement import parse_requirement
 from imdbtune.errors import UserError, escape_control
 from imdbtune.tracking import mlflow_names, notebook_html
@@ -79,9 +81,20 @@ class Trial:
         return _finite(self.metrics.get(f"best_{self.objective}", math.nan))
 
     @property
+    def own_metrics(self) -> tuple[MetricFacts, ...]:
+        """The metrics of the user's own that it has."""
+        return facts_in(self.tags.get(mlflow_names.OWN_METRICS, ""))
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of its metrics: accuracy, loss, and those that its search has besides."""
+        return metric_names(self.tags)
+
+    @property
     def measured(self) -> dict[str, float]:
         """Its finite results by the names that objectives and requirements use."""
-        values = {name: self.metrics.get(logged_name(name), math.nan) for name in all_objectives()}
+        names = (*all_objectives(self.own_metrics), error_name(self.objective))
+        values = {name: self.metrics.get(logged_name(name), math.nan) for name in names}
         return {name: value for name, value in values.items() if _finite(value) is not None}
 
     @property
@@ -109,7 +122,9 @@ class Trial:
         """The condition of the search that its results miss; empty: it misses none."""
         text = self.tags.get(mlflow_names.REQUIRE, "")
         own = tuple(self.params.as_dict().items()) if self.params.own else ()
-        requirement = parse_requirement(text, own, bool(own)) if self.has_result else None
+        if not (text and self.has_result):
+            return ""
+        requirement = parse_requirement(text, own, bool(own), self.own_metrics)
         met = requirement is None or requirement.is_met(self.params, self.measured)
         return "" if met else text
 
@@ -195,7 +210,21 @@ class Search:
     @property
     def larger_is_better(self) -> bool:
         """Whether the main objective is to be maximised."""
-        return larger_is_better(self.objective)
+        return self.is_maximised(self.objective)
+
+    def is_maximised(self, objective: str) -> bool:
+        """Return whether an objective is to be maximised."""
+        return larger_is_better(objective, self.own_metrics)
+
+    @property
+    def own_metrics(self) -> tuple[MetricFacts, ...]:
+        """The metrics of the user's own that it has."""
+        return facts_in(self.tags.get(mlflow_names.OWN_METRICS, ""))
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of its metrics: accuracy, loss, and those that not every search has."""
+        return metric_names(self.tags)
 
     @property
     def validation_reviews(self) -> int:
@@ -224,6 +253,12 @@ class Search:
             "run": notebook_html.run_link(self.run_id),
         }
         return notebook_html.facts(notebook_html.Html(title), rows)
+
+
+def metric_names(tags: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of the metrics of a search or trial, by its tags."""
+    further = tags.get(mlflow_names.METRICS, "")
+    return tuple(dict.fromkeys([*measured_always(), *(further.split(",") if further else ())]))
 
 
 def _printable_tags(run: StoredRun) -> dict[str, str]:

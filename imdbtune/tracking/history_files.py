@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune.config.extensions import METRICS
+from imdbtune.config.extensions import measured_always
 from imdbtune.config.search_space import word
-from imdbtune.models.metrics.metric import CORRECTNESS_FILE
+from imdbtune.models.metrics.metric import CORRECTNESS_FILE, DRAWS_FILE
 from imdbtune.tracking import run_record
 from imdbtune.training.hardware import machine_tags
 
@@ -41,12 +41,16 @@ def write_history(result: TrialResult, spec: TrialSpec) -> Path:
     )
     if len(result.right):
         np.save(folder / CORRECTNESS_FILE, result.right)
+    if result.draws is not None:
+        np.save(folder / DRAWS_FILE, result.draws)
     if result.by_length:
         groups = [asdict(group) for group in result.by_length]
         (folder / LENGTHS_FILE).write_text(json.dumps(groups, indent=1), encoding="utf-8")
-    for metric in METRICS:
+    larger = {metric.name: metric.larger_is_better for metric in spec.own_metrics}
+    for metric in (*measured_always(), *spec.settings.further_metrics):
         figure = learning_curves.draw_curves(
-            learning_curves.curves_data(result.history, metric), spec.params.label
+            learning_curves.curves_data(result.history, metric, larger.get(metric)),
+            spec.params.label,
         )
         learning_curves.save_png(figure, folder / f"{metric}.png")
     return folder

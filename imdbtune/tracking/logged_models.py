@@ -112,7 +112,9 @@ def _log_metrics(client: MlflowClient, run: Run, model_id: str) -> None:
     from mlflow.entities import Metric
 
     run_id = run.info.run_id
-    names = [name for name in run.data.metrics if name not in EPOCH_METRICS and "/" not in name]
+    values = run.data.metrics
+    of_epochs = {*EPOCH_METRICS, *(name for name in values if f"best_{name}" in values)}
+    names = [name for name in values if name not in of_epochs and "/" not in name]
     last = [client.get_metric_history(run_id, name)[-1] for name in names]
     used = run.inputs.dataset_inputs if run.inputs else []
     data = (used[0].dataset.name, used[0].dataset.digest) if used else (None, None)

@@ -1,13 +1,16 @@
-"""Users' own models in MLflow: the source as an artifact, and what each trial draws as a tag."""
+"""Users' own models and metrics in MLflow: sources as artifacts, and what trials draw as a tag."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import OwnValues, TrialParams
-from imdbtune.config.own_model import ModelSource, split_build
+from imdbtune.config.own_code import OwnCode
+from imdbtune.config.own_metric import facts_as_text
+from imdbtune.config.own_source import OwnSource, split_reference
 from imdbtune.errors import UserError, short_repr
 from imdbtune.tracking import mlflow_names as names
 from imdbtune.tracking import reader
@@ -18,12 +21,16 @@ if TYPE_CHECKING:
     from imdbtune.tracking.entities import Trial
     from imdbtune.tracking.outbox import Outbox
 
-FOLDER = "model"  # of the artifacts of a search or training
+# Of the artifacts of a search or training.
+FOLDER = "model"
+METRICS_FOLDER = "metrics"
 
 
-def source_tags(source: ModelSource | None) -> dict[str, object]:
-    """Return the settings by which a search or training names its own model, if it has one."""
-    return {"model": source.build, "model_sha256": source.digest} if source else {}
+def code_tags(code: OwnCode) -> dict[str, object]:
+    """Return the settings by which a search or training names the user's own code, if any."""
+    model, metrics = code.model, facts_as_text(metric.facts for metric in code.metrics)
+    named = {"model": model.build, "model_sha256": model.digest} if model else {}
+    return {**named, "own_metrics": metrics}
 
 
 def values_tags(params: TrialParams) -> dict[str, str]:
@@ -62,27 +69,51 @@ def read_values(tags: Mapping[str, str]) -> OwnValues | None:
         ) from error
 
 
-def log_source(client: Outbox, run_id: str, source: ModelSource) -> None:
-    """Log the source of an own model as an artifact of a search or training."""
-    client.log_text(run_id, source.text, f"{FOLDER}/{source.file}")
+@dataclass(frozen=True)
+class Stored:
+    """Where MLflow has the source of a user's own code.
+
+    Args:
+        reference: file and function, such as ``my_model.py:build``.
+        digest: sha256 of the file.
+        folder: of the artifacts.
+    """
+
+    reference: str
+    digest: str
+    folder: str
+
+    @property
+    def artifact(self) -> str:
+        """The artifact of a search or training."""
+        return f"{self.folder}/{self.reference.partition(':')[0]}"
+
+    def source(self, text: str) -> OwnSource:
+        """Return the source with this text."""
+        path, function = split_reference(self.reference, "source", "my_model.py:build")
+        return OwnSource(path.name, function, text)
 
 
-def read_source(client: MlflowClient, trial: Trial) -> ModelSource:
-    """Return the source of a trial's own model, as MLflow has it.
+def log_code(client: Outbox, run_id: str, code: OwnCode) -> None:
+    """Log the sources of the user's own code as artifacts of a search or training."""
+    if code.model is not None:
+        client.log_text(run_id, code.model.text, f"{FOLDER}/{code.model.file}")
+    for metric in code.metrics:
+        client.log_text(run_id, metric.source.text, f"{METRICS_FOLDER}/{metric.source.file}")
+
+
+def read_source(client: MlflowClient, trial: Trial, stored: Stored) -> OwnSource:
+    """Return a source that a trial was trained with, as MLflow has it.
 
     Raises:
         UserError: it is not there, or another one than the trial was trained with.
     """
-    assert trial.params.own is not None
-    own = trial.params.own
-    path, function = split_build(own.build)
-    artifact = f"{FOLDER}/{path.name}"
     for run_id in (trial.run_id, reader.search_of(client, trial)):
-        text = reader.read_text(client, run_id, artifact) if run_id else ""
-        source = ModelSource(path.name, function, text)
-        if text and source.digest == own.digest:
+        text = reader.read_text(client, run_id, stored.artifact) if run_id else ""
+        source = stored.source(text)
+        if text and source.digest == stored.digest:
             return source
     raise UserError(
-        f"the source of {own.build} with the sha256 {own.digest} is not in MLflow (artifact "
-        f"{artifact} of the search of run {trial.run_id}), so its model cannot be built again."
+        f"the source of {stored.reference} with the sha256 {stored.digest} is not in MLflow "
+        f"(artifact {stored.artifact} of the search of run {trial.run_id}), so it cannot be run."
     )

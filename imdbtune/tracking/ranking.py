@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from imdbtune.config.extensions import METRICS
-from imdbtune.config.objectives import larger_is_better, logged_name, pareto_front
-from imdbtune.models.metrics.accuracy import MARGIN
+from imdbtune.config.objectives import error_name, logged_name, pareto_front, statistic_of
+from imdbtune.models.metrics.accuracy import MARGIN, standard_error
 from imdbtune.tracking.entities import Search, Trial, as_row, rank
 
 Z_ONE_SIDED = NormalDist().inv_cdf(0.95)
@@ -39,15 +38,23 @@ class Front:
         if self.winner is not self.trials[0]:
             return (
                 f"the cheapest of {count} trials on {front} that is shown to be at most "
-                f"{MARGIN * 100:g} points less accurate than the best of them, "
+                f"{self._worse} than the best of them, "
                 f"{self.trials[0].name}"
             )
         if count == 1:
             return f"the only trial on {front}"
         return (
             f"the best of {count} trials on {front}; none of the cheaper ones is shown on "
-            f"{self.reviews:,} reviews to be at most {MARGIN * 100:g} points less accurate"
+            f"{self.reviews:,} reviews to be at most {self._worse}"
         )
+
+    @property
+    def _worse(self) -> str:
+        """How much worse a trial may be that is chosen for its cost."""
+        name = statistic_of(self.objectives[0])
+        if name == "accuracy":
+            return f"{MARGIN * 100:g} points less accurate"
+        return f"{MARGIN:g} worse in {name}"
 
 
 def find_front(search: Search, trials: Sequence[Trial]) -> Front | None:
@@ -56,36 +63,43 @@ def find_front(search: Search, trials: Sequence[Trial]) -> Front | None:
     The winner is the cheapest trial of the front (the best by the second objective, then by the
     third) among the best one and those shown to be at most ``MARGIN`` less accurate.
     """
-    objectives, reviews = search.objectives, search.validation_reviews
+    objectives = search.objectives
     if len(objectives) == 1:
         return None
     measured = [(trial, trial.measured) for trial in trials if trial.can_win]
     complete = [(t, [m[o] for o in objectives]) for t, m in measured if m.keys() >= {*objectives}]
     if not complete:
         return None
-    front = [complete[i] for i in pareto_front([values for _, values in complete], objectives)]
+    maximised = [search.is_maximised(name) for name in objectives]
+    front = [complete[i] for i in pareto_front([values for _, values in complete], maximised)]
     values_of = {trial.run_id: values for trial, values in front}
     ranked = rank([trial for trial, _ in front], search.larger_is_better)
-    candidates = [ranked[0], *(t for t in ranked[1:] if _is_as_accurate(t, ranked[0], reviews))]
+    candidates = [ranked[0], *(t for t in ranked[1:] if _is_as_good(t, ranked[0], search))]
 
     def cost(trial: Trial) -> list[float]:
         further = zip(objectives[1:], values_of[trial.run_id][1:], strict=True)
-        return [-value if larger_is_better(name) else value for name, value in further]
+        return [-value if search.is_maximised(name) else value for name, value in further]
 
-    return Front(objectives, tuple(ranked), min(candidates, key=cost), reviews)
+    return Front(objectives, tuple(ranked), min(candidates, key=cost), search.validation_reviews)
 
 
-def _is_as_accurate(trial: Trial, best: Trial, reviews: int) -> bool:
-    """Return whether the upper limit of the difference in accuracy is at most ``MARGIN``.
+def _is_as_good(trial: Trial, best: Trial, search: Search) -> bool:
+    """Return whether the upper limit of the difference in the main objective is at most ``MARGIN``.
 
-    Conservative, as if the trials had been validated on different reviews.
+    Trials that were chosen by their loss are compared by their accuracy. Conservative, as if the
+    trials had been validated on different reviews.
     """
-    values = [each.measured.get("val_accuracy", math.nan) for each in (best, trial)]
+    name, reviews = f"val_{statistic_of(search.objective)}", search.validation_reviews
+    values = [each.measured.get(name, math.nan) for each in (best, trial)]
+    if name != "val_accuracy":
+        errors = [each.measured.get(error_name(name), math.nan) for each in (best, trial)]
+        worse = values[0] - values[1] if search.larger_is_better else values[1] - values[0]
+        return worse + Z_ONE_SIDED * math.hypot(*errors) <= MARGIN
     if not reviews or not all(0 <= value <= 1 for value in values):
         return False
     # The estimated error of an accuracy of 1 would be 0: reckon with one wrong answer at least.
     inside = [min(max(value, 1 / reviews), 1 - 1 / reviews) for value in values]
-    errors = [METRICS["accuracy"].standard_error(value, reviews) for value in inside]
+    errors = [standard_error(value, reviews) for value in inside]
     return values[0] - values[1] + Z_ONE_SIDED * math.hypot(*errors) <= MARGIN
 
 

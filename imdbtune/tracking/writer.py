@@ -177,7 +177,8 @@ class TrialRun(Run):
         )
         self.log(
             {
-                **{f"best_{name}": best[name] for name in names.CURVES if name in best},
+                **{f"best_{n}": v for n, v in best.items() if n not in ("epoch", "seconds")},
+                **{f"best_{name}": value for name, value in result.errors.items()},
                 f"best_{spec.settings.measure}": result.score,
                 **spread,
                 "best_epoch": result.best_epoch,

@@ -11,11 +11,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from imdbtune.errors import TrialFailed
+from imdbtune.errors import TrialFailed, UserError
+from imdbtune.models.metrics.metric import Metric, measure
 from imdbtune.models.metrics.recorded_accuracy import RecordedAccuracy
+from imdbtune.models.metrics.recorded_predictions import RecordedPredictions
 from imdbtune.training.fit_data import ValidationOrder
 from imdbtune.training.saved_state import Array, save_state
-from imdbtune.training.spec import NOT_MEASURED, Correctness, Epoch
+from imdbtune.training.spec import (
+    NO_PREDICTIONS,
+    NOT_MEASURED,
+    Correctness,
+    Epoch,
+    Recorded,
+)
 
 
 class HistoryRecorder(keras.callbacks.Callback):
@@ -58,18 +66,90 @@ class CorrectnessRecorder(keras.callbacks.Callback):
     def __init__(self, order: ValidationOrder | None) -> None:
         super().__init__()
         self.order = order
-        self.accuracy = RecordedAccuracy(order.rows) if order else None  # to be compiled with
+        # To be compiled with:
+        self.accuracy: RecordedAccuracy | None = RecordedAccuracy(order.rows) if order else None
         self.epochs: list[Correctness] = []
+        self.predicted = NO_PREDICTIONS
+
+    def resume(self, earlier: Recorded, history: Sequence[Epoch]) -> None:
+        """Go on after the epochs of an earlier attempt."""
+        self.epochs, self.predicted = list(earlier.right), earlier.predicted
 
     @property
-    def correctness(self) -> Correctness:
-        """The record of all epochs, (epochs, reviews)."""
-        return np.array(self.epochs) if self.epochs else NOT_MEASURED
+    def recorded(self) -> Recorded:
+        """The record of all epochs."""
+        return Recorded(np.array(self.epochs) if self.epochs else NOT_MEASURED, self.predicted)
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Record the epoch."""
         if self.order and self.accuracy:
             self.epochs.append(self.accuracy.record()[self.order.places])
+
+
+class MetricsRecorder(CorrectnessRecorder):
+    """Also measure what is no mean over batches, and keep the predictions of the best epoch.
+
+    It comes before all callbacks that read the values of an epoch, to which it adds.
+
+    Args:
+        order: of the validation reviews; None: there are none.
+        metrics: to measure, by name.
+        longest: rows of a pass of training.
+        outputs: of the model.
+        goal: the objective that chooses the best epoch, and 1, or -1 if smaller values are better;
+            None: the last epoch counts.
+    """
+
+    def __init__(
+        self,
+        order: ValidationOrder | None,
+        metrics: Mapping[str, Metric],
+        longest: int,
+        outputs: int,
+        goal: tuple[str, float] | None,
+    ) -> None:
+        super().__init__(order)
+        self.metrics = metrics
+        rows = order.rows if order else longest
+        self.record = RecordedPredictions(rows, longest, outputs)
+        self.accuracy = self.record
+        self.goal = goal
+        self._best = -math.inf
+        self._of_training: dict[str, float] = {}
+
+    def resume(self, earlier: Recorded, history: Sequence[Epoch]) -> None:
+        """Go on after the epochs of an earlier attempt."""
+        super().resume(earlier, history)
+        if self.goal is not None:
+            name, sign = self.goal
+            self._best = max((sign * epoch[name] for epoch in history), default=-math.inf)
+
+    def on_test_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Measure the predictions of the training steps, before validation records its own."""
+        self._of_training = self._measure("")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Measure the epoch, and record it."""
+        values = {**self._of_training, **self._measure("val_")} if self.order else self._measure("")
+        if logs is not None:
+            logs.update(values)
+        super().on_epoch_end(epoch, logs)
+        if self.order and self._is_best({**(logs or {}), **values}):
+            self.predicted = self.record.predictions()[self.order.places]
+
+    def _is_best(self, values: Mapping[str, float]) -> bool:
+        if self.goal is None:
+            return True
+        name, sign = self.goal
+        before, self._best = self._best, max(self._best, sign * values[name])
+        return self._best > before
+
+    def _measure(self, prefix: str) -> dict[str, float]:
+        try:
+            found = measure(*self.record.last_pass(), self.metrics)
+        except UserError as error:  # of the user's own metric
+            raise TrialFailed(str(error)) from error
+        return {prefix + name: value for name, value in found.items()}
 
 
 class ReportEpochs(keras.callbacks.Callback):

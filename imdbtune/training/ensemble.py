@@ -19,6 +19,7 @@ from imdbtune.models.nb_linear import LinearModel, fit
 from imdbtune.models.safe_load import load_keras
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import NOT_MEASURED, OnEpoch, TrialResult, TrialSpec
+from imdbtune.training.trial_metrics import find_metrics, resample_objective
 
 if TYPE_CHECKING:
     import keras
@@ -75,7 +76,7 @@ class EnsembleSpec:
         rows = validation_split(count)[1] if spec.settings.hold_out else np.arange(count)
         predicted = probabilities(path, train, rows, spec.params, padded=False)
         prefix = "val_" if spec.settings.hold_out else ""
-        found = measure(predicted, train.labels[rows])
+        found = measure(train.labels[rows], predicted, find_metrics(spec))
         right = (predicted > 0.5) == (train.labels[rows] == 1)
         seconds = time.monotonic() - began
         epoch = {"epoch": 1.0, **{prefix + k: v for k, v in found.items()}, "seconds": seconds}
@@ -88,6 +89,8 @@ class EnsembleSpec:
             parameter_count=int(model.count_params()),
             model=path,
             right=right[None] if spec.settings.hold_out else NOT_MEASURED,
+            draws=resample_objective(spec, predicted),
+            objective=spec.settings.objective,
         )
 
     def _linear_network(self, common: TrialParams) -> keras.Model | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from imdbtune.config.own_model import ModelSource
 from imdbtune.data.batches import Batches, Index
 from imdbtune.data.corpus import Split
 from imdbtune.data.download import Progress
-from imdbtune.models.metrics.metric import measure
+from imdbtune.models.metrics.metric import Metric, measure
 from imdbtune.models.safe_load import load_keras
 
 Probabilities = npt.NDArray[np.float64]
@@ -65,12 +66,17 @@ def evaluate_model(
     padded: bool,
     progress: Progress | None = None,
     source: ModelSource | None = None,
+    *,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> dict[str, float]:
     """Return each metric over all reviews of ``split``, such as ``test_loss``.
 
     Arguments and exceptions are those of :func:`probabilities`.
+
+    Args:
+        metrics: by name; default: those of each search.
     """
     rows = np.arange(len(split))
     predicted = probabilities(model, split, rows, params, padded, progress, source)
-    metrics = measure(predicted, split.labels)
-    return {f"test_{name}": value for name, value in metrics.items()}
+    found = measure(np.asarray(split.labels, np.int64), predicted, metrics)
+    return {f"test_{name}": value for name, value in found.items()}

@@ -94,6 +94,16 @@ def _validation_batches(spec: TrialSpec) -> Batches:
     return Batches(read_corpus(spec.corpus).train, rows, size, params.maxlen, params.vocabulary)
 
 
+def held_out_rows(spec: TrialSpec) -> Index:
+    """Return the row numbers of the validation reviews."""
+    return _train_and_validation_rows(spec)[1]
+
+
+def rows_per_epoch(spec: TrialSpec) -> int:
+    """Return the rows that the steps of an epoch of training see, with those that fill them up."""
+    return steps_per_epoch(spec) * spec.params.batch_size
+
+
 def validation_lengths(spec: TrialSpec) -> Index:
     """Return the number of tokens of each validation review."""
     offsets, rows = read_corpus(spec.corpus).train.offsets, _train_and_validation_rows(spec)[1]

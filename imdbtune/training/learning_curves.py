@@ -52,26 +52,35 @@ class AllCurves:
     metric: str
 
 
-def curves_data(history: Sequence[Epoch], metric: str) -> Curves:
+def curves_data(
+    history: Sequence[Epoch], metric: str, larger_is_better: bool | None = None
+) -> Curves:
     """Return the curves of the metric with this name.
 
-    ``history`` has a mapping for each epoch, with ``epoch`` (counted from 1) and optionally
-    ``metric`` and ``val_<metric>``.
+    Args:
+        history: a mapping for each epoch, with ``epoch`` (counted from 1) and optionally ``metric``
+            and ``val_<metric>``.
+        metric: its name.
+        larger_is_better: of a metric of the user's own.
     """
+    larger = METRICS[metric].larger_is_better if larger_is_better is None else larger_is_better
     epochs = tuple(int(row["epoch"]) for row in history)
     validation = _values(history, f"val_{metric}")
     finite = [i for i, value in enumerate(validation) if math.isfinite(value)]
-    best = min(finite, key=lambda i: _sort_key(validation[i], metric), default=None)
+    best = min(finite, key=lambda i: _sort_key(validation[i], larger), default=None)
     best_epoch = None if best is None else epochs[best]
     return Curves(epochs, _values(history, metric), validation, best_epoch, metric)
 
 
 def leaderboard_curves_data(
-    trials: Sequence[tuple[str, Sequence[Epoch]]], metric: str
+    trials: Sequence[tuple[str, Sequence[Epoch]]],
+    metric: str,
+    larger_is_better: bool | None = None,
 ) -> AllCurves:
     """Return the curves of each ``(name, history)``, ranked by their best validation value."""
-    curves = [(name, curves_data(history, metric)) for name, history in trials]
-    ranked = sorted(curves, key=lambda trial: _sort_key(trial[1].best_value, metric))
+    larger = METRICS[metric].larger_is_better if larger_is_better is None else larger_is_better
+    curves = [(name, curves_data(history, metric, larger)) for name, history in trials]
+    ranked = sorted(curves, key=lambda trial: _sort_key(trial[1].best_value, larger))
     return AllCurves(tuple(ranked), metric)
 
 
@@ -152,11 +161,11 @@ def _values(history: Sequence[Epoch], key: str) -> tuple[float, ...]:
     return tuple(value if math.isfinite(value) else math.nan for value in values)
 
 
-def _sort_key(value: float, metric: str) -> float:
-    """Return a key that sorts the best value of ``metric`` first, NaN last."""
+def _sort_key(value: float, larger_is_better: bool) -> float:
+    """Return a key that sorts the best value first, NaN last."""
     if math.isnan(value):
         return math.inf
-    return -value if METRICS[metric].larger_is_better else value
+    return -value if larger_is_better else value
 
 
 def new_figure(width: float, height: float, fitted: bool = True) -> tuple[Figure, Axes]:
@@ -179,7 +188,7 @@ def new_figure(width: float, height: float, fitted: bool = True) -> tuple[Figure
 def _figure(width: float, height: float, metric: str) -> tuple[Figure, Axes]:
     figure, axes = new_figure(width, height, fitted=False)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(METRICS[metric].axis)
+    axes.set_ylabel(METRICS[metric].axis if metric in METRICS else metric)
     return figure, axes
 
 
@@ -259,7 +268,8 @@ def _scale(axes: Axes, epochs: Sequence[int], values: Sequence[float], metric: s
     locator = MaxNLocator(nbins=12, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
     axes.xaxis.set_major_locator(locator)
     finite = [value for value in values if not math.isnan(value)]
-    if max(finite, default=0) > METRICS[metric].log_above and min(finite) > 0:
+    log_above = METRICS[metric].log_above if metric in METRICS else math.inf
+    if max(finite, default=0) > log_above and min(finite) > 0:
         axes.set_yscale("log")
     elif finite:
         axes.ticklabel_format(axis="y", useOffset=False)

@@ -12,7 +12,8 @@ import numpy as np
 from imdbtune.config.hyperparameters import Scalar
 from imdbtune.config.own_model import ModelSource
 from imdbtune.errors import UserError, first_line, quote_path
-from imdbtune.models.own_source import error_in, save_own, where
+from imdbtune.models.own_code import error_in
+from imdbtune.models.own_source import save_own, where
 from imdbtune.models.safe_load import load_keras
 from imdbtune.training.failure_text import cause_of
 

@@ -24,17 +24,18 @@ import numpy.typing as npt
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import first_line
 from imdbtune.files import atomic_path, require_regular_file
-from imdbtune.training.spec import NOT_MEASURED, Correctness, Epoch, TrialSpec
+from imdbtune.training.spec import Epoch, Recorded, TrialSpec
 
 if TYPE_CHECKING:
     import keras
 
 Array = npt.NDArray[Any]
 
-FORMAT = 2  # of checkpoints; one of another format is not used
+FORMAT = 3  # of checkpoints; one of another format is not used
 # Other versions may number the variables differently, or compute other values.
 PACKAGES = ("imdbtune", "tensorflow", "keras", "numpy")
-_ABOUT, _RIGHT, _BEST, _MODEL = "about", "right", "best", "model"  # names of the additional arrays
+# Names of the additional arrays.
+_ABOUT, _RIGHT, _PREDICTED, _BEST, _MODEL = "about", "right", "predicted", "best", "model"
 _LOG = logging.getLogger(__name__)
 
 
@@ -44,7 +45,7 @@ class Checkpoint:
 
     Args:
         histories: the epochs of all executions so far, the current one last.
-        rights: which validation reviews were classified right in these epochs.
+        recorded: what these executions have recorded of their validation.
         seconds: that the trial has trained.
         best_weights: of the model in the best epoch of the current execution; empty without
             validation.
@@ -53,7 +54,7 @@ class Checkpoint:
     """
 
     histories: Sequence[list[Epoch]] = field(default_factory=lambda: [[]])
-    rights: Sequence[Correctness] = (NOT_MEASURED,)
+    recorded: Sequence[Recorded] = (Recorded(),)
     seconds: float = 0.0
     best_weights: Sequence[Array] = ()
     best_model: Sequence[Array] = ()
@@ -105,7 +106,8 @@ def save_checkpoint(spec: TrialSpec, model: keras.Model, checkpoint: Checkpoint)
     facts = {"histories": list(checkpoint.histories), "seconds": checkpoint.seconds}
     more: dict[str, npt.ArrayLike] = {_ABOUT: json.dumps({"trial": _digest(spec), **facts})}
     for name, arrays in (
-        (_RIGHT, checkpoint.rights),
+        (_RIGHT, [each.right for each in checkpoint.recorded]),
+        (_PREDICTED, [each.predicted for each in checkpoint.recorded]),
         (_BEST, checkpoint.best_weights),
         (_MODEL, checkpoint.best_model),
     ):
@@ -138,8 +140,10 @@ def _read(spec: TrialSpec, path: Path) -> Checkpoint:
         if about["trial"] != _digest(spec):
             raise ValueError("another configuration or version has written it")
         arrays = {name: file[name] for name in file.files}  # all, so that damage shows now
-    rights, best, model = (_numbered(arrays, name) for name in (_RIGHT, _BEST, _MODEL))
-    return Checkpoint(about["histories"], rights, about["seconds"], best, model)
+    pairs = zip(_numbered(arrays, _RIGHT), _numbered(arrays, _PREDICTED), strict=True)
+    recorded = [Recorded(right, predicted) for right, predicted in pairs]
+    best, model = (_numbered(arrays, name) for name in (_BEST, _MODEL))
+    return Checkpoint(about["histories"], recorded, about["seconds"], best, model)
 
 
 def _numbered(arrays: dict[str, Array], prefix: str) -> list[Array]:
@@ -159,6 +163,7 @@ def _digest(spec: TrialSpec) -> str:
         "versions": [importlib.metadata.version(package) for package in PACKAGES],
         "params": spec.params.as_dict(),
         **({"model": spec.source.digest} if spec.source else {}),
+        **({"metrics": [m.source.digest for m in spec.own_metrics]} if spec.own_metrics else {}),
         "settings": asdict(spec.settings),
         "corpus": read_corpus(spec.corpus).digest,
     }

@@ -10,17 +10,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imdbtune.config.extensions import DEFAULT_OBJECTIVE, objective_metric
+from imdbtune.config.extensions import DEFAULT_OBJECTIVE
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.config.objectives import metric_objectives
+from imdbtune.config.objectives import error_name, larger_is_better
+from imdbtune.config.own_metric import OwnMetric
 from imdbtune.config.own_model import ModelSource
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import VALIDATION_SHARE
+from imdbtune.models.metrics.bootstrap import standard_error
 from imdbtune.training.length_groups import LengthGroup
 
 Epoch = dict[str, float]
 Correctness = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 NOT_MEASURED: Correctness = np.empty((0, 0), np.bool_)
+NO_PREDICTIONS: Floats = np.empty(0)
 # Epochs of searches that take longer, in seconds, are kept for the next attempt at their trial. A
 # checkpoint costs milliseconds.
 CHECKPOINT_AFTER_S = 20.0
@@ -45,6 +49,7 @@ class TrainingSettings:
     validation_share: float = VALIDATION_SHARE  # of the reviews, the last ones
     schedule_epochs: int = 0  # length of the learning-rate schedule; 0: ``epochs``
     keep_best: bool = True  # the weights of the best epoch; otherwise of the last one
+    metrics: str = ""  # names of those that not every search has, with commas
 
     @classmethod
     def of(cls, config: SearchConfig) -> TrainingSettings:
@@ -58,12 +63,13 @@ class TrainingSettings:
             patience=config.training.patience,
             batching=config.training.batching,
             compile=config.training.compile,
+            metrics=",".join(config.further_metrics),
         )
 
     @property
-    def larger_is_better(self) -> bool:
-        """Whether the objective is maximised."""
-        return objective_metric(self.objective).larger_is_better
+    def further_metrics(self) -> tuple[str, ...]:
+        """The names of the metrics that not every search has."""
+        return tuple(self.metrics.split(",")) if self.metrics else ()
 
     @property
     def measure(self) -> str:
@@ -83,6 +89,26 @@ class TrialSpec:
     keep_state: bool = False  # save the state after the last epoch
     checkpoint_after_s: float = math.inf  # save a checkpoint after epochs that took longer
     source: ModelSource | None = None  # of a user's own model, whose hyperparameters params has
+    own_metrics: tuple[OwnMetric, ...] = ()  # of the user's own, among those of the settings
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Whether the objective is maximised."""
+        return larger_is_better(self.settings.objective, self.own_metrics)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a training has recorded of its validation.
+
+    Args:
+        right: (epochs, reviews), whether each review is classified right; empty without validation.
+        predicted: probabilities of the best epoch, (reviews,) or (reviews, classes); empty where no
+            metric needs them.
+    """
+
+    right: Correctness = field(default_factory=lambda: NOT_MEASURED)
+    predicted: Floats = field(default_factory=lambda: NO_PREDICTIONS)
 
 
 @dataclass(frozen=True)
@@ -116,6 +142,10 @@ class TrialResult:
     # (epochs, validation reviews), whether each is classified right; without validation empty
     right: Correctness = field(default_factory=lambda: NOT_MEASURED, compare=False, repr=False)
     by_length: tuple[LengthGroup, ...] = ()  # of the best epoch; without validation empty
+    # Draws of the objective in the best epoch, of imdbtune.models.metrics.bootstrap; None: its
+    # standard error has a formula
+    draws: Floats | None = field(default=None, compare=False, repr=False)
+    objective: str = DEFAULT_OBJECTIVE
 
     @property
     def best(self) -> Epoch:
@@ -125,12 +155,20 @@ class TrialResult:
     @property
     def measured(self) -> dict[str, float]:
         """The results that a requirement or a further objective can name."""
-        metrics = {name: self.best[name] for name in metric_objectives() if name in self.best}
+        metrics = {name: value for name, value in self.best.items() if name.startswith("val_")}
         return {
             **metrics,
+            **self.errors,
             "parameter_count": float(self.parameter_count),  # as MLflow returns it
             "train_seconds": self.seconds,
         }
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """The standard error of the objective by its name, if it was estimated by draws."""
+        if self.draws is None:
+            return {}
+        return {error_name(self.objective): standard_error(self.draws)}
 
     @property
     def score(self) -> float:

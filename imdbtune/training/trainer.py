@@ -42,7 +42,6 @@ from imdbtune.training.fit_data import (
     padded_data,
     steps_per_epoch,
     validation_lengths,
-    validation_order,
 )
 from imdbtune.training.length_groups import LengthGroup, accuracy_by_length
 from imdbtune.training.saved_state import (
@@ -53,7 +52,8 @@ from imdbtune.training.saved_state import (
     load_state,
     save_checkpoint,
 )
-from imdbtune.training.spec import Correctness, Epoch, OnEpoch, StepTimes, TrialResult, TrialSpec
+from imdbtune.training.spec import Epoch, OnEpoch, Recorded, StepTimes, TrialResult, TrialSpec
+from imdbtune.training.trial_metrics import make_recorder, resample_objective
 from imdbtune.training.xla_cache import reuse_compiled_code
 
 # Below this number of time steps (steps per epoch x epochs x maxlen x depth) compiling costs more
@@ -70,7 +70,7 @@ class Execution:
     best_epoch: int
     score: float
     pruned_after: int
-    right: Correctness
+    recorded: Recorded
 
 
 @reuse_compiled_code()
@@ -95,14 +95,14 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
     def save(
         model: keras.Model,
         history: list[Epoch],
-        right: Correctness,
+        recorded: Recorded,
         best_weights: Sequence[Array],
     ) -> None:
         histories = [*(execution.history for execution in ended), history]
-        rights = [*(execution.right for execution in ended), right]
+        records = [*(execution.recorded for execution in ended), recorded]
         best_model = best_execution(ended, spec).weights if ended else ()
         seconds = time.monotonic() - started
-        kept = Checkpoint(histories, rights, seconds, best_weights, best_model)
+        kept = Checkpoint(histories, records, seconds, best_weights, best_model)
         save_checkpoint(spec, model, kept)
 
     for number in range(spec.settings.executions):
@@ -133,8 +133,10 @@ def _save_result(ended: Sequence[Execution], spec: TrialSpec, started: float) ->
         state=_state_path(spec) if spec.keep_state else None,
         compiled=should_compile(spec),
         pruned_after=ended[-1].pruned_after,
-        right=best.right,
+        right=best.recorded.right,
         by_length=_by_length(best, spec),
+        draws=resample_objective(spec, best.recorded.predicted),
+        objective=spec.settings.objective,
     )
 
 
@@ -142,7 +144,7 @@ def _by_length(best: Execution, spec: TrialSpec) -> tuple[LengthGroup, ...]:
     if not spec.settings.hold_out:
         return ()
     row = [epoch["epoch"] for epoch in best.history].index(best.best_epoch)
-    return accuracy_by_length(best.right[row], validation_lengths(spec))
+    return accuracy_by_length(best.recorded.right[row], validation_lengths(spec))
 
 
 def _save_model(weights: Sequence[Array], spec: TrialSpec, path: Path) -> keras.Model:
@@ -162,7 +164,7 @@ def _save_model(weights: Sequence[Array], spec: TrialSpec, path: Path) -> keras.
 
 def best_execution(executions: Sequence[Execution], spec: TrialSpec) -> Execution:
     """Return the execution with the best objective, the first of equals."""
-    sign = 1.0 if spec.settings.larger_is_better else -1.0
+    sign = 1.0 if spec.larger_is_better else -1.0
     return max(executions, key=lambda execution: sign * execution.score)
 
 
@@ -173,8 +175,8 @@ def _ended_earlier(spec: TrialSpec, number: int, kept: Checkpoint, on_epoch: OnE
     """
     history = kept.histories[number]
     pruned_after = _report_again(history, number, on_epoch)
-    right = kept.rights[number]
-    return Execution(kept.best_model, history, *best_of(history, spec), pruned_after, right)
+    recorded = kept.recorded[number]
+    return Execution(kept.best_model, history, *best_of(history, spec), pruned_after, recorded)
 
 
 def _report_again(history: Sequence[Epoch], number: int, on_epoch: OnEpoch) -> int:
@@ -200,7 +202,7 @@ def _prepare(
     model = _new_model(spec, seed, compiled)
     padded = spec.settings.batching == "padded"
     data = padded_data(spec) if padded else bucketed_data(spec, seed, passes)
-    recorder = CorrectnessRecorder(validation_order(spec))
+    recorder = make_recorder(spec, int(model.output_shape[-1]))
     compile_ = compile_own if spec.source is not None else compile_model
     compile_(model, spec.params, compiled, _scheduled_steps(spec), recorder.accuracy)
     create_variables(model)
@@ -235,12 +237,12 @@ def _train_once(
     number: int,
     on_epoch: OnEpoch,
     kept: Checkpoint,
-    save: Callable[[keras.Model, list[Epoch], Correctness, Sequence[Array]], None],
+    save: Callable[[keras.Model, list[Epoch], Recorded, Sequence[Array]], None],
 ) -> Execution:
     """Train an execution, after the epochs of ``kept``."""
     settings, earlier = spec.settings, kept.histories[-1]
     model, data, recorded = _prepare(spec, settings.seed + number, passes=len(earlier))
-    recorded.epochs = list(kept.rights[-1])
+    recorded.resume(kept.recorded[-1], earlier)
     state = checkpoint_path(spec) if earlier else spec.state
     if state is not None:
         load_state(model, state)
@@ -248,7 +250,7 @@ def _train_once(
     recorder = HistoryRecorder(earlier, report)
     stopper = _early_stopping(spec, kept)
     chooses = settings.hold_out and settings.keep_best
-    callbacks = [recorder, recorded, stopper] if chooses else [recorder, recorded]
+    callbacks = [recorded, recorder, stopper] if chooses else [recorded, recorder]
     if spec.params.ema:
         callbacks.append(WeightAveraging())  # last, so that early stopping sees averaged weights
     callbacks.append(
@@ -256,7 +258,7 @@ def _train_once(
             recorder,
             spec.checkpoint_after_s,
             lambda model: save(
-                model, recorder.history, recorded.correctness, stopper.best_weights or ()
+                model, recorder.history, recorded.recorded, stopper.best_weights or ()
             ),
         )
     )
@@ -273,9 +275,8 @@ def _train_once(
         callbacks=callbacks,
     )
     history, pruned_after = recorder.history, pruned_after or reporter.pruned_after
-    best, right = best_of(history, spec), recorded.correctness
     weights = model.get_weights() if spec.source else plain_weights(model)
-    return Execution(weights, history, *best, pruned_after, right)
+    return Execution(weights, history, *best_of(history, spec), pruned_after, recorded.recorded)
 
 
 def _early_stopping(spec: TrialSpec, kept: Checkpoint) -> BestEpoch:
@@ -287,7 +288,7 @@ def _early_stopping(spec: TrialSpec, kept: Checkpoint) -> BestEpoch:
         best,
         waited=kept.epoch - best[0],
         monitor=settings.objective,
-        mode="max" if settings.larger_is_better else "min",
+        mode="max" if spec.larger_is_better else "min",
         patience=settings.patience or settings.epochs + 1,
     )
 
@@ -332,7 +333,7 @@ def best_of(history: list[Epoch], spec: TrialSpec) -> tuple[int, float]:
     """
     if not (spec.settings.hold_out and spec.settings.keep_best):
         return int(history[-1]["epoch"]), history[-1][spec.settings.measure]
-    sign = 1.0 if spec.settings.larger_is_better else -1.0
+    sign = 1.0 if spec.larger_is_better else -1.0
     best = max(history, key=lambda epoch: (sign * epoch[spec.settings.objective], -epoch["epoch"]))
     return int(best["epoch"]), best[spec.settings.objective]
 

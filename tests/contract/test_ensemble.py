@@ -88,7 +88,7 @@ def test_the_average_answers_the_mean_of_what_its_members_answer(
     np.testing.assert_allclose(together, mean, atol=1e-6)
     for hold_out, result in ((True, measured), (False, on_all)):
         rows = ROWS[hold_out]
-        expected = measure(mean[rows], demo.train.labels[rows])
+        expected = measure(demo.train.labels[rows], mean[rows])
         prefix = "val_" if hold_out else ""
         assert result.score == expected["accuracy"] == result.best[f"{prefix}accuracy"]
         assert result.best[f"{prefix}loss"] == pytest.approx(expected["loss"], abs=1e-6)

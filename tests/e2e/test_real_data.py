@@ -83,7 +83,7 @@ def test_what_was_searched_is_read_back_and_exported(
 def test_the_linear_model_reaches_what_is_published(real_corpus: Corpus) -> None:
     """91.22 % with an SVM [Wang & Manning 2012]; logistic regression on all words reaches more."""
     model = nb_linear.fit(real_corpus.train)
-    reached = nb_linear.measure(nb_linear.predict(model, real_corpus.test), real_corpus.test.labels)
+    reached = nb_linear.measure(real_corpus.test.labels, nb_linear.predict(model, real_corpus.test))
     assert reached["accuracy"] >= 0.91
 
 

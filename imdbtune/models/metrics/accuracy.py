@@ -1,4 +1,4 @@
-"""The accuracy: the share of reviews whose label is the more probable one."""
+"""The accuracy: the share of reviews whose label is the most probable one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from imdbtune.models.metrics.metric import Metric
+from imdbtune.models.metrics.predictions import is_right
 
 # A cheaper model is preferred if its accuracy is shown to be at most this much lower.
 MARGIN = 0.005
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
     from imdbtune.models.metrics.metric import Floats, Labels
 
 
-def _measure(probabilities: Floats, labels: Labels) -> float:
-    return float(((probabilities > 0.5) == (labels == 1)).mean())
+def _measure(labels: Labels, probabilities: Floats) -> float:
+    return float(is_right(labels, probabilities).mean())
 
 
-def _standard_error(value: float, reviews: int) -> float:
+def standard_error(value: float, reviews: int) -> float:
+    """Return the standard error of an accuracy on so many reviews; 0 without a review."""
     return math.sqrt(value * (1.0 - value) / reviews) if reviews else 0.0
 
 
@@ -43,11 +45,11 @@ def _in_keras(name: str) -> keras.metrics.Metric:
 
 
 ACCURACY = Metric(
-    about="share of reviews whose label is the more probable one",
+    about="share of reviews whose label is the most probable one",
     axis="accuracy (fraction, 0 to 1)",
     larger_is_better=True,
     measure=_measure,
     in_keras=_in_keras,
-    standard_error=_standard_error,
+    standard_error=standard_error,
     saved_as="accuracy",
 )

@@ -1,27 +1,28 @@
-"""The loss that training minimises: binary cross-entropy."""
+"""The loss that training minimises: cross-entropy."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from imdbtune.models.metrics.metric import Metric
+from imdbtune.models.metrics.predictions import of_true_label
 
 if TYPE_CHECKING:
     from imdbtune.models.metrics.metric import Floats, Labels
 
 
-def _measure(probabilities: Floats, labels: Labels) -> float:
+def cross_entropy(labels: Labels, probabilities: Floats) -> float:
+    """Return the mean negative logarithm of the probability of each review's label."""
     import numpy as np
 
-    of_label = np.where(labels == 1, probabilities, 1 - probabilities)
-    return float(-np.log(np.clip(of_label, 1e-7, 1.0)).mean())
+    return float(-np.log(of_true_label(labels, probabilities)).mean())
 
 
 LOSS = Metric(
     about="binary cross-entropy, which training minimises; that of a constant 0.5 is 0.69",
     axis="loss",
     larger_is_better=False,
-    measure=_measure,
-    in_keras=None,
+    measure=cross_entropy,
+    in_keras=None,  # Keras reports it by itself
     log_above=5.0,
 )

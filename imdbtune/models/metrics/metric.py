@@ -1,17 +1,21 @@
-"""The interface of a metric, and functions over all registered metrics.
+"""The interface of a metric, and functions over several metrics.
 
 Logged values are named after the metric in the registry: ``accuracy`` and ``val_accuracy`` of each
 epoch, ``best_accuracy`` and ``best_val_accuracy`` of a trial, ``test_accuracy`` of its model.
+
+All metrics get the labels, (n,) whole numbers from 0, and the probabilities: of two labels those of
+label 1, (n,); of more classes those of each, (n, classes).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imdbtune.config.extensions import METRICS
+from imdbtune.config.extensions import METRICS, measured_always
 
 if TYPE_CHECKING:  # reading results takes neither
     import keras
@@ -22,8 +26,11 @@ if TYPE_CHECKING:  # reading results takes neither
     Labels = npt.NDArray[np.integer]
 
 DEFAULT_FORMAT = ".4f"
+_PREFIXES = re.compile(r"^(?:best_|confirmed_|test_)?(?:val_)?")
 # Whether a model classifies each validation review right, (reviews,) or (epochs, reviews), bool.
 CORRECTNESS_FILE = "validation_right.npy"
+# Draws of the objective over resampled validation reviews, of imdbtune.models.metrics.bootstrap.
+DRAWS_FILE = "validation_draws.npy"
 
 
 @dataclass(frozen=True)
@@ -33,42 +40,65 @@ class Metric:
     about: str  # in a few words
     axis: str  # label of a figure's axis, with the unit or the limits
     larger_is_better: bool
-    measure: Callable[[Floats, Labels], float]  # of probabilities of label 1 and labels, (n,) each
+    measure: Callable[[Labels, Floats], float]
     # Returns Keras's metric object with the given name, which measures the same. Probabilities are
-    # (batch, 1); labels may be (batch,), and soft, between 0 and 1. None: the loss, which Keras
-    # reports by itself.
-    in_keras: Callable[[str], keras.metrics.Metric] | None
-    # Standard error of a value that was measured on so many reviews; 0: it is not known.
-    standard_error: Callable[[float, int], float] = lambda value, reviews: 0.0
+    # (batch, 1); labels may be (batch,), and soft, between 0 and 1. None: ``measure`` computes it
+    # from the predictions of the whole epoch, which is exact also where batches have no mean.
+    in_keras: Callable[[str], keras.metrics.Metric] | None = None
+    # Standard error of a value that was measured on so many reviews. None: no formula is known, and
+    # it is estimated from resampled reviews, see imdbtune.models.metrics.bootstrap.
+    standard_error: Callable[[float, int], float] | None = None
     saved_as: str = ""  # Keras's own name for it; saved models, which need no imdbtune, have these
     format: str = DEFAULT_FORMAT  # of a value
     log_above: float = math.inf  # curves with larger values have a logarithmic axis
 
 
-def measure(probabilities: Floats, labels: Labels) -> dict[str, float]:
-    """Return the value of every metric by name.
+def measure(
+    labels: Labels, probabilities: Floats, metrics: Mapping[str, Metric] | None = None
+) -> dict[str, float]:
+    """Return the value of each metric by name.
 
     Args:
-        probabilities: of label 1, (n,).
-        labels: 0 or 1, (n,).
+        labels: from 0, (n,).
+        probabilities: of label 1, (n,), or of each class, (n, classes).
+        metrics: by name; default: those of each search.
     """
-    return {name: metric.measure(probabilities, labels) for name, metric in METRICS.items()}
+    if metrics is None:
+        metrics = {name: METRICS[name] for name in measured_always()}
+    return {name: metric.measure(labels, probabilities) for name, metric in metrics.items()}
 
 
-def epoch_names() -> tuple[str, ...]:
-    """Return the names of an epoch's values: first of training, then of validation."""
-    return (*METRICS, *(f"val_{name}" for name in METRICS))
+def epoch_names(metrics: Iterable[str] | None = None) -> tuple[str, ...]:
+    """Return the names of an epoch's values: first of training, then of validation.
+
+    Args:
+        metrics: names; default: those of each search.
+    """
+    names = measured_always() if metrics is None else tuple(metrics)
+    return (*names, *(f"val_{name}" for name in names))
 
 
-def best_names() -> tuple[str, ...]:
-    """Return the names of a trial's values: first of validation, then of training."""
-    return (*(f"best_val_{name}" for name in METRICS), *(f"best_{name}" for name in METRICS))
+def best_names(metrics: Iterable[str] | None = None) -> tuple[str, ...]:
+    """Return the names of a trial's values: first of validation, then of training.
+
+    Args:
+        metrics: names; default: those of each search.
+    """
+    names = measured_always() if metrics is None else tuple(metrics)
+    return (*(f"best_val_{name}" for name in names), *(f"best_{name}" for name in names))
 
 
 def find_metric(logged: str) -> Metric | None:
     """Return the metric of a logged value such as ``best_val_loss``; ``None`` for other values."""
-    ends = [name for name in METRICS if f"_{logged}".endswith(f"_{name}")]
-    return METRICS[max(ends, key=len)] if ends else None
+    name = metric_name(logged)
+    if name not in METRICS:
+        return None
+    return METRICS[name]
+
+
+def metric_name(logged: str) -> str:
+    """Return the name of the metric of a logged value: ``loss`` of ``best_val_loss``."""
+    return _PREFIXES.sub("", logged)
 
 
 def format_value(logged: str, value: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from imdbtune.models.metrics.metric import Metric
 
 
-def measure(probabilities: Any, labels: Any) -> float:
+def measure(labels: Any, probabilities: Any) -> float:
     return float((probabilities[labels == 1] > 0.5).mean())
 
 

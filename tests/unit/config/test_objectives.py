@@ -32,7 +32,7 @@ def test_the_front_has_what_no_other_point_beats(points: list[tuple[float, ...]]
         for index, point in enumerate(points)
         if not any(beats(other, point) for other in points)
     ]
-    assert pareto_front(points, OBJECTIVES) == expected
+    assert pareto_front(points, [larger_is_better(name) for name in OBJECTIVES]) == expected
 
 
 def objectives_of(text: str, kind: str = "tpe") -> tuple[str, ...]:
@@ -43,14 +43,18 @@ def objectives_of(text: str, kind: str = "tpe") -> tuple[str, ...]:
 def test_the_first_objective_is_the_main_one(kind: str) -> None:
     text = "val_loss, parameter_count,train_seconds"
     assert objectives_of(text, kind) == ("val_loss", "parameter_count", "train_seconds")
-    tuner = parse_config({"tuner": {"kind": kind, "objective": text}}).tuner
-    assert (tuner.main_objective, tuner.larger_is_better) == ("val_loss", False)
+    config = parse_config({"tuner": {"kind": kind, "objective": text}})
+    assert (config.tuner.main_objective, config.larger_is_better) == ("val_loss", False)
 
 
 @pytest.mark.parametrize(
     ("text", "kind", "reason"),
     [
-        ("val_accuracy,weights", "tpe", "objective is one or more of val_accuracy, val_loss, par"),
+        (
+            "val_accuracy,weights",
+            "tpe",
+            "objective is one or more of val_accuracy, val_loss, val_bal",
+        ),
         ("parameter_count,val_loss", "tpe", "first objective is one of val_accuracy, val_loss."),
         ("val_loss,val_loss", "tpe", "objective val_loss is given twice"),
         ("val_loss,train_seconds", "gp", "gp has one objective, not 2; choose one of random, grid"),

@@ -95,7 +95,7 @@ def _predicts_again(client: Any, linear: Baseline, here: Path) -> None:
     _, validation = nb_linear.train_and_validation(
         npz_corpus(here / "imdb.npz", here / "cache").train
     )
-    measured = nb_linear.measure(nb_linear.predict(model, validation), validation.labels)
+    measured = nb_linear.measure(validation.labels, nb_linear.predict(model, validation))
     assert measured["loss"] == pytest.approx(linear.metrics["best_val_loss"])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imdbtune.config.schema import TunerConfig
+from imdbtune.config.schema import SearchConfig, TunerConfig
 from imdbtune.search.events import LimitReached, SpaceExhausted
 from imdbtune.search.stopping import StoppingRules
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
@@ -19,7 +19,7 @@ FLAT = "the last 3 trials have not improved the best by a standard error"
 
 
 def rules(**tuner: object) -> StoppingRules:
-    config = replace(TunerConfig(), **tuner)  # type: ignore[arg-type]
+    config = SearchConfig(tuner=replace(TunerConfig(), **tuner))  # type: ignore[arg-type]
     return StoppingRules(config, lambda: 0.0, validation_reviews=100)
 
 
@@ -48,6 +48,13 @@ def test_accuracies_are_flat_when_the_best_rises_by_less_than_its_error(
 )
 def test_any_lower_loss_is_an_improvement(scores: list[float], flat: bool) -> None:
     found = rules(until_flat=3, objective="val_loss").reason(scores)
+    assert found == (FLAT if flat else None)
+
+
+@pytest.mark.parametrize(("last", "flat"), [(0.53, True), (0.56, False)])
+def test_other_metrics_bring_their_errors(last: float, flat: bool) -> None:
+    scores, errors = [0.5, 0.4, 0.4, last], [0.05, 0.2, 0.0, 0.0]
+    found = rules(until_flat=3, objective="val_f1").reason(scores, errors)
     assert found == (FLAT if flat else None)
 
 

@@ -22,12 +22,14 @@ from imdbtune.training.saved_state import (
     find_checkpoint,
     save_checkpoint,
 )
-from imdbtune.training.spec import Epoch, TrainingSettings, TrialSpec
+from imdbtune.training.spec import Epoch, Recorded, TrainingSettings, TrialSpec
 from tests.support import no_room_beyond
 
 EPOCHS: list[Epoch] = [{"epoch": float(n), "loss": 0.1 + n / 3, "seconds": 2.5} for n in (1, 2)]
-RIGHTS = [np.eye(2, dtype=bool), np.ones((1, 2), bool)]
-KEPT = Checkpoint([EPOCHS, EPOCHS[:1]], RIGHTS, 7.5, [np.full(2, 0.1, np.float32)], [np.arange(3)])
+RECORDED = [Recorded(np.eye(2, dtype=bool), np.ones(2)), Recorded(np.ones((1, 2), bool))]
+KEPT = Checkpoint(
+    [EPOCHS, EPOCHS[:1]], RECORDED, 7.5, [np.full(2, 0.1, np.float32)], [np.arange(3)]
+)
 
 
 @pytest.fixture
@@ -55,6 +57,9 @@ def test_a_checkpoint_is_read_as_it_was_saved(spec: TrialSpec) -> None:
     for name in ("best_weights", "best_model"):
         for one, other in zip(getattr(found, name), getattr(kept, name), strict=True):
             np.testing.assert_array_equal(one, other)
+    for one, other in zip(found.recorded, kept.recorded, strict=True):
+        np.testing.assert_array_equal(one.right, other.right)
+        np.testing.assert_array_equal(one.predicted, other.predicted)
     assert [path.name for path in spec.folder.iterdir()] == ["checkpoint.npz"]
     delete_checkpoint(spec)
     delete_checkpoint(spec)
@@ -145,4 +150,7 @@ def test_without_room_the_last_checkpoint_stays(
     found = find_checkpoint(spec)
     assert found
     assert found.histories == KEPT.histories
+    for one, other in zip(found.recorded, kept.recorded, strict=True):
+        np.testing.assert_array_equal(one.right, other.right)
+        np.testing.assert_array_equal(one.predicted, other.predicted)
     assert [path.name for path in spec.folder.iterdir()] == ["checkpoint.npz"]
