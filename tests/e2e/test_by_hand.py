@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 
 from imdbtune import api
@@ -65,7 +66,9 @@ def test_a_search_copes_with_hands_and_its_models_are_found_by_queries(
     prepare(tmp_path)
     draw_nothing(monkeypatch)
     isolate(monkeypatch, tmp_path)
-    hands = Hands(connect(f"sqlite:///{tmp_path / 'mlflow.db'}"))
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    mlflow.set_tracking_uri(store)  # MLflow reads the sources of versions there
+    hands = Hands(connect(store))
     space = {"rnn": "lstm", "units": [4, 5, 6, 7]}
     config = make_config(tmp_path, space=space, tracking={"keep_models": "all"})
     context = api.Context(workers=0, trainer=Stub(write_tiny_model), listener=hands)
