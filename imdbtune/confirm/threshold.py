@@ -103,7 +103,7 @@ def judge(
     """
     known = {**trial.metrics, **metrics}
     if confirmed is not None:
-        known["best_val_accuracy"] = confirmed.winner.mean
+        known[f"best_val_{confirmed.metric}"] = confirmed.winner.mean
     verdicts = []
     for each in thresholds:
         value = known.get(each.name if each.on_test else f"best_{each.name}")
