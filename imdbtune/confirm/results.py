@@ -169,10 +169,11 @@ def compare_and_log(client: MlflowClient, search: Search, run: Search, rule: Rul
         )
     ranking = rank_configurations(list(repeated.values()), rule)
     rows = _rows(ranking, trainings, originals, search)
+    metric, measured = statistic_of(search.objective), ranking.order[0].values.shape[1]
     confirmation = Confirmation(
         search.run_id,
         run.run_id,
-        reviews=search.validation_reviews or ranking.order[0].values.shape[1],
+        reviews=measured if metric == "accuracy" else search.validation_reviews or measured,
         seeds=min(len(each.values) for each in ranking.order),
         rows=tuple(rows),
         recommended=ranking.recommended,
@@ -180,7 +181,7 @@ def compare_and_log(client: MlflowClient, search: Search, run: Search, rule: Rul
         is_shown=ranking.is_shown,
         undecided=ranking.undecided,
         more_seeds=ranking.more_seeds,
-        metric=statistic_of(search.objective),
+        metric=metric,
     )
     _log(client, confirmation)
     return confirmation
