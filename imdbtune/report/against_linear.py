@@ -42,6 +42,8 @@ def find_comparison(
     subjects = confirmed.winner.run_ids if confirmed else (trials[0].run_id,)
     if found.metric != "accuracy":
         return _paired_by_draws(runs, search, found, subjects)
+    if confirmed is not None and confirmed.metric != found.metric:
+        return found
     rights = read_all(runs, [*subjects, found.run_id])
     if not rights:
         return found

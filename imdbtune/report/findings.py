@@ -199,7 +199,7 @@ def compare_with_baseline(
     if metric != "accuracy" and f"best_val_{metric}" in linear.metrics:
         return _compare_by_metric(metric, linear, trials[0], confirmed)
     value = linear.metrics["best_val_accuracy"]
-    best = accuracy(trials[0]) if trials else None
+    best = accuracy(trials[0], "accuracy") if trials else None
     subject = "the best trial"
     half_width = Z_95 * standard_error(best or 0.0, reviews)
     if confirmed is not None and confirmed.metric != "accuracy":
