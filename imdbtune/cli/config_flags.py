@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imdbtune.config.extensions import METRICS, SOURCES
+from imdbtune.config.extensions import SOURCES, further_names
 from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.config.schema import SECTIONS
 from imdbtune.errors import UserError, short_repr
@@ -209,8 +209,8 @@ TRAINING_ROWS = (
         "NAME|FILE.py:FUNCTION",
         TRAINING,
         "--metric",
-        f"A metric to log besides accuracy and loss: {', '.join(METRICS)}, or your own function of "
-        "(labels, probabilities), FILE.py:FUNCTION:min if smaller values are better. "
+        f"A metric to log besides accuracy and loss: {', '.join(further_names())}, or your own "
+        "function of (labels, probabilities), FILE.py:FUNCTION:min if smaller values are better. "
         "May be repeated.",
         join=",".join,
     ),

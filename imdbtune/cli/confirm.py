@@ -116,7 +116,7 @@ def confirm(
         typer.echo(table(confirmation))
     typer.echo(description.describe_winner(confirmation))
     if not quiet:
-        typer.echo(f"significance test: {description.method(confirmation.rule)}.")
+        typer.echo(f"significance test: {description.method(confirmation)}.")
         print_next_steps("imdbtune best --refit --export winner", tracking_uri)
 
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from imdbtune.config.extensions import METRICS
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
+from imdbtune.config.objectives import error_name, statistic_of
 from imdbtune.errors import escape_control, short_repr
-from imdbtune.models.metrics.metric import format_value
+from imdbtune.models.metrics.metric import best_names, format_value
 
 if TYPE_CHECKING:  # only a few commands read MLflow
     from imdbtune.confirm.entities import Confirmation
@@ -165,8 +165,8 @@ def details(
     told = set()
     if search is not None:
         lines.append(f"best of search {search.name} (run {search.run_id})")
-        interval = "" if confirmed else accuracy_interval(trial, search)
-        told |= {"best_val_accuracy"} if interval else set()
+        interval = "" if confirmed else interval_of(trial, search)
+        told |= {f"best_val_{statistic_of(trial.objective)}"} if interval else set()
         certainty = description.describe(confirmed) if confirmed else interval
         comparison = str(linear or "")
         lines += [f"  {line}" for line in (chosen, certainty, comparison) if line]
@@ -178,7 +178,9 @@ def details(
     elif len(params) < len(PARAMETERS):
         others = "other" if params else "all"
         lines.append(f"  {others} hyperparameters have their defaults; --verbose lists them")
-    for name in (*METRIC_COLUMNS, *(f"test_{metric}" for metric in METRICS)):
+    names = [n for n in best_names(trial.metric_names) if n not in METRIC_COLUMNS]
+    tested = [f"test_{metric}" for metric in trial.metric_names]
+    for name in (*names, *METRIC_COLUMNS, *tested):
         if name in trial.metrics and (everything or name not in told):
             value = trial.metrics[name]
             whole = value.is_integer() or abs(value) > 100
@@ -193,17 +195,24 @@ def trial_line(trial: Trial) -> str:
     return f"{trial.name}  {trial.objective} {score}  run {trial.run_id}"
 
 
-def accuracy_interval(trial: Trial, search: Search) -> str:
-    """Return the validation accuracy with its 95 % interval, or an empty text."""
+def interval_of(trial: Trial, search: Search) -> str:
+    """Return what trials are compared by with its 95 % interval, or an empty text."""
     from imdbtune.report.findings import Z_95, standard_error
 
+    count = search.metrics.get("trials_finished", 0)
+    chosen = f"best of {pluralize(int(count), 'trial')}, not confirmed with other seeds"
+    rows, name = search.validation_reviews, f"val_{statistic_of(trial.objective)}"
+    if name != "val_accuracy":
+        value, error = (trial.metrics.get(f"best_{n}") for n in (name, error_name(name)))
+        if value is None or error is None:
+            return ""
+        figures = f"{format_value(name, value)} ±{format_value(name, Z_95 * error)}"
+        return f"{name} {figures} on {rows:,} reviews, {chosen}"
     accuracy = trial.metrics.get("best_val_accuracy")
-    rows = search.validation_reviews
     half_width = Z_95 * standard_error(accuracy or 0.0, rows)
     if accuracy is None or not math.isfinite(half_width):
         return ""
-    count = search.metrics.get("trials_finished", 0)
     return (
         f"validation accuracy {accuracy:.1%} ±{half_width * 100:.1f} points on {rows:,} reviews, "
-        f"best of {pluralize(int(count), 'trial')}, not confirmed with other seeds"
+        f"{chosen}"
     )

@@ -74,6 +74,12 @@ def measured_always() -> tuple[str, ...]:
     return (*ALWAYS, *METRICS.added)
 
 
+def further_names() -> tuple[str, ...]:
+    """Return the registered metrics that are measured where they are asked for."""
+    always = measured_always()
+    return tuple(name for name in METRICS if name not in always)
+
+
 def objective_metric(objective: str) -> Metric:
     """Return the metric that an objective such as ``val_accuracy`` optimises.
 

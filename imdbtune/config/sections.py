@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imdbtune.config.checks import LOCAL, NO_PRUNER
-from imdbtune.config.extensions import DEFAULT_OBJECTIVE, METRICS, PRUNERS, SAMPLERS, SOURCES
+from imdbtune.config.extensions import DEFAULT_OBJECTIVE, PRUNERS, SAMPLERS, SOURCES, further_names
 from imdbtune.config.hyperparameters import setting
 from imdbtune.config.objectives import all_objectives, split_objectives
 
@@ -115,7 +115,7 @@ class TrainingConfig:
     compile: str = setting("auto", "compile with XLA", choices=("auto", "on", "off"))
     metrics: str = setting(
         "",
-        f"metrics to log besides accuracy and loss: some of {', '.join(METRICS)}, or your own "
+        f"metrics to log besides accuracy and loss: {', '.join(further_names())}, or your own "
         "FILE.py:FUNCTION of (labels, probabilities), with :min if smaller values are better",
     )
 

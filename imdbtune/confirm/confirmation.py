@@ -33,6 +33,7 @@ from imdbtune.tracking.background_delivery import BackgroundDelivery, deliver_in
 from imdbtune.tracking.entities import Search
 from imdbtune.tracking.outbox_delivery import Publish
 from imdbtune.tracking.own_models import code_tags
+from imdbtune.tracking.predictions import gains_file
 
 if TYPE_CHECKING:
     from imdbtune.config.own_code import OwnCode
@@ -216,7 +217,8 @@ class _Opened:
         """Run the trainings that MLflow does not have; close all runs, also after an error."""
         context, folder = self.context, workspace.folder
         parent = reader.find_confirmation(self.client, self.search)
-        done = results.read_finished_runs(self.client, parent) if parent else {}
+        needed = gains_file(self.search)
+        done = results.read_finished_runs(self.client, parent, needed) if parent else {}
         requests = runs.training_requests(self.stages, seeds, done, self.code)
         workers = context.worker_count
         context.listener(

@@ -6,19 +6,21 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from imdbtune.confirm.rule import Rule
 from imdbtune.tracking import mlflow_links
 
 if TYPE_CHECKING:
     from imdbtune.confirm.entities import Confirmation, Confirmed
 
 
-def method(rule: Rule) -> str:
+def method(confirmation: Confirmation) -> str:
     """Return how the configurations are compared."""
+    is_accuracy = confirmation.metric == "accuracy"
+    means = "accuracies" if is_accuracy else f"values of {confirmation.metric}"
+    reviews = "" if is_accuracy else " by the bootstrap"
     return (
-        "Tukey's studentised range (Games and Howell 1976) of the mean accuracies, with the "
-        "variance of each difference over seeds and over the shared validation reviews, at "
-        f"{rule.level * 100:g} % over all comparisons"
+        f"Tukey's studentised range (Games and Howell 1976) of the mean {means}, with the "
+        f"variance of each difference over seeds and over the shared validation reviews{reviews}, "
+        f"at {confirmation.rule.level * 100:g} % over all comparisons"
     )
 
 
@@ -40,7 +42,7 @@ def markdown(rows: Sequence[Confirmed], confirmation: Confirmation) -> str:
         ]
         cells += [f"{row.difference:.4f}", f"{row.p:.3f}", f"{row.seconds:.0f}"]
         lines.append(f"| {rank} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", f"Significance test: {method(confirmation.rule)}."])
+    return "\n".join([*lines, "", f"Significance test: {method(confirmation)}."])
 
 
 def describe_winner(confirmation: Confirmation) -> str:
@@ -51,9 +53,13 @@ def describe_winner(confirmation: Confirmation) -> str:
 def describe(confirmation: Confirmation) -> str:
     """Return the accuracy of the recommended configuration and its certainty, in a line."""
     row, seeds = confirmation.winner, len(confirmation.winner.run_ids)
-    text = f"validation accuracy {row.mean * 100:.1f} %"
+    if confirmation.metric == "accuracy":
+        text = f"validation accuracy {row.mean * 100:.1f} %"
+        error = f" ±{row.half_width * 100:.1f} points"
+    else:
+        text, error = f"val_{confirmation.metric} {row.mean:.4f}", f" ±{row.half_width:.4f}"
     if not math.isnan(row.half_width):
-        text += f" ±{row.half_width * 100:.1f} points"
+        text += error
     text += f", the mean of {seeds} seed{'' if seeds == 1 else 's'}"
     if math.isnan(row.half_width):
         text += " (too few for an interval)"
@@ -71,7 +77,8 @@ def describe(confirmation: Confirmation) -> str:
 def _reason(confirmation: Confirmation) -> str:
     """Return why the recommended configuration is recommended."""
     count = len(confirmation.rows)
-    margin = f"{confirmation.rule.margin * 100:g} points"
+    is_accuracy, limit = confirmation.metric == "accuracy", confirmation.rule.margin
+    margin = f"{limit * 100:g} points" if is_accuracy else f"{limit:g}"
     if count == 1:
         return "no other configuration was confirmed"
     if confirmation.winner is not confirmation.rows[0]:

@@ -30,14 +30,14 @@ class Confirmed:
     difference: float  # mean of the first row minus this mean
     p: float  # corrected p value of the difference; 1 in the first row
     alike: bool  # whether it is not significantly worse than the first
-    searched: float  # validation accuracy in the search
+    searched: float  # the metric in the search
     test_mean: float = math.nan
     test_spread: float = math.nan
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """The configurations by their mean accuracy, and the recommended one."""
+    """The configurations by their mean accuracy, or another metric, and the recommended one."""
 
     search_id: str
     run_id: str
@@ -49,6 +49,7 @@ class Confirmation:
     is_shown: bool = True  # that the recommended one is at most the margin worse than any other
     undecided: tuple[str, ...] = ()  # trial_run_ids of rows that need more seeds; empty: settled
     more_seeds: int = 0  # of each undecided row, estimated; 0: unknown, or no number is enough
+    metric: str = "accuracy"  # whose means are compared
     newer: int = 0  # trials of the search that rank above a confirmed one, and were not confirmed
 
     @property
@@ -131,6 +132,7 @@ class Confirmation:
             return {}
         rule = plain["rule"]
         return {
+            "metric": escape_control(str(plain.get("metric", "accuracy"))),
             "rule": Rule(float(rule["margin"]), float(rule["level"])),
             "is_shown": bool(plain["is_shown"]),
             "undecided": tuple(str(run_id) for run_id in plain["undecided"]),

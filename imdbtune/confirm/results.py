@@ -9,13 +9,13 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from imdbtune.config.objectives import statistic_of
 from imdbtune.confirm.description import markdown, method
 from imdbtune.confirm.entities import Confirmation, Confirmed
 from imdbtune.errors import UserError
-from imdbtune.models.metrics.metric import CORRECTNESS_FILE
 from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.entities import Search, Trial
-from imdbtune.tracking.predictions import read_correctness
+from imdbtune.tracking.predictions import gains_file, read_gains
 from imdbtune.tracking.ranking import Front, find_front
 from imdbtune.tracking.sqlite_reader import open_runs
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from imdbtune.confirm.significance import Ranking, Repeats
     from imdbtune.tracking.connection import MlflowClient
     from imdbtune.tracking.sqlite_reader import Runs
-    from imdbtune.training.spec import Correctness
+    from imdbtune.training.spec import Gains
 
 RESULT_FILE = "confirmation.json"
 
@@ -129,10 +129,15 @@ def _count_newer(confirmation: Confirmation, trials: Sequence[Trial]) -> int:
     return len({trial.params for trial in above if trial.params not in known})
 
 
-def read_finished_runs(client: MlflowClient, run: Search) -> dict[str, dict[int, Trial]]:
+def read_finished_runs(
+    client: MlflowClient, run: Search, needed: str
+) -> dict[str, dict[int, Trial]]:
     """Return the finished trainings of a confirmation, by the trial's run id and by seed.
 
-    Those whose file of correctness is gone from MLflow do not count, and so are trained again.
+    Those whose results by review are gone from MLflow do not count, and so are trained again.
+
+    Args:
+        needed: the artifact with these results.
     """
     found: dict[str, dict[int, Trial]] = {}
     for trial in reader.read_trials(client, run):
@@ -140,7 +145,7 @@ def read_finished_runs(client: MlflowClient, run: Search) -> dict[str, dict[int,
         confirmed = trial.tags.get(mlflow_names.CONFIRMS, "")
         if trial.status != "FINISHED" or not (seed.isdecimal() and confirmed):
             continue
-        if any(file.path == CORRECTNESS_FILE for file in client.list_artifacts(trial.run_id)):
+        if any(file.path == needed for file in client.list_artifacts(trial.run_id)):
             found.setdefault(confirmed, {})[int(seed)] = trial
     return found
 
@@ -153,7 +158,7 @@ def compare_and_log(client: MlflowClient, search: Search, run: Search, rule: Rul
     """
     from imdbtune.confirm.significance import rank_configurations
 
-    trainings = read_finished_runs(client, run)
+    trainings = read_finished_runs(client, run, gains_file(search))
     trials = reader.read_trials(client, search)
     originals = {t.run_id: t for t in trials if t.run_id in trainings and not t.is_discarded}
     repeated = dict(_read_repeats(client, search, trainings, originals))
@@ -163,18 +168,20 @@ def compare_and_log(client: MlflowClient, search: Search, run: Search, rule: Rul
             f"reasons in run {run.run_id}."
         )
     ranking = rank_configurations(list(repeated.values()), rule)
-    rows = _rows(ranking, trainings, originals)
+    rows = _rows(ranking, trainings, originals, search)
+    metric, measured = statistic_of(search.objective), ranking.order[0].values.shape[1]
     confirmation = Confirmation(
         search.run_id,
         run.run_id,
-        reviews=ranking.order[0].correct.shape[1],
-        seeds=min(len(each.correct) for each in ranking.order),
+        reviews=measured if metric == "accuracy" else search.validation_reviews or measured,
+        seeds=min(len(each.values) for each in ranking.order),
         rows=tuple(rows),
         recommended=ranking.recommended,
         rule=rule,
         is_shown=ranking.is_shown,
         undecided=ranking.undecided,
         more_seeds=ranking.more_seeds,
+        metric=metric,
     )
     _log(client, confirmation)
     return confirmation
@@ -191,10 +198,10 @@ def _read_repeats(
     from imdbtune.confirm.significance import Repeats
 
     for run_id, by_seed in trainings.items():
-        correct = [_read_correctness(client, trial.run_id) for _, trial in sorted(by_seed.items())]
+        gains = [_read_gains(client, t.run_id, search) for _, t in sorted(by_seed.items())]
         if run_id in known:
             cost = _cost(search, list(by_seed.values()))
-            yield run_id, Repeats(run_id, np.stack(correct), cost)
+            yield run_id, Repeats(run_id, np.stack(gains), cost)
 
 
 def _cost(search: Search, trainings: Sequence[Trial]) -> float:
@@ -211,15 +218,14 @@ def _seconds(trainings: Sequence[Trial]) -> float:
     return statistics.median(t.metrics.get("train_seconds", math.inf) for t in trainings)
 
 
-def _read_correctness(client: MlflowClient, run_id: str) -> Correctness:
-    """Return for each validation review whether a training's last epoch classifies it right.
+def _read_gains(client: MlflowClient, run_id: str, search: Search) -> Gains:
+    """Return the results by review of a training's last epoch.
 
     Raises:
         UserError: the artifact is missing or invalid.
     """
     try:
-        last: Correctness = read_correctness(client, run_id)[-1]
-        return last
+        return read_gains(client, run_id, search)
     except UserError as error:
         raise UserError(
             f"{error}; delete that run in MLflow and run imdbtune confirm again."
@@ -230,38 +236,41 @@ def _rows(
     ranking: Ranking,
     trainings: Mapping[str, Mapping[int, Trial]],
     originals: Mapping[str, Trial],
+    search: Search,
 ) -> Iterator[Confirmed]:
     differences = {each.name: each for each in ranking.differences}
+    metric = statistic_of(search.objective)
+    searched, tested = f"best_val_{metric}", f"test_{metric}"
+    sign = 1.0 if metric == "accuracy" or search.larger_is_better else -1.0
     for repeats, interval in zip(ranking.order, ranking.intervals, strict=True):
-        runs = sorted(trainings[repeats.name].values(), key=lambda t: -_accuracy(t))
+        runs = sorted(
+            trainings[repeats.name].values(),
+            key=lambda t: -sign * t.metrics.get(searched, math.nan),
+        )
         found = differences.get(repeats.name)
-        tested = [t.metrics["test_accuracy"] for t in runs if "test_accuracy" in t.metrics]
+        on_test = [t.metrics[tested] for t in runs if tested in t.metrics]
         yield Confirmed(
             name=originals[repeats.name].name,
             trial_run_id=repeats.name,
             run_ids=tuple(t.run_id for t in runs),
-            mean=repeats.mean,
+            mean=sign * repeats.mean,
             spread=repeats.spread,
             half_seeds=interval.seeds,
             half_reviews=interval.reviews,
             half_width=interval.both,
             seconds=_seconds(runs),
             parameter_count=runs[0].metrics.get("parameter_count", math.nan),
-            difference=found.difference if found else 0.0,
+            difference=sign * found.difference if found else 0.0,
             p=found.p if found else 1.0,
             alike=not (found and found.is_significant),
-            searched=_accuracy(originals[repeats.name]),
-            test_mean=statistics.fmean(tested) if tested else math.nan,
-            test_spread=statistics.stdev(tested) if len(tested) > 1 else math.nan,
+            searched=originals[repeats.name].metrics.get(searched, math.nan),
+            test_mean=statistics.fmean(on_test) if on_test else math.nan,
+            test_spread=statistics.stdev(on_test) if len(on_test) > 1 else math.nan,
         )
 
 
-def _accuracy(trial: Trial) -> float:
-    return trial.metrics.get("best_val_accuracy", math.nan)
-
-
 def _log(client: MlflowClient, confirmation: Confirmation) -> None:
-    plain = {**confirmation.as_dict(), "method": method(confirmation.rule)}
+    plain = {**confirmation.as_dict(), "method": method(confirmation)}
     client.log_dict(confirmation.run_id, plain, RESULT_FILE)
     writer.Run(client, confirmation.run_id).log(
         {
@@ -280,5 +289,5 @@ def _log(client: MlflowClient, confirmation: Confirmation) -> None:
         spread = {} if math.isnan(row.spread) else {"confirmed_std": row.spread}
         counts = {"confirmed_seeds": float(len(row.run_ids))}
         writer.Run(client, row.trial_run_id).log(
-            {"confirmed_val_accuracy": row.mean, **spread, **counts}
+            {f"confirmed_val_{confirmation.metric}": row.mean, **spread, **counts}
         )

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.confirm.rule import DEFAULT_RULE, LEVEL, Rule
-from imdbtune.training.spec import Correctness
+from imdbtune.training.spec import Gains
 
 # With fewer seeds Student's t is so wide that an interval says nothing.
 MIN_SEEDS = 3
@@ -30,28 +30,30 @@ class Repeats:
 
     Args:
         name: of the configuration.
-        correct: (seeds, reviews), whether each model's prediction of each review is correct.
+        values: (seeds, reviews), whether each model's prediction of each review is correct; or
+            (seeds, draws) of another metric, see :mod:`imdbtune.models.metrics.bootstrap`, which
+            have the same statistics. Larger values are better.
         cost: seconds of one training, or what else the cheapest is chosen by.
     """
 
     name: str
-    correct: Correctness
+    values: Gains
     cost: float
 
     @property
-    def accuracies(self) -> npt.NDArray[np.float64]:
-        """Accuracy of each seed: (seeds,)."""
-        return np.asarray(self.correct.mean(axis=1), np.float64)
+    def means(self) -> npt.NDArray[np.float64]:
+        """Accuracy, or another metric, of each seed: (seeds,)."""
+        return np.asarray(self.values.mean(axis=1), np.float64)
 
     @property
     def mean(self) -> float:
         """Mean accuracy over the seeds."""
-        return float(self.accuracies.mean())
+        return float(self.means.mean())
 
     @property
     def spread(self) -> float:
         """Standard deviation between seeds; NaN with one seed."""
-        return float(self.accuracies.std(ddof=1)) if len(self.correct) > 1 else math.nan
+        return float(self.means.std(ddof=1)) if len(self.values) > 1 else math.nan
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,10 @@ def _variance(share: npt.NDArray[np.float64], repeated: Sequence[Repeats]) -> _P
     over_reviews = _Part(float(share.var(ddof=1)) / reviews, reviews - 1)
     over_seeds, residuals = [], []
     for each in repeated:
-        seeds = len(each.correct)
+        seeds = len(each.values)
         if seeds > 1:
             over_seeds.append(_Part(each.spread**2 / seeds, seeds - 1))
-            residuals.append(_residual(each.correct))
+            residuals.append(_residual(each.values))
     parts = [over_reviews, *over_seeds]
     between_seeds = sum(part.value for part in over_seeds)
     value = over_reviews.value + between_seeds - sum(part.value for part in residuals)
@@ -110,21 +112,21 @@ def _variance(share: npt.NDArray[np.float64], repeated: Sequence[Repeats]) -> _P
     return _Part(value, value**2 / squares if squares else math.inf)
 
 
-def _residual(correct: Correctness) -> _Part:
+def _residual(values: Gains) -> _Part:
     """Return the residual's part of the variance of a mean over seeds and reviews."""
-    seeds, reviews = correct.shape
-    by_seed, by_review = correct.mean(axis=1, keepdims=True), correct.mean(axis=0)
-    rest = correct - by_seed - by_review + correct.mean()
+    seeds, reviews = values.shape
+    by_seed, by_review = values.mean(axis=1, keepdims=True), values.mean(axis=0)
+    rest = values - by_seed - by_review + values.mean()
     degrees = (seeds - 1) * (reviews - 1)
-    return _Part(float((rest**2).sum()) / degrees / correct.size, degrees)
+    return _Part(float((rest**2).sum()) / degrees / values.size, degrees)
 
 
 def interval(repeats: Repeats) -> Interval:
     """Return the interval: Student's t, the normal approximation over reviews alone."""
     from scipy import stats
 
-    seeds, reviews = repeats.correct.shape
-    share = repeats.correct.mean(axis=0)
+    seeds, reviews = repeats.values.shape
+    share = repeats.values.mean(axis=0)
     over_reviews = stats.norm.ppf(1 - LEVEL / 2) * share.std(ddof=1) / math.sqrt(reviews)
     if seeds < MIN_SEEDS:
         return Interval(repeats.mean, math.nan, float(over_reviews), math.nan)
@@ -189,7 +191,7 @@ def change_between(old: Repeats, new: Repeats) -> Change:
 
 
 def _variance_of_difference(one: Repeats, other: Repeats) -> _Part:
-    paired = one.correct.mean(axis=0) - other.correct.mean(axis=0)
+    paired = one.values.mean(axis=0) - other.values.mean(axis=0)
     return _variance(paired, [one, other])
 
 
@@ -248,7 +250,7 @@ def rank_configurations(repeated: Sequence[Repeats], rule: Rule = DEFAULT_RULE) 
     order = sorted(repeated, key=lambda each: -each.mean)
     leader, count = order[0], len(order)
     differences = [compare(leader, other, count, rule.level) for other in order[1:]]
-    if all(len(each.correct) > 1 for each in order):
+    if all(len(each.values) > 1 for each in order):
         shown = [each for each in order if _is_close_to_all(each, order, rule)]
     else:
         differences = [
@@ -306,11 +308,11 @@ def _more_seeds(recommended: Repeats, rivals: Sequence[Repeats], rule: Rule, lev
 
     needed = 0
     for rival in rivals:
-        seeds = min(len(recommended.correct), len(rival.correct))
+        seeds = min(len(recommended.values), len(rival.values))
         if seeds < 2:
             return 0
         room = (rule.margin - (rival.mean - recommended.mean)) / stats.norm.ppf(1 - level)
-        between_seeds = sum(each.spread**2 / len(each.correct) for each in (recommended, rival))
+        between_seeds = sum(each.spread**2 / len(each.values) for each in (recommended, rival))
         rest = room**2 - (_variance_of_difference(recommended, rival).value - between_seeds)
         if room <= 0 or rest <= 0 or seeds * between_seeds > MAX_SEEDS * rest:
             return 0

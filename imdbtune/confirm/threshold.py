@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from imdbtune.config.extensions import METRICS
+from imdbtune.config.objectives import larger_is_better
 from imdbtune.confirm.entities import Confirmation
 from imdbtune.errors import UserError, short_repr, unknown_choice
-from imdbtune.models.metrics.metric import find_metric, format_value
+from imdbtune.models.metrics.metric import format_value
 from imdbtune.tracking.entities import Trial
 
 TEST = "test_"
@@ -39,11 +40,12 @@ class Verdict:
 
     threshold: Threshold
     value: float
+    larger_is_better: bool = True
 
     @property
     def is_met(self) -> bool:
         """Whether the value is as good as the threshold, or better; NaN is not."""
-        if _larger_is_better(self.threshold.name):
+        if self.larger_is_better:
             return self.value >= self.threshold.limit
         return self.value <= self.threshold.limit
 
@@ -55,7 +57,7 @@ class Verdict:
     def __str__(self) -> str:
         """Return the verdict in a sentence."""
         name, limit = self.threshold.name, self.threshold.limit
-        worse, enough = ("below", "at least") if _larger_is_better(name) else ("above", "at most")
+        worse, enough = ("below", "at least") if self.larger_is_better else ("above", "at most")
         relation = enough if self.is_met else worse
         return f"{name} {format_value(name, self.value)} is {relation} {limit:g}"
 
@@ -72,7 +74,8 @@ def parse_threshold(text: str) -> Threshold:
             f"{short_repr(text)} is no threshold; write METRIC=VALUE, such as val_accuracy=0.88."
         )
     known = [f"{part}{metric}" for part in ("val_", TEST) for metric in METRICS]
-    if name not in known:
+    prefix = TEST if name.startswith(TEST) else "val_"  # of the user's own, known by the model
+    if name not in known and not (name.startswith(prefix) and name.isidentifier()):
         raise unknown_choice("metric", name, known)
     try:
         limit = float(value)
@@ -103,13 +106,18 @@ def judge(
     """
     known = {**trial.metrics, **metrics}
     if confirmed is not None:
-        known["best_val_accuracy"] = confirmed.winner.mean
+        known[f"best_val_{confirmed.metric}"] = confirmed.winner.mean
     verdicts = []
     for each in thresholds:
         value = known.get(each.name if each.on_test else f"best_{each.name}")
+        prefix = TEST if each.on_test else "val_"
+        if each.name.removeprefix(prefix) not in trial.metric_names:
+            names = [f"{part}{name}" for part in ("val_", TEST) for name in trial.metric_names]
+            raise unknown_choice("metric", each.name, names)
         if value is None:
             raise UserError(f"{trial.name} (run {trial.run_id}) has no {each.name}{_remedy(each)}")
-        verdicts.append(Verdict(each, value))
+        aim = f"val_{each.name.removeprefix(prefix)}"
+        verdicts.append(Verdict(each, value, larger_is_better(aim, trial.own_metrics)))
     return verdicts
 
 
@@ -118,8 +126,3 @@ def _remedy(missing: Threshold) -> str:
     if missing.on_test:
         return "; with --export DIR, imdbtune best evaluates it on the test reviews."
     return ", as no reviews were held out from its training; use a metric of the test reviews."
-
-
-def _larger_is_better(name: str) -> bool:
-    metric = find_metric(name)
-    return metric is not None and metric.larger_is_better

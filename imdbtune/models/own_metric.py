@@ -69,14 +69,14 @@ def call(own: OwnMetric, labels: Labels, probabilities: Floats) -> float:
     return float(value)
 
 
-def check_own_metric(own: OwnMetric, classes: int) -> None:
-    """Try a metric on generated reviews, of which each label has some.
+def check_own_metrics(metrics: Iterable[OwnMetric], classes: int) -> None:
+    """Try metrics on generated reviews, of which each label has some.
 
     Args:
         classes: number of labels; of two, the metric gets the probability of label 1.
 
     Raises:
-        UserError: it raises, or returns no finite number.
+        UserError: one raises, or returns no finite number.
     """
     import numpy as np
 
@@ -84,7 +84,8 @@ def check_own_metric(own: OwnMetric, classes: int) -> None:
     labels = np.arange(max(SAMPLE, 4 * classes)) % classes
     weights = rng.random((len(labels), classes)) + np.eye(classes)[labels] / 2
     probabilities = weights / weights.sum(axis=1, keepdims=True)
-    call(own, labels, probabilities if classes > 2 else probabilities[:, 1])
+    for own in metrics:
+        call(own, labels, probabilities if classes > 2 else probabilities[:, 1])
 
 
 def _function(own: OwnMetric) -> Callable[[Labels, Floats], object]:

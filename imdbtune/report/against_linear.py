@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from imdbtune.errors import UserError
 from imdbtune.report.findings import ACCURACY, BaselineComparison, compare_with_baseline
-from imdbtune.tracking.predictions import nearest_epoch, read_all
+from imdbtune.tracking.predictions import nearest_epoch, read_all, read_gains
 
 if TYPE_CHECKING:
     from imdbtune.confirm.entities import Confirmation
@@ -39,6 +40,10 @@ def find_comparison(
     if found is None or found.margin is None:
         return found
     subjects = confirmed.winner.run_ids if confirmed else (trials[0].run_id,)
+    if found.metric != "accuracy":
+        return _paired_by_draws(runs, search, found, subjects)
+    if confirmed is not None and confirmed.metric != found.metric:
+        return found
     rights = read_all(runs, [*subjects, found.run_id])
     if not rights:
         return found
@@ -53,3 +58,19 @@ def find_comparison(
         compared = [right[-1] for right in epochs]
     ours, fixed = Repeats("", np.array(compared), 0.0), Repeats("", linear[-1:], 0.0)
     return dataclasses.replace(found, half_width=change_between(fixed, ours).half_width)
+
+
+def _paired_by_draws(
+    runs: Runs, search: Search, found: BaselineComparison, subjects: Sequence[str]
+) -> BaselineComparison:
+    """Return the comparison with the interval of two models on the same resamples of reviews."""
+    import numpy as np
+
+    from imdbtune.confirm.significance import Repeats, change_between
+
+    try:
+        *ours, linear = (read_gains(runs, run_id, search) for run_id in [*subjects, found.run_id])
+    except UserError:
+        return found
+    change = change_between(Repeats("", linear[None], 0.0), Repeats("", np.array(ours), 0.0))
+    return dataclasses.replace(found, half_width=change.half_width)

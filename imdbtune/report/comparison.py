@@ -148,7 +148,8 @@ def compare_searches(
     elif len(searches) > 1 and len(objectives) == 1:
         ended = [row for row in rows if row["status"] in ENDED_WELL]
         others = [row for row in rows if row["status"] not in ENDED_WELL]
-        rows = sort_rows(ended, f"best_{objectives.pop()}", known) + others
+        direction = "desc" if searches[0][0].larger_is_better else "asc"
+        rows = sort_rows(ended, f"best_{objectives.pop()}:{direction}", known) + others
     return Comparison(list(searches), rows[: limit or None], list(columns) or known)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from imdbtune.config.extensions import METRICS
+from imdbtune.config.objectives import error_name
 from imdbtune.confirm import description
 from imdbtune.confirm.entities import Confirmation
 from imdbtune.report import effects, figures, findings
@@ -31,11 +34,12 @@ class Compared:
     trials: Sequence[Trial]  # ranked
     linear: findings.BaselineComparison | None  # with the winner
     confirmed: Confirmation | None
+    metric: str = "accuracy"  # that all of the searches have
 
     @functools.cached_property
     def finished(self) -> list[tuple[Trial, float]]:
         """The trials that have an accuracy: the winner, then the others by their accuracy."""
-        found = findings.with_accuracy(self.trials)
+        found = findings.with_accuracy(self.trials, self.metric)
         front = find_front(self.search, self.trials)
         return sorted(found, key=lambda pair: (front and pair[0] is not front.winner, -pair[1]))
 
@@ -64,8 +68,12 @@ class Compared:
         """Half width of the 95 % interval of ``accuracy``; NaN where it is unknown."""
         if self.confirmed is not None:
             return self.confirmed.winner.half_width
-        error = findings.standard_error(self.accuracy or 0.0, self.search.validation_reviews)
-        return findings.Z_95 * error
+        if self.metric == "accuracy":
+            reviews = self.search.validation_reviews
+            return findings.Z_95 * findings.standard_error(self.accuracy or 0.0, reviews)
+        name = f"best_{error_name(f'val_{self.metric}')}"
+        best = self.finished[0][0].metrics if self.finished else {}
+        return findings.Z_95 * best.get(name, math.nan)
 
     @property
     def certainty(self) -> str:
@@ -100,13 +108,17 @@ def write_comparison(search_refs: Sequence[str], out: Path, uri: str = "") -> li
 
 def render(comparison: Comparison, ui: str = "") -> str:
     """Return the page; ``ui`` is the address of MLflow's web interface, or empty for no links."""
+    shown = {findings.shown_metric(search.objective) for search, _ in comparison.searches}
+    metric = shown.pop() if len(shown) == 1 else "accuracy"
+    confirmed = {k: c for k, c in comparison.confirmed.items() if c.metric == metric}
     compared = [
         Compared(
             number,
             search,
             trials,
             comparison.linear.get(search.run_id),
-            comparison.confirmed.get(search.run_id),
+            confirmed.get(search.run_id),
+            metric,
         )
         for number, (search, trials) in enumerate(comparison.searches, start=1)
     ]
@@ -124,6 +136,8 @@ def render(comparison: Comparison, ui: str = "") -> str:
             tags=first.tags,
             reviews=first.validation_reviews,
             drawn=draw_figures(compared),
+            measure=METRICS[metric].label,
+            column=f"best_val_{metric}",
             run_url=functools.partial(run_page, hide_secrets(ui), first.experiment_id),
             ui=hide_secrets(ui),
         )
@@ -143,17 +157,20 @@ def draw_figures(compared: Sequence[Compared]) -> dict[str, ReportFigure]:
         effects.Group(each.label, float(position), tuple(value for _, value in each.finished))
         for position, each in enumerate(done)
     )
+    label = figures.label_of(done[0].metric)
     limits = figures.shared_limits([value for group in groups for value in group.accuracies])
-    by_search = figures.draw_effect(effects.Effect("search", groups), limits)
+    by_search = figures.draw_effect(effects.Effect("search", groups), limits, label)
     progress = {
-        each.label: findings.progress_data([t for t, _ in each.finished], each.search.started_ms)
+        each.label: findings.progress_data(
+            [t for t, _ in each.finished], each.search.started_ms, each.metric
+        )
         for each in done
     }
     return {
         "by_search": ReportFigure("by_search", by_search, "Accuracy of each trial by search."),
         "progress": ReportFigure(
             "progress",
-            figures.draw_progress_of_searches(progress),
+            figures.draw_progress_of_searches(progress, label),
             "Best accuracy so far of each search over time.",
         ),
     }

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from imdbtune.config.objectives import statistic_of
 from imdbtune.confirm import results
 from imdbtune.confirm.entities import Confirmed
 from imdbtune.errors import UserError
 from imdbtune.report.comparison import check_comparable
 from imdbtune.tracking import reader
 from imdbtune.tracking.entities import Search
-from imdbtune.tracking.predictions import read_correctness
+from imdbtune.tracking.predictions import read_gains
 from imdbtune.tracking.sqlite_reader import open_runs
 
 if TYPE_CHECKING:
@@ -116,12 +117,18 @@ def compare_confirmed(old_ref: str, new_ref: str, *, uri: str = "") -> Confirmed
     if searches[0].run_id == searches[1].run_id:
         raise UserError(f"{old_ref!r} and {new_ref!r} are the same search; give two searches.")
     check_comparable(searches)
+    metrics = [statistic_of(search.objective) for search in searches]
+    if metrics[0] != metrics[1]:
+        raise UserError(
+            f"searches {old_ref!r} and {new_ref!r} were confirmed by {metrics[0]} and "
+            f"{metrics[1]}, which cannot be compared; give two searches with the same objective."
+        )
     (old, old_repeats), (new, new_repeats) = (_read_winner(runs, search) for search in searches)
-    reviews = old_repeats.correct.shape[1]
-    if new_repeats.correct.shape[1] != reviews:
+    reviews = old_repeats.values.shape[1]
+    if new_repeats.values.shape[1] != reviews:
         raise UserError(
             f"the confirmations of searches {old.search.name!r} and {new.search.name!r} are of "
-            f"{reviews:,} and {new_repeats.correct.shape[1]:,} reviews, and cannot be compared."
+            f"{reviews:,} and {new_repeats.values.shape[1]:,} reviews, and cannot be compared."
         )
     return ConfirmedChange(old, new, change_between(old_repeats, new_repeats), reviews)
 
@@ -140,7 +147,7 @@ def _read_winner(runs: Runs, search: Search) -> tuple[Winner, Repeats]:
             f"search {search.name!r} is {state}; run imdbtune confirm {search.run_id} --seeds 5."
         )
     row = confirmed.winner
-    correct = np.stack([read_correctness(runs, run_id)[-1] for run_id in row.run_ids])
-    repeats = Repeats(row.name, correct, row.seconds)
-    accuracies = tuple(float(value) for value in repeats.accuracies)
+    gains = np.stack([read_gains(runs, run_id, search) for run_id in row.run_ids])
+    repeats = Repeats(row.name, gains, row.seconds)
+    accuracies = tuple(float(value) for value in repeats.means)
     return Winner(search, row, accuracies), repeats

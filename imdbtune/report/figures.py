@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imdbtune.config.extensions import METRICS
 from imdbtune.report.effects import Effect, Parallel, needs_log_scale
-from imdbtune.report.findings import Cost, Progress, Uncertainty
+from imdbtune.report.findings import Cost, Progress
 from imdbtune.report.importance import Importances
 from imdbtune.report.outlook import ExpectedBest
 from imdbtune.training.learning_curves import (
@@ -41,14 +42,20 @@ TITLES = {
 PLAIN_NUMBERS = "{x:,.12g}"  # no powers of ten
 ACCURACY_LABEL = "validation accuracy (%)"
 
+
 Values = Sequence[float] | np.ndarray
 
 
-def draw_effect(effect: Effect, limits: tuple[float, float]) -> Figure:
+def label_of(metric: str) -> str:
+    """Return the label of an axis for a metric that is a share."""
+    return f"validation {METRICS[metric].label} (%)"
+
+
+def draw_effect(effect: Effect, limits: tuple[float, float], label: str = ACCURACY_LABEL) -> Figure:
     """Draw each trial as a dot and each group's median as a bar; ``limits`` are of the y axis."""
     figure, axes = _figure(3.3)
     axes.set_ylim(limits[0] * 100, limits[1] * 100)
-    axes.set_ylabel(ACCURACY_LABEL)
+    axes.set_ylabel(label)
     axes.set_xlabel(effect.name)
     axes.set_title(TITLES.get(effect.name, effect.name), fontsize=11)
     if effect.is_range:
@@ -146,7 +153,7 @@ def draw_importance(importances: Importances) -> Figure:
     return figure
 
 
-def draw_cost(cost: Cost, ranks: Sequence[int]) -> Figure:
+def draw_cost(cost: Cost, ranks: Sequence[int], label: str = ACCURACY_LABEL) -> Figure:
     """Draw accuracy over cost; trials on the Pareto front are labelled with their ``ranks``."""
     figure, axes = _figure(3.6)
     points = np.array(cost.points) * (1, 100)
@@ -168,7 +175,7 @@ def draw_cost(cost: Cost, ranks: Sequence[int]) -> Figure:
         axes.set_xscale("log")
     axes.xaxis.set_major_formatter(PLAIN_NUMBERS)
     axes.set_xlabel(UNITS[cost.metric])
-    axes.set_ylabel(ACCURACY_LABEL)
+    axes.set_ylabel(label)
     axes.set_title(f"Accuracy and {UNITS[cost.metric].partition(' (')[0]}", fontsize=11)
     _legend(figure)
     return figure
@@ -192,7 +199,9 @@ def _labelled_points(
     return labelled
 
 
-def draw_progress(progress: Progress, linear: float | None = None) -> Figure:
+def draw_progress(
+    progress: Progress, linear: float | None = None, label: str = ACCURACY_LABEL
+) -> Figure:
     """Draw the trials by end time, the best so far as steps, the linear model dashed."""
     figure, axes = _figure(3.3)
     unit, divisor = ("hours", 60.0) if max(progress.minutes) > 180 else ("minutes", 1.0)
@@ -204,13 +213,13 @@ def draw_progress(progress: Progress, linear: float | None = None) -> Figure:
         draw_level(axes, linear * 100)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"{unit} since the start of the search")
-    axes.set_ylabel(ACCURACY_LABEL)
+    axes.set_ylabel(label)
     axes.set_title("Best so far", fontsize=11)
     _legend(figure, columns=2 if linear is None else 3)
     return figure
 
 
-def draw_expected_best(expected: ExpectedBest) -> Figure:
+def draw_expected_best(expected: ExpectedBest, label: str = ACCURACY_LABEL) -> Figure:
     """Draw the expected best accuracy against the number of trials."""
     from matplotlib.ticker import MaxNLocator
 
@@ -219,12 +228,14 @@ def draw_expected_best(expected: ExpectedBest) -> Figure:
     axes.plot(counts, np.array(expected.values) * 100, "o-", color=BLUE, markersize=3)
     axes.set_xlabel("trials")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylabel(f"best {ACCURACY_LABEL}")
+    axes.set_ylabel(f"best {label}")
     axes.set_title("Expected best by number of trials", fontsize=11)
     return figure
 
 
-def draw_progress_of_searches(searches: Mapping[str, Progress]) -> Figure:
+def draw_progress_of_searches(
+    searches: Mapping[str, Progress], label: str = ACCURACY_LABEL
+) -> Figure:
     """Draw the best so far of each search as steps, by its label."""
     figure, axes = _figure(3.3 + 0.18 * len(searches))
     latest = max((max(each.minutes, default=0.0) for each in searches.values()), default=0.0)
@@ -237,33 +248,41 @@ def draw_progress_of_searches(searches: Mapping[str, Progress]) -> Figure:
         axes.plot(times[-1:], best[-1:], "o", color=colour, markersize=5)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"{unit} since the start of each search")
-    axes.set_ylabel(ACCURACY_LABEL)
+    axes.set_ylabel(label)
     axes.set_title("Best so far", fontsize=11)
     _legend(figure)
     return figure
 
 
-def draw_interval(uncertainty: Uncertainty, others: Sequence[float]) -> Figure:
-    """Draw the best accuracies with their 95 % intervals, the best of all first."""
-    from imdbtune.report.findings import Z_95, standard_error
+def draw_interval(
+    others: Sequence[float], errors: Sequence[float], label: str = ACCURACY_LABEL
+) -> Figure:
+    """Draw the best accuracies with their 95 % intervals, the best of all first.
+
+    Args:
+        others: all of them.
+        errors: their standard errors.
+        label: what they are.
+    """
+    from imdbtune.report.findings import Z_95
 
     figure, axes = _figure(1.2 + 0.26 * len(others))
-    for position, value in enumerate(others):
-        half_width = Z_95 * standard_error(value, uncertainty.reviews) * 100
+    for position, (value, error) in enumerate(zip(others, errors, strict=True)):
+        half_width = Z_95 * error * 100
         colour = VERMILLION if position == 0 else BLUE
         axes.errorbar(
             value * 100, position, xerr=half_width, fmt="o", color=colour, capsize=3, markersize=5
         )
     axes.set_yticks(range(len(others)), [f"#{n}" for n in range(1, len(others) + 1)])
     axes.set_ylim(len(others) - 0.5, -0.5)  # the best at the top
-    axes.set_xlabel(f"{ACCURACY_LABEL}, 95 % interval")
+    axes.set_xlabel(f"{label}, 95 % interval")
     axes.set_title("The best trials with their 95 % intervals", fontsize=11)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.grid(visible=False, axis="y")
     return figure
 
 
-def draw_parallel(parallel: Parallel) -> Figure:
+def draw_parallel(parallel: Parallel, label: str = ACCURACY_LABEL) -> Figure:
     """Draw a line for each trial, darker if better; the best one is highlighted."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -294,7 +313,7 @@ def draw_parallel(parallel: Parallel) -> Figure:
     _draw_axes(axes, parallel)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), frameon=False, fontsize=9)
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, pad=0.06, aspect=30)
-    bar.set_label(ACCURACY_LABEL)
+    bar.set_label(label)
     return figure
 
 

@@ -1,8 +1,8 @@
 """Statistics of a search, computed from its trials; nothing here draws, writes or reads MLflow.
 
-All statistics are of the validation accuracy, whatever the objective was: it is a share of a known
-number of reviews, so its standard error is known. That is why statistics, here, in the baselines
-and in ``confirm/``, name the accuracy; everything else takes its metrics from the registry.
+All statistics are of the validation accuracy, a share of a known number of reviews whose standard
+error is known, unless the objective is another metric from 0 to 1 that is to be large, such as F1.
+Then they are of that metric, with errors from its draws, and "accuracy" here stands for it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+from imdbtune.config.extensions import METRICS
+from imdbtune.config.objectives import error_name, larger_is_better, statistic_of
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.entities import ENDED_WELL, Baseline, Trial
 
@@ -23,18 +25,30 @@ if TYPE_CHECKING:
     from imdbtune.confirm.entities import Confirmation
 
 ACCURACY = "best_val_accuracy"
+OF_CONFIRMED = "the mean of the recommended configuration"
 Z_95 = NormalDist().inv_cdf(0.975)  # half width of a 95 % interval in standard errors
 
 
-def accuracy(trial: Trial) -> float | None:
-    """Return the validation accuracy of a trial that has ended well, or ``None``."""
-    value = trial.metrics.get(ACCURACY, math.nan)
+def shown_metric(objective: str) -> str:
+    """Return the metric of the statistics of a search with this objective."""
+    name = statistic_of(objective)
+    return name if name in METRICS and METRICS[name].is_share else "accuracy"
+
+
+def accuracy(trial: Trial, metric: str = "") -> float | None:
+    """Return the validation accuracy of a trial that has ended well, or ``None``.
+
+    Args:
+        metric: that stands for it; default: that of the trial's objective.
+    """
+    name = metric or shown_metric(trial.objective)
+    value = trial.metrics.get(f"best_val_{name}", math.nan)
     return value if trial.shown_status in ENDED_WELL and 0 <= value <= 1 else None
 
 
-def with_accuracy(trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
+def with_accuracy(trials: Sequence[Trial], metric: str = "") -> list[tuple[Trial, float]]:
     """Return the trials that have an accuracy, each with it, in the order given."""
-    pairs = [(trial, accuracy(trial)) for trial in trials]
+    pairs = [(trial, accuracy(trial, metric)) for trial in trials]
     return [(trial, value) for trial, value in pairs if value is not None]
 
 
@@ -48,10 +62,13 @@ class Uncertainty:
     indistinguishable: int  # trials not significantly worse than the best, with the best itself
     selection_bias: float  # by which the best accuracy is expected to exceed its true value
     is_paired: bool = False  # computed from the predictions of each review
+    error: float | None = None  # standard error of another metric, by the bootstrap
 
     @property
     def standard_error(self) -> float:
         """Standard error of an accuracy that was not selected: sqrt(p (1 - p) / n)."""
+        if self.error is not None:
+            return self.error
         return standard_error(self.accuracy, self.reviews)
 
     @property
@@ -91,11 +108,13 @@ def expected_maximum(count: int) -> float:
 class BaselineComparison:
     """The linear model's validation accuracy compared with that of the best trial.
 
+    If the search has another objective than accuracy or loss, it is the metric of that.
+
     Args:
         run_id: of the linear model.
         accuracy: of the linear model.
         seconds: of its training.
-        margin: the accuracy of the best trial minus that of the linear model.
+        margin: by how much the best trial is better than the linear model.
         half_width: of the margin's 95 % interval; NaN where the number of reviews is unknown.
         subject: what is compared: the best trial, or the mean of a confirmation.
     """
@@ -106,11 +125,19 @@ class BaselineComparison:
     margin: float | None
     half_width: float = math.nan
     subject: str = "the best trial"
+    metric: str = "accuracy"
 
     @property
     def within_error(self) -> bool:
         """Whether the margin's interval contains 0."""
         return self.margin is not None and abs(self.margin) <= self.half_width
+
+    @property
+    def reached(self) -> str:
+        """What the linear model reaches."""
+        if self.metric == "accuracy":
+            return f"{self.accuracy * 100:.1f} %"
+        return f"val_{self.metric} {self.accuracy:.4f}"
 
     @property
     def relation(self) -> str:
@@ -124,6 +151,8 @@ class BaselineComparison:
         """The margin of the best trial in words; empty without a finished trial."""
         if self.margin is None:
             return ""
+        if self.metric != "accuracy":
+            return self._verdict_by_metric(self.margin)
         points = abs(self.margin) * 100
         if points < 0.05:
             return f"{self.subject} is level with it"
@@ -132,8 +161,19 @@ class BaselineComparison:
         error = "" if math.isnan(self.half_width) else f" ±{self.half_width * 100:.1f}"
         return f"{self.subject} is {points:.1f}{error} points {direction} it{note}"
 
+    def _verdict_by_metric(self, margin: float) -> str:
+        """Return the margin of another metric than the accuracy in words."""
+        note = ", which is not significant" if self.within_error else ""
+        error = "" if math.isnan(self.half_width) else f" ±{self.half_width:.4f}"
+        relation = "better" if margin > 0 else "worse"
+        return f"{self.subject} is {relation} by {abs(margin):.4f}{error}{note}"
+
     def __str__(self) -> str:
-        result = f"a linear model on word pairs reaches {self.accuracy:.4f} in {self.seconds:.0f} s"
+        measured = "" if self.metric == "accuracy" else f"val_{self.metric} "
+        result = (
+            f"a linear model on word pairs reaches {measured}{self.accuracy:.4f} "
+            f"in {self.seconds:.0f} s"
+        )
         return f"{result}: {self.verdict}" if self.verdict else result
 
 
@@ -155,18 +195,44 @@ def compare_with_baseline(
     linear = find_baseline(baselines, mlflow_names.LINEAR)
     if linear is None:
         return None
+    metric = statistic_of(trials[0].objective) if trials else "accuracy"
+    if metric != "accuracy" and f"best_val_{metric}" in linear.metrics:
+        return _compare_by_metric(metric, linear, trials[0], confirmed)
     value = linear.metrics["best_val_accuracy"]
-    best = accuracy(trials[0]) if trials else None
+    best = accuracy(trials[0], "accuracy") if trials else None
     subject = "the best trial"
     half_width = Z_95 * standard_error(best or 0.0, reviews)
+    if confirmed is not None and confirmed.metric != "accuracy":
+        confirmed = None
     if confirmed is not None:
-        best, subject = confirmed.winner.mean, "the mean of the recommended configuration"
+        best, subject = confirmed.winner.mean, OF_CONFIRMED
         if not math.isnan(confirmed.winner.half_width):
             half_width = confirmed.winner.half_width
     seconds = linear.metrics.get("train_seconds", 0.0)
     margin = None if best is None else best - value
     half_width = math.hypot(half_width, Z_95 * standard_error(value, reviews))
     return BaselineComparison(linear.run_id, value, seconds, margin, half_width, subject)
+
+
+def _compare_by_metric(
+    metric: str, linear: Baseline, best: Trial, confirmed: Confirmation | None
+) -> BaselineComparison | None:
+    """Compare the linear model with the best trial by another metric than the accuracy."""
+    name = f"val_{metric}"
+    value, error = linear.metrics[f"best_{name}"], f"best_{error_name(name)}"
+    reached, subject = best.metrics.get(f"best_{name}", math.nan), "the best trial"
+    half_width = Z_95 * best.metrics.get(error, math.nan)
+    if confirmed is not None:
+        reached, subject = confirmed.winner.mean, OF_CONFIRMED
+        if not math.isnan(confirmed.winner.half_width):
+            half_width = confirmed.winner.half_width
+    half_width = math.hypot(half_width, Z_95 * linear.metrics.get(error, math.nan))
+    margin = reached - value if larger_is_better(name, best.own_metrics) else value - reached
+    seconds = linear.metrics.get("train_seconds", 0.0)
+    return BaselineComparison(
+        *(linear.run_id, value, seconds, None if math.isnan(margin) else margin),
+        *(half_width, subject, metric),
+    )
 
 
 def find_baseline(baselines: Sequence[Baseline], name: str) -> Baseline | None:
@@ -208,11 +274,11 @@ class Progress:
     best: tuple[float, ...]  # so far
 
 
-def progress_data(trials: Sequence[Trial], started_ms: int) -> Progress:
+def progress_data(trials: Sequence[Trial], started_ms: int, metric: str = "") -> Progress:
     """Return the accuracies and the best so far, in the order in which the trials ended."""
     ended = [
         ((trial.ended_ms - started_ms) / 60_000, value)
-        for trial, value in with_accuracy(trials)
+        for trial, value in with_accuracy(trials, metric)
         if trial.ended_ms is not None
     ]
     ended.sort()

@@ -16,7 +16,8 @@ from imdbtune.models.metrics.metric import format_value
 from imdbtune.report.against_linear import find_comparison
 from imdbtune.report.effects import short_value
 from imdbtune.report.findings import BaselineComparison, find_baseline
-from imdbtune.report.page import log_report, read_report_data
+from imdbtune.report.page import log_report
+from imdbtune.report.page_data import read_report_data
 from imdbtune.tracking import mlflow_links, mlflow_names, writer
 from imdbtune.tracking.entities import PRUNED, Baseline, Search, Trial, failed_trials
 from imdbtune.tracking.ranking import as_rows, find_front, outcome_columns

@@ -6,117 +6,40 @@ import base64
 import functools
 import io
 import tempfile
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.config.extensions import METRICS
-from imdbtune.config.hyperparameters import Scalar
-from imdbtune.config.schema import parse_config
-from imdbtune.config.search_space import SearchSpace
-from imdbtune.confirm import description, results
+from imdbtune.confirm import description
 from imdbtune.confirm.entities import Confirmation
-from imdbtune.errors import UserError
-from imdbtune.report import effects, figures, findings, outlook, paired
-from imdbtune.report.against_linear import find_comparison
+from imdbtune.report import effects, figures, findings, outlook
 from imdbtune.report.html_file import MARK, check_output_path, template, ui_address, write_page
-from imdbtune.report.importance import Importances, importance_data
+from imdbtune.report.importance import Importances
+from imdbtune.report.page_data import ReportData, errors_of, read_report_data, uncertainty_of
 from imdbtune.report.published import PUBLISHED, Published
-from imdbtune.search.borrowed import BorrowedRow, read_borrowed
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
-from imdbtune.tracking.entities import PRUNED, Baseline, Search, Trial
+from imdbtune.tracking.entities import PRUNED, Search, Trial
 from imdbtune.tracking.mlflow_server import run_page
-from imdbtune.tracking.predictions import read_all, read_length_groups
 from imdbtune.tracking.ranking import find_front
 from imdbtune.tracking.reader import (
     find_search,
-    read_baselines,
-    read_history,
-    read_text,
     read_trials,
 )
-from imdbtune.tracking.run_record import read_facts
 from imdbtune.tracking.sqlite_reader import runs_of
 from imdbtune.training import learning_curves
-from imdbtune.training.length_groups import LengthGroup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from imdbtune.tracking.connection import MlflowClient
-    from imdbtune.training.spec import Correctness, Epoch
 
-MAX_CURVES = 200
 MAX_AXES = 6
 DPI = 160
 MAX_ROWS = 10
 FIRST_PARAMS = ("rnn", "depth", "units", "maxlen")
-
-
-@dataclass(frozen=True)
-class ReportData:
-    """The contents of a report, read from MLflow."""
-
-    search: Search
-    trials: list[Trial]  # ranked
-    histories: list[tuple[str, list[Epoch]]]  # of finished trials, the best first
-    config: str  # TOML; empty if it cannot be read
-    confirmed: Confirmation | None = None
-    baselines: list[Baseline] = field(default_factory=list)
-    linear: findings.BaselineComparison | None = None  # with the best trial
-    rights: list[Correctness] = field(default_factory=list)  # of finished trials; empty: unknown
-    by_length: tuple[LengthGroup, ...] = ()  # of the best trial
-    facts: Mapping[str, str] = field(default_factory=dict)  # of the search, with its versions
-    borrowed: list[BorrowedRow] = field(default_factory=list)
-
-    @functools.cached_property
-    def finished(self) -> list[Trial]:
-        """The trials that have an accuracy, in the order of their ranks."""
-        return [trial for trial, _ in findings.with_accuracy(self.trials)]
-
-    @functools.cached_property
-    def space(self) -> SearchSpace | None:
-        """The space of the search; ``None``: its configuration is one of another version."""
-        try:
-            return parse_config(tomllib.loads(self.config)).space
-        except (ValueError, UserError):
-            return None
-
-    @property
-    def untried(self) -> dict[str, list[Scalar]]:
-        """The values that no trial has, by hyperparameter; empty if the space is not known."""
-        return findings.untried_values(self.space, self.trials) if self.space else {}
-
-    @functools.cached_property
-    def importances(self) -> Importances:
-        """The importance of each hyperparameter; empty with too few trials."""
-        return importance_data(self.finished, self.space)
-
-
-def read_report_data(client: MlflowClient, search: Search, trials: list[Trial]) -> ReportData:
-    """Read what a report needs besides the trials: learning curves, configuration, baselines."""
-    runs = runs_of(client)
-    finished = [trial for trial, _ in findings.with_accuracy(trials)][:MAX_CURVES]
-    others = [(t.name, read_history(runs, t.run_id, ("val_accuracy",))) for t in finished[1:]]
-    best = [(t.name, read_history(runs, t.run_id)) for t in finished[:1]]
-    config = read_text(client, search.run_id, "config.toml")
-    baselines, confirmed = read_baselines(runs, search), results.read(runs, search)
-    return ReportData(
-        search,
-        trials,
-        best + others,
-        config,
-        confirmed,
-        baselines,
-        find_comparison(runs, search, finished, baselines, confirmed),
-        read_all(runs, [trial.run_id for trial in finished]),
-        read_length_groups(runs, finished[0].run_id) if finished else (),
-        read_facts(runs, search),
-        read_borrowed(runs, search),
-    )
 
 
 @dataclass(frozen=True)
@@ -151,56 +74,58 @@ def draw_figures(data: ReportData) -> dict[str, ReportFigure]:
         return {}
     uncertainty = uncertainty_of(data)
     accuracies = [value for _, value in findings.with_accuracy(finished)]
-    drawn = [*_draw_curves(data)]
+    drawn, label = [*_draw_curves(data)], figures.label_of(data.metric)
     if uncertainty.reviews:
         best = accuracies[:MAX_ROWS]
-        figure = figures.draw_interval(uncertainty, best)
+        figure = figures.draw_interval(best, errors_of(data)[: len(best)], label)
         drawn.append(
             ReportFigure("intervals", figure, "The best trials with their 95 % intervals.")
         )
-    drawn += _draw_costs(finished)
+    drawn += _draw_costs(finished, label)
     progress = findings.progress_data(finished, data.search.started_ms)
     if progress.minutes:
-        figure = figures.draw_progress(progress, data.linear.accuracy if data.linear else None)
+        figure = figures.draw_progress(progress, data.linear_level, label)
         drawn.append(ReportFigure("progress", figure, "Best accuracy so far over time."))
     expected = outlook.expected_best(data.search, finished)
     if expected is not None:
-        figure = figures.draw_expected_best(expected)
+        figure = figures.draw_expected_best(expected, label)
         drawn.append(ReportFigure("expected_best", figure, "Expected best by number of trials."))
     if len(finished) > 1:
-        drawn += _draw_effects(data.importances, finished, accuracies)
+        drawn += _draw_effects(data.importances, finished, accuracies, label)
     return {each.name: each for each in drawn}
 
 
 def _draw_curves(data: ReportData) -> Iterator[ReportFigure]:
     name, history = data.histories[0]
-    for metric in METRICS:
-        curves = learning_curves.curves_data(history, metric)
+    own = {metric.name: metric.larger_is_better for metric in data.search.own_metrics}
+    for metric in data.search.metric_names:
+        curves = learning_curves.curves_data(history, metric, own.get(metric))
         figure = learning_curves.draw_curves(curves, name, width=figures.WIDTH)
         alt = f"Learning curve of the best trial: {metric} by epoch."
         yield ReportFigure(f"best_{metric}", figure, alt)
     figure = learning_curves.draw_all_curves(
-        learning_curves.leaderboard_curves_data(data.histories, "accuracy"),
+        learning_curves.leaderboard_curves_data(data.histories, data.metric),
         data.search.name,
         narrow=True,
-        linear=data.linear.accuracy if data.linear else None,
+        linear=data.linear_level,
     )
     yield ReportFigure("curves", figure, "Validation accuracy of all trials by epoch.")
 
 
-def _draw_costs(finished: Sequence[Trial]) -> Iterator[ReportFigure]:
+def _draw_costs(finished: Sequence[Trial], label: str) -> Iterator[ReportFigure]:
     for metric in figures.UNITS:
         cost = findings.cost_data(finished, metric)
         if cost.points:
             ranks = [n for n, t in enumerate(finished, start=1) if t.metrics.get(metric, 0) > 0]
             alt = f"Accuracy against {figures.UNITS[metric]}, with the Pareto front."
-            yield ReportFigure(metric, figures.draw_cost(cost, ranks), alt)
+            yield ReportFigure(metric, figures.draw_cost(cost, ranks, label), alt)
 
 
 def _draw_effects(
     importances: Importances,
     finished: Sequence[Trial],
     accuracies: Sequence[float],
+    label: str,
 ) -> Iterator[ReportFigure]:
     if importances.alone:
         alt = "Share of the variance that each hyperparameter explains."
@@ -208,21 +133,13 @@ def _draw_effects(
     limits = figures.shared_limits(accuracies)
     names = effects.varied_params(finished)
     for name in names:
-        figure = figures.draw_effect(effects.effect_data(name, finished), limits)
+        figure = figures.draw_effect(effects.effect_data(name, finished), limits, label)
         yield ReportFigure(f"by_{name}", figure, f"Accuracy of each trial by {name}.")
     if len(names) > 1:
         ordered = [each.label for each in importances.alone] or names
         most_important = [name for name in names if name in ordered[:MAX_AXES]]
-        figure = figures.draw_parallel(effects.parallel_data(finished, most_important))
+        figure = figures.draw_parallel(effects.parallel_data(finished, most_important), label)
         yield ReportFigure("parallel", figure, "Parallel coordinates of all trials.")
-
-
-def uncertainty_of(data: ReportData) -> findings.Uncertainty:
-    """Return the uncertainty of the best trial's accuracy."""
-    accuracies = [value for _, value in findings.with_accuracy(data.finished)]
-    if data.rights:
-        return paired.uncertainty_data(accuracies, data.rights)
-    return findings.uncertainty_data(accuracies, data.search.validation_reviews)
 
 
 def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> str:
@@ -263,7 +180,10 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             test_evaluations=int(data.search.metrics.get(mlflow_names.TEST_EVALUATIONS, 0)),
             fronts=_fronts(finished),
             config=data.config,
-            metrics=list(METRICS),
+            metrics=list(data.search.metric_names),
+            measure=METRICS[data.metric].label,
+            metric_name=data.metric,
+            in_percent=shares_of(data.confirmed),
             published=_published_results(data),
             drawn=drawn,
             seconds=findings.duration_s(data.trials, data.search.started_ms),
@@ -274,6 +194,12 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             max_rows=MAX_ROWS,
         )
     )
+
+
+def shares_of(confirmed: Confirmation | None) -> bool:
+    """Return whether a confirmation compares shares, which are shown in percent."""
+    name = confirmed.metric if confirmed else "accuracy"
+    return name in METRICS and METRICS[name].is_share
 
 
 def _versions(facts: Mapping[str, str]) -> dict[str, str]:

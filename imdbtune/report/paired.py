@@ -12,13 +12,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from imdbtune.models.metrics.bootstrap import standard_error
 from imdbtune.report.findings import Uncertainty
 from imdbtune.tracking.predictions import nearest_epoch
-from imdbtune.training.spec import Correctness
-
-Floats = npt.NDArray[np.float64]
+from imdbtune.training.spec import Correctness, Floats, Gains
 
 LEVEL = 0.05
 DRAWS = 400  # of the errors of all models
@@ -46,20 +44,43 @@ def uncertainty_data(accuracies: Sequence[float], rights: Sequence[Correctness])
     )
 
 
-def critical_differences(right: Correctness, best: int) -> Floats:
+def uncertainty_of_draws(
+    values: Sequence[float], draws: Sequence[Floats], reviews: int
+) -> Uncertainty:
+    """Return the uncertainty of the first trial's metric, from the draws of all trials.
+
+    Args:
+        values: of all trials, the chosen one first.
+        draws: (draws,) of each, see :mod:`imdbtune.models.metrics.bootstrap`.
+        reviews: on which they were measured.
+    """
+    drawn = np.array(draws)
+    gaps = values[0] - drawn.mean(axis=1)
+    return Uncertainty(
+        values[0],
+        reviews=reviews,
+        trials=len(values),
+        indistinguishable=max(int((gaps <= critical_differences(drawn, 0)).sum()), 1),
+        selection_bias=excess_of_the_best(drawn),
+        is_paired=True,
+        error=standard_error(drawn[0]),
+    )
+
+
+def critical_differences(right: Gains, best: int) -> Floats:
     """Return by how much less accurate each model must be to be significantly worse: (models,).
 
     Because the data choose which model is the best, its differences from the others are tested as
     all pairs are, by Tukey's studentised range, each with its own paired error.
 
     Args:
-        right: (models, reviews), whether each is classified right.
+        right: (models, reviews), whether each is classified right; or (models, draws).
         best: index of the best model.
     """
     models, reviews = right.shape
     if models < 2:
         return np.zeros(models)
-    differences = right[best].astype(np.int8) - right.astype(np.int8)
+    differences = right[best].astype(np.float64) - right.astype(np.float64)
     errors = differences.std(axis=1, ddof=1) / math.sqrt(reviews)
     return np.asarray(_quantile(models) * errors, np.float64)
 
@@ -72,7 +93,7 @@ def _quantile(models: int) -> float:
     return float(stats.studentized_range.ppf(1 - LEVEL, models, np.inf)) / math.sqrt(2)
 
 
-def excess_of_the_best(right: Correctness, seed: int = 0) -> float:
+def excess_of_the_best(right: Gains, seed: int = 0) -> float:
     """Return by how much the best accuracy is expected to exceed the true one of its model.
 
     The joint errors of all models are drawn from the normal distribution with the covariance of

@@ -17,9 +17,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from imdbtune.config.objectives import error_name, logged_name
+from imdbtune.config.schema import SearchConfig
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import escape_control
 from imdbtune.models import nb_linear
+from imdbtune.models.metrics.bootstrap import resample, standard_error
+from imdbtune.models.metrics.metric import DRAWS_FILE, measure
+from imdbtune.models.own_metric import metrics_by_name
 from imdbtune.search.events import BaselineEnded, Listener, Notice, WaitingForBaseline
 from imdbtune.tracking.mlflow_names import LINEAR, MAJORITY
 from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
@@ -38,7 +45,7 @@ def baselines_in_background(
     search: SearchRun,
     corpus: Corpus,
     facts: CorpusFacts,
-    reviews: int,
+    config: SearchConfig,
     folder: Path,
     listener: Listener,
     finished: Collection[str] = (),
@@ -50,13 +57,13 @@ def baselines_in_background(
     Args:
         search: writes to an outbox.
         facts: describe the corpus in MLflow.
-        reviews: how many of the training reviews the search uses; 0: all.
+        config: of the search; its reviews and metrics are those of the baselines.
         folder: of the search, for the files of the process.
         listener: called for each finished baseline, when the trials have ended before the linear
             model, and if a baseline fails.
         finished: names of the baselines that MLflow already has.
     """
-    job = _BaselineJob(search, corpus, facts, reviews, folder / "baseline", listener)
+    job = _BaselineJob(search, corpus, facts, config, folder / "baseline", listener)
     try:
         job.start(finished)
         yield
@@ -71,13 +78,18 @@ class _BaselineJob:
     search: SearchRun
     corpus: Corpus
     facts: CorpusFacts
-    reviews: int
+    config: SearchConfig
     folder: Path
     listener: Listener
     _process: subprocess.Popen[bytes] | None = None
     _thread: threading.Thread | None = None
     _cancelled: threading.Event = field(default_factory=threading.Event)
     _timed_out: bool = False
+
+    @property
+    def reviews(self) -> int:
+        """How many of the training reviews the search uses; 0: all."""
+        return self.config.data.reviews
 
     def start(self, finished: Collection[str]) -> None:
         """Log the majority class and start to train the linear model; report errors as notices."""
@@ -144,9 +156,29 @@ class _BaselineJob:
 
     def _log_linear(self, run: Run, out: Path) -> None:
         metrics = json.loads((out / nb_linear.RESULT).read_text(encoding="utf-8"))
+        metrics |= self._further_metrics(out)
         self.search.client.log_artifacts(run.run_id, str(out))
         run.log(tags={"version.scikit-learn": importlib.metadata.version("scikit-learn")})
         self._log(run, LINEAR, metrics)
+
+    def _further_metrics(self, out: Path) -> dict[str, float]:
+        """Return the metrics that not every search has, and write the draws of the objective."""
+        names, objective = self.config.further_metrics, self.config.tuner.main_objective
+        if not names:
+            return {}
+        metrics = metrics_by_name(names, self.config.own_metrics)
+        training = self.corpus.train
+        used = training.head(self.reviews or len(training))
+        validation = nb_linear.train_and_validation(used)[1]
+        predicted = nb_linear.predict(nb_linear.LinearModel.load(out / nb_linear.MODEL), validation)
+        labels = np.asarray(validation.labels, np.int64)
+        found = {f"best_val_{n}": v for n, v in measure(labels, predicted, metrics).items()}
+        aim = metrics.get(objective.removeprefix("val_"))
+        if aim is not None and aim.standard_error is None:
+            draws = resample(aim, labels, predicted)
+            np.save(out / DRAWS_FILE, draws)
+            found[logged_name(error_name(objective))] = standard_error(draws)
+        return found
 
     def _log(self, run: Run, name: str, metrics: dict[str, float]) -> None:
         run.log(metrics, tags=machine_tags())

@@ -12,6 +12,7 @@ from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, run_tria
 from imdbtune.config.own_code import NO_CODE, OwnCode
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, UserError
+from imdbtune.models.own_metric import check_own_metrics
 from imdbtune.search import trusted_sources
 from imdbtune.search.context import Context
 from imdbtune.search.crash_recovery import recover_crashed_runs
@@ -131,6 +132,7 @@ def train_single(config: SearchConfig, context: Context) -> Trial:
         )
     store = resolve_uri(context.uri or config.tracking.uri)
     corpus = context.open_corpus(config.data)
+    check_own_metrics(config.own_metrics, len(corpus.labels))
     client = connect(store, context.notify)
     facts = corpus_facts(corpus, config.data.source)
     settings = TrainingSettings.of(config)

@@ -15,6 +15,7 @@ from imdbtune.cluster.trial_job import EpochEnded
 from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, open_worker_pool
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError
+from imdbtune.models.own_metric import check_own_metrics
 from imdbtune.search import trusted_sources
 from imdbtune.search.borrowed import NOTHING, Loan, find_loan, log_loan
 from imdbtune.search.context import Context
@@ -72,6 +73,7 @@ def start_search(
     config = (plan := make_plan(config, context)).config
     environment = context.start_environment(plan.workers)
     corpus = context.open_corpus(config.data)
+    check_own_metrics(config.own_metrics, len(corpus.labels))
     client = connect(plan.store, context.notify)
     facts = corpus_facts(corpus, config.data.source)
     loan = find_loan(client, config, facts)
@@ -304,7 +306,7 @@ class Session:
             driver.parent,
             self.corpus,
             driver.facts,
-            self.config.data.reviews,
+            self.config,
             driver.folder,
             self.context.listener,
             [baseline.name for baseline in known if baseline.status == "FINISHED"],

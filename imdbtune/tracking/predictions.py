@@ -1,4 +1,4 @@
-"""Which validation reviews a model has classified right: an artifact of its run."""
+"""What statistics are computed from: artifacts of a run with its results by review, or draws."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from imdbtune.config.objectives import statistic_of
 from imdbtune.errors import UserError
-from imdbtune.models.metrics.metric import CORRECTNESS_FILE
+from imdbtune.models.metrics.metric import CORRECTNESS_FILE, DRAWS_FILE
 from imdbtune.tracking import reader
 from imdbtune.tracking.history_files import LENGTHS_FILE
 from imdbtune.training.length_groups import LengthGroup
 
 if TYPE_CHECKING:
+    from imdbtune.tracking.entities import Search
     from imdbtune.tracking.sqlite_reader import Runs
-    from imdbtune.training.spec import Correctness
+    from imdbtune.training.spec import Correctness, Floats, Gains
 
 
 def read_correctness(client: Runs, run_id: str) -> Correctness:
@@ -40,6 +42,46 @@ def read_correctness(client: Runs, run_id: str) -> Correctness:
         raise UserError(f"{CORRECTNESS_FILE} of run {run_id} cannot be read ({reason})") from error
 
 
+def read_draws(client: Runs, run_id: str) -> Floats:
+    """Return the draws of the objective that a run has logged, (draws,).
+
+    Raises:
+        UserError: the artifact is missing or invalid.
+    """
+    import numpy as np
+
+    try:
+        file = io.BytesIO(reader.read_artifact(client, run_id, DRAWS_FILE))
+        draws: Floats = np.load(file, allow_pickle=False)
+        if draws.dtype != np.float64 or draws.ndim != 1 or not np.isfinite(draws).all():
+            raise ValueError("it is not a row of numbers")
+        return draws
+    except (UserError, OSError, ValueError, EOFError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(f"{DRAWS_FILE} of run {run_id} cannot be read ({reason})") from error
+
+
+def read_gains(client: Runs, run_id: str, search: Search) -> Gains:
+    """Return what the statistics of a search are computed from, of a training's last epoch.
+
+    That is whether it classifies each review right, or the draws of another objective, with the
+    sign that makes larger values better. The mean is that of the metric.
+
+    Raises:
+        UserError: the artifact is missing or invalid.
+    """
+    if statistic_of(search.objective) == "accuracy":
+        last: Correctness = read_correctness(client, run_id)[-1]
+        return last
+    draws = read_draws(client, run_id)
+    return draws if search.larger_is_better else -draws
+
+
+def gains_file(search: Search) -> str:
+    """Return the artifact that :func:`read_gains` reads."""
+    return CORRECTNESS_FILE if statistic_of(search.objective) == "accuracy" else DRAWS_FILE
+
+
 def read_all(client: Runs, run_ids: Sequence[str]) -> list[Correctness]:
     """Return which reviews each run's model classified right, (epochs, reviews) each.
 
@@ -50,6 +92,14 @@ def read_all(client: Runs, run_ids: Sequence[str]) -> list[Correctness]:
     except UserError:
         return []
     return found if len({right.shape[1] for right in found}) == 1 else []
+
+
+def read_all_draws(client: Runs, run_ids: Sequence[str]) -> list[Floats]:
+    """Return the draws of each run; empty if one has none."""
+    try:
+        return [read_draws(client, run_id) for run_id in run_ids]
+    except UserError:
+        return []
 
 
 def read_length_groups(client: Runs, run_id: str) -> tuple[LengthGroup, ...]:

@@ -23,6 +23,8 @@ from imdbtune.training.length_groups import LengthGroup
 Epoch = dict[str, float]
 Correctness = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+# What statistics of trials are computed from: see imdbtune.tracking.predictions.
+Gains = npt.NDArray[np.bool_ | np.float64]
 NOT_MEASURED: Correctness = np.empty((0, 0), np.bool_)
 NO_PREDICTIONS: Floats = np.empty(0)
 # Epochs of searches that take longer, in seconds, are kept for the next attempt at their trial. A

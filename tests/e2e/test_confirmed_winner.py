@@ -9,7 +9,8 @@ import pytest
 
 from imdbtune import api
 from imdbtune.confirm.runs import best_runs
-from imdbtune.report.page import read_report_data, render
+from imdbtune.report.page import render
+from imdbtune.report.page_data import read_report_data
 from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect
 from tests.support import draw_nothing, isolate, make_config, prepare

@@ -12,7 +12,7 @@ import pytest
 from imdbtune import api
 from imdbtune.cli.app import main
 from imdbtune.confirm.runs import best_configurations, best_runs
-from imdbtune.report import page
+from imdbtune.report import page_data
 from imdbtune.search.journal import Journal
 from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.connection import connect
@@ -60,7 +60,7 @@ def check_winner(units: int, discarded: int = 0) -> None:
     assert (best.params.units, compared.rows[0]["units"]) == (units, units)
     (finished, *_) = best_configurations(found, reader.read_trials(client(), found), 9)
     assert finished.run_id == best.run_id == best_runs(client(), found, 1)[0].run_id
-    data = page.read_report_data(client(), found, reader.read_trials(client(), found))
+    data = page_data.read_report_data(client(), found, reader.read_trials(client(), found))
     assert data.finished[0].run_id == best.run_id
     tags = search().tags
     assert tags[mlflow_names.BEST_RUN_ID] == best.run_id

@@ -12,7 +12,8 @@ import pytest
 from imdbtune import api
 from imdbtune.cli.app import main
 from imdbtune.errors import UserError
-from imdbtune.report.page import read_report_data, render
+from imdbtune.report.page import render
+from imdbtune.report.page_data import read_report_data
 from imdbtune.search.journal import Journal
 from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.connection import connect

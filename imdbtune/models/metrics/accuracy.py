@@ -48,6 +48,7 @@ ACCURACY = Metric(
     about="share of reviews whose label is the most probable one",
     axis="accuracy (fraction, 0 to 1)",
     larger_is_better=True,
+    is_share=True,
     measure=_measure,
     in_keras=_in_keras,
     standard_error=standard_error,

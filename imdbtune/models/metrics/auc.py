@@ -40,5 +40,6 @@ AUC = Metric(
     about="area under the ROC curve: of label 1, or the mean of several classes against the rest",
     axis="AUC (0.5 to 1)",
     larger_is_better=True,
+    is_share=True,
     measure=_measure,
 )

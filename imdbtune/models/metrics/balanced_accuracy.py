@@ -24,5 +24,6 @@ BALANCED_ACCURACY = Metric(
     about="accuracy of the reviews of each label, averaged over the labels",
     axis="balanced accuracy (fraction, 0 to 1)",
     larger_is_better=True,
+    is_share=True,
     measure=_measure,
 )

@@ -28,5 +28,6 @@ F1 = Metric(
     about="harmonic mean of precision and recall: of label 1, or the mean over several classes",
     axis="F1 (fraction, 0 to 1)",
     larger_is_better=True,
+    is_share=True,
     measure=_measure,
 )

@@ -49,8 +49,15 @@ class Metric:
     # it is estimated from resampled reviews, see imdbtune.models.metrics.bootstrap.
     standard_error: Callable[[float, int], float] | None = None
     saved_as: str = ""  # Keras's own name for it; saved models, which need no imdbtune, have these
+    # Whether it is from 0 to 1, the larger the better: a report shows it in percent.
+    is_share: bool = False
     format: str = DEFAULT_FORMAT  # of a value
     log_above: float = math.inf  # curves with larger values have a logarithmic axis
+
+    @property
+    def label(self) -> str:
+        """Its name in sentences and on axes."""
+        return self.axis.partition(" (")[0]
 
 
 def measure(

@@ -53,9 +53,9 @@ def test_the_first_objective_is_the_main_one(kind: str) -> None:
         (
             "val_accuracy,weights",
             "tpe",
-            "objective is one or more of val_accuracy, val_loss, val_bal",
+            "is one or more of val_accuracy, val_loss, val_bal",
         ),
-        ("parameter_count,val_loss", "tpe", "first objective is one of val_accuracy, val_loss."),
+        ("parameter_count,val_loss", "tpe", "first objective is one of val_accuracy, val_loss, "),
         ("val_loss,val_loss", "tpe", "objective val_loss is given twice"),
         ("val_loss,train_seconds", "gp", "gp has one objective, not 2; choose one of random, grid"),
     ],

@@ -24,7 +24,8 @@ from imdbtune.confirm.runs import (
 )
 from imdbtune.errors import SearchAborted, TrialFailed, UserError
 from imdbtune.models.metrics.metric import CORRECTNESS_FILE
-from imdbtune.report.page import read_report_data, render
+from imdbtune.report.page import render
+from imdbtune.report.page_data import read_report_data
 from imdbtune.tracking import entities, mlflow_names, reader, writer
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.ranking import find_front

@@ -145,7 +145,7 @@ def test_what_cannot_be_told_apart_is_not_recommended_for_being_cheap() -> None:
 def test_it_says_how_many_more_seeds_would_decide() -> None:
     rng = np.random.default_rng(6)
     pair = [crossed(3, rng), crossed(3, rng)]
-    pair = [Repeats(name, each.correct, 1.0) for name, each in zip("ab", pair, strict=True)]
+    pair = [Repeats(name, each.values, 1.0) for name, each in zip("ab", pair, strict=True)]
     ranking = rank_configurations(pair, Rule(margin=0.008))
     assert not ranking.is_shown
     more = [crossed(3 + ranking.more_seeds, rng) for _ in pair]

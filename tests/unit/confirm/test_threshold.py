@@ -55,7 +55,7 @@ def test_a_model_without_the_value_does_not_pass() -> None:
 
 
 def test_after_a_confirmation_the_mean_counts() -> None:
-    confirmed: Any = SimpleNamespace(winner=SimpleNamespace(mean=0.87))
+    confirmed: Any = SimpleNamespace(winner=SimpleNamespace(mean=0.87), metric="accuracy")
     (verdict,) = judge([parse_threshold("val_accuracy=0.88")], TRIAL, confirmed)
     assert str(verdict) == "val_accuracy 0.8700 is below 0.88"
 

@@ -15,7 +15,7 @@ import pytest
 from imdbtune.models.metrics.metric import CORRECTNESS_FILE
 from imdbtune.report import findings
 from imdbtune.report.against_linear import find_comparison
-from imdbtune.report.page import read_report_data, uncertainty_of
+from imdbtune.report.page_data import read_report_data, uncertainty_of
 from imdbtune.report.paired import critical_differences, excess_of_the_best, uncertainty_data
 from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.connection import connect

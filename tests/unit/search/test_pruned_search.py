@@ -20,7 +20,8 @@ from imdbtune.confirm.runs import best_configurations
 from imdbtune.report import leaderboard
 from imdbtune.report.comparison import compare_searches
 from imdbtune.report.findings import failures_data, with_accuracy
-from imdbtune.report.page import read_report_data, render
+from imdbtune.report.page import render
+from imdbtune.report.page_data import read_report_data
 from imdbtune.report.search_list import summarize_searches
 from imdbtune.search.events import TrialEnded
 from imdbtune.search.plan import make_plan
