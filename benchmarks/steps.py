@@ -8,7 +8,9 @@ Each model in three ways:
 * fused: the compiled loop of this project, batches of like length, one thread.
 
 A step is a batch of 128 reviews. Batches of like length differ, so "fused" is the mean over a
-whole epoch. "First" is the first step in seconds: tracing, and compiling where that is done.
+whole epoch. "First" is the first step in seconds: tracing, and compiling where that is done. The
+"limit" is the time of a fused step if it had only the matrix products of its time steps, as fast
+as the largest products of one core.
 """
 
 from __future__ import annotations
@@ -18,16 +20,18 @@ import dataclasses
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from benchmarks.cases import BATCH_SIZE, RNN_TYPES
 from benchmarks.machine import machine_lines
 from imdbtune.cluster.local_executor import cpu_count, thread_environment
+from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import Batches, pad, validation_split
 from imdbtune.data.corpus import Split, read_corpus
@@ -36,6 +40,10 @@ from imdbtune.data.sources import default_cache, open_corpus
 if TYPE_CHECKING:
     import keras
 
+P = ParamSpec("P")
+T = TypeVar("T")
+# Rows and columns of the product that measures a core, as long as it takes a fraction of a second.
+LARGE = 2048
 WAYS = ("plain", "uncompiled", "fused")
 PADDED_STEPS = 20  # all batches cost the same
 QUICK_REVIEWS = 3_200
@@ -88,6 +96,32 @@ def _measure_one(way: str, params: TrialParams, train: Split, reviews: int) -> S
     return Speed(first, (time.perf_counter() - started) * 1000 / steps)
 
 
+def gigaflops() -> float:
+    """The speed of large matrix products on one thread; runs in a process of its own."""
+    os.environ.update(thread_environment(1))
+    import tensorflow as tf
+
+    x = tf.random.normal((LARGE, LARGE))
+    seconds = []
+    for _ in range(6):
+        started = time.perf_counter()
+        tf.matmul(x, x).numpy()
+        seconds.append(time.perf_counter() - started)
+    return 2 * LARGE**3 / min(seconds) / 1e9
+
+
+def gigaflop(params: TrialParams, train: Split, reviews: int) -> float:
+    """The matrix products of a fused step: those of the input and the state, and two gradients."""
+    directions = 2 if params.bidirectional else 1
+    inputs = params.embedding + (params.depth - 1) * directions * params.units
+    columns = CELLS[params.rnn].gates * params.units * directions
+    rows = validation_split(reviews or len(train))[0]
+    batches = Batches(train, rows, BATCH_SIZE, params.maxlen, params.vocabulary)
+    time_steps = batches.time_steps(np.random.default_rng(1)) / len(batches)
+    products = (inputs + params.depth * params.units) * columns
+    return 3 * 2 * BATCH_SIZE * time_steps * products / 1e9
+
+
 def _plain(params: TrialParams, train: Split, rows: Any) -> tuple[keras.Model, Any]:
     import tensorflow as tf
 
@@ -124,24 +158,30 @@ def _buckets(params: TrialParams, train: Split, rows: Any) -> Any:
     return as_dataset(batches, np.random.default_rng(1))
 
 
+def in_new_process(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """The result of a function that sets variables which TensorFlow reads when it is imported."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(function, *args, **options).result()
+
+
 def measure_all(chosen: list[TrialParams], corpus: Path, reviews: int) -> list[dict[str, Speed]]:
     """For each model its speed in each way."""
     speeds: list[dict[str, Speed]] = [{} for _ in chosen]
-    spawn = multiprocessing.get_context("spawn")
     for way in WAYS:
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            found = pool.submit(measure, way, chosen, corpus, reviews).result()
+        found = in_new_process(measure, way, chosen, corpus, reviews)
         for row, speed in zip(speeds, found, strict=True):
             row[way] = speed
     return speeds
 
 
-def table_row(params: TrialParams, speeds: dict[str, Speed]) -> str:
+def table_row(params: TrialParams, speeds: dict[str, Speed], limit_ms: float) -> str:
     """A row of Markdown."""
     steps = " | ".join(f"{speeds[way].step_ms:.0f}" for way in WAYS)
     ratio = speeds["plain"].step_ms / speeds["fused"].step_ms
+    limit = f"{limit_ms:.0f} | {100 * limit_ms / speeds['fused'].step_ms:.0f}"
     first = " | ".join(f"{speeds[way].first_s:.1f}" for way in WAYS)
-    return f"| {params.label} | {steps} | {ratio:.1f} | {first} |"
+    return f"| {params.label} | {steps} | {ratio:.1f} | {limit} | {first} |"
 
 
 def main() -> None:
@@ -152,11 +192,15 @@ def main() -> None:
     args = parser.parse_args()
     corpus = open_corpus(args.data, default_cache(), print)
     chosen = models(args.quick)
-    speeds = measure_all(chosen, corpus.folder, QUICK_REVIEWS if args.quick else 0)
-    print(*machine_lines(), sep="\n")
-    print("\n| model | plain ms | uncompiled ms | fused ms | plain / fused |", end="")
-    print(" first: plain s | uncompiled s | fused s |\n|---|---|---|---|---|---|---|---|")
-    print(*map(table_row, chosen, speeds), sep="\n")
+    reviews = QUICK_REVIEWS if args.quick else 0
+    speeds = measure_all(chosen, corpus.folder, reviews)
+    peak = in_new_process(gigaflops)
+    limits = [gigaflop(params, corpus.train, reviews) / peak * 1000 for params in chosen]
+    print(*machine_lines(), f"{peak:.0f} GFLOP/s in large products on one core", sep="\n")
+    print("\n| model | plain ms | uncompiled ms | fused ms | plain / fused | limit ms |", end="")
+    print(" fused, % of the limit | first: plain s | uncompiled s | fused s |")
+    print(f"|{'---|' * 10}")
+    print(*map(table_row, chosen, speeds, limits), sep="\n")
 
 
 if __name__ == "__main__":
