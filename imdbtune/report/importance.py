@@ -17,6 +17,7 @@ from imdbtune.tracking.entities import Trial
 
 LEVEL = 0.05  # 1 - LEVEL: confidence level
 MIN_TRIALS = 3
+MAX_RATIO = 1e8  # of variances; SciPy 1.17 has no noncentral F distribution of far larger ones
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 
@@ -145,6 +146,8 @@ def _compare(
     if after < 1e-12 * total:
         return Importance(names, share, share, share)
     ratio = (before - after) / gained / (after / freedom)
+    if ratio > MAX_RATIO:
+        return Importance(names, share, share, share)
     low, high = _noncentrality(ratio, gained, freedom)
     scale = before / total
     count = len(values)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imdbtune.config.space_parser import parse_space
-from imdbtune.report.importance import importance_data
+from imdbtune.report.importance import _compare, importance_data
 from tests.unit.report.test_findings import made_trial
 
 
@@ -21,6 +21,15 @@ def test_what_decides_everything_explains_everything() -> None:
     assert (cell.label, depth.label) == ("rnn", "depth")
     assert cell.share == cell.low == pytest.approx(1.0)
     assert depth.low == 0.0
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-4, 1e-5, 1e-6, 1e-7])
+def test_a_huge_ratio_of_variances_is_no_problem(noise: float) -> None:
+    codes = np.repeat([0, 1], 4)
+    values = codes + noise * np.tile([0.0, 1.0], 4)
+    found = _compare(("rnn",), [np.zeros(8, int)], [codes], values)
+    assert found is not None
+    assert 0.9 < found.low <= found.share <= found.high
 
 
 def test_the_share_is_epsilon_squared() -> None:
