@@ -5,6 +5,10 @@ TensorFlow gets a folder in memory instead of one on disk (``ram://``, one of it
 Before a training, the checked files are copied from the disk into that folder. Afterwards, new ones
 are copied back. Whatever happens to the files on the disk, the only loss is time.
 
+The key of an entry holds the name of the compiled function. It ends with a number that TensorFlow
+counts up with every eager tensor and traced function of the process. So the first training of a
+process finds its code, and later ones seldom do.
+
 The files hold machine code that will be executed. So their folder is private to the user, and there
 is one for each kind of processor and version of TensorFlow.
 """
