@@ -257,13 +257,7 @@ def draw_progress_of_searches(
 def draw_interval(
     others: Sequence[float], errors: Sequence[float], label: str = ACCURACY_LABEL
 ) -> Figure:
-    """Draw the best accuracies with their 95 % intervals, the best of all first.
-
-    Args:
-        others: all of them.
-        errors: their standard errors.
-        label: what they are.
-    """
+    """Draw the best accuracies with their 95 % intervals, the best of all first."""
     from imdbtune.report.findings import Z_95
 
     figure, axes = _figure(1.2 + 0.26 * len(others))

@@ -216,7 +216,7 @@ def _log_curves(
     histories = [(trial.name, read_history(runs, trial.run_id, wanted)) for trial in trials]
     metric = search.objective.removeprefix("val_")
     level = linear.metrics.get(f"best_{search.objective}") if linear else None
-    curves = learning_curves.leaderboard_curves_data(histories, metric)
+    curves = learning_curves.leaderboard_curves_data(histories, metric, search.larger_is_better)
     figure = learning_curves.draw_all_curves(curves, search.name, linear=level)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"all_{search.objective}.png"

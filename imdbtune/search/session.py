@@ -60,8 +60,6 @@ def start_search(
     """Run a new search to its end and return it as logged in MLflow.
 
     Args:
-        config: the configuration.
-        context: the circumstances.
         publish: writes the search's page in MLflow.
         estimated: estimate the duration first, and log the estimate.
 
@@ -101,7 +99,6 @@ def resume_search(
     Args:
         search_ref: run id or name; ``None``: the last search.
         overrides: new limits, by key such as ``tuner.max_trials``.
-        context: the circumstances.
         publish: writes the search's page in MLflow.
 
     Raises:

@@ -11,19 +11,18 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
-from imdbtune.config.extensions import DEFAULT_OBJECTIVE, measured_always
+from imdbtune.config.extensions import DEFAULT_OBJECTIVE
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.config.objectives import (
     all_objectives,
     error_name,
-    larger_is_better,
     logged_name,
     split_objectives,
 )
-from imdbtune.config.own_metric import MetricFacts, facts_in
 from imdbtune.config.requirement import parse_requirement
 from imdbtune.errors import UserError, escape_control
 from imdbtune.tracking import mlflow_names, notebook_html
+from imdbtune.tracking.measured_run import MeasuredRun
 
 if TYPE_CHECKING:
     from imdbtune.tracking.sqlite_reader import StoredRun
@@ -36,7 +35,7 @@ ENDED_WELL = ("FINISHED", PRUNED)
 
 
 @dataclass(frozen=True)
-class Trial:
+class Trial(MeasuredRun):
     """One trial, or one single training, as MLflow has it."""
 
     run_id: str
@@ -79,16 +78,6 @@ class Trial:
     def score(self) -> float | None:
         """The best value of the objective; ``None`` while there is none that is finite."""
         return _finite(self.metrics.get(f"best_{self.objective}", math.nan))
-
-    @property
-    def own_metrics(self) -> tuple[MetricFacts, ...]:
-        """The metrics of the user's own that it has."""
-        return facts_in(self.tags.get(mlflow_names.OWN_METRICS, ""))
-
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """The names of its metrics: accuracy, loss, and those that its search has besides."""
-        return metric_names(self.tags)
 
     @property
     def measured(self) -> dict[str, float]:
@@ -186,7 +175,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Search:
+class Search(MeasuredRun):
     """One search as MLflow has it."""
 
     run_id: str
@@ -211,20 +200,6 @@ class Search:
     def larger_is_better(self) -> bool:
         """Whether the main objective is to be maximised."""
         return self.is_maximised(self.objective)
-
-    def is_maximised(self, objective: str) -> bool:
-        """Return whether an objective is to be maximised."""
-        return larger_is_better(objective, self.own_metrics)
-
-    @property
-    def own_metrics(self) -> tuple[MetricFacts, ...]:
-        """The metrics of the user's own that it has."""
-        return facts_in(self.tags.get(mlflow_names.OWN_METRICS, ""))
-
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """The names of its metrics: accuracy, loss, and those that not every search has."""
-        return metric_names(self.tags)
 
     @property
     def validation_reviews(self) -> int:
@@ -253,12 +228,6 @@ class Search:
             "run": notebook_html.run_link(self.run_id),
         }
         return notebook_html.facts(notebook_html.Html(title), rows)
-
-
-def metric_names(tags: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the names of the metrics of a search or trial, by its tags."""
-    further = tags.get(mlflow_names.METRICS, "")
-    return tuple(dict.fromkeys([*measured_always(), *(further.split(",") if further else ())]))
 
 
 def _printable_tags(run: StoredRun) -> dict[str, str]:

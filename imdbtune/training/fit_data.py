@@ -161,3 +161,14 @@ def as_dataset(batches: Batches, rng: np.random.Generator | None = None) -> tf.d
     # thread, which sleeps for up to a minute.
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+def repeat_batches(data: FitArguments, batch_size: int) -> Iterator[tuple[npt.ArrayLike, ...]]:
+    """Yield the training batches of ``fit`` arguments, endlessly."""
+    while True:
+        if not isinstance(data["x"], np.ndarray):
+            yield from data["x"]
+            continue
+        for first in range(0, len(data["x"]), batch_size):
+            part = slice(first, first + batch_size)
+            yield data["x"][part], data["y"][part]

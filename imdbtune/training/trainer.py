@@ -7,14 +7,13 @@ that the result names, and checkpoints.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from imdbtune.models.builders import (
@@ -40,6 +39,7 @@ from imdbtune.training.fit_data import (
     FitArguments,
     bucketed_data,
     padded_data,
+    repeat_batches,
     steps_per_epoch,
     validation_lengths,
 )
@@ -301,7 +301,7 @@ def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
     started = time.monotonic()
     model, data, _ = _prepare(spec, spec.settings.seed)
     steps, time_steps, first_done = 0, 0, 0.0
-    for step, (x, y, *weights) in enumerate(_repeat_batches(data, spec.params.batch_size)):
+    for step, (x, y, *weights) in enumerate(repeat_batches(data, spec.params.batch_size)):
         model.train_on_batch(x, y, *weights)
         if step == 0:  # tracing and compiling
             first_done = time.monotonic()
@@ -313,17 +313,6 @@ def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
         if step > 2 and time.monotonic() - first_done > seconds:
             break
     return StepTimes(first_done - started, time.monotonic() - first_done, steps, time_steps)
-
-
-def _repeat_batches(data: FitArguments, batch_size: int) -> Iterator[tuple[npt.ArrayLike, ...]]:
-    """Yield the training batches of ``fit`` arguments, endlessly."""
-    while True:
-        if not isinstance(data["x"], np.ndarray):
-            yield from data["x"]
-            continue
-        for first in range(0, len(data["x"]), batch_size):
-            part = slice(first, first + batch_size)
-            yield data["x"][part], data["y"][part]
 
 
 def best_of(history: list[Epoch], spec: TrialSpec) -> tuple[int, float]:
