@@ -16,7 +16,7 @@ from imdbtune.report.page_data import read_report_data
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import Epoch, OnEpoch, TrialResult, TrialSpec
-from tests.support import make_config, prepare, stub_trainer
+from tests.support import make_config, prepare, stub_trainer, write_tiny_model
 
 SOURCE = (
     "def cost(labels, probabilities):\n    return float((probabilities - labels).mean() ** 2)\n"
@@ -29,6 +29,7 @@ def with_cost(epoch: Epoch) -> Epoch:
 
 def trainer(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
     """The stub, whose cost is the share of errors."""
+    write_tiny_model(spec)
     result = stub_trainer(spec, lambda number, epoch: on_epoch(number, with_cost(epoch)))
     history = tuple(with_cost(epoch) for epoch in result.history)
     best = min(history, key=lambda epoch: epoch["val_cost"])
