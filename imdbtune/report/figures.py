@@ -137,7 +137,7 @@ def shared_limits(accuracies: Sequence[float]) -> tuple[float, float]:
 def draw_importance(importances: Importances) -> Figure:
     """Draw the share of each hyperparameter with its interval, then the largest interactions."""
     shown = [*importances.alone, *importances.interactions[:MAX_INTERACTIONS]]
-    figure, axes = _figure(1.4 + 0.36 * len(shown))
+    figure, axes = _fitted_figure(1.4 + 0.36 * len(shown))
     for position, each in enumerate(shown):
         colour = BLUE if len(each.names) == 1 else GREY
         share, low, high = (100 * value for value in (each.share, each.low, each.high))
@@ -237,7 +237,7 @@ def draw_progress_of_searches(
     searches: Mapping[str, Progress], label: str = ACCURACY_LABEL
 ) -> Figure:
     """Draw the best so far of each search as steps, by its label."""
-    figure, axes = _figure(3.3 + 0.18 * len(searches))
+    figure, axes = _fitted_figure(3.3 + 0.18 * len(searches))
     latest = max((max(each.minutes, default=0.0) for each in searches.values()), default=0.0)
     unit, divisor = ("hours", 60.0) if latest > 180 else ("minutes", 1.0)
     for number, (label, each) in enumerate(searches.items()):
@@ -250,7 +250,7 @@ def draw_progress_of_searches(
     axes.set_xlabel(f"{unit} since the start of each search")
     axes.set_ylabel(label)
     axes.set_title("Best so far", fontsize=11)
-    _legend(figure)
+    figure.legend(loc="outside lower right", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
@@ -347,8 +347,15 @@ def _draw_axes(axes: Axes, parallel: Parallel) -> None:
 
 
 def _legend(figure: Figure, columns: int = 2) -> None:
-    figure.legend(loc="outside lower right", ncols=columns, frameon=False, fontsize=9)
+    figure.legend(loc="lower right", ncols=columns, frameon=False, fontsize=9, borderaxespad=0.3)
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
+    """Return a figure whose labels Matplotlib need not measure: that takes a third of the time."""
+    figure, axes = new_figure(WIDTH, height, fitted=False)
+    figure.subplots_adjust(0.68 / WIDTH, 0.85 / height, 1 - 0.15 / WIDTH, 1 - 0.36 / height)
+    return figure, axes
+
+
+def _fitted_figure(height: float) -> tuple[Figure, Axes]:
     return new_figure(WIDTH, height)
