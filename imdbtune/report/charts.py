@@ -180,7 +180,7 @@ def _effects(finished: Sequence[Trial]) -> dict[str, Scatter]:
 
 def group_scatter(effect: effects.Effect, title: str) -> Scatter:
     """Return the trials by group, moved apart where they overlap, with the median of each group."""
-    limits = figures.shared_limits([a for group in effect.groups for a in group.accuracies])
+    limits = effects.shared_limits([a for group in effect.groups for a in group.accuracies])
     points: list[tuple[float, float, int]] = []
     for group in effect.groups:
         x = group.position + figures.spread_dots(np.array(group.accuracies), limits)

@@ -200,7 +200,7 @@ def draw_figures(compared: Sequence[Compared]) -> dict[str, ReportFigure]:
         return {}
     groups = _groups(done)
     label = figures.label_of(done[0].metric)
-    limits = figures.shared_limits([value for group in groups for value in group.accuracies])
+    limits = effects.shared_limits([value for group in groups for value in group.accuracies])
     by_search = figures.draw_effect(effects.Effect("search", groups), limits, label)
     progress = _progress(done)
     return {

@@ -173,3 +173,10 @@ def range_axis(name: str, values: Sequence[float]) -> Axis:
         (1.0, short_value(max(values))),
     )
     return Axis(name, ends, positions)
+
+
+def shared_limits(accuracies: Sequence[float]) -> tuple[float, float]:
+    """Return axis limits that contain all accuracies, with a margin."""
+    low, high = min(accuracies), max(accuracies)
+    margin = max(0.005, (high - low) * 0.06)
+    return max(0.0, low - margin), min(1.0, high + margin)

@@ -137,7 +137,7 @@ def _draw_effects(
     if importances.alone:
         alt = "Share of the variance that each hyperparameter explains."
         yield ReportFigure("importance", figures.draw_importance(importances), alt)
-    limits = figures.shared_limits(accuracies)
+    limits = effects.shared_limits(accuracies)
     names = effects.varied_params(finished)
     for name in names:
         figure = figures.draw_effect(effects.effect_data(name, finished), limits, label)
