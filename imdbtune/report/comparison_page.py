@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imdbtune.config.extensions import METRICS
@@ -13,8 +13,16 @@ from imdbtune.config.objectives import error_name
 from imdbtune.confirm import description
 from imdbtune.confirm.entities import Confirmation
 from imdbtune.report import effects, figures, findings
+from imdbtune.report.charts import Charts, Scatter, best_so_far, group_scatter, time_unit
 from imdbtune.report.comparison import Comparison, check_comparable, read_comparison
-from imdbtune.report.html_file import MARK, check_output_path, template, ui_address, write_page
+from imdbtune.report.html_file import (
+    MARK,
+    check_output_path,
+    scripts,
+    template,
+    ui_address,
+    write_page,
+)
 from imdbtune.report.page import ReportFigure, write_report
 from imdbtune.tracking.connection import connect_existing, hide_secrets
 from imdbtune.tracking.entities import Search, Trial
@@ -138,6 +146,8 @@ def render(comparison: Comparison, ui: str = "") -> str:
             drawn=draw_figures(compared),
             measure=METRICS[metric].label,
             column=f"best_val_{metric}",
+            charts=charts_of(compared, [row["run_id"] for row in comparison.rows]),
+            scripts=scripts(),
             run_url=functools.partial(run_page, hide_secrets(ui), first.experiment_id),
             ui=hide_secrets(ui),
         )
@@ -148,24 +158,51 @@ def _accuracy(each: Compared) -> float:
     return each.accuracy if each.accuracy is not None else -1.0
 
 
+def charts_of(compared: Sequence[Compared], run_ids: Sequence[str]) -> Charts:
+    """Return the interactive charts; ``run_ids`` are of the trials in the rows of the table."""
+    done = [each for each in compared if each.finished]
+    if not done:
+        return Charts()
+    row_of = {run_id: row for row, run_id in enumerate(run_ids)}
+    groups = [
+        replace(group, rows=tuple(row_of[trial.run_id] for trial, _ in each.finished))
+        for group, each in zip(_groups(done), done, strict=True)
+    ]
+    by_search = effects.Effect("search", tuple(groups))
+    progress = _progress(done)
+    unit, divisor = time_unit([time for each in progress.values() for time in each.minutes])
+    ended = [
+        (each, trial.ended_ms, accuracy, row_of[trial.run_id])
+        for each in done
+        for trial, accuracy in each.finished
+        if trial.ended_ms is not None
+    ]
+    by_time = Scatter(
+        "Best so far",
+        f"{unit} since the start of each search",
+        points=[
+            ((ended_ms - each.search.started_ms) / 60_000 / divisor, 100 * accuracy, row)
+            for each, ended_ms, accuracy, row in ended
+        ],
+        zero=True,
+        owners=[each.label for each, *_ in ended],
+        steps={label: best_so_far(each, divisor) for label, each in progress.items()},
+    )
+    title = figures.TITLES["search"]
+    scatters = {"by_search": group_scatter(by_search, title), "progress": by_time}
+    return Charts(figures.label_of(done[0].metric), scatters)
+
+
 def draw_figures(compared: Sequence[Compared]) -> dict[str, ReportFigure]:
     """Return the figures of the page by name; none without a finished trial."""
     done = [each for each in compared if each.finished]
     if not done:
         return {}
-    groups = tuple(
-        effects.Group(each.label, float(position), tuple(value for _, value in each.finished))
-        for position, each in enumerate(done)
-    )
+    groups = _groups(done)
     label = figures.label_of(done[0].metric)
-    limits = figures.shared_limits([value for group in groups for value in group.accuracies])
+    limits = effects.shared_limits([value for group in groups for value in group.accuracies])
     by_search = figures.draw_effect(effects.Effect("search", groups), limits, label)
-    progress = {
-        each.label: findings.progress_data(
-            [t for t, _ in each.finished], each.search.started_ms, each.metric
-        )
-        for each in done
-    }
+    progress = _progress(done)
     return {
         "by_search": ReportFigure("by_search", by_search, "Accuracy of each trial by search."),
         "progress": ReportFigure(
@@ -173,4 +210,21 @@ def draw_figures(compared: Sequence[Compared]) -> dict[str, ReportFigure]:
             figures.draw_progress_of_searches(progress, label),
             "Best accuracy so far of each search over time.",
         ),
+    }
+
+
+def _groups(done: Sequence[Compared]) -> tuple[effects.Group, ...]:
+    """Return the accuracies of each search."""
+    return tuple(
+        effects.Group(each.label, float(position), tuple(value for _, value in each.finished))
+        for position, each in enumerate(done)
+    )
+
+
+def _progress(done: Sequence[Compared]) -> dict[str, findings.Progress]:
+    return {
+        each.label: findings.progress_data(
+            [t for t, _ in each.finished], each.search.started_ms, each.metric
+        )
+        for each in done
     }

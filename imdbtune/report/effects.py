@@ -31,6 +31,7 @@ class Group:
     label: str
     position: float  # on the axis
     accuracies: tuple[float, ...]
+    rows: tuple[int, ...] = ()  # places of the trials in the list that they came from
 
     @property
     def median(self) -> float:
@@ -59,17 +60,19 @@ class Effect:
 
 def effect_data(name: str, trials: Sequence[Trial]) -> Effect:
     """Return the accuracies by the values of ``name``; many numbers are grouped into ranges."""
-    pairs = [(trial.params.value(name), accuracy) for trial, accuracy in with_accuracy(trials)]
-    found = [(value, accuracy) for value, accuracy in pairs if value is not None]
-    codes, labels = group_codes(name, [value for value, _ in found])
-    is_range = len({value for value, _ in found}) > MAX_VALUES
+    known = enumerate(with_accuracy(trials))
+    pairs = [(trial.params.value(name), accuracy, row) for row, (trial, accuracy) in known]
+    found = [(value, accuracy, row) for value, accuracy, row in pairs if value is not None]
+    codes, labels = group_codes(name, [value for value, _, _ in found])
+    is_range = len({value for value, _, _ in found}) > MAX_VALUES
     groups = []
     for code, label in enumerate(labels):
         inside = [pair for pair, own in zip(found, codes, strict=True) if own == code]
         if inside:
-            position = float(median(float(v) for v, _ in inside)) if is_range else float(code)
-            groups.append(Group(label, position, tuple(a for _, a in inside)))
-    points = tuple((float(value), a) for value, a in found) if is_range else ()
+            values, accuracies, rows = zip(*inside, strict=True)
+            position = float(median(map(float, values))) if is_range else float(code)
+            groups.append(Group(label, position, accuracies, rows))
+    points = tuple((float(value), a) for value, a, _ in found) if is_range else ()
     return Effect(name, tuple(groups), points)
 
 
@@ -101,7 +104,9 @@ def short_value(value: Scalar | None) -> str:
     """Return a value as text for a table or an axis; ``None``: the model has no such value."""
     if value is None:
         return "-"
-    return f"{value:.3g}" if isinstance(value, float) else word(value)
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return word(value)
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ def parallel_data(trials: Sequence[Trial], names: Sequence[str]) -> Parallel:
         if len(values) < len(found):
             continue  # some trials have no place on the axis
         is_range = _is_range(values)
-        axes.append(_range_axis(name, [*map(float, values)]) if is_range else _axis(name, values))
+        axes.append(range_axis(name, [*map(float, values)]) if is_range else _axis(name, values))
     return Parallel(tuple(axes), tuple(value for _, value in found))
 
 
@@ -156,14 +161,22 @@ def _axis(name: str, values: Sequence[Scalar]) -> Axis:
     )
 
 
-def _range_axis(name: str, values: Sequence[float]) -> Axis:
+def range_axis(name: str, values: Sequence[float]) -> Axis:
+    """Return the axis of numbers; its ends and its middle are labelled."""
     scale = math.log if needs_log_scale(values) else float
     low, high = scale(min(values)), scale(max(values))
     middle = math.exp((low + high) / 2) if scale is math.log else (low + high) / 2
     positions = tuple((scale(value) - low) / (high - low) for value in values)
     ends = (
         (0.0, short_value(min(values))),
-        (0.5, f"{middle:.3g}"),
+        (0.5, short_value(middle)),
         (1.0, short_value(max(values))),
     )
     return Axis(name, ends, positions)
+
+
+def shared_limits(accuracies: Sequence[float]) -> tuple[float, float]:
+    """Return axis limits that contain all accuracies, with a margin."""
+    low, high = min(accuracies), max(accuracies)
+    margin = max(0.005, (high - low) * 0.06)
+    return max(0.0, low - margin), min(1.0, high + margin)

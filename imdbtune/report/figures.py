@@ -127,17 +127,10 @@ def spread_dots(
     return offsets
 
 
-def shared_limits(accuracies: Sequence[float]) -> tuple[float, float]:
-    """Return axis limits that contain all accuracies, with a margin."""
-    low, high = min(accuracies), max(accuracies)
-    margin = max(0.005, (high - low) * 0.06)
-    return max(0.0, low - margin), min(1.0, high + margin)
-
-
 def draw_importance(importances: Importances) -> Figure:
     """Draw the share of each hyperparameter with its interval, then the largest interactions."""
     shown = [*importances.alone, *importances.interactions[:MAX_INTERACTIONS]]
-    figure, axes = _figure(1.4 + 0.36 * len(shown))
+    figure, axes = new_figure(WIDTH, 1.4 + 0.36 * len(shown))
     for position, each in enumerate(shown):
         colour = BLUE if len(each.names) == 1 else GREY
         share, low, high = (100 * value for value in (each.share, each.low, each.high))
@@ -237,20 +230,20 @@ def draw_progress_of_searches(
     searches: Mapping[str, Progress], label: str = ACCURACY_LABEL
 ) -> Figure:
     """Draw the best so far of each search as steps, by its label."""
-    figure, axes = _figure(3.3 + 0.18 * len(searches))
+    figure, axes = new_figure(WIDTH, 3.3 + 0.18 * len(searches))
     latest = max((max(each.minutes, default=0.0) for each in searches.values()), default=0.0)
     unit, divisor = ("hours", 60.0) if latest > 180 else ("minutes", 1.0)
-    for number, (label, each) in enumerate(searches.items()):
+    for number, (name, each) in enumerate(searches.items()):
         colour = BEST_COLOURS[number % len(BEST_COLOURS)]
         style = ("-", "--", ":")[number // len(BEST_COLOURS) % 3]
         times, best = np.array(each.minutes) / divisor, np.array(each.best) * 100
-        axes.step(times, best, style, where="post", color=colour, linewidth=2, label=label)
+        axes.step(times, best, style, where="post", color=colour, linewidth=2, label=name)
         axes.plot(times[-1:], best[-1:], "o", color=colour, markersize=5)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"{unit} since the start of each search")
     axes.set_ylabel(label)
     axes.set_title("Best so far", fontsize=11)
-    _legend(figure)
+    figure.legend(loc="outside lower right", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
@@ -341,8 +334,11 @@ def _draw_axes(axes: Axes, parallel: Parallel) -> None:
 
 
 def _legend(figure: Figure, columns: int = 2) -> None:
-    figure.legend(loc="outside lower right", ncols=columns, frameon=False, fontsize=9)
+    figure.legend(loc="lower right", ncols=columns, frameon=False, fontsize=9, borderaxespad=0.3)
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
-    return new_figure(WIDTH, height)
+    """Return a figure whose labels Matplotlib need not measure: that takes a third of the time."""
+    figure, axes = new_figure(WIDTH, height, fitted=False)
+    figure.subplots_adjust(0.68 / WIDTH, 0.85 / height, 1 - 0.15 / WIDTH, 1 - 0.36 / height)
+    return figure, axes

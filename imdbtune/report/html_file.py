@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import functools
+import hashlib
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +20,7 @@ if TYPE_CHECKING:
 
     from imdbtune.tracking.connection import MlflowClient
 
+VEGA = ("vega/vega.min.js", "vega/vega-interpreter.js")
 MARK = "<!-- a report of imdbtune -->"  # by which an older report is recognised
 
 
@@ -31,7 +38,58 @@ def template(name: str) -> Template:
     environment.filters["percent"] = lambda share, digits=1: f"{share * 100:.{digits}f} %"
     environment.filters["points"] = lambda share, digits=1: f"{share * 100:.{digits}f}"
     environment.filters["value"] = _value
+    environment.filters["asdict"] = dataclasses.asdict
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # which no browser reads
     return environment.get_template(name)
+
+
+@dataclass(frozen=True)
+class Scripts:
+    """The scripts in a page: Vega, and the page's own, which runs once the page has been read."""
+
+    vega: str
+    page: str
+
+    @property
+    def policy(self) -> str:
+        """The page's content security policy: nothing from elsewhere, and no other script.
+
+        What a script of Vega or the page puts in a style attribute is allowed.
+        """
+        sources = " ".join(f"'sha256-{_digest(each)}'" for each in (self.vega, self.page))
+        return (
+            f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; "
+            "img-src data:; base-uri 'none'; form-action 'none'"
+        )
+
+
+@functools.cache
+def scripts() -> Scripts:
+    """Return the scripts of a page."""
+    folder = Path(__file__).parent
+    vega, interpreter, *own = (
+        (folder / name).read_text(encoding="utf-8")
+        for name in (*VEGA, "charts.js", "table.js", "page.js")
+    )
+    return Scripts(vega, "\n".join((_without_modules(interpreter), *own)))
+
+
+def _without_modules(interpreter: str) -> str:
+    """Return Vega's interpreter, a module, as a constant of the page's own script."""
+    imports = re.fullmatch(
+        r"import (\{[^}]*\}) from 'vega-util';\n(.*)\nexport \{ expression as (\w+) \};\n.*",
+        interpreter,
+        re.DOTALL,
+    )
+    assert imports, "Vega's interpreter has changed: see vega/README.md"
+    names, body, exported = imports.groups()
+    return (
+        f"const {exported} = (() => {{\nconst {names} = vega;\n{body}\nreturn expression;\n}})();"
+    )
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 def _value(value: object) -> str:

@@ -15,7 +15,15 @@ from imdbtune.config.extensions import METRICS
 from imdbtune.confirm import description
 from imdbtune.confirm.entities import Confirmation
 from imdbtune.report import effects, figures, findings, outlook
-from imdbtune.report.html_file import MARK, check_output_path, template, ui_address, write_page
+from imdbtune.report.charts import charts_of, parallel_names
+from imdbtune.report.html_file import (
+    MARK,
+    check_output_path,
+    scripts,
+    template,
+    ui_address,
+    write_page,
+)
 from imdbtune.report.importance import Importances
 from imdbtune.report.page_data import ReportData, errors_of, read_report_data, uncertainty_of
 from imdbtune.report.published import PUBLISHED, Published
@@ -36,7 +44,6 @@ if TYPE_CHECKING:
 
     from imdbtune.tracking.connection import MlflowClient
 
-MAX_AXES = 6
 DPI = 160
 MAX_ROWS = 10
 FIRST_PARAMS = ("rnn", "depth", "units", "maxlen")
@@ -130,15 +137,13 @@ def _draw_effects(
     if importances.alone:
         alt = "Share of the variance that each hyperparameter explains."
         yield ReportFigure("importance", figures.draw_importance(importances), alt)
-    limits = figures.shared_limits(accuracies)
+    limits = effects.shared_limits(accuracies)
     names = effects.varied_params(finished)
     for name in names:
         figure = figures.draw_effect(effects.effect_data(name, finished), limits, label)
         yield ReportFigure(f"by_{name}", figure, f"Accuracy of each trial by {name}.")
-    if len(names) > 1:
-        ordered = [each.label for each in importances.alone] or names
-        most_important = [name for name in names if name in ordered[:MAX_AXES]]
-        figure = figures.draw_parallel(effects.parallel_data(finished, most_important), label)
+    if shown := parallel_names(importances, finished):
+        figure = figures.draw_parallel(effects.parallel_data(finished, shown), label)
         yield ReportFigure("parallel", figure, "Parallel coordinates of all trials.")
 
 
@@ -186,6 +191,8 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             in_percent=shares_of(data.confirmed),
             published=_published_results(data),
             drawn=drawn,
+            charts=charts_of(data),
+            scripts=scripts(),
             seconds=findings.duration_s(data.trials, data.search.started_ms),
             accuracy=findings.accuracy,
             versions=_versions(data.facts),

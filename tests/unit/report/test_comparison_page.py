@@ -89,6 +89,15 @@ def test_figures_are_of_all_searches() -> None:
     }
 
 
+def test_charts_name_trials_by_their_rows() -> None:
+    scatters = shown(SHORT, LONG).charts["scatters"]
+    assert scatters["progress"]["steps"] == {"1 short": [[1, 80], [2, 80]], "2 long": [[1, 85]]}
+    assert scatters["progress"]["owners"] == ["1 short", "1 short", "2 long"]
+    accuracy_of = {row: y for _, y, row in scatters["progress"]["points"]}
+    assert accuracy_of == pytest.approx({0: 85, 1: 80, 2: 70})  # as the table ranks them
+    assert {row: y for _, y, row in scatters["by_search"]["points"]} == accuracy_of
+
+
 def test_searches_without_a_finished_trial_are_listed() -> None:
     none = made_search("none"), [made_trial("none", 1, None)]
     assert "0 of 1" in words(shown(SHORT, none).text)
@@ -113,9 +122,9 @@ def test_searches_of_other_reviews_are_refused(tag: str, value: str) -> None:
 
 
 def test_nothing_of_others_becomes_html() -> None:
-    search = replace(made_search(EVIL), tags={**TAGS, "imdbtune.tuner": EVIL})
+    search = replace(made_search("</script><b>"), tags={**TAGS, "imdbtune.tuner": EVIL})
     page = shown((search, [replace(made_trial("a", 1, 0.8), name=EVIL)]), LONG)
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.charts["scatters"]["by_search"]["labels"] == ["1 </script><b>", "2 long"]
     assert not [attrs for _, attrs in page.tags if "onerror" in attrs]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -15,7 +18,7 @@ import pytest
 from imdbtune import api
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed, UserError
-from imdbtune.report import figures, page
+from imdbtune.report import charts, figures, html_file, page
 from imdbtune.report.effects import effect_data
 from imdbtune.report.findings import compare_with_baseline, cost_data
 from imdbtune.tracking import entities, mlflow_names, reader
@@ -165,14 +168,14 @@ def test_the_answer_begins_with_the_linear_model(accuracy: float, said: str) -> 
         f"which reaches {accuracy * 100:.1f} % after 21 s of training: the best trial is" in answer
     )
     assert "label of the training reviews is right for 50.5 % of the validation reviews." in answer
-    assert "linear model" not in page.render(make_data(ONE), {})
+    assert "linear model" not in rendered(ONE).text
 
 
 def test_the_figures_of_a_search_over_a_space() -> None:
     drawn = page.draw_figures(make_data(WIDE))
     effects = {name for name in drawn if name.startswith("by_")}
     assert effects >= {"by_rnn", "by_units", "by_maxlen", "by_learning_rate", "by_bidirectional"}
-    assert len(drawn["parallel"].figure.axes[0].get_xticks()) == page.MAX_AXES
+    assert len(drawn["parallel"].figure.axes[0].get_xticks()) == charts.MAX_AXES
     assert "by_units" in page.draw_figures(make_data(ALIKE))
     assert not [name for name in page.draw_figures(make_data(ONE)) if name.startswith("by_")]
 
@@ -207,13 +210,14 @@ def test_the_front_is_labelled_by_rank() -> None:
 
 
 class Page(HTMLParser):
-    """What a page refers to, its text, and whether its tags are closed."""
+    """What a page refers to, its text, its scripts, and whether its tags are closed."""
 
     VOID = ("meta", "img", "br", "link", "input", "hr")
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.open: list[str] = []
+        self.scripts: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.feed(html)
@@ -230,8 +234,18 @@ class Page(HTMLParser):
         self.text += " " if tag in ("td", "th", "p", "div") else ""
 
     def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] == ["script"]:
+            self.scripts.append(data)
+        elif self.open[-1:] != ["style"]:
             self.text += data
+
+    @property
+    def charts(self) -> dict[str, Any]:
+        """What its charts show; the other scripts are exactly those that its policy allows."""
+        charts, *code = self.scripts
+        assert code == [html_file.scripts().vega, html_file.scripts().page]
+        assert len([tag for tag, _ in self.tags if tag == "script"]) == 3
+        return dict(json.loads(charts))
 
     def values(self, tag: str, attribute: str) -> list[str]:
         return [
@@ -283,11 +297,27 @@ def test_untouched_test_reviews_are_so(evaluations: int, expected: str) -> None:
 
 
 def test_the_page_needs_nothing_else(few: Page) -> None:
-    assert {tag for tag, _ in few.tags} & {"script", "link", "iframe", "object", "base"} == set()
+    assert {tag for tag, _ in few.tags} & {"link", "iframe", "object", "base"} == set()
+    assert [list(attrs) for tag, attrs in few.tags if tag == "script"] == [
+        ["type", "id"],
+        [],
+        ["type"],
+    ]
     sources = few.values("img", "src")
     assert sources
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert all(few.values("img", "alt"))
+
+
+def test_the_page_runs_no_other_scripts(few: Page) -> None:
+    (policy,) = [value for value in few.values("meta", "content") if "default-src" in value]
+    directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert directives["default-src"] == "'none'"
+    digests = [hashlib.sha256(script.encode()).digest() for script in few.scripts[1:]]
+    hashes = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
+    assert directives["script-src"].split() == hashes  # no 'unsafe-eval'
+    assert directives["img-src"] == "data:"
+    assert set(few.charts) >= {"curves", "intervals", "axes", "scatters"}
 
 
 def test_names_lead_to_the_tracking_server_if_there_is_one(few: Page) -> None:
@@ -332,7 +362,7 @@ def test_nothing_of_others_becomes_html() -> None:
     )
     data = page.ReportData(search, data.trials, data.histories, EVIL, facts=tags)
     evil = Page(page.render(data, page.draw_figures(data), ui=f"http://{EVIL}"))
-    assert "script" not in {tag for tag, _ in evil.tags}
+    assert evil.charts["curves"]
     assert not [attrs for _, attrs in evil.tags if "onerror" in attrs]
     assert evil.text.count("<script>") > 8
 
