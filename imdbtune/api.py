@@ -31,7 +31,7 @@ from imdbtune.search.disposal import rename as rename
 from imdbtune.search.disposal import undelete as undelete
 from imdbtune.search.notification import describe_search, sends_result
 from imdbtune.search.plan import Plan as Plan
-from imdbtune.search.plan import estimate_duration, make_plan
+from imdbtune.search.plan import estimate_duration, make_plan, own_model_config
 from imdbtune.search.sync import SyncResult, sync_folder
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect_existing
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from imdbtune.export.occlusion import Explanation
     from imdbtune.export.predictor import Prediction
     from imdbtune.search.estimate import Estimate
+    from imdbtune.search.python_model import BuildsModel
     from imdbtune.tracking.model_registry import Version
 
 HERE = Context()  # the defaults: this machine, its cache and its store
@@ -62,16 +63,24 @@ def estimate(config: SearchConfig, context: Context = HERE) -> Estimate:
 
 
 @sends_result("search", describe_search)
-def search(config: SearchConfig, context: Context = HERE, *, estimated: bool = False) -> Search:
+def search(
+    config: SearchConfig,
+    context: Context = HERE,
+    *,
+    model: BuildsModel | None = None,
+    estimated: bool = False,
+) -> Search:
     """Run a search to its end and return it as logged in MLflow; an interrupt closes its runs.
 
     Args:
         config: from :func:`imdbtune.config.schema.load_config`; ``data`` of the context is unused.
+        model: your own: a function ``build(hp)``, a ``HyperModel`` or ``FILE.py:FUNCTION``.
         estimated: estimate the duration first, and log the estimate.
     """
     from imdbtune.report.leaderboard import publish_page
     from imdbtune.search.session import start_search
 
+    config = config if model is None else own_model_config(config, model, context)
     return start_search(config, context, publish_page, estimated=estimated)
 
 
@@ -162,20 +171,14 @@ def ensemble(
     An existing run of the same ensemble is returned instead of a new one.
 
     Args:
-        count: number of configurations; confirmed ones come first, in the order of their means.
+        count: number of configurations; confirmed ones come first, by their means.
         refitted: use each configuration trained on all training reviews (:func:`refit`).
         linear: add the search's linear model, with a weight of one half.
     """
-    from imdbtune.confirm.runs import best_runs
-    from imdbtune.search.ensemble import average_models, check_members
+    from imdbtune.confirm.best_models import average_best
 
-    client = connect_existing(context.uri)
-    found = reader.find_search(client, search_ref)
-    members = best_runs(client, found, count)
-    check_members(members, linear)
-    if refitted:
-        members = [refit(member, context) for member in members]
-    return average_models(client, found, members, context, linear=linear), members
+    store = connect_existing(context.uri)
+    return average_best(store, search_ref, count, context, refitted=refitted, linear=linear)
 
 
 def sync(
@@ -320,7 +323,6 @@ def predict(
     Args:
         model: an export folder, or a URI in the store of ``context``: ``models:/NAME@champion`` or
             ``runs:/RUN_ID/model``.
-        texts: the reviews.
         model_format: format of an export folder; default: its first.
     """
     from imdbtune.search.trial_model import load_predictor

@@ -30,6 +30,9 @@ HELP = """Show the best trial of a search; export or register its model.
 format is loaded without imdbtune and its predictions are compared with the Keras model's. A second
 export of the same run adds formats to the folder; --overwrite replaces the folder.
 
+The model of a cross-validated search (--folds) is one of all training reviews: --export and
+--register train it first, as --refit does.
+
 --at-least exits with code 1 if the model is worse than a value; it is then neither exported nor
 registered. After imdbtune confirm, val_accuracy is the mean over seeds.
 
@@ -166,7 +169,7 @@ def best(
     found, trial = api.best(search or search_flag or None, uri=tracking_uri)
     baselines = api.baselines(found.run_id, uri=tracking_uri)
     # A model that is still to be trained has no run yet, so there is no earlier export of it.
-    run_id = "" if refit or ensemble else trial.run_id
+    run_id = "" if refit or ensemble or trial.folds else trial.run_id
     names = _parse_export(export, formats, overwrite, register, run_id)
     if seed and (ensemble or not refit):
         raise UserError("--seed needs --refit, without --ensemble; change that or omit --seed.")
@@ -193,7 +196,7 @@ def best(
                 found.run_id,
                 member_count,
                 replace(context, listener=listener),
-                refitted=refit,
+                refitted=refit or bool(trial.folds),
                 linear=with_linear,
             )
         facts["members"] = [member.run_id for member in members]
@@ -208,6 +211,11 @@ def best(
             typer.echo(_describe_refit(trial))
     of_trial = None if refit or member_count else confirmed
     verdicts, metrics = judge(validated, trial, of_trial), {}
+    if trial.folds and (export or register) and guard.all_met(verdicts):
+        with make_progress(as_json=as_json, quiet=quiet) as listener:
+            trial = api.refit(trial, replace(context, listener=listener))
+        if not (as_json or quiet):
+            typer.echo(_describe_refit(trial))
     if export and test and guard.all_met(verdicts):
         with redirect_library_output() as err, show_stages(err, quiet) as progress:
             metrics = api.evaluate(trial, context, progress=progress)

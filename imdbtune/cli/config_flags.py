@@ -190,6 +190,7 @@ TUNER_ROWS = (
     ConfigFlag("tuner.max_minutes", "M", SEARCH),
     ConfigFlag("tuner.until_flat", "N", SEARCH),
     ConfigFlag("tuner.executions", "N", SEARCH),
+    ConfigFlag("tuner.folds", "K", SEARCH),
     ConfigFlag("tuner.trial_timeout", "M", SEARCH),
     ConfigFlag("tuner.retries", "N", SEARCH),
     ConfigFlag("tracking.baseline", "", SEARCH),

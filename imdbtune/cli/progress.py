@@ -113,11 +113,13 @@ class Progress:
     err: TextIO
     total: int | None = None
     slots: int = 1
+    folds: int = 0  # of a cross-validation
     ended_before: int = 0  # trials that had ended when the search was resumed
     # Of the running trials, by trial id; a single training has the id "".
     names: dict[str, str] = field(default_factory=dict)
     epoch_limits: dict[str, int] = field(default_factory=dict)
     last_epochs: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    executions: dict[str, int] = field(default_factory=dict)  # from 0
     started: dict[str, float] = field(default_factory=dict)
     durations: list[float] = field(default_factory=list)  # of ended trials, in seconds
     best: tuple[float, str] | None = None  # score and name
@@ -193,6 +195,7 @@ class Progress:
         self.slots = max(1, plan.workers)
         self.objective, self.sign = search.objective, 1.0 if search.larger_is_better else -1.0
         self.total = known_trial_count(plan.config)
+        self.folds = plan.config.tuner.folds
         workers = pluralize(plan.workers, "worker") if plan.workers else "this process"
         log = f"; log {event.folder / 'workers.log'}"
         if plan.cluster:
@@ -234,6 +237,7 @@ class Progress:
     def _end_epoch(self, event: EpochEnded) -> None:
         trial = event.trial_id
         self.last_epochs[trial] = event.metrics
+        self.executions[trial] = event.execution
         if self.write_live is None:
             left = "" if trial else self._training_left(event.metrics["epoch"])
             name = self.names.get(trial, trial)
@@ -271,7 +275,8 @@ class Progress:
         names = (self.objective.removeprefix("val_"), self.objective)
         metrics = (f"{name} {format_value(name, last[name])}" for name in names if name in last)
         limit = self.epoch_limits.get(trial) or "?"
-        return f"epoch {last['epoch']:.0f}/{limit}: {', '.join(metrics)}"
+        fold = f"fold {self.executions.get(trial, 0) + 1}/{self.folds}, " if self.folds else ""
+        return f"{fold}epoch {last['epoch']:.0f}/{limit}: {', '.join(metrics)}"
 
     def _time_left(self) -> str:
         remaining = (self.total or 0) - self.ended_before - len(self.durations)

@@ -124,7 +124,7 @@ def format_cell(row: Mapping[str, object], column: str) -> str:
     value = row.get(column)
     if value is None:
         return "-"
-    if column == "status" and value in ("PRUNED", "MISSED"):
+    if column == "status" and value in ("PRUNED", "PARTIAL", "MISSED"):
         return escape_control(str(row["reason"]))  # pruned after epoch 2
     if column == "front":
         return "*" if value else ""
@@ -160,6 +160,7 @@ def details(
     """
     from imdbtune.confirm import description
     from imdbtune.report.comparison import METRIC_COLUMNS
+    from imdbtune.tracking.mlflow_names import error_name
 
     lines = [f"{trial.name}  (run {trial.run_id})"]
     told = set()
@@ -178,14 +179,16 @@ def details(
     elif len(params) < len(PARAMETERS):
         others = "other" if params else "all"
         lines.append(f"  {others} hyperparameters have their defaults; --verbose lists them")
+    errors = [error_name(trial.objective)] if trial.folds else []
     names = [n for n in best_names(trial.metric_names) if n not in METRIC_COLUMNS]
     tested = [f"test_{metric}" for metric in trial.metric_names]
-    for name in (*names, *METRIC_COLUMNS, *tested):
+    for name in (*errors, *names, *METRIC_COLUMNS, *tested):
         if name in trial.metrics and (everything or name not in told):
             value = trial.metrics[name]
             whole = value.is_integer() or abs(value) > 100
             figure = f"{value:,.0f}" if whole else format_value(name, value)
-            lines.append(f"  {name.replace('_', ' '):<20}{figure}")
+            told_as = "standard error" if name in errors else name.replace("_", " ")
+            lines.append(f"  {told_as:<20}{figure}")
     return "\n".join(lines)
 
 
@@ -212,7 +215,8 @@ def interval_of(trial: Trial, search: Search) -> str:
     half_width = Z_95 * standard_error(accuracy or 0.0, rows)
     if accuracy is None or not math.isfinite(half_width):
         return ""
+    folds = f" in {trial.folds} folds" if trial.folds else ""
     return (
-        f"validation accuracy {accuracy:.1%} ±{half_width * 100:.1f} points on {rows:,} reviews, "
-        f"{chosen}"
+        f"validation accuracy {accuracy:.1%} ±{half_width * 100:.1f} points on {rows:,} reviews"
+        f"{folds}, {chosen}"
     )

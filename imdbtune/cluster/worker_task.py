@@ -80,7 +80,8 @@ def reporter(job: TrialJob, task: str, send: Callable[[Event], None]) -> Report:
                 "continues": epoch.continues,
             }
         }
-        if not job.prunable or epoch.execution:  # only the first execution is judged
+        is_judged = epoch.execution == 0 or job.spec.settings.folds
+        if not (job.prunable and is_judged):
             send(event)
             return False
         send({**event, "task": task})

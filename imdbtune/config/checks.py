@@ -38,6 +38,7 @@ def check_config(config: SearchConfig) -> None:
     _check_padded(config)
     _check_objectives(config)
     _check_prune(config.tuner)
+    _check_folds(config)
     for key, ability in NEEDED_ABILITIES.items():
         _check_ability(config.tuner, key, ability)
 
@@ -122,6 +123,32 @@ def _check_prune(tuner: TunerConfig) -> None:
         raise UserError(
             f"prune = {tuner.prune!r} is not possible with the sampler {tuner.kind}, which stops "
             f"bad trials itself; leave prune out, or use another sampler ({others})."
+        )
+
+
+def _check_folds(config: SearchConfig) -> None:
+    """Refuse a single fold, and what has no meaning beside folds."""
+    tuner, folds = config.tuner, f"folds = {config.tuner.folds}"
+    if not tuner.folds:
+        return
+    if tuner.folds == 1:
+        raise UserError(f"{folds} is not allowed; it is at least 2, or 0 for no cross-validation.")
+    if tuner.executions > 1:
+        raise UserError(
+            f"{folds} and executions = {tuner.executions} are mutually exclusive: each fold is "
+            "an execution; leave executions out."
+        )
+    if SAMPLERS[tuner.kind].continues_trials:
+        others = ", ".join(name for name in SAMPLERS if not SAMPLERS[name].continues_trials)
+        raise UserError(
+            f"{folds} is not possible with the sampler {tuner.kind}, whose trials continue others; "
+            f"leave folds out, or use another sampler ({others})."
+        )
+    soft = next((d for d in config.space.dimensions if d.name == "soft_labels"), None)
+    if soft is not None and soft.values != (0,):
+        raise UserError(
+            f"{folds} is not possible with soft_labels = {soft.in_words()}, which are computed for "
+            "the reviews of one division; leave one of them out."
         )
 
 

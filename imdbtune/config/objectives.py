@@ -12,6 +12,8 @@ from imdbtune.config.extensions import METRICS, objective_metric
 
 # Costs of each trial by their names in MLflow; smaller is better.
 COSTS = ("parameter_count", "train_seconds")
+# Reported with the last epoch of a fold: the mean of the objective over the folds so far.
+FOLDS_MEAN = "folds_mean"
 
 
 class Directed(Protocol):

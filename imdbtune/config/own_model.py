@@ -179,18 +179,22 @@ def split_build(text: str) -> tuple[Path, str]:
     return split_reference(text, "model", "my_model.py:build")
 
 
-def inspect_model(build: str, folder: Path, samples: Sequence[Mapping[str, Scalar]]) -> OwnModel:
+def inspect_model(build: object, folder: Path, samples: Sequence[Mapping[str, Scalar]]) -> OwnModel:
     """Return the own model of a configuration, after running its function.
 
     Args:
-        build: file and function.
+        build: file and function; or a function or ``HyperModel`` of Python.
         folder: that the file is relative to.
         samples: values of our hyperparameters to build it with.
 
     Raises:
         UserError: there is no such function, or what it returns cannot be trained.
     """
-    path, function = split_build(build)
-    inspection = importlib.import_module(INSPECTION)
-    found: OwnModel = inspection.inspect_file(folder / path, function, samples)
+    found: OwnModel
+    if isinstance(build, str):
+        path, function = split_build(build)
+        inspection = importlib.import_module(INSPECTION)
+        found = inspection.inspect_file(folder / path, function, samples)
+    else:
+        found = importlib.import_module(INSPECTION).inspect_object(build, samples)
     return found

@@ -190,13 +190,15 @@ def _own_model(
     is_given = "model.build" in overrides
     found = None if is_given else model.get(FOUND)
     merged["model"] = {key: value for key, value in model.items() if key != FOUND}
-    build = _section("model", merged["model"]).build
+    build = merged["model"].get("build", "")
+    if isinstance(build, str):
+        build = _section("model", merged["model"]).build
     if not build:
         return None
     if isinstance(found, Mapping):
         own = own_model_of(found)
     else:
-        samples = _samples(merged.get("space", {}))
+        samples = review_samples(merged.get("space", {}))
         own = inspect_model(build, Path() if is_given else folder, samples)
     merged["model"] = {"build": own.source.build}
     return own
@@ -220,7 +222,7 @@ def _own_metrics(
     return tuple(own.values())
 
 
-def _samples(space: Mapping[str, object]) -> list[dict[str, Scalar]]:
+def review_samples(space: Mapping[str, object]) -> list[dict[str, Scalar]]:
     """Return the smallest and largest of our hyperparameters, to build an own model with."""
     ends: list[dict[str, Scalar]] = [{}, {}]
     for name in (name for name in OF_REVIEWS if name in space):
@@ -292,7 +294,8 @@ def load_config(path: str | None, overrides: Mapping[str, object] = {}) -> Searc
     """
     own = overrides.get("model.build") if path in (None, NO_SPACE) else None
     if own or path == NO_SPACE:
-        return parse_config({"name": Path(str(own)).stem} if own else {}, overrides)
+        name = Path(str(getattr(own, "__name__", own))).stem
+        return parse_config({"name": name} if own else {}, overrides)
     import tomllib  # here, because shell completion waits for the module-level imports
 
     text, origin = _read(path or "default")

@@ -69,6 +69,9 @@ class TunerConfig:
     )
     seed: int = setting(0, "seed of the sampler and of the trials", 0, 2**31 - 1)
     executions: int = setting(1, "trainings of each configuration, averaged", 1, 100)
+    folds: int = setting(
+        0, "folds of a stratified cross-validation of each configuration (0: none)", 0, 100
+    )
     trial_timeout: float = setting(
         0.0, "minutes after which a trial is stopped and fails (0: never)", 0.0, 525_600.0
     )

@@ -98,7 +98,7 @@ def reproduce_run(client: MlflowClient, run_id: str, context: Context) -> Reprod
 def compare_runs(client: MlflowClient, original: Trial, again: Trial) -> Reproduction:
     """Compare both runs as logged in MLflow."""
     then, now = (run_record.read_facts(client, trial) for trial in (original, again))
-    executions = int(convert("int", then.get("imdbtune.executions")) or 1)
+    executions = original.folds or int(convert("int", then.get("imdbtune.executions")) or 1)
     pairs = [pair for n in range(executions) for pair in _pairs(client, original, again, n)]
     return Reproduction(original, again, tuple(pairs), find_differences(then, now))
 

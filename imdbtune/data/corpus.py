@@ -81,6 +81,10 @@ class Split:
         tokens = self.tokens[starts[0] : starts[-1]]
         return Split(tokens, starts - starts[0] if first else starts, self.labels[first:last])
 
+    def select(self, rows: npt.NDArray[np.int64]) -> Split:
+        """Return the reviews with these row numbers, as copies."""
+        return make_split([self[row] for row in rows], self.labels[rows])
+
 
 def make_split(
     reviews: Sequence[Sequence[int] | npt.NDArray[np.generic]],

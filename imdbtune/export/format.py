@@ -69,9 +69,9 @@ class Trained:
 
         if self.params.own is not None:
             raise ExportFailed(
-                "the formats numpy and onnx are written from the equations of imdbtune's own "
-                f"cells, and cannot represent a model of {self.params.own.build}; choose keras, "
-                "savedmodel, litert or mlflow. Nothing was written."
+                "the format numpy is written from the equations of imdbtune's own cells, and "
+                f"cannot represent a model of {self.params.own.build}; choose another one. "
+                "Nothing was written."
             )
         models = member_models(self.model) or [self.model]
         params = self.members or (self.params,)

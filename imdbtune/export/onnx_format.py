@@ -1,7 +1,7 @@
-"""Export as ONNX, built from ONNX's own recurrent operators without a converter.
+"""Export as ONNX; imdbtune's networks are built from ONNX's recurrent operators, unconverted.
 
-The operators expect padding at the end and the length of each review, so the words of a masked
-model are moved to the front. A model without a mask reads the padding at the front.
+The operators expect padding at the end and the length of each review, so words are moved to the
+front of a masked model. One without a mask reads the padding at the front.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV
 from imdbtune.export.folder import Export
 from imdbtune.export.format import Format, Network, Run, Trained, Weights
+from imdbtune.export.onnx_own import write_own
 from imdbtune.models.cells.base import OnnxOperator
 from imdbtune.models.hashed_bigrams import FIRST_FACTOR, SECOND_FACTOR
 
@@ -96,6 +97,9 @@ def _write(trained: Trained, folder: Path) -> None:
     import onnx
     from onnx import TensorProto, helper
 
+    if trained.params.own is not None:
+        write_own(trained, folder / MODEL, OPSET)
+        return
     graph = _Graph()
     _mean_of_networks(graph, trained)
     ids = helper.make_tensor_value_info("ids", TensorProto.INT32, ["batch", "time"])
@@ -325,13 +329,11 @@ def _where(graph: _Graph, words: str, values: str, otherwise: float) -> str:
 def _load(export: Export) -> Run:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
-        export.folder / MODEL, providers=["CPUExecutionProvider"]
-    )
+    cpu = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(export.folder / MODEL, providers=cpu)
 
-    def run(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        probabilities: npt.NDArray[np.float32] = session.run(["probability"], {"ids": ids})[0]
-        return probabilities
+    def run(ids: npt.NDArray[np.int32]) -> Array:
+        return np.asarray(session.run(["probability"], {"ids": ids})[0], np.float32)
 
     return run
 

@@ -22,10 +22,11 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ import numpy.typing as npt
 
 from imdbtune.data.batches import validation_split
 from imdbtune.data.corpus import Corpus, Split, read_corpus
+from imdbtune.data.folds import NO_FOLDS, Folds
 from imdbtune.errors import UserError
 from imdbtune.models.metrics.metric import CORRECTNESS_FILE, best_names, measure
 
@@ -43,7 +45,7 @@ ALPHA = 1.0  # added to all counts
 C = 0.1  # inverse strength of the regularisation
 MIN_DF = 2  # minimum number of reviews in which a word or pair occurs
 SETTINGS: Mapping[str, object] = {"ngrams": "1,2", "alpha": ALPHA, "C": C, "min_df": MIN_DF}
-MODEL, RESULT = "linear.npz", "result.json"
+MODEL, RESULT, PREDICTED = "linear.npz", "result.json", "validation_probabilities.npy"
 CHUNK = 5000  # reviews predicted at a time, which limits the memory
 NICE = 19  # the trials have priority
 
@@ -178,25 +180,58 @@ def train_and_validation(split: Split) -> tuple[Split, Split]:
     return split.part(0, count), split.part(count, len(split))
 
 
+def _fold_parts(split: Split, folds: Folds) -> Iterator[tuple[Split, Split]]:
+    """Yield the training and the validation reviews of each fold."""
+    for fold in range(folds.count):
+        training, validation = folds.rows(split.labels, fold)
+        yield split.select(training), split.select(validation)
+
+
 @dataclass(frozen=True)
 class Trained:
     """The linear model of a search.
 
     Args:
-        metrics: named like a trial's.
-        right: (validation reviews,), whether it classifies each right.
+        metrics: named like a trial's; after a cross-validation, their means over the folds.
+        predicted: (validation reviews,), its probabilities; after a cross-validation, those of the
+            model of the fold that held the review out.
+        right: (validation reviews,), whether they classify each right.
     """
 
     model: LinearModel
     metrics: dict[str, float]
+    predicted: Floats
     right: npt.NDArray[np.bool_]
 
 
-def train_linear(split: Split) -> Trained:
-    """Train on the training part of ``split``, and measure on both parts."""
+def train_linear(split: Split, folds: Folds = NO_FOLDS) -> Trained:
+    """Train on the training part of ``split``, and measure on both parts.
+
+    Args:
+        split: the training reviews of the search.
+        folds: train for each; the model is that of the fold with the best accuracy.
+    """
     import sklearn.linear_model  # noqa: F401 - importing takes seconds, not to be counted
 
-    training, validation = train_and_validation(split)
+    if not folds.count:
+        return _train_on(*train_and_validation(split))
+    trained = [_train_on(*parts) for parts in _fold_parts(split, folds)]
+    best = max(trained, key=lambda each: each.metrics["best_val_accuracy"])
+    seconds = sum(each.metrics["train_seconds"] for each in trained)
+    predicted, fold_of = np.empty(len(split)), folds.assign(split.labels)
+    for fold, each in enumerate(trained):
+        predicted[fold_of == fold] = each.predicted
+    means = _mean_metrics([each.metrics for each in trained])
+    metrics = {**best.metrics, **means, "train_seconds": seconds}
+    return Trained(best.model, metrics, predicted, (predicted > 0.5) == (split.labels == 1))
+
+
+def _mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean over folds of each value that a metric has."""
+    return {name: fmean(each[name] for each in metrics) for name in best_names()}
+
+
+def _train_on(training: Split, validation: Split) -> Trained:
     started = time.monotonic()
     model = fit(training)
     seconds = time.monotonic() - started
@@ -204,12 +239,21 @@ def train_linear(split: Split) -> Trained:
     predicted = predict(model, validation)
     metrics = _metrics(training, predict(model, training), validation, predicted)
     right = (predicted > 0.5) == (validation.labels == 1)
-    return Trained(model, {**metrics, "train_seconds": seconds, **size}, right)
+    return Trained(model, {**metrics, "train_seconds": seconds, **size}, predicted, right)
 
 
-def measure_majority(split: Split) -> dict[str, float]:
-    """Return the metrics of a constant: the share of positive labels in the training part."""
-    training, validation = train_and_validation(split)
+def measure_majority(split: Split, folds: Folds = NO_FOLDS) -> dict[str, float]:
+    """Return the metrics of a constant: the share of positive labels in the training part.
+
+    With folds, they are the means over these.
+    """
+    if not folds.count:
+        return _measure_constant(*train_and_validation(split))
+    measured = [_measure_constant(*parts) for parts in _fold_parts(split, folds)]
+    return {**measured[0], **_mean_metrics(measured)}
+
+
+def _measure_constant(training: Split, validation: Split) -> dict[str, float]:
     share = float(training.labels.mean()) if len(training) else 0.5
     constant = [np.full(len(part), share) for part in (training, validation)]
     metrics = _metrics(training, constant[0], validation, constant[1])
@@ -232,21 +276,23 @@ def main(job: Mapping[str, Any]) -> None:
 
     Args:
         job: ``corpus``, the folder of the corpus; ``reviews``, how many training reviews are used
-            (0: all); ``out``, an existing folder.
+            (0: all); ``folds``, their number and seed; ``out``, an existing folder.
     """
     _run_in_background()
     training = read_corpus(Path(job["corpus"])).train
-    trained = train_linear(training.head(job["reviews"] or len(training)))
+    trained = train_linear(training.head(job["reviews"] or len(training)), Folds(*job["folds"]))
     out = Path(job["out"])
     trained.model.save(out / MODEL)
+    np.save(out / PREDICTED, trained.predicted)
     np.save(out / CORRECTNESS_FILE, trained.right)
     (out / RESULT).write_text(json.dumps(trained.metrics), encoding="utf-8")
 
 
-def cache_folder(corpus: Corpus, reviews: int) -> Path:
+def cache_folder(corpus: Corpus, reviews: int, folds: Folds = NO_FOLDS) -> Path:
     """Return the folder that caches the linear model of these reviews for later searches."""
     version = importlib.metadata.version("scikit-learn")
-    key = json.dumps([corpus.digest, reviews, dict(SETTINGS), version])
+    division = [folds.count, folds.seed] if folds.count else []
+    key = json.dumps([corpus.digest, reviews, dict(SETTINGS), version, *division])
     return corpus.folder.parent / f"linear-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
@@ -256,7 +302,7 @@ def is_cached(cache: Path) -> bool:
         LinearModel.load(cache / MODEL)
         result = json.loads((cache / RESULT).read_text(encoding="utf-8"))
         complete = isinstance(result, dict) and result.keys() >= {*best_names()}
-        return complete and (cache / CORRECTNESS_FILE).exists()
+        return complete and all((cache / name).exists() for name in (CORRECTNESS_FILE, PREDICTED))
     except (OSError, ValueError, UserError):
         return False
 

@@ -19,7 +19,7 @@ from imdbtune.report.findings import BaselineComparison, find_baseline
 from imdbtune.report.page import log_report
 from imdbtune.report.page_data import read_report_data
 from imdbtune.tracking import mlflow_links, mlflow_names, writer
-from imdbtune.tracking.entities import PRUNED, Baseline, Search, Trial, failed_trials
+from imdbtune.tracking.entities import PARTIAL, PRUNED, Baseline, Search, Trial, failed_trials
 from imdbtune.tracking.ranking import as_rows, find_front, outcome_columns
 from imdbtune.tracking.reader import find_search, read_baselines, read_history, read_trials
 from imdbtune.tracking.sqlite_reader import runs_of
@@ -67,7 +67,7 @@ def publish(
         "trials_finished": sum(t.has_result for t in trials),
         "trials_failed": len(failed_trials(trials)),
     }
-    if pruned := sum(t.state == PRUNED for t in done):
+    if pruned := sum(t.shown_status in (PRUNED, PARTIAL) for t in trials):
         counts["trials_pruned"] = pruned
     metrics = {name: float(value) for name, value in counts.items()}
     report = report and bool(done)
@@ -188,6 +188,7 @@ def _states(trials: Sequence[Trial]) -> str:
     names = {
         "FINISHED": "finished",
         PRUNED: "pruned",
+        PARTIAL: "pruned before the last fold",
         "FAILED": "failed",
         "RUNNING": "running",
         "KILLED": "ended early",

@@ -14,13 +14,15 @@ import sys
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
 from imdbtune.config.objectives import error_name, logged_name
 from imdbtune.config.schema import SearchConfig
+from imdbtune.data.batches import Index
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import escape_control
 from imdbtune.models import nb_linear
@@ -31,6 +33,7 @@ from imdbtune.search.events import BaselineEnded, Listener, Notice, WaitingForBa
 from imdbtune.tracking.mlflow_names import LINEAR, MAJORITY
 from imdbtune.tracking.writer import CorpusFacts, Run, SearchRun, TrialRun
 from imdbtune.training.hardware import machine_tags
+from imdbtune.training.spec import TrainingSettings
 
 WAIT_S = 300  # for the linear model, after all trials have ended
 # With the driver's sys.path, because the package may not be installed.
@@ -57,7 +60,7 @@ def baselines_in_background(
     Args:
         search: writes to an outbox.
         facts: describe the corpus in MLflow.
-        config: of the search; its reviews and metrics are those of the baselines.
+        config: of the search; its reviews, folds and metrics are those of the baselines.
         folder: of the search, for the files of the process.
         listener: called for each finished baseline, when the trials have ended before the linear
             model, and if a baseline fails.
@@ -87,16 +90,25 @@ class _BaselineJob:
     _timed_out: bool = False
 
     @property
-    def reviews(self) -> int:
-        """How many of the training reviews the search uses; 0: all."""
-        return self.config.data.reviews
+    def settings(self) -> TrainingSettings:
+        """Those of the trials, which say what reviews they train on and hold out."""
+        return TrainingSettings.of(self.config)
+
+    @property
+    def _wait_s(self) -> int:
+        """The seconds that the trials wait for the linear model, which is trained in each fold."""
+        return WAIT_S * max(1, self.settings.folds)
+
+    @property
+    def _cache(self) -> Path:
+        return nb_linear.cache_folder(self.corpus, self.settings.reviews, self.settings.division)
 
     def start(self, finished: Collection[str]) -> None:
         """Log the majority class and start to train the linear model; report errors as notices."""
         try:
             if MAJORITY not in finished:
-                training = self.corpus.train
-                metrics = nb_linear.measure_majority(training.head(self.reviews or len(training)))
+                used = self.corpus.train.head(self.settings.reviews or len(self.corpus.train))
+                metrics = nb_linear.measure_majority(used, self.settings.division)
                 self._log(self._begin(MAJORITY), MAJORITY, metrics)
             if LINEAR not in finished:
                 self._start_linear()
@@ -108,14 +120,18 @@ class _BaselineJob:
         out = self.folder / "model"
         out.parent.mkdir(parents=True)
         run = self._begin(LINEAR, nb_linear.SETTINGS)
-        kept = nb_linear.cache_folder(self.corpus, self.reviews)
-        if nb_linear.is_cached(kept):
-            shutil.copytree(kept, out)
+        if nb_linear.is_cached(self._cache):
+            shutil.copytree(self._cache, out)
             self._log_linear(run, out)
             shutil.rmtree(self.folder, ignore_errors=True)
             return
         out.mkdir()
-        given = {"corpus": str(self.corpus.folder), "reviews": self.reviews, "out": str(out)}
+        given = {
+            "corpus": str(self.corpus.folder),
+            "reviews": self.settings.reviews,
+            "folds": astuple(self.settings.division),
+            "out": str(out),
+        }
         command = [sys.executable, "-c", CODE, json.dumps(sys.path), json.dumps(given)]
         try:
             with (self.folder / "log.txt").open("wb") as log:
@@ -146,7 +162,7 @@ class _BaselineJob:
                 self._fail(run, status)
                 return
             out = self.folder / "model"
-            nb_linear.save_to_cache(out, nb_linear.cache_folder(self.corpus, self.reviews))
+            nb_linear.save_to_cache(out, self._cache)
             self._log_linear(run, out)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
@@ -167,18 +183,26 @@ class _BaselineJob:
         if not names:
             return {}
         metrics = metrics_by_name(names, self.config.own_metrics)
-        training = self.corpus.train
-        used = training.head(self.reviews or len(training))
-        validation = nb_linear.train_and_validation(used)[1]
-        predicted = nb_linear.predict(nb_linear.LinearModel.load(out / nb_linear.MODEL), validation)
-        labels = np.asarray(validation.labels, np.int64)
-        found = {f"best_val_{n}": v for n, v in measure(labels, predicted, metrics).items()}
+        labels, parts = self._validation()
+        predicted = np.load(out / nb_linear.PREDICTED)
+        values = [measure(labels[rows], predicted[rows], metrics) for rows in parts]
+        found = {f"best_val_{name}": fmean(each[name] for each in values) for name in metrics}
         aim = metrics.get(objective.removeprefix("val_"))
         if aim is not None and aim.standard_error is None:
             draws = resample(aim, labels, predicted)
             np.save(out / DRAWS_FILE, draws)
             found[logged_name(error_name(objective))] = standard_error(draws)
         return found
+
+    def _validation(self) -> tuple[Index, list[Index]]:
+        """Return the labels of the validation reviews, and the row numbers of each fold."""
+        training, folds = self.corpus.train, self.settings.division
+        used = training.head(self.settings.reviews or len(training))
+        if folds.count:
+            rows = [folds.rows(used.labels, fold)[1] for fold in range(folds.count)]
+            return np.asarray(used.labels, np.int64), rows
+        validation = nb_linear.train_and_validation(used)[1]
+        return np.asarray(validation.labels, np.int64), [np.arange(len(validation))]
 
     def _log(self, run: Run, name: str, metrics: dict[str, float]) -> None:
         run.log(metrics, tags=machine_tags())
@@ -191,7 +215,7 @@ class _BaselineJob:
         if status < 0:
             reason = f"its process was killed by signal {-status} (out of memory?)"
         if self._timed_out:
-            reason = f"it was not finished {WAIT_S} s after the trials"
+            reason = f"it was not finished {self._wait_s} s after the trials"
         TrialRun(run.client, run.run_id).fail(reason, text or reason)
         self._notify(reason)
 
@@ -200,12 +224,12 @@ class _BaselineJob:
         self.listener(Notice(text))
 
     def finish(self) -> None:
-        """Wait for the linear model, at most ``WAIT_S`` seconds."""
+        """Wait for the linear model, at most ``WAIT_S`` seconds for each of its trainings."""
         if self._thread is None or self._process is None:
             return
         if self._thread.is_alive():
             self.listener(WaitingForBaseline(LINEAR))
-        self._thread.join(WAIT_S)
+        self._thread.join(self._wait_s)
         if self._thread.is_alive():
             self._timed_out = True
             self._process.kill()

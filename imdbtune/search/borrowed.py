@@ -125,7 +125,7 @@ def _differences(
 def _settings(config: SearchConfig) -> Mapping[str, object]:
     """Return the settings besides the hyperparameters that decide what a score means."""
     settings = config.as_dict()
-    tuner = {key: settings["tuner"][key] for key in ("objective", "executions")}
+    tuner = {key: settings["tuner"][key] for key in ("objective", "executions", "folds")}
     return {"reviews": config.data.reviews, **tuner, **settings["training"]}
 
 

@@ -187,7 +187,8 @@ class Driver:
         delete_checkpoint(job.spec)  # a failed trial begins anew, with another seed
         if not isinstance(outcome, TrialFailure):
             measured = {**outcome.measured, job.spec.settings.objective: outcome.score}
-            self._end(job, outcome.score, pruned_reason(outcome.pruned_after), measured)
+            reason = pruned_reason(outcome.pruned_after, job.spec.settings.folds)
+            self._end(job, outcome.score, reason, measured)
             return
         if not outcome.logged:
             TrialRun(self.parent.client, job.run_id).fail(outcome.reason, outcome.traceback)

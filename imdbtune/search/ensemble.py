@@ -26,9 +26,23 @@ if TYPE_CHECKING:
     from imdbtune.tracking.connection import MlflowClient
 
 
-def check_members(members: Sequence[Trial], linear: bool = False) -> None:
-    """Raise UserError unless the models of these runs can be averaged."""
+def check_members(
+    members: Sequence[Trial], linear: bool = False, *, refitted: bool = False
+) -> None:
+    """Raise UserError unless the models of these runs can be averaged.
+
+    Args:
+        members: the runs.
+        linear: whether a linear model is added.
+        refitted: whether their configurations are trained again, on all reviews.
+    """
     for member in members:
+        if member.folds and not refitted:
+            raise UserError(
+                f"{member.name} (run {member.run_id}) was cross-validated, and the models of its "
+                "folds have been trained on different reviews; average models that are trained on "
+                "all (--refit)."
+            )
         if member.params.own is not None:
             raise UserError(
                 f"{member.name} (run {member.run_id}) is a model of {member.params.own.build}; "

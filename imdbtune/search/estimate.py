@@ -94,10 +94,12 @@ def draw(config: SearchConfig) -> tuple[list[DrawnTrial], float]:
 def amount_of(params: TrialParams, corpus: Corpus, config: SearchConfig) -> Amount:
     """Return what an epoch computes; validation counts ``VALIDATION_SHARE``."""
     count = limit_rows(len(corpus.train), config.data.reviews)
-    parts = validation_split(count)
+    division = TrainingSettings.of(config).division
+    labels = corpus.train.labels[:count]
+    parts = division.rows(labels, 0) if division.count else validation_split(count)
     training, validation = (math.ceil(len(part) / params.batch_size) for part in parts)
     steps = training + VALIDATION_SHARE * validation
-    if config.training.batching == "padded":
+    if config.training.batching == "padded" or params.own is not None:
         return Amount(steps, steps * params.maxlen)
     shape = (params.batch_size, params.maxlen, params.vocabulary)
     batches = Batches(corpus.train, parts[0], *shape, crop=params.crop)
@@ -134,7 +136,7 @@ def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
     if any(params.soft_labels for params in known):
         trained_on = len(validation_split(limit_rows(len(corpus.train), config.data.reviews))[0])
         soft_labels_s = estimate_seconds(corpus.folder, trained_on) / max(1, workers)
-    executions = config.tuner.executions
+    folds, executions = config.tuner.folds, config.tuner.folds or config.tuner.executions
     patience = config.training.patience
     pruner = pruner_kind(config)
 
@@ -144,7 +146,9 @@ def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
             shortened = early_stopping and patience
             epochs = min(trial.epochs, patience + 1) if shortened else trial.epochs
             trainings = executions
-            if early_stopping and pruner and number >= pruner.spared:
+            if early_stopping and pruner and folds and number >= pruner.spared:
+                trainings = min(folds, pruner.first_epoch)
+            elif early_stopping and pruner and number >= pruner.spared:
                 epochs, trainings = min(epochs, pruner.first_epoch), 1
             trained = model.start_s + epochs * epoch_s[trial.params]
             durations.append(trainings * trained + TRIAL_OVERHEAD_S)
@@ -163,7 +167,9 @@ def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
 
 
 def _make_spec(params: TrialParams, corpus: Path, config: SearchConfig) -> TrialSpec:
-    return TrialSpec(params, corpus, Path(), TrainingSettings.of(config))  # nothing is written
+    source = config.space.own.source if config.space.own else None
+    settings = TrainingSettings.of(config)
+    return TrialSpec(params, corpus, Path(), settings, source=source)  # nothing is written
 
 
 def time_specs(specs: Sequence[TrialSpec], workers: int) -> list[StepTimes]:

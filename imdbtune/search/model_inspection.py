@@ -21,6 +21,7 @@ from imdbtune.config.own_source import read_own_text
 from imdbtune.config.search_space import Dimension
 from imdbtune.data.sources import default_cache
 from imdbtune.errors import UserError, short_repr
+from imdbtune.search.python_model import source_of
 
 if TYPE_CHECKING:
     import keras_tuner
@@ -44,6 +45,19 @@ def inspect_file(path: Path, function: str, samples: Sequence[Mapping[str, Scala
     """
     given = tuple(tuple(sorted(each.items())) for each in samples)
     return _inspect(read_source(path, function), str(path.absolute()), given)
+
+
+def inspect_object(model: object, samples: Sequence[Mapping[str, Scalar]]) -> OwnModel:
+    """Return the own model of a function or class of Python, after running it.
+
+    Args:
+        samples: as in :func:`inspect_file`.
+
+    Raises:
+        UserError: it is none, its source cannot be had, or its models cannot be trained here.
+    """
+    given = tuple(tuple(sorted(each.items())) for each in samples)
+    return _inspect(*source_of(model), given)
 
 
 def read_source(path: Path, function: str) -> ModelSource:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 def settings_tags(settings: TrainingSettings, *left_out: str) -> dict[str, object]:
     """Return the training settings that tags show, except those that are ``left_out``."""
-    return {name: value for name, value in asdict(settings).items() if name not in left_out}
+    unused = () if settings.folds else ("folds", "fold_seed")
+    omitted = {*left_out, *unused}
+    return {name: value for name, value in asdict(settings).items() if name not in omitted}
 
 
 # Logged with each trial, or at their defaults in all trials of a search.
@@ -84,4 +86,5 @@ def log_configuration(run: writer.Run, config: SearchConfig, facts: writer.Corpu
 def _validation_reviews(facts: writer.CorpusFacts, config: SearchConfig) -> int:
     from imdbtune.data.batches import limit_rows, validation_split
 
-    return len(validation_split(limit_rows(facts.train_rows, config.data.reviews))[1])
+    used = limit_rows(facts.train_rows, config.data.reviews)
+    return used if config.tuner.folds else len(validation_split(used)[1])

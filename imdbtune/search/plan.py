@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.cluster.worker_pool import check_store
+from imdbtune.config.hyperparameters import beside_own
+from imdbtune.config.own_model import inspect_model
 from imdbtune.config.registry import check_extra
-from imdbtune.config.schema import SearchConfig, parse_config
+from imdbtune.config.schema import SearchConfig, parse_config, review_samples
 from imdbtune.data.sources import check_contents, check_source
 from imdbtune.errors import UserError
 from imdbtune.search.context import Context
@@ -64,6 +67,34 @@ def make_plan(config: SearchConfig, context: Context, *, with_contents: bool = F
     return replace(found, workers=0, cluster=config.cluster.address)
 
 
+def own_model_config(config: SearchConfig, model: object, context: Context) -> SearchConfig:
+    """Return a configuration with a user's own model in place of imdbtune's.
+
+    A notice names the hyperparameters that this leaves out, as they are of imdbtune's models.
+
+    Args:
+        model: ``FILE.py:FUNCTION``, a function ``build(hp)``, or Keras Tuner's ``HyperModel``.
+
+    Raises:
+        UserError: the configuration has an own model, or ``model`` cannot be trained.
+    """
+    if config.space.own is not None:
+        raise UserError(
+            f"the configuration has the model {config.model.build} already; give one of the two."
+        )
+    table = config.as_dict()
+    space = table["space"]
+    own = inspect_model(model, Path(), review_samples(space))
+    kept = {name: values for name, values in space.items() if name in beside_own(own.compiled)}
+    found = parse_config({**table, "space": kept}, {"model.build": model})
+    if left_out := [name for name in space if name not in kept]:
+        context.notify(
+            f"left out, as they belong to imdbtune's own models: {', '.join(left_out)}; "
+            f"{found.model.build} is searched over what it draws."
+        )
+    return found
+
+
 def estimate_duration(plan: Plan, context: Context, corpus: Corpus | None = None) -> Estimate:
     """Estimate the duration of a search on this machine from a few timed steps.
 
@@ -76,11 +107,6 @@ def estimate_duration(plan: Plan, context: Context, corpus: Corpus | None = None
     """
     from imdbtune.search import estimate
 
-    if plan.config.space.own is not None:
-        raise UserError(
-            "--estimate knows what the steps of imdbtune's own cells compute, not those of "
-            f"{plan.config.space.own.source.build}; omit --estimate."
-        )
     if plan.cluster:
         raise UserError(
             "--estimate times steps on this machine and cannot estimate the workers of "

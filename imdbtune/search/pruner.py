@@ -52,7 +52,7 @@ class PrunerKind:
 
 def note_on_pruner(config: SearchConfig) -> str:
     """Return why the pruner of a configuration has no effect; empty: it may have one."""
-    if config.tuner.prune == NO_PRUNER or config.training.epochs > 1:
+    if config.tuner.prune == NO_PRUNER or config.training.epochs > 1 or config.tuner.folds:
         return ""
     return (
         f"prune = {config.tuner.prune} has no effect on trials of one epoch; give more --epochs, "

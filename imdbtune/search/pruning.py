@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from imdbtune.cluster.trial_job import EpochEnded
+from imdbtune.config.objectives import FOLDS_MEAN
 from imdbtune.config.schema import SearchConfig
 from imdbtune.search.journal import Event, Journal, epoch_event
 from imdbtune.search.pruner import Pruner, pruner_kind
@@ -20,22 +21,25 @@ class Pruning:
     crash reports the same epochs, and gets the decisions of then: meanwhile the pruner may know
     more of other trials.
 
-    Only the first execution of a trial is judged. A trial that is pruned has no further ones.
+    Only the first execution of a trial is judged. A trial that is pruned has no further ones. In a
+    cross-validation the pruner sees a fold as an epoch, with the mean over the folds so far.
 
     Args:
         pruner: ``None``: no trial is pruned.
         journal: of the search.
         objective: name of the metric that is judged.
         sign: -1 where a smaller objective is better.
-        epochs: the last epoch, after which a trial ends anyway.
+        steps: the last epoch, or fold, after which a trial ends anyway.
+        by_fold: whether folds are judged.
     """
 
     pruner: Pruner | None
     journal: Journal
     objective: str
     sign: float
-    epochs: int
-    # By trial and epoch.
+    steps: int
+    by_fold: bool = False
+    # By trial and epoch, or fold.
     _decided: dict[str, dict[int, bool]] = field(default_factory=dict)
 
     @classmethod
@@ -44,14 +48,18 @@ class Pruning:
         kind, tuner = pruner_kind(config), config.tuner
         sign = 1.0 if config.larger_is_better else -1.0
         pruner = kind.make() if kind else None
+        if tuner.folds:
+            return cls(pruner, journal, FOLDS_MEAN, sign, tuner.folds, by_fold=True)
         return cls(pruner, journal, tuner.main_objective, sign, config.training.epochs)
 
     def decide(self, event: EpochEnded) -> bool:
         """Return whether a trial is to be pruned after this epoch."""
         value = event.metrics.get(self.objective, math.nan)
-        if self.pruner is None or event.execution or not math.isfinite(value):
+        is_judged = self.by_fold or event.execution == 0
+        if self.pruner is None or not is_judged or not math.isfinite(value):
             return False
-        trial_id, epoch = event.trial_id, int(event.metrics["epoch"])
+        trial_id = event.trial_id
+        epoch = event.execution + 1 if self.by_fold else int(event.metrics["epoch"])
         decided = self._decided.setdefault(trial_id, {})
         if epoch in decided:
             return decided[epoch]
@@ -63,7 +71,7 @@ class Pruning:
 
     def _report(self, trial_id: str, epoch: int, value: float) -> bool:
         assert self.pruner is not None
-        prune = self.pruner.report(trial_id, epoch, self.sign * value) and epoch < self.epochs
+        prune = self.pruner.report(trial_id, epoch, self.sign * value) and epoch < self.steps
         self._decided.setdefault(trial_id, {})[epoch] = prune
         return prune
 

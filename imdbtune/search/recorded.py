@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from imdbtune.cluster.trial_job import Trainer, default_trainer
 from imdbtune.config.hyperparameters import check_field, convert
+from imdbtune.config.objectives import FOLDS_MEAN
 from imdbtune.config.own_code import NO_CODE, OwnCode
 from imdbtune.config.schema import DataConfig, TrainingConfig, TunerConfig
 from imdbtune.errors import UserError, short_repr
@@ -84,6 +85,8 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
     checked: dict[str, Any] = {n: check_field(_FIELDS[n], value) for n, value in logged.items()}
     settings = TrainingSettings(
         **checked,
+        folds=trial.folds,
+        fold_seed=int(convert("int", facts.get("imdbtune.fold_seed")) or 0),
         initial_epoch=int(convert("int", extra.get("initial_epoch")) or 0),
         hold_out=facts.get("imdbtune.hold_out", "True") != "False",
         schedule_epochs=int(convert("int", extra.get("schedule_epochs")) or 0),
@@ -146,7 +149,7 @@ class ChainedTrainer:
     Args:
         before: the trials that it continues.
         trainer: default: :func:`imdbtune.training.trainer.train_trial`.
-        until: the epoch after which the recorded trial was pruned; 0: it was not.
+        until: the epoch, or fold, after which the recorded trial was pruned; 0: it was not.
     """
 
     before: Sequence[TrialSpec]
@@ -161,6 +164,8 @@ class ChainedTrainer:
 
         def report(execution: int, epoch: Epoch) -> bool:
             on_epoch(execution, epoch)
+            if spec.settings.folds:
+                return FOLDS_MEAN in epoch and execution + 1 == self.until
             return epoch["epoch"] == self.until
 
         return dataclasses.replace(train(spec, report), pruned_after=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,9 +133,10 @@ def train_single(config: SearchConfig, context: Context) -> Trial:
     store = resolve_uri(context.uri or config.tracking.uri)
     corpus = context.open_corpus(config.data)
     check_own_metrics(config.own_metrics, len(corpus.labels))
+    settings = TrainingSettings.of(config)
+    settings.division.check(corpus.train, config.data.reviews)
     client = connect(store, context.notify)
     facts = corpus_facts(corpus, config.data.source)
-    settings = TrainingSettings.of(config)
     of_trials = [name for name in OF_TRIALS if name != "epochs"]
     code = config.own_code
     training = TrackedTraining(
@@ -184,7 +185,7 @@ def train_again(client: MlflowClient, run_id: str, context: Context) -> tuple[Tr
     training = TrackedTraining(
         f"reproduce-{original.name}",
         reader.experiment_name(client, run_id),
-        writer.common_tags(facts, {**asdict(settings), "reproduces": run_id}),
+        writer.common_tags(facts, {**settings_tags(settings), "reproduces": run_id}),
         corpus,
         facts,
         make_spec,
@@ -216,6 +217,8 @@ def train_on_all_reviews(
         recorded,
         seed=chosen,
         executions=1,
+        folds=0,
+        fold_seed=0,
         epochs=reader.mean_best_epoch(client, trial),
         schedule_epochs=recorded.schedule_epochs or recorded.epochs,
         initial_epoch=0,

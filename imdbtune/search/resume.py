@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import UserError
 from imdbtune.search.journal import Event, Journal
+from imdbtune.search.parent_run import folder_tag
+from imdbtune.search.workspace import Workspace
 from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.entities import Search, Trial
 
@@ -199,3 +201,18 @@ def reconcile(
     for trial_id, key in missing.items():
         (agreed.deleted if key in deleted else agreed.lost).append(trial_id)
     return agreed
+
+
+def check_journal_exists(client: MlflowClient, found: Search, workspace: Workspace) -> None:
+    """Raise UserError if the search was started elsewhere, or its journal is missing."""
+    if workspace.journal.path.exists():
+        return
+    if workspace.folder.exists() and not reader.read_trials(client, found):
+        return
+    place, here = found.tags.get(mlflow_names.FOLDER, ""), folder_tag(workspace.folder.parent)
+    where = "the folder where it was started" if place in ("", here) else place
+    raise UserError(
+        f"search {found.name!r} cannot be resumed here: its journal "
+        f"{workspace.journal.path} is missing; "
+        f"run this command in {where}, or start a new search."
+    )

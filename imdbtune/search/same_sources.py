@@ -13,6 +13,7 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import UserError, short_repr
 from imdbtune.search import trusted_sources
 from imdbtune.search.model_inspection import read_source
+from imdbtune.search.python_model import source_of
 from imdbtune.tracking.own_models import FOLDER, METRICS_FOLDER
 
 
@@ -65,9 +66,12 @@ def _model(before: SearchConfig, overrides: Mapping[str, object], name: str) -> 
             )
         return
     path, function = Path(own.location), own.source.function
-    if given is not None:
-        path, function = split_build(str(given))
-    now = read_source(path, function) if given is not None or path.is_file() else None
+    if isinstance(given, str):
+        path, function = split_build(given)
+    if given is not None and not isinstance(given, str):
+        now: OwnSource | None = source_of(given)[0]
+    else:
+        now = read_source(path, function) if given is not None or path.is_file() else None
     yield own.source, now, FOLDER, "--model"
 
 

@@ -76,6 +76,8 @@ class SampledTrials:
     scores: dict[str, float] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)  # standard, of scores; 0: by a formula
     failed: dict[str, str] = field(default_factory=dict)  # reasons
+    # Cross-validations that were ended early: their scores are those of other reviews.
+    partial: set[str] = field(default_factory=set)
     run_ids: dict[str, str] = field(default_factory=dict)  # of the trials with a score
     begun: dict[str, list[str]] = field(default_factory=dict)  # runs of all attempts, in order
     unjournaled: dict[str, Trial] = field(default_factory=dict)
@@ -135,8 +137,12 @@ class SampledTrials:
     def progress(self) -> SearchResumed:
         """Return how many trials have ended, how many are run again, and the best score so far."""
         best = max if self.config.larger_is_better else min
-        ended = len(self.scores.keys() | self.failed.keys())
-        return SearchResumed(ended, len(self.queued), best(self.scores.values(), default=None))
+        ended, whole = self.scores.keys() | self.failed.keys(), self._of_whole_trials(self.scores)
+        return SearchResumed(len(ended), len(self.queued), best(whole, default=None))
+
+    def _of_whole_trials(self, values: Mapping[str, float]) -> list[float]:
+        """Return the values of trials that can be compared, in the order in which they ended."""
+        return [value for trial_id, value in values.items() if trial_id not in self.partial]
 
     def explain_nothing_to_train(self) -> str:
         """Return why a resumed search has trained nothing, and what would extend it."""
@@ -164,7 +170,8 @@ class SampledTrials:
 
     def _is_stopped(self) -> bool:
         """Return whether a limit has been reached, and report it once."""
-        reason = self.stopping.reason(list(self.scores.values()), list(self.errors.values()))
+        whole = (self._of_whole_trials(values) for values in (self.scores, self.errors))
+        reason = self.stopping.reason(*whole)
         if reason and not self.stopped:
             self.listener(LimitReached(reason))
         self.stopped = reason is not None
@@ -214,7 +221,7 @@ class SampledTrials:
     def _make_spec(self, suggestion: Suggestion, params: TrialParams) -> TrialSpec:
         settings = TrainingSettings.of(self.config)
         # The seed may have caused a failure, and training is deterministic.
-        tried = self.attempts.failed[suggestion.trial_id] * settings.executions
+        tried = self.attempts.failed[suggestion.trial_id] * settings.trainings
         previous = suggestion.continues
         return TrialSpec(
             params,
@@ -249,7 +256,8 @@ class SampledTrials:
         if not self.can_end_trials:
             return False
         out_of_time = self.stopping.ends_trial(event.metrics)
-        is_last = event.metrics["epoch"] >= self.config.training.epochs
+        is_last_fold = event.execution + 1 >= self.config.tuner.folds
+        is_last = is_last_fold and event.metrics["epoch"] >= self.config.training.epochs
         return self.pruning.decide(event) or (out_of_time and not is_last)
 
     def note_start(self, job: TrialJob) -> None:
@@ -288,6 +296,7 @@ class SampledTrials:
             self.failed[trial_id] = event["reason"]
         else:
             self.scores[trial_id], self.run_ids[trial_id] = event["score"], event["run_id"]
+            self.partial |= {trial_id} if self.config.tuner.folds and event["reason"] else set()
             measured = event.get("measured", {})
             name = error_name(self.config.tuner.main_objective)
             self.errors[trial_id] = measured.get(name, 0.0)
@@ -296,7 +305,7 @@ class SampledTrials:
     def _keep_model(self, trial_id: str, run_id: str, measured: Mapping[str, float]) -> None:
         """Keep the model of a trial while it may be the best one."""
         tuner, params = self.config.tuner, self.config.space.params(self.suggested[trial_id].values)
-        if not Constraint.of(self.config).is_met(params, measured):
+        if trial_id in self.partial or not Constraint.of(self.config).is_met(params, measured):
             self.models.discarded |= {trial_id}
         self.models.set_params(trial_id, params)
         further = [measured.get(name, math.nan) for name in tuner.objectives[1:]]

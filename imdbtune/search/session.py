@@ -14,7 +14,6 @@ from imdbtune.cluster.local_executor import open_local_executor
 from imdbtune.cluster.trial_job import EpochEnded
 from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, open_worker_pool
 from imdbtune.config.schema import SearchConfig
-from imdbtune.errors import UserError
 from imdbtune.models.own_metric import check_own_metrics
 from imdbtune.search import trusted_sources
 from imdbtune.search.borrowed import NOTHING, Loan, find_loan, log_loan
@@ -28,11 +27,12 @@ from imdbtune.search.crash_recovery import (
 from imdbtune.search.driver import Driver, stop_on_error, with_run_ids
 from imdbtune.search.events import SearchOpened
 from imdbtune.search.kept_models import KeptModels, no_download
-from imdbtune.search.parent_run import folder_tag, log_configuration, open_parent_run
+from imdbtune.search.parent_run import log_configuration, open_parent_run
 from imdbtune.search.plan import Plan, estimate_duration, make_plan
 from imdbtune.search.resume import (
     Agreement,
     changed_config,
+    check_journal_exists,
     journal_limits,
     reconcile,
     stored_config,
@@ -48,6 +48,7 @@ from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search
 from imdbtune.tracking.outbox_delivery import Publish
 from imdbtune.tracking.trial_corpus import check_corpus, corpus_facts
+from imdbtune.training.spec import TrainingSettings
 
 if TYPE_CHECKING:
     from imdbtune.data.corpus import Corpus
@@ -72,6 +73,7 @@ def start_search(
     environment = context.start_environment(plan.workers)
     corpus = context.open_corpus(config.data)
     check_own_metrics(config.own_metrics, len(corpus.labels))
+    TrainingSettings.of(config).division.check(corpus.train, config.data.reviews)
     client = connect(plan.store, context.notify)
     facts = corpus_facts(corpus, config.data.source)
     loan = find_loan(client, config, facts)
@@ -109,7 +111,7 @@ def resume_search(
     recover_crashed_runs(client, context.workspaces, context.notify)
     found = reader.find_search(client, search_ref)
     workspace = workspace_of(context.workspaces, found.run_id)
-    _check_journal_exists(client, found, workspace)
+    check_journal_exists(client, found, workspace)
     with workspace.locked():
         left = BackgroundDelivery(
             client, workspace.outbox, found.run_id, None, context.notify, publish=publish
@@ -132,21 +134,6 @@ def resume_search(
             facts = corpus_facts(corpus, config.data.source)
             loan = NOTHING if agreed.has_begun else find_loan(client, config, facts)
             return opened.run(environment, agreed, loan)
-
-
-def _check_journal_exists(client: MlflowClient, found: Search, workspace: Workspace) -> None:
-    """Raise UserError if the search was started elsewhere, or its journal is missing."""
-    if workspace.journal.path.exists():
-        return
-    if workspace.folder.exists() and not reader.read_trials(client, found):
-        return
-    place, here = found.tags.get(mlflow_names.FOLDER, ""), folder_tag(workspace.folder.parent)
-    where = "the folder where it was started" if place in ("", here) else place
-    raise UserError(
-        f"search {found.name!r} cannot be resumed here: its journal "
-        f"{workspace.journal.path} is missing; "
-        f"run this command in {where}, or start a new search."
-    )
 
 
 @contextmanager

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.config.extensions import CELLS
+from imdbtune.config.hyperparameters import names_of
 from imdbtune.models.parameter_count import count_parameters
 
 if TYPE_CHECKING:
-    from imdbtune.config.hyperparameters import TrialParams
+    from imdbtune.config.hyperparameters import Scalar, TrialParams
     from imdbtune.training.spec import StepTimes
 
 Floats = npt.NDArray[np.float64]
@@ -49,7 +50,12 @@ def multiplications(params: TrialParams) -> float:
 
 
 def work(params: TrialParams, amount: Amount) -> Floats:
-    """Return the kinds of work that take time: iterations, multiplications, updates and steps."""
+    """Return the kinds of work that take time: iterations, multiplications, updates and steps.
+
+    Of a user's own model it is known only how many tokens it reads in how many steps.
+    """
+    if params.own is not None:
+        return np.array([amount.time_steps * params.batch_size, amount.steps])
     layers = params.depth * (2 if params.bidirectional else 1)
     averaged = 1.5 if params.ema else 1.0  # an average of the weights is half an update more
     return np.array(
@@ -100,19 +106,13 @@ def most_different(
     """Return the indices of ``count`` trials whose work differs most, the one with the most first.
 
     Each next one is the one farthest from all those before it (Gonzalez 1985), by the logarithms of
-    the kinds of work in a step, and by the cell.
+    the kinds of work in a step, and by the cell. Of users' own models, what they draw counts.
     """
-    cells = sorted({params.rnn for params in trials})
-    points = np.array(
-        [
-            [
-                *np.log(work(params, amount)[:3] / max(amount.steps, 1.0)),
-                *(params.rnn == cell for cell in cells),
-            ]
-            for params, amount in zip(trials, amounts, strict=True)
-        ]
-    )
-    chosen = [int(points[:, 1].argmax())]
+    pairs = list(zip(trials, amounts, strict=True))
+    loads = [np.log(work(params, amount) / max(amount.steps, 1.0))[:3] for params, amount in pairs]
+    points = np.column_stack([np.array(loads), _kinds(trials)])
+    largest = 1 if trials[0].own is None else 0  # the column with what takes most of the time
+    chosen = [int(points[:, largest].argmax())]
     while len(chosen) < min(count, len(points)):
         distances = np.linalg.norm(points[:, None] - points[chosen], axis=2).min(axis=1)
         farthest = int(distances.argmax())
@@ -120,3 +120,23 @@ def most_different(
             break
         chosen.append(farthest)
     return chosen
+
+
+def _kinds(trials: Sequence[TrialParams]) -> Floats:
+    """Return what distinguishes trials besides their work, as coordinates from 0 to 1.
+
+    It is the cell, or what an own model draws.
+    """
+    if trials[0].own is None:
+        cells = sorted({params.rnn for params in trials})
+        return np.array([[params.rnn == cell for cell in cells] for params in trials], np.float64)
+    columns = []
+    for name in names_of(trials):
+        values = [params.value(name) for params in trials]
+        known = sorted({value for value in values if value is not None}, key=_order)
+        columns.append([known.index(v) / len(known) if v is not None else -1.0 for v in values])
+    return np.array(columns, np.float64).T
+
+
+def _order(value: Scalar) -> tuple[bool, Scalar]:
+    return isinstance(value, str), value

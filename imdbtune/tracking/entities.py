@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # The state of a trial that the search has pruned. MLflow has it as KILLED, as it has trials that
 # Optuna prunes; mlflow_names.PRUNED distinguishes it from an interrupted one.
 PRUNED = "PRUNED"
+PARTIAL = "PARTIAL"  # in tables: a cross-validation that was ended before its last fold
 ENDED_WELL = ("FINISHED", PRUNED)
 
 
@@ -92,9 +93,19 @@ class Trial(MeasuredRun):
         return PRUNED if self.pruned_after else self.status
 
     @property
+    def folds(self) -> int:
+        """The number of folds of its cross-validation; 0: it has none."""
+        return mlflow_names.folds_of(self.tags)
+
+    @property
     def pruned_after(self) -> int:
-        """The epoch after which it was pruned; 0: it was not."""
+        """The epoch (with folds: the fold) after which it was pruned; 0: it was not."""
         return mlflow_names.pruned_after(self.tags) if self.status == "KILLED" else 0
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it is a cross-validation that was ended early: its folds may be easier ones."""
+        return bool(self.folds and self.pruned_after)
 
     @property
     def has_result(self) -> bool:
@@ -119,18 +130,20 @@ class Trial(MeasuredRun):
 
     @property
     def can_win(self) -> bool:
-        """Whether it may be the best trial: a result that meets the condition, not discarded."""
-        return self.has_result and not self.is_discarded and not self.misses
+        """Whether it may be the best: a whole result that meets the condition, not discarded."""
+        return self.has_result and self.shown_status in ENDED_WELL
 
     @property
     def shown_status(self) -> str:
-        """The status in tables: the state, ``DISCARDED`` or ``MISSED``."""
-        return "DISCARDED" if self.is_discarded else "MISSED" if self.misses else self.state
+        """The status in tables: the state, ``DISCARDED``, ``MISSED`` or ``PARTIAL``."""
+        if self.is_discarded or self.misses:
+            return "DISCARDED" if self.is_discarded else "MISSED"
+        return PARTIAL if self.is_partial else self.state
 
     @property
     def end_reason(self) -> str:
         """The reason why it failed, was pruned or ended early; else empty."""
-        pruned = mlflow_names.pruned_reason(self.pruned_after)
+        pruned = mlflow_names.pruned_reason(self.pruned_after, self.folds)
         return pruned or self.tags.get(mlflow_names.REASON, "")
 
     @property
@@ -203,7 +216,7 @@ class Search(MeasuredRun):
 
     @property
     def validation_reviews(self) -> int:
-        """The number of reviews that validate each epoch; 0 where it is unknown."""
+        """The number of reviews that validate each trial; 0 where it is unknown."""
         value = self.tags.get(mlflow_names.VALIDATION_REVIEWS, "")
         return int(value) if value.isascii() and value.isdigit() and len(value) < 12 else 0
 

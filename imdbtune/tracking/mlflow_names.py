@@ -39,7 +39,9 @@ DISCARDED = "imdbtune.discarded"  # on a trial that is not to be chosen: why; "f
 DELETED_WITH = "imdbtune.deleted_with"  # on a deleted run: the search that was deleted as a whole
 BEST = "imdbtune.best"  # on a search: the name that its page gives the best trial
 BEST_RUN_ID = "imdbtune.best_run_id"
-PRUNED = "imdbtune.pruned_after"  # on a KILLED trial that has a result: its last epoch
+# On a KILLED trial that has a result: its last epoch, or how many folds it has trained.
+PRUNED = "imdbtune.pruned_after"
+FOLDS = "imdbtune.folds"  # of a cross-validation
 VALIDATION_REVIEWS = "imdbtune.validation_reviews"
 ABOUT = "imdbtune.about"  # on a search: the text of its configuration
 TUNER = "imdbtune.tuner"  # on a search: its sampler
@@ -59,11 +61,25 @@ EPOCH_METRICS = (*CURVES, "seconds")
 
 
 def pruned_after(tags: Mapping[str, str]) -> int:
-    """Return the epoch after which a KILLED run was pruned, by its tags; 0: it was not."""
-    value = tags.get(PRUNED, "")
+    """Return the epoch or fold after which a KILLED run was pruned, by its tags; 0: it was not."""
+    return _count(tags.get(PRUNED, ""))
+
+
+def folds_of(tags: Mapping[str, str]) -> int:
+    """Return the number of folds of a run's cross-validation; 0: it has none."""
+    return _count(tags.get(FOLDS, ""))
+
+
+def _count(value: str) -> int:
     return int(value) if value.isdecimal() and len(value) < 10 else 0
 
 
-def pruned_reason(epoch: int) -> str:
-    """Return why a trial was ended after this epoch; empty for 0, which is no epoch."""
-    return f"pruned after epoch {epoch}" if epoch else ""
+def pruned_reason(after: int, folds: int = 0) -> str:
+    """Return why a trial was ended after an epoch, or after a fold of ``folds``; empty for 0."""
+    unit = "fold" if folds else "epoch"
+    return f"pruned after {unit} {after}" if after else ""
+
+
+def error_name(measure: str) -> str:
+    """Return the name of the standard error over folds of a trial's objective."""
+    return f"best_{measure}_se"

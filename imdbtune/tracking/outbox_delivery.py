@@ -295,15 +295,16 @@ def _set_terminated(client: MlflowClient, run_id: str, call: Call, is_open: bool
     return bool(call["status"] == "KILLED" and not pruned_after)
 
 
-def _tag_pruned(client: MlflowClient, run_id: str, epoch: int) -> None:
-    """Tag a KILLED run as pruned after ``epoch``, unless that is 0.
+def _tag_pruned(client: MlflowClient, run_id: str, after: int) -> None:
+    """Tag a KILLED run as pruned after an epoch or a fold, unless that is 0.
 
     The tags come after the status: a run that a crash leaves open must not look pruned when it is
     closed. They come again where a run was to be ended once more, which has replaced its reason.
     """
-    if epoch:
-        client.set_tag(run_id, mlflow_names.PRUNED, str(epoch))
-        client.set_tag(run_id, mlflow_names.REASON, mlflow_names.pruned_reason(epoch))
+    if after:
+        folds = mlflow_names.folds_of(client.get_run(run_id).data.tags)
+        client.set_tag(run_id, mlflow_names.PRUNED, str(after))
+        client.set_tag(run_id, mlflow_names.REASON, mlflow_names.pruned_reason(after, folds))
 
 
 def is_refusal(error: Exception) -> bool:

@@ -9,6 +9,7 @@ from statistics import NormalDist
 
 from imdbtune.config.objectives import error_name, logged_name, pareto_front, statistic_of
 from imdbtune.models.metrics.accuracy import MARGIN, standard_error
+from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.entities import Search, Trial, as_row, rank
 
 Z_ONE_SIDED = NormalDist().inv_cdf(0.95)
@@ -125,6 +126,12 @@ def as_rows(search: Search, trials: Sequence[Trial]) -> list[dict[str, object]]:
 
 
 def outcome_columns(search: Search) -> list[str]:
-    """Return the columns of :func:`as_rows` with the objectives, and with the front if any."""
-    objectives = [logged_name(name) for name in search.objectives]
-    return [*objectives, *(["front"] if len(objectives) > 1 else [])]
+    """Return the columns of :func:`as_rows` with the objectives, and with the front if any.
+
+    After a cross-validation, the standard error over folds is among them.
+    """
+    main, *further = (logged_name(name) for name in search.objectives)
+    error = (
+        [mlflow_names.error_name(search.objective)] if mlflow_names.folds_of(search.tags) else []
+    )
+    return [main, *error, *further, *(["front"] if further else [])]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.objectives import FOLDS_MEAN
 from imdbtune.config.search_space import word
 from imdbtune.errors import UserError, short_repr
 from imdbtune.tracking import mlflow_names as names
@@ -164,10 +165,17 @@ class TrialRun(Run):
     """The run of one trial, written by the process that trains it."""
 
     def log_epoch(self, execution: int, epoch: Epoch) -> None:
-        """Log one epoch's metrics at its step; executions after the first have a prefix."""
+        """Log one epoch's metrics at its step; executions after the first have a prefix.
+
+        The mean over the folds so far is a curve by fold.
+        """
         prefix = f"execution_{execution + 1}/" if execution else ""
-        values = {prefix + name: value for name, value in epoch.items() if name != "epoch"}
+        metrics = {name: value for name, value in epoch.items() if name != "epoch"}
+        mean = metrics.pop(FOLDS_MEAN, None)
+        values = {prefix + name: value for name, value in metrics.items()}
         self.log(values, step=int(epoch["epoch"]))
+        if mean is not None:
+            self.log({FOLDS_MEAN: mean}, step=execution + 1)
 
     def log_result(self, result: TrialResult, spec: TrialSpec) -> None:
         """Log the final metrics, the record, the history with its plots, and the correctness."""
@@ -175,6 +183,8 @@ class TrialRun(Run):
         spread = (
             {f"best_{spec.settings.measure}_std": statistics.stdev(scores)} if scores[1:] else {}
         )
+        if result.folds[1:]:
+            spread[names.error_name(spec.settings.measure)] = result.standard_error
         self.log(
             {
                 **{f"best_{n}": v for n, v in best.items() if n not in ("epoch", "seconds")},

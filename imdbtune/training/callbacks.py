@@ -25,20 +25,23 @@ from imdbtune.training.spec import (
     Recorded,
 )
 
+# Called with the history of an execution, and whether its last epoch is the end of the execution.
+Report = Callable[[Sequence[Epoch], bool], bool | None]
+
 
 class HistoryRecorder(keras.callbacks.Callback):
     """Collect the history, and stop a training that has diverged.
 
     Args:
         history: the epochs of an earlier attempt.
-        on_epoch: called with the epoch in which the training diverges; :class:`ReportEpochs`
-            reports the others.
+        report: called in the epoch in which the training diverges; :class:`ReportEpochs` reports
+            the others.
     """
 
-    def __init__(self, history: Sequence[Epoch], on_epoch: Callable[[Epoch], bool | None]) -> None:
+    def __init__(self, history: Sequence[Epoch], report: Report) -> None:
         super().__init__()
         self.history = list(history)
-        self.on_epoch = on_epoch
+        self.report = report
         self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -52,7 +55,7 @@ class HistoryRecorder(keras.callbacks.Callback):
         self.history.append(row)
         for name, value in metrics.items():
             if not math.isfinite(value):
-                self.on_epoch(row)
+                self.report(self.history, False)
                 raise TrialFailed(f"{name} became {value} in epoch {epoch + 1}.")
 
 
@@ -153,18 +156,21 @@ class MetricsRecorder(CorrectnessRecorder):
 
 
 class ReportEpochs(keras.callbacks.Callback):
-    """Report each epoch, and stop the training where ``on_epoch`` returns true."""
+    """Report each epoch, and stop the training where ``report`` returns true."""
 
-    def __init__(self, recorder: HistoryRecorder, on_epoch: Callable[[Epoch], bool | None]) -> None:
+    def __init__(self, recorder: HistoryRecorder, report: Report) -> None:
         super().__init__()
         self.recorder = recorder
-        self.on_epoch = on_epoch
+        self.report = report
         self.pruned_after = 0  # epoch; 0: it was not
+        self.is_cut = False  # the training would have gone on
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Report the epoch."""
-        if self.on_epoch(self.recorder.history[-1]):
+        is_last = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        if self.report(self.recorder.history, is_last):
             self.pruned_after = epoch + 1
+            self.is_cut = not is_last
             self.model.stop_training = True
 
 

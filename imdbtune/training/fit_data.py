@@ -37,7 +37,7 @@ class FitArguments(TypedDict, total=False):
     batch_size: int
     shuffle: bool
     validation_split: float
-    validation_data: tf.data.Dataset
+    validation_data: tf.data.Dataset | tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 
 
 def steps_per_epoch(spec: TrialSpec) -> int:
@@ -47,8 +47,23 @@ def steps_per_epoch(spec: TrialSpec) -> int:
 
 def _train_and_validation_rows(spec: TrialSpec) -> tuple[Index, Index]:
     count, settings = _review_count(spec), spec.settings
+    if settings.folds:
+        labels = read_corpus(spec.corpus).train.labels[:count]
+        return settings.division.rows(labels, spec.fold)
     share = settings.validation_share if settings.hold_out else 0.0
     return validation_split(count, share)
+
+
+def validation_rows(spec: TrialSpec) -> Index:
+    """Return the rows of the reviews that validate a trial: with folds, of all of them."""
+    all_rows = np.arange(_review_count(spec))
+    return all_rows if spec.settings.folds else _train_and_validation_rows(spec)[1]
+
+
+def fold_of_rows(spec: TrialSpec) -> Index:
+    """Return the fold that each of the reviews validates, (n,)."""
+    labels = read_corpus(spec.corpus).train.labels[: _review_count(spec)]
+    return spec.settings.division.assign(labels)
 
 
 def _review_count(spec: TrialSpec) -> int:
@@ -58,12 +73,21 @@ def _review_count(spec: TrialSpec) -> int:
 def padded_data(spec: TrialSpec) -> FitArguments:
     """Return the data of Listing 6.22 as the ``fit`` arguments of Listing 6.23."""
     train = read_corpus(spec.corpus).train
+
+    def arrays(rows: Index) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        ids = pad(train, rows, spec.params.maxlen, spec.params.vocabulary)
+        return ids, train.labels[rows].astype(np.float32)
+
+    settings, held_out = spec.settings, None
     rows = np.arange(_review_count(spec))
-    ids = pad(train, rows, spec.params.maxlen, spec.params.vocabulary)
-    labels = train.labels[rows].astype(np.float32)
+    if settings.folds:
+        rows, held_out = _train_and_validation_rows(spec)
+    ids, labels = arrays(rows)
     data: FitArguments = {"x": ids, "y": labels, "batch_size": spec.params.batch_size}
-    if spec.settings.hold_out:
-        data["validation_split"] = spec.settings.validation_share
+    if held_out is not None:
+        data["validation_data"] = arrays(held_out)
+    elif settings.hold_out:
+        data["validation_split"] = settings.validation_share
     return data
 
 
@@ -94,19 +118,14 @@ def _validation_batches(spec: TrialSpec) -> Batches:
     return Batches(read_corpus(spec.corpus).train, rows, size, params.maxlen, params.vocabulary)
 
 
-def held_out_rows(spec: TrialSpec) -> Index:
-    """Return the row numbers of the validation reviews."""
-    return _train_and_validation_rows(spec)[1]
-
-
 def rows_per_epoch(spec: TrialSpec) -> int:
     """Return the rows that the steps of an epoch of training see, with those that fill them up."""
     return steps_per_epoch(spec) * spec.params.batch_size
 
 
 def validation_lengths(spec: TrialSpec) -> Index:
-    """Return the number of tokens of each validation review."""
-    offsets, rows = read_corpus(spec.corpus).train.offsets, _train_and_validation_rows(spec)[1]
+    """Return the number of tokens of each validation review, of all folds in the corpus's order."""
+    offsets, rows = read_corpus(spec.corpus).train.offsets, validation_rows(spec)
     return np.asarray(offsets[rows + 1] - offsets[rows], np.int64)
 
 
@@ -133,7 +152,7 @@ def validation_order(spec: TrialSpec) -> ValidationOrder | None:
     batches = _validation_batches(spec)
     order = np.concatenate(batches.plan())  # only the last batch is filled up
     places = np.empty(len(order), np.int64)
-    places[order - held_out[0]] = np.arange(len(order))
+    places[np.searchsorted(held_out, order)] = np.arange(len(order))
     return ValidationOrder(len(batches) * batches.batch_size, places)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imdbtune.data.cache import locked
-from imdbtune.data.corpus import Split, make_split, read_corpus
+from imdbtune.data.corpus import Split, read_corpus
 from imdbtune.errors import TrialFailed, UserError
 from imdbtune.files import atomic_path
 from imdbtune.models import nb_linear
@@ -110,14 +110,10 @@ def _cached_probabilities(cache: Path, split: Split, fold: int) -> Floats:
             return np.asarray(cached)
     rows = np.arange(len(split))
     try:
-        model = nb_linear.fit(_select(split, rows[rows % FOLDS != fold]))
+        model = nb_linear.fit(split.select(rows[rows % FOLDS != fold]))
     except ValueError as error:
         raise TrialFailed(f"no soft labels: {error}") from error
-    computed = nb_linear.predict(model, _select(split, rows[fold::FOLDS])).astype(np.float32)
+    computed = nb_linear.predict(model, split.select(rows[fold::FOLDS])).astype(np.float32)
     with contextlib.suppress(OSError), atomic_path(cache) as path, path.open("wb") as file:
         np.save(file, computed)
     return computed
-
-
-def _select(split: Split, rows: npt.NDArray[np.int64]) -> Split:
-    return make_split([split[row] for row in rows], split.labels[rows])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean, stdev
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from imdbtune.config.own_metric import OwnMetric
 from imdbtune.config.own_model import ModelSource
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import VALIDATION_SHARE
+from imdbtune.data.folds import Folds
 from imdbtune.models.metrics.bootstrap import standard_error
 from imdbtune.training.length_groups import LengthGroup
 
@@ -41,6 +43,8 @@ class TrainingSettings:
     reviews: int = 0  # number of training reviews used; 0: all
     seed: int = 0
     executions: int = 1  # trainings with successive seeds
+    folds: int = 0  # of a cross-validation, whose executions hold out one each; 0: none
+    fold_seed: int = 0  # of the division into folds
     objective: str = DEFAULT_OBJECTIVE
     epochs: int = 4  # last epoch
     patience: int = 0  # epochs without improvement before training stops; 0: never
@@ -60,6 +64,8 @@ class TrainingSettings:
             reviews=config.data.reviews,
             seed=config.tuner.seed,
             executions=config.tuner.executions,
+            folds=config.tuner.folds,
+            fold_seed=config.tuner.seed if config.tuner.folds else 0,
             objective=config.tuner.main_objective,
             epochs=config.training.epochs,
             patience=config.training.patience,
@@ -72,6 +78,16 @@ class TrainingSettings:
     def further_metrics(self) -> tuple[str, ...]:
         """The names of the metrics that not every search has."""
         return tuple(self.metrics.split(",")) if self.metrics else ()
+
+    @property
+    def trainings(self) -> int:
+        """The number of trainings of a trial: its executions, one for each fold if it has any."""
+        return self.folds or self.executions
+
+    @property
+    def division(self) -> Folds:
+        """The folds of the reviews."""
+        return Folds(self.folds, self.fold_seed)
 
     @property
     def measure(self) -> str:
@@ -92,6 +108,7 @@ class TrialSpec:
     checkpoint_after_s: float = math.inf  # save a checkpoint after epochs that took longer
     source: ModelSource | None = None  # of a user's own model, whose hyperparameters params has
     own_metrics: tuple[OwnMetric, ...] = ()  # of the user's own, among those of the settings
+    fold: int = 0  # that is held out, if there are folds; the trainer goes through all
 
     @property
     def larger_is_better(self) -> bool:
@@ -128,6 +145,7 @@ class TrialResult:
     """The result of a trial.
 
     With several executions, ``history`` and ``model`` are those of the one with the best objective.
+    After a cross-validation, ``best_epoch`` is the mean over the folds.
     ``history`` has a dict for each epoch: ``epoch`` (from 1), ``seconds``, and the value of each
     metric by its name, such as ``loss``; with held-out reviews also ``val_loss``.
     """
@@ -140,19 +158,29 @@ class TrialResult:
     model: Path  # a .keras file of plain layers
     state: Path | None = None
     compiled: bool = False
-    pruned_after: int = 0  # epoch after which the trial was ended from outside; 0: it was not
-    # (epochs, validation reviews), whether each is classified right; without validation empty
+    # Epoch (of a cross-validation: fold) after which it was ended from outside; 0: it was not.
+    pruned_after: int = 0
+    # (epochs, validation reviews), whether each is classified right; without validation empty.
+    # After a cross-validation (1, reviews): each as in the best epoch of the fold that held it out.
     right: Correctness = field(default_factory=lambda: NOT_MEASURED, compare=False, repr=False)
     by_length: tuple[LengthGroup, ...] = ()  # of the best epoch; without validation empty
     # Draws of the objective in the best epoch, of imdbtune.models.metrics.bootstrap; None: its
     # standard error has a formula
     draws: Floats | None = field(default=None, compare=False, repr=False)
     objective: str = DEFAULT_OBJECTIVE
+    folds: tuple[Epoch, ...] = ()  # the best epoch of each fold of a cross-validation
 
     @property
     def best(self) -> Epoch:
-        """The metrics of the best epoch."""
+        """The metrics of the best epoch; the mean over the folds of a cross-validation."""
+        if self.folds:
+            return {name: fmean(fold[name] for fold in self.folds) for name in self.folds[0]}
         return next(e for e in self.history if e["epoch"] == self.best_epoch)
+
+    @property
+    def standard_error(self) -> float:
+        """The standard error of the score over the folds; NaN with fewer than two."""
+        return stdev(self.scores) / math.sqrt(len(self.scores)) if self.folds[1:] else math.nan
 
     @property
     def measured(self) -> dict[str, float]:
@@ -174,5 +202,5 @@ class TrialResult:
 
     @property
     def score(self) -> float:
-        """The objective, averaged over the executions."""
+        """The objective, averaged over the executions or folds."""
         return float(np.mean(self.scores))

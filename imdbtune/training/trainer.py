@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import keras
 import numpy as np
@@ -30,10 +31,20 @@ from imdbtune.training.callbacks import (
     BestEpoch,
     CorrectnessRecorder,
     HistoryRecorder,
+    Report,
     ReportEpochs,
     SaveCheckpoint,
     SaveState,
     WeightAveraging,
+)
+from imdbtune.training.executions import (
+    Execution,
+    best_execution,
+    best_of,
+    joint_record,
+    length_groups,
+    reported_epoch,
+    whole_folds,
 )
 from imdbtune.training.fit_data import (
     FitArguments,
@@ -41,9 +52,7 @@ from imdbtune.training.fit_data import (
     padded_data,
     repeat_batches,
     steps_per_epoch,
-    validation_lengths,
 )
-from imdbtune.training.length_groups import LengthGroup, accuracy_by_length
 from imdbtune.training.saved_state import (
     Array,
     Checkpoint,
@@ -61,18 +70,6 @@ from imdbtune.training.xla_cache import reuse_compiled_code
 COMPILE_FROM = 10_000
 
 
-@dataclass(frozen=True)
-class Execution:
-    """The result of one of a trial's executions; ``weights`` are those of the plain form."""
-
-    weights: Sequence[Array]
-    history: list[Epoch]
-    best_epoch: int
-    score: float
-    pruned_after: int
-    recorded: Recorded
-
-
 @reuse_compiled_code()
 def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: None) -> TrialResult:
     """Train a trial, and save the weights of its best epoch as a model of plain Keras layers.
@@ -83,7 +80,9 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
     Args:
         spec: ``spec.folder`` receives ``model.keras``, and ``state.npz`` with ``keep_state``.
         on_epoch: called after each epoch with the execution's number (from 0) and its metrics. If
-            it returns true, the trial ends with this epoch, and has no further executions.
+            it returns true, the trial ends with this epoch, and has no further executions. The
+            last epoch of each fold of a cross-validation has the mean over the folds so far, by the
+            name ``FOLDS_MEAN``.
 
     Raises:
         TrialFailed: a metric is not a finite number.
@@ -105,46 +104,48 @@ def train_trial(spec: TrialSpec, on_epoch: OnEpoch = lambda execution, epoch: No
         kept = Checkpoint(histories, records, seconds, best_weights, best_model)
         save_checkpoint(spec, model, kept)
 
-    for number in range(spec.settings.executions):
+    def report(number: int, history: Sequence[Epoch], is_last: bool) -> bool | None:
+        return on_epoch(number, reported_epoch(history, is_last, ended, spec))
+
+    for number in range(spec.settings.trainings):
+        report_own, own = partial(report, number), replace(spec, fold=number)
         if number < kept.execution:
-            execution = _ended_earlier(spec, number, kept, on_epoch)
+            execution = _ended_earlier(own, number, kept, report_own)
         else:
             current = kept if number == kept.execution else Checkpoint()
-            execution = _train_once(spec, number, on_epoch, current, save)
+            execution = _train_once(own, number, report_own, current, save)
         ended.append(execution)
         if execution.pruned_after:
             break
     return _save_result(ended, spec, started)
 
 
-def _save_result(ended: Sequence[Execution], spec: TrialSpec, started: float) -> TrialResult:
+def _save_result(trained: Sequence[Execution], spec: TrialSpec, started: float) -> TrialResult:
     """Save the model of the best execution, and return the result of all."""
+    ended = whole_folds(trained, spec)
     best = best_execution(ended, spec)
+    folds = tuple(execution.best for execution in ended) if spec.settings.folds else ()
+    was_pruned = bool(trained[-1].pruned_after)
+    recorded = joint_record(ended, spec)
     spec.folder.mkdir(parents=True, exist_ok=True)
     path = spec.folder / "model.keras"
     model = _save_model(best.weights, spec, path)
     return TrialResult(
         history=tuple(best.history),
-        best_epoch=best.best_epoch,
+        best_epoch=round(fmean(e["epoch"] for e in folds)) if folds else best.best_epoch,
         scores=tuple(execution.score for execution in ended),
         seconds=time.monotonic() - started,
         parameter_count=int(model.count_params()),
         model=path,
         state=_state_path(spec) if spec.keep_state else None,
         compiled=should_compile(spec),
-        pruned_after=ended[-1].pruned_after,
-        right=best.recorded.right,
-        by_length=_by_length(best, spec),
-        draws=resample_objective(spec, best.recorded.predicted),
+        pruned_after=len(folds) * was_pruned if folds else ended[-1].pruned_after,
+        right=recorded.right,
+        by_length=length_groups(ended, spec),
+        draws=resample_objective(spec, recorded.predicted),
         objective=spec.settings.objective,
+        folds=folds,
     )
-
-
-def _by_length(best: Execution, spec: TrialSpec) -> tuple[LengthGroup, ...]:
-    if not spec.settings.hold_out:
-        return ()
-    row = [epoch["epoch"] for epoch in best.history].index(best.best_epoch)
-    return accuracy_by_length(best.recorded.right[row], validation_lengths(spec))
 
 
 def _save_model(weights: Sequence[Array], spec: TrialSpec, path: Path) -> keras.Model:
@@ -162,29 +163,24 @@ def _save_model(weights: Sequence[Array], spec: TrialSpec, path: Path) -> keras.
     return model
 
 
-def best_execution(executions: Sequence[Execution], spec: TrialSpec) -> Execution:
-    """Return the execution with the best objective, the first of equals."""
-    sign = 1.0 if spec.larger_is_better else -1.0
-    return max(executions, key=lambda execution: sign * execution.score)
-
-
-def _ended_earlier(spec: TrialSpec, number: int, kept: Checkpoint, on_epoch: OnEpoch) -> Execution:
+def _ended_earlier(spec: TrialSpec, number: int, kept: Checkpoint, report: Report) -> Execution:
     """Return an execution that an earlier attempt has finished.
 
     Its weights are those of the best one of these, which are the only ones that are needed.
     """
     history = kept.histories[number]
-    pruned_after = _report_again(history, number, on_epoch)
+    pruned_after = _report_again(history, report, has_ended=True)
     recorded = kept.recorded[number]
     return Execution(kept.best_model, history, *best_of(history, spec), pruned_after, recorded)
 
 
-def _report_again(history: Sequence[Epoch], number: int, on_epoch: OnEpoch) -> int:
+def _report_again(history: Sequence[Epoch], report: Report, *, has_ended: bool) -> int:
     """Report the epochs of an earlier attempt; return the last one if the trial ends with it.
 
     The answer may have come too late for the earlier attempt, or the rules may have changed.
     """
-    answers = [on_epoch(number, epoch) for epoch in history]
+    count = len(history)
+    answers = [report(history[:n], has_ended and n == count) for n in range(1, count + 1)]
     return int(history[-1]["epoch"]) if any(answers) else 0
 
 
@@ -235,7 +231,7 @@ def _scheduled_steps(spec: TrialSpec) -> int:
 def _train_once(
     spec: TrialSpec,
     number: int,
-    on_epoch: OnEpoch,
+    report: Report,
     kept: Checkpoint,
     save: Callable[[keras.Model, list[Epoch], Recorded, Sequence[Array]], None],
 ) -> Execution:
@@ -246,7 +242,6 @@ def _train_once(
     state = checkpoint_path(spec) if earlier else spec.state
     if state is not None:
         load_state(model, state)
-    report = partial(on_epoch, number)
     recorder = HistoryRecorder(earlier, report)
     stopper = _early_stopping(spec, kept)
     chooses = settings.hold_out and settings.keep_best
@@ -266,7 +261,7 @@ def _train_once(
     callbacks.append(reporter := ReportEpochs(recorder, report))
     if spec.keep_state and number == 0:
         callbacks.append(SaveState(_state_path(spec)))
-    pruned_after = _report_again(earlier, number, on_epoch)
+    pruned_after = _report_again(earlier, report, has_ended=False)
     model.fit(
         **data,
         initial_epoch=kept.epoch or settings.initial_epoch,
@@ -274,9 +269,11 @@ def _train_once(
         verbose=0,
         callbacks=callbacks,
     )
+    is_cut = bool(pruned_after) or reporter.is_cut
     history, pruned_after = recorder.history, pruned_after or reporter.pruned_after
     weights = model.get_weights() if spec.source else plain_weights(model)
-    return Execution(weights, history, *best_of(history, spec), pruned_after, recorded.recorded)
+    best = best_of(history, spec)
+    return Execution(weights, history, *best, pruned_after, recorded.recorded, is_cut)
 
 
 def _early_stopping(spec: TrialSpec, kept: Checkpoint) -> BestEpoch:
@@ -307,24 +304,12 @@ def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
             first_done = time.monotonic()
             continue
         ids = np.asarray(x)
-        padded = spec.settings.batching == "padded"
+        padded = spec.settings.batching == "padded" or spec.source is not None
         time_steps += ids.shape[1] if padded else int((ids != 0).any(axis=0).sum())
         steps += 1
         if step > 2 and time.monotonic() - first_done > seconds:
             break
     return StepTimes(first_done - started, time.monotonic() - first_done, steps, time_steps)
-
-
-def best_of(history: list[Epoch], spec: TrialSpec) -> tuple[int, float]:
-    """Return the number and the objective of the best epoch, the first of equals.
-
-    Without validation it is the last epoch: training metrics do not show which is best.
-    """
-    if not (spec.settings.hold_out and spec.settings.keep_best):
-        return int(history[-1]["epoch"]), history[-1][spec.settings.measure]
-    sign = 1.0 if spec.larger_is_better else -1.0
-    best = max(history, key=lambda epoch: (sign * epoch[spec.settings.objective], -epoch["epoch"]))
-    return int(best["epoch"]), best[spec.settings.objective]
 
 
 def should_compile(spec: TrialSpec) -> bool:

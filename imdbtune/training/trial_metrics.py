@@ -12,7 +12,7 @@ from imdbtune.errors import TrialFailed, UserError
 from imdbtune.models.metrics import bootstrap
 from imdbtune.models.own_metric import metrics_by_name
 from imdbtune.training.callbacks import CorrectnessRecorder, MetricsRecorder
-from imdbtune.training.fit_data import held_out_rows, rows_per_epoch, validation_order
+from imdbtune.training.fit_data import rows_per_epoch, validation_order, validation_rows
 
 if TYPE_CHECKING:
     from imdbtune.models.metrics.metric import Floats, Metric
@@ -71,5 +71,5 @@ def resample_objective(spec: TrialSpec, predicted: Floats) -> Floats | None:
     metric = resampled_metric(spec)
     if metric is None or not len(predicted):
         return None
-    labels = np.asarray(read_corpus(spec.corpus).train.labels[held_out_rows(spec)], np.int64)
+    labels = np.asarray(read_corpus(spec.corpus).train.labels[validation_rows(spec)], np.int64)
     return bootstrap.resample(metric, labels, predicted)

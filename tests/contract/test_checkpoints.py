@@ -28,6 +28,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "padded": {"batching": "padded", "dropout": 0.3, "optimizer": "rmsprop"},
     "without validation": {"hold_out": False, **RANDOM, **SCHEDULED},
     "two executions": {"executions": 2, **RANDOM},
+    "three folds": {"folds": 3, "fold_seed": 7, **RANDOM},
+    "two padded folds": {"folds": 2, "batching": "padded", "dropout": 0.3},
     "continues another trial": {"initial_epoch": 1, "epochs": 5, **RANDOM},
 }
 
@@ -65,6 +67,7 @@ def assert_same(found: TrialResult, expected: TrialResult) -> None:
     assert found.scores == expected.scores
     assert found.best_epoch == expected.best_epoch
     assert found.pruned_after == expected.pruned_after
+    assert without_seconds(found.folds) == without_seconds(expected.folds)
     assert found.parameter_count == expected.parameter_count
     np.testing.assert_array_equal(found.right, expected.right)
     for one, other in zip(weights(found), weights(expected), strict=True):
@@ -85,7 +88,7 @@ def test_a_continued_training_ends_as_an_undisturbed_one(
     before: list[Epoch] = []
     after: list[Epoch] = []
     with pytest.raises(Killed):
-        train_trial(spec, killed_after((whole.settings.executions - 1, 2), before))
+        train_trial(spec, killed_after((whole.settings.trainings - 1, 2), before))
     found = train_trial(spec, lambda execution, epoch: after.append(epoch))
     assert_same(found, expected)
     # The earlier epochs are reported again, not trained again: they took as long to the digit.

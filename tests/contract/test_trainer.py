@@ -15,6 +15,7 @@ import pytest
 
 from imdbtune.cluster.local_executor import thread_environment
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.objectives import FOLDS_MEAN
 from imdbtune.data.batches import Batches, pad, validation_split
 from imdbtune.data.corpus import START, Corpus, NewCorpus, make_split, write_corpus
 from imdbtune.errors import TrialFailed
@@ -110,6 +111,36 @@ def test_training_reaches_a_high_accuracy_on_separable_reviews(
     assert result.parameter_count == WORDS * 4 + 8 * (4 + 8 + 1) + 8 + 1
     assert result.state is not None
     assert steps_taken(result.state) == 3 * (REVIEWS - HELD_OUT) / 16
+
+
+def test_each_fold_is_held_out_once(easy: Corpus, tmp_path: Path) -> None:
+    spec = small_spec(easy, tmp_path, folds=3, fold_seed=5)
+    reported: list[tuple[int, Epoch]] = []
+    result = train_trial(spec, lambda execution, epoch: reported.append((execution, epoch)))
+    assert len(result.scores) == len(result.folds) == 3
+    assert result.score == pytest.approx(np.mean(result.scores))
+    assert result.best["val_accuracy"] == pytest.approx(result.score)
+    assert result.standard_error == pytest.approx(np.std(result.scores, ddof=1) / 3**0.5)
+    # All reviews have been classified by a model that had not seen them.
+    assert result.right.shape == (1, REVIEWS)
+    folds = spec.settings.division.assign(easy.train.labels)
+    for fold, score in enumerate(result.scores):
+        assert result.right[0, folds == fold].mean() == pytest.approx(score)
+    assert sum(group.reviews for group in result.by_length) == REVIEWS
+    means = {number: e[FOLDS_MEAN] for number, e in reported if FOLDS_MEAN in e}
+    assert means == pytest.approx({n: np.mean(result.scores[: n + 1]) for n in range(3)})
+
+
+def test_a_cross_validation_is_pruned_after_a_fold(easy: Corpus, tmp_path: Path) -> None:
+    """What ends it within a later fold, as a deadline does, leaves the whole ones."""
+    spec = small_spec(easy, tmp_path, folds=3, epochs=2)
+    pruned = train_trial(spec, lambda execution, epoch: execution == 1 and FOLDS_MEAN in epoch)
+    cut = train_trial(spec, lambda execution, epoch: execution == 2)
+    for result in (pruned, cut):
+        assert (result.pruned_after, len(result.scores), len(result.folds)) == (2, 2, 2)
+        assert not len(result.right)
+        assert not result.by_length
+    assert pruned.scores == cut.scores
 
 
 def test_the_same_seed_gives_the_same_history_when_compiled(easy: Corpus, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from imdbtune.cluster.trial_job import EpochEnded
 from imdbtune.config.extensions import PRUNERS, SAMPLERS
+from imdbtune.config.objectives import FOLDS_MEAN
 from imdbtune.config.schema import SearchConfig, parse_config
 from imdbtune.errors import TrialFailed, UserError
 from imdbtune.search.pruner import Pruner, note_on_pruner, pruner_kind
@@ -207,6 +208,23 @@ def test_only_the_first_execution_is_judged(tmp_path: Path) -> None:
     assert not pruning.decide(epoch("0", 1, 0.5))
     assert not pruning.decide(epoch("1", 1, 0.1, execution=1))
     assert len(pruning.journal.read()) == 1
+
+
+def test_folds_are_judged_by_their_mean(tmp_path: Path) -> None:
+    """Each as an epoch; the epochs within a fold are not."""
+    pruning = pruning_of(config_of("random", prune="asha", folds=3), tmp_path)
+
+    def end_fold(trial_id: str, fold: int, mean: float) -> bool:
+        within = {"epoch": 1.0, "val_accuracy": 0.0}
+        assert not pruning.decide(EpochEnded(trial_id, fold, within))
+        return pruning.decide(EpochEnded(trial_id, fold, {**within, FOLDS_MEAN: mean}))
+
+    assert not end_fold("0", 0, 0.8)
+    assert not end_fold("0", 1, 0.7)
+    assert end_fold("1", 0, 0.7)
+    assert [event["epoch"] for event in pruning.journal.read()] == [1, 2, 1]
+    assert not end_fold("2", 0, 0.9)
+    assert not end_fold("2", 2, 0.0)  # the last one
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -150,4 +150,7 @@ def test_without_room_the_last_checkpoint_stays(
     found = find_checkpoint(spec)
     assert found
     assert found.histories == KEPT.histories
+    for one, other in zip(found.recorded, KEPT.recorded, strict=True):
+        np.testing.assert_array_equal(one.right, other.right)
+        np.testing.assert_array_equal(one.predicted, other.predicted)
     assert [path.name for path in spec.folder.iterdir()] == ["checkpoint.npz"]
