@@ -3,7 +3,7 @@
 /** Return the value of a cell to sort and filter by: a number if it is one, else its text. */
 function valueOf(cell) {
   const text = cell.textContent.trim();
-  const number = Number(text.replace(/,|\s?%$/g, ""));
+  const number = Number(text.replace(/,|\s?%?( ±.*)?$/g, ""));
   return text === "" || Number.isNaN(number) ? text.toLowerCase() : number;
 }
 
