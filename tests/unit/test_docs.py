@@ -31,7 +31,7 @@ COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[
 CALLS = calls("imdbtune")
 READING = ("compare", "best", "report", "data")
 NOT_HERE = ("--export", "--register", "--refit", "--ensemble", "demo", "imdb.npz")  # take seconds
-NOT_HERE += ("--confirmed",)  # needs confirmations
+NOT_HERE += ("--confirmed", "--at-least")  # need confirmations, and a good model
 DATA = ["data"]  # may take a network
 
 

@@ -255,6 +255,7 @@ def test_what_cannot_be_read_is_replaced(tmp_path: Path) -> None:
     nb_linear.save_to_cache(out, kept)
     assert not nb_linear.is_cached(kept)  # its predictions are missing
     np.save(out / CORRECTNESS_FILE, np.array([True]))
+    np.save(out / nb_linear.PREDICTED, np.array([0.9]))
     nb_linear.save_to_cache(out, kept)
     assert nb_linear.is_cached(kept)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["linear-x", "out"]
