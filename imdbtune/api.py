@@ -166,14 +166,15 @@ def ensemble(
     refitted: bool = False,
     linear: bool = False,
 ) -> tuple[Trial, list[Trial]]:
-    """Average the models of the best ``count`` configurations; return the run and its members.
+    """Combine the models of the best ``count`` configurations; return the run and its members.
 
     An existing run of the same ensemble is returned instead of a new one.
 
     Args:
         count: number of configurations; confirmed ones come first, by their means.
         refitted: use each configuration trained on all training reviews (:func:`refit`).
-        linear: add the search's linear model, with a weight of one half.
+        linear: mix them with a linear model, by weights fitted to the validation reviews;
+            otherwise they are averaged.
     """
     from imdbtune.confirm.best_models import average_best
 

@@ -104,7 +104,8 @@ def best(
         bool,
         typer.Option(
             "--with-linear",
-            help="With --ensemble: add the linear model, with a weight of one half.",
+            help="With --ensemble: mix the models with a linear model, by weights of their logits "
+            "that are fitted to the validation reviews.",
         ),
     ] = False,
     seed: Annotated[
@@ -281,8 +282,12 @@ def _describe_ensemble(
         members: the trials that it averages.
         linear: the linear model's accuracy, if that is a member too.
     """
+    from imdbtune.models.mix_weights import from_metrics
+
+    weights = from_metrics(trial.metrics)
+    kind = "mix" if weights else "average"
     lines = [f"{trial.name}  (run {trial.run_id})"]
-    lines.append(f"average of models of search {search.name} (run {search.run_id}):")
+    lines.append(f"{kind} of models of search {search.name} (run {search.run_id}):")
     lines += [f"  {trial_line(member)}" for member in members]
     scores = [member.score for member in members if member.score is not None]
     if scores and linear is not None:  # refitted members have no validation accuracy
@@ -290,9 +295,14 @@ def _describe_ensemble(
         scores.append(linear)
     if trial.score is not None and scores:
         gain = (trial.score - max(scores)) * 100
+        how = ", by weights fitted to other reviews" if weights else ""
+        best = "network" if weights and linear is None else "member"
         lines.append(
-            f"  {trial.objective} {trial.score:.4f}: {gain:+.2f} points over its best member"
+            f"  {trial.objective} {trial.score:.4f}{how}: {gain:+.2f} points over its best {best}"
         )
+    if weights:
+        networks, of_linear = weights
+        lines.append(f"  weights: networks {networks:.2f}, linear model {of_linear:.2f}")
     return "\n".join(lines)
 
 

@@ -165,7 +165,7 @@ class Progress:
             case BaselineEnded():
                 if event.name == LINEAR:
                     took = f"{event.score:.4f} in {event.seconds:.0f} s"
-                    self._write(f"a linear model on word pairs reaches {took}")
+                    self._write(f"a linear model on word n-grams reaches {took}")
             case WaitingForBaseline():
                 self._write(
                     "all trials have ended; waiting for the linear model to compare them with"

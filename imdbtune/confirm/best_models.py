@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from imdbtune.confirm.runs import best_runs
 from imdbtune.search.context import Context
-from imdbtune.search.ensemble import average_models, check_members
-from imdbtune.search.rerun import train_on_all_reviews
+from imdbtune.search.ensemble import check_members, combine_models
 from imdbtune.tracking import reader
 from imdbtune.tracking.entities import Trial
 
@@ -29,7 +28,7 @@ def average_best(
     Args:
         search_ref: name or run id; ``None``: the last search.
         refitted: train each configuration on all training reviews first.
-        linear: add the search's linear model, with a weight of one half.
+        linear: mix them with a linear model, by weights fitted to the validation reviews.
 
     Raises:
         UserError: there are too few models, or they cannot be averaged.
@@ -37,6 +36,4 @@ def average_best(
     found = reader.find_search(client, search_ref)
     members = best_runs(client, found, count)
     check_members(members, linear, refitted=refitted)
-    if refitted:
-        members = [train_on_all_reviews(client, member, context) for member in members]
-    return average_models(client, found, members, context, linear=linear), members
+    return combine_models(client, found, members, context, refitted=refitted, linear=linear)

@@ -34,6 +34,14 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Mix:
+    """What :func:`imdbtune.models.builders.mixed_model` has besides its networks."""
+
+    table: npt.NDArray[np.float32]  # of the linear model, (rows, 1)
+    weights: npt.NDArray[np.float32]  # (networks + 1, 1), the linear model's last
+
+
+@dataclass(frozen=True)
 class Trained:
     """A trained model."""
 
@@ -86,16 +94,26 @@ class Trained:
             for model, own_params in zip(models, params, strict=True)
         ]
 
-    def linear_table(self) -> npt.NDArray[np.float32] | None:
-        """Return the table of an ensemble's linear model, (features + 1, 3), if it has one.
+    def mix(self) -> Mix | None:
+        """Return what a mix has besides its networks; ``None`` for other models.
 
-        The table is that of :func:`imdbtune.models.nb_linear_keras.as_table`.
+        Raises:
+            ExportFailed: an earlier version made it, with a linear model on word pairs.
         """
-        from imdbtune.models.builders import linear_part
+        from imdbtune.models.builders import linear_part, weights_of_mix
         from imdbtune.models.nb_linear_keras import table_of
 
         network = linear_part(self.model)
-        return None if network is None else table_of(network)
+        if network is None:
+            return None
+        try:
+            return Mix(table_of(network), weights_of_mix(self.model))
+        except ValueError as error:
+            raise ExportFailed(
+                "an earlier version made this ensemble, with a linear model that onnx and numpy no "
+                "longer have; choose keras, savedmodel, litert or mlflow, or create the ensemble "
+                "again."
+            ) from error
 
 
 @dataclass(frozen=True)

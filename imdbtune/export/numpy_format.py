@@ -65,8 +65,8 @@ print(probabilities(["A wonderful film, and so well played.", "Two hours of bore
 
 
 def _write(trained: Trained, folder: Path) -> None:
-    table = trained.linear_table()
-    arrays = {} if table is None else {"linear": table}
+    mix = trained.mix()
+    arrays = {"linear": mix.table, "mix": mix.weights} if mix else {}
     for number, network in enumerate(trained.networks(), start=1):
         prefix = f"{number}/" if trained.members else ""
         arrays |= {prefix + name: array for name, array in network.weights.items()}

@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.data.corpus import OOV
+from imdbtune.data.corpus import OOV, PAD
 from imdbtune.export.folder import Export
 from imdbtune.export.format import Format, Network, Run, Trained, Weights
 from imdbtune.export.onnx_own import write_own
 from imdbtune.models.cells.base import OnnxOperator
 from imdbtune.models.hashed_bigrams import FIRST_FACTOR, SECOND_FACTOR
+from imdbtune.models.mix_weights import EPSILON
+from imdbtune.models.nb_linear import FACTORS
 
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto
@@ -121,45 +123,42 @@ def _mean_of_networks(graph: _Graph, trained: Trained) -> None:
         graph.member = f"member_{number}_" if trained.members else ""
         ids = _member_ids(graph, network.params) if trained.members else "ids"
         probabilities.append(_network(graph, network, ids, trained.masked))
-    table = trained.linear_table()
-    if table is not None:  # its weight is 1/2
-        probabilities = [graph.add("Mean", *probabilities), _linear(graph, table)]
-    graph.add("Mean", *probabilities, output="probability")
+    mix = trained.mix()
+    if mix is None:
+        graph.add("Mean", *probabilities, output="probability")
+        return
+    bounds = (EPSILON, 1 - EPSILON, 1)
+    low, high, one = (graph.constant(np.array(value, np.float32)) for value in bounds)
+    probabilities.append(_linear(graph, mix.table))
+    clipped = graph.add("Clip", graph.add("Concat", *probabilities, axis=1), low, high)
+    odds = graph.add("Div", clipped, graph.add("Sub", one, clipped))
+    logit = graph.add("MatMul", graph.add("Log", odds), graph.constant(mix.weights))
+    graph.add("Sigmoid", logit, output="probability")
 
 
 def _linear(graph: _Graph, table: npt.NDArray[np.float32]) -> str:
     """Add the linear model of :func:`imdbtune.models.nb_linear_keras.linear_network`."""
-    from imdbtune.models.nb_linear_keras import search_steps
-
-    columns = [graph.constant(column.astype(np.int32)) for column in table[:, :2].T]
-    weights = graph.constant(table[:, 2])
-    last = graph.constant(np.array(len(table) - 1))
-    zeros, following = graph.add("Sub", "ids", "ids"), _following(graph, "ids")
-    pair = [graph.add("Concat", *each, axis=1) for each in ((zeros, "ids"), ("ids", following))]
-
-    def row(index: str) -> list[str]:
-        return [graph.add("Gather", column, index) for column in columns]
-
-    index = graph.add("Cast", graph.add("Sub", pair[0], pair[0]), to=_INT64)
-    for step in search_steps(len(table)):
-        candidate = graph.add("Add", index, graph.constant(np.array(step)))
-        first, second = row(graph.add("Min", candidate, last))
-        same, before = graph.add("Equal", first, pair[0]), graph.add("Less", first, pair[0])
-        same = graph.add("And", same, graph.add("LessOrEqual", second, pair[1]))
-        advance = graph.add("Or", before, same)
-        advance = graph.add("And", advance, graph.add("LessOrEqual", candidate, last))
-        index = graph.add("Where", advance, candidate, index)
-    equal = [graph.add("Equal", a, b) for a, b in zip(row(index), pair, strict=True)]
-    index = graph.add("Where", graph.add("And", *equal), index, graph.constant(np.array(0)))
-    length = graph.add("Gather", graph.add("Shape", index), graph.numbers(1))
+    word, found = graph.add("Cast", "ids", to=_INT64), []
+    key, is_known = graph.add("Sub", word, word), graph.add("Equal", word, word)
+    one, zero = graph.constant(np.array(1)), graph.constant(np.array(0))
+    for factor in FACTORS:
+        key = graph.add("Add", key, graph.add("Mul", word, graph.constant(np.array(factor))))
+        for unknown in (PAD, OOV):
+            equal = graph.add("Equal", word, graph.constant(np.array(unknown)))
+            is_known = graph.add("And", is_known, graph.add("Not", equal))
+        row = graph.add("Mod", key, graph.constant(np.array(len(table) - 1)))
+        found.append(graph.add("Where", is_known, graph.add("Add", row, one), zero))
+        word = _following(graph, word)
+    rows = graph.add("Concat", *found, axis=1)
+    length = graph.add("Gather", graph.add("Shape", rows), graph.numbers(1))
     outputs = ["linear_rows", "linear_order"]
-    index, _ = graph.add_all("TopK", index, length, outputs=outputs, axis=1, largest=0)
-    current, previous = graph.columns(index, 1), graph.columns(index, 0, -1)
-    is_repeated = graph.add("Cast", graph.add("Equal", current, previous), to=_FLOAT)
-    is_new = graph.add("Sub", graph.constant(np.array(1, np.float32)), is_repeated)
+    rows, _ = graph.add_all("TopK", rows, length, outputs=outputs, axis=1, largest=0)
+    current, previous = graph.columns(rows, 1), graph.columns(rows, 0, -1)
+    is_new = graph.add("Cast", graph.add("Not", graph.add("Equal", current, previous)), to=_FLOAT)
+    weights = graph.constant(table[:, 0])
     terms = graph.add("Mul", graph.add("Gather", weights, current), is_new)
     total = graph.add("ReduceSum", terms, graph.numbers(1), keepdims=1)
-    return graph.add("Sigmoid", graph.add("Add", total, graph.constant(table[:1, 2])))
+    return graph.add("Sigmoid", graph.add("Add", total, graph.constant(table[0])))
 
 
 def _member_ids(graph: _Graph, params: TrialParams) -> str:

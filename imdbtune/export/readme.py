@@ -58,8 +58,17 @@ def _title(document: Mapping[str, object]) -> tuple[str, str]:
     members = checked_params("members", document.get("members", []))
     if members:
         labels = ", ".join(f"`{member.label}`" for member in members)
+        count, weights = len(members), document.get("weights")
+        if isinstance(weights, list | tuple) and len(weights) == 2:
+            networks, of_linear = map(float, weights)
+            return (
+                f"A mix of {count} networks and a linear model",
+                f"The mean logit of {count} networks ({labels}), times {networks:.3f}, plus the "
+                f"logit of a linear model on word n-grams, times {of_linear:.3f}: a model that "
+                "predicts",
+            )
+        # As earlier versions mixed it:
         linear = "; a linear model has weight 1/2" if document.get("linear") is True else ""
-        count = len(members)
         return (
             f"The mean of {count} models",
             f"The mean of {count} networks ({labels}{linear}) that predicts",

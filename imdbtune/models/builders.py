@@ -20,6 +20,7 @@ from imdbtune.data.corpus import OOV
 from imdbtune.models.fused_rnn import DenseEmbedding, FusedRNN
 from imdbtune.models.hashed_bigrams import bigram_ids
 from imdbtune.models.lr_schedule import Schedule
+from imdbtune.models.mix_weights import EPSILON
 from imdbtune.models.nb_linear_keras import LINEAR
 from imdbtune.models.pooling import bag, pool
 from imdbtune.models.tensors import Tensor
@@ -35,6 +36,7 @@ OPTIMIZERS = {
     "adamw": keras.optimizers.AdamW,
     "sgd": keras.optimizers.SGD,
 }
+MIX = "mix"  # the layer with the weights of a mixed_model
 # Steps that Keras runs in one call of TensorFlow. A call costs 2 ms, as much as a tenth of a step;
 # tracing several steps takes 0.3 s longer than tracing one, which fewer steps do not save.
 STEPS_PER_CALL = 16
@@ -202,9 +204,7 @@ def as_plain(
 
 
 def averaged_model(
-    members: Sequence[tuple[keras.Model, TrialParams]],
-    common: TrialParams,
-    linear: keras.Model | None = None,
+    members: Sequence[tuple[keras.Model, TrialParams]], common: TrialParams
 ) -> keras.Model:
     """Return the mean of plain, masked models as one model of plain layers.
 
@@ -213,12 +213,45 @@ def averaged_model(
         common: its ``maxlen`` and ``vocabulary`` are those of the ids that the mean reads, and at
             least as large as each member's. A member reads only its own last ``maxlen`` ids, with
             ids beyond its vocabulary as the unknown word.
-        linear: reads all ids; has weight 1/2, all members together the other half.
 
     Returns:
         Ids (batch, time) int32 to probabilities (batch, 1).
     """
     ids = keras.Input((None,), dtype="int32", name="ids")
+    probabilities = ops.concatenate(_member_probabilities(ids, members, common), axis=-1)
+    return keras.Model(ids, ops.mean(probabilities, axis=-1, keepdims=True), name="ensemble")
+
+
+def mixed_model(
+    members: Sequence[tuple[keras.Model, TrialParams]],
+    common: TrialParams,
+    linear: keras.Model,
+    weights: Sequence[float],
+) -> keras.Model:
+    """Return a mix of plain, masked models and a linear one as one model of plain layers.
+
+    Args:
+        members, common: those of :func:`averaged_model`.
+        linear: reads all ids.
+        weights: of the members' mean logit, and of the linear model's.
+
+    Returns:
+        Ids (batch, time) int32 to probabilities (batch, 1).
+    """
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    probabilities = [*_member_probabilities(ids, members, common), linear(ids)]
+    clipped = ops.clip(ops.concatenate(probabilities, axis=-1), EPSILON, 1 - EPSILON)
+    logits = ops.log(clipped / (1 - clipped))
+    mix = layers.Dense(1, activation="sigmoid", use_bias=False, name=MIX)
+    model = keras.Model(ids, mix(logits), name="ensemble")
+    each, of_linear = weights[0] / len(members), weights[1]
+    mix.set_weights([np.array([*[each] * len(members), of_linear], np.float32)[:, None]])
+    return model
+
+
+def _member_probabilities(
+    ids: Tensor, members: Sequence[tuple[keras.Model, TrialParams]], common: TrialParams
+) -> list[Tensor]:
     probabilities = []
     for number, (model, params) in enumerate(members, start=1):
         member_ids = ids if params.maxlen == common.maxlen else ids[:, -params.maxlen :]
@@ -226,20 +259,26 @@ def averaged_model(
             member_ids = ops.where(ops.less(member_ids, params.vocabulary), member_ids, OOV)
         member = keras.Model(model.input, model.output, name=f"member_{number}")
         probabilities.append(member(member_ids))
-    mean = ops.mean(ops.concatenate(probabilities, axis=-1), axis=-1, keepdims=True)
-    if linear is not None:
-        mean = (mean + linear(ids)) / 2
-    return keras.Model(ids, mean, name="ensemble")
+    return probabilities
 
 
 def member_models(model: keras.Model) -> list[keras.Model]:
-    """Return the recurrent members of an :func:`averaged_model`; ``[]`` for other models."""
+    """Return the recurrent members of an ensemble or a mix; ``[]`` for other models."""
     return [inner for inner in _inner_models(model) if inner.name != LINEAR]
 
 
 def linear_part(model: keras.Model) -> keras.Model | None:
-    """Return the linear member of an :func:`averaged_model`, if it has one."""
+    """Return the linear model of a :func:`mixed_model`; ``None`` for other models."""
     return next((inner for inner in _inner_models(model) if inner.name == LINEAR), None)
+
+
+def weights_of_mix(model: keras.Model) -> npt.NDArray[np.float32]:
+    """Return the weight of each logit in a :func:`mixed_model`, (models, 1), the linear one last.
+
+    Raises:
+        ValueError: it is no such model.
+    """
+    return np.asarray(model.get_layer(MIX).get_weights()[0])
 
 
 def _inner_models(model: keras.Model) -> list[keras.Model]:

@@ -1,72 +1,77 @@
-"""The baselines of a search: a linear model on words and word pairs, and the majority class.
+"""The baselines of a search: a linear model on word n-grams, and the majority class.
 
-Wang & Manning 2012, "Baselines and Bigrams": the features are whether a word or pair occurs in a
+Wang & Manning 2012, "Baselines and Bigrams": the features are whether an n-gram occurs in a
 review, times its naive Bayes log-count ratio ``r = log((p / |p|) / (q / |q|))``, where p and q are
 ``ALPHA`` plus the number of positive and negative reviews in which it occurs. The classifier is
-logistic regression, which unlike an SVM has probabilities and so a loss.
+logistic regression, which unlike an SVM has probabilities and so a loss. The n-grams are words,
+pairs and triples of neighbours that occur in at least ``MIN_DF`` reviews.
 
-The key of a word is its id, that of a pair of neighbours (a, b) is a * vocabulary + b. There is no
-word 0.
+They are hashed to the rows of a table (Weinberger et al. 2009, "Feature Hashing for Large Scale
+Multitask Learning"), so that Keras, ONNX and NumPy need no list of n-grams: an n-gram (a, b, c)
+has the key ``a * F1 + b * F2 + c * F3`` with the three ``FACTORS``, in which missing words count as
+0, and the row ``key mod (rows - 1) + 1``. Those with an unknown word have none. With six rows for
+each n-gram, the hash costs 0.001 of the loss on IMDB, and no accuracy.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
-import os
-import shutil
-import signal
-import sys
-import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.data.batches import validation_split
-from imdbtune.data.corpus import Corpus, Split, read_corpus
+from imdbtune.data.corpus import OOV, Split
 from imdbtune.data.folds import NO_FOLDS, Folds
 from imdbtune.errors import UserError
-from imdbtune.models.metrics.metric import CORRECTNESS_FILE, best_names, measure
+from imdbtune.models.metrics.metric import best_names, measure
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 ALPHA = 1.0  # added to all counts
 C = 0.1  # inverse strength of the regularisation
-MIN_DF = 2  # minimum number of reviews in which a word or pair occurs
-SETTINGS: Mapping[str, object] = {"ngrams": "1,2", "alpha": ALPHA, "C": C, "min_df": MIN_DF}
+MIN_DF = 2  # minimum number of reviews in which an n-gram occurs
+# The first primes after 2**36 times the fractional parts of the golden ratio, of the square root of
+# 2 and of that of 3: below 2**63, keys do not overflow.
+FACTORS = (42470972317, 28464539267, 50306148449)
+ROWS_PER_NGRAM = 6
+MIN_ROWS = 2**16  # so that a small corpus has hardly any collisions
+VOCABULARY = int(PARAMETERS["vocabulary"].metadata["high"])  # ids from here on are unknown words
+SETTINGS: Mapping[str, object] = {
+    "ngrams": ",".join(str(n) for n in range(1, len(FACTORS) + 1)),
+    "alpha": ALPHA,
+    "C": C,
+    "min_df": MIN_DF,
+    "rows_per_ngram": ROWS_PER_NGRAM,
+}
 MODEL, RESULT, PREDICTED = "linear.npz", "result.json", "validation_probabilities.npy"
 CHUNK = 5000  # reviews predicted at a time, which limits the memory
-NICE = 19  # the trials have priority
 
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """A trained model."""
+    """A trained model: a table with a weight in some of its rows."""
 
-    keys: Integers  # (features,), increasing
+    used: Integers  # (features,), the rows with a weight, increasing, from 1
     weights: npt.NDArray[np.float32]  # (features,), weight of the classifier times ratio
     bias: float
-    vocabulary: int  # ids from here on did not occur in training
+    rows: int  # of the table; row 0 belongs to no n-gram
 
     def save(self, path: Path) -> None:
         """Write the model as an ``.npz``."""
         np.savez_compressed(
             path,
-            keys=self.keys,
+            used=self.used,
             weights=self.weights,
             bias=np.float64(self.bias),
-            vocabulary=np.int64(self.vocabulary),
+            rows=np.int64(self.rows),
         )
 
     @classmethod
@@ -78,11 +83,12 @@ class LinearModel:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                keys, weights = file["keys"].astype(np.int64), file["weights"].astype(np.float32)
-                model = cls(keys, weights, float(file["bias"]), int(file["vocabulary"]))
+                used, weights = file["used"].astype(np.int64), file["weights"].astype(np.float32)
+                model = cls(used, weights, float(file["bias"]), int(file["rows"]))
         except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is not a linear model of imdbtune: {error}.") from error
-        if keys.ndim != 1 or keys.shape != weights.shape or np.any(np.diff(keys) <= 0):
+        bounds = np.concatenate([[0], used.ravel(), [model.rows]])
+        if used.ndim != 1 or used.shape != weights.shape or np.any(np.diff(bounds) <= 0):
             raise UserError(f"{path} is not a linear model of imdbtune: its arrays do not match.")
         return model
 
@@ -98,41 +104,53 @@ def fit(split: Split) -> LinearModel:
 
     if len(np.unique(split.labels)) < 2:
         raise ValueError("all reviews to train on have the same label")
-    vocabulary = int(split.tokens.max(initial=0)) + 1
-    rows, keys = terms(split, vocabulary)
-    keys, columns = np.unique(keys, return_inverse=True)
-    rows, columns = _unique(rows, columns, len(keys))
-    is_frequent = np.bincount(columns, minlength=len(keys)) >= MIN_DF
-    chosen = is_frequent[columns]
-    rows, columns = rows[chosen], (np.cumsum(is_frequent) - 1)[columns[chosen]]
-    keys = keys[is_frequent]
-    if not len(keys):
+    # One length after the other, which limits the memory.
+    frequent = [_frequent(*ngrams(split, n)) for n in range(1, len(FACTORS) + 1)]
+    count = sum(len(np.unique(keys)) for _, keys in frequent)
+    if not count:
         raise ValueError(f"no word occurs in {MIN_DF} of the reviews to train on")
-    ratios = log_count_ratios(columns, split.labels[rows], len(keys))
-    ends = np.cumsum(np.bincount(rows, minlength=len(split)))
-    shape = (len(split), len(keys))
+    size = max(MIN_ROWS, ROWS_PER_NGRAM * count) + 1
+    reviews, keys = (np.concatenate(parts) for parts in zip(*frequent, strict=True))
+    reviews, rows = _unique(reviews, table_rows(keys, size), size)
+    used, columns = np.unique(rows, return_inverse=True)
+    ratios = log_count_ratios(columns, split.labels[reviews], len(used))
+    ends = np.cumsum(np.bincount(reviews, minlength=len(split)))
     # liblinear accepts only 32-bit indices.
     indices = (columns.astype(np.int32), np.concatenate([[0], ends]).astype(np.int32))
-    matrix = csr_array((ratios[columns], *indices), shape=shape)
+    matrix = csr_array((ratios[columns], *indices), shape=(len(split), len(used)))
     classifier = LogisticRegression(solver="liblinear", C=C).fit(matrix, split.labels)
     weights = (classifier.coef_[0] * ratios).astype(np.float32)
-    return LinearModel(keys, weights, float(classifier.intercept_[0]), vocabulary)
+    return LinearModel(used, weights, float(classifier.intercept_[0]), size)
 
 
-def terms(split: Split, vocabulary: int) -> tuple[Integers, Integers]:
-    """Return the row and the key of each word and each pair of neighbours in a review.
+def ngrams(split: Split, n: int) -> tuple[Integers, Integers]:
+    """Return the review and the key of each n-gram of ``n`` words, (m,) each.
 
-    Ids from ``vocabulary`` on are ignored.
+    Those with an unknown word are left out.
     """
     tokens = split.tokens.astype(np.int64)
-    rows = np.repeat(np.arange(len(split)), split.lengths)
-    known = tokens < vocabulary
-    paired = known[:-1] & known[1:] & (rows[:-1] == rows[1:])
-    pairs = tokens[:-1][paired] * vocabulary + tokens[1:][paired]
-    return (
-        np.concatenate([rows[known], rows[:-1][paired]]),
-        np.concatenate([tokens[known], pairs]),
-    )
+    reviews = np.repeat(np.arange(len(split)), split.lengths)
+    count = max(len(tokens) - n + 1, 0)
+    key = np.zeros(count, np.int64)
+    valid = reviews[:count] == reviews[len(reviews) - count :]
+    for position, factor in enumerate(FACTORS[:n]):
+        part = tokens[position : position + count]
+        key += part * factor
+        valid &= (part != OOV) & (part < VOCABULARY)
+    return reviews[:count][valid], key[valid]
+
+
+def table_rows(keys: Integers, rows: int) -> Integers:
+    """Return the row of each key in a table of ``rows``."""
+    return keys % (rows - 1) + 1
+
+
+def _frequent(reviews: Integers, keys: Integers) -> tuple[Integers, Integers]:
+    """Return the review and the key of each n-gram that occurs in ``MIN_DF`` reviews, once each."""
+    distinct, columns = np.unique(keys, return_inverse=True)
+    reviews, columns = _unique(reviews, columns, len(distinct))
+    chosen = np.bincount(columns, minlength=len(distinct))[columns] >= MIN_DF
+    return reviews[chosen], distinct[columns[chosen]]
 
 
 def _unique(rows: Integers, columns: Integers, width: int) -> tuple[Integers, Integers]:
@@ -165,13 +183,18 @@ def predict(model: LinearModel, split: Split) -> Floats:
 
 
 def _predict(model: LinearModel, split: Split) -> Floats:
-    rows, keys = terms(split, model.vocabulary)
-    columns = np.searchsorted(model.keys, keys)
-    columns[columns == len(model.keys)] = 0
-    found = model.keys[columns] == keys if len(model.keys) else np.zeros(len(keys), bool)
-    rows, columns = _unique(rows[found], columns[found], len(model.keys))
-    sums = np.bincount(rows, weights=model.weights[columns], minlength=len(split))
+    found = [ngrams(split, n) for n in range(1, len(FACTORS) + 1)]
+    reviews, keys = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    reviews, rows = _unique(reviews, table_rows(keys, model.rows), model.rows)
+    sums = np.bincount(reviews, weights=as_table(model)[rows], minlength=len(split))
     return np.asarray(1 / (1 + np.exp(-(model.bias + sums))), np.float64)
+
+
+def as_table(model: LinearModel) -> npt.NDArray[np.float32]:
+    """Return the table of a model, (rows,), with the bias in row 0."""
+    table = np.zeros(model.rows, np.float32)
+    table[0], table[model.used] = model.bias, model.weights
+    return table
 
 
 def train_and_validation(split: Split) -> tuple[Split, Split]:
@@ -235,7 +258,7 @@ def _train_on(training: Split, validation: Split) -> Trained:
     started = time.monotonic()
     model = fit(training)
     seconds = time.monotonic() - started
-    size = {"features": float(len(model.keys)), "parameter_count": len(model.keys) + 1.0}
+    size = {"features": float(len(model.used)), "parameter_count": len(model.used) + 1.0}
     predicted = predict(model, validation)
     metrics = _metrics(training, predict(model, training), validation, predicted)
     right = (predicted > 0.5) == (validation.labels == 1)
@@ -269,70 +292,3 @@ def _metrics(
         **{f"best_{name}": value for name, value in on_training.items()},
         **{f"best_val_{name}": value for name, value in on_validation.items()},
     }
-
-
-def main(job: Mapping[str, Any]) -> None:
-    """Train the linear model in a background process of a search, and save it with its metrics.
-
-    Args:
-        job: ``corpus``, the folder of the corpus; ``reviews``, how many training reviews are used
-            (0: all); ``folds``, their number and seed; ``out``, an existing folder.
-    """
-    _run_in_background()
-    training = read_corpus(Path(job["corpus"])).train
-    trained = train_linear(training.head(job["reviews"] or len(training)), Folds(*job["folds"]))
-    out = Path(job["out"])
-    trained.model.save(out / MODEL)
-    np.save(out / PREDICTED, trained.predicted)
-    np.save(out / CORRECTNESS_FILE, trained.right)
-    (out / RESULT).write_text(json.dumps(trained.metrics), encoding="utf-8")
-
-
-def cache_folder(corpus: Corpus, reviews: int, folds: Folds = NO_FOLDS) -> Path:
-    """Return the folder that caches the linear model of these reviews for later searches."""
-    version = importlib.metadata.version("scikit-learn")
-    division = [folds.count, folds.seed] if folds.count else []
-    key = json.dumps([corpus.digest, reviews, dict(SETTINGS), version, *division])
-    return corpus.folder.parent / f"linear-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-
-
-def is_cached(cache: Path) -> bool:
-    """Return whether the folder has a readable model with all metrics."""
-    try:
-        LinearModel.load(cache / MODEL)
-        result = json.loads((cache / RESULT).read_text(encoding="utf-8"))
-        complete = isinstance(result, dict) and result.keys() >= {*best_names()}
-        return complete and all((cache / name).exists() for name in (CORRECTNESS_FILE, PREDICTED))
-    except (OSError, ValueError, UserError):
-        return False
-
-
-def save_to_cache(out: Path, cache: Path) -> None:
-    """Copy a model and its metrics to the cache, replacing files that are damaged."""
-    with suppress(OSError):  # the next search trains it again
-        temporary = Path(tempfile.mkdtemp(prefix=f"{cache.name}-", dir=cache.parent))
-        try:
-            shutil.copytree(out, temporary, dirs_exist_ok=True)
-            shutil.rmtree(cache, ignore_errors=True)
-            temporary.rename(cache)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _run_in_background() -> None:
-    """Lower the priority of this process, and exit when its parent does.
-
-    If memory runs out, the kernel kills this process before others.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends this process
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    if hasattr(os, "nice"):
-        os.nice(NICE)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-
-
-def _exit_with_parent() -> None:
-    """Wait for the end of standard input, a pipe that the parent holds open while it lives."""
-    os.read(sys.stdin.fileno(), 1)
-    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,8 +1,7 @@
 """The linear model of :mod:`imdbtune.models.nb_linear` as plain Keras layers, for ensembles.
 
-Its features are the rows of one table, an embedding: the two ids of a pair, and the weight. A word
-is the pair (0, word), as there is no word 0; the first row, (0, 0), holds the bias. The rows are
-sorted, so a binary search finds a pair; every export format has the operations for that.
+Its table is an embedding of size 1; row 0 holds the bias. Every export format has the operations
+that hash an n-gram to its row.
 """
 
 from __future__ import annotations
@@ -12,60 +11,47 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
+from imdbtune.data.corpus import OOV, PAD
 from imdbtune.models.hashed_bigrams import following
-from imdbtune.models.nb_linear import LinearModel
+from imdbtune.models.nb_linear import FACTORS
 from imdbtune.models.tensors import Tensor
 
 LINEAR = "linear"  # the name of the network
-# 32-bit floats represent all integers up to here exactly.
-LARGEST_ID = 2**24
-
-
-def as_table(model: LinearModel, vocabulary: int) -> npt.NDArray[np.float32]:
-    """Return the table of a model, (features + 1, 3), without ids from ``vocabulary`` on."""
-    first, second = np.divmod(model.keys, model.vocabulary)
-    known = (first < min(vocabulary, LARGEST_ID)) & (second < min(vocabulary, LARGEST_ID))
-    rows = np.stack([first[known], second[known], model.weights[known]], axis=1)
-    return np.concatenate([[[0.0, 0.0, model.bias]], rows]).astype(np.float32)
 
 
 def linear_network(table: npt.NDArray[np.float32]) -> keras.Model:
-    """Return the model of a table: ids (batch, time), padded at the front, to (batch, 1)."""
+    """Return the model of a table: ids (batch, time), padded at the front, to (batch, 1).
+
+    Args:
+        table: (rows,), from :func:`imdbtune.models.nb_linear.as_table`.
+    """
     ids = keras.Input((None,), dtype="int32", name="ids")
-    rows = layers.Embedding(len(table), 3, name="features")
-    last = len(table) - 1
-    first = ops.cast(ops.concatenate([ops.zeros_like(ids), ids], axis=1), "float32")
-    second = ops.cast(ops.concatenate([ids, following(ids)], axis=1), "float32")
-    index = ops.zeros_like(ops.concatenate([ids, ids], axis=1))
-    for step in search_steps(len(table)):
-        candidate = index + step
-        row = rows(ops.minimum(candidate, last))
-        advance = ops.logical_and(_not_after(row, first, second), ops.less_equal(candidate, last))
-        index = ops.where(advance, candidate, index)
-    row = rows(index)
-    found = ops.logical_and(ops.equal(row[:, :, 0], first), ops.equal(row[:, :, 1], second))
-    # Pairs that are not in the table go to row 0; the last word with its following 0 always does.
-    # Sorting lets each row count once, and row 0 not at all.
-    index = ops.sort(ops.where(found, index, 0), axis=1)
-    is_new = ops.cast(ops.not_equal(index[:, 1:], index[:, :-1]), "float32")
-    total = ops.sum(rows(index)[:, 1:, 2] * is_new, axis=1, keepdims=True)
-    bias = rows(ops.zeros_like(ids[:, :1]))[:, :, 2]
-    network = keras.Model(ids, ops.sigmoid(total + bias), name=LINEAR)
-    rows.set_weights([table])
+    weights = layers.Embedding(len(table), 1, name="features")
+    # Sorting lets each row count once. Row 0 is always among them, as the last word's pair with the
+    # following 0 goes there, and so adds the bias.
+    rows = ops.sort(ngram_rows(ids, len(table)), axis=1)
+    previous = ops.pad(rows[:, :-1], [[0, 0], [1, 0]], constant_values=-1)
+    is_new = ops.cast(ops.not_equal(rows, previous), "float32")
+    logit = ops.sum(weights(rows)[:, :, 0] * is_new, axis=1, keepdims=True)
+    network = keras.Model(ids, ops.sigmoid(logit), name=LINEAR)
+    weights.set_weights([table[:, None]])
     return network
 
 
-def search_steps(rows: int) -> list[int]:
-    """Return the steps of a binary search from row 0: decreasing powers of 2."""
-    return [2**power for power in reversed(range((rows - 1).bit_length()))]
-
-
-def _not_after(row: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Return whether a row of the table is sorted before the pair, or equals it."""
-    same = ops.logical_and(ops.equal(row[:, :, 0], first), ops.less_equal(row[:, :, 1], second))
-    return ops.logical_or(ops.less(row[:, :, 0], first), same)
+def ngram_rows(ids: Tensor, rows: int) -> Tensor:
+    """Return the row of each n-gram of ids (batch, time), (batch, 3 * time); 0: it has none."""
+    word = ops.cast(ids, "int64")
+    key, is_known, found = ops.zeros_like(word), ops.ones_like(ids, dtype="bool"), []
+    for factor in FACTORS:
+        key = key + word * factor
+        is_known = ops.logical_and(
+            is_known, ops.logical_and(ops.not_equal(word, PAD), ops.not_equal(word, OOV))
+        )
+        found.append(ops.where(is_known, ops.mod(key, rows - 1) + 1, 0))
+        word = following(word)
+    return ops.cast(ops.concatenate(found, axis=1), "int32")
 
 
 def table_of(network: keras.Model) -> npt.NDArray[np.float32]:
-    """Return the table of a :func:`linear_network`."""
+    """Return the weights of the table of a :func:`linear_network`, (rows, 1)."""
     return np.asarray(network.get_layer("features").get_weights()[0])

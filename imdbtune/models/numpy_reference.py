@@ -111,8 +111,8 @@ def whole_model(
 
     Args:
         weights: those of :func:`network`; in an ensemble with the prefix ``1/`` for the first
-            member, and so on. Optional: ``linear``, the features of :func:`linear`, which has
-            weight 1/2, all members together the other half.
+            member, and so on. In a mix also ``linear``, the table of :func:`linear`, and ``mix``,
+            ``(models, 1)``: the weights of the members' logits, and of the linear model's.
         ids: for the longest maxlen and the largest vocabulary of the members.
         metadata: ``batching`` (``padded``: padding is read like a word), and the hyperparameters
             ``parameters``; in an ensemble ``members`` instead, the hyperparameters of each. A
@@ -130,8 +130,12 @@ def whole_model(
         member_ids = ids[:, -params["maxlen"] :]
         member_ids = np.where(member_ids < params["vocabulary"], member_ids, OOV)
         probabilities.append(_member(own, member_ids, params, masked, cells))
-    mean: Array = np.mean(probabilities, axis=0)
-    return (mean + linear(weights["linear"], ids)) / 2 if "linear" in weights else mean
+    if "mix" not in weights:
+        mean: Array = np.mean(probabilities, axis=0)
+        return mean
+    every = np.concatenate([*probabilities, linear(weights["linear"], ids)], axis=1)
+    clipped = np.clip(every, 1e-6, 1 - 1e-6)
+    return sigmoid(np.log(clipped / (1 - clipped)) @ weights["mix"])
 
 
 def _member(
@@ -145,26 +149,26 @@ def _member(
     return network(weights, ids, cell, params["pooling"], masked, params["skip"])
 
 
-def linear(features: Array, ids: NDArray[np.integer]) -> Array:
+def linear(table: Array, ids: NDArray[np.integer]) -> Array:
     """A linear model: word ids ``(batch, time)`` to probabilities ``(batch, 1)``.
 
-    Each distinct word and pair of neighbours in a review counts once.
+    Each distinct word, pair and triple of neighbours in a review counts once. It is hashed to a
+    row of the table, unless one of its words is unknown.
 
     Args:
-        features: ``(features + 1, 3)``: the two ids and the weight of a pair, sorted by the ids. A
-            word is the pair (0, word); the first row, (0, 0), has the bias.
+        table: ``(rows, 1)``, weights; row 0 has the bias.
         ids: 0 is padding, at the front.
     """
-    base = int(features[:, :2].max()) + 1
-    known = features[:, 0].astype(np.int64) * base + features[:, 1].astype(np.int64)
-    logits = np.full((len(ids), 1), features[0, 2], features.dtype)
-    for logit, review in zip(logits, ids.astype(np.int64), strict=True):
-        is_known = (review > 0) & (review < base)
-        pairs = (review[:-1] * base + review[1:])[is_known[:-1] & is_known[1:]]
-        keys = np.unique(np.concatenate([review[is_known], pairs]))
-        rows = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-        logit += features[rows[known[rows] == keys], 2].sum()
-    return sigmoid(logits)
+    word = ids.astype(np.int64)
+    key, is_known, found = np.zeros_like(word), np.ones(word.shape, bool), []
+    for factor in (42470972317, 28464539267, 50306148449):
+        key = key + word * factor
+        is_known = is_known & (word != 0) & (word != OOV)
+        found.append(np.where(is_known, key % (len(table) - 1) + 1, 0))
+        word = np.pad(word[:, 1:], [(0, 0), (0, 1)])
+    rows = np.sort(np.concatenate(found, axis=1), axis=1)
+    is_new = np.diff(rows, axis=1, prepend=-1) > 0  # row 0 is always there
+    return sigmoid((table[rows, 0] * is_new).sum(axis=1, keepdims=True))
 
 
 def _level(

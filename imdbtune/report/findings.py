@@ -171,7 +171,7 @@ class BaselineComparison:
     def __str__(self) -> str:
         measured = "" if self.metric == "accuracy" else f"val_{self.metric} "
         result = (
-            f"a linear model on word pairs reaches {measured}{self.accuracy:.4f} "
+            f"a linear model on word n-grams reaches {measured}{self.accuracy:.4f} "
             f"in {self.seconds:.0f} s"
         )
         return f"{result}: {self.verdict}" if self.verdict else result

@@ -1,4 +1,4 @@
-"""Average the models of several trials as one tracked model."""
+"""Average the models of several trials, or mix them with a linear model, as one tracked model."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from imdbtune.config.objectives import statistic_of
 from imdbtune.errors import UserError
 from imdbtune.search import ensemble_tags
 from imdbtune.search.context import Context
-from imdbtune.search.rerun import TrackedTraining, train_tracked
+from imdbtune.search.rerun import TrackedTraining, train_on_all_reviews, train_tracked
 from imdbtune.search.trusted_sources import find_code
 from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.entities import Search, Trial
-from imdbtune.tracking.model_files import fetch_linear, fetch_model
+from imdbtune.tracking.model_files import fetch_model
 from imdbtune.training.spec import TrainingSettings, TrialSpec
 
 if TYPE_CHECKING:
-    from imdbtune.data.corpus import Corpus
-    from imdbtune.models.nb_linear import LinearModel
     from imdbtune.tracking.connection import MlflowClient
 
 
@@ -37,11 +35,12 @@ def check_members(
         refitted: whether their configurations are trained again, on all reviews.
     """
     for member in members:
-        if member.folds and not refitted:
+        if member.folds and (linear or not refitted):
+            remedy = ", without a linear model" if linear else ""
             raise UserError(
                 f"{member.name} (run {member.run_id}) was cross-validated, and the models of its "
                 "folds have been trained on different reviews; average models that are trained on "
-                "all (--refit)."
+                f"all (--refit){remedy}."
             )
         if member.params.own is not None:
             raise UserError(
@@ -59,35 +58,59 @@ def check_members(
         )
 
 
-def average_models(
+def combine_models(
     client: MlflowClient,
     search: Search,
     members: Sequence[Trial],
     context: Context,
     *,
+    refitted: bool = False,
     linear: bool = False,
-) -> Trial:
-    """Average the models of these runs, as a run of its own.
+) -> tuple[Trial, list[Trial]]:
+    """Average the models of these runs, or those of the same configurations on all reviews.
 
     An existing run of the same ensemble is returned instead of a new one. The ensemble is measured
     on the validation reviews, or on all if its members were trained on all.
 
     Args:
         members: checked by :func:`check_members`.
-        linear: add the search's linear model, with a weight of one half.
+        refitted: train each configuration on all training reviews first.
+        linear: instead of averaging, add the mean logit of the models and the logit of a linear
+            model, with weights that are fitted to the validation reviews. So with ``refitted``, the
+            models of the search are combined first.
+
+    Returns:
+        The ensemble, and the runs whose models it has.
 
     Raises:
-        UserError: a model has not been logged, or the search has no linear model.
+        UserError: a model has not been logged, or no linear model can be trained.
     """
-    from imdbtune.training.ensemble import EnsembleSpec, common_params
+    if not refitted:
+        return _combine(client, search, members, context, linear), [*members]
+    mix = _combine(client, search, members, context, linear) if linear else None
+    again = [train_on_all_reviews(client, member, context) for member in members]
+    return _combine(client, search, again, context, linear, mix), again
 
-    known = reader.find_ensemble(client, reader.ensemble_tag(members, linear))
+
+def _combine(
+    client: MlflowClient,
+    search: Search,
+    members: Sequence[Trial],
+    context: Context,
+    linear: bool,
+    fitted: Trial | None = None,
+) -> Trial:
+    """Combine these models, with the weights of an earlier mix if it is given."""
+    from imdbtune.models.mix_weights import from_metrics
+    from imdbtune.training.ensemble import EnsembleSpec, common_params, linear_model
+
+    known = reader.find_ensemble(client, members, linear)
     if known is not None:
         return known
     corpus, facts = context.open_trial_corpus(members[0])
     reviews = int(convert("int", members[0].tags.get("imdbtune.reviews")) or 0)
     shared = writer.common_tags(facts, {"batching": "buckets", "reviews": reviews})
-    tags = shared | _own_tags(search, members, linear)
+    tags = shared | _own_tags(search, members, linear, fitted)
     name = f"ensemble-of-{len(members)}{'-and-linear' if linear else ''}-{search.name}"
     experiment = reader.experiment_name(client, search.run_id)
     refitted = mlflow_names.REFITS in members[0].tags
@@ -96,10 +119,7 @@ def average_models(
         files = _fetch_models(client, members, Path(scratch))
 
         def make_spec(folder: Path) -> tuple[TrialSpec, Trainer]:
-            model = None
-            if linear:
-                held = search if not refitted else None
-                model = _linear_model(client, held, corpus, reviews, Path(scratch))
+            model = linear_model(corpus, reviews, held_out=not refitted) if linear else None
             params = tuple(member.params for member in members)
             common = common_params(params, linear)
             settings = TrainingSettings(
@@ -110,13 +130,16 @@ def average_models(
                 metrics=search.tags.get(mlflow_names.METRICS, ""),
             )
             spec = TrialSpec(common, corpus.folder, folder, settings, own_metrics=code.metrics)
-            return spec, EnsembleSpec(files, params, model)
+            weights = from_metrics(fitted.metrics) if fitted else ()
+            return spec, EnsembleSpec(files, params, model, weights)
 
         training = TrackedTraining(name, experiment, tags, corpus, facts, make_spec, code)
         return train_tracked(client, training, context)
 
 
-def _own_tags(search: Search, members: Sequence[Trial], linear: bool) -> dict[str, str]:
+def _own_tags(
+    search: Search, members: Sequence[Trial], linear: bool, fitted: Trial | None
+) -> dict[str, str]:
     """Return the tags that only ensembles have."""
     metrics = search.tags.get(mlflow_names.METRICS, "")
     return {
@@ -125,7 +148,7 @@ def _own_tags(search: Search, members: Sequence[Trial], linear: bool) -> dict[st
         mlflow_names.ENSEMBLE_OF: reader.ensemble_tag(members, linear),
         mlflow_names.OF_SEARCH: search.run_id,
         mlflow_names.MEMBERS: ensemble_tags.write_members([member.params for member in members]),
-        mlflow_names.NOTE: ensemble_tags.description(search, members, linear),
+        mlflow_names.NOTE: ensemble_tags.description(search, members, linear, fitted),
     }
 
 
@@ -142,15 +165,3 @@ def _fetch_models(client: MlflowClient, members: Sequence[Trial], folder: Path) 
         target.mkdir()
         files.append(fetch_model(client, member, target))
     return tuple(files)
-
-
-def _linear_model(
-    client: MlflowClient, search: Search | None, corpus: Corpus, reviews: int, folder: Path
-) -> LinearModel:
-    """Return the linear model of a search; without one, a new one trained on all reviews."""
-    from imdbtune.models.nb_linear import LinearModel
-    from imdbtune.training.ensemble import fit_linear
-
-    if search is None:
-        return fit_linear(corpus.train.head(reviews or len(corpus.train)))
-    return LinearModel.load(fetch_linear(client, search, folder))

@@ -13,16 +13,26 @@ from imdbtune.tracking.mlflow_links import as_text, run_link
 LINKED = 20  # members that a description names; MLflow limits the length of a tag
 
 
-def description(search: Search, members: Sequence[Trial], linear: bool = False) -> str:
-    """Return the Markdown that MLflow shows for an ensemble, with links to its members."""
+def description(
+    search: Search, members: Sequence[Trial], linear: bool = False, fitted: Trial | None = None
+) -> str:
+    """Return the Markdown that MLflow shows for an ensemble, with links to its members.
+
+    Args:
+        fitted: the mix whose weights are used, if they were not fitted for this one.
+    """
     links = [f"[{as_text(m.name)}]({run_link(search, m.run_id)})" for m in members[:LINKED]]
     others = [f"{len(members) - LINKED} others"] if len(members) > LINKED else []
-    with_linear = (
-        "; a linear model on words and pairs of words has half of the weight" if linear else ""
-    )
+    combined = f"{len(members)} models: {', '.join([*links, *others])}"
+    start = f"The mean probability of {combined}"
+    if linear:
+        link = f" of [{as_text(fitted.name)}]({run_link(search, fitted.run_id)})" if fitted else ""
+        start = f"A mix of a linear model on word n-grams and {combined}. The linear model's logit "
+        start += f"and the mean of the others are added with the weights{link} among the metrics, "
+        start += "which were fitted to the validation reviews"
+        start += "" if fitted else "; the other metrics are those of cross-fitting"
     return (
-        f"The mean probability of {len(members)} models: {', '.join([*links, *others])}"
-        f"{with_linear}. Its parameters are those of the first, but the longest maxlen and the "
+        f"{start}. Its parameters are those of the first, but the longest maxlen and the "
         "largest vocabulary."
     )
 

@@ -88,13 +88,17 @@ def _metadata(
     trial: Trial, corpus: Corpus, members: Sequence[TrialParams], metrics: Mapping[str, float]
 ) -> dict[str, object]:
     """Return what the ``metadata.json`` of an export says of a trial."""
+    from imdbtune.models.mix_weights import from_metrics
+
     linear = mlflow_names.LINEAR in trial.tags.get(mlflow_names.ENSEMBLE_OF, "").split(",")
+    weights = from_metrics(trial.metrics)
     return {
         "name": trial.name,
         "run_id": trial.run_id,
         "parameters": trial.params.as_dict(),
         **({"members": [params.as_dict() for params in members]} if members else {}),
         **({"linear": True} if linear else {}),
+        **({"weights": weights} if weights else {}),
         **_own_model(trial.params),
         "batching": "padded" if trial.reads_padding else "buckets",
         "metrics": {**trial.metrics, **metrics},

@@ -1,4 +1,4 @@
-"""Fetch the model files of trials and baselines from MLflow."""
+"""Fetch the model files of trials from MLflow."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from imdbtune.errors import UserError, first_line
 from imdbtune.tracking import mlflow_names
-from imdbtune.tracking.entities import Search, Trial
-from imdbtune.tracking.reader import read_baselines
+from imdbtune.tracking.entities import Trial
 from imdbtune.tracking.run_queries import runs_by_id
 
 if TYPE_CHECKING:
@@ -39,31 +38,6 @@ def fetch_model(client: MlflowClient, trial: Trial, folder: Path) -> Path:
             f"the model file of {trial.name} (run {trial.run_id}) cannot be read: "
             f"{first_line(error)}"
         ) from error
-
-
-def fetch_linear(client: MlflowClient, search: Search, folder: Path) -> Path:
-    """Download the file of a search's linear model into ``folder``, and return its path.
-
-    Raises:
-        UserError: the search has none, or it cannot be read.
-    """
-    from mlflow.exceptions import MlflowException
-
-    from imdbtune.models.nb_linear import MODEL
-
-    for found in read_baselines(client, search):
-        if found.name == mlflow_names.LINEAR and found.status == "FINISHED":
-            try:
-                return Path(client.download_artifacts(found.run_id, MODEL, str(folder)))
-            except (MlflowException, OSError) as error:
-                raise UserError(
-                    f"the linear model of search {search.name!r} (run {found.run_id}) cannot be "
-                    f"read: {first_line(error)}"
-                ) from error
-    raise UserError(
-        f"search {search.name!r} has no linear model; take --refit, which trains one, or search "
-        "again without --no-baseline."
-    )
 
 
 def _remedy(client: MlflowClient, trial: Trial) -> str:

@@ -251,10 +251,16 @@ def ensemble_tag(members: Sequence[Trial], linear: bool) -> str:
     return ",".join([member.run_id for member in members] + [mlflow_names.LINEAR] * linear)
 
 
-def find_ensemble(client: MlflowClient, tag: str) -> Trial | None:
-    """Return the finished ensemble of exactly these members (:func:`ensemble_tag`), if any."""
-    found = find_runs(client, {mlflow_names.ENSEMBLE_OF: tag}, 1, status="FINISHED")
-    return as_trial(found[0]) if found else None
+def find_ensemble(client: MlflowClient, members: Sequence[Trial], linear: bool) -> Trial | None:
+    """Return the finished ensemble of exactly these members, if any.
+
+    Earlier versions mixed a linear model without fitted weights, which is another ensemble.
+    """
+    from imdbtune.models.mix_weights import from_metrics
+
+    tags = {mlflow_names.ENSEMBLE_OF: ensemble_tag(members, linear)}
+    found = [as_trial(run) for run in find_runs(client, tags, 100, status="FINISHED")]
+    return next((run for run in found if bool(from_metrics(run.metrics)) == linear), None)
 
 
 def read_seeds(client: MlflowClient, trial: Trial) -> list[Trial]:

@@ -1,4 +1,4 @@
-"""The mean of several trained models as one model, built by a trainer that trains nothing."""
+"""The mean or the mix of trained models as one model, built by a trainer that trains nothing."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
-from imdbtune.data.batches import limit_rows, validation_split
-from imdbtune.data.corpus import Split, read_corpus
+from imdbtune.data.batches import Index, limit_rows, validation_split
+from imdbtune.data.corpus import Corpus, Split, read_corpus
 from imdbtune.errors import UserError
+from imdbtune.models import mix_weights
 from imdbtune.models.metrics.metric import measure
-from imdbtune.models.nb_linear import LinearModel, fit
+from imdbtune.models.mix_weights import Floats
+from imdbtune.models.nb_linear import LinearModel, as_table, fit, predict
+from imdbtune.models.nb_linear_cache import cached_model
 from imdbtune.models.safe_load import load_keras
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import NOT_MEASURED, OnEpoch, TrialResult, TrialSpec
 from imdbtune.training.trial_metrics import find_metrics, resample_objective
-
-if TYPE_CHECKING:
-    import keras
 
 
 def common_params(members: Sequence[TrialParams], linear: bool = False) -> TrialParams:
@@ -37,63 +36,100 @@ def common_params(members: Sequence[TrialParams], linear: bool = False) -> Trial
     return TrialParams.from_values(values)
 
 
-def fit_linear(reviews: Split) -> LinearModel:
-    """Fit the linear model to all of these reviews, which takes half a minute.
+def linear_model(corpus: Corpus, reviews: int, held_out: bool) -> LinearModel:
+    """Return the linear model of the first ``reviews`` training reviews (0: of all).
+
+    Training takes half a minute. That of a search, without the held-out reviews, is cached.
 
     Raises:
         UserError: these reviews allow none.
     """
     try:
-        return fit(reviews)
+        if held_out:
+            return cached_model(corpus, reviews)
+        return fit(corpus.train.head(reviews or len(corpus.train)))
     except ValueError as error:
         raise UserError(f"no linear model: {error}; leave --with-linear out.") from error
 
 
 @dataclass(frozen=True)
 class EnsembleSpec:
-    """Average the models in ``files``, and a linear model if there is one, instead of training.
+    """Average the models in ``files``, or mix them with a linear model, instead of training.
 
-    The history has one "epoch": the ensemble's metrics on the held-out reviews, or on all reviews
-    if none are held out.
+    The history has one "epoch": the metrics on the held-out reviews, or on all reviews if none are
+    held out, and the weights of a mix.
+
+    Args:
+        files: of the models.
+        params: hyperparameters of each.
+        linear: trained on the same reviews as the models; ``None``: the mean of the models.
+        weights: of a mix (:mod:`imdbtune.models.mix_weights`). Without any, they are fitted to the
+            held-out reviews, and the metrics are those of cross-fitting.
     """
 
     files: tuple[Path, ...]
     params: tuple[TrialParams, ...]
     linear: LinearModel | None = None
+    weights: tuple[float, ...] = ()
 
     def __call__(self, spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
         """Build and measure the ensemble, as a trainer does."""
-        from imdbtune.models.builders import averaged_model
-
         began = time.monotonic()
-        members = [(load_keras(f), p) for f, p in zip(self.files, self.params, strict=True)]
-        model = averaged_model(members, spec.params, self._linear_network(spec.params))
         spec.folder.mkdir(parents=True, exist_ok=True)
         path = spec.folder / "model.keras"
-        model.save(path)
         train = read_corpus(spec.corpus).train
         count = limit_rows(len(train), spec.settings.reviews)
         rows = validation_split(count)[1] if spec.settings.hold_out else np.arange(count)
-        predicted = probabilities(path, train, rows, spec.params, padded=False)
+        weights: dict[str, float] = {}
+        if self.linear is None:
+            parameters = self._save(path, spec.params)
+            predicted = probabilities(path, train, rows, spec.params, padded=False)
+        else:
+            fitted, predicted = self._mix(self.linear, train, rows)
+            weights = mix_weights.as_metrics(fitted)
+            parameters = self._save(path, spec.params, fitted)
         prefix = "val_" if spec.settings.hold_out else ""
         found = measure(train.labels[rows], predicted, find_metrics(spec))
         right = (predicted > 0.5) == (train.labels[rows] == 1)
         seconds = time.monotonic() - began
-        epoch = {"epoch": 1.0, **{prefix + k: v for k, v in found.items()}, "seconds": seconds}
+        metrics = {prefix + name: value for name, value in found.items()}
+        epoch = {"epoch": 1.0, **metrics, **weights, "seconds": seconds}
         on_epoch(0, epoch)
         return TrialResult(
             history=(epoch,),
             best_epoch=1,
             scores=(epoch[spec.settings.measure],),
             seconds=seconds,
-            parameter_count=int(model.count_params()),
+            parameter_count=parameters,
             model=path,
             right=right[None] if spec.settings.hold_out else NOT_MEASURED,
             draws=resample_objective(spec, predicted),
             objective=spec.settings.objective,
         )
 
-    def _linear_network(self, common: TrialParams) -> keras.Model | None:
-        from imdbtune.models.nb_linear_keras import as_table, linear_network
+    def _mix(self, linear: LinearModel, train: Split, rows: Index) -> tuple[Floats, Floats]:
+        """Return the two weights, and the probabilities of the reviews ``rows``."""
+        answers = [
+            probabilities(file, train, rows, params, padded=False)
+            for file, params in zip(self.files, self.params, strict=True)
+        ]
+        by_words = predict(linear, train.part(int(rows[0]), int(rows[-1]) + 1))
+        logits, labels = mix_weights.logits_of_mix(answers, by_words), train.labels[rows]
+        if self.weights:
+            fixed = np.array(self.weights)
+            return fixed, mix_weights.mix(logits, fixed)
+        return mix_weights.fit_weights(logits, labels), mix_weights.cross_fitted(logits, labels)
 
-        return linear_network(as_table(self.linear, common.vocabulary)) if self.linear else None
+    def _save(self, path: Path, common: TrialParams, weights: Floats | None = None) -> int:
+        """Save the model, and return the number of its parameters."""
+        from imdbtune.models.builders import averaged_model, mixed_model
+        from imdbtune.models.nb_linear_keras import linear_network
+
+        members = [(load_keras(f), p) for f, p in zip(self.files, self.params, strict=True)]
+        if self.linear is None or weights is None:
+            model = averaged_model(members, common)
+        else:
+            network = linear_network(as_table(self.linear))
+            model = mixed_model(members, common, network, weights.tolist())
+        model.save(path)
+        return int(model.count_params())

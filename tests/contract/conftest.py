@@ -12,11 +12,11 @@ from imdbtune.data.corpus import Corpus
 
 @pytest.fixture(scope="session")
 def with_linear(demo: Corpus, built_once: Callable[..., Path]) -> Path:
-    """The file of the mean of two models and a linear one."""
+    """The file of the mix of two models and a linear one."""
 
     def build(folder: Path) -> None:
-        from tests.averaged import save_average_with_linear
+        from tests.averaged import save_mix
 
-        assert save_average_with_linear(demo, folder).name == "model.keras"
+        assert save_mix(demo, folder).name == "model.keras"
 
     return built_once("with_linear", build) / "model.keras"

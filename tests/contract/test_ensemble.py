@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from imdbtune.config.extensions import FORMATS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import pad, validation_split
-from imdbtune.data.corpus import Corpus, make_split
+from imdbtune.data.corpus import OOV, Corpus, make_split
 from imdbtune.errors import ExportFailed
 from imdbtune.export.folder import read_export
 from imdbtune.export.format import Trained
@@ -19,17 +20,19 @@ from imdbtune.export.formats import export_model
 from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import ExportContents
 from imdbtune.models import nb_linear, numpy_reference
-from imdbtune.models.builders import linear_part, member_models, plain_model
+from imdbtune.models.builders import linear_part, member_models, plain_model, weights_of_mix
 from imdbtune.models.metrics.metric import measure
-from imdbtune.models.nb_linear import LinearModel
-from imdbtune.models.nb_linear_keras import as_table, linear_network, search_steps, table_of
+from imdbtune.models.mix_weights import cross_fitted, fit_weights, from_metrics, logits_of_mix, mix
+from imdbtune.models.nb_linear import LinearModel, as_table
+from imdbtune.models.nb_linear_keras import linear_network, table_of
+from imdbtune.models.safe_load import load_keras
 from imdbtune.search.ensemble_tags import description, read_members, write_members
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.logged_models import save_model
 from imdbtune.training.ensemble import EnsembleSpec, common_params
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import TrainingSettings, TrialResult, TrialSpec
-from tests.averaged import PARAMS, REVIEWS, TWO, save_members, small_linear
+from tests.averaged import PARAMS, REVIEWS, TWO, WEIGHTS, save_members, small_linear
 
 pytestmark = pytest.mark.xdist_group("ensemble")
 
@@ -113,8 +116,8 @@ def test_its_members_come_out_of_its_file_as_they_went_in(
     assert linear_part(plain_model(PARAMS[0])) is None
 
 
-# Reviews that say a thing twice, are one word long, or end in what is known only as a pair.
-ODD = ([1], [1, 4], [1, 4, 4, 4], [1, 7, 4, 9, 7, 4, 9], [1, 5, 6, 5, 6, 5], [1, 299, 3, 299])
+# Reviews that say a thing twice, are one word long, or have an unknown word.
+ODD = ([1], [1, 4], [1, 4, 4, 4], [1, 7, 4, 9, 7, 4, 9], [1, 5, 6, 5, 6, 5], [1, 4, OOV, 4, 7, 9])
 
 
 @pytest.fixture(scope="module")
@@ -126,45 +129,77 @@ def test_the_linear_model_says_as_a_network_what_it_says_by_itself(
     demo: Corpus, linear: LinearModel
 ) -> None:
     split = make_split([*ODD, *(demo.test[row] for row in range(40))], [0] * (len(ODD) + 40))
-    table = as_table(linear, 100_000)
-    assert len(table) == len(linear.keys) + 1
+    table = as_table(linear)
     ids = pad(split, np.arange(len(split)), int(split.lengths.max()) + 3, 100_000)
     told = nb_linear.predict(linear, split)
     assert np.ptp(told) > 0.5
     network = linear_network(table)
     np.testing.assert_allclose(network(ids).numpy()[:, 0], told, atol=1e-5)
-    np.testing.assert_allclose(numpy_reference.linear(table, ids)[:, 0], told, atol=1e-5)
+    np.testing.assert_allclose(numpy_reference.linear(table[:, None], ids)[:, 0], told, atol=1e-5)
     for row, review in enumerate(ODD):  # alone, without padding
         alone = network(np.array([review], np.int32)).numpy()[0, 0]
         assert alone == pytest.approx(told[row], abs=1e-5)
-    np.testing.assert_array_equal(table_of(network), table)
+    np.testing.assert_array_equal(table_of(network), table[:, None])
 
 
-def test_words_that_others_do_not_know_are_left_out(linear: LinearModel) -> None:
-    table = as_table(linear, 50)
-    assert 10 < len(table) < len(linear.keys)
-    assert table[:, :2].max() < 50
-    assert table[0].tolist() == [0, 0, pytest.approx(linear.bias)]
+def test_ids_beyond_the_largest_vocabulary_are_unknown_words(linear: LinearModel) -> None:
+    words = make_split([[1, 4, OOV, 7], [1, 4, nb_linear.VOCABULARY + 5, 7]], [0, 0])
+    unknown, beyond = nb_linear.predict(linear, words)
+    assert unknown == beyond
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 8, 9, 1000, 1024, 1025])
-def test_the_steps_reach_every_row(rows: int) -> None:
-    assert sum(search_steps(rows)) >= rows - 1
-    assert search_steps(rows) == sorted(search_steps(rows), reverse=True)
-
-
-def test_the_linear_model_has_half_the_weight(
+def test_a_mix_adds_the_logits_by_their_weights(
     alone: list[npt.NDArray[np.float64]], linear: LinearModel, demo: Corpus, with_linear: Path
 ) -> None:
     """The tests of the formats export it."""
     common = common_params(TWO, linear=True)
     assert (common.maxlen, common.vocabulary) == (5000, 100_000)
     rows = ROWS[True]
-    held_out = make_split([demo.train[row] for row in rows], [0] * len(rows))
-    members = np.mean([answers[rows] for answers in alone[: len(TWO)]], axis=0)
-    mean = (members + nb_linear.predict(linear, held_out)) / 2
+    logits = mixed_logits(alone, linear, demo)[rows]
     together = probabilities(with_linear, demo.train, rows, common, padded=False)
-    np.testing.assert_allclose(together, mean, atol=1e-5)
+    np.testing.assert_allclose(together, mix(logits, np.array(WEIGHTS)), atol=1e-5)
+    network = Trained(with_linear, common, True, TWO).mix()
+    assert network is not None
+    each, of_linear = WEIGHTS[0] / len(TWO), WEIGHTS[1]
+    np.testing.assert_allclose(network.weights[:, 0], [each, each, of_linear])
+
+
+def mixed_logits(
+    alone: list[npt.NDArray[np.float64]], linear: LinearModel, demo: Corpus
+) -> npt.NDArray[np.float64]:
+    """What two members and the linear model answer to all reviews."""
+    of_linear = nb_linear.predict(linear, demo.train.head(REVIEWS))
+    return logits_of_mix(alone[: len(TWO)], of_linear)
+
+
+def test_weights_are_fitted_to_held_out_reviews_and_measured_by_cross_fitting(
+    members: tuple[Path, ...],
+    alone: list[npt.NDArray[np.float64]],
+    linear: LinearModel,
+    demo: Corpus,
+    tmp_path: Path,
+) -> None:
+    rows = ROWS[True]
+    logits = mixed_logits(alone, linear, demo)[rows]
+    labels = demo.train.labels[rows]
+    settings = TrainingSettings(reviews=REVIEWS)
+    spec = TrialSpec(common_params(TWO, linear=True), demo.folder, tmp_path, settings=settings)
+    result = EnsembleSpec(members[: len(TWO)], TWO, linear)(spec, lambda execution, epoch: None)
+    expected = cross_fitted(logits, labels)
+    assert result.best["val_loss"] == pytest.approx(measure(labels, expected)["loss"], abs=1e-5)
+    np.testing.assert_array_equal(result.right[0], (expected > 0.5) == (labels == 1))
+    weights = from_metrics(result.best)
+    np.testing.assert_allclose(weights, fit_weights(logits, labels), atol=1e-4)
+    saved = weights_of_mix(load_keras(result.model))[:, 0]
+    np.testing.assert_allclose([saved[:-1].sum(), saved[-1]], weights, rtol=1e-6)
+
+
+def test_a_mix_of_an_earlier_version_is_not_written_out_by_hand(tmp_path: Path) -> None:
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    linear = linear_network(np.zeros(9, np.float32))
+    keras.Model(ids, linear(ids) / 2).save(tmp_path / "model.keras")
+    with pytest.raises(ExportFailed, match="create the ensemble again"):
+        Trained(tmp_path / "model.keras", PARAMS[0], True, TWO).mix()
 
 
 def test_formats_that_are_written_out_by_hand_have_all_members(
@@ -230,3 +265,9 @@ def test_its_page_in_mlflow_leads_to_its_members() -> None:
     assert "23 models" in many
     assert ", 3 others." in many
     assert "/runs/r20?" not in many
+    mixed = description(search, runs[:2], linear=True)
+    assert mixed.startswith("A mix of a linear model on word n-grams and 2 models: [gru_")
+    assert "weights among the metrics" in mixed
+    assert "cross-fitting" in mixed
+    refitted = description(search, runs[:2], linear=True, fitted=runs[5])
+    assert "weights of [gru_\\[1\\]](#/experiments/7/runs/r5?" in refitted

@@ -16,6 +16,7 @@ from imdbtune import api
 from imdbtune.config.schema import parse_config
 from imdbtune.data.corpus import Corpus
 from imdbtune.export.folder import read_export
+from imdbtune.models.mix_weights import from_metrics
 from imdbtune.tracking import mlflow_names, reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search, Trial
@@ -191,7 +192,9 @@ def test_a_trial_comes_out_the_same_from_what_mlflow_holds(trained: Trained) -> 
     assert reader.read_run(trained.client, compared["reproduced_as"]).status == "FINISHED"
 
 
-def test_the_mean_of_the_best_and_the_linear_model(trained: Trained, tmp_path: Path) -> None:
+def test_the_mean_of_the_best_and_a_mix_with_the_linear_model(
+    trained: Trained, tmp_path: Path
+) -> None:
     uri, cache = str(trained.client.tracking_uri), demo_cache()
     place: dict[str, Any] = {"uri": uri, "cache": cache, "folder": trained.folder / "runs"}
     of_two, members = api.ensemble(trained.search.run_id, 2, api.Context(**place))
@@ -201,6 +204,9 @@ def test_the_mean_of_the_best_and_the_linear_model(trained: Trained, tmp_path: P
     assert (
         both.tags[mlflow_names.ENSEMBLE_OF] == f"{of_two.tags[mlflow_names.ENSEMBLE_OF]},nb-linear"
     )
+    weights = from_metrics(both.metrics)
+    assert len(weights) == 2
+    assert from_metrics(of_two.metrics) == ()
     again, _ = api.ensemble(trained.search.run_id, 2, api.Context(**place), linear=True)
     assert again.run_id == both.run_id
     for made in (of_two, both):
@@ -210,9 +216,24 @@ def test_the_mean_of_the_best_and_the_linear_model(trained: Trained, tmp_path: P
         assert export.members == tuple(member.params for member in members)
         for checked in export.formats.values():
             assert checked["largest_difference"] < 1e-5
+    assert export.metadata["weights"] == list(weights)
+    assert f"times {weights[-1]:.3f}: a model" in (export.folder / "README.md").read_text()
     texts = ["a wonderful film", "two hours of boredom", "a film"]
     chances = [
         [p.probability for p in api.predict(tmp_path / made.run_id, texts)]
         for made in (of_two, both)
     ]
     assert not np.allclose(*chances, atol=1e-3)  # the linear model has a say
+
+
+def test_a_mix_of_models_of_all_reviews_has_the_weights_of_the_mix_before(
+    trained: Trained,
+) -> None:
+    place: dict[str, Any] = {"uri": str(trained.client.tracking_uri), "cache": demo_cache()}
+    context = api.Context(**place, folder=trained.folder / "runs")
+    before, members = api.ensemble(trained.search.run_id, 2, context, linear=True)
+    mixed, again = api.ensemble(trained.search.run_id, 2, context, refitted=True, linear=True)
+    assert from_metrics(mixed.metrics) == from_metrics(before.metrics)
+    assert [run.tags[mlflow_names.REFITS] for run in again] == [run.run_id for run in members]
+    assert "best_val_accuracy" not in mixed.metrics
+    assert before.run_id in mixed.tags[mlflow_names.NOTE]

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from imdbtune.cli.best import _baseline_facts
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.data.corpus import START, Split, make_split
+from imdbtune.data.corpus import OOV, START, Split, make_split
 from imdbtune.errors import UserError
 from imdbtune.models import nb_linear
 from imdbtune.report import leaderboard
@@ -34,16 +34,20 @@ REVIEWS = [
 ]
 LABELS = [1, 1, 0, 0, 1, 0]
 SPLIT = make_split(REVIEWS, LABELS)
-VOCABULARY = 10
 
 
 def bag(review: list[int]) -> set[tuple[int, ...]]:
-    """The words and pairs of a review, by definition."""
-    return {(a,) for a in review} | set(pairwise(review))
+    """The words, pairs and triples of a review, by definition."""
+    triples = zip(review, review[1:], review[2:], strict=False)
+    return {(a,) for a in review} | set(pairwise(review)) | set(triples)
 
 
-def key(term: tuple[int, ...], vocabulary: int = VOCABULARY) -> int:
-    return term[0] if len(term) == 1 else term[0] * vocabulary + term[1]
+def key(term: tuple[int, ...]) -> int:
+    return sum(word * factor for word, factor in zip(term, nb_linear.FACTORS, strict=False))
+
+
+def row(term: tuple[int, ...]) -> int:
+    return int(nb_linear.table_rows(np.array([key(term)]), nb_linear.MIN_ROWS + 1)[0])
 
 
 def ratios() -> dict[tuple[int, ...], float]:
@@ -60,23 +64,40 @@ def ratios() -> dict[tuple[int, ...], float]:
     return {t: math.log((p[t] / sum(p.values())) / (q[t] / sum(q.values()))) for t in kept}
 
 
-def test_pairs_do_not_reach_into_the_next_review() -> None:
-    rows, keys = nb_linear.terms(SPLIT, VOCABULARY)
-    found: list[set[int]] = [set(keys[rows == row].tolist()) for row in range(len(REVIEWS))]
-    assert found == [{key(term) for term in bag(review)} for review in REVIEWS]
-    assert len(keys) == sum(2 * len(review) - 1 for review in REVIEWS if review)
+def keys_by_review(split: Split) -> list[set[int]]:
+    found: list[set[int]] = [set() for _ in range(len(split))]
+    for n in (1, 2, 3):
+        for review, each in zip(*nb_linear.ngrams(split, n), strict=True):
+            found[review].add(int(each))
+    return found
 
 
-def test_unknown_words_are_ignored() -> None:
-    rows, keys = nb_linear.terms(make_split([[1, 4, 12, 5, 4]], [1]), VOCABULARY)
-    assert sorted(keys.tolist()) == sorted([1, 4, 5, 4, 14, 54])
-    assert set(rows.tolist()) == {0}
+def test_ngrams_do_not_reach_into_the_next_review() -> None:
+    assert keys_by_review(SPLIT) == [{key(term) for term in bag(review)} for review in REVIEWS]
+    for n in (1, 2, 3):
+        count = sum(max(len(review) - n + 1, 0) for review in REVIEWS)
+        assert len(nb_linear.ngrams(SPLIT, n)[1]) == count
+        assert len(nb_linear.ngrams(SPLIT.head(0), n)[1]) == 0
+
+
+@pytest.mark.parametrize("unknown", [OOV, nb_linear.VOCABULARY, nb_linear.VOCABULARY + 9])
+def test_ngrams_with_an_unknown_word_are_left_out(unknown: int) -> None:
+    (found,) = keys_by_review(make_split([[1, 4, unknown, 5, 4, 6]], [1]))
+    known = [(1,), (4,), (5,), (6,), (1, 4), (5, 4), (4, 6), (5, 4, 6)]
+    assert found == {key(term) for term in known}
+
+
+def test_keys_of_the_rarest_words_do_not_overflow() -> None:
+    last = nb_linear.VOCABULARY - 1
+    assert key((last,) * 3) < 2**63
+    _, keys = nb_linear.ngrams(make_split([[last] * 3], [1]), 3)
+    assert keys.tolist() == [key((last,) * 3)]
 
 
 def sklearns_logits(split: Split, bags: list[set[tuple[int, ...]]]) -> np.ndarray:
     """scikit-learn's probabilities, from a matrix that is built term by term."""
     known = ratios()
-    terms = sorted(known, key=key)
+    terms = sorted(known)
 
     def matrix(bags: list[set[tuple[int, ...]]]) -> Any:
         return csr_array([[known[t] * (t in bag) for t in terms] for bag in bags])
@@ -89,13 +110,15 @@ def sklearns_logits(split: Split, bags: list[set[tuple[int, ...]]]) -> np.ndarra
 def test_the_ratios_and_features_are_those_of_the_paper() -> None:
     model = nb_linear.fit(SPLIT)
     expected = ratios()
-    assert model.keys.tolist() == sorted(key(term) for term in expected)
-    assert model.vocabulary == VOCABULARY
+    order = sorted(expected, key=row)
+    assert len({row(term) for term in expected}) == len(expected)  # no collisions
+    assert model.used.tolist() == [row(term) for term in order]
+    assert model.rows == nb_linear.MIN_ROWS + 1
     bags = [bag(review) for review in REVIEWS]
-    columns = [sorted(expected, key=key).index(t) for b in bags for t in b if t in expected]
+    columns = [order.index(t) for b in bags for t in b if t in expected]
     labels = [y for b, y in zip(bags, LABELS, strict=True) for t in b if t in expected]
     found = nb_linear.log_count_ratios(np.array(columns), np.array(labels, np.int8), len(expected))
-    assert found == pytest.approx([expected[t] for t in sorted(expected, key=key)])
+    assert found == pytest.approx([expected[t] for t in order])
 
 
 NEW = [[START, 4, 5], [START, 9, 8, 7, 99], [], [START, 50, 4]]
@@ -133,8 +156,8 @@ class Touches:
 
 
 def test_loading_runs_no_code(tmp_path: Path) -> None:
-    keys = np.array([Touches(tmp_path / "run")], object)
-    np.savez(tmp_path / "linear.npz", keys=keys, weights=np.zeros(1), bias=0.0, vocabulary=9)
+    used = np.array([Touches(tmp_path / "run")], object)
+    np.savez(tmp_path / "linear.npz", used=used, weights=np.zeros(1), bias=0.0, rows=9)
     with pytest.raises(UserError, match="is not a linear model of imdbtune"):
         nb_linear.LinearModel.load(tmp_path / "linear.npz")
     assert not (tmp_path / "run").exists()
@@ -142,10 +165,12 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "linear.npz"
-    good = {"keys": np.arange(3), "weights": np.zeros(3), "bias": 0.0, "vocabulary": 9}
+    good = {"used": np.arange(1, 4), "weights": np.zeros(3), "bias": 0.0, "rows": 9}
     wrong: list[dict[str, Any]] = [
-        {"keys": np.arange(4)},
-        {"keys": np.array([2, 1, 3])},
+        {"used": np.arange(1, 5)},
+        {"used": np.array([2, 1, 3])},
+        {"used": np.arange(3)},
+        {"rows": 3},
         {"bias": np.zeros(2)},
     ]
     for change in wrong:
@@ -156,7 +181,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a linear model of imdbtune"):
         nb_linear.LinearModel.load(path)
     np.savez(path, **good)
-    assert nb_linear.LinearModel.load(path).vocabulary == 9
+    assert nb_linear.LinearModel.load(path).rows == 9
 
 
 def test_it_uses_the_training_and_validation_reviews_of_the_trials() -> None:
@@ -165,11 +190,13 @@ def test_it_uses_the_training_and_validation_reviews_of_the_trials() -> None:
     labels = [i % 2 if i < 40 else 1 - i % 2 for i in range(50)]
     trained = nb_linear.train_linear(make_split(reviews, labels))
     model, metrics = trained.model, trained.metrics
+    known = {START, 4, 5}  # 8 occurs in the last fifth only
     assert trained.right.mean() == metrics["best_val_accuracy"]
     assert (metrics["best_accuracy"], metrics["best_val_accuracy"]) == (1.0, 0.0)
     assert metrics["best_loss"] < math.log(2) < metrics["best_val_loss"]
-    assert model.vocabulary == 6
-    assert metrics["parameter_count"] == metrics["features"] + 1 == len(model.keys) + 1
+    words = range(1, 9)
+    assert {word for word in words if row((word,)) in model.used} == known
+    assert metrics["parameter_count"] == metrics["features"] + 1 == len(model.used) + 1
 
 
 def test_the_majority_class() -> None:
@@ -222,7 +249,7 @@ NOT = ", which is not significant"
 def test_comparison_with_the_winner(winner: float, said: str, verb: str) -> None:
     found = compare_with_baseline(made_baselines(0.9162), [best_of(winner)], 5000)
     assert found is not None
-    result = "a linear model on word pairs reaches 0.9162 in 21 s"
+    result = "a linear model on word n-grams reaches 0.9162 in 21 s"
     assert str(found) == f"{result}: the best trial is {said}"
     assert found.relation.startswith(verb)
 
@@ -231,7 +258,7 @@ def test_there_is_no_comparison_without_a_baseline() -> None:
     assert compare_with_baseline([], [best_of(0.9)], 5000) is None
     assert compare_with_baseline(made_baselines(0.9, "FAILED"), [best_of(0.9)], 5000) is None
     alone = compare_with_baseline(made_baselines(0.9), [], 5000)
-    assert str(alone) == "a linear model on word pairs reaches 0.9000 in 21 s"
+    assert str(alone) == "a linear model on word n-grams reaches 0.9000 in 21 s"
     assert set(_baseline_facts([]).values()) == {None}
 
 
@@ -251,5 +278,5 @@ def test_the_description_mentions_the_baseline_after_the_winner() -> None:
     linear = compare_with_baseline(made_baselines(0.9), best, 5000)
     text = leaderboard.markdown(search, best, ["units"], False, linear)
     first = text.splitlines()[0]
-    assert "at epoch 2.** A linear model on word pairs [reaches](#/experiments/7/runs/a?" in first
+    assert "at epoch 2.** A linear model on word n-grams [reaches](#/experiments/7/runs/a?" in first
     assert ") 0.9000 in 21 s: the best trial is 5.0 ±1.0 points above it. Data: demo." in first

@@ -19,7 +19,7 @@ from imdbtune import api
 from imdbtune.cli.app import app
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.imdb import npz_corpus
-from imdbtune.models import nb_linear
+from imdbtune.models import nb_linear, nb_linear_cache
 from imdbtune.models.metrics.metric import CORRECTNESS_FILE, best_names
 from imdbtune.search import baseline_job
 from imdbtune.search.events import BaselineEnded, Event
@@ -77,10 +77,10 @@ def test_baselines_have_runs_and_are_not_trials(
     assert run.info.run_name == "baseline-nb-linear"
     assert run.data.tags[mlflow_names.PARENT] == search.run_id
     assert run.data.tags[mlflow_names.KIND] == "baseline"
-    assert run.data.params == {"ngrams": "1,2", "alpha": "1.0", "C": "0.1", "min_df": "2"}
+    assert run.data.params == {k: str(v) for k, v in nb_linear.SETTINGS.items()}
     assert heard == [mlflow_names.MAJORITY, mlflow_names.LINEAR]
     note = client.get_run(search.run_id).data.tags[mlflow_names.NOTE]
-    assert "A linear model on word pairs [reaches](" in note
+    assert "A linear model on word n-grams [reaches](" in note
     _predicts_again(client, linear, here)
     _is_reported(linear, capsys, config_in(here).tracking.uri)
     again = go_on(here, config_in(here))
@@ -104,7 +104,7 @@ def _is_reported(linear: Baseline, capsys: pytest.CaptureFixture[str], uri: str)
     for command in ("compare", "best"):
         app([command, "--tracking-uri", uri], standalone_mode=False)
         printed = capsys.readouterr().out
-        assert f"a linear model on word pairs reaches {reached:.4f} in " in printed
+        assert f"a linear model on word n-grams reaches {reached:.4f} in " in printed
         assert " s: the best trial is " in printed
         app([command, "--tracking-uri", uri, "--quiet"], standalone_mode=False)
         assert "linear" not in capsys.readouterr().out
@@ -207,7 +207,8 @@ def test_a_process_that_cannot_be_started_is_a_notice(
 
 
 def test_the_process_ends_with_the_one_that_started_it() -> None:
-    code = "import time; from imdbtune.models.nb_linear import _run_in_background as run; run(); "
+    module = "imdbtune.models.nb_linear_cache"
+    code = f"import time; from {module} import _run_in_background as run; run(); "
     made = subprocess.Popen(
         [sys.executable, "-c", f"{code}print(flush=True); time.sleep(60)"],
         stdin=subprocess.PIPE,
@@ -243,21 +244,21 @@ def test_what_cannot_be_read_is_replaced(tmp_path: Path) -> None:
     for folder in (out, kept):
         folder.mkdir()
         (folder / nb_linear.MODEL).write_bytes(b"nonsense")
-    assert not nb_linear.is_cached(kept)
-    nb_linear.LinearModel(np.array([5]), np.array([1], np.float32), bias=0.5, vocabulary=9).save(
+    assert not nb_linear_cache.is_cached(kept)
+    nb_linear.LinearModel(np.array([5]), np.array([1], np.float32), bias=0.5, rows=9).save(
         out / nb_linear.MODEL
     )
     (out / nb_linear.RESULT).write_text("{}", encoding="utf-8")
-    nb_linear.save_to_cache(out, kept)
-    assert not nb_linear.is_cached(kept)  # a metric is missing
+    nb_linear_cache.save_to_cache(out, kept)
+    assert not nb_linear_cache.is_cached(kept)  # a metric is missing
     metrics = json.dumps(dict.fromkeys(best_names(), 0.5))
     (out / nb_linear.RESULT).write_text(metrics, encoding="utf-8")
-    nb_linear.save_to_cache(out, kept)
-    assert not nb_linear.is_cached(kept)  # its predictions are missing
+    nb_linear_cache.save_to_cache(out, kept)
+    assert not nb_linear_cache.is_cached(kept)  # its predictions are missing
     np.save(out / CORRECTNESS_FILE, np.array([True]))
     np.save(out / nb_linear.PREDICTED, np.array([0.9]))
-    nb_linear.save_to_cache(out, kept)
-    assert nb_linear.is_cached(kept)
+    nb_linear_cache.save_to_cache(out, kept)
+    assert nb_linear_cache.is_cached(kept)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["linear-x", "out"]
 
 

@@ -415,3 +415,22 @@ def test_a_row_is_flat() -> None:
     )
     assert set(TrialParams().as_dict()) <= set(row)
     assert "execution_2/loss" not in row
+
+
+def test_an_ensemble_is_found_again_but_not_one_of_an_earlier_version(store: Store) -> None:
+    """Which mixed a linear model with half of the weight, without logging any."""
+    search = store.search()
+    trials = [store.trial(search, 0.8, units=units) for units in (4, 8)]
+    members = [reader.read_run(store.client, run_id) for run_id in trials]
+    for linear in (False, True):
+        assert reader.find_ensemble(store.client, members, linear) is None
+        tag = {mlflow_names.ENSEMBLE_OF: reader.ensemble_tag(members, linear)}
+        made = Run(store.client, store.trial(search, 0.9, status="RUNNING"))
+        made.log(tags=tag)
+        made.end("FINISHED")
+        found = reader.find_ensemble(store.client, members, linear)
+        assert (found and found.run_id) == (None if linear else made.run_id)
+    made.log({"weight_networks": 0.3, "weight_linear": 0.7})
+    again = reader.find_ensemble(store.client, members, linear=True)
+    assert again is not None
+    assert again.run_id == made.run_id
