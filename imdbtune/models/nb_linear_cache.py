@@ -67,7 +67,7 @@ def cached_model(corpus: Corpus, reviews: int) -> LinearModel:
     """Return the linear model of a search of these reviews, from the cache or trained now.
 
     Raises:
-        ValueError: as in :func:`fit`.
+        ValueError: as in :func:`imdbtune.models.nb_linear.fit`.
     """
     cache = cache_folder(corpus, reviews)
     if is_cached(cache):

@@ -13,7 +13,7 @@ from imdbtune.config.extensions import FORMATS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.batches import pad, validation_split
 from imdbtune.data.corpus import OOV, Corpus, make_split
-from imdbtune.errors import ExportFailed
+from imdbtune.errors import ExportFailed, UserError
 from imdbtune.export.folder import read_export
 from imdbtune.export.format import Trained
 from imdbtune.export.formats import export_model
@@ -26,7 +26,9 @@ from imdbtune.models.mix_weights import cross_fitted, fit_weights, from_metrics,
 from imdbtune.models.nb_linear import LinearModel, as_table
 from imdbtune.models.nb_linear_keras import linear_network, table_of
 from imdbtune.models.safe_load import load_keras
+from imdbtune.search.ensemble import check_members
 from imdbtune.search.ensemble_tags import description, read_members, write_members
+from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.logged_models import save_model
 from imdbtune.training.ensemble import EnsembleSpec, common_params
@@ -251,6 +253,17 @@ def test_a_tag_says_what_it_is_made_of() -> None:
 )
 def test_a_tag_that_cannot_be_read_says_nothing(tag: str) -> None:
     assert read_members(tag) == ()
+
+
+def test_models_of_folds_are_averaged_on_all_reviews_only_and_not_mixed() -> None:
+    tags = {mlflow_names.FOLDS: "5"}
+    runs = [Trial(f"r{n}", "gru", "FINISHED", PARAMS[n], {}, tags, 0, 0, None) for n in range(2)]
+    check_members(runs, refitted=True)
+    with pytest.raises(UserError, match=r"trained on all \(--refit\)\."):
+        check_members(runs)
+    for refitted in (False, True):
+        with pytest.raises(UserError, match=r"\(--refit\), without a linear model\."):
+            check_members(runs, linear=True, refitted=refitted)
 
 
 def test_its_page_in_mlflow_leads_to_its_members() -> None:
