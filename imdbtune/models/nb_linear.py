@@ -3,7 +3,9 @@
 Wang & Manning 2012, "Baselines and Bigrams": the features are whether a word or pair occurs in a
 review, times its naive Bayes log-count ratio ``r = log((p / |p|) / (q / |q|))``, where p and q are
 ``ALPHA`` plus the number of positive and negative reviews in which it occurs. The classifier is
-logistic regression, which unlike an SVM has probabilities and so a loss.
+logistic regression, which unlike an SVM has probabilities and so a loss. With more than two labels,
+there is one such classifier for each, against all others, and their probabilities are divided by
+their sum.
 
 The key of a word is its id, that of a pair of neighbours (a, b) is a * vocabulary + b. There is no
 word 0.
@@ -11,35 +13,32 @@ word 0.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import json
-import os
-import shutil
-import signal
-import sys
-import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imdbtune.data.batches import validation_split
-from imdbtune.data.corpus import Corpus, Split, read_corpus
+from imdbtune.data.corpus import Split, read_corpus
 from imdbtune.data.folds import NO_FOLDS, Folds
 from imdbtune.errors import UserError
+from imdbtune.models.background import run_in_background
 from imdbtune.models.metrics.metric import CORRECTNESS_FILE, best_names, measure
+from imdbtune.models.metrics.predictions import is_right
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Weights = npt.NDArray[np.float32]
 
 ALPHA = 1.0  # added to all counts
 C = 0.1  # inverse strength of the regularisation
@@ -47,16 +46,19 @@ MIN_DF = 2  # minimum number of reviews in which a word or pair occurs
 SETTINGS: Mapping[str, object] = {"ngrams": "1,2", "alpha": ALPHA, "C": C, "min_df": MIN_DF}
 MODEL, RESULT, PREDICTED = "linear.npz", "result.json", "validation_probabilities.npy"
 CHUNK = 5000  # reviews predicted at a time, which limits the memory
-NICE = 19  # the trials have priority
+NEVER = -30.0  # bias of the classifier of a label without training reviews
 
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """A trained model."""
+    """A trained model.
+
+    With more than two labels, weights are (features, labels), and the bias is (labels,).
+    """
 
     keys: Integers  # (features,), increasing
-    weights: npt.NDArray[np.float32]  # (features,), weight of the classifier times ratio
-    bias: float
+    weights: Weights  # (features,), weight of the classifier times ratio
+    bias: float | Floats
     vocabulary: int  # ids from here on did not occur in training
 
     def save(self, path: Path) -> None:
@@ -79,22 +81,28 @@ class LinearModel:
         try:
             with np.load(path, allow_pickle=False) as file:
                 keys, weights = file["keys"].astype(np.int64), file["weights"].astype(np.float32)
-                model = cls(keys, weights, float(file["bias"]), int(file["vocabulary"]))
+                bias = file["bias"].astype(np.float64)
+                own_bias = bias if bias.ndim else float(bias)
+                model = cls(keys, weights, own_bias, int(file["vocabulary"]))
         except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is not a linear model of imdbtune: {error}.") from error
-        if keys.ndim != 1 or keys.shape != weights.shape or np.any(np.diff(keys) <= 0):
+        shape = (*keys.shape, *bias.shape)
+        if keys.ndim != 1 or weights.shape != shape or np.any(np.diff(keys) <= 0):
             raise UserError(f"{path} is not a linear model of imdbtune: its arrays do not match.")
         return model
 
 
-def fit(split: Split) -> LinearModel:
+def fit(split: Split, classes: int = 2) -> LinearModel:
     """Return a model trained on all reviews of ``split``.
+
+    Args:
+        split: the reviews.
+        classes: number of their labels. The probability of one that no review has is near 0.
 
     Raises:
         ValueError: all reviews have the same label, or no word occurs in ``MIN_DF`` of them.
     """
     from scipy.sparse import csr_array
-    from sklearn.linear_model import LogisticRegression
 
     if len(np.unique(split.labels)) < 2:
         raise ValueError("all reviews to train on have the same label")
@@ -108,15 +116,37 @@ def fit(split: Split) -> LinearModel:
     keys = keys[is_frequent]
     if not len(keys):
         raise ValueError(f"no word occurs in {MIN_DF} of the reviews to train on")
-    ratios = log_count_ratios(columns, split.labels[rows], len(keys))
     ends = np.cumsum(np.bincount(rows, minlength=len(split)))
-    shape = (len(split), len(keys))
     # liblinear accepts only 32-bit indices.
     indices = (columns.astype(np.int32), np.concatenate([[0], ends]).astype(np.int32))
-    matrix = csr_array((ratios[columns], *indices), shape=shape)
-    classifier = LogisticRegression(solver="liblinear", C=C).fit(matrix, split.labels)
+    occurs = csr_array((np.ones(len(columns)), *indices), shape=(len(split), len(keys)))
+    if classes == 2:
+        return LinearModel(keys, *_fit_one(occurs, split.labels == 1), vocabulary)
+    fitted = [_fit_one(occurs, split.labels == label) for label in range(classes)]
+    weights, biases = zip(*fitted, strict=True)
+    return LinearModel(keys, np.stack(weights, axis=1), np.array(biases), vocabulary)
+
+
+def _fit_one(occurs: csr_array, positive: npt.NDArray[np.bool_]) -> tuple[Weights, float]:
+    """Return weights, (features,), and bias of the classifier of one label against the others.
+
+    Args:
+        occurs: 1 where a feature occurs in a review, (reviews, features).
+        positive: whether a review has the label, (reviews,).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if not positive.any():
+        return np.zeros(occurs.shape[1], np.float32), NEVER
+    labels = positive.astype(np.int8)
+    of_entries = np.repeat(labels, np.diff(occurs.indptr))
+    ratios = log_count_ratios(occurs.indices, of_entries, occurs.shape[1])
+    matrix = type(occurs)(
+        (ratios[occurs.indices], occurs.indices, occurs.indptr), shape=occurs.shape
+    )
+    classifier = LogisticRegression(solver="liblinear", C=C).fit(matrix, labels)
     weights = (classifier.coef_[0] * ratios).astype(np.float32)
-    return LinearModel(keys, weights, float(classifier.intercept_[0]), vocabulary)
+    return weights, float(classifier.intercept_[0])
 
 
 def terms(split: Split, vocabulary: int) -> tuple[Integers, Integers]:
@@ -158,10 +188,13 @@ def log_count_ratios(columns: Integers, labels: npt.NDArray[np.int8], width: int
 
 
 def predict(model: LinearModel, split: Split) -> Floats:
-    """Return the probability that each review is positive, (n,)."""
+    """Return the probability that each review is positive, (n,).
+
+    With more than two labels, it is the probability of each, (n, labels).
+    """
     starts = range(0, len(split), CHUNK)
     parts = [_predict(model, split.part(first, first + CHUNK)) for first in starts]
-    return np.concatenate([np.empty(0), *parts])
+    return np.concatenate([np.empty((0, *model.weights.shape[1:])), *parts])
 
 
 def _predict(model: LinearModel, split: Split) -> Floats:
@@ -170,8 +203,14 @@ def _predict(model: LinearModel, split: Split) -> Floats:
     columns[columns == len(model.keys)] = 0
     found = model.keys[columns] == keys if len(model.keys) else np.zeros(len(keys), bool)
     rows, columns = _unique(rows[found], columns[found], len(model.keys))
-    sums = np.bincount(rows, weights=model.weights[columns], minlength=len(split))
-    return np.asarray(1 / (1 + np.exp(-(model.bias + sums))), np.float64)
+    sums = [
+        np.bincount(rows, weights=weights[columns], minlength=len(split))
+        for weights in np.atleast_2d(model.weights.T)
+    ]
+    if model.weights.ndim == 1:
+        return np.asarray(1 / (1 + np.exp(-(model.bias + sums[0]))), np.float64)
+    each = 1 / (1 + np.exp(-(model.bias + np.stack(sums, axis=1))))
+    return np.asarray(each / each.sum(axis=1, keepdims=True), np.float64)
 
 
 def train_and_validation(split: Split) -> tuple[Split, Split]:
@@ -204,26 +243,28 @@ class Trained:
     right: npt.NDArray[np.bool_]
 
 
-def train_linear(split: Split, folds: Folds = NO_FOLDS) -> Trained:
+def train_linear(split: Split, folds: Folds = NO_FOLDS, classes: int = 2) -> Trained:
     """Train on the training part of ``split``, and measure on both parts.
 
     Args:
         split: the training reviews of the search.
         folds: train for each; the model is that of the fold with the best accuracy.
+        classes: number of labels.
     """
     import sklearn.linear_model  # noqa: F401 - importing takes seconds, not to be counted
 
     if not folds.count:
-        return _train_on(*train_and_validation(split))
-    trained = [_train_on(*parts) for parts in _fold_parts(split, folds)]
+        return _train_on(*train_and_validation(split), classes)
+    trained = [_train_on(*parts, classes) for parts in _fold_parts(split, folds)]
     best = max(trained, key=lambda each: each.metrics["best_val_accuracy"])
     seconds = sum(each.metrics["train_seconds"] for each in trained)
-    predicted, fold_of = np.empty(len(split)), folds.assign(split.labels)
+    fold_of = folds.assign(split.labels)
+    predicted = np.empty((len(split), *trained[0].predicted.shape[1:]))
     for fold, each in enumerate(trained):
         predicted[fold_of == fold] = each.predicted
     means = _mean_metrics([each.metrics for each in trained])
     metrics = {**best.metrics, **means, "train_seconds": seconds}
-    return Trained(best.model, metrics, predicted, (predicted > 0.5) == (split.labels == 1))
+    return Trained(best.model, metrics, predicted, is_right(split.labels, predicted))
 
 
 def _mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -231,31 +272,37 @@ def _mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: fmean(each[name] for each in metrics) for name in best_names()}
 
 
-def _train_on(training: Split, validation: Split) -> Trained:
+def _train_on(training: Split, validation: Split, classes: int) -> Trained:
     started = time.monotonic()
-    model = fit(training)
+    model = fit(training, classes)
     seconds = time.monotonic() - started
-    size = {"features": float(len(model.keys)), "parameter_count": len(model.keys) + 1.0}
+    weights = float(model.weights.size + np.size(model.bias))
+    size = {"features": float(len(model.keys)), "parameter_count": weights}
     predicted = predict(model, validation)
     metrics = _metrics(training, predict(model, training), validation, predicted)
-    right = (predicted > 0.5) == (validation.labels == 1)
+    right = is_right(validation.labels, predicted)
     return Trained(model, {**metrics, "train_seconds": seconds, **size}, predicted, right)
 
 
-def measure_majority(split: Split, folds: Folds = NO_FOLDS) -> dict[str, float]:
+def measure_majority(split: Split, folds: Folds = NO_FOLDS, classes: int = 2) -> dict[str, float]:
     """Return the metrics of a constant: the share of positive labels in the training part.
 
-    With folds, they are the means over these.
+    With more than two labels, it is the share of each. With folds, they are the means over these.
     """
     if not folds.count:
-        return _measure_constant(*train_and_validation(split))
-    measured = [_measure_constant(*parts) for parts in _fold_parts(split, folds)]
+        return _measure_constant(*train_and_validation(split), classes)
+    measured = [_measure_constant(*parts, classes) for parts in _fold_parts(split, folds)]
     return {**measured[0], **_mean_metrics(measured)}
 
 
-def _measure_constant(training: Split, validation: Split) -> dict[str, float]:
-    share = float(training.labels.mean()) if len(training) else 0.5
-    constant = [np.full(len(part), share) for part in (training, validation)]
+def _measure_constant(training: Split, validation: Split, classes: int) -> dict[str, float]:
+    if classes == 2:
+        share = float(training.labels.mean()) if len(training) else 0.5
+        constant = [np.full(len(part), share) for part in (training, validation)]
+    else:
+        counts = np.bincount(training.labels, minlength=classes)
+        shares = counts / max(1, len(training))
+        constant = [np.tile(shares, (len(part), 1)) for part in (training, validation)]
     metrics = _metrics(training, constant[0], validation, constant[1])
     return {**metrics, "train_seconds": 0.0, "parameter_count": 1.0}
 
@@ -278,61 +325,12 @@ def main(job: Mapping[str, Any]) -> None:
         job: ``corpus``, the folder of the corpus; ``reviews``, how many training reviews are used
             (0: all); ``folds``, their number and seed; ``out``, an existing folder.
     """
-    _run_in_background()
-    training = read_corpus(Path(job["corpus"])).train
-    trained = train_linear(training.head(job["reviews"] or len(training)), Folds(*job["folds"]))
+    run_in_background()
+    corpus = read_corpus(Path(job["corpus"]))
+    used = corpus.train.head(job["reviews"] or len(corpus.train))
+    trained = train_linear(used, Folds(*job["folds"]), len(corpus.labels))
     out = Path(job["out"])
     trained.model.save(out / MODEL)
     np.save(out / PREDICTED, trained.predicted)
     np.save(out / CORRECTNESS_FILE, trained.right)
     (out / RESULT).write_text(json.dumps(trained.metrics), encoding="utf-8")
-
-
-def cache_folder(corpus: Corpus, reviews: int, folds: Folds = NO_FOLDS) -> Path:
-    """Return the folder that caches the linear model of these reviews for later searches."""
-    version = importlib.metadata.version("scikit-learn")
-    division = [folds.count, folds.seed] if folds.count else []
-    key = json.dumps([corpus.digest, reviews, dict(SETTINGS), version, *division])
-    return corpus.folder.parent / f"linear-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-
-
-def is_cached(cache: Path) -> bool:
-    """Return whether the folder has a readable model with all metrics."""
-    try:
-        LinearModel.load(cache / MODEL)
-        result = json.loads((cache / RESULT).read_text(encoding="utf-8"))
-        complete = isinstance(result, dict) and result.keys() >= {*best_names()}
-        return complete and all((cache / name).exists() for name in (CORRECTNESS_FILE, PREDICTED))
-    except (OSError, ValueError, UserError):
-        return False
-
-
-def save_to_cache(out: Path, cache: Path) -> None:
-    """Copy a model and its metrics to the cache, replacing files that are damaged."""
-    with suppress(OSError):  # the next search trains it again
-        temporary = Path(tempfile.mkdtemp(prefix=f"{cache.name}-", dir=cache.parent))
-        try:
-            shutil.copytree(out, temporary, dirs_exist_ok=True)
-            shutil.rmtree(cache, ignore_errors=True)
-            temporary.rename(cache)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _run_in_background() -> None:
-    """Lower the priority of this process, and exit when its parent does.
-
-    If memory runs out, the kernel kills this process before others.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends this process
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    if hasattr(os, "nice"):
-        os.nice(NICE)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-
-
-def _exit_with_parent() -> None:
-    """Wait for the end of standard input, a pipe that the parent holds open while it lives."""
-    os.read(sys.stdin.fileno(), 1)
-    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,8 +1,9 @@
 """The linear model of :mod:`imdbtune.models.nb_linear` as plain Keras layers, for ensembles.
 
-Its features are the rows of one table, an embedding: the two ids of a pair, and the weight. A word
-is the pair (0, word), as there is no word 0; the first row, (0, 0), holds the bias. The rows are
-sorted, so a binary search finds a pair; every export format has the operations for that.
+Its features are the rows of one table, an embedding: the two ids of a pair, and the weight; with
+more than two labels, the weights of each label. A word is the pair (0, word), as there is no word
+0; the first row, (0, 0), holds the bias. The rows are sorted, so a binary search finds a pair;
+every export format has the operations for that.
 """
 
 from __future__ import annotations
@@ -22,17 +23,24 @@ LARGEST_ID = 2**24
 
 
 def as_table(model: LinearModel, vocabulary: int) -> npt.NDArray[np.float32]:
-    """Return the table of a model, (features + 1, 3), without ids from ``vocabulary`` on."""
+    """Return the table of a model, without ids from ``vocabulary`` on.
+
+    It is (features + 1, 3), with more than two labels (features + 1, 2 + labels).
+    """
     first, second = np.divmod(model.keys, model.vocabulary)
     known = (first < min(vocabulary, LARGEST_ID)) & (second < min(vocabulary, LARGEST_ID))
-    rows = np.stack([first[known], second[known], model.weights[known]], axis=1)
-    return np.concatenate([[[0.0, 0.0, model.bias]], rows]).astype(np.float32)
+    rows = np.column_stack([first[known], second[known], model.weights[known]])
+    bias = np.append([0.0, 0.0], model.bias)
+    return np.concatenate([bias[None], rows]).astype(np.float32)
 
 
 def linear_network(table: npt.NDArray[np.float32]) -> keras.Model:
-    """Return the model of a table: ids (batch, time), padded at the front, to (batch, 1)."""
+    """Return the model of a table: ids (batch, time), padded at the front, to probabilities.
+
+    They are (batch, 1), or (batch, labels).
+    """
     ids = keras.Input((None,), dtype="int32", name="ids")
-    rows = layers.Embedding(len(table), 3, name="features")
+    rows = layers.Embedding(len(table), table.shape[1], name="features")
     last = len(table) - 1
     first = ops.cast(ops.concatenate([ops.zeros_like(ids), ids], axis=1), "float32")
     second = ops.cast(ops.concatenate([ids, following(ids)], axis=1), "float32")
@@ -48,9 +56,15 @@ def linear_network(table: npt.NDArray[np.float32]) -> keras.Model:
     # Sorting lets each row count once, and row 0 not at all.
     index = ops.sort(ops.where(found, index, 0), axis=1)
     is_new = ops.cast(ops.not_equal(index[:, 1:], index[:, :-1]), "float32")
-    total = ops.sum(rows(index)[:, 1:, 2] * is_new, axis=1, keepdims=True)
-    bias = rows(ops.zeros_like(ids[:, :1]))[:, :, 2]
-    network = keras.Model(ids, ops.sigmoid(total + bias), name=LINEAR)
+    if table.shape[1] == 3:
+        total = ops.sum(rows(index)[:, 1:, 2] * is_new, axis=1, keepdims=True)
+        bias = rows(ops.zeros_like(ids[:, :1]))[:, :, 2]
+        output = ops.sigmoid(total + bias)
+    else:
+        total = ops.sum(rows(index)[:, 1:, 2:] * ops.expand_dims(is_new, -1), axis=1)
+        each = ops.sigmoid(total + rows(ops.zeros_like(ids[:, :1]))[:, 0, 2:])
+        output = each / ops.sum(each, axis=-1, keepdims=True)
+    network = keras.Model(ids, output, name=LINEAR)
     rows.set_weights([table])
     return network
 

@@ -69,7 +69,9 @@ def network(
     masked: bool,
     skip: bool = False,
 ) -> Array:
-    """A network: word ids ``(batch, time)`` to probabilities ``(batch, 1)``.
+    """A network: word ids ``(batch, time)`` to probabilities.
+
+    They are those of the second label, ``(batch, 1)``, or of each of several, ``(batch, labels)``.
 
     Args:
         weights: ``embedding``; for each layer, counted from 1, ``forward_1.kernel``,
@@ -98,7 +100,8 @@ def network(
         features = np.concatenate([features, _bag(vectors, is_word)], axis=-1)
     if "norm.gamma" in weights:
         features = _normalise(features) * weights["norm.gamma"] + weights["norm.beta"]
-    return sigmoid(features @ weights["output.kernel"] + weights["output.bias"])
+    logits = features @ weights["output.kernel"] + weights["output.bias"]
+    return sigmoid(logits) if logits.shape[1] == 1 else softmax(logits)
 
 
 def whole_model(
@@ -107,7 +110,7 @@ def whole_model(
     metadata: Mapping[str, Any],
     cells: Mapping[str, NumpyCell],
 ) -> Array:
-    """An exported model, which may be an ensemble: word ids ``(batch, time)`` to ``(batch, 1)``.
+    """An exported model, which may be an ensemble: word ids to probabilities as :func:`network`.
 
     Args:
         weights: those of :func:`network`; in an ensemble with the prefix ``1/`` for the first
@@ -146,25 +149,28 @@ def _member(
 
 
 def linear(features: Array, ids: NDArray[np.integer]) -> Array:
-    """A linear model: word ids ``(batch, time)`` to probabilities ``(batch, 1)``.
+    """A linear model: word ids ``(batch, time)`` to probabilities as :func:`network`.
 
-    Each distinct word and pair of neighbours in a review counts once.
+    Each distinct word and pair of neighbours in a review counts once. With several labels, one
+    classifier for each tells it from all others, and their sum divides their probabilities.
 
     Args:
-        features: ``(features + 1, 3)``: the two ids and the weight of a pair, sorted by the ids. A
-            word is the pair (0, word); the first row, (0, 0), has the bias.
+        features: ``(features + 1, 3)``: the two ids and the weight of a pair, sorted by the ids;
+            ``(features + 1, 2 + labels)`` with a weight for each of several labels. A word is the
+            pair (0, word); the first row, (0, 0), has the bias.
         ids: 0 is padding, at the front.
     """
     base = int(features[:, :2].max()) + 1
     known = features[:, 0].astype(np.int64) * base + features[:, 1].astype(np.int64)
-    logits = np.full((len(ids), 1), features[0, 2], features.dtype)
+    logits = np.tile(features[0, 2:], (len(ids), 1))
     for logit, review in zip(logits, ids.astype(np.int64), strict=True):
         is_known = (review > 0) & (review < base)
         pairs = (review[:-1] * base + review[1:])[is_known[:-1] & is_known[1:]]
         keys = np.unique(np.concatenate([review[is_known], pairs]))
         rows = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-        logit += features[rows[known[rows] == keys], 2].sum()
-    return sigmoid(logits)
+        logit += features[rows[known[rows] == keys], 2:].sum(axis=0)
+    each = sigmoid(logits)
+    return each if each.shape[1] == 1 else each / each.sum(axis=1, keepdims=True)
 
 
 def _level(
@@ -218,8 +224,8 @@ def _pool(
             pooled.append((sequence * words).sum(axis=1) / np.maximum(words.sum(axis=1), 1))
         else:
             scores = np.where(words, sequence @ weights["attention"], -1e9)
-            softmax = np.exp(scores - scores.max(axis=1, keepdims=True))
-            pooled.append((sequence * softmax).sum(axis=1) / softmax.sum(axis=1))
+            shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+            pooled.append((sequence * shares).sum(axis=1) / shares.sum(axis=1))
     return np.concatenate(pooled, axis=-1).astype(sequence.dtype)
 
 
@@ -263,3 +269,10 @@ def sigmoid(values: Array) -> Array:
     half += 1
     half *= 0.5
     return half
+
+
+def softmax(values: Array) -> Array:
+    """``exp(values)`` divided by their sum in each row; subtracting the largest avoids overflow."""
+    powers: Array = np.exp(values - values.max(axis=-1, keepdims=True))
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers

@@ -25,7 +25,7 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import Index
 from imdbtune.data.corpus import Corpus
 from imdbtune.errors import escape_control
-from imdbtune.models import nb_linear
+from imdbtune.models import nb_cache, nb_linear
 from imdbtune.models.metrics.bootstrap import resample, standard_error
 from imdbtune.models.metrics.metric import DRAWS_FILE, measure
 from imdbtune.models.own_metric import metrics_by_name
@@ -101,14 +101,15 @@ class _BaselineJob:
 
     @property
     def _cache(self) -> Path:
-        return nb_linear.cache_folder(self.corpus, self.settings.reviews, self.settings.division)
+        return nb_cache.cache_folder(self.corpus, self.settings.reviews, self.settings.division)
 
     def start(self, finished: Collection[str]) -> None:
         """Log the majority class and start to train the linear model; report errors as notices."""
         try:
             if MAJORITY not in finished:
                 used = self.corpus.train.head(self.settings.reviews or len(self.corpus.train))
-                metrics = nb_linear.measure_majority(used, self.settings.division)
+                classes = len(self.corpus.labels)
+                metrics = nb_linear.measure_majority(used, self.settings.division, classes)
                 self._log(self._begin(MAJORITY), MAJORITY, metrics)
             if LINEAR not in finished:
                 self._start_linear()
@@ -120,7 +121,7 @@ class _BaselineJob:
         out = self.folder / "model"
         out.parent.mkdir(parents=True)
         run = self._begin(LINEAR, nb_linear.SETTINGS)
-        if nb_linear.is_cached(self._cache):
+        if nb_cache.is_cached(self._cache):
             shutil.copytree(self._cache, out)
             self._log_linear(run, out)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -162,7 +163,7 @@ class _BaselineJob:
                 self._fail(run, status)
                 return
             out = self.folder / "model"
-            nb_linear.save_to_cache(out, self._cache)
+            nb_cache.save_to_cache(out, self._cache)
             self._log_linear(run, out)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"

@@ -152,5 +152,6 @@ def _linear_model(
     from imdbtune.training.ensemble import fit_linear
 
     if search is None:
-        return fit_linear(corpus.train.head(reviews or len(corpus.train)))
+        reviews_used = corpus.train.head(reviews or len(corpus.train))
+        return fit_linear(reviews_used, len(corpus.labels))
     return LinearModel.load(fetch_linear(client, search, folder))

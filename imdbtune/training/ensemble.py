@@ -15,11 +15,12 @@ from imdbtune.data.batches import limit_rows, validation_split
 from imdbtune.data.corpus import Split, read_corpus
 from imdbtune.errors import UserError
 from imdbtune.models.metrics.metric import measure
+from imdbtune.models.metrics.predictions import is_right
 from imdbtune.models.nb_linear import LinearModel, fit
 from imdbtune.models.safe_load import load_keras
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import NOT_MEASURED, OnEpoch, TrialResult, TrialSpec
-from imdbtune.training.trial_metrics import find_metrics, resample_objective
+from imdbtune.training.trial_metrics import confusion, find_metrics, resample_objective
 
 if TYPE_CHECKING:
     import keras
@@ -37,14 +38,18 @@ def common_params(members: Sequence[TrialParams], linear: bool = False) -> Trial
     return TrialParams.from_values(values)
 
 
-def fit_linear(reviews: Split) -> LinearModel:
+def fit_linear(reviews: Split, classes: int = 2) -> LinearModel:
     """Fit the linear model to all of these reviews, which takes half a minute.
+
+    Args:
+        reviews: the reviews.
+        classes: number of their labels.
 
     Raises:
         UserError: these reviews allow none.
     """
     try:
-        return fit(reviews)
+        return fit(reviews, classes)
     except ValueError as error:
         raise UserError(f"no linear model: {error}; leave --with-linear out.") from error
 
@@ -77,7 +82,7 @@ class EnsembleSpec:
         predicted = probabilities(path, train, rows, spec.params, padded=False)
         prefix = "val_" if spec.settings.hold_out else ""
         found = measure(train.labels[rows], predicted, find_metrics(spec))
-        right = (predicted > 0.5) == (train.labels[rows] == 1)
+        right = is_right(train.labels[rows], predicted)
         seconds = time.monotonic() - began
         epoch = {"epoch": 1.0, **{prefix + k: v for k, v in found.items()}, "seconds": seconds}
         on_epoch(0, epoch)
@@ -89,6 +94,7 @@ class EnsembleSpec:
             parameter_count=int(model.count_params()),
             model=path,
             right=right[None] if spec.settings.hold_out else NOT_MEASURED,
+            confusion=confusion(spec, predicted) if spec.settings.hold_out else None,
             draws=resample_objective(spec, predicted),
             objective=spec.settings.objective,
         )

@@ -19,7 +19,7 @@ from imdbtune import api
 from imdbtune.cli.app import app
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.imdb import npz_corpus
-from imdbtune.models import nb_linear
+from imdbtune.models import nb_cache, nb_linear
 from imdbtune.models.metrics.metric import CORRECTNESS_FILE, best_names
 from imdbtune.search import baseline_job
 from imdbtune.search.events import BaselineEnded, Event
@@ -207,7 +207,7 @@ def test_a_process_that_cannot_be_started_is_a_notice(
 
 
 def test_the_process_ends_with_the_one_that_started_it() -> None:
-    code = "import time; from imdbtune.models.nb_linear import _run_in_background as run; run(); "
+    code = "import time; from imdbtune.models.background import run_in_background as run; run(); "
     made = subprocess.Popen(
         [sys.executable, "-c", f"{code}print(flush=True); time.sleep(60)"],
         stdin=subprocess.PIPE,
@@ -243,21 +243,21 @@ def test_what_cannot_be_read_is_replaced(tmp_path: Path) -> None:
     for folder in (out, kept):
         folder.mkdir()
         (folder / nb_linear.MODEL).write_bytes(b"nonsense")
-    assert not nb_linear.is_cached(kept)
+    assert not nb_cache.is_cached(kept)
     nb_linear.LinearModel(np.array([5]), np.array([1], np.float32), bias=0.5, vocabulary=9).save(
         out / nb_linear.MODEL
     )
     (out / nb_linear.RESULT).write_text("{}", encoding="utf-8")
-    nb_linear.save_to_cache(out, kept)
-    assert not nb_linear.is_cached(kept)  # a metric is missing
+    nb_cache.save_to_cache(out, kept)
+    assert not nb_cache.is_cached(kept)  # a metric is missing
     metrics = json.dumps(dict.fromkeys(best_names(), 0.5))
     (out / nb_linear.RESULT).write_text(metrics, encoding="utf-8")
-    nb_linear.save_to_cache(out, kept)
-    assert not nb_linear.is_cached(kept)  # its predictions are missing
+    nb_cache.save_to_cache(out, kept)
+    assert not nb_cache.is_cached(kept)  # its predictions are missing
     np.save(out / CORRECTNESS_FILE, np.array([True]))
     np.save(out / nb_linear.PREDICTED, np.array([0.9]))
-    nb_linear.save_to_cache(out, kept)
-    assert nb_linear.is_cached(kept)
+    nb_cache.save_to_cache(out, kept)
+    assert nb_cache.is_cached(kept)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["linear-x", "out"]
 
 
