@@ -92,6 +92,10 @@ def break_corpora(folder: Path) -> None:
     (folder / "folder.npz").mkdir()
     stars = [f"{n},a film with number {n},{n % 5 + 1},2024-01-0{n % 2 + 1}" for n in range(10)]
     (folder / "stars.csv").write_text("\n".join(["id,review,rating,date", *stars]))
+    many = [f"a film with number {n},{n % 101}" for n in range(202)]
+    (folder / "many.csv").write_text("\n".join(["review,label", *many]))
+    rare = ["a film,c", *(f"a film with number {n},{'ab'[n % 2]}" for n in range(9))]
+    (folder / "rare.csv").write_text("\n".join(["review,label", *rare]))
     unnamed = [f"{n % 2},a film with number {n},{n % 2}" for n in range(10)]
     (folder / "unnamed.csv").write_text("\n".join(["a,b,c", *unnamed]))
 

@@ -215,6 +215,7 @@ TRAINING_ROWS = (
         "May be repeated.",
         join=",".join,
     ),
+    ConfigFlag("training.class_weight", "none|balanced", TRAINING),
 )
 TABLE_ROWS = (
     ConfigFlag(

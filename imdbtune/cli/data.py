@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from imdbtune.cli import options as opt
@@ -58,14 +60,22 @@ def data(
         typer.echo(f"{key:<12}{escape_control(facts[key])}")
     if corpus.reading.get("text_column"):
         typer.echo(f"{'columns':<12}{describe_columns(corpus.reading)}")
-    negative, positive = corpus.labels
-    typer.echo(f"{'labels':<12}{negative} (0), {positive} (1)")
+    named = ", ".join(f"{label} ({number})" for number, label in enumerate(corpus.labels))
+    typer.echo(f"{'labels':<12}{named}")
     typer.echo(f"{'vocabulary':<12}{facts['vocabulary']:,} words")
     for part in ("train", "test"):
         rows = facts[part]
         typer.echo(
-            f"{part:<12}{rows['rows']:,} reviews: {rows['positive']:,} {positive}, "
-            f"{rows['negative']:,} {negative}; {rows['tokens']:,} tokens, "
+            f"{part:<12}{rows['rows']:,} reviews: {_counts(rows, corpus.labels)}; "
+            f"{rows['tokens']:,} tokens, "
             f"{rows['length_mean']:.1f} a review (median {rows['length_median']:.0f}, "
             f"90 % up to {rows['length_p90']:.0f}, longest {rows['length_max']:,})"
         )
+
+
+def _counts(rows: dict[str, Any], labels: tuple[str, ...]) -> str:
+    """Return how many reviews of a part have each label, in words."""
+    if "by_label" not in rows:
+        negative, positive = labels
+        return f"{rows['positive']:,} {positive}, {rows['negative']:,} {negative}"
+    return ", ".join(f"{count:,} {label}" for label, count in rows["by_label"].items())

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from imdbtune.export.occlusion import Explanation
     from imdbtune.export.predictor import Prediction
 
+LABELS_SHOWN = 3  # the most probable ones of more than two
 WORDS_SHOWN = 10  # with their effects in numbers
 MIN_COLOURED = 0.1  # of the largest effect; smaller effects get no colour
 HELP = """Predict the labels of reviews with a trained model.
@@ -132,8 +133,10 @@ def predict(
                 as_json,
             )
             return
-        show = _print_json if as_json else _csv_printer() if as_csv else _print_line
-        for prediction in api.predict(model, reviews, context, model_format=model_format):
+        predictions = api.predict(model, reviews, context, model_format=model_format)
+        first = next(predictions, None)
+        show = _print_json if as_json else _csv_printer(first) if as_csv else _print_line
+        for prediction in itertools.chain([first] if first else [], predictions):
             show(prediction)
 
 
@@ -171,7 +174,7 @@ def _explain(explanations: Iterator[Explanation], out: str, as_json: bool) -> No
         from imdbtune.export.occlusion import page
         from imdbtune.files import is_disk_full, replace_text
 
-        html = page(shown, shown[0].labels).encode("utf-8", errors="replace").decode()
+        html = page(shown).encode("utf-8", errors="replace").decode()
         try:
             replace_text(Path(out), html)
         except OSError as error:
@@ -208,15 +211,19 @@ def _print_json(prediction: Prediction) -> None:
     print_json(_as_dict(prediction))
 
 
-def _csv_printer() -> Callable[[Prediction], None]:
+def _csv_printer(first: Prediction | None) -> Callable[[Prediction], None]:
+    """Return a function that prints a row, after a header for the first prediction."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["label", "probability", "text"])
+    numbers = range(2, 1 + len(first.ranking[:LABELS_SHOWN] if first else ()))
+    more = [name for number in numbers for name in (f"label_{number}", f"probability_{number}")]
+    writer.writerow(["label", "probability", *more, "text"])
     is_terminal = sys.stdout.isatty()  # a file gets the texts unchanged
 
     def print_row(prediction: Prediction) -> None:
         text = prediction.text.encode("utf-8", errors="replace").decode()
         text = escape_control(text) if is_terminal else text
-        writer.writerow([prediction.label, f"{prediction.probability:.6f}", text])
+        top = prediction.ranking[:LABELS_SHOWN] or [(prediction.label, prediction.probability)]
+        writer.writerow([*(v for label, p in top for v in (label, f"{p:.6f}")), text])
 
     return print_row
 
@@ -226,7 +233,9 @@ def _print_line(prediction: Prediction) -> None:
 
 
 def _as_dict(prediction: Prediction) -> dict[str, object]:
-    facts = {"label": prediction.label, "probability": prediction.probability}
+    facts: dict[str, object] = {"label": prediction.label, "probability": prediction.probability}
+    if prediction.ranking:
+        facts["probabilities"] = dict(prediction.ranking)
     return {**facts, "text": prediction.text}
 
 
@@ -234,6 +243,9 @@ def _as_line(prediction: Prediction) -> str:
     start = " ".join(prediction.text[:200].split())
     shortened = start if len(start) <= 60 else start[:57] + "..."
     printable = "".join(c if c.isprintable() else "?" for c in shortened)
+    if prediction.ranking:
+        top = (f"{label} {share:.4f}" for label, share in prediction.ranking[:LABELS_SHOWN])
+        return f"{', '.join(top)}  {printable}"
     return f"{prediction.label:<9}{prediction.probability:.4f}  {printable}"
 
 

@@ -62,12 +62,14 @@ class OwnModel:
         compiled: whether the function compiles the model.
         drawn: the search range of each hyperparameter that the function draws.
         location: path of the file on the machine where the search was started.
+        outputs: probabilities of a review that the model returns: 1 for two labels.
     """
 
     source: ModelSource
     compiled: bool
     drawn: tuple[Dimension, ...]
     location: str = field(default="", compare=False)
+    outputs: int = 1
 
     @functools.cached_property
     def parameters(self) -> dict[str, Field[object]]:
@@ -101,12 +103,23 @@ class OwnModel:
         ours: dict[str, Any] = checked
         return TrialParams(**ours, own=own)
 
+    def check_labels(self, labels: Sequence[str]) -> None:
+        """Raise UserError unless the model returns what these labels of the reviews need."""
+        wanted = 1 if len(labels) == 2 else len(labels)
+        if self.outputs != wanted:
+            raise UserError(
+                f"{self.source.build}: the model returns probabilities of shape (batch, "
+                f"{self.outputs}), but the reviews have {len(labels)} labels and need (batch, "
+                f"{wanted}); end with {last_layer(wanted)}."
+            )
+
     def as_dict(self) -> dict[str, object]:
         """Return plain values, from which :func:`own_model_of` restores the object."""
         return {
             **dataclasses.asdict(self.source),
             "compiled": self.compiled,
             "location": self.location,
+            "outputs": self.outputs,
             "drawn": [{"name": d.name, "kind": d.kind, **_as_table(d)} for d in self.drawn],
         }
 
@@ -125,7 +138,8 @@ def own_model_of(table: Mapping[str, Any]) -> OwnModel:
     try:
         source = ModelSource(table["file"], table["function"], table["text"])
         drawn = tuple(_from_table(each) for each in table["drawn"])
-        return OwnModel(source, bool(table["compiled"]), drawn, str(table["location"]))
+        outputs = int(table.get("outputs", 1))
+        return OwnModel(source, bool(table["compiled"]), drawn, str(table["location"]), outputs)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"[model.found] is not what imdbtune has written ({error!r}); leave that table out."
@@ -156,6 +170,11 @@ def _as_field(dimension: Dimension) -> Field[object]:
         made = setting(low, about, low, high)
     made.name, made.type = dimension.name, dimension.kind
     return made
+
+
+def last_layer(outputs: int) -> str:
+    """Return the last layer of a model with so many outputs, as Keras code."""
+    return f'Dense({outputs}, activation="{"sigmoid" if outputs == 1 else "softmax"}")'
 
 
 def check_name(name: str) -> None:

@@ -25,6 +25,7 @@ from imdbtune.config.own_metric import (
 )
 from imdbtune.config.own_model import OwnModel, inspect_model, own_model_of
 from imdbtune.config.search_space import SearchSpace, word
+from imdbtune.config.sections import NO_CLASS_WEIGHT
 from imdbtune.config.sections import ClusterConfig as ClusterConfig
 from imdbtune.config.sections import DataConfig as DataConfig
 from imdbtune.config.sections import ModelConfig as ModelConfig
@@ -108,6 +109,8 @@ class SearchConfig:
             del hashed["training"]["metrics"]
         if self.own_metrics:
             hashed["own_metrics"] = [[m.text, m.source.digest] for m in self.own_metrics]
+        if self.training.class_weight == NO_CLASS_WEIGHT:  # as before there was this setting
+            del hashed["training"]["class_weight"]
         if self.space.own is not None:
             hashed["model"] = [self.space.own.source.function, self.space.own.source.digest]
         return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()

@@ -9,13 +9,15 @@ from imdbtune.config.extensions import DEFAULT_OBJECTIVE, PRUNERS, SAMPLERS, SOU
 from imdbtune.config.hyperparameters import setting
 from imdbtune.config.objectives import all_objectives, split_objectives
 
+NO_CLASS_WEIGHT = "none"
+
 
 @dataclass(frozen=True)
 class TableConfig:
     """How a table of reviews is read; empty settings are detected."""
 
     text_column: str = setting("", "column with the texts (empty: by its name or contents)")
-    label_column: str = setting("", "column with the two labels (empty: by its name or contents)")
+    label_column: str = setting("", "column with the labels (empty: by its name or contents)")
     split_column: str = setting(
         "", "column with the values train and test (empty: one named split; none: ignore it)"
     )
@@ -23,7 +25,9 @@ class TableConfig:
         "",
         "condition such as >=4 that makes two labels of numbers; rows that meet it are positive",
     )
-    positive: str = setting("", "label that the model predicts (empty: detected by its meaning)")
+    positive: str = setting(
+        "", "of two labels, the one that the model predicts (empty: detected by its meaning)"
+    )
     test_share: float = setting(
         0.2, "share of each label's rows used for testing, if the table has no split", 0.01, 0.9
     )
@@ -120,6 +124,12 @@ class TrainingConfig:
         "",
         f"metrics to log besides accuracy and loss: {', '.join(further_names())}, or your own "
         "FILE.py:FUNCTION of (labels, probabilities), with :min if smaller values are better",
+    )
+    class_weight: str = setting(
+        NO_CLASS_WEIGHT,
+        "weight of each label's reviews in training; balanced: the rarer, the more, so that all "
+        "labels weigh the same in sum",
+        choices=(NO_CLASS_WEIGHT, "balanced"),
     )
 
 

@@ -71,7 +71,8 @@ class Batches:
         batch_size: reviews in a batch.
         maxlen: tokens that a review is cut or padded to.
         vocabulary: ids from here on become ``OOV``.
-        targets: training targets, (rows,); None: the labels.
+        targets: training targets, (rows,), or (rows, classes); None: the labels.
+        row_weights: of the reviews in training, (rows,), with a mean of 1; None: all are 1.
         word_dropout: share of the words that become ``OOV`` in training.
         crop: tokens of each review that a training step sees at most, from a random position on;
             0: its last ``maxlen``.
@@ -85,6 +86,7 @@ class Batches:
     maxlen: int
     vocabulary: int
     targets: FloatArray | None = None
+    row_weights: FloatArray | None = None
     word_dropout: float = 0.0
     crop: int = 0
     calm: bool = True
@@ -104,18 +106,28 @@ class Batches:
     def epoch(
         self, rng: np.random.Generator | None = None
     ) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
-        """Yield ``(ids (batch, width), targets (batch, 1), weights (batch,))`` of each batch.
+        """Yield ``(ids (batch, width), targets, weights (batch,))`` of each batch.
 
+        Targets are (batch, 1), or (batch, classes) if those of the reviews have two dimensions.
         With ``rng``, for training, reviews are shuffled and cropped, and words dropped.
         """
         weight = len(self) * self.batch_size / len(self.rows)
-        targets = np.zeros(len(self.split), np.float32)
-        targets[self.rows] = self.split.labels[self.rows] if self.targets is None else self.targets
+        targets = np.zeros((len(self.split), self.target_width), np.float32)
+        given = self.split.labels[self.rows] if self.targets is None else self.targets
+        targets[self.rows] = given.reshape(len(self.rows), -1)
+        of_rows = np.ones(len(self.split), np.float32)
+        if self.row_weights is not None:
+            of_rows[self.rows] = self.row_weights
         for chosen in self.plan(rng):
             weights = np.zeros(self.batch_size, np.float32)
-            weights[: len(chosen)] = weight
+            weights[: len(chosen)] = weight * of_rows[chosen]
             filled = np.resize(chosen, self.batch_size)
-            yield self._ids(filled, rng), targets[filled][:, None], weights
+            yield self._ids(filled, rng), targets[filled], weights
+
+    @property
+    def target_width(self) -> int:
+        """The columns of the targets."""
+        return 1 if self.targets is None or self.targets.ndim == 1 else self.targets.shape[1]
 
     def _ids(self, rows: Index, rng: np.random.Generator | None) -> IntArray:
         if rng is None:

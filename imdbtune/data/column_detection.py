@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from imdbtune.config.hyperparameters import convert
-from imdbtune.data.labels import label_name
+from imdbtune.data.labels import MOST, label_name
 from imdbtune.data.tables import Table, Values
 from imdbtune.errors import UserError, short_repr
 
@@ -114,13 +114,18 @@ def _label_names(sample: Sample, taken: Collection[str], numbers: bool) -> list[
 
 
 def _label_by_content(sample: Sample, taken: Collection[str], numbers: bool) -> str:
-    """Return the only column with two labels, or else with one, as rows may be sorted; or ""."""
+    """Return the only column with two labels, or else with one, as rows may be sorted; or "".
+
+    Without such columns, it is the only one with few labels that repeat, of words before numbers.
+    """
     counts = _labels(sample, taken, numbers)
     for wanted in (2, 1):
         found = [name for name, count in counts.items() if numbers or count == wanted]
         if found:
             return found[0] if len(found) == 1 else ""
-    return ""
+    few = [name for name, count in counts.items() if count <= min(MOST, len(sample[name]) // 2)]
+    found = [name for name in few if not _all(_is_number, sample[name])] or few
+    return found[0] if len(found) == 1 else ""
 
 
 def _without(sample: Sample, taken: Collection[str]) -> Sample:

@@ -11,7 +11,7 @@ from imdbtune.config.label_condition import LabelCondition, parse_label_conditio
 from imdbtune.config.schema import TableConfig
 from imdbtune.data.column_detection import Sample, detect_columns, detect_text
 from imdbtune.data.download import Progress
-from imdbtune.data.labels import check_labels, label_name
+from imdbtune.data.labels import MOST, check_labels, label_name
 from imdbtune.data.parts import NAMES, TRAIN
 from imdbtune.data.review_buffer import Review
 from imdbtune.data.tables import FORMATS, Csv, Table, Values, is_table, list_names, open_table
@@ -70,10 +70,10 @@ def read_reviews(table: Table, columns: Columns) -> Iterator[Review]:
     """Yield the reviews of a table; an empty text cell is an empty review.
 
     Raises:
-        UserError: a text is not a string, or a row has no label, a third label or an unknown part.
+        UserError: a text is not a string, or a row has no label, one too many or an unknown part.
     """
     names = [name for name in (columns.text, columns.label, columns.split) if name]
-    labels: list[str] = []
+    labels: set[str] = set()
     for position, values in table.rows(names):
         text, label = values[0], columns.label_of(values[1])
         if text is None:
@@ -83,10 +83,10 @@ def read_reviews(table: Table, columns: Columns) -> Iterator[Review]:
         if not label:
             raise table.row_error(position, _label_problem(columns, values[1]))
         if label not in labels:
-            if len(labels) == 2:
-                third = f"{_holds(columns.label, label)}, a third label after {list_names(labels)}"
-                raise table.row_error(position, f"{third}; two are allowed")
-            labels.append(label)
+            if len(labels) == MOST:
+                more = f"{_holds(columns.label, label)}, label {MOST + 1} of this column"
+                raise table.row_error(position, f"{more}; 2 to {MOST} are allowed")
+            labels.add(label)
         part = _part(table, position, columns.split, values[2]) if columns.split else TRAIN
         yield Review(text, label, part)
 
@@ -225,10 +225,9 @@ def _check_first_line(table: Table, sample: Sample) -> None:
 
 
 def _check_label_column(table: Table, columns: Columns, values: Values) -> None:
-    """Raise UserError if the first rows already have more than two labels, or what is none."""
+    """Raise UserError if the first rows already have too many labels, or what is none."""
     found = dict.fromkeys(filter(None, map(columns.label_of, values)))
     origin = f"column {short_repr(columns.label)} of {table.path}"
-    if len(found) > 2:
-        check_labels(origin, found)
+    check_labels(origin, found, more=True)
     if columns.condition and not found and any(values):
         raise UserError(f"{origin} has no numbers, which label_at needs; give another column.")

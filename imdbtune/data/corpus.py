@@ -56,7 +56,7 @@ class Split:
 
     tokens: npt.NDArray[np.int32]  # all reviews one after the other, START first in each
     offsets: npt.NDArray[np.int64]  # (n + 1,), from 0 to len(tokens)
-    labels: npt.NDArray[np.int8]  # (n,), 0 or 1: indices of ``Corpus.labels``
+    labels: npt.NDArray[np.int8]  # (n,), indices of ``Corpus.labels``
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -90,7 +90,7 @@ def make_split(
     reviews: Sequence[Sequence[int] | npt.NDArray[np.generic]],
     labels: Sequence[int] | npt.NDArray[np.generic],
 ) -> Split:
-    """Return a Split of reviews given as token ids (START first in each) and labels, 0 or 1."""
+    """Return a Split of reviews given as token ids (START first in each) and labels."""
     if len(reviews) != len(labels):
         raise ValueError(f"{len(reviews)} reviews but {len(labels)} labels")
     offsets = np.zeros(len(reviews) + 1, np.int64)
@@ -110,7 +110,7 @@ class NewCorpus:
     train: Split
     test: Split
     word_index: Mapping[str, int]  # word -> rank, 1 = most frequent; may be empty
-    labels: tuple[str, str] = LABELS  # names of 0 and 1
+    labels: tuple[str, ...] = LABELS  # 2 to 100 names, of 0 and on
     reading: Mapping[str, object] = field(default_factory=dict)  # settings it was read with
     notes: tuple[str, ...] = ()  # warnings for its user
 
@@ -125,7 +125,7 @@ class Corpus:
     folder: Path
     train: Split
     test: Split
-    labels: tuple[str, str] = LABELS
+    labels: tuple[str, ...] = LABELS
     reading: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -242,7 +242,7 @@ def _open(folder: Path) -> Corpus:
         raise CorpusDamaged.because(folder, f"{_META} has format {found}, not {_FORMAT}")
     try:
         name, title, digest = (str(meta[key]) for key in ("name", "title", "digest"))
-        negative, positive = map(str, meta.get("labels", LABELS))
+        negative, positive, *others = map(str, meta.get("labels", LABELS))
         reading: JsonObject = dict(meta.get("reading", {}))
         notes = tuple(map(str, meta.get("notes", ())))
     except (KeyError, TypeError, ValueError) as error:
@@ -250,7 +250,8 @@ def _open(folder: Path) -> Corpus:
     if not (folder / _WORDS).is_file():
         raise CorpusDamaged.because(folder, f"{_WORDS} is missing")
     train, test = _read_split(folder, "train"), _read_split(folder, "test")
-    return Corpus(name, title, digest, folder, train, test, (negative, positive), reading, notes)
+    labels = (negative, positive, *others)
+    return Corpus(name, title, digest, folder, train, test, labels, reading, notes)
 
 
 def digest_of(corpus: Corpus) -> str:
@@ -260,7 +261,7 @@ def digest_of(corpus: Corpus) -> str:
 
 
 def _digest(
-    splits: Mapping[str, Split], word_index: Mapping[str, int], labels: tuple[str, str]
+    splits: Mapping[str, Split], word_index: Mapping[str, int], labels: tuple[str, ...]
 ) -> str:
     digest = hashlib.sha256()
     for half, split in splits.items():

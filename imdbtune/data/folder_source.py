@@ -6,8 +6,8 @@ from imdbtune.data.own import check_own, check_own_contents, folder_corpus
 from imdbtune.data.source import Source, expand
 
 FOLDER = Source(
-    about="a folder laid out as `aclImdb`: `train/pos/*.txt`, `train/neg/*.txt`, and optionally "
-    "`test/`",
+    about="a folder laid out as `aclImdb`, with a folder for each label: `train/pos/*.txt`, "
+    "`train/neg/*.txt`, and optionally `test/`",
     open=lambda request: folder_corpus(
         request.path, request.cache, request.config, request.progress
     ),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from imdbtune.config.schema import TableConfig
-from imdbtune.data.batches import VALIDATION_SHARE, Index
+from imdbtune.data.batches import VALIDATION_SHARE, Index, validation_split
 from imdbtune.data.cache import not_readable, sha256
 from imdbtune.data.columns import NO_COLUMN, Columns, find_columns, read_reviews
 from imdbtune.data.corpus import Corpus, NewCorpus, open_or_create, write_corpus
@@ -21,7 +21,7 @@ from imdbtune.data.parts import VALIDATION, Codes, divide
 from imdbtune.data.preview import is_small
 from imdbtune.data.review_buffer import Review, ReviewBuffer
 from imdbtune.data.review_folder import folder_digest, read_files, review_files
-from imdbtune.data.tables import open_table
+from imdbtune.data.tables import list_names, open_table
 from imdbtune.errors import UserError, escape_control, short_repr
 
 _VERSION = 1  # increase it with every change of how a corpus is made from a file
@@ -133,7 +133,7 @@ class _Divided:
     """Reviews with their labels, divided into those to train on and those to test."""
 
     buffer: ReviewBuffer
-    names: tuple[str, str]  # of the labels
+    names: tuple[str, ...]  # of the labels
     labels: Codes
     train: Index
     test: Index
@@ -147,6 +147,7 @@ def _divide(path: Path, reading: TableConfig, reviews: Iterator[Review]) -> _Div
         raise UserError(f"{where}{path} has no words in any row; choose another text column.")
     names = order_labels(buffer.label_names, reading.positive or reading.label_at)
     labels = buffer.labels(names)
+    _check_rows(path, labels, names)
     train, test = divide(labels, buffer.parts, reading.test_share, reading.split_seed)
     for part, rows in (("training", train), ("testing", test)):
         _check_part(path, part, labels[rows], names)
@@ -167,19 +168,38 @@ def _convert(
         words,
         divided.names,
         dataclasses.asdict(reading),
-        (*label_notes(divided.names), *_notes(buffer, train, test)),
+        (*label_notes(divided.names), *_notes(buffer, train, test), *_unvalidated(divided)),
     )
     return write_corpus(folder, new)
 
 
-def _check_part(path: Path, part: str, labels: Codes, names: tuple[str, str]) -> None:
-    counts = np.bincount(labels, minlength=2)
+def _check_rows(path: Path, labels: Codes, names: tuple[str, ...]) -> None:
+    single = [names[label] for label in np.flatnonzero(np.bincount(labels) == 1)]
+    if single:
+        raise UserError(
+            f"{path} has only one row with the label {list_names(single, 5)}; each label needs at "
+            "least two, one for training and one for testing: add rows, or leave that label out."
+        )
+
+
+def _check_part(path: Path, part: str, labels: Codes, names: tuple[str, ...]) -> None:
+    counts = np.bincount(labels, minlength=len(names))
     if not counts.all():
         missing = short_repr(names[int(np.argmin(counts))])
         raise UserError(
             f"{path} has no row for {part} with label {missing} ({counts.sum():,} in all); each "
             "label needs rows for training and for testing."
         )
+
+
+def _unvalidated(divided: _Divided) -> Iterator[str]:
+    """Yield a note on labels that are too rare for both training and validation."""
+    rows, names = divided.train, divided.names
+    for part, of in zip(("training", "validation"), validation_split(len(rows)), strict=True):
+        counts = np.bincount(divided.labels[rows[of]], minlength=len(names))
+        missing = [name for name, count in zip(names, counts, strict=True) if not count]
+        if missing and len(names) > 2:
+            yield f"no row for {part} has the label {list_names(missing, 5)}; add rows of it."
 
 
 def _notes(buffer: ReviewBuffer, train: Index, test: Index) -> Iterator[str]:

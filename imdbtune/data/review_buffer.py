@@ -107,7 +107,7 @@ class ReviewBuffer:
     ) -> Split:
         """Return the reviews ``rows``, in this order, without words that the word index lacks.
 
-        ``labels`` are those of all reviews, 0 or 1, (n,).
+        ``labels`` are those of all reviews, (n,).
         """
         ids = np.zeros(len(self._numbers), np.int32)
         for word, rank in word_index.items():

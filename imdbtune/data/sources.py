@@ -144,18 +144,18 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "reading": dict(corpus.reading),
         "notes": list(corpus.notes),
         "vocabulary": len(corpus.word_index()) or _highest_rank(corpus),
-        "train": _describe_split(corpus.train),
-        "test": _describe_split(corpus.test),
+        "train": _describe_split(corpus.train, corpus.labels),
+        "test": _describe_split(corpus.test, corpus.labels),
     }
 
 
-def _describe_split(split: Split) -> dict[str, Any]:
+def _describe_split(split: Split, labels: tuple[str, ...]) -> dict[str, Any]:
     lengths = split.lengths
-    positive = int(np.count_nonzero(split.labels))
+    counts = np.bincount(split.labels, minlength=len(labels)).tolist()
+    named = {"positive": counts[1], "negative": counts[0]}
     return {
         "rows": len(split),
-        "positive": positive,
-        "negative": len(split) - positive,
+        **(named if not counts[2:] else {"by_label": dict(zip(labels, counts, strict=True))}),
         "tokens": len(split.tokens),
         "length_mean": float(lengths.mean()),
         "length_median": float(np.median(lengths)),

@@ -14,6 +14,7 @@ from pathlib import Path
 from imdbtune.config.hyperparameters import OF_REVIEWS, TrialParams, check_value
 from imdbtune.data.corpus import LABELS
 from imdbtune.data.imdb import read_word_index
+from imdbtune.data.labels import MOST
 from imdbtune.errors import UserError, quote_path, short_repr, unknown_choice
 from imdbtune.files import JsonObject, read_small_text
 
@@ -37,7 +38,7 @@ class Export:
     vocabulary: int  # ids from here on are the unknown word
     maxlen: int  # maximum tokens of a review, its last ones
     batching: str  # "padded": the model reads padding like words, so always pad to maxlen
-    labels: tuple[str, str] = LABELS  # the meaning of probabilities 0 and 1
+    labels: tuple[str, ...] = LABELS  # two: the meaning of probabilities 0 and 1; or one a column
     members: tuple[TrialParams, ...] = ()  # of an ensemble, without a linear model
     trusted: bool = False  # the source of a user's own model in the folder may be run
 
@@ -143,13 +144,12 @@ def checked_batching(value: object) -> str:
     return str(value)
 
 
-def checked_labels(value: object) -> tuple[str, str]:
-    """Return a pair of label names, or raise UserError."""
-    if isinstance(value, (list, tuple)) and len(value) == 2:
-        first, second = value
-        if all(isinstance(name, str) and name.isprintable() for name in value):
-            return first, second
-    raise UserError(f"labels {short_repr(value)} are not two names.")
+def checked_labels(value: object) -> tuple[str, ...]:
+    """Return 2 to 100 label names, or raise UserError."""
+    names = value if isinstance(value, (list, tuple)) and 2 <= len(value) <= MOST else [None]
+    if all(isinstance(name, str) and name.isprintable() for name in names):
+        return tuple(names)
+    raise UserError(f"labels {short_repr(value)} are not 2 to {MOST} names.")
 
 
 def read_object(path: Path) -> JsonObject:

@@ -50,6 +50,7 @@ class Trained:
     masked: bool  # it masks padding; otherwise reviews are always padded to maxlen
     members: tuple[TrialParams, ...] = ()  # of an ensemble
     source: ModelSource | None = None  # of a user's own model, if the file needs it
+    classes: int = 2  # labels of the corpus
 
     @functools.cached_property
     def model(self) -> keras.Model:
@@ -124,16 +125,22 @@ class Format:
     about: str  # its purpose, in a few words
     files: tuple[str, ...]  # files and folders of the format, the model first
     write: Callable[[Trained, Path], None]  # writes the files to a folder
-    load: Callable[[Export], Run]  # returns ids (batch, time) to probabilities (batch, 1)
-    usage: str  # Markdown; its Python block defines probabilities(texts), without imdbtune
+    # Returns ids (batch, time) to probabilities: of label 1, (batch, 1), or of several labels.
+    load: Callable[[Export], Run]
+    # Markdown; its Python block defines, without imdbtune, probabilities(texts): of label 1, (n,).
+    usage: str
     runs_on: tuple[str, ...]  # packages that this block may import
     installed_by: tuple[str, ...] = ()  # packages of the extra with the format's name
     own_usage: str = ""  # takes the place of usage if the model has classes of a user's source
+    # What in the usage gives the probabilities of label 1, and what gives those of all labels.
+    columns: tuple[str, str] = ("[:, 0]", "")
 
     def for_model(self, trained: Trained) -> Format:
         """Return the format with the usage for this model."""
-        needs_source = trained.source is not None and self.own_usage
-        return replace(self, usage=self.own_usage) if needs_source else self
+        usage = self.own_usage if trained.source is not None and self.own_usage else self.usage
+        if trained.classes > 2:
+            usage = usage.replace(*self.columns)
+        return replace(self, usage=usage)
 
     def check_installed(self) -> None:
         """Raise UserError unless the packages of the format's extra are installed."""

@@ -65,5 +65,6 @@ LITERT = Format(
     load=_load,
     usage=_USAGE,
     runs_on=("ai_edge_litert",),
+    columns=("[0, 0]", "[0]"),
     installed_by=("ai_edge_litert",),
 )

@@ -31,10 +31,25 @@ class ReviewModel(mlflow.pyfunc.PythonModel):
         )
 
     def predict(self, model_input: list[str]) -> pd.DataFrame:
-        """Return ``label`` and ``probability`` (of the second label) of each text."""
+        """Return ``label`` and ``probability`` (of the second label) of each text.
+
+        With more than two labels, it is the probability of the label in that row, and a column
+        for each label, such as ``probability of sports``, has its probability.
+        """
         import numpy as np
 
         ids = np.array([self.encode(text) for text in model_input], dtype="int32")
+        if len(self.labels) > 2:
+            found = (
+                self.model.predict(ids, verbose=0) if len(ids) else np.empty((0, len(self.labels)))
+            )
+            table = {
+                "label": [self.labels[number] for number in found.argmax(axis=1)],
+                "probability": found.max(axis=1).astype(float),
+            }
+            for number, label in enumerate(self.labels):
+                table[f"probability of {label}"] = found[:, number].astype(float)
+            return pd.DataFrame(table)
         predicted = self.model.predict(ids, verbose=0)[:, 0] if len(ids) else []
         labels = [self.labels[int(probability >= 0.5)] for probability in predicted]
         return pd.DataFrame({"label": labels, "probability": np.asarray(predicted, dtype=float)})

@@ -82,4 +82,5 @@ MLFLOW = Format(
     load=_load,
     usage=_USAGE,
     runs_on=("mlflow", "tensorflow", "keras"),
+    columns=('["probability"]', ".iloc[:, 2:].to_numpy()"),
 )

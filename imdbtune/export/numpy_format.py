@@ -47,6 +47,17 @@ if __name__ == "__main__":
         print(f"{probabilities([text])[0]:.4f}  {text[:60]}")
 '''
 
+# Instead of the last lines of _PREDICT, if there are more than two labels.
+_SEVERAL = """\
+    return whole_model(weights, ids, metadata, CELLS)
+
+
+if __name__ == "__main__":
+    for text in sys.argv[1:]:
+        found = sorted(zip(probabilities([text])[0], metadata["labels"]), reverse=True)
+        print(", ".join(f"{label} {share:.4f}" for share, label in found[:3]), "", text[:60])
+"""
+
 _USAGE = """\
 ## NumPy alone
 
@@ -73,7 +84,20 @@ def _write(trained: Trained, folder: Path) -> None:
     np.savez(folder / MODEL, allow_pickle=False, **arrays)
     cells = dict.fromkeys(network.params.rnn for network in trained.networks())
     (folder / REFERENCE).write_text(_reference(cells), encoding="utf-8")
-    (folder / PREDICT).write_text(_PREDICT, encoding="utf-8")
+    (folder / PREDICT).write_text(_predict(trained.classes), encoding="utf-8")
+
+
+def _predict(classes: int) -> str:
+    """Return the source of ``predict.py``."""
+    if classes == 2:
+        return _PREDICT
+    start = _PREDICT[: _PREDICT.index("    return whole_model")]
+    for old, new in (
+        ("The probability that a review is positive", "The probability of each label of a review"),
+        ("one number from 0 to 1 for each text", "a row for each text, with a number per label"),
+    ):
+        start = start.replace(old, new)
+    return start + _SEVERAL
 
 
 def _reference(names: Iterable[str]) -> str:

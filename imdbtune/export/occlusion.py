@@ -2,7 +2,7 @@
 
 Each word that the model reads is replaced by the unknown word, one at a time. The effect of the
 word is the logit of the whole text minus that of the occluded one. Effects of several words do not
-add up in general.
+add up in general. With more than two labels, it is the logit of the predicted one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from imdbtune.data.text import split_words
 from imdbtune.errors import escape_control
 from imdbtune.export.predictor import Prediction, Predictor
 
+OTHERS = "all other labels"  # for which a word speaks against the predicted one
 EPSILON = 1e-6  # probabilities are clipped to this distance from 0 and 1, so logits are finite
 
 
@@ -37,7 +38,7 @@ class Explanation:
     """A prediction with the effect of each word of its text, in order."""
 
     prediction: Prediction
-    labels: tuple[str, str]
+    labels: tuple[str, str]  # for which negative and positive effects speak
     words: tuple[WordEffect, ...]
 
     def _repr_html_(self) -> str:
@@ -69,14 +70,18 @@ def explain(predictor: Predictor, text: str) -> Explanation:
         changed = ids.copy()
         changed[offset + position] = OOV
         occluded.append(changed)
-    whole, *without = predictor.probabilities_of_ids([ids, *occluded])
+    outputs = predictor.outputs_of_ids([ids, *occluded])
+    whole, *without = map(float, outputs[:, outputs[0].argmax()])
     effects: dict[int, float] = {}
     for index, probability in zip(encoded, without, strict=True):
         rank = ranks[index]
         if rank is not None and rank + INDEX_FROM < predictor.vocabulary:
             effects[index] = _logit(whole) - _logit(probability)
     word_effects = tuple(WordEffect(word, effects.get(index)) for index, word in enumerate(words))
-    return Explanation(predictor.prediction(text, whole), predictor.labels, word_effects)
+    prediction = predictor.prediction(text, outputs[0])
+    negative, positive, *others = predictor.labels
+    labels = (OTHERS, prediction.label) if others else (negative, positive)
+    return Explanation(prediction, labels, word_effects)
 
 
 def _logit(probability: float) -> float:
@@ -104,8 +109,10 @@ falls or rises without them. Grey words are not read by the model.</p>
 """
 
 
-def page(explanations: list[Explanation], labels: tuple[str, str]) -> str:
+def page(explanations: list[Explanation]) -> str:
     """Return a self-contained HTML page of the texts, with each word coloured by its effect."""
+    first = explanations[0].labels
+    labels = first if first[0] != OTHERS else (OTHERS, "the predicted label")
     negative, positive = map(html.escape, labels)
     texts = "\n".join(map(_section, explanations))
     return _PAGE.format(negative=negative, positive=positive, texts=texts)

@@ -7,7 +7,6 @@ front of a masked model. One without a mask reads the padding at the front.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +16,12 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV, PAD
 from imdbtune.export.folder import Export
 from imdbtune.export.format import Format, Network, Run, Trained, Weights
+from imdbtune.export.onnx_graph import Graph
 from imdbtune.export.onnx_own import write_own
 from imdbtune.models.cells.base import OnnxOperator
 from imdbtune.models.hashed_bigrams import FIRST_FACTOR, SECOND_FACTOR
 from imdbtune.models.mix_weights import EPSILON
 from imdbtune.models.nb_linear import FACTORS
-
-if TYPE_CHECKING:
-    from onnx import NodeProto, TensorProto
 
 Array = npt.NDArray[np.float32]
 
@@ -56,45 +53,6 @@ print(probabilities(["A wonderful film, and so well played.", "Two hours of bore
 """
 
 
-class _Graph:
-    """The nodes and constants of a graph under construction; values are identified by name."""
-
-    def __init__(self) -> None:
-        self.member = ""  # prefix of names that would be the same in each member of an ensemble
-        self.nodes: list[NodeProto] = []
-        self.constants: list[TensorProto] = []
-
-    def constant(self, array: npt.NDArray[np.generic], name: str = "") -> str:
-        from onnx import numpy_helper
-
-        name = self.member + name if name else f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
-
-    def numbers(self, *values: int) -> str:
-        return self.constant(np.array(values, np.int64))
-
-    def columns(self, value: str, first: int, end: int = np.iinfo(np.int32).max) -> str:
-        """Return ``value[:, first:end]``."""
-        return self.add("Slice", value, self.numbers(first), self.numbers(end), self.numbers(1))
-
-    def add(self, operator: str, *inputs: str, output: str = "", **attributes: object) -> str:
-        """Add a node, and return its only output."""
-        return self.add_all(operator, *inputs, outputs=[output or self._name()], **attributes)[0]
-
-    def add_all(
-        self, operator: str, *inputs: str, outputs: list[str], **attributes: object
-    ) -> list[str]:
-        from onnx import helper
-
-        name = f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, outputs, name, **attributes))
-        return outputs
-
-    def _name(self) -> str:
-        return f"value_{len(self.nodes)}"
-
-
 def _write(trained: Trained, folder: Path) -> None:
     import onnx
     from onnx import TensorProto, helper
@@ -102,10 +60,11 @@ def _write(trained: Trained, folder: Path) -> None:
     if trained.params.own is not None:
         write_own(trained, folder / MODEL, OPSET)
         return
-    graph = _Graph()
+    graph = Graph()
     _mean_of_networks(graph, trained)
     ids = helper.make_tensor_value_info("ids", TensorProto.INT32, ["batch", "time"])
-    output = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["batch", 1])
+    columns = 1 if trained.classes == 2 else trained.classes
+    output = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["batch", columns])
     model = helper.make_model(
         helper.make_graph(graph.nodes, trained.params.label, [ids], [output], graph.constants),
         producer_name="imdbtune",
@@ -116,8 +75,8 @@ def _write(trained: Trained, folder: Path) -> None:
     onnx.save(model, folder / MODEL)
 
 
-def _mean_of_networks(graph: _Graph, trained: Trained) -> None:
-    """Add the whole model: ``ids`` (batch, time) to ``probability`` (batch, 1)."""
+def _mean_of_networks(graph: Graph, trained: Trained) -> None:
+    """Add the whole model: ``ids`` (batch, time) to ``probability`` (batch, 1 or labels)."""
     probabilities = []
     for number, network in enumerate(trained.networks(), start=1):
         graph.member = f"member_{number}_" if trained.members else ""
@@ -136,7 +95,7 @@ def _mean_of_networks(graph: _Graph, trained: Trained) -> None:
     graph.add("Sigmoid", logit, output="probability")
 
 
-def _linear(graph: _Graph, table: npt.NDArray[np.float32]) -> str:
+def _linear(graph: Graph, table: npt.NDArray[np.float32]) -> str:
     """Add the linear model of :func:`imdbtune.models.nb_linear_keras.linear_network`."""
     word, found = graph.add("Cast", "ids", to=_INT64), []
     key, is_known = graph.add("Sub", word, word), graph.add("Equal", word, word)
@@ -161,15 +120,15 @@ def _linear(graph: _Graph, table: npt.NDArray[np.float32]) -> str:
     return graph.add("Sigmoid", graph.add("Add", total, graph.constant(table[0])))
 
 
-def _member_ids(graph: _Graph, params: TrialParams) -> str:
+def _member_ids(graph: Graph, params: TrialParams) -> str:
     """Return the ids that a member reads: the last ones, with its own vocabulary."""
     last = graph.columns("ids", -params.maxlen)
     known = graph.add("Less", last, graph.constant(np.array(params.vocabulary, np.int32)))
     return graph.add("Where", known, last, graph.constant(np.array(OOV, np.int32)))
 
 
-def _network(graph: _Graph, network: Network, ids: str, masked: bool) -> str:
-    """Add a network: ids (batch, time) to probabilities (batch, 1)."""
+def _network(graph: Graph, network: Network, ids: str, masked: bool) -> str:
+    """Add a network: ids (batch, time) to probabilities (batch, 1), or (batch, labels)."""
     params, weights, cell = network.params, network.weights, CELLS[network.params.rnn]
     is_word = graph.add("Cast", graph.add("Cast", ids, to=_BOOL), to=_FLOAT)
     lengths = ""
@@ -193,18 +152,21 @@ def _network(graph: _Graph, network: Network, ids: str, masked: bool) -> str:
         norm = (graph.constant(weights[f"norm.{part}"]) for part in ("gamma", "beta"))
         features = graph.add("LayerNormalization", features, *norm, epsilon=1e-3)
     kernel, bias = (graph.constant(weights[f"output.{part}"]) for part in ("kernel", "bias"))
-    return graph.add("Sigmoid", graph.add("Gemm", features, kernel, bias))
+    logits = graph.add("Gemm", features, kernel, bias)
+    if len(weights["output.bias"]) == 1:
+        return graph.add("Sigmoid", logits)
+    return graph.add("Softmax", logits, axis=1)
 
 
 _FLOAT, _INT32, _INT64, _BOOL = 1, 6, 7, 9  # type numbers of onnx.TensorProto
 
 
-def _following(graph: _Graph, ids: str) -> str:
+def _following(graph: Graph, ids: str) -> str:
     """Return the next id of each of the ids (batch, time); 0 after the last."""
     return graph.columns(graph.add("Pad", ids, graph.numbers(0, 0, 0, 1)), 1)
 
 
-def _bigram_ids(graph: _Graph, ids: str, buckets: int) -> str:
+def _bigram_ids(graph: Graph, ids: str, buckets: int) -> str:
     """Return :func:`imdbtune.models.hashed_bigrams.bigram_ids` of ids (batch, time)."""
 
     def number(value: int) -> str:
@@ -217,7 +179,7 @@ def _bigram_ids(graph: _Graph, ids: str, buckets: int) -> str:
     return graph.add("Where", graph.add("Cast", ids, to=_BOOL), pairs, number(0))
 
 
-def _move_to_front(graph: _Graph, ids: str, is_word: str) -> tuple[str, str, str]:
+def _move_to_front(graph: Graph, ids: str, is_word: str) -> tuple[str, str, str]:
     """Move the padding of each row to its end.
 
     Returns:
@@ -237,7 +199,7 @@ def _move_to_front(graph: _Graph, ids: str, is_word: str) -> tuple[str, str, str
 
 
 def _level(
-    graph: _Graph,
+    graph: Graph,
     operator: OnnxOperator,
     weights: Weights,
     level: int,
@@ -288,7 +250,7 @@ def _onnx_weights(order: tuple[int, ...], weights: Weights, layer: str) -> list[
     return [*kernels, reorder(biases).reshape(-1)]
 
 
-def _pool(graph: _Graph, network: Network, sequence: str, is_word: str, bound: float) -> str:
+def _pool(graph: Graph, network: Network, sequence: str, is_word: str, bound: float) -> str:
     """Add the poolings over the words of (time, batch, features), as in ``models.pooling``."""
     words = graph.add("Unsqueeze", graph.add("Transpose", is_word, perm=[1, 0]), graph.numbers(2))
     axis, pooled = graph.numbers(0), []
@@ -310,7 +272,7 @@ def _pool(graph: _Graph, network: Network, sequence: str, is_word: str, bound: f
     return pooled[0] if len(pooled) == 1 else graph.add("Concat", *pooled, axis=1)
 
 
-def _bag(graph: _Graph, vectors: str, is_word: str) -> str:
+def _bag(graph: Graph, vectors: str, is_word: str) -> str:
     """Add the sum of the vectors (batch, time, features) of n words, divided by sqrt(n)."""
     axis = graph.numbers(1)
     words = graph.add("Unsqueeze", is_word, graph.numbers(2))
@@ -320,7 +282,7 @@ def _bag(graph: _Graph, vectors: str, is_word: str) -> str:
     return graph.add("Div", total, graph.add("Sqrt", count))
 
 
-def _where(graph: _Graph, words: str, values: str, otherwise: float) -> str:
+def _where(graph: Graph, words: str, values: str, otherwise: float) -> str:
     other = graph.constant(np.array(otherwise, np.float32))
     return graph.add("Where", graph.add("Cast", words, to=_BOOL), values, other)
 

@@ -13,7 +13,7 @@ import numpy as np
 from imdbtune.config.extensions import FORMATS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.own_model import ModelSource
-from imdbtune.data.batches import Batches, Index, IntArray, pad
+from imdbtune.data.batches import Batches, FloatArray, Index, IntArray, pad
 from imdbtune.data.corpus import LABELS, make_split
 from imdbtune.data.text import Tokenizer
 from imdbtune.errors import UserError, unknown_choice
@@ -33,20 +33,22 @@ class Prediction:
     """The prediction for one review."""
 
     text: str
-    probability: float  # that the review is positive
-    label: str  # one of the corpus's two labels
+    probability: float  # that the review is positive; of more than two labels, that of ``label``
+    label: str  # the most probable of the corpus's labels
+    # Of more than two labels, each with its probability, the most probable first.
+    ranking: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
     """A model with its tokenizer and settings."""
 
-    run: Run  # ids (batch, time) to probabilities (batch, 1)
+    run: Run  # ids (batch, time) to probabilities (batch, 1), or (batch, labels)
     tokenizer: Tokenizer
     vocabulary: int
     maxlen: int
     padded: bool  # the model does not mask padding, so it must always read maxlen ids
-    labels: tuple[str, str] = LABELS  # negative, positive
+    labels: tuple[str, ...] = LABELS  # negative, positive; or one for each column
 
     @classmethod
     def load(cls, folder: Path, name: str = "", trusted: bool = False) -> Predictor:
@@ -70,7 +72,7 @@ class Predictor:
         params: TrialParams,
         word_index: dict[str, int],
         padded: bool,
-        labels: tuple[str, str] = LABELS,
+        labels: tuple[str, ...] = LABELS,
         source: ModelSource | None = None,
     ) -> Predictor:
         """Load the ``model.keras`` in a folder that is not an export.
@@ -80,7 +82,7 @@ class Predictor:
             params: hyperparameters of the model.
             word_index: word -> rank.
             padded: the model reads padding like words.
-            labels: the meaning of probabilities 0 and 1.
+            labels: the meaning of probabilities 0 and 1, or of each column.
             source: of a user's own model, trusted, if the file needs it.
 
         Raises:
@@ -117,16 +119,25 @@ class Predictor:
             labels=export.labels,
         )
 
+    @property
+    def columns(self) -> int:
+        """The number of probabilities of a review: 1 for two labels."""
+        return 1 if len(self.labels) == 2 else len(self.labels)
+
     def probabilities(self, texts: Iterable[str], batch_size: int = BATCH) -> Iterator[float]:
-        """Yield the probability that each text is positive, in the order of the texts.
+        """Yield the ``probability`` of each :class:`Prediction`, as :meth:`outputs` does."""
+        return (float(row.max()) for row in self.outputs(texts, batch_size))
+
+    def outputs(self, texts: Iterable[str], batch_size: int = BATCH) -> Iterator[FloatArray]:
+        """Yield the probabilities of each text, (1,) or (labels,), in the order of the texts.
 
         Texts are read in chunks of ``CHUNK``, so memory does not grow with their number. The next
         chunk is read while the model runs on one. Every text is valid, and none changes the
-        probability of another.
+        probabilities of another.
         """
         reviews = (self.tokenizer.encode(text, self.vocabulary)[-self.maxlen :] for text in texts)
         with ThreadPoolExecutor(1) as executor:
-            pending: list[Future[list[float]]] = []
+            pending: list[Future[FloatArray]] = []
             while chunk := list(itertools.islice(reviews, CHUNK)):
                 pending.append(executor.submit(self._run_all, self._batches(chunk, batch_size)))
                 if pending[1:]:
@@ -135,19 +146,24 @@ class Predictor:
                 yield from last.result()
 
     def predictions(self, texts: Iterable[str], batch_size: int = BATCH) -> Iterator[Prediction]:
-        """Yield the prediction of each text, as :meth:`probabilities` does."""
+        """Yield the prediction of each text, as :meth:`outputs` does."""
         texts, copies = itertools.tee(texts)
-        for text, probability in zip(texts, self.probabilities(copies, batch_size), strict=True):
-            yield self.prediction(text, probability)
+        for text, row in zip(texts, self.outputs(copies, batch_size), strict=True):
+            yield self.prediction(text, row)
 
-    def prediction(self, text: str, probability: float) -> Prediction:
-        """Return a probability with its label."""
-        return Prediction(text, probability, self.labels[probability >= POSITIVE_FROM])
+    def prediction(self, text: str, row: FloatArray) -> Prediction:
+        """Return the probabilities of a text, (1,) or (labels,), with the label."""
+        if self.columns == 1:
+            probability = float(row[0])
+            return Prediction(text, probability, self.labels[probability >= POSITIVE_FROM])
+        order = np.argsort(-row, kind="stable").tolist()
+        ranking = tuple((self.labels[number], float(row[number])) for number in order)
+        return Prediction(text, ranking[0][1], ranking[0][0], ranking)
 
-    def probabilities_of_ids(self, reviews: list[IntArray]) -> list[float]:
-        """Return the probability of each review, given as at most ``maxlen`` ids."""
+    def outputs_of_ids(self, reviews: list[IntArray]) -> FloatArray:
+        """Return the probabilities of reviews of at most ``maxlen`` ids, (n, 1) or (n, labels)."""
         chunks = (reviews[i : i + CHUNK] for i in range(0, len(reviews), CHUNK))
-        return [p for chunk in chunks for p in self._run_all(self._batches(chunk, BATCH))]
+        return np.concatenate([self._run_all(self._batches(chunk, BATCH)) for chunk in chunks])
 
     def _batches(self, reviews: list[IntArray], batch_size: int) -> list[tuple[Index, IntArray]]:
         """Return batches of similar length, (rows, ids), without columns of padding alone.
@@ -163,12 +179,12 @@ class Predictor:
             batches.append((batch, pad(split, batch, longest, self.vocabulary)))
         return batches
 
-    def _run_all(self, batches: list[tuple[Index, IntArray]]) -> list[float]:
-        """Return the probability of each row."""
-        result = np.empty(sum(len(rows) for rows, _ in batches), np.float32)
+    def _run_all(self, batches: list[tuple[Index, IntArray]]) -> FloatArray:
+        """Return the probabilities of each row."""
+        result = np.empty((sum(len(rows) for rows, _ in batches), self.columns), np.float32)
         for rows, ids in batches:
-            result[rows] = self.run(ids)[:, 0]
-        return list(map(float, result))
+            result[rows] = self.run(ids)
+        return result
 
 
 def _choose_format(export: Export, name: str) -> Format:
@@ -193,6 +209,8 @@ def _load(export: Export, chosen: Format) -> Run:
     except Exception as error:  # libraries raise many types for damaged files
         reason = f"{model} cannot be used ({load_failure_reason(error)})."
         raise damaged(export.folder, reason) from error
-    if probe.shape != (1, 1) or not np.isfinite(probe).all():
-        raise damaged(export.folder, f"{model} does not give one probability for a review.")
+    count = 1 if len(export.labels) == 2 else len(export.labels)
+    if probe.shape != (1, count) or not np.isfinite(probe).all():
+        wanted = "one probability" if count == 1 else f"{count} probabilities"
+        raise damaged(export.folder, f"{model} does not give {wanted} for a review.")
     return run

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from imdbtune.data.corpus import LABELS
+from imdbtune.data.tables import list_names
 from imdbtune.errors import short_repr
 from imdbtune.export.folder import checked_labels, checked_params
 
 _TEXT = """\
 # {label}
 
-{what} whether {classes}. `metadata.json` has
+{what} {classes}. `metadata.json` has
 its hyperparameters and metrics, `vocabulary.json` the rank of each word, and `encode.py` converts
 text to ids with Python's standard library alone. The scripts below run in this folder.
-
+{columns}
 ## With imdbtune
 
 ```sh
@@ -40,10 +41,8 @@ def readme(document: Mapping[str, object], usage: str) -> str:
     return _TEXT.format(
         label=label,
         what=what,
-        classes="an English movie review is positive"
-        if labels == LABELS
-        else f"a text is {short_repr(labels[1])} (a probability of 1) or "
-        f"{short_repr(labels[0])} (of 0)",
+        classes=_classes(labels),
+        columns=_columns(labels),
         usage=usage,
         vocabulary=document["vocabulary"],
         maxlen=document["maxlen"],
@@ -51,6 +50,24 @@ def readme(document: Mapping[str, object], usage: str) -> str:
         if padded
         else "0 at the front is padding, and any amount of it gives the same probability",
     )
+
+
+def _classes(labels: tuple[str, ...]) -> str:
+    """Return what is predicted, after the word predicts."""
+    if labels == LABELS:
+        return "whether an English movie review is positive"
+    if len(labels) > 2:
+        return f"which of {len(labels)} labels a text has"
+    negative, positive = map(short_repr, labels)
+    return f"whether a text is {positive} (a probability of 1) or {negative} (of 0)"
+
+
+def _columns(labels: tuple[str, ...]) -> str:
+    """Return a paragraph on the columns of the probabilities of more than two labels."""
+    if len(labels) == 2:
+        return ""
+    named = list_names(labels, len(labels))
+    return f"\nA model returns a probability for each label, in this order: {named}.\n"
 
 
 def _title(document: Mapping[str, object]) -> tuple[str, str]:

@@ -40,7 +40,8 @@ for folder, script in job["scripts"]:
     sys.path.insert(0, folder)
     names = {"__name__": "script"}
     exec(compile(script, "README.md", "exec"), names)
-    results.append([float(p) for p in names["probabilities"](job["texts"])])
+    found = names["probabilities"](job["texts"])
+    results.append([list(map(float, p)) if hasattr(p, "__len__") else float(p) for p in found])
     sys.path.remove(folder)
     for name in job["modules"]:
         sys.modules.pop(name, None)
@@ -75,6 +76,11 @@ def check_answers(
     checked = {}
     for current in formats:
         (actual,) = run_scripts(current, [folder], texts)
+        if actual.shape != expected.shape:
+            raise ExportFailed(
+                f"the model in the format {current.name} gives probabilities of shape "
+                f"{actual.shape}, not {expected.shape}; nothing was written. Leave that format out."
+            )
         difference = float(np.abs(actual - expected).max())
         if not difference <= MAX_DIFFERENCE:  # also for NaN
             raise ExportFailed(
@@ -90,11 +96,12 @@ def check_answers(
 def keras_probabilities(
     trained: Trained, word_index: Mapping[str, int], texts: Sequence[str]
 ) -> npt.NDArray[np.float64]:
-    """Return the trained model's probabilities of ``texts``, (n,)."""
+    """Return the trained model's probabilities of ``texts``, (n,), or (n, labels)."""
     tokenizer, params = Tokenizer(dict(word_index)), trained.params
     split = make_split([tokenizer.encode(t, params.vocabulary) for t in texts], [0] * len(texts))
     ids = pad(split, np.arange(len(split)), params.maxlen, params.vocabulary)
-    return np.asarray(trained.model(ids, training=False), np.float64)[:, 0]
+    found = np.asarray(trained.model(ids, training=False), np.float64)
+    return found[:, 0] if trained.classes == 2 else found
 
 
 def run_scripts(
@@ -103,7 +110,7 @@ def run_scripts(
     """Run a format's scripts in the READMEs of ``folders``, in one new process.
 
     Returns:
-        For each folder the probabilities of ``texts``, (n,).
+        For each folder the probabilities of ``texts``, (n,), or (n, labels).
 
     Raises:
         ExportFailed: a script fails.

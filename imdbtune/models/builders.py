@@ -8,6 +8,7 @@ form of Keras's own layers, which is saved, logged and exported.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from keras import layers, ops
 from imdbtune.config.extensions import CELLS, METRICS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV
+from imdbtune.errors import TrialFailed
 from imdbtune.models.fused_rnn import DenseEmbedding, FusedRNN
 from imdbtune.models.hashed_bigrams import bigram_ids
 from imdbtune.models.lr_schedule import Schedule
@@ -43,17 +45,23 @@ STEPS_PER_CALL = 16
 MANY_STEPS = 200
 
 
-def fused_model(params: TrialParams, seed: int = 0) -> keras.Model:
-    """Return the fused form: ids (batch, time) int32 to probabilities (batch, 1)."""
+def fused_model(params: TrialParams, seed: int = 0, classes: int = 2) -> keras.Model:
+    """Return the fused form, with input and output as those of :func:`plain_model`."""
     ids = keras.Input((None,), dtype="int32", name="ids")
     features = FusedRNN(params, seed)(ids)
-    return keras.Model(ids, _head(params, features, seed), name=params.rnn)
+    return keras.Model(ids, _head(params, features, seed, classes), name=params.rnn)
 
 
 def plain_model(
-    params: TrialParams, masked: bool = True, seed: int = 0, for_training: bool = False
+    params: TrialParams,
+    masked: bool = True,
+    seed: int = 0,
+    for_training: bool = False,
+    classes: int = 2,
 ) -> keras.Model:
-    """Return the plain form: ids (batch, time) int32 to probabilities (batch, 1).
+    """Return the plain form: ids (batch, time) int32 to probabilities.
+
+    They are those of label 1, (batch, 1); with more than two labels those of each, (batch, labels).
 
     Args:
         params: the hyperparameters.
@@ -61,6 +69,7 @@ def plain_model(
         seed: of the dropout layers.
         for_training: use :class:`DenseEmbedding`, so that it trains like :func:`fused_model`;
             without, the model opens without this package.
+        classes: number of labels.
     """
     ids = keras.Input((None,), dtype="int32", name="ids")
     embedding = DenseEmbedding if for_training else layers.Embedding
@@ -84,14 +93,16 @@ def plain_model(
         features = pool(params.pooling, ids, sequence, attention, cell.bound)
     if params.skip:
         features = layers.Concatenate(name="skip")([features, bag(ids, vectors)])
-    return keras.Model(ids, _head(params, features, seed), name=params.rnn)
+    return keras.Model(ids, _head(params, features, seed, classes), name=params.rnn)
 
 
-def _head(params: TrialParams, features: Tensor, seed: int) -> Tensor:
+def _head(params: TrialParams, features: Tensor, seed: int, classes: int) -> Tensor:
     if params.layer_norm:
         features = layers.LayerNormalization(name="norm")(features)
     if params.dropout:
         features = layers.Dropout(params.dropout, seed=seed, name="dropout")(features)
+    if classes > 2:
+        return layers.Dense(classes, activation="softmax", name="probability")(features)
     return layers.Dense(1, activation="sigmoid", name="probability")(features)
 
 
@@ -113,6 +124,7 @@ def compile_model(
     jit: bool,
     steps: int = 0,
     accuracy: keras.metrics.Metric | None = None,
+    classes: int = 2,
 ) -> keras.Model:
     """Compile a model with its optimizer, loss and metrics, and return it.
 
@@ -123,6 +135,7 @@ def compile_model(
         steps: number of steps of the whole training. Without it, as in a saved model, the learning
             rate is constant and the metrics are those that Keras has itself.
         accuracy: takes the place of the registered one.
+        classes: number of labels.
     """
     rate: float | Schedule = params.learning_rate
     if steps and (params.schedule != "constant" or params.warmup):
@@ -137,7 +150,7 @@ def compile_model(
     optimizer = OPTIMIZERS[params.optimizer](learning_rate=rate, **options)
     model.compile(
         optimizer=optimizer,
-        loss="binary_crossentropy",
+        loss=training_loss(model, params, classes),
         weighted_metrics=_trained_metrics(accuracy) if steps else _saved_metrics(),
         jit_compile=jit,
         steps_per_execution=STEPS_PER_CALL if steps >= MANY_STEPS else 1,
@@ -151,21 +164,49 @@ def compile_own(
     jit: bool,
     steps: int,
     accuracy: keras.metrics.Metric | None = None,
+    classes: int = 2,
 ) -> keras.Model:
     """Compile a user's own model, keeping the optimizer and the loss that it was compiled with.
 
     Arguments are those of :func:`compile_model`, which compiles a model that was not.
     """
     if not model.compiled:
-        return compile_model(model, params, jit, steps, accuracy)
+        return compile_model(model, params, jit, steps, accuracy, classes)
     model.compile(
         optimizer=model.optimizer,
-        loss=model.loss or "binary_crossentropy",
+        loss=training_loss(model, params, classes),
         weighted_metrics=_trained_metrics(accuracy),
         jit_compile=jit,
         steps_per_execution=STEPS_PER_CALL if steps >= MANY_STEPS else 1,
     )
     return model
+
+
+def training_loss(model: keras.Model, params: TrialParams, classes: int) -> Any:
+    """Return the loss that a model was compiled with, else the cross-entropy of its labels.
+
+    Raises:
+        TrialFailed: the loss cannot have the soft labels of these hyperparameters.
+    """
+    if model.compiled and model.loss:
+        if params.soft_labels and classes > 2 and not takes_one_hot(model.loss, classes):
+            raise TrialFailed(
+                "soft_labels needs a loss of a probability for each label, but the model is "
+                "compiled with a sparse one; compile it with categorical_crossentropy."
+            )
+        return model.loss
+    if classes == 2:
+        return "binary_crossentropy"
+    return "categorical_crossentropy" if params.soft_labels else "sparse_categorical_crossentropy"
+
+
+def takes_one_hot(loss: Any, classes: int) -> bool:
+    """Return whether the labels of a loss are (batch, classes) instead of numbers.
+
+    Of Keras's losses for more than two labels, those with sparse in their name take numbers.
+    """
+    name = loss if isinstance(loss, str) else getattr(loss, "name", None) or loss.__name__
+    return classes > 2 and "sparse" not in name.lower()
 
 
 def _trained_metrics(accuracy: keras.metrics.Metric | None) -> list[keras.metrics.Metric]:
@@ -178,14 +219,15 @@ def _saved_metrics() -> list[str]:
     return [metric.saved_as for metric in METRICS.values() if metric.saved_as]
 
 
-def create_variables(model: keras.Model) -> None:
+def create_variables(model: keras.Model, classes: int = 2) -> None:
     """Create the variables of a compiled model's optimizer and metrics, before its first step.
 
     TensorFlow traces a step that creates variables twice, which takes seconds.
     """
     model.optimizer.build(model.trainable_variables)
-    zeros = ops.zeros((1, 1))
-    model.compute_metrics(None, zeros, zeros, sample_weight=ops.zeros((1,)))
+    outputs = ops.zeros((1, classes if classes > 2 else 1))
+    labels = outputs if takes_one_hot(model.loss, classes) else ops.zeros((1, 1))
+    model.compute_metrics(None, labels, outputs, sample_weight=ops.zeros((1,)))
     model.reset_metrics()
 
 
@@ -197,8 +239,10 @@ def plain_weights(model: keras.Model) -> list[npt.NDArray[np.float32]]:
 def as_plain(
     weights: Sequence[npt.NDArray[np.float32]], params: TrialParams, masked: bool = True
 ) -> keras.Model:
-    """Return the plain form, compiled, with :func:`plain_weights`."""
-    plain = compile_model(plain_model(params, masked), params, jit=False)
+    """Return the plain form, compiled, with these weights of :func:`plain_weights`."""
+    classes = max(2, len(weights[-1]))  # biases of the output layer
+    plain = plain_model(params, masked, classes=classes)
+    compile_model(plain, params, jit=False, classes=classes)
     plain.set_weights(weights)
     return plain
 
@@ -215,11 +259,15 @@ def averaged_model(
             ids beyond its vocabulary as the unknown word.
 
     Returns:
-        Ids (batch, time) int32 to probabilities (batch, 1).
+        Ids (batch, time) int32 to probabilities, as the members.
     """
     ids = keras.Input((None,), dtype="int32", name="ids")
-    probabilities = ops.concatenate(_member_probabilities(ids, members, common), axis=-1)
-    return keras.Model(ids, ops.mean(probabilities, axis=-1, keepdims=True), name="ensemble")
+    probabilities = _member_probabilities(ids, members, common)
+    if probabilities[0].shape[-1] == 1:
+        mean = ops.mean(ops.concatenate(probabilities, axis=-1), axis=-1, keepdims=True)
+    else:
+        mean = ops.mean(ops.stack(probabilities), axis=0)
+    return keras.Model(ids, mean, name="ensemble")
 
 
 def mixed_model(

@@ -3,8 +3,10 @@
 Wang & Manning 2012, "Baselines and Bigrams": the features are whether an n-gram occurs in a
 review, times its naive Bayes log-count ratio ``r = log((p / |p|) / (q / |q|))``, where p and q are
 ``ALPHA`` plus the number of positive and negative reviews in which it occurs. The classifier is
-logistic regression, which unlike an SVM has probabilities and so a loss. The n-grams are words,
-pairs and triples of neighbours that occur in at least ``MIN_DF`` reviews.
+logistic regression, which unlike an SVM has probabilities and so a loss. With more than two labels,
+there is one such classifier for each, against all others, and their probabilities are divided by
+their sum. The n-grams are words, pairs and triples of neighbours that occur in at least ``MIN_DF``
+reviews.
 
 They are hashed to the rows of a table (Weinberger et al. 2009, "Feature Hashing for Large Scale
 Multitask Learning"), so that Keras, ONNX and NumPy need no list of n-grams: an n-gram (a, b, c)
@@ -21,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +34,14 @@ from imdbtune.data.corpus import OOV, Split
 from imdbtune.data.folds import NO_FOLDS, Folds
 from imdbtune.errors import UserError
 from imdbtune.models.metrics.metric import best_names, measure
+from imdbtune.models.metrics.predictions import is_right
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Weights = npt.NDArray[np.float32]
 
 ALPHA = 1.0  # added to all counts
 C = 0.1  # inverse strength of the regularisation
@@ -53,15 +61,19 @@ SETTINGS: Mapping[str, object] = {
 }
 MODEL, RESULT, PREDICTED = "linear.npz", "result.json", "validation_probabilities.npy"
 CHUNK = 5000  # reviews predicted at a time, which limits the memory
+NEVER = -30.0  # bias of the classifier of a label without training reviews
 
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """A trained model: a table with a weight in some of its rows."""
+    """A trained model: a table with a weight in some of its rows.
+
+    With more than two labels, weights are (features, labels), and the bias is (labels,).
+    """
 
     used: Integers  # (features,), the rows with a weight, increasing, from 1
-    weights: npt.NDArray[np.float32]  # (features,), weight of the classifier times ratio
-    bias: float
+    weights: Weights  # (features,), weight of the classifier times ratio
+    bias: float | Floats
     rows: int  # of the table; row 0 belongs to no n-gram
 
     def save(self, path: Path) -> None:
@@ -84,23 +96,29 @@ class LinearModel:
         try:
             with np.load(path, allow_pickle=False) as file:
                 used, weights = file["used"].astype(np.int64), file["weights"].astype(np.float32)
-                model = cls(used, weights, float(file["bias"]), int(file["rows"]))
+                bias = file["bias"].astype(np.float64)
+                own_bias = bias if bias.ndim else float(bias)
+                model = cls(used, weights, own_bias, int(file["rows"]))
         except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is not a linear model of imdbtune: {error}.") from error
         bounds = np.concatenate([[0], used.ravel(), [model.rows]])
-        if used.ndim != 1 or used.shape != weights.shape or np.any(np.diff(bounds) <= 0):
+        shape = (*used.shape, *bias.shape)
+        if used.ndim != 1 or weights.shape != shape or np.any(np.diff(bounds) <= 0):
             raise UserError(f"{path} is not a linear model of imdbtune: its arrays do not match.")
         return model
 
 
-def fit(split: Split) -> LinearModel:
+def fit(split: Split, classes: int = 2) -> LinearModel:
     """Return a model trained on all reviews of ``split``.
+
+    Args:
+        split: the reviews.
+        classes: number of their labels. The probability of one that no review has is near 0.
 
     Raises:
         ValueError: all reviews have the same label, or no word occurs in ``MIN_DF`` of them.
     """
     from scipy.sparse import csr_array
-    from sklearn.linear_model import LogisticRegression
 
     if len(np.unique(split.labels)) < 2:
         raise ValueError("all reviews to train on have the same label")
@@ -113,14 +131,37 @@ def fit(split: Split) -> LinearModel:
     reviews, keys = (np.concatenate(parts) for parts in zip(*frequent, strict=True))
     reviews, rows = _unique(reviews, table_rows(keys, size), size)
     used, columns = np.unique(rows, return_inverse=True)
-    ratios = log_count_ratios(columns, split.labels[reviews], len(used))
     ends = np.cumsum(np.bincount(reviews, minlength=len(split)))
     # liblinear accepts only 32-bit indices.
     indices = (columns.astype(np.int32), np.concatenate([[0], ends]).astype(np.int32))
-    matrix = csr_array((ratios[columns], *indices), shape=(len(split), len(used)))
-    classifier = LogisticRegression(solver="liblinear", C=C).fit(matrix, split.labels)
+    occurs = csr_array((np.ones(len(columns)), *indices), shape=(len(split), len(used)))
+    if classes == 2:
+        return LinearModel(used, *_fit_one(occurs, split.labels == 1), size)
+    fitted = [_fit_one(occurs, split.labels == label) for label in range(classes)]
+    weights, biases = zip(*fitted, strict=True)
+    return LinearModel(used, np.stack(weights, axis=1), np.array(biases), size)
+
+
+def _fit_one(occurs: csr_array, positive: npt.NDArray[np.bool_]) -> tuple[Weights, float]:
+    """Return weights, (features,), and bias of the classifier of one label against the others.
+
+    Args:
+        occurs: 1 where a feature occurs in a review, (reviews, features).
+        positive: whether a review has the label, (reviews,).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if not positive.any():
+        return np.zeros(occurs.shape[1], np.float32), NEVER
+    labels = positive.astype(np.int8)
+    of_entries = np.repeat(labels, np.diff(occurs.indptr))
+    ratios = log_count_ratios(occurs.indices, of_entries, occurs.shape[1])
+    matrix = type(occurs)(
+        (ratios[occurs.indices], occurs.indices, occurs.indptr), shape=occurs.shape
+    )
+    classifier = LogisticRegression(solver="liblinear", C=C).fit(matrix, labels)
     weights = (classifier.coef_[0] * ratios).astype(np.float32)
-    return LinearModel(used, weights, float(classifier.intercept_[0]), size)
+    return weights, float(classifier.intercept_[0])
 
 
 def ngrams(split: Split, n: int) -> tuple[Integers, Integers]:
@@ -176,23 +217,32 @@ def log_count_ratios(columns: Integers, labels: npt.NDArray[np.int8], width: int
 
 
 def predict(model: LinearModel, split: Split) -> Floats:
-    """Return the probability that each review is positive, (n,)."""
+    """Return the probability that each review is positive, (n,).
+
+    With more than two labels, it is the probability of each, (n, labels).
+    """
     starts = range(0, len(split), CHUNK)
     parts = [_predict(model, split.part(first, first + CHUNK)) for first in starts]
-    return np.concatenate([np.empty(0), *parts])
+    return np.concatenate([np.empty((0, *model.weights.shape[1:])), *parts])
 
 
 def _predict(model: LinearModel, split: Split) -> Floats:
     found = [ngrams(split, n) for n in range(1, len(FACTORS) + 1)]
     reviews, keys = (np.concatenate(parts) for parts in zip(*found, strict=True))
     reviews, rows = _unique(reviews, table_rows(keys, model.rows), model.rows)
-    sums = np.bincount(reviews, weights=as_table(model)[rows], minlength=len(split))
-    return np.asarray(1 / (1 + np.exp(-(model.bias + sums))), np.float64)
+    sums = [
+        np.bincount(reviews, weights=weights[rows], minlength=len(split))
+        for weights in np.atleast_2d(as_table(model).T)
+    ]
+    if model.weights.ndim == 1:
+        return np.asarray(1 / (1 + np.exp(-(model.bias + sums[0]))), np.float64)
+    each = 1 / (1 + np.exp(-(model.bias + np.stack(sums, axis=1))))
+    return np.asarray(each / each.sum(axis=1, keepdims=True), np.float64)
 
 
-def as_table(model: LinearModel) -> npt.NDArray[np.float32]:
-    """Return the table of a model, (rows,), with the bias in row 0."""
-    table = np.zeros(model.rows, np.float32)
+def as_table(model: LinearModel) -> Weights:
+    """Return the table of a model, (rows,) or (rows, labels), with the bias in row 0."""
+    table = np.zeros((model.rows, *model.weights.shape[1:]), np.float32)
     table[0], table[model.used] = model.bias, model.weights
     return table
 
@@ -227,26 +277,28 @@ class Trained:
     right: npt.NDArray[np.bool_]
 
 
-def train_linear(split: Split, folds: Folds = NO_FOLDS) -> Trained:
+def train_linear(split: Split, folds: Folds = NO_FOLDS, classes: int = 2) -> Trained:
     """Train on the training part of ``split``, and measure on both parts.
 
     Args:
         split: the training reviews of the search.
         folds: train for each; the model is that of the fold with the best accuracy.
+        classes: number of labels.
     """
     import sklearn.linear_model  # noqa: F401 - importing takes seconds, not to be counted
 
     if not folds.count:
-        return _train_on(*train_and_validation(split))
-    trained = [_train_on(*parts) for parts in _fold_parts(split, folds)]
+        return _train_on(*train_and_validation(split), classes)
+    trained = [_train_on(*parts, classes) for parts in _fold_parts(split, folds)]
     best = max(trained, key=lambda each: each.metrics["best_val_accuracy"])
     seconds = sum(each.metrics["train_seconds"] for each in trained)
-    predicted, fold_of = np.empty(len(split)), folds.assign(split.labels)
+    fold_of = folds.assign(split.labels)
+    predicted = np.empty((len(split), *trained[0].predicted.shape[1:]))
     for fold, each in enumerate(trained):
         predicted[fold_of == fold] = each.predicted
     means = _mean_metrics([each.metrics for each in trained])
     metrics = {**best.metrics, **means, "train_seconds": seconds}
-    return Trained(best.model, metrics, predicted, (predicted > 0.5) == (split.labels == 1))
+    return Trained(best.model, metrics, predicted, is_right(split.labels, predicted))
 
 
 def _mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -254,31 +306,37 @@ def _mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: fmean(each[name] for each in metrics) for name in best_names()}
 
 
-def _train_on(training: Split, validation: Split) -> Trained:
+def _train_on(training: Split, validation: Split, classes: int) -> Trained:
     started = time.monotonic()
-    model = fit(training)
+    model = fit(training, classes)
     seconds = time.monotonic() - started
-    size = {"features": float(len(model.used)), "parameter_count": len(model.used) + 1.0}
+    weights = float(model.weights.size + np.size(model.bias))
+    size = {"features": float(len(model.used)), "parameter_count": weights}
     predicted = predict(model, validation)
     metrics = _metrics(training, predict(model, training), validation, predicted)
-    right = (predicted > 0.5) == (validation.labels == 1)
+    right = is_right(validation.labels, predicted)
     return Trained(model, {**metrics, "train_seconds": seconds, **size}, predicted, right)
 
 
-def measure_majority(split: Split, folds: Folds = NO_FOLDS) -> dict[str, float]:
+def measure_majority(split: Split, folds: Folds = NO_FOLDS, classes: int = 2) -> dict[str, float]:
     """Return the metrics of a constant: the share of positive labels in the training part.
 
-    With folds, they are the means over these.
+    With more than two labels, it is the share of each. With folds, they are the means over these.
     """
     if not folds.count:
-        return _measure_constant(*train_and_validation(split))
-    measured = [_measure_constant(*parts) for parts in _fold_parts(split, folds)]
+        return _measure_constant(*train_and_validation(split), classes)
+    measured = [_measure_constant(*parts, classes) for parts in _fold_parts(split, folds)]
     return {**measured[0], **_mean_metrics(measured)}
 
 
-def _measure_constant(training: Split, validation: Split) -> dict[str, float]:
-    share = float(training.labels.mean()) if len(training) else 0.5
-    constant = [np.full(len(part), share) for part in (training, validation)]
+def _measure_constant(training: Split, validation: Split, classes: int) -> dict[str, float]:
+    if classes == 2:
+        share = float(training.labels.mean()) if len(training) else 0.5
+        constant = [np.full(len(part), share) for part in (training, validation)]
+    else:
+        counts = np.bincount(training.labels, minlength=classes)
+        shares = counts / max(1, len(training))
+        constant = [np.tile(shares, (len(part), 1)) for part in (training, validation)]
     metrics = _metrics(training, constant[0], validation, constant[1])
     return {**metrics, "train_seconds": 0.0, "parameter_count": 1.0}
 

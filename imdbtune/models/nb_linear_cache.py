@@ -48,7 +48,8 @@ def main(job: Mapping[str, Any]) -> None:
 
 
 def _train_and_save(corpus: Corpus, reviews: int, folds: Folds, out: Path) -> None:
-    trained = train_linear(corpus.train.head(reviews or len(corpus.train)), folds)
+    used = corpus.train.head(reviews or len(corpus.train))
+    trained = train_linear(used, folds, len(corpus.labels))
     trained.model.save(out / MODEL)
     np.save(out / PREDICTED, trained.predicted)
     np.save(out / CORRECTNESS_FILE, trained.right)

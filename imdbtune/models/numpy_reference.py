@@ -69,7 +69,9 @@ def network(
     masked: bool,
     skip: bool = False,
 ) -> Array:
-    """A network: word ids ``(batch, time)`` to probabilities ``(batch, 1)``.
+    """A network: word ids ``(batch, time)`` to probabilities.
+
+    They are those of the second label, ``(batch, 1)``, or of each of several, ``(batch, labels)``.
 
     Args:
         weights: ``embedding``; for each layer, counted from 1, ``forward_1.kernel``,
@@ -98,7 +100,8 @@ def network(
         features = np.concatenate([features, _bag(vectors, is_word)], axis=-1)
     if "norm.gamma" in weights:
         features = _normalise(features) * weights["norm.gamma"] + weights["norm.beta"]
-    return sigmoid(features @ weights["output.kernel"] + weights["output.bias"])
+    logits = features @ weights["output.kernel"] + weights["output.bias"]
+    return sigmoid(logits) if logits.shape[1] == 1 else softmax(logits)
 
 
 def whole_model(
@@ -107,7 +110,7 @@ def whole_model(
     metadata: Mapping[str, Any],
     cells: Mapping[str, NumpyCell],
 ) -> Array:
-    """An exported model, which may be an ensemble: word ids ``(batch, time)`` to ``(batch, 1)``.
+    """An exported model, which may be an ensemble: word ids to probabilities as :func:`network`.
 
     Args:
         weights: those of :func:`network`; in an ensemble with the prefix ``1/`` for the first
@@ -222,8 +225,8 @@ def _pool(
             pooled.append((sequence * words).sum(axis=1) / np.maximum(words.sum(axis=1), 1))
         else:
             scores = np.where(words, sequence @ weights["attention"], -1e9)
-            softmax = np.exp(scores - scores.max(axis=1, keepdims=True))
-            pooled.append((sequence * softmax).sum(axis=1) / softmax.sum(axis=1))
+            shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+            pooled.append((sequence * shares).sum(axis=1) / shares.sum(axis=1))
     return np.concatenate(pooled, axis=-1).astype(sequence.dtype)
 
 
@@ -267,3 +270,10 @@ def sigmoid(values: Array) -> Array:
     half += 1
     half *= 0.5
     return half
+
+
+def softmax(values: Array) -> Array:
+    """``exp(values)`` divided by their sum in each row; subtracting the largest avoids overflow."""
+    powers: Array = np.exp(values - values.max(axis=-1, keepdims=True))
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers

@@ -195,7 +195,8 @@ def _same_weights(one: keras.Model, other: keras.Model) -> bool:
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-def save_own(model: keras.Model, path: Path) -> None:
+def save_own(model: keras.Model, path: Path, classes: int = 2) -> None:
     """Save a model without the user's optimizer, loss and metrics, which may need their code."""
-    model.compile(optimizer="rmsprop", loss="binary_crossentropy", weighted_metrics=["accuracy"])
+    loss = "binary_crossentropy" if classes == 2 else "sparse_categorical_crossentropy"
+    model.compile(optimizer="rmsprop", loss=loss, weighted_metrics=["accuracy"])
     model.save(path)

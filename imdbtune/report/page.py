@@ -168,6 +168,7 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             uncertainty=uncertainty_of(data) if finished else None,
             linear=data.linear,
             by_length=data.by_length,
+            confusion=data.confusion,
             error=findings.standard_error,
             majority=findings.find_baseline(data.baselines, mlflow_names.MAJORITY),
             expected=outlook.expected_best(data.search, finished),

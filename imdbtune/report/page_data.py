@@ -23,10 +23,16 @@ from imdbtune.report.importance import Importances, importance_data
 from imdbtune.search.borrowed import BorrowedRow, read_borrowed
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.entities import Baseline, Search, Trial
-from imdbtune.tracking.predictions import read_all, read_all_draws, read_length_groups
+from imdbtune.tracking.predictions import (
+    read_all,
+    read_all_draws,
+    read_confusion,
+    read_length_groups,
+)
 from imdbtune.tracking.reader import read_baselines, read_history, read_text
 from imdbtune.tracking.run_record import read_facts
 from imdbtune.tracking.sqlite_reader import runs_of
+from imdbtune.training.confusion import Confusion
 from imdbtune.training.length_groups import LengthGroup
 
 if TYPE_CHECKING:
@@ -50,6 +56,7 @@ class ReportData:
     rights: list[Correctness] = field(default_factory=list)  # of finished trials; empty: unknown
     draws: list[Floats] = field(default_factory=list)  # the same for another metric than accuracy
     by_length: tuple[LengthGroup, ...] = ()  # of the best trial
+    confusion: Confusion | None = None  # of the best trial; None: two labels
     facts: Mapping[str, str] = field(default_factory=dict)  # of the search, with its versions
     borrowed: list[BorrowedRow] = field(default_factory=list)
 
@@ -109,6 +116,7 @@ def read_report_data(client: MlflowClient, search: Search, trials: list[Trial]) 
         read_all(runs, run_ids) if metric == "accuracy" else [],
         [] if metric == "accuracy" else read_all_draws(runs, run_ids),
         read_length_groups(runs, finished[0].run_id) if finished else (),
+        read_confusion(runs, finished[0].run_id) if finished else None,
         read_facts(runs, search),
         read_borrowed(runs, search),
     )

@@ -110,7 +110,8 @@ class _BaselineJob:
         try:
             if MAJORITY not in finished:
                 used = self.corpus.train.head(self.settings.reviews or len(self.corpus.train))
-                metrics = nb_linear.measure_majority(used, self.settings.division)
+                classes = len(self.corpus.labels)
+                metrics = nb_linear.measure_majority(used, self.settings.division, classes)
                 self._log(self._begin(MAJORITY), MAJORITY, metrics)
             if LINEAR not in finished:
                 self._start_linear()

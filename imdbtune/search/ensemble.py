@@ -83,7 +83,7 @@ def combine_models(
         The ensemble, and the runs whose models it has.
 
     Raises:
-        UserError: a model has not been logged, or no linear model can be trained.
+        UserError: a model has not been logged, or no linear model can be trained or mixed.
     """
     if not refitted:
         return _combine(client, search, members, context, linear), [*members]
@@ -108,6 +108,11 @@ def _combine(
     if known is not None:
         return known
     corpus, facts = context.open_trial_corpus(members[0])
+    if linear and len(corpus.labels) > 2:
+        raise UserError(
+            "a linear model can be mixed with models of two labels only, and these reviews have "
+            f"{len(corpus.labels)}; leave --with-linear out."
+        )
     reviews = int(convert("int", members[0].tags.get("imdbtune.reviews")) or 0)
     shared = writer.common_tags(facts, {"batching": "buckets", "reviews": reviews})
     tags = shared | _own_tags(search, members, linear, fitted)

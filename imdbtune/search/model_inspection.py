@@ -80,7 +80,9 @@ def _inspect(
     exploration.run()
     for sample in others:
         exploration.try_values(dict(sample))
-    return OwnModel(source, exploration.compiled, exploration.dimensions(), location)
+    return OwnModel(
+        source, exploration.compiled, exploration.dimensions(), location, exploration.outputs
+    )
 
 
 class Exploration:
@@ -95,6 +97,7 @@ class Exploration:
         self.source = source
         self.ours = ours
         self.compiled = False
+        self.outputs = 0
         self.found: dict[str, Any] = {}  # Keras Tuner's hyperparameters by name
         self._builds = 0
 
@@ -141,7 +144,13 @@ class Exploration:
             ensure_built(model, int(read["maxlen"]))
         except Exception as error:
             raise error_in(self.source.file, error, "the model raises") from error
-        check_model(self.source, model, read, saved)
+        outputs = check_model(self.source, model, read, saved)
+        if self.outputs not in (0, outputs):
+            raise UserError(
+                f"{where(self.source)}: the model returns {outputs} probabilities of a review, but "
+                f"{self.outputs} in another call; return as many in all calls."
+            )
+        self.outputs = outputs
         return hp
 
     def _descriptions(self, hp: keras_tuner.HyperParameters) -> list[str]:

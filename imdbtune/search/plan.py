@@ -14,11 +14,13 @@ from imdbtune.config.registry import check_extra
 from imdbtune.config.schema import SearchConfig, parse_config, review_samples
 from imdbtune.data.sources import check_contents, check_source
 from imdbtune.errors import UserError
+from imdbtune.models.own_metric import check_own_metrics
 from imdbtune.search.context import Context
 from imdbtune.search.initial_trials import check_initial_trials
 from imdbtune.search.pruner import note_on_pruner
 from imdbtune.search.sampler import sampler_kind
 from imdbtune.tracking.connection import resolve_uri
+from imdbtune.training.spec import TrainingSettings
 
 if TYPE_CHECKING:
     from imdbtune.data.corpus import Corpus
@@ -65,6 +67,21 @@ def make_plan(config: SearchConfig, context: Context, *, with_contents: bool = F
         return found
     check_store(store, config.cluster.address)
     return replace(found, workers=0, cluster=config.cluster.address)
+
+
+def open_reviews(config: SearchConfig, context: Context) -> Corpus:
+    """Return the reviews of a configuration, after checking that its own model and metrics fit.
+
+    Raises:
+        UserError: they cannot be read, the model or a metric cannot have their labels, or a label
+            has fewer rows than there are folds.
+    """
+    corpus = context.open_corpus(config.data)
+    if config.space.own is not None:
+        config.space.own.check_labels(corpus.labels)
+    check_own_metrics(config.own_metrics, len(corpus.labels))
+    TrainingSettings.of(config).division.check(corpus.train, config.data.reviews)
+    return corpus
 
 
 def own_model_config(config: SearchConfig, model: object, context: Context) -> SearchConfig:

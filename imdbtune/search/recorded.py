@@ -14,6 +14,7 @@ from imdbtune.config.hyperparameters import check_field, convert
 from imdbtune.config.objectives import FOLDS_MEAN
 from imdbtune.config.own_code import NO_CODE, OwnCode
 from imdbtune.config.schema import DataConfig, TrainingConfig, TunerConfig
+from imdbtune.config.sections import NO_CLASS_WEIGHT
 from imdbtune.errors import UserError, short_repr
 from imdbtune.tracking import mlflow_names, reader, run_record
 from imdbtune.tracking.entities import ENDED_WELL, Trial
@@ -92,6 +93,7 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
         schedule_epochs=int(convert("int", extra.get("schedule_epochs")) or 0),
         keep_best=extra.get("keep_best", "True") != "False",
         metrics=facts.get(mlflow_names.METRICS, ""),
+        class_weight=facts.get("imdbtune.class_weight", NO_CLASS_WEIGHT),
     )
     return Stage(trial, settings, extra.get("continues", ""))
 

@@ -12,12 +12,12 @@ from imdbtune.cluster.trial_job import Trainer, TrialFailure, TrialJob, run_tria
 from imdbtune.config.own_code import NO_CODE, OwnCode
 from imdbtune.config.schema import SearchConfig
 from imdbtune.errors import SearchAborted, UserError
-from imdbtune.models.own_metric import check_own_metrics
 from imdbtune.search import trusted_sources
 from imdbtune.search.context import Context
 from imdbtune.search.crash_recovery import recover_crashed_runs
 from imdbtune.search.events import TrainingOpened
 from imdbtune.search.parent_run import OF_TRIALS, settings_tags
+from imdbtune.search.plan import open_reviews
 from imdbtune.search.recorded import ChainedTrainer, make_specs, read_stage, read_stages
 from imdbtune.search.workspace import TRAINING, Workspace, create_workspace
 from imdbtune.tracking import mlflow_names, own_models, reader, run_record, writer
@@ -131,10 +131,8 @@ def train_single(config: SearchConfig, context: Context) -> Trial:
             f"{config.name} leaves {names} open; set each to one value, or run imdbtune search."
         )
     store = resolve_uri(context.uri or config.tracking.uri)
-    corpus = context.open_corpus(config.data)
-    check_own_metrics(config.own_metrics, len(corpus.labels))
+    corpus = open_reviews(config, context)
     settings = TrainingSettings.of(config)
-    settings.division.check(corpus.train, config.data.reviews)
     client = connect(store, context.notify)
     facts = corpus_facts(corpus, config.data.source)
     of_trials = [name for name in OF_TRIALS if name != "epochs"]

@@ -14,7 +14,6 @@ from imdbtune.cluster.local_executor import open_local_executor
 from imdbtune.cluster.trial_job import EpochEnded
 from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, open_worker_pool
 from imdbtune.config.schema import SearchConfig
-from imdbtune.models.own_metric import check_own_metrics
 from imdbtune.search import trusted_sources
 from imdbtune.search.borrowed import NOTHING, Loan, find_loan, log_loan
 from imdbtune.search.context import Context
@@ -28,7 +27,7 @@ from imdbtune.search.driver import Driver, stop_on_error, with_run_ids
 from imdbtune.search.events import SearchOpened
 from imdbtune.search.kept_models import KeptModels, no_download
 from imdbtune.search.parent_run import log_configuration, open_parent_run
-from imdbtune.search.plan import Plan, estimate_duration, make_plan
+from imdbtune.search.plan import Plan, estimate_duration, make_plan, open_reviews
 from imdbtune.search.resume import (
     Agreement,
     changed_config,
@@ -48,7 +47,6 @@ from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search
 from imdbtune.tracking.outbox_delivery import Publish
 from imdbtune.tracking.trial_corpus import check_corpus, corpus_facts
-from imdbtune.training.spec import TrainingSettings
 
 if TYPE_CHECKING:
     from imdbtune.data.corpus import Corpus
@@ -71,9 +69,7 @@ def start_search(
     """
     config = (plan := make_plan(config, context)).config
     environment = context.start_environment(plan.workers)
-    corpus = context.open_corpus(config.data)
-    check_own_metrics(config.own_metrics, len(corpus.labels))
-    TrainingSettings.of(config).division.check(corpus.train, config.data.reviews)
+    corpus = open_reviews(config, context)
     client = connect(plan.store, context.notify)
     facts = corpus_facts(corpus, config.data.source)
     loan = find_loan(client, config, facts)
@@ -124,7 +120,7 @@ def resume_search(
         config = changed_config(before, workspace.journal, given)
         plan = make_plan(config, replace(context, uri=""))
         environment = context.start_environment(plan.workers)
-        corpus = context.open_corpus(config.data)
+        corpus = open_reviews(config, context)
         check_corpus(corpus, found.tags, found.name)
         with _open_pool(plan, client, corpus, context) as pool:
             agreed = reconcile(client, found, workspace.journal, config.tuner.retries)

@@ -74,7 +74,9 @@ def export_trial(
         model = fetch_model(client, trial, Path(scratch))
         source = needed_source(client, trial, model, context)
         return export_model(
-            Trained(model, trial.params, not trial.reads_padding, members, source),
+            Trained(
+                model, trial.params, not trial.reads_padding, members, source, len(corpus.labels)
+            ),
             request.formats,
             ExportContents(words, metadata),
             sample_texts(corpus.train, words),
@@ -127,6 +129,7 @@ def register_trial(
         UserError: an invalid name, the store refuses it, or as in :func:`export_trial`.
         ExportFailed: as in :func:`export_trial`.
     """
+    from imdbtune.export.folder import read_export
     from imdbtune.export.mlflow_format import MLFLOW, MODEL
     from imdbtune.tracking import model_registry
 
@@ -135,7 +138,8 @@ def register_trial(
     request = ExportRequest(formats=(MLFLOW.name,))
     with tempfile.TemporaryDirectory() as scratch:
         folder = export_trial(client, trial, Path(scratch, "export"), request, context, progress)
-        return model_registry.register(client, trial, name, folder / MODEL)
+        labels = read_export(folder).labels
+        return model_registry.register(client, trial, name, folder / MODEL, labels)
 
 
 def load_predictor(model: str, model_format: str, context: Context) -> Predictor:

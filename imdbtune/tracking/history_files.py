@@ -17,6 +17,7 @@ from imdbtune.tracking import run_record
 from imdbtune.training.hardware import machine_tags
 
 LENGTHS_FILE = "accuracy_by_length.json"
+CONFUSION_FILE = "confusion.json"
 
 if TYPE_CHECKING:
     from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
@@ -46,6 +47,9 @@ def write_history(result: TrialResult, spec: TrialSpec) -> Path:
     if result.by_length:
         groups = [asdict(group) for group in result.by_length]
         (folder / LENGTHS_FILE).write_text(json.dumps(groups, indent=1), encoding="utf-8")
+    if result.confusion is not None:
+        text = json.dumps(asdict(result.confusion), ensure_ascii=False)
+        (folder / CONFUSION_FILE).write_text(text, encoding="utf-8")
     larger = {metric.name: metric.larger_is_better for metric in spec.own_metrics}
     for metric in (*measured_always(), *spec.settings.further_metrics):
         figure = learning_curves.draw_curves(

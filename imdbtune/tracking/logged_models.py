@@ -14,6 +14,8 @@ from imdbtune.tracking.mlflow_names import EPOCH_METRICS, GIT_COMMIT, SOURCE
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
+    import numpy.typing as npt
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
@@ -35,7 +37,6 @@ def save_model(path: Path, folder: Path, own: OwnInput | None = None) -> None:
     from imdbtune.data.corpus import OOV
 
     ids = TensorSpec(np.dtype("int32"), (-1, own.maxlen if own else -1), name="ids")
-    out = TensorSpec(np.dtype("float32"), (-1, 1), name="probability")
     model = load_keras(path, own.source if own else None)
     example = np.array([EXAMPLE], np.int32)
     if own is None:
@@ -43,12 +44,14 @@ def save_model(path: Path, folder: Path, own: OwnInput | None = None) -> None:
     else:
         known = own.vocabulary
         example = np.pad(example, ((0, 0), (own.maxlen, 0)))[:, -own.maxlen :]
+    example = np.where(example < known, example, OOV)
+    out = TensorSpec(np.dtype("float32"), (-1, _columns(model, example)), name="probability")
     folder.mkdir(parents=True)  # MLflow writes the example before it creates the folder
     mlflow.keras.save_model(
         model,
         str(folder),
         signature=ModelSignature(inputs=Schema([ids]), outputs=Schema([out])),
-        input_example={"ids": np.where(example < known, example, OOV)},
+        input_example={"ids": example},
         # Inferring them would take MLflow a process of its own for each model.
         pip_requirements=[f"{p}=={importlib.metadata.version(p)}" for p in REQUIREMENTS],
     )
@@ -61,6 +64,12 @@ class OwnInput:
     source: ModelSource
     maxlen: int
     vocabulary: int
+
+
+def _columns(model: keras.Model, example: npt.NDArray[np.int32]) -> int:
+    """Return the number of a model's outputs; only functional models know it."""
+    shape = getattr(model, "output_shape", None) or model(example, training=False).shape
+    return int(shape[-1])
 
 
 def _layers(model: keras.Model) -> Iterator[keras.Layer]:

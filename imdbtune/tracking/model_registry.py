@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 ALIAS = "champion"
 SCORE = "imdbtune.score"
+LABELS = "imdbtune.labels"
 URIS = ("models:", "runs:")
 
 
@@ -42,7 +45,9 @@ def check_name(name: str) -> None:
         )
 
 
-def register(client: MlflowClient, trial: Trial, name: str, model: Path) -> Version:
+def register(
+    client: MlflowClient, trial: Trial, name: str, model: Path, labels: Sequence[str]
+) -> Version:
     """Upload an MLflow model to a trial's run, and make it the champion among ``name``'s versions.
 
     Args:
@@ -50,6 +55,7 @@ def register(client: MlflowClient, trial: Trial, name: str, model: Path) -> Vers
         trial: the model's trial; the version is tagged with its origin.
         name: of the registered model, which is created if need be.
         model: a folder with an ``MLmodel`` in it.
+        labels: what it tells apart; the version is tagged with more than two.
 
     Raises:
         UserError: the store refuses it.
@@ -61,8 +67,11 @@ def register(client: MlflowClient, trial: Trial, name: str, model: Path) -> Vers
     try:
         client.log_artifacts(trial.run_id, str(model), place)
         source = f"{client.get_run(trial.run_id).info.artifact_uri}/{place}"
-        _create_registered_model(client, name)
-        version = client.create_model_version(name, source, trial.run_id, tags=_tags(trial))
+        _create_registered_model(client, name, len(labels))
+        tags = _tags(trial)
+        if len(labels) > 2:
+            tags[LABELS] = json.dumps(list(labels), ensure_ascii=False)
+        version = client.create_model_version(name, source, trial.run_id, tags=tags)
         client.set_registered_model_alias(name, ALIAS, version.version)
     except (MlflowException, OSError) as error:
         raise UserError(
@@ -72,11 +81,12 @@ def register(client: MlflowClient, trial: Trial, name: str, model: Path) -> Vers
     return Version(name, str(version.version))
 
 
-def _create_registered_model(client: MlflowClient, name: str) -> None:
+def _create_registered_model(client: MlflowClient, name: str, labels: int) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name, description="Classifies texts by two labels.")
+        count = "two" if labels == 2 else labels
+        client.create_registered_model(name, description=f"Classifies texts by {count} labels.")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

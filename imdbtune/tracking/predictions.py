@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from imdbtune.config.objectives import statistic_of
-from imdbtune.errors import UserError
+from imdbtune.errors import UserError, escape_control
 from imdbtune.models.metrics.metric import CORRECTNESS_FILE, DRAWS_FILE
 from imdbtune.tracking import reader
-from imdbtune.tracking.history_files import LENGTHS_FILE
+from imdbtune.tracking.history_files import CONFUSION_FILE, LENGTHS_FILE
+from imdbtune.training.confusion import Confusion
 from imdbtune.training.length_groups import LengthGroup
 
 if TYPE_CHECKING:
@@ -109,6 +110,21 @@ def read_length_groups(client: Runs, run_id: str) -> tuple[LengthGroup, ...]:
         return tuple(LengthGroup(**group) for group in groups)
     except (ValueError, TypeError):
         return ()
+
+
+def read_confusion(client: Runs, run_id: str) -> Confusion | None:
+    """Return the confusion matrix of a run's model; ``None`` for two labels, or if unknown."""
+    try:
+        table = json.loads(reader.read_text(client, run_id, CONFUSION_FILE) or "null")
+        if table is None:
+            return None
+        labels = tuple(escape_control(str(label)) for label in table["labels"])
+        counts = tuple(tuple(map(int, row)) for row in table["counts"])
+        if any(len(row) != len(labels) for row in (labels, counts, *counts)):
+            raise ValueError
+        return Confusion(labels, counts)
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def nearest_epoch(right: Correctness, accuracy: float) -> Correctness:

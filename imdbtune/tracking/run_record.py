@@ -28,7 +28,7 @@ NAME = "record.json"
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "mlflow", "numpy")
 _SETTINGS = (
     *("executions", "epochs", "patience", "compile", "initial_epoch", "hold_out"),
-    *("schedule_epochs", "config_digest", "fold_seed"),
+    *("schedule_epochs", "config_digest", "fold_seed", "class_weight"),
 )
 _RECORDED = {f"imdbtune.{name}" for name in _SETTINGS}
 

@@ -15,13 +15,14 @@ from imdbtune.data.corpus import Corpus, Split, read_corpus
 from imdbtune.errors import UserError
 from imdbtune.models import mix_weights
 from imdbtune.models.metrics.metric import measure
+from imdbtune.models.metrics.predictions import is_right
 from imdbtune.models.mix_weights import Floats
 from imdbtune.models.nb_linear import LinearModel, as_table, fit, predict
 from imdbtune.models.nb_linear_cache import cached_model
 from imdbtune.models.safe_load import load_keras
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import NOT_MEASURED, OnEpoch, TrialResult, TrialSpec
-from imdbtune.training.trial_metrics import find_metrics, resample_objective
+from imdbtune.training.trial_metrics import confusion, find_metrics, resample_objective
 
 
 def common_params(members: Sequence[TrialParams], linear: bool = False) -> TrialParams:
@@ -90,7 +91,7 @@ class EnsembleSpec:
             parameters = self._save(path, spec.params, fitted)
         prefix = "val_" if spec.settings.hold_out else ""
         found = measure(train.labels[rows], predicted, find_metrics(spec))
-        right = (predicted > 0.5) == (train.labels[rows] == 1)
+        right = is_right(train.labels[rows], predicted)
         seconds = time.monotonic() - began
         metrics = {prefix + name: value for name, value in found.items()}
         epoch = {"epoch": 1.0, **metrics, **weights, "seconds": seconds}
@@ -103,6 +104,7 @@ class EnsembleSpec:
             parameter_count=parameters,
             model=path,
             right=right[None] if spec.settings.hold_out else NOT_MEASURED,
+            confusion=confusion(spec, predicted) if spec.settings.hold_out else None,
             draws=resample_objective(spec, predicted),
             objective=spec.settings.objective,
         )

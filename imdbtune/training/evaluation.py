@@ -30,6 +30,8 @@ def probabilities(
 ) -> Probabilities:
     """Return the probability of label 1 for the reviews ``rows``, (rows,), in their order.
 
+    A model of more than two labels gives the probability of each, (rows, labels).
+
     Args:
         model: a ``.keras`` file of plain layers.
         split: the reviews.
@@ -47,16 +49,19 @@ def probabilities(
     loaded = load_keras(model, source)
     run = tf.function(lambda ids: loaded(ids, training=False), reduce_retracing=True)
     batches = Batches(split, rows, 256, params.maxlen, params.vocabulary)
-    result = np.zeros(len(split))
-    done = 0
+    result, done = np.zeros((len(split), 1)), 0
     for batch_rows, (ids, _, weights) in zip(batches.plan(), batches.epoch(), strict=True):
         if progress is not None:
             progress("evaluating", done, len(rows))
         if not padded:  # drop the columns that are padding in all rows
             ids = ids[:, int(np.argmax((ids != 0).any(axis=0))) :]
-        result[batch_rows] = run(tf.constant(ids)).numpy()[weights > 0, 0]
+        predicted = run(tf.constant(ids)).numpy()[weights > 0]
+        if not done:
+            result = np.zeros((len(split), predicted.shape[1]))
+        result[batch_rows] = predicted
         done += len(batch_rows)
-    return result[rows]
+    found = result[rows]
+    return found[:, 0] if found.shape[1] == 1 else found
 
 
 def evaluate_model(

@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from imdbtune.config.sections import NO_CLASS_WEIGHT
 from imdbtune.data.batches import (
     Batches,
+    FloatArray,
     Index,
     limit_rows,
     pad,
@@ -38,11 +40,17 @@ class FitArguments(TypedDict, total=False):
     shuffle: bool
     validation_split: float
     validation_data: tf.data.Dataset | tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
+    class_weight: dict[int, float]
 
 
 def steps_per_epoch(spec: TrialSpec) -> int:
     """Return the number of batches in an epoch of training."""
     return math.ceil(len(_train_and_validation_rows(spec)[0]) / spec.params.batch_size)
+
+
+def class_count(spec: TrialSpec) -> int:
+    """Return the number of labels of a trial's reviews."""
+    return len(read_corpus(spec.corpus).labels)
 
 
 def _train_and_validation_rows(spec: TrialSpec) -> tuple[Index, Index]:
@@ -70,12 +78,37 @@ def _review_count(spec: TrialSpec) -> int:
     return limit_rows(len(read_corpus(spec.corpus).train), spec.settings.reviews)
 
 
-def padded_data(spec: TrialSpec) -> FitArguments:
-    """Return the data of Listing 6.22 as the ``fit`` arguments of Listing 6.23."""
+def class_weights(spec: TrialSpec) -> FloatArray | None:
+    """Return the weight of each label, (classes,), with which all labels weigh the same in sum.
+
+    They are those of scikit-learn's ``class_weight="balanced"``; a label without training reviews
+    has 0. ``None``: all reviews weigh the same.
+    """
+    if spec.settings.class_weight == NO_CLASS_WEIGHT:
+        return None
+    labels = read_corpus(spec.corpus).train.labels[_train_and_validation_rows(spec)[0]]
+    counts = np.bincount(labels, minlength=class_count(spec))
+    weights = np.zeros(len(counts), np.float32)
+    weights[counts > 0] = len(labels) / (np.count_nonzero(counts) * counts[counts > 0])
+    return weights
+
+
+def _one_hot(labels: npt.NDArray[np.int8], classes: int) -> FloatArray:
+    return np.eye(classes, dtype=np.float32)[labels]
+
+
+def padded_data(spec: TrialSpec, one_hot: bool = False) -> FitArguments:
+    """Return the data of Listing 6.22 as the ``fit`` arguments of Listing 6.23.
+
+    Args:
+        one_hot: labels are (reviews, classes) instead of numbers.
+    """
     train = read_corpus(spec.corpus).train
 
     def arrays(rows: Index) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         ids = pad(train, rows, spec.params.maxlen, spec.params.vocabulary)
+        if one_hot:
+            return ids, _one_hot(train.labels[rows], class_count(spec))
         return ids, train.labels[rows].astype(np.float32)
 
     settings, held_out = spec.settings, None
@@ -84,6 +117,8 @@ def padded_data(spec: TrialSpec) -> FitArguments:
         rows, held_out = _train_and_validation_rows(spec)
     ids, labels = arrays(rows)
     data: FitArguments = {"x": ids, "y": labels, "batch_size": spec.params.batch_size}
+    if (weights := class_weights(spec)) is not None:
+        data["class_weight"] = {label: float(weight) for label, weight in enumerate(weights)}
     if held_out is not None:
         data["validation_data"] = arrays(held_out)
     elif settings.hold_out:
@@ -91,8 +126,12 @@ def padded_data(spec: TrialSpec) -> FitArguments:
     return data
 
 
-def bucketed_data(spec: TrialSpec, seed: int, passes: int) -> FitArguments:
-    """Return the ``fit`` arguments for masked batches of similar length, after earlier passes."""
+def bucketed_data(spec: TrialSpec, seed: int, passes: int, one_hot: bool = False) -> FitArguments:
+    """Return the ``fit`` arguments for masked batches of similar length, after earlier passes.
+
+    Args:
+        one_hot: labels are (batch, classes) instead of numbers.
+    """
     train = read_corpus(spec.corpus).train
     params = spec.params
     train_rows = _train_and_validation_rows(spec)[0]
@@ -100,22 +139,28 @@ def bucketed_data(spec: TrialSpec, seed: int, passes: int) -> FitArguments:
     rng = np.random.default_rng([seed, spec.settings.initial_epoch])
     rng.spawn(passes)
     labels = soft_labels(spec.corpus, len(train_rows), params.soft_labels)
+    if labels is None and one_hot:
+        labels = _one_hot(train.labels[train_rows], class_count(spec))
+    weights = class_weights(spec)
+    of_rows = None if weights is None else weights[train.labels[train_rows]]
     # A moving average of the weights does not depend on how the last batches of an epoch are.
     batches = Batches(
-        *(train, train_rows, *shape, labels, params.word_dropout, params.crop),
+        *(train, train_rows, *shape, labels, of_rows, params.word_dropout, params.crop),
         calm=not params.ema,
         fixed=spec.source is not None,  # a user's own model may know one length only
     )
     data: FitArguments = {"x": as_dataset(batches, rng), "shuffle": False}
     if spec.settings.hold_out:
-        data["validation_data"] = as_dataset(_validation_batches(spec))
+        data["validation_data"] = as_dataset(_validation_batches(spec, one_hot))
     return data
 
 
-def _validation_batches(spec: TrialSpec) -> Batches:
+def _validation_batches(spec: TrialSpec, one_hot: bool = False) -> Batches:
     rows, params = _train_and_validation_rows(spec)[1], spec.params
     size = params.batch_size * min(VALIDATION_BATCHES, math.ceil(len(rows) / params.batch_size))
-    return Batches(read_corpus(spec.corpus).train, rows, size, params.maxlen, params.vocabulary)
+    train = read_corpus(spec.corpus).train
+    labels = _one_hot(train.labels[rows], class_count(spec)) if one_hot else None
+    return Batches(train, rows, size, params.maxlen, params.vocabulary, labels)
 
 
 def rows_per_epoch(spec: TrialSpec) -> int:
@@ -164,7 +209,7 @@ def as_dataset(batches: Batches, rng: np.random.Generator | None = None) -> tf.d
     shape = (batches.batch_size, batches.width(rng))
     signature = (
         tf.TensorSpec((None, *shape), tf.int32),
-        tf.TensorSpec((None, batches.batch_size, 1), tf.float32),
+        tf.TensorSpec((None, batches.batch_size, batches.target_width), tf.float32),
         tf.TensorSpec((None, batches.batch_size), tf.float32),
     )
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from imdbtune.config.hyperparameters import Scalar
-from imdbtune.config.own_model import ModelSource
+from imdbtune.config.own_model import ModelSource, last_layer
+from imdbtune.data.labels import MOST
 from imdbtune.errors import UserError, first_line, quote_path
 from imdbtune.models.own_code import error_in
 from imdbtune.models.own_source import save_own, where
@@ -19,12 +21,15 @@ from imdbtune.training.failure_text import cause_of
 
 REVIEWS = 3  # that a model is tried with
 TOLERANCE = 1e-5
+SUM_TOLERANCE = 1e-3
+
+Array = npt.NDArray[np.float64]
 
 
 def check_model(
     source: ModelSource, model: keras.Model, ours: Mapping[str, Scalar], saved: bool
-) -> None:
-    """Check a model with reviews of random ids.
+) -> int:
+    """Check a model with reviews of random ids, and return the number of its outputs.
 
     Args:
         source: the user's.
@@ -33,8 +38,8 @@ def check_model(
         saved: also save the model, open it again and compare its probabilities.
 
     Raises:
-        UserError: it does not take ids (batch, maxlen), does not return probabilities (batch, 1),
-            or is another model after it was saved.
+        UserError: it does not take ids (batch, maxlen), does not return probabilities (batch, 1) or
+            (batch, labels), or is another model after it was saved.
     """
     maxlen, vocabulary = int(ours["maxlen"]), int(ours["vocabulary"])
     ids = np.random.default_rng(0).integers(1, vocabulary, (REVIEWS, maxlen)).astype(np.int32)
@@ -50,22 +55,37 @@ def check_model(
         at = at if ":" in at else where(source)
         reason = cause_of(error)[:200].rstrip(".") or type(error).__name__
         raise UserError(f"{at}: the model cannot read {wanted} ({reason}).") from error
+    probabilities = _checked_output(source, output, wanted)
+    if saved:
+        _check_saved(source, model, ids, probabilities)
+    return int(probabilities.shape[1])
+
+
+def _checked_output(source: ModelSource, output: object, wanted: str) -> Array:
+    """Return the output of a model for ``REVIEWS`` reviews, after checking it.
+
+    Args:
+        wanted: what the model was given, in words.
+    """
     shape = getattr(output, "shape", None)
-    if shape is None or tuple(shape) != (REVIEWS, 1):
+    fits = shape is not None and len(shape) == 2 and shape[0] == REVIEWS
+    columns = int(shape[1]) if shape is not None and fits else 0
+    if columns != 1 and not 3 <= columns <= MOST:
         came = _batch_shape(tuple(shape)) if shape is not None else type(output).__name__
         raise UserError(
             f"{where(source)}: the model returns {came} for {wanted}, but has to return "
-            'probabilities of shape (batch, 1); end with Dense(1, activation="sigmoid").'
+            f"probabilities of shape (batch, 1), or (batch, K) for K labels from 3 to {MOST}; end "
+            f'with {last_layer(1)} or Dense(K, activation="softmax").'
         )
     probabilities = np.asarray(output, np.float64)
-    if not ((probabilities >= 0) & (probabilities <= 1)).all():
-        raise UserError(
-            f"{where(source)}: the model returns {probabilities.min():.3g} to "
-            f"{probabilities.max():.3g}, but has to return probabilities from 0 to 1; end with "
-            'Dense(1, activation="sigmoid").'
-        )
-    if saved:
-        _check_saved(source, model, ids, probabilities)
+    low, high, sums = probabilities.min(), probabilities.max(), probabilities.sum(axis=1)
+    if not (low >= 0 and high <= 1):
+        found = f"returns {low:.3g} to {high:.3g}, but has to return probabilities from 0 to 1"
+    elif columns > 1 and not np.abs(sums - 1).max() < SUM_TOLERANCE:
+        found = f"returns {columns} probabilities with the sum {sums[0]:.3g}, which has to be 1"
+    else:
+        return probabilities
+    raise UserError(f"{where(source)}: the model {found}; end with {last_layer(columns)}.")
 
 
 def _check_input(source: ModelSource, model: keras.Model, maxlen: int) -> None:
@@ -90,13 +110,13 @@ def _batch_shape(shape: tuple[int | None, ...]) -> str:
 def _check_saved(
     source: ModelSource,
     model: keras.Model,
-    ids: np.ndarray[tuple[int, ...], np.dtype[np.int32]],
-    expected: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    ids: npt.NDArray[np.int32],
+    expected: Array,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         try:
-            save_own(model, path)
+            save_own(model, path, max(2, expected.shape[1]))
             again = load_keras(path, source)
             actual = np.asarray(again(ids, training=False), np.float64)
         except Exception as error:  # Keras raises many types

@@ -36,7 +36,8 @@ Floats = npt.NDArray[np.float32]
 def soft_labels(corpus: Path, count: int, share: float) -> Floats | None:
     """Return the soft labels of the first ``count`` training reviews, (count,); 1 is positive.
 
-    Rounding a soft label gives the label, as ``share`` is at most 0.5.
+    Rounding a soft label gives the label, as ``share`` is at most 0.5. With more than two labels,
+    they are (count, labels), and the largest value is that of the label.
 
     Args:
         corpus: folder of the corpus; the probabilities are cached next to it.
@@ -49,14 +50,19 @@ def soft_labels(corpus: Path, count: int, share: float) -> Floats | None:
     """
     if not share:
         return None
-    labels = read_corpus(corpus).train.labels[:count].astype(np.float32)
+    opened = read_corpus(corpus)
+    labels = opened.train.labels[:count].astype(np.float32)
+    if len(opened.labels) > 2:
+        labels = np.eye(len(opened.labels), dtype=np.float32)[opened.train.labels[:count]]
     return (1 - np.float32(share)) * labels + np.float32(share) * out_of_fold_probabilities(
         corpus, count
     )
 
 
 def out_of_fold_probabilities(corpus: Path, count: int) -> Floats:
-    """Return out-of-fold probabilities of the first ``count`` training reviews, (count,).
+    """Return out-of-fold probabilities of the first ``count`` training reviews.
+
+    They are those of label 1, (count,); with more than two labels of each, (count, labels).
 
     Each fold is computed once and cached. Concurrent processes share the work.
 
@@ -64,11 +70,11 @@ def out_of_fold_probabilities(corpus: Path, count: int) -> Floats:
         TrialFailed: no linear model can be trained on so few reviews.
     """
     split, caches = read_corpus(corpus).train.head(count), _caches(corpus, count)
-    result = np.empty(count, np.float32)
+    result = np.empty((count, *_shape(corpus)), np.float32)
     for offset in range(FOLDS):
         fold = (os.getpid() + offset) % FOLDS  # so that another process starts with another fold
         with _lock(caches[fold]):
-            result[fold::FOLDS] = _cached_probabilities(caches[fold], split, fold)
+            result[fold::FOLDS] = _cached_probabilities(caches[fold], split, fold, _shape(corpus))
     return np.clip(result, EPSILON, 1 - EPSILON)
 
 
@@ -80,7 +86,7 @@ def estimate_seconds(corpus: Path, count: int) -> float:
         return 0.0
     split, began = read_corpus(corpus).train.head(count), time.monotonic()
     with _lock(caches[missing[0]]):
-        _cached_probabilities(caches[missing[0]], split, missing[0])
+        _cached_probabilities(caches[missing[0]], split, missing[0], _shape(corpus))
     return (time.monotonic() - began) * (len(missing) - 1)
 
 
@@ -101,16 +107,22 @@ def _lock(cache: Path) -> Iterator[None]:
         yield
 
 
-def _cached_probabilities(cache: Path, split: Split, fold: int) -> Floats:
+def _shape(corpus: Path) -> tuple[int, ...]:
+    """Return the shape of the probabilities of one review."""
+    classes = len(read_corpus(corpus).labels)
+    return (classes,) if classes > 2 else ()
+
+
+def _cached_probabilities(cache: Path, split: Split, fold: int, shape: tuple[int, ...]) -> Floats:
     """Return the probabilities of a fold, read from ``cache`` or computed and written there."""
     size = len(range(fold, len(split), FOLDS))
     with contextlib.suppress(OSError, ValueError, EOFError):
         cached = np.load(cache, allow_pickle=False)
-        if cached.shape == (size,) and cached.dtype == np.float32:
+        if cached.shape == (size, *shape) and cached.dtype == np.float32:
             return np.asarray(cached)
     rows = np.arange(len(split))
     try:
-        model = nb_linear.fit(split.select(rows[rows % FOLDS != fold]))
+        model = nb_linear.fit(split.select(rows[rows % FOLDS != fold]), *shape)
     except ValueError as error:
         raise TrialFailed(f"no soft labels: {error}") from error
     computed = nb_linear.predict(model, split.select(rows[fold::FOLDS])).astype(np.float32)

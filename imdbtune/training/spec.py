@@ -17,9 +17,11 @@ from imdbtune.config.objectives import error_name, larger_is_better
 from imdbtune.config.own_metric import OwnMetric
 from imdbtune.config.own_model import ModelSource
 from imdbtune.config.schema import SearchConfig
+from imdbtune.config.sections import NO_CLASS_WEIGHT
 from imdbtune.data.batches import VALIDATION_SHARE
 from imdbtune.data.folds import Folds
 from imdbtune.models.metrics.bootstrap import standard_error
+from imdbtune.training.confusion import Confusion
 from imdbtune.training.length_groups import LengthGroup
 
 Epoch = dict[str, float]
@@ -50,6 +52,7 @@ class TrainingSettings:
     patience: int = 0  # epochs without improvement before training stops; 0: never
     batching: str = "buckets"  # or "padded"
     compile: str = "auto"  # with XLA: "auto", "on" or "off"
+    class_weight: str = NO_CLASS_WEIGHT  # or "balanced"
     initial_epoch: int = 0  # epochs that an earlier trial has trained
     hold_out: bool = True  # validate on some of the reviews; otherwise train on all
     validation_share: float = VALIDATION_SHARE  # of the reviews, the last ones
@@ -72,6 +75,7 @@ class TrainingSettings:
             batching=config.training.batching,
             compile=config.training.compile,
             metrics=",".join(config.further_metrics),
+            class_weight=config.training.class_weight,
         )
 
     @property
@@ -122,8 +126,8 @@ class Recorded:
 
     Args:
         right: (epochs, reviews), whether each review is classified right; empty without validation.
-        predicted: probabilities of the best epoch, (reviews,) or (reviews, classes); empty where no
-            metric needs them.
+        predicted: probabilities of the best epoch, (reviews,) or (reviews, classes); empty where
+            they are not needed: with two labels by no metric.
     """
 
     right: Correctness = field(default_factory=lambda: NOT_MEASURED)
@@ -164,6 +168,7 @@ class TrialResult:
     # After a cross-validation (1, reviews): each as in the best epoch of the fold that held it out.
     right: Correctness = field(default_factory=lambda: NOT_MEASURED, compare=False, repr=False)
     by_length: tuple[LengthGroup, ...] = ()  # of the best epoch; without validation empty
+    confusion: Confusion | None = None  # of the best epoch; None: two labels, or no validation
     # Draws of the objective in the best epoch, of imdbtune.models.metrics.bootstrap; None: its
     # standard error has a formula
     draws: Floats | None = field(default=None, compare=False, repr=False)

@@ -18,14 +18,12 @@ import numpy as np
 import tensorflow as tf
 
 from imdbtune.models.builders import (
-    as_plain,
     compile_model,
     compile_own,
     create_variables,
-    fused_model,
-    initialize,
-    plain_model,
     plain_weights,
+    takes_one_hot,
+    training_loss,
 )
 from imdbtune.training.callbacks import (
     BestEpoch,
@@ -49,10 +47,12 @@ from imdbtune.training.executions import (
 from imdbtune.training.fit_data import (
     FitArguments,
     bucketed_data,
+    class_count,
     padded_data,
     repeat_batches,
     steps_per_epoch,
 )
+from imdbtune.training.new_model import new_model, save_model
 from imdbtune.training.saved_state import (
     Array,
     Checkpoint,
@@ -62,7 +62,7 @@ from imdbtune.training.saved_state import (
     save_checkpoint,
 )
 from imdbtune.training.spec import Epoch, OnEpoch, Recorded, StepTimes, TrialResult, TrialSpec
-from imdbtune.training.trial_metrics import make_recorder, resample_objective
+from imdbtune.training.trial_metrics import confusion, make_recorder, resample_objective
 from imdbtune.training.xla_cache import reuse_compiled_code
 
 # Below this number of time steps (steps per epoch x epochs x maxlen x depth) compiling costs more
@@ -129,7 +129,7 @@ def _save_result(trained: Sequence[Execution], spec: TrialSpec, started: float) 
     recorded = joint_record(ended, spec)
     spec.folder.mkdir(parents=True, exist_ok=True)
     path = spec.folder / "model.keras"
-    model = _save_model(best.weights, spec, path)
+    model = save_model(best.weights, spec, path)
     return TrialResult(
         history=tuple(best.history),
         best_epoch=round(fmean(e["epoch"] for e in folds)) if folds else best.best_epoch,
@@ -142,25 +142,11 @@ def _save_result(trained: Sequence[Execution], spec: TrialSpec, started: float) 
         pruned_after=len(folds) * was_pruned if folds else ended[-1].pruned_after,
         right=recorded.right,
         by_length=length_groups(ended, spec),
+        confusion=confusion(spec, recorded.predicted),
         draws=resample_objective(spec, recorded.predicted),
         objective=spec.settings.objective,
         folds=folds,
     )
-
-
-def _save_model(weights: Sequence[Array], spec: TrialSpec, path: Path) -> keras.Model:
-    """Save and return the model with these weights."""
-    if spec.source is None:
-        model = as_plain(weights, spec.params, masked=spec.settings.batching == "buckets")
-        model.save(path)
-        return model
-    from imdbtune.models.own_source import build_own, save_own
-
-    keras.backend.clear_session()
-    model = build_own(spec.source, spec.params, spec.settings.seed)
-    model.set_weights(weights)
-    save_own(model, path)
-    return model
 
 
 def _ended_earlier(spec: TrialSpec, number: int, kept: Checkpoint, report: Report) -> Execution:
@@ -195,32 +181,16 @@ def _prepare(
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     compiled = should_compile(spec)
-    model = _new_model(spec, seed, compiled)
+    model = new_model(spec, seed, compiled)
     padded = spec.settings.batching == "padded"
-    data = padded_data(spec) if padded else bucketed_data(spec, seed, passes)
-    recorder = make_recorder(spec, int(model.output_shape[-1]))
+    classes = class_count(spec)
+    one_hot = takes_one_hot(training_loss(model, spec.params, classes), classes)
+    data = padded_data(spec, one_hot) if padded else bucketed_data(spec, seed, passes, one_hot)
+    recorder = make_recorder(spec, classes if classes > 2 else 1)
     compile_ = compile_own if spec.source is not None else compile_model
-    compile_(model, spec.params, compiled, _scheduled_steps(spec), recorder.accuracy)
-    create_variables(model)
+    compile_(model, spec.params, compiled, _scheduled_steps(spec), recorder.accuracy, classes)
+    create_variables(model, classes)
     return model, data, recorder
-
-
-def _new_model(spec: TrialSpec, seed: int, compiled: bool) -> keras.Model:
-    """Return a model with its initial weights: the fused form where the steps are compiled."""
-    if spec.source is not None:
-        from imdbtune.models.own_source import build_own
-
-        model = build_own(spec.source, spec.params, seed)
-        keras.utils.set_random_seed(seed)  # for the random numbers of its own code
-        return model
-    if spec.settings.batching == "padded":
-        model = plain_model(spec.params, masked=False, seed=seed)
-    elif compiled:
-        model = fused_model(spec.params, seed)
-    else:
-        model = plain_model(spec.params, seed=seed, for_training=True)
-    initialize(model, seed)
-    return model
 
 
 def _scheduled_steps(spec: TrialSpec) -> int:

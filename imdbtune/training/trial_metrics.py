@@ -10,8 +10,10 @@ from imdbtune.config.extensions import measured_always
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import TrialFailed, UserError
 from imdbtune.models.metrics import bootstrap
+from imdbtune.models.metrics.predictions import predicted_labels
 from imdbtune.models.own_metric import metrics_by_name
 from imdbtune.training.callbacks import CorrectnessRecorder, MetricsRecorder
+from imdbtune.training.confusion import Confusion, confusion_of
 from imdbtune.training.fit_data import rows_per_epoch, validation_order, validation_rows
 
 if TYPE_CHECKING:
@@ -44,7 +46,9 @@ def resampled_metric(spec: TrialSpec) -> Metric | None:
 
 
 def make_recorder(spec: TrialSpec, outputs: int) -> CorrectnessRecorder:
-    """Return the callback that records the predictions of a trial, as far as its metrics need them.
+    """Return the callback that records the predictions of a trial, as far as they are needed.
+
+    Those of more than two labels are needed for the confusion matrix.
 
     Args:
         outputs: of the model.
@@ -52,7 +56,7 @@ def make_recorder(spec: TrialSpec, outputs: int) -> CorrectnessRecorder:
     order = validation_order(spec)
     metrics = find_metrics(spec)
     recorded = {n: m for n, m in metrics.items() if n != "loss" and m.in_keras is None}
-    if not recorded and resampled_metric(spec) is None:
+    if not recorded and resampled_metric(spec) is None and outputs == 1:
         return CorrectnessRecorder(order)
     settings = spec.settings
     chooses = settings.hold_out and settings.keep_best
@@ -73,3 +77,19 @@ def resample_objective(spec: TrialSpec, predicted: Floats) -> Floats | None:
         return None
     labels = np.asarray(read_corpus(spec.corpus).train.labels[validation_rows(spec)], np.int64)
     return bootstrap.resample(metric, labels, predicted)
+
+
+def confusion(spec: TrialSpec, predicted: Floats) -> Confusion | None:
+    """Return the confusion matrix of the validation reviews.
+
+    ``None`` for two labels, or without predictions.
+
+    Args:
+        spec: of the trial.
+        predicted: probabilities of the validation reviews, in the order of the corpus.
+    """
+    if predicted.ndim == 1:
+        return None
+    corpus = read_corpus(spec.corpus)
+    labels = corpus.train.labels[validation_rows(spec)]
+    return confusion_of(labels, predicted_labels(predicted), corpus.labels)

@@ -27,12 +27,21 @@ def standard_error(value: float, reviews: int) -> float:
 
 
 def agree(labels: Any, probabilities: Any) -> Any:
-    """Return 1 where a probability, (batch, 1), is on its label's side of a half, else 0: (batch,).
+    """Return 1 where the label is the most probable one, else 0: (batch,).
 
     Keras's own metric would find no soft label equal to a rounded probability.
+
+    Args:
+        labels: (batch, 1), or one-hot or soft ones of several classes, (batch, classes).
+        probabilities: of label 1, (batch, 1), or of each class, (batch, classes).
     """
     from keras import ops
 
+    if probabilities.shape[-1] > 1:
+        several = labels.shape[-1] == probabilities.shape[-1]
+        labels = ops.argmax(labels, axis=-1) if several else ops.reshape(labels, (-1,))
+        equal = ops.equal(ops.cast(labels, "int32"), ops.argmax(probabilities, axis=-1))
+        return ops.cast(equal, "float32")
     labels = ops.reshape(labels, ops.shape(probabilities))
     equal = ops.equal(ops.greater(labels, 0.5), ops.greater(probabilities, 0.5))
     return ops.mean(ops.cast(equal, "float32"), axis=-1)

@@ -19,7 +19,7 @@ def cross_entropy(labels: Labels, probabilities: Floats) -> float:
 
 
 LOSS = Metric(
-    about="binary cross-entropy, which training minimises; that of a constant 0.5 is 0.69",
+    about="cross-entropy, which training minimises; of two labels, that of a constant 0.5 is 0.69",
     axis="loss",
     larger_is_better=False,
     measure=cross_entropy,

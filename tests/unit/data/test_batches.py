@@ -201,3 +201,16 @@ def test_what_is_to_be_learned_may_be_another_thing_than_labels(batches: Batches
     for ids, labels, _ in replace(batches, targets=targets).epoch(rng):
         wanted = targets[np.array(row_numbers(ids)) - batches.rows[0]]
         np.testing.assert_array_equal(labels[:, 0], wanted)
+
+
+def test_targets_may_have_a_column_for_each_label_and_reviews_a_weight(split: Split) -> None:
+    rows = np.arange(100, 200)
+    targets = np.eye(3, dtype=np.float32)[rows % 3]
+    row_weights = (1 + rows % 3).astype(np.float32)
+    batches = Batches(split, rows, 32, MAXLEN, 10_000, targets, row_weights)
+    assert batches.target_width == 3
+    for ids, found, weights in batches.epoch(np.random.default_rng(0)):
+        shown = np.array(row_numbers(ids))
+        np.testing.assert_array_equal(found.argmax(axis=1), shown % 3)
+        counted = weights > 0
+        np.testing.assert_allclose(weights[counted], 1.28 * (1 + shown[counted] % 3), rtol=1e-6)

@@ -43,6 +43,18 @@ def test_usual_labels_get_none(names: tuple[str, str]) -> None:
     assert list(label_notes(names)) == []
 
 
+def test_only_the_labels_that_look_alike_are_named() -> None:
+    (note,) = label_notes(("Pos", "neg", "pos"))
+    assert note.startswith("the labels 'Pos' and 'pos' differ only in case")
+    assert "two labels" in note
+
+
+def test_numbers_get_the_advice_to_divide_them() -> None:
+    (note,) = label_notes(("1", "2", "3", "4", "5"))
+    assert "5 labels without an order" in note
+    assert "--label-at '>=4'" in note
+
+
 def test_the_note_is_shown_and_stays_with_the_corpus(tmp_path: Path) -> None:
     path = tmp_path / "reviews.csv"
     rows = [f"film {i},{(LATIN, CYRILLIC)[i % 2]}" for i in range(40)]

@@ -355,14 +355,13 @@ WRONG: list[tuple[str, bytes | str, dict[str, Any], str]] = [
         "a.csv",
         GOOD + "poor,2\n",
         {},
-        "column 'label' of .* has 3 labels, '1', '0', '2'; exactly two are needed: divide these "
-        "numbers with --label-at '>=2', choose",
+        "a.csv has only one row with the label '2'; each label needs at least two, one for train",
     ),
     (
         "a.csv",
         GOOD + "poor,mixed\n",
         {},
-        "has 3 labels, '1', '0', 'mixed'; exactly two are needed: choose another",
+        "a.csv has only one row with the label 'mixed'; each label needs at least two",
     ),
     (
         "a.csv",
@@ -397,10 +396,23 @@ WRONG: list[tuple[str, bytes | str, dict[str, Any], str]] = [
     ("a.csv", GOOD.encode("utf-16"), {}, "line 1: byte 0 .*it is in UTF-16"),
     ("a.csv", GOOD + "a\0b,1\n", {}, "line 6: byte 42 of the file is zero"),
     ("a.csv", b"PK\3\4\x14\0\6\0\x08\0\0\0!\0", {}, "line 1: byte 5 of the file is zero"),
-    ("a.csv", "text,label\na,1\nb,0\n", {}, "no row for testing with label '0' .0 in all"),
+    ("a.csv", "text,label\na,1\nb,0\n", {}, "only one row with the label '0', '1'; each label"),
     (
         "a.csv",
-        "text,label,split\na,1,train\nb,0,test\n",
+        "text,label\n" + "".join(f"a film,{n % 101}\n" for n in range(300)),
+        {},
+        "column 'label' of .* has 101 labels, '0', .* and 96 more; 2 to 100 are allowed: divide "
+        "these numbers with --label-at '>=51', choose another label column or leave rows out.",
+    ),
+    (
+        "a.csv",
+        "text,label\n" + "".join(f"film {n},{'xyz'[n % 3]}\n" for n in range(9)),
+        {"positive": "y"},
+        "the positive label 'y' needs two, and there are 3, 'x', 'y', 'z'; leave it out.",
+    ),
+    (
+        "a.csv",
+        "text,label,split\na,1,train\nb,0,test\nc,1,test\nd,0,test\n",
         {},
         "no row for training with label '0' .1 in all",
     ),
@@ -452,11 +464,39 @@ def test_errors_name_their_position(
     assert not list(path.parent.glob("cache/corpora/own-*[!k]"))
 
 
-def test_a_third_label_far_down_is_reported_with_its_line(write: Write) -> None:
-    path = write("own.csv", as_csv([("text", "label"), *ROWS * 100, ("poor", "mixed")]))
-    says = "line 1202: column 'label' holds 'mixed', a third label after 'good', 'bad'; two are"
+def test_label_101_far_down_is_reported_with_its_line(write: Write) -> None:
+    more = [("poor", f"mixed {number}") for number in range(99)]
+    path = write("own.csv", as_csv([("text", "label"), *ROWS * 100, *more]))
+    says = "line 1300: column 'label' holds 'mixed 98', label 101 of this column; 2 to 100 are"
     with pytest.raises(UserError, match=says):
         read(path)
+
+
+@pytest.mark.parametrize("names", [("sport", "art", "news"), ("10", "9", "1", "2")])
+def test_several_labels_are_in_order(names: tuple[str, ...], write: Write) -> None:
+    rows = [(f"film about {name}", name) for name in names for _ in range(20)]
+    corpus = read(write("own.csv", as_csv([("text", "label"), *rows])))
+    number = names[0].isdigit()
+    assert corpus.labels == tuple(sorted(names, key=int if number else str))
+    assert np.bincount(corpus.train.labels).tolist() == [16] * len(names)
+    assert np.bincount(corpus.test.labels).tolist() == [4] * len(names)
+    assert any("without an order" in note for note in corpus.notes) == number
+    assert describe(corpus)["test"]["by_label"] == dict.fromkeys(corpus.labels, 4)
+
+
+def test_a_column_of_several_labels_is_found_by_its_contents(write: Write) -> None:
+    rows = [(f"film {n}", str(n), "abc"[n % 3]) for n in range(30)]
+    corpus = read(
+        write("own.csv", as_csv([("words", "number", "kind"), *rows])), text_column="words"
+    )
+    assert corpus.labels == ("a", "b", "c")
+
+
+def test_a_note_names_labels_that_are_too_rare_to_validate(write: Write) -> None:
+    names = ["a"] * 40 + ["b"] * 40 + ["c"] * 2
+    corpus = read(write("own.csv", as_csv([("text", "label"), *((f"film {n}", n) for n in names)])))
+    (note,) = [note for note in corpus.notes if note.startswith("no row for")]
+    assert "has the label 'c'; add rows of it." in note
 
 
 def test_a_line_without_an_end_is_not_read_to_it(
@@ -476,12 +516,12 @@ def test_a_line_without_an_end_is_not_read_to_it(
         ({}, "no folder train; it must hold train/pos"),
         (
             {"train_pos": ["a"], "train_neg": ["b"], "train_odd": ["c"]},
-            "has 3 labels, 'neg', 'odd'",
+            "own has only one row with the label 'neg', 'odd', 'pos'; each",
         ),
         ({"train_pos": ["a"]}, "has only one label, 'pos'"),
         ({"train_pos": [], "train_neg": []}, "has no reviews; it must hold"),
         (
-            {"train_pos": ["a"], "train_neg": ["b"], "test_pos": ["c"]},
+            {"train_pos": ["a"], "train_neg": ["b", "d"], "test_pos": ["c"]},
             "no row for testing with label 'neg' .1 in all",
         ),
         ({"train_pos": ["a\0"], "train_neg": ["b"]}, "0_7.txt is not text"),

@@ -32,6 +32,16 @@ def test_every_stretch_of_the_training_rows_has_both_labels_in_proportion() -> N
     assert not np.array_equal(train, np.sort(train))
 
 
+def test_several_labels_are_divided_and_validated_in_proportion() -> None:
+    counts = [400, 200, 100, 50, 10]
+    labels = codes(*enumerate(counts))
+    train, test = divide(labels, np.zeros(len(labels), np.int8), 0.2, seed=1)
+    assert np.bincount(labels[test]).tolist() == [80, 40, 20, 10, 2]
+    validated = np.bincount(labels[train[validation_split(len(train))[1]]], minlength=5)
+    assert np.abs(validated - np.array(counts) * 0.8 * 0.2).max() <= 2
+    assert validated.all()
+
+
 def test_the_same_seed_divides_in_the_same_way() -> None:
     labels = codes((0, 5), (1, 5))
     first, again, other = (divide(labels, labels * 0, 0.2, seed) for seed in (0, 0, 1))

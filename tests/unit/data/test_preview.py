@@ -20,7 +20,7 @@ IN_THE_REVIEWS = ("strings", "negative", "code")
 GOOD = "text,label\n" + "a good film,1\na poor film,0\n" * 600
 TABLES = {
     "one label": "text,label\n" + "a film,1\n" * 20,
-    "a third label far down": GOOD + "a film,2\n",
+    "a label with one row far down": GOOD + "a film,2\n",
     "a damaged row far down": GOOD + '"a film,1\n',
     "no words": "text,label\n" + "...,1\n!!!,0\n" * 20,
     "too few": "text,label\na,1\nb,0\n",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -40,6 +42,19 @@ def test_effects_are_the_weights_of_a_linear_model() -> None:
     assert explanation.largest == pytest.approx(3.0, abs=1e-3)
 
 
+def test_of_several_labels_the_predicted_one_is_explained() -> None:
+    def run(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        second = linear(ids)
+        return np.concatenate([(1 - second) / 2, second, (1 - second) / 2], axis=1)
+
+    predictor = Predictor(run, Tokenizer(WORDS), 10, 10, False, ("a", "b", "c"))
+    explanation = explain(predictor, "good bad film good")
+    assert explanation.prediction.ranking[0] == ("b", pytest.approx(0.731, abs=1e-3))
+    assert explanation.labels == ("all other labels", "b")
+    assert [w.effect for w in explanation.words] == pytest.approx([2.0, -3.0, 0.0, 2.0], abs=1e-3)
+    assert "the predicted label" in page([explanation])
+
+
 @pytest.mark.parametrize("maxlen", [1, 2, 3, 4, 5])
 def test_words_that_are_cut_off_have_no_effect(maxlen: int) -> None:
     words = explained("bad odd good film good", maxlen).words
@@ -54,12 +69,13 @@ def test_no_text_is_an_error(text: str) -> None:
 
 def test_the_page_escapes_words_and_labels() -> None:
     explanation = explained("good <script>alert(1)</script> bad&film")
-    text = page([explanation], ("<b>", "good"))
+    explanation = dataclasses.replace(explanation, labels=("<b>", "good"))
+    text = page([explanation])
     assert "<script" not in text
     assert "&lt;b&gt;" in text
     probability = f"{explanation.prediction.probability:.4f}"
     assert f"(probability of {explanation.labels[1]}: {probability})" in text
     assert text.count("rgba(0, 114, 178") == 1  # good
     assert text.count("rgba(230, 159, 0") == 2  # bad, and film without effect
-    odd = page([explained("good \x1b[31m \u202e film")], ("bad", "good"))
+    odd = page([explained("good \x1b[31m \u202e film")])
     assert all(character.isprintable() or character == "\n" for character in odd)

@@ -121,6 +121,25 @@ def test_the_ratios_and_features_are_those_of_the_paper() -> None:
     assert found == pytest.approx([expected[t] for t in order])
 
 
+def test_several_labels_have_a_classifier_each(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 60).astype(np.int8)
+    reviews = [[START, *rng.integers(4, 12, 6), 20 + label] for label in labels]
+    split = make_split(reviews, labels)
+    model = nb_linear.fit(split, 4)  # no review has the last label
+    model.save(tmp_path / "linear.npz")
+    found = nb_linear.predict(nb_linear.LinearModel.load(tmp_path / "linear.npz"), split)
+    each = []
+    for label in range(3):
+        one = make_split(reviews, (labels == label).astype(np.int8))
+        each.append(nb_linear.predict(nb_linear.fit(one), one))
+    expected = np.stack([*each, np.zeros(60)], axis=1)
+    assert found == pytest.approx(expected / expected.sum(axis=1, keepdims=True), abs=1e-9)
+    assert nb_linear.measure_majority(split, classes=4)["best_loss"] == pytest.approx(
+        -sum(share * np.log(share) for share in np.bincount(labels[:48]) / 48)
+    )
+
+
 NEW = [[START, 4, 5], [START, 9, 8, 7, 99], [], [START, 50, 4]]
 
 

@@ -23,6 +23,7 @@ from imdbtune.report.effects import effect_data
 from imdbtune.report.findings import compare_with_baseline, cost_data
 from imdbtune.tracking import entities, mlflow_names, reader
 from imdbtune.tracking.entities import Baseline, Search, Trial
+from imdbtune.training.confusion import Confusion
 from imdbtune.training.length_groups import LengthGroup
 from imdbtune.training.spec import TrialSpec
 from tests.support import (
@@ -154,6 +155,15 @@ def test_the_best_trial_is_shown_by_length_of_review() -> None:
     assert "12 to 128 1,250 91.0 % ± 1.6" in shown
     assert "310 to 2494 1,250 86.0 % ± 1.9" in shown
     assert "by length of review" not in page.render(make_data(FEW), {})
+
+
+def test_the_best_trial_is_shown_by_label() -> None:
+    confusion = Confusion(("art", "<b>"), ((30, 10), (0, 0)))
+    page_of = page.render(dataclasses.replace(make_data(FEW), confusion=confusion), {})
+    shown = words(Page(page_of).text)
+    assert "art 40 75.0 % ± 13.4 100.0 % <b> (10)" in shown
+    assert "<b> 0 – – 0.0 % –" in shown
+    assert "Confusion matrix" not in page.render(make_data(FEW), {})
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from imdbtune.config.own_model import OwnModel
+from imdbtune.config.own_model import OwnModel, own_model_of
 from imdbtune.config.schema import load_config
 from imdbtune.config.search_space import Dimension
 from imdbtune.errors import UserError
@@ -83,6 +84,18 @@ def test_what_only_other_values_draw_is_found(inspect: Inspect) -> None:
     }
 
 
+def test_a_model_of_several_labels_has_to_fit_those_of_the_reviews(inspect: Inspect) -> None:
+    own = inspect(HEAD + MODEL.replace('(1, activation="sigmoid")', '(3, "softmax")') + END)
+    own.check_labels(("a", "b", "c"))
+    assert own_model_of(own.as_dict()) == own
+    says = re.escape(
+        "mine.py:build: the model returns probabilities of shape (batch, 3), but the reviews have "
+        '2 labels and need (batch, 1); end with Dense(1, activation="sigmoid").'
+    )
+    with pytest.raises(UserError, match=says):
+        own.check_labels(("bad", "good"))
+
+
 def test_a_hypermodel_without_its_own_fit(inspect: Inspect) -> None:
     method = "".join(f"    {line}\n" for line in (MODEL + END).splitlines())
     text = "import keras_tuner\n" + HEAD.replace("def build(hp):\n", "")
@@ -99,9 +112,12 @@ BROKEN = {
     "build = 3": "mine.py has build, which is neither a function build(hp) nor a class",
     HEAD + "    1 / 0\n": "mine.py:6: build raises ZeroDivisionError: division by zero.",
     HEAD + "    return 3\n": "mine.py:5: build returns a int, not a keras.Model.",
-    HEAD + MODEL.replace('(1, activation="sigmoid")', "(3)") + END: (
-        "mine.py:5: the model returns shape (batch, 3) for ids of shape (batch, 6) from 0 to 9999, "
-        "but has to return probabilities of shape (batch, 1)"
+    HEAD + MODEL.replace('(1, activation="sigmoid")', "(2)") + END: (
+        "mine.py:5: the model returns shape (batch, 2) for ids of shape (batch, 6) from 0 to 9999, "
+        "but has to return probabilities of shape (batch, 1), or (batch, K) for K labels from 3 to "
+    ),
+    HEAD + MODEL.replace('(1, activation="sigmoid")', '(3, activation="sigmoid")') + END: (
+        "mine.py:5: the model returns 3 probabilities with the sum 1."
     ),
     HEAD
     + MODEL.replace('activation="sigmoid"', "bias_initializer=lambda s, **k: s[0] + 8.0")

@@ -1,0 +1,47 @@
+"""The Keras model of a trial: new, with its initial weights; and saved, with the trained ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+
+from imdbtune.models.builders import as_plain, fused_model, initialize, plain_model
+from imdbtune.training.fit_data import class_count
+from imdbtune.training.saved_state import Array
+from imdbtune.training.spec import TrialSpec
+
+
+def new_model(spec: TrialSpec, seed: int, compiled: bool) -> keras.Model:
+    """Return a model with its initial weights: the fused form where the steps are compiled."""
+    if spec.source is not None:
+        from imdbtune.models.own_source import build_own
+
+        model = build_own(spec.source, spec.params, seed)
+        keras.utils.set_random_seed(seed)  # for the random numbers of its own code
+        return model
+    classes = class_count(spec)
+    if spec.settings.batching == "padded":
+        model = plain_model(spec.params, masked=False, seed=seed, classes=classes)
+    elif compiled:
+        model = fused_model(spec.params, seed, classes)
+    else:
+        model = plain_model(spec.params, seed=seed, for_training=True, classes=classes)
+    initialize(model, seed)
+    return model
+
+
+def save_model(weights: Sequence[Array], spec: TrialSpec, path: Path) -> keras.Model:
+    """Save and return the model with these weights."""
+    if spec.source is None:
+        model = as_plain(weights, spec.params, masked=spec.settings.batching == "buckets")
+        model.save(path)
+        return model
+    from imdbtune.models.own_source import build_own, save_own
+
+    keras.backend.clear_session()
+    model = build_own(spec.source, spec.params, spec.settings.seed)
+    model.set_weights(weights)
+    save_own(model, path, class_count(spec))
+    return model
