@@ -2,8 +2,8 @@
 
 ``context`` says where data and store are, what a task runs on, and who hears of it; see
 :class:`imdbtune.search.context.Context`. All functions raise ``UserError`` if the input, the data
-or the store cannot be used, and ``SearchAborted`` if trainings do not come to their end. A run or
-search that is not named, by name or run id, is the last one.
+or the store cannot be used, and ``SearchAborted`` if trainings do not come to their end. Without a
+name or run id, the last run or search is used.
 """
 
 from __future__ import annotations
@@ -173,8 +173,7 @@ def ensemble(
     Args:
         count: number of configurations; confirmed ones come first, by their means.
         refitted: use each configuration trained on all training reviews (:func:`refit`).
-        linear: mix them with a linear model, by weights fitted to the validation reviews;
-            otherwise they are averaged.
+        linear: mix them with a linear model (fitted weights) instead of averaging them.
     """
     from imdbtune.confirm.best_models import average_best
 

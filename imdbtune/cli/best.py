@@ -14,13 +14,18 @@ from imdbtune.cli import guard
 from imdbtune.cli import options as opt
 from imdbtune.cli.output import print_json
 from imdbtune.cli.tables import details, trial_line
+from imdbtune.cli.winner_output import (
+    describe_ensemble,
+    describe_refit,
+    print_export,
+    print_version,
+)
 from imdbtune.config.extensions import FORMATS
-from imdbtune.errors import UserError, escape_control
-from imdbtune.models.metrics.metric import format_value
+from imdbtune.errors import UserError
 
 if TYPE_CHECKING:
-    from imdbtune.tracking.entities import Baseline, Search, Trial
-    from imdbtune.tracking.model_registry import Version
+    from imdbtune.search.context import Context
+    from imdbtune.tracking.entities import Baseline, Trial
 
 MAX_MEMBERS = 50  # models of an ensemble
 
@@ -203,20 +208,14 @@ def best(
         facts["members"] = [member.run_id for member in members]
         if not as_json:
             linear = known["baseline_val_accuracy"] if with_linear else None
-            described = _describe_ensemble(trial, found, members, linear)
+            described = describe_ensemble(trial, found, members, linear)
             typer.echo(trial_line(trial) if quiet else described)
     elif refit:
-        with make_progress(as_json=as_json, quiet=quiet) as listener:
-            trial = api.refit(trial, replace(context, listener=listener), seed=new_seed)
-        if not (as_json or quiet):
-            typer.echo(_describe_refit(trial))
+        trial = _refit(trial, context, new_seed, as_json=as_json, quiet=quiet)
     of_trial = None if refit or member_count else confirmed
     verdicts, metrics = judge(validated, trial, of_trial), {}
     if trial.folds and (export or register) and guard.all_met(verdicts):
-        with make_progress(as_json=as_json, quiet=quiet) as listener:
-            trial = api.refit(trial, replace(context, listener=listener))
-        if not (as_json or quiet):
-            typer.echo(_describe_refit(trial))
+        trial = _refit(trial, context, as_json=as_json, quiet=quiet)
     if export and test and guard.all_met(verdicts):
         with redirect_library_output() as err, show_stages(err, quiet) as progress:
             metrics = api.evaluate(trial, context, progress=progress)
@@ -239,13 +238,13 @@ def best(
         differences = _read_differences(folder)
         facts |= {"export": str(folder), "formats": differences, **metrics}
         if not (as_json or quiet):
-            _print_export(folder, metrics, differences)
+            print_export(folder, metrics, differences)
     if register and is_good:
         with redirect_library_output() as err, show_stages(err, quiet) as progress:
             version = api.register(trial, register, context, progress=progress)
         facts |= {"registered": version.uri, "version": version.number}
         if not (as_json or quiet):
-            _print_version(version)
+            print_version(version)
     facts |= {"at_least": [verdict.as_dict() for verdict in verdicts]} if at_least else {}
     if as_json:
         print_json({**facts, **entities.as_row(trial), **facts})
@@ -262,48 +261,18 @@ def _read_differences(folder: Path) -> dict[str, float]:
     return {name: check["largest_difference"] for name, check in formats.items()}
 
 
-def _describe_refit(trial: Trial) -> str:
-    """Return the run of a training on all reviews, which has no validation accuracy."""
-    epochs, seconds = (trial.metrics.get(n, 0) for n in ("epochs_run", "train_seconds"))
-    return (
-        f"{trial.name}  (run {trial.run_id})\n"
-        f"  trained on all training reviews for {epochs:.0f} epochs in {seconds:.0f} s"
-    )
+def _refit(
+    trial: Trial, context: Context, seed: int | None = None, *, as_json: bool, quiet: bool
+) -> Trial:
+    """Train the configuration of a trial again on all reviews, and print what that was."""
+    from imdbtune import api
+    from imdbtune.cli.progress import make_progress
 
-
-def _describe_ensemble(
-    trial: Trial, search: Search, members: Sequence[Trial], linear: float | None
-) -> str:
-    """Return the members of an ensemble, and its gain over the best of them.
-
-    Args:
-        trial: the ensemble.
-        search: the search of the members.
-        members: the trials that it averages.
-        linear: the linear model's accuracy, if that is a member too.
-    """
-    from imdbtune.models.mix_weights import from_metrics
-
-    weights = from_metrics(trial.metrics)
-    kind = "mix" if weights else "average"
-    lines = [f"{trial.name}  (run {trial.run_id})"]
-    lines.append(f"{kind} of models of search {search.name} (run {search.run_id}):")
-    lines += [f"  {trial_line(member)}" for member in members]
-    scores = [member.score for member in members if member.score is not None]
-    if scores and linear is not None:  # refitted members have no validation accuracy
-        lines.append(f"  the linear model  {trial.objective} {linear:.4f}")
-        scores.append(linear)
-    if trial.score is not None and scores:
-        gain = (trial.score - max(scores)) * 100
-        how = ", by weights fitted to other reviews" if weights else ""
-        best = "network" if weights and linear is None else "member"
-        lines.append(
-            f"  {trial.objective} {trial.score:.4f}{how}: {gain:+.2f} points over its best {best}"
-        )
-    if weights:
-        networks, of_linear = weights
-        lines.append(f"  weights: networks {networks:.2f}, linear model {of_linear:.2f}")
-    return "\n".join(lines)
+    with make_progress(as_json=as_json, quiet=quiet) as listener:
+        again = api.refit(trial, replace(context, listener=listener), seed=seed)
+    if not (as_json or quiet):
+        typer.echo(describe_refit(again))
+    return again
 
 
 def _baseline_facts(baselines: Sequence[Baseline]) -> dict[str, float | None]:
@@ -339,18 +308,3 @@ def _parse_export(
     existing = formats_there(Path(export), run_id, names, overwrite)
     check_installed([name for name in names if name not in existing])
     return names
-
-
-def _print_export(folder: Path, metrics: dict[str, float], differences: dict[str, float]) -> None:
-    for name, value in metrics.items():
-        typer.echo(f"  {name.replace('_', ' '):<20}{format_value(name, value)}")
-    for name, difference in differences.items():
-        typer.echo(f"  {name:<20}verified; differs from Keras by at most {difference:.1e}")
-    path = escape_control(str(folder))
-    typer.echo(f"exported to {path}; README.md there describes how to use it")
-    typer.echo(f'next: imdbtune predict --model {path} "a wonderful film"')
-
-
-def _print_version(version: Version) -> None:
-    typer.echo(f"registered as version {version.number} of {version.name}, now its champion")
-    typer.echo(f"next: mlflow models serve -m {version.uri} --env-manager local --port 5001")

@@ -35,7 +35,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Mix:
-    """What :func:`imdbtune.models.builders.mixed_model` has besides its networks."""
+    """What :func:`imdbtune.models.ensembles.mixed_model` has besides its networks."""
 
     table: npt.NDArray[np.float32]  # of the linear model, (rows, 1)
     weights: npt.NDArray[np.float32]  # (networks + 1, 1), the linear model's last
@@ -74,7 +74,8 @@ class Trained:
             ExportFailed: it is a user's own model, or the hyperparameters of an ensemble's
                 members are unknown.
         """
-        from imdbtune.models.builders import member_models, named_weights
+        from imdbtune.models.builders import named_weights
+        from imdbtune.models.ensembles import member_models
 
         if self.params.own is not None:
             raise ExportFailed(
@@ -101,7 +102,7 @@ class Trained:
         Raises:
             ExportFailed: an earlier version made it, with a linear model on word pairs.
         """
-        from imdbtune.models.builders import linear_part, weights_of_mix
+        from imdbtune.models.ensembles import linear_part, weights_of_mix
         from imdbtune.models.nb_linear_keras import table_of
 
         network = linear_part(self.model)

@@ -344,9 +344,6 @@ def _measure_constant(training: Split, validation: Split, classes: int) -> dict[
 def _metrics(
     training: Split, fitted: Floats, validation: Split, predicted: Floats
 ) -> dict[str, float]:
-    on_training = measure(training.labels, fitted)
+    found = {f"best_{name}": value for name, value in measure(training.labels, fitted).items()}
     on_validation = measure(validation.labels, predicted)
-    return {
-        **{f"best_{name}": value for name, value in on_training.items()},
-        **{f"best_val_{name}": value for name, value in on_validation.items()},
-    }
+    return found | {f"best_val_{name}": value for name, value in on_validation.items()}

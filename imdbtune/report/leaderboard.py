@@ -19,8 +19,8 @@ from imdbtune.report.findings import BaselineComparison, find_baseline
 from imdbtune.report.page import log_report
 from imdbtune.report.page_data import read_report_data
 from imdbtune.tracking import mlflow_links, mlflow_names, writer
-from imdbtune.tracking.entities import PARTIAL, PRUNED, Baseline, Search, Trial, failed_trials
-from imdbtune.tracking.ranking import as_rows, find_front, outcome_columns
+from imdbtune.tracking.entities import PARTIAL, PRUNED, Baseline, Search, Trial
+from imdbtune.tracking.ranking import as_rows, failed_trials, find_front, outcome_columns
 from imdbtune.tracking.reader import find_search, read_baselines, read_history, read_trials
 from imdbtune.tracking.sqlite_reader import runs_of
 from imdbtune.training import learning_curves

@@ -297,36 +297,6 @@ def _params_of(run: StoredRun) -> TrialParams:
     return dataclasses.replace(TrialParams.from_values(known), own=own)
 
 
-def rank(trials: list[Trial], larger_is_better: bool) -> list[Trial]:
-    """Return trials with a result from best to worst, ties in order of start; then all others.
-
-    Trials that are discarded or miss the condition of the search come after those that can win.
-    """
-    sign = -1.0 if larger_is_better else 1.0
-
-    def position(trial: Trial) -> tuple[bool, bool, float, int, str]:
-        place = sign * (trial.score or 0.0), trial.started_ms, trial.trial_id
-        return (not trial.can_win, not trial.has_result, *place)
-
-    return sorted(trials, key=position)
-
-
-def failed_trials(trials: list[Trial]) -> list[Trial]:
-    """Return the trials that failed in their last attempt."""
-    last: dict[str, int] = {}
-    for trial in trials:
-        last[trial.trial_id] = max(trial.attempt, last.get(trial.trial_id, 0))
-    return [t for t in trials if t.status == "FAILED" and t.attempt == last[t.trial_id]]
-
-
-def count_states(trials: list[Trial]) -> dict[str, int]:
-    """Return the number of trials with each status, as tables show it."""
-    counts: dict[str, int] = {}
-    for trial in trials:
-        counts[trial.shown_status] = counts.get(trial.shown_status, 0) + 1
-    return counts
-
-
 def as_row(trial: Trial) -> dict[str, object]:
     """Return a trial as a flat row: name, status, parameters, metrics, start, reason, run id.
 

@@ -18,9 +18,8 @@ from imdbtune.tracking.entities import (
     Trial,
     as_search,
     as_trial,
-    count_states,
 )
-from imdbtune.tracking.ranking import rank_trials
+from imdbtune.tracking.ranking import count_states, rank_trials
 from imdbtune.tracking.run_queries import find_runs, runs_by_id
 from imdbtune.tracking.sqlite_reader import SqliteRuns
 

@@ -124,7 +124,7 @@ class EnsembleSpec:
 
     def _save(self, path: Path, common: TrialParams, weights: Floats | None = None) -> int:
         """Save the model, and return the number of its parameters."""
-        from imdbtune.models.builders import averaged_model, mixed_model
+        from imdbtune.models.ensembles import averaged_model, mixed_model
         from imdbtune.models.nb_linear_keras import linear_network
 
         members = [(load_keras(f), p) for f, p in zip(self.files, self.params, strict=True)]

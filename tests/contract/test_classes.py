@@ -22,7 +22,7 @@ from imdbtune.export.format import Trained
 from imdbtune.export.formats import export_model
 from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import ExportContents
-from imdbtune.models.builders import averaged_model
+from imdbtune.models.ensembles import averaged_model
 from imdbtune.report.page import read_report_data, render
 from imdbtune.search.recorded import read_stage
 from imdbtune.tracking.connection import connect

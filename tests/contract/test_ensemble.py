@@ -20,7 +20,8 @@ from imdbtune.export.formats import export_model
 from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import ExportContents
 from imdbtune.models import nb_linear, numpy_reference
-from imdbtune.models.builders import linear_part, member_models, plain_model, weights_of_mix
+from imdbtune.models.builders import plain_model
+from imdbtune.models.ensembles import linear_part, member_models, weights_of_mix
 from imdbtune.models.metrics.metric import measure
 from imdbtune.models.mix_weights import cross_fitted, fit_weights, from_metrics, logits_of_mix, mix
 from imdbtune.models.nb_linear import LinearModel, as_table

@@ -11,7 +11,8 @@ from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
 from imdbtune.errors import UserError
 from imdbtune.report.comparison import Comparison, compare_searches
 from imdbtune.tracking import mlflow_names
-from imdbtune.tracking.entities import Search, Trial, rank
+from imdbtune.tracking.entities import Search, Trial
+from imdbtune.tracking.ranking import rank
 
 
 def made_trial(number: int, score: float, status: str = "FINISHED", **params: Any) -> Trial:

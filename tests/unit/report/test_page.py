@@ -21,7 +21,7 @@ from imdbtune.errors import TrialFailed, UserError
 from imdbtune.report import charts, figures, html_file, page
 from imdbtune.report.effects import effect_data
 from imdbtune.report.findings import compare_with_baseline, cost_data
-from imdbtune.tracking import entities, mlflow_names, reader
+from imdbtune.tracking import mlflow_names, ranking, reader
 from imdbtune.tracking.entities import Baseline, Search, Trial
 from imdbtune.training.confusion import Confusion
 from imdbtune.training.length_groups import LengthGroup
@@ -78,7 +78,7 @@ def make_data(trials: Sequence[Trial], **tags: str) -> page.ReportData:
         }
         for n in (1, 2)
     ]
-    ranked = entities.rank(list(trials), larger_is_better=True)
+    ranked = ranking.rank(list(trials), larger_is_better=True)
     done = [t for t in ranked if t.status == "FINISHED"]
     histories, config = [(t.name, epochs) for t in done], "[space]\nunits = 4\n"
     return page.ReportData(search, ranked, histories, config, facts=known | tags)

@@ -14,7 +14,15 @@ import pytest
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import UserError
 from imdbtune.report import leaderboard
-from imdbtune.tracking import entities, logged_models, mlflow_names, reader, run_queries, writer
+from imdbtune.tracking import (
+    entities,
+    logged_models,
+    mlflow_names,
+    ranking,
+    reader,
+    run_queries,
+    writer,
+)
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.model_files import fetch_model
@@ -166,7 +174,7 @@ def test_of_equals_the_first_is_best(store: Store) -> None:
 
 def test_equals_of_one_millisecond_are_ranked_by_number() -> None:
     trials = [made_trial(number, score=0.5) for number in (3, 1, 2)]
-    assert [t.trial_id for t in entities.rank(trials, True)] == ["0001", "0002", "0003"]
+    assert [t.trial_id for t in ranking.rank(trials, True)] == ["0001", "0002", "0003"]
 
 
 def test_a_score_of_zero_is_a_score(store: Store) -> None:
