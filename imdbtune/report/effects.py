@@ -162,7 +162,9 @@ def _axis(name: str, values: Sequence[Scalar]) -> Axis:
 
 
 def range_axis(name: str, values: Sequence[float]) -> Axis:
-    """Return the axis of numbers; its ends and its middle are labelled."""
+    """Return the axis of numbers; its ends and its middle are labelled, or the only number."""
+    if min(values) == max(values):
+        return Axis(name, ((0.5, short_value(values[0])),), (0.5,) * len(values))
     scale = math.log if needs_log_scale(values) else float
     low, high = scale(min(values)), scale(max(values))
     middle = math.exp((low + high) / 2) if scale is math.log else (low + high) / 2

@@ -46,6 +46,13 @@ def test_the_last_axis_is_the_accuracy() -> None:
     assert not charts_of(make_data(ONE)).axes
 
 
+def test_equal_accuracies_have_an_axis() -> None:
+    even = [dataclasses.replace(each, metrics=FEW[0].metrics) for each in FEW[:2]]
+    (*_, axis) = charts_of(make_data(even)).axes
+    assert axis.positions == [0.5, 0.5]
+    assert len(axis.ticks) == 1
+
+
 def test_curves_begin_with_the_best_and_have_gaps() -> None:
     data = make_data(FEW)
     name, epochs = data.histories[1]
