@@ -134,7 +134,7 @@ def _combine(
                 hold_out=not refitted,
                 metrics=search.tags.get(mlflow_names.METRICS, ""),
             )
-            spec = TrialSpec(common, corpus.folder, folder, settings, own_metrics=code.metrics)
+            spec = TrialSpec(common, corpus.folder, folder, settings, code=code)
             weights = from_metrics(fitted.metrics) if fitted else ()
             return spec, EnsembleSpec(files, params, model, weights)
 

@@ -255,7 +255,7 @@ def _early_stopping(spec: TrialSpec, kept: Checkpoint) -> BestEpoch:
         best,
         waited=kept.epoch - best[0],
         monitor=settings.objective,
-        mode="max" if spec.larger_is_better else "min",
+        mode="max" if spec.sign > 0 else "min",
         patience=settings.patience or settings.epochs + 1,
     )
 
