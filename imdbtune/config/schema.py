@@ -215,14 +215,12 @@ def _own_metrics(
     is_given = "training.metrics" in overrides
     found = None if is_given else training.get(FOUND)
     merged["training"] = {key: value for key, value in training.items() if key != FOUND}
-    items = split_metrics(_section("training", merged["training"]).metrics)
+    text = _section("training", merged["training"]).metrics
     if isinstance(found, list):
+        split_metrics(text)
         return tuple(own_metric_of(table) for table in found)
-    own = dict(read_own_metrics(items, Path() if is_given else folder))
-    if own:
-        texts = [own[item].text if item in own else item for item in items]
-        merged["training"]["metrics"] = ",".join(texts)
-    return tuple(own.values())
+    merged["training"]["metrics"], own = read_own_metrics(text, Path() if is_given else folder)
+    return own
 
 
 def review_samples(space: Mapping[str, object]) -> list[dict[str, Scalar]]:
