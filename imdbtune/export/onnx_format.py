@@ -62,7 +62,7 @@ def _write(trained: Trained, folder: Path) -> None:
         write_own(trained, folder / MODEL, OPSET)
         return
     graph = Graph()
-    _mean_of_networks(graph, trained)
+    _whole_model(graph, trained)
     ids = helper.make_tensor_value_info("ids", TensorProto.INT32, ["batch", "time"])
     shape = ["batch", output_count(trained.classes)]
     output = helper.make_tensor_value_info("probability", TensorProto.FLOAT, shape)
@@ -76,7 +76,7 @@ def _write(trained: Trained, folder: Path) -> None:
     onnx.save(model, folder / MODEL)
 
 
-def _mean_of_networks(graph: Graph, trained: Trained) -> None:
+def _whole_model(graph: Graph, trained: Trained) -> None:
     """Add the whole model: ``ids`` (batch, time) to ``probability`` (batch, 1 or labels)."""
     probabilities = []
     for number, network in enumerate(trained.networks(), start=1):

@@ -67,7 +67,7 @@ def combine_models(
     refitted: bool = False,
     linear: bool = False,
 ) -> tuple[Trial, list[Trial]]:
-    """Average the models of these runs, or those of the same configurations on all reviews.
+    """Combine the models of these runs, or those of the same configurations on all reviews.
 
     An existing run of the same ensemble is returned instead of a new one. The ensemble is measured
     on the validation reviews, or on all if its members were trained on all.
