@@ -29,10 +29,15 @@ OF_CONFIRMED = "the mean of the recommended configuration"
 Z_95 = NormalDist().inv_cdf(0.975)  # half width of a 95 % interval in standard errors
 
 
+def is_share(metric: str) -> bool:
+    """Return whether a metric is from 0 to 1, and so is shown in percent."""
+    return metric in METRICS and METRICS[metric].is_share
+
+
 def shown_metric(objective: str) -> str:
     """Return the metric of the statistics of a search with this objective."""
     name = statistic_of(objective)
-    return name if name in METRICS and METRICS[name].is_share else "accuracy"
+    return name if is_share(name) else "accuracy"
 
 
 def accuracy(trial: Trial, metric: str = "") -> float | None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from imdbtune.config.extensions import METRICS
 from imdbtune.confirm import description
-from imdbtune.confirm.entities import Confirmation
 from imdbtune.report import effects, figures, findings, outlook
 from imdbtune.report.charts import charts_of, parallel_names
 from imdbtune.report.html_file import (
@@ -177,7 +176,7 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             measure=METRICS[data.metric].label,
             metric_name=data.metric,
             folds_error=mlflow_names.folds_error_name(f"val_{data.metric}"),
-            in_percent=shares_of(data.confirmed),
+            in_percent=findings.is_share(data.confirmed.metric if data.confirmed else data.metric),
             published=_published_results(data),
             drawn=drawn,
             charts=charts_of(data),
@@ -206,12 +205,6 @@ def _statistics(data: ReportData) -> dict[str, object]:
         "fronts": _fronts(finished),
         "seconds": findings.duration_s(data.trials, data.search.started_ms),
     }
-
-
-def shares_of(confirmed: Confirmation | None) -> bool:
-    """Return whether a confirmation compares shares, which are shown in percent."""
-    name = confirmed.metric if confirmed else "accuracy"
-    return name in METRICS and METRICS[name].is_share
 
 
 def _versions(facts: Mapping[str, str]) -> dict[str, str]:
