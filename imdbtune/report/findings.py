@@ -71,15 +71,10 @@ class Uncertainty:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of an accuracy that was not selected: sqrt(p (1 - p) / n)."""
+        """Standard error of a value that was not selected; of an accuracy sqrt(p (1 - p) / n)."""
         if self.error is not None:
             return self.error
         return standard_error(self.accuracy, self.reviews)
-
-    @property
-    def half_width(self) -> float:
-        """Half width of the 95 % interval."""
-        return Z_95 * self.standard_error
 
 
 def standard_error(share: float, count: int) -> float:
