@@ -175,10 +175,10 @@ def ensemble(
         refitted: use each configuration trained on all training reviews (:func:`refit`).
         linear: mix them with a linear model (fitted weights) instead of averaging them.
     """
-    from imdbtune.confirm.best_models import average_best
+    from imdbtune.confirm.best_models import combine_best
 
     store = connect_existing(context.uri)
-    return average_best(store, search_ref, count, context, refitted=refitted, linear=linear)
+    return combine_best(store, search_ref, count, context, refitted=refitted, linear=linear)
 
 
 def sync(

@@ -71,7 +71,7 @@ def stub_trainer(spec: TrialSpec, on_epoch: OnEpoch) -> TrialResult:
     accuracy = "val_accuracy" if spec.settings.hold_out else "accuracy"
     best = max(histories[-1], key=lambda epoch: epoch[accuracy])
     scores = tuple(max(e[accuracy] for e in history) for history in histories)
-    if spec.settings.hold_out and not spec.larger_is_better:
+    if spec.settings.hold_out and spec.sign < 0:
         scores = tuple(min(e["val_loss"] for e in history) for history in histories)
     return TrialResult(
         history=histories[-1],

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import PARAMETERS, TrialParams
-from imdbtune.config.objectives import error_name, statistic_of
+from imdbtune.config.objectives import statistic_of
 from imdbtune.errors import escape_control, short_repr
 from imdbtune.models.metrics.metric import best_names, format_value
 
@@ -160,7 +160,7 @@ def details(
     """
     from imdbtune.confirm import description
     from imdbtune.report.comparison import METRIC_COLUMNS
-    from imdbtune.tracking.mlflow_names import error_name
+    from imdbtune.tracking.mlflow_names import folds_error_name
 
     lines = [f"{trial.name}  (run {trial.run_id})"]
     told = set()
@@ -179,7 +179,7 @@ def details(
     elif len(params) < len(PARAMETERS):
         others = "other" if params else "all"
         lines.append(f"  {others} hyperparameters have their defaults; --verbose lists them")
-    errors = [error_name(trial.objective)] if trial.folds else []
+    errors = [folds_error_name(trial.objective)] if trial.folds else []
     names = [n for n in best_names(trial.metric_names) if n not in METRIC_COLUMNS]
     tested = [f"test_{metric}" for metric in trial.metric_names]
     for name in (*errors, *names, *METRIC_COLUMNS, *tested):
@@ -200,23 +200,21 @@ def trial_line(trial: Trial) -> str:
 
 def interval_of(trial: Trial, search: Search) -> str:
     """Return what trials are compared by with its 95 % interval, or an empty text."""
-    from imdbtune.report.findings import Z_95, standard_error
+    from imdbtune.report.findings import Z_95, error_of
 
     count = search.metrics.get("trials_finished", 0)
     chosen = f"best of {pluralize(int(count), 'trial')}, not confirmed with other seeds"
-    rows, name = search.validation_reviews, f"val_{statistic_of(trial.objective)}"
-    if name != "val_accuracy":
-        value, error = (trial.metrics.get(f"best_{n}") for n in (name, error_name(name)))
-        if value is None or error is None:
-            return ""
-        figures = f"{format_value(name, value)} ±{format_value(name, Z_95 * error)}"
-        return f"{name} {figures} on {rows:,} reviews, {chosen}"
-    accuracy = trial.metrics.get("best_val_accuracy")
-    half_width = Z_95 * standard_error(accuracy or 0.0, rows)
-    if accuracy is None or not math.isfinite(half_width):
+    rows, metric = search.validation_reviews, statistic_of(trial.objective)
+    value = trial.metrics.get(f"best_val_{metric}")
+    half_width = Z_95 * error_of(trial, metric, rows)
+    if value is None or not math.isfinite(half_width):
         return ""
+    if metric != "accuracy":
+        name = f"val_{metric}"
+        figures = f"{format_value(name, value)} ±{format_value(name, half_width)}"
+        return f"{name} {figures} on {rows:,} reviews, {chosen}"
     folds = f" in {trial.folds} folds" if trial.folds else ""
     return (
-        f"validation accuracy {accuracy:.1%} ±{half_width * 100:.1f} points on {rows:,} reviews"
+        f"validation accuracy {value:.1%} ±{half_width * 100:.1f} points on {rows:,} reviews"
         f"{folds}, {chosen}"
     )

@@ -80,15 +80,6 @@ def further_names() -> tuple[str, ...]:
     return tuple(name for name in METRICS if name not in always)
 
 
-def objective_metric(objective: str) -> Metric:
-    """Return the metric that an objective such as ``val_accuracy`` optimises.
-
-    Raises:
-        UserError: it is unknown here.
-    """
-    return METRICS[objective.removeprefix("val_")]
-
-
 # imdbtune predicts with the first of them that an export folder has.
 FORMATS: Registry[Format] = Registry(
     "format",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from imdbtune.config.extensions import METRICS, objective_metric
+from imdbtune.config.extensions import METRICS
 
 # Costs of each trial by their names in MLflow; smaller is better.
 COSTS = ("parameter_count", "train_seconds")
@@ -79,10 +79,9 @@ def larger_is_better(objective: str, own: Iterable[Directed] = ()) -> bool:
     """
     if objective in COSTS:
         return False
-    for metric in own:
-        if objective == f"val_{metric.name}":
-            return metric.larger_is_better
-    return objective_metric(objective).larger_is_better
+    name = objective.removeprefix("val_")
+    directions = {metric.name: metric.larger_is_better for metric in own}
+    return directions[name] if name in directions else METRICS[name].larger_is_better
 
 
 def pareto_front(points: Sequence[Sequence[float]], maximised: Sequence[bool]) -> list[int]:

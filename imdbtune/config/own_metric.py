@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib
 import json
 import keyword
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from imdbtune.config.extensions import METRICS
+from imdbtune.config.objectives import FOLDS_MEAN
 from imdbtune.config.own_source import OwnSource, read_own_text, split_reference
 from imdbtune.errors import UserError, short_repr, unknown_choice
 
@@ -97,7 +98,7 @@ def own_metric_of(table: Mapping[str, Any]) -> OwnMetric:
         ) from error
 
 
-def is_own(item: str) -> bool:
+def _is_own(item: str) -> bool:
     """Return whether an item of ``training.metrics`` names a function, not a registered metric."""
     return ":" in item or item.endswith(".py")
 
@@ -110,10 +111,10 @@ def split_metrics(text: str) -> tuple[str, ...]:
     """
     items = tuple(item.strip() for item in text.split(",")) if text.strip() else ()
     for item in items:
-        if not is_own(item) and item not in METRICS:
+        if not _is_own(item) and item not in METRICS:
             allowed = (*METRICS, "your own FILE.py:FUNCTION")
             raise unknown_choice("metric", item, allowed)
-    names = [_split_own(item)[1] if is_own(item) else item for item in items]
+    names = [_split_own(item)[1] if _is_own(item) else item for item in items]
     for number, name in enumerate(names):
         if name in names[:number]:
             raise UserError(f"the metric {name} is given twice; give it once, or rename one.")
@@ -128,8 +129,8 @@ def _split_own(item: str) -> tuple[Path, str, bool]:
     return path, function, larger
 
 
-def read_own_metrics(items: Iterable[str], folder: Path) -> Iterator[tuple[str, OwnMetric]]:
-    """Yield the user's own metrics among the items of ``training.metrics``, each with its item.
+def read_own_metrics(text: str, folder: Path) -> tuple[str, tuple[OwnMetric, ...]]:
+    """Return ``training.metrics`` without the folders of files, and the user's own among them.
 
     Their files are run.
 
@@ -137,19 +138,22 @@ def read_own_metrics(items: Iterable[str], folder: Path) -> Iterator[tuple[str, 
         folder: that files are relative to.
 
     Raises:
-        UserError: a file cannot be read or run, or has no such function; or that cannot have its
-            name.
+        UserError: as in :func:`split_metrics`; a file cannot be read or run, or has no such
+            function; or that cannot have its name.
     """
-    runner = None
-    for item in filter(is_own, items):
+    items, found, runner = list(split_metrics(text)), [], None
+    for number, item in enumerate(items):
+        if not _is_own(item):
+            continue
         path, function, larger = _split_own(item)
         _check_name(function)
-        text = read_own_text(folder / path, "metric")
-        source = OwnSource(path.name, function, text)
+        source = OwnSource(path.name, function, read_own_text(folder / path, "metric"))
         metric = OwnMetric(source, larger, str((folder / path).absolute()))
         runner = runner or importlib.import_module(RUNNER)
         runner.as_metric(metric)
-        yield item, metric
+        found.append(metric)
+        items[number] = metric.text
+    return ",".join(items), tuple(found)
 
 
 def _check_name(name: str) -> None:
@@ -162,9 +166,9 @@ def _check_name(name: str) -> None:
     if (
         not name.isascii()
         or len(name) > 100
-        or name in ("epoch", "seconds", "epochs_run", "parameter_count")
+        or name in ("epoch", "seconds", "epochs_run", "parameter_count", FOLDS_MEAN)
         or name.startswith(("best_", "confirmed_", "test_", "train_", "val_"))
-        or name.endswith(("_std", "_error"))
+        or name.endswith(("_std", "_error", "_se"))
         or keyword.iskeyword(name)
     ):
         raise UserError(

@@ -105,7 +105,7 @@ class OwnModel:
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise UserError unless the model returns what these labels of the reviews need."""
-        wanted = 1 if len(labels) == 2 else len(labels)
+        wanted = output_count(len(labels))
         if self.outputs != wanted:
             raise UserError(
                 f"{self.source.build}: the model returns probabilities of shape (batch, "
@@ -170,6 +170,11 @@ def _as_field(dimension: Dimension) -> Field[object]:
         made = setting(low, about, low, high)
     made.name, made.type = dimension.name, dimension.kind
     return made
+
+
+def output_count(labels: int) -> int:
+    """Return the outputs of a model: the probability of the second of two labels, or of each."""
+    return 1 if labels == 2 else labels
 
 
 def last_layer(outputs: int) -> str:

@@ -105,12 +105,15 @@ class SearchConfig:
         for limit in ("max_trials", "max_minutes", "until_flat", "trial_timeout", "retries"):
             del hashed["tuner"][limit]
         hashed["training"].pop(FOUND, None)
-        if not hashed["training"]["metrics"]:
+        # A setting that is off does not count, so that searches of earlier versions keep theirs.
+        if not self.tuner.folds:
+            del hashed["tuner"]["folds"]
+        if not self.training.metrics:
             del hashed["training"]["metrics"]
+        if self.training.class_weight == NO_CLASS_WEIGHT:
+            del hashed["training"]["class_weight"]
         if self.own_metrics:
             hashed["own_metrics"] = [[m.text, m.source.digest] for m in self.own_metrics]
-        if self.training.class_weight == NO_CLASS_WEIGHT:  # as before there was this setting
-            del hashed["training"]["class_weight"]
         if self.space.own is not None:
             hashed["model"] = [self.space.own.source.function, self.space.own.source.digest]
         return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
@@ -215,14 +218,12 @@ def _own_metrics(
     is_given = "training.metrics" in overrides
     found = None if is_given else training.get(FOUND)
     merged["training"] = {key: value for key, value in training.items() if key != FOUND}
-    items = split_metrics(_section("training", merged["training"]).metrics)
+    text = _section("training", merged["training"]).metrics
     if isinstance(found, list):
+        split_metrics(text)
         return tuple(own_metric_of(table) for table in found)
-    own = dict(read_own_metrics(items, Path() if is_given else folder))
-    if own:
-        texts = [own[item].text if item in own else item for item in items]
-        merged["training"]["metrics"] = ",".join(texts)
-    return tuple(own.values())
+    merged["training"]["metrics"], own = read_own_metrics(text, Path() if is_given else folder)
+    return own
 
 
 def review_samples(space: Mapping[str, object]) -> list[dict[str, Scalar]]:

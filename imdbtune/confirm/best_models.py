@@ -1,4 +1,4 @@
-"""Average the models of the best configurations of a search."""
+"""Average the models of the best configurations of a search, or mix them with a linear model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from imdbtune.tracking.connection import MlflowClient
 
 
-def average_best(
+def combine_best(
     client: MlflowClient,
     search_ref: str | None,
     count: int,
@@ -23,7 +23,7 @@ def average_best(
     refitted: bool = False,
     linear: bool = False,
 ) -> tuple[Trial, list[Trial]]:
-    """Average the models of at most ``count`` configurations; return the run and its members.
+    """Combine the models of at most ``count`` configurations; return the run and its members.
 
     Args:
         search_ref: name or run id; ``None``: the last search.
@@ -31,7 +31,7 @@ def average_best(
         linear: mix them with a linear model, by weights fitted to the validation reviews.
 
     Raises:
-        UserError: there are too few models, or they cannot be averaged.
+        UserError: there are too few models, or they cannot be combined.
     """
     found = reader.find_search(client, search_ref)
     members = best_runs(client, found, count)

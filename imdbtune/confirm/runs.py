@@ -128,8 +128,7 @@ def make_spec(each: TrainingRequest, corpus: Path, folder: Path) -> TrialSpec:
         own,
         settings,
         checkpoint_after_s=CHECKPOINT_AFTER_S,
-        source=each.code.model,
-        own_metrics=each.code.metrics,
+        code=each.code,
     )
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.own_model import output_count
 from imdbtune.data.corpus import OOV, PAD
 from imdbtune.export.folder import Export
 from imdbtune.export.format import Format, Network, Run, Trained, Weights
@@ -61,10 +62,10 @@ def _write(trained: Trained, folder: Path) -> None:
         write_own(trained, folder / MODEL, OPSET)
         return
     graph = Graph()
-    _mean_of_networks(graph, trained)
+    _whole_model(graph, trained)
     ids = helper.make_tensor_value_info("ids", TensorProto.INT32, ["batch", "time"])
-    columns = 1 if trained.classes == 2 else trained.classes
-    output = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["batch", columns])
+    shape = ["batch", output_count(trained.classes)]
+    output = helper.make_tensor_value_info("probability", TensorProto.FLOAT, shape)
     model = helper.make_model(
         helper.make_graph(graph.nodes, trained.params.label, [ids], [output], graph.constants),
         producer_name="imdbtune",
@@ -75,7 +76,7 @@ def _write(trained: Trained, folder: Path) -> None:
     onnx.save(model, folder / MODEL)
 
 
-def _mean_of_networks(graph: Graph, trained: Trained) -> None:
+def _whole_model(graph: Graph, trained: Trained) -> None:
     """Add the whole model: ``ids`` (batch, time) to ``probability`` (batch, 1 or labels)."""
     probabilities = []
     for number, network in enumerate(trained.networks(), start=1):

@@ -12,7 +12,7 @@ import numpy as np
 
 from imdbtune.config.extensions import FORMATS
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.config.own_model import ModelSource
+from imdbtune.config.own_model import ModelSource, output_count
 from imdbtune.data.batches import Batches, FloatArray, Index, IntArray, pad
 from imdbtune.data.corpus import LABELS, make_split
 from imdbtune.data.text import Tokenizer
@@ -122,7 +122,7 @@ class Predictor:
     @property
     def columns(self) -> int:
         """The number of probabilities of a review: 1 for two labels."""
-        return 1 if len(self.labels) == 2 else len(self.labels)
+        return output_count(len(self.labels))
 
     def probabilities(self, texts: Iterable[str], batch_size: int = BATCH) -> Iterator[float]:
         """Yield the ``probability`` of each :class:`Prediction`, as :meth:`outputs` does."""
@@ -209,7 +209,7 @@ def _load(export: Export, chosen: Format) -> Run:
     except Exception as error:  # libraries raise many types for damaged files
         reason = f"{model} cannot be used ({load_failure_reason(error)})."
         raise damaged(export.folder, reason) from error
-    count = 1 if len(export.labels) == 2 else len(export.labels)
+    count = output_count(len(export.labels))
     if probe.shape != (1, count) or not np.isfinite(probe).all():
         wanted = "one probability" if count == 1 else f"{count} probabilities"
         raise damaged(export.folder, f"{model} does not give {wanted} for a review.")

@@ -17,6 +17,7 @@ from keras import layers, ops
 
 from imdbtune.config.extensions import CELLS, METRICS
 from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.config.own_model import output_count
 from imdbtune.errors import TrialFailed
 from imdbtune.models.fused_rnn import DenseEmbedding, FusedRNN
 from imdbtune.models.hashed_bigrams import bigram_ids
@@ -97,9 +98,9 @@ def _head(params: TrialParams, features: Tensor, seed: int, classes: int) -> Ten
         features = layers.LayerNormalization(name="norm")(features)
     if params.dropout:
         features = layers.Dropout(params.dropout, seed=seed, name="dropout")(features)
-    if classes > 2:
-        return layers.Dense(classes, activation="softmax", name="probability")(features)
-    return layers.Dense(1, activation="sigmoid", name="probability")(features)
+    activation = "sigmoid" if classes == 2 else "softmax"
+    output = layers.Dense(output_count(classes), activation=activation, name="probability")
+    return output(features)
 
 
 def initialize(model: keras.Model, seed: int) -> None:
@@ -221,7 +222,7 @@ def create_variables(model: keras.Model, classes: int = 2) -> None:
     TensorFlow traces a step that creates variables twice, which takes seconds.
     """
     model.optimizer.build(model.trainable_variables)
-    outputs = ops.zeros((1, classes if classes > 2 else 1))
+    outputs = ops.zeros((1, output_count(classes)))
     labels = outputs if takes_one_hot(model.loss, classes) else ops.zeros((1, 1))
     model.compute_metrics(None, labels, outputs, sample_weight=ops.zeros((1,)))
     model.reset_metrics()

@@ -23,7 +23,6 @@ from imdbtune.training import learning_curves
 MAX_AXES = 6  # hyperparameters in parallel coordinates
 MAX_INTERVALS = 10
 LEVELS = (50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.9)  # of confidence, in percent
-MAX_MINUTES = 180  # more are shown as hours
 
 Point = tuple[float, float]
 
@@ -143,7 +142,7 @@ def _progress(data: ReportData, level: float | None) -> dict[str, Scatter]:
     progress = findings.progress_data(data.finished, data.search.started_ms)
     if not progress.minutes:
         return {}
-    unit, divisor = time_unit(progress.minutes)
+    unit, divisor = figures.time_unit(progress.minutes)
     points = [
         ((trial.ended_ms - data.search.started_ms) / 60_000 / divisor, percent(trial), row)
         for row, trial in enumerate(data.finished)
@@ -153,11 +152,6 @@ def _progress(data: ReportData, level: float | None) -> dict[str, Scatter]:
     title = f"{unit} since the start of the search"
     scatter = Scatter("Best so far", title, points, zero=True, steps=steps, level=level)
     return {"progress": scatter}
-
-
-def time_unit(minutes: Sequence[float]) -> tuple[str, float]:
-    """Return the unit in which times are shown, and the number of minutes in it."""
-    return ("hours", 60.0) if max(minutes, default=0.0) > MAX_MINUTES else ("minutes", 1.0)
 
 
 def best_so_far(progress: findings.Progress, divisor: float) -> list[Point]:

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imdbtune.config.extensions import METRICS
-from imdbtune.config.objectives import error_name
 from imdbtune.confirm import description
 from imdbtune.confirm.entities import Confirmation
 from imdbtune.report import effects, figures, findings
-from imdbtune.report.charts import Charts, Scatter, best_so_far, group_scatter, time_unit
+from imdbtune.report.charts import Charts, Scatter, best_so_far, group_scatter
 from imdbtune.report.comparison import Comparison, check_comparable, read_comparison
 from imdbtune.report.html_file import (
     MARK,
@@ -76,12 +75,10 @@ class Compared:
         """Half width of the 95 % interval of ``accuracy``; NaN where it is unknown."""
         if self.confirmed is not None:
             return self.confirmed.winner.half_width
-        if self.metric == "accuracy":
-            reviews = self.search.validation_reviews
-            return findings.Z_95 * findings.standard_error(self.accuracy or 0.0, reviews)
-        name = f"best_{error_name(f'val_{self.metric}')}"
-        best = self.finished[0][0].metrics if self.finished else {}
-        return findings.Z_95 * best.get(name, math.nan)
+        if not self.finished:
+            return math.nan
+        best, reviews = self.finished[0][0], self.search.validation_reviews
+        return findings.Z_95 * findings.error_of(best, self.metric, reviews)
 
     @property
     def certainty(self) -> str:
@@ -170,7 +167,7 @@ def charts_of(compared: Sequence[Compared], run_ids: Sequence[str]) -> Charts:
     ]
     by_search = effects.Effect("search", tuple(groups))
     progress = _progress(done)
-    unit, divisor = time_unit([time for each in progress.values() for time in each.minutes])
+    unit, divisor = figures.time_unit([time for each in progress.values() for time in each.minutes])
     ended = [
         (each, trial.ended_ms, accuracy, row_of[trial.run_id])
         for each in done

@@ -41,7 +41,7 @@ TITLES = {
 }
 PLAIN_NUMBERS = "{x:,.12g}"  # no powers of ten
 ACCURACY_LABEL = "validation accuracy (%)"
-
+MAX_MINUTES = 180  # more are shown as hours
 
 Values = Sequence[float] | np.ndarray
 
@@ -49,6 +49,11 @@ Values = Sequence[float] | np.ndarray
 def label_of(metric: str) -> str:
     """Return the label of an axis for a metric that is a share."""
     return f"validation {METRICS[metric].label} (%)"
+
+
+def time_unit(minutes: Sequence[float]) -> tuple[str, float]:
+    """Return the unit in which times are shown, and the number of minutes in it."""
+    return ("hours", 60.0) if max(minutes, default=0.0) > MAX_MINUTES else ("minutes", 1.0)
 
 
 def draw_effect(effect: Effect, limits: tuple[float, float], label: str = ACCURACY_LABEL) -> Figure:
@@ -197,7 +202,7 @@ def draw_progress(
 ) -> Figure:
     """Draw the trials by end time, the best so far as steps, the linear model dashed."""
     figure, axes = _figure(3.3)
-    unit, divisor = ("hours", 60.0) if max(progress.minutes) > 180 else ("minutes", 1.0)
+    unit, divisor = time_unit(progress.minutes)
     times = np.array(progress.minutes) / divisor
     _draw_dots(axes, times, np.array(progress.accuracies) * 100, color=GREY, label="trial")
     best = np.array(progress.best) * 100
@@ -231,8 +236,7 @@ def draw_progress_of_searches(
 ) -> Figure:
     """Draw the best so far of each search as steps, by its label."""
     figure, axes = new_figure(WIDTH, 3.3 + 0.18 * len(searches))
-    latest = max((max(each.minutes, default=0.0) for each in searches.values()), default=0.0)
-    unit, divisor = ("hours", 60.0) if latest > 180 else ("minutes", 1.0)
+    unit, divisor = time_unit([time for each in searches.values() for time in each.minutes])
     for number, (name, each) in enumerate(searches.items()):
         colour = BEST_COLOURS[number % len(BEST_COLOURS)]
         style = ("-", "--", ":")[number // len(BEST_COLOURS) % 3]

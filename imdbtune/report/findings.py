@@ -15,7 +15,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from imdbtune.config.extensions import METRICS
-from imdbtune.config.objectives import error_name, larger_is_better, statistic_of
+from imdbtune.config.objectives import error_name, logged_name, statistic_of
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.entities import ENDED_WELL, Baseline, Trial
 
@@ -29,10 +29,15 @@ OF_CONFIRMED = "the mean of the recommended configuration"
 Z_95 = NormalDist().inv_cdf(0.975)  # half width of a 95 % interval in standard errors
 
 
+def is_share(metric: str) -> bool:
+    """Return whether a metric is from 0 to 1, and so is shown in percent."""
+    return metric in METRICS and METRICS[metric].is_share
+
+
 def shown_metric(objective: str) -> str:
     """Return the metric of the statistics of a search with this objective."""
     name = statistic_of(objective)
-    return name if name in METRICS and METRICS[name].is_share else "accuracy"
+    return name if is_share(name) else "accuracy"
 
 
 def accuracy(trial: Trial, metric: str = "") -> float | None:
@@ -66,20 +71,25 @@ class Uncertainty:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of an accuracy that was not selected: sqrt(p (1 - p) / n)."""
+        """Standard error of a value that was not selected; of an accuracy sqrt(p (1 - p) / n)."""
         if self.error is not None:
             return self.error
         return standard_error(self.accuracy, self.reviews)
-
-    @property
-    def half_width(self) -> float:
-        """Half width of the 95 % interval."""
-        return Z_95 * self.standard_error
 
 
 def standard_error(share: float, count: int) -> float:
     """Return the standard error of a share of ``count`` reviews; NaN if it is not a share."""
     return math.sqrt(share * (1 - share) / count) if count and 0 <= share <= 1 else math.nan
+
+
+def error_of(run: Trial | Baseline, metric: str, reviews: int) -> float:
+    """Return the standard error of a run's validation metric; NaN where it is unknown.
+
+    That of the accuracy has a formula; that of another objective was estimated by the bootstrap.
+    """
+    if metric == "accuracy":
+        return standard_error(run.metrics.get(ACCURACY, math.nan), reviews)
+    return run.metrics.get(logged_name(error_name(f"val_{metric}")), math.nan)
 
 
 def uncertainty_data(accuracies: Sequence[float], reviews: int) -> Uncertainty:
@@ -196,42 +206,26 @@ def compare_with_baseline(
     if linear is None:
         return None
     metric = statistic_of(trials[0].objective) if trials else "accuracy"
-    if metric != "accuracy" and f"best_val_{metric}" in linear.metrics:
-        return _compare_by_metric(metric, linear, trials[0], confirmed)
-    value = linear.metrics["best_val_accuracy"]
-    best = accuracy(trials[0], "accuracy") if trials else None
-    subject = "the best trial"
-    half_width = Z_95 * standard_error(best or 0.0, reviews)
-    if confirmed is not None and confirmed.metric != "accuracy":
-        confirmed = None
-    if confirmed is not None:
+    if f"best_val_{metric}" not in linear.metrics:
+        metric = "accuracy"
+    value = linear.metrics[f"best_val_{metric}"]
+    best, half_width, subject, sign = math.nan, math.nan, "the best trial", 1.0
+    if trials and trials[0].shown_status in ENDED_WELL:
+        best = trials[0].metrics.get(f"best_val_{metric}", math.nan)
+        half_width = Z_95 * error_of(trials[0], metric, reviews)
+        sign = 1.0 if trials[0].is_maximised(f"val_{metric}") else -1.0
+    if confirmed is not None and confirmed.metric == metric:
         best, subject = confirmed.winner.mean, OF_CONFIRMED
         if not math.isnan(confirmed.winner.half_width):
             half_width = confirmed.winner.half_width
-    seconds = linear.metrics.get("train_seconds", 0.0)
-    margin = None if best is None else best - value
-    half_width = math.hypot(half_width, Z_95 * standard_error(value, reviews))
-    return BaselineComparison(linear.run_id, value, seconds, margin, half_width, subject)
-
-
-def _compare_by_metric(
-    metric: str, linear: Baseline, best: Trial, confirmed: Confirmation | None
-) -> BaselineComparison | None:
-    """Compare the linear model with the best trial by another metric than the accuracy."""
-    name = f"val_{metric}"
-    value, error = linear.metrics[f"best_{name}"], f"best_{error_name(name)}"
-    reached, subject = best.metrics.get(f"best_{name}", math.nan), "the best trial"
-    half_width = Z_95 * best.metrics.get(error, math.nan)
-    if confirmed is not None:
-        reached, subject = confirmed.winner.mean, OF_CONFIRMED
-        if not math.isnan(confirmed.winner.half_width):
-            half_width = confirmed.winner.half_width
-    half_width = math.hypot(half_width, Z_95 * linear.metrics.get(error, math.nan))
-    margin = reached - value if larger_is_better(name, best.own_metrics) else value - reached
-    seconds = linear.metrics.get("train_seconds", 0.0)
     return BaselineComparison(
-        *(linear.run_id, value, seconds, None if math.isnan(margin) else margin),
-        *(half_width, subject, metric),
+        linear.run_id,
+        value,
+        seconds=linear.metrics.get("train_seconds", 0.0),
+        margin=None if math.isnan(best) else sign * (best - value),
+        half_width=math.hypot(half_width, Z_95 * error_of(linear, metric, reviews)),
+        subject=subject,
+        metric=metric,
     )
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from imdbtune.config.extensions import METRICS
 from imdbtune.confirm import description
-from imdbtune.confirm.entities import Confirmation
 from imdbtune.report import effects, figures, findings, outlook
 from imdbtune.report.charts import charts_of, parallel_names
 from imdbtune.report.html_file import (
@@ -46,6 +45,11 @@ if TYPE_CHECKING:
 
 DPI = 160
 MAX_ROWS = 10
+# Of ReportData, by the same names in the template.
+FROM_DATA = (
+    *("search", "trials", "finished", "linear", "by_length", "confusion", "importances"),
+    *("untried", "confirmed", "borrowed", "config"),
+)
 FIRST_PARAMS = ("rnn", "depth", "units", "maxlen")
 
 
@@ -159,42 +163,24 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
     return str(
         template("page.html").render(
             mark=MARK,
-            search=data.search,
+            **{name: getattr(data, name) for name in FROM_DATA},
+            **_statistics(data),
             tags=data.search.tags,
-            trials=data.trials,
-            finished=finished,
-            best=finished[0] if finished else None,
-            front=find_front(data.search, data.trials),
-            uncertainty=uncertainty_of(data) if finished else None,
-            linear=data.linear,
-            by_length=data.by_length,
-            confusion=data.confusion,
             error=findings.standard_error,
-            majority=findings.find_baseline(data.baselines, mlflow_names.MAJORITY),
-            expected=outlook.expected_best(data.search, finished),
-            importances=data.importances,
-            ped_anova=outlook.ped_anova(finished),
             effects=[effects.effect_data(name, finished) for name in ordered],
             names=names,
-            untried=data.untried,
-            failures=findings.failures_data(data.trials),
-            pruned=sum(trial.state == PRUNED for trial in finished),
-            confirmed=data.confirmed,
-            borrowed=data.borrowed,
             describe=description.describe,
             method=description.method,
             test_evaluations=int(data.search.metrics.get(mlflow_names.TEST_EVALUATIONS, 0)),
-            fronts=_fronts(finished),
-            config=data.config,
             metrics=list(data.search.metric_names),
             measure=METRICS[data.metric].label,
             metric_name=data.metric,
-            in_percent=shares_of(data.confirmed),
+            folds_error=mlflow_names.folds_error_name(f"val_{data.metric}"),
+            in_percent=findings.is_share(data.confirmed.metric if data.confirmed else data.metric),
             published=_published_results(data),
             drawn=drawn,
             charts=charts_of(data),
             scripts=scripts(),
-            seconds=findings.duration_s(data.trials, data.search.started_ms),
             accuracy=findings.accuracy,
             versions=_versions(data.facts),
             run_url=functools.partial(run_page, address, data.search.experiment_id),
@@ -204,10 +190,21 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
     )
 
 
-def shares_of(confirmed: Confirmation | None) -> bool:
-    """Return whether a confirmation compares shares, which are shown in percent."""
-    name = confirmed.metric if confirmed else "accuracy"
-    return name in METRICS and METRICS[name].is_share
+def _statistics(data: ReportData) -> dict[str, object]:
+    """Return what the page says of the trials, by the names in its template."""
+    finished = data.finished
+    return {
+        "best": finished[0] if finished else None,
+        "front": find_front(data.search, data.trials),
+        "uncertainty": uncertainty_of(data) if finished else None,
+        "majority": findings.find_baseline(data.baselines, mlflow_names.MAJORITY),
+        "expected": outlook.expected_best(data.search, finished),
+        "ped_anova": outlook.ped_anova(finished),
+        "failures": findings.failures_data(data.trials),
+        "pruned": sum(trial.state == PRUNED for trial in finished),
+        "fronts": _fronts(finished),
+        "seconds": findings.duration_s(data.trials, data.search.started_ms),
+    }
 
 
 def _versions(facts: Mapping[str, str]) -> dict[str, str]:

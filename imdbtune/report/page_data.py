@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import Scalar
-from imdbtune.config.objectives import error_name
 from imdbtune.config.schema import parse_config
 from imdbtune.config.search_space import SearchSpace
 from imdbtune.confirm import results
@@ -124,11 +122,8 @@ def read_report_data(client: MlflowClient, search: Search, trials: list[Trial]) 
 
 def errors_of(data: ReportData) -> list[float]:
     """Return the standard error of each finished trial's value."""
-    if data.metric == "accuracy":
-        reviews, pairs = data.search.validation_reviews, findings.with_accuracy(data.finished)
-        return [findings.standard_error(value, reviews) for _, value in pairs]
-    name = f"best_{error_name(f'val_{data.metric}')}"
-    return [trial.metrics.get(name, math.nan) for trial in data.finished]
+    reviews = data.search.validation_reviews
+    return [findings.error_of(trial, data.metric, reviews) for trial in data.finished]
 
 
 def uncertainty_of(data: ReportData) -> findings.Uncertainty:

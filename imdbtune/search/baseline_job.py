@@ -89,10 +89,10 @@ class _BaselineJob:
     _cancelled: threading.Event = field(default_factory=threading.Event)
     _timed_out: bool = False
 
-    @property
-    def settings(self) -> TrainingSettings:
-        """Those of the trials, which say what reviews they train on and hold out."""
-        return TrainingSettings.of(self.config)
+    def __post_init__(self) -> None:
+        # Those of the trials, which say what reviews they train on and hold out.
+        self.settings = TrainingSettings.of(self.config)
+        self.used = self.corpus.train.head(self.settings.reviews or len(self.corpus.train))
 
     @property
     def _wait_s(self) -> int:
@@ -109,9 +109,8 @@ class _BaselineJob:
         """Log the majority class and start to train the linear model; report errors as notices."""
         try:
             if MAJORITY not in finished:
-                used = self.corpus.train.head(self.settings.reviews or len(self.corpus.train))
-                classes = len(self.corpus.labels)
-                metrics = nb_linear.measure_majority(used, self.settings.division, classes)
+                division, classes = self.settings.division, len(self.corpus.labels)
+                metrics = nb_linear.measure_majority(self.used, division, classes)
                 self._log(self._begin(MAJORITY), MAJORITY, metrics)
             if LINEAR not in finished:
                 self._start_linear()
@@ -199,12 +198,10 @@ class _BaselineJob:
 
     def _validation(self) -> tuple[Index, list[Index]]:
         """Return the labels of the validation reviews, and the row numbers of each fold."""
-        training, folds = self.corpus.train, self.settings.division
-        used = training.head(self.settings.reviews or len(training))
+        folds, labels = self.settings.division, np.asarray(self.used.labels, np.int64)
         if folds.count:
-            rows = [folds.rows(used.labels, fold)[1] for fold in range(folds.count)]
-            return np.asarray(used.labels, np.int64), rows
-        validation = nb_linear.train_and_validation(used)[1]
+            return labels, [folds.rows(labels, fold)[1] for fold in range(folds.count)]
+        validation = nb_linear.train_and_validation(self.used)[1]
         return np.asarray(validation.labels, np.int64), [np.arange(len(validation))]
 
     def _log(self, run: Run, name: str, metrics: dict[str, float]) -> None:

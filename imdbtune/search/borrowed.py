@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.config.schema import SearchConfig
+from imdbtune.config.schema import FOUND, SearchConfig
 from imdbtune.config.search_space import SearchSpace, word
 from imdbtune.errors import UserError, escape_control
 from imdbtune.search.resume import stored_config
@@ -116,17 +116,21 @@ def _differences(
         return
     if sampler_kind(before).continues_trials:
         yield f"its sampler {before.tuner.kind} trained most trials for fewer epochs"
-    old, new = _settings(before), _settings(config)
+    old, new = comparable_settings(before), comparable_settings(config)
     for key, value in new.items():
         if old[key] != value:
             yield f"its {key} was {word(old[key])}, yours is {word(value)}"
 
 
-def _settings(config: SearchConfig) -> Mapping[str, object]:
+def comparable_settings(config: SearchConfig) -> Mapping[str, object]:
     """Return the settings besides the hyperparameters that decide what a score means."""
     settings = config.as_dict()
     tuner = {key: settings["tuner"][key] for key in ("objective", "executions", "folds")}
-    return {"reviews": config.data.reviews, **tuner, **settings["training"]}
+    others = ("metrics", FOUND)  # what is logged besides the score
+    training = {key: value for key, value in settings["training"].items() if key not in others}
+    sources = {f"val_{m.name}": f"{m.text} {m.source.digest[:12]}" for m in config.own_metrics}
+    metric = sources.get(config.tuner.main_objective, "")
+    return {"reviews": config.data.reviews, **tuner, "metric of the objective": metric, **training}
 
 
 def _collect(client: MlflowClient, searches: Iterable[Search], space: SearchSpace) -> Loan:

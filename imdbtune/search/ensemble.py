@@ -67,7 +67,7 @@ def combine_models(
     refitted: bool = False,
     linear: bool = False,
 ) -> tuple[Trial, list[Trial]]:
-    """Average the models of these runs, or those of the same configurations on all reviews.
+    """Combine the models of these runs, or those of the same configurations on all reviews.
 
     An existing run of the same ensemble is returned instead of a new one. The ensemble is measured
     on the validation reviews, or on all if its members were trained on all.
@@ -134,7 +134,7 @@ def _combine(
                 hold_out=not refitted,
                 metrics=search.tags.get(mlflow_names.METRICS, ""),
             )
-            spec = TrialSpec(common, corpus.folder, folder, settings, own_metrics=code.metrics)
+            spec = TrialSpec(common, corpus.folder, folder, settings, code=code)
             weights = from_metrics(fitted.metrics) if fitted else ()
             return spec, EnsembleSpec(files, params, model, weights)
 

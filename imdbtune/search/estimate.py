@@ -136,7 +136,7 @@ def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
     if any(params.soft_labels for params in known):
         trained_on = len(validation_split(limit_rows(len(corpus.train), config.data.reviews))[0])
         soft_labels_s = estimate_seconds(corpus.folder, trained_on) / max(1, workers)
-    folds, executions = config.tuner.folds, config.tuner.folds or config.tuner.executions
+    folds, executions = config.tuner.folds, TrainingSettings.of(config).trainings
     patience = config.training.patience
     pruner = pruner_kind(config)
 
@@ -167,9 +167,8 @@ def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
 
 
 def _make_spec(params: TrialParams, corpus: Path, config: SearchConfig) -> TrialSpec:
-    source = config.space.own.source if config.space.own else None
     settings = TrainingSettings.of(config)
-    return TrialSpec(params, corpus, Path(), settings, source=source)  # nothing is written
+    return TrialSpec(params, corpus, Path(), settings, code=config.own_code)  # writes nothing
 
 
 def time_specs(specs: Sequence[TrialSpec], workers: int) -> list[StepTimes]:

@@ -128,12 +128,7 @@ def make_specs(
     """
     folders = [folder / str(number) for number in range(len(stages))]
     specs = [
-        TrialSpec(
-            *(stage.trial.params, corpus, own, stage.settings),
-            keep_state=True,
-            source=code.model,
-            own_metrics=code.metrics,
-        )
+        TrialSpec(stage.trial.params, corpus, own, stage.settings, keep_state=True, code=code)
         for stage, own in zip(stages, folders, strict=True)
     ]
     later = [

@@ -144,11 +144,7 @@ def train_single(config: SearchConfig, context: Context) -> Trial:
         corpus,
         facts,
         lambda folder: (
-            TrialSpec(
-                *(params, corpus.folder, folder, settings),
-                source=code.model,
-                own_metrics=code.metrics,
-            ),
+            TrialSpec(params, corpus.folder, folder, settings, code=code),
             context.trainer,
         ),
         code,
@@ -235,11 +231,7 @@ def train_on_all_reviews(
         corpus,
         facts,
         lambda folder: (
-            TrialSpec(
-                *(trial.params, corpus.folder, folder, settings),
-                source=code.model,
-                own_metrics=code.metrics,
-            ),
+            TrialSpec(trial.params, corpus.folder, folder, settings, code=code),
             context.trainer,
         ),
         code,

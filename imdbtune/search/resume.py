@@ -35,6 +35,7 @@ MAY_CHANGE = (
     "tracking.system_metrics",
     "cluster.address",
 )
+OF_SOURCES = ("model.build", "training.metrics")  # checked by imdbtune.search.same_sources
 CONFIG = "config.toml"  # artifact of the search's run
 CRASHED = "the driver process died"  # reason of the runs that are closed later
 
@@ -58,9 +59,6 @@ def stored_config(
         raise UserError(
             f"the configuration of search {search.name!r} cannot be read: {error}"
         ) from error
-
-
-OF_SOURCES = ("model.build", "training.metrics")  # checked by imdbtune.search.same_sources
 
 
 def changed_config(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
 
-from imdbtune.config.own_metric import OwnMetric, read_own_metrics, split_metrics
+from imdbtune.config.own_metric import read_own_metrics
 from imdbtune.config.own_model import split_build
 from imdbtune.config.own_source import OwnSource, read_own_text
 from imdbtune.config.schema import SearchConfig
@@ -77,21 +77,19 @@ def _model(before: SearchConfig, overrides: Mapping[str, object], name: str) -> 
 
 def _metrics(before: SearchConfig, overrides: Mapping[str, object], name: str) -> Iterator[_Pair]:
     given = overrides.get("training.metrics")
-    found: dict[str, OwnMetric] = {}
+    found: dict[str, OwnSource] = {}
     if given is not None:
-        items = split_metrics(str(given))
-        own = dict(read_own_metrics(items, Path()))
-        texts = [own[item].text if item in own else item for item in items]
-        if ",".join(texts) != before.training.metrics:
+        text, own = read_own_metrics(str(given), Path())
+        if text != before.training.metrics:
             raise UserError(
                 f"search {name!r} logs the metrics {before.training.metrics or 'of each search'}; "
                 "leave --metric out, or start a new one."
             )
-        found = {metric.name: metric for metric in own.values()}
+        found = {metric.name: metric.source for metric in own}
     for metric in before.own_metrics:
         path, now = Path(metric.location), None
         if metric.name in found:
-            now = found[metric.name].source
+            now = found[metric.name]
         elif path.is_file():
             now = OwnSource(path.name, metric.name, read_own_text(path, "metric"))
         yield metric.source, now, METRICS_FOLDER, "--metric"

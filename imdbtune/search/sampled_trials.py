@@ -238,8 +238,7 @@ class SampledTrials:
             state=trial_folder(self.folder, previous) / "state.npz" if previous else None,
             keep_state=sampler_kind(self.config).continues_trials,
             checkpoint_after_s=CHECKPOINT_AFTER_S,
-            source=self.config.space.own.source if self.config.space.own else None,
-            own_metrics=self.config.own_metrics,
+            code=self.config.own_code,
         )
 
     def _use_known_end(self, known: Trial, params: TrialParams) -> None:

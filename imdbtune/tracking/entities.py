@@ -136,8 +136,10 @@ class Trial(MeasuredRun):
     @property
     def shown_status(self) -> str:
         """The status in tables: the state, ``DISCARDED``, ``MISSED`` or ``PARTIAL``."""
-        if self.is_discarded or self.misses:
-            return "DISCARDED" if self.is_discarded else "MISSED"
+        if self.is_discarded:
+            return "DISCARDED"
+        if self.misses:
+            return "MISSED"
         return PARTIAL if self.is_partial else self.state
 
     @property

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune.config.extensions import measured_always
 from imdbtune.config.search_space import word
 from imdbtune.models.metrics.metric import CORRECTNESS_FILE, DRAWS_FILE
 from imdbtune.tracking import run_record
@@ -50,8 +49,8 @@ def write_history(result: TrialResult, spec: TrialSpec) -> Path:
     if result.confusion is not None:
         text = json.dumps(asdict(result.confusion), ensure_ascii=False)
         (folder / CONFUSION_FILE).write_text(text, encoding="utf-8")
-    larger = {metric.name: metric.larger_is_better for metric in spec.own_metrics}
-    for metric in (*measured_always(), *spec.settings.further_metrics):
+    larger = {metric.name: metric.larger_is_better for metric in spec.code.metrics}
+    for metric in spec.settings.metric_names:
         figure = learning_curves.draw_curves(
             learning_curves.curves_data(result.history, metric, larger.get(metric)),
             spec.params.label,

@@ -46,7 +46,6 @@ VALIDATION_REVIEWS = "imdbtune.validation_reviews"
 ABOUT = "imdbtune.about"  # on a search: the text of its configuration
 TUNER = "imdbtune.tuner"  # on a search: its sampler
 MODEL = "imdbtune.model"  # file and function of a user's own model
-MODEL_DIGEST = "imdbtune.model_sha256"  # of that file
 METRICS = "imdbtune.metrics"  # that not every search has, with commas
 OWN_METRICS = "imdbtune.own_metrics"  # of these, the user's own, as JSON
 OWN_VALUES = "imdbtune.model_values"  # on a trial: what it draws, as JSON
@@ -80,6 +79,6 @@ def pruned_reason(after: int, folds: int = 0) -> str:
     return f"pruned after {unit} {after}" if after else ""
 
 
-def error_name(measure: str) -> str:
+def folds_error_name(measure: str) -> str:
     """Return the name of the standard error over folds of a trial's objective."""
     return f"best_{measure}_se"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from imdbtune.config.objectives import statistic_of
 from imdbtune.errors import UserError, escape_control
@@ -16,9 +16,13 @@ from imdbtune.training.confusion import Confusion
 from imdbtune.training.length_groups import LengthGroup
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from imdbtune.tracking.entities import Search
     from imdbtune.tracking.sqlite_reader import Runs
     from imdbtune.training.spec import Correctness, Floats, Gains
+
+    Array = npt.NDArray[Any]
 
 
 def read_correctness(client: Runs, run_id: str) -> Correctness:
@@ -32,15 +36,11 @@ def read_correctness(client: Runs, run_id: str) -> Correctness:
     """
     import numpy as np
 
-    try:
-        file = io.BytesIO(reader.read_artifact(client, run_id, CORRECTNESS_FILE))
-        correct = np.load(file, allow_pickle=False)
-        if correct.dtype != np.bool_ or correct.ndim not in (1, 2) or not correct.size:
-            raise ValueError("it is not an array of booleans")
-        return np.atleast_2d(correct)
-    except (UserError, OSError, ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise UserError(f"{CORRECTNESS_FILE} of run {run_id} cannot be read ({reason})") from error
+    def fits(array: Array) -> bool:
+        return array.dtype == np.bool_ and array.ndim in (1, 2) and array.size > 0
+
+    found = _read_array(client, run_id, CORRECTNESS_FILE, fits, "an array of booleans")
+    return np.atleast_2d(found)
 
 
 def read_draws(client: Runs, run_id: str) -> Floats:
@@ -51,15 +51,27 @@ def read_draws(client: Runs, run_id: str) -> Floats:
     """
     import numpy as np
 
+    def fits(array: Array) -> bool:
+        return array.dtype == np.float64 and array.ndim == 1 and bool(np.isfinite(array).all())
+
+    return _read_array(client, run_id, DRAWS_FILE, fits, "a row of numbers")
+
+
+def _read_array(
+    client: Runs, run_id: str, name: str, fits: Callable[[Array], bool], wanted: str
+) -> Array:
+    """Return the array in an artifact, after checking that it is the wanted one."""
+    import numpy as np
+
     try:
-        file = io.BytesIO(reader.read_artifact(client, run_id, DRAWS_FILE))
-        draws: Floats = np.load(file, allow_pickle=False)
-        if draws.dtype != np.float64 or draws.ndim != 1 or not np.isfinite(draws).all():
-            raise ValueError("it is not a row of numbers")
-        return draws
+        file = io.BytesIO(reader.read_artifact(client, run_id, name))
+        array: Array = np.load(file, allow_pickle=False)
+        if not fits(array):
+            raise ValueError(f"it is not {wanted}")
+        return array
     except (UserError, OSError, ValueError, EOFError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise UserError(f"{DRAWS_FILE} of run {run_id} cannot be read ({reason})") from error
+        raise UserError(f"{name} of run {run_id} cannot be read ({reason})") from error
 
 
 def read_gains(client: Runs, run_id: str, search: Search) -> Gains:

@@ -161,7 +161,6 @@ def outcome_columns(search: Search) -> list[str]:
     After a cross-validation, the standard error over folds is among them.
     """
     main, *further = (logged_name(name) for name in search.objectives)
-    error = (
-        [mlflow_names.error_name(search.objective)] if mlflow_names.folds_of(search.tags) else []
-    )
+    has_folds = mlflow_names.folds_of(search.tags)
+    error = [mlflow_names.folds_error_name(search.objective)] if has_folds else []
     return [main, *error, *further, *(["front"] if further else [])]

@@ -23,11 +23,10 @@ from imdbtune.tracking.connection import connect_existing, is_missing, resolve_u
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Run
 
     Runs: TypeAlias = "MlflowClient | SqliteRuns"
     StoredRun: TypeAlias = "Run | SqliteRun"
-    StoredMetric: TypeAlias = "Metric | SqliteMetric"
 
 # The last migration of MLflow 3.17: alembic_version.
 SCHEMAS = ("dc11669786a5",)

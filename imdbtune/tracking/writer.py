@@ -184,7 +184,7 @@ class TrialRun(Run):
             {f"best_{spec.settings.measure}_std": statistics.stdev(scores)} if scores[1:] else {}
         )
         if result.folds[1:]:
-            spread[names.error_name(spec.settings.measure)] = result.standard_error
+            spread[names.folds_error_name(spec.settings.measure)] = result.standard_error
         self.log(
             {
                 **{f"best_{n}": v for n, v in best.items() if n not in ("epoch", "seconds")},

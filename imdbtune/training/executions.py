@@ -49,8 +49,7 @@ class Execution:
 
 def best_execution(executions: Sequence[Execution], spec: TrialSpec) -> Execution:
     """Return the execution with the best objective, the first of equals."""
-    sign = 1.0 if spec.larger_is_better else -1.0
-    return max(executions, key=lambda execution: sign * execution.score)
+    return max(executions, key=lambda execution: spec.sign * execution.score)
 
 
 def best_of(history: Sequence[Epoch], spec: TrialSpec) -> tuple[int, float]:
@@ -60,9 +59,9 @@ def best_of(history: Sequence[Epoch], spec: TrialSpec) -> tuple[int, float]:
     """
     if not (spec.settings.hold_out and spec.settings.keep_best):
         return int(history[-1]["epoch"]), history[-1][spec.settings.measure]
-    sign = 1.0 if spec.larger_is_better else -1.0
-    best = max(history, key=lambda epoch: (sign * epoch[spec.settings.objective], -epoch["epoch"]))
-    return int(best["epoch"]), best[spec.settings.objective]
+    name = spec.settings.objective
+    best = max(history, key=lambda epoch: (spec.sign * epoch[name], -epoch["epoch"]))
+    return int(best["epoch"]), best[name]
 
 
 def reported_epoch(

@@ -163,7 +163,7 @@ def _digest(spec: TrialSpec) -> str:
         "versions": [importlib.metadata.version(package) for package in PACKAGES],
         "params": spec.params.as_dict(),
         **({"model": spec.source.digest} if spec.source else {}),
-        **({"metrics": [m.source.digest for m in spec.own_metrics]} if spec.own_metrics else {}),
+        **({"metrics": [m.source.digest for m in spec.code.metrics]} if spec.code.metrics else {}),
         "settings": asdict(spec.settings),
         "corpus": read_corpus(spec.corpus).digest,
     }

@@ -11,10 +11,10 @@ from statistics import fmean, stdev
 import numpy as np
 import numpy.typing as npt
 
-from imdbtune.config.extensions import DEFAULT_OBJECTIVE
+from imdbtune.config.extensions import DEFAULT_OBJECTIVE, measured_always
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.objectives import error_name, larger_is_better
-from imdbtune.config.own_metric import OwnMetric
+from imdbtune.config.own_code import NO_CODE, OwnCode
 from imdbtune.config.own_model import ModelSource
 from imdbtune.config.schema import SearchConfig
 from imdbtune.config.sections import NO_CLASS_WEIGHT
@@ -79,9 +79,9 @@ class TrainingSettings:
         )
 
     @property
-    def further_metrics(self) -> tuple[str, ...]:
-        """The names of the metrics that not every search has."""
-        return tuple(self.metrics.split(",")) if self.metrics else ()
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of all metrics: those of each search, and those of this one."""
+        return (*measured_always(), *(self.metrics.split(",") if self.metrics else ()))
 
     @property
     def trainings(self) -> int:
@@ -110,14 +110,19 @@ class TrialSpec:
     state: Path | None = None  # from which training continues
     keep_state: bool = False  # save the state after the last epoch
     checkpoint_after_s: float = math.inf  # save a checkpoint after epochs that took longer
-    source: ModelSource | None = None  # of a user's own model, whose hyperparameters params has
-    own_metrics: tuple[OwnMetric, ...] = ()  # of the user's own, among those of the settings
+    code: OwnCode = NO_CODE  # of the user's own; params has what its model draws
     fold: int = 0  # that is held out, if there are folds; the trainer goes through all
 
     @property
-    def larger_is_better(self) -> bool:
-        """Whether the objective is maximised."""
-        return larger_is_better(self.settings.objective, self.own_metrics)
+    def source(self) -> ModelSource | None:
+        """The source of a user's own model."""
+        return self.code.model
+
+    @property
+    def sign(self) -> float:
+        """1, or -1 if smaller values of the objective are better."""
+        is_larger = larger_is_better(self.settings.objective, self.code.metrics)
+        return 1.0 if is_larger else -1.0
 
 
 @dataclass(frozen=True)

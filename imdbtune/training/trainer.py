@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from imdbtune.config.own_model import output_count
 from imdbtune.models.builders import (
     compile_model,
     compile_own,
@@ -186,7 +187,7 @@ def _prepare(
     classes = class_count(spec)
     one_hot = takes_one_hot(training_loss(model, spec.params, classes), classes)
     data = padded_data(spec, one_hot) if padded else bucketed_data(spec, seed, passes, one_hot)
-    recorder = make_recorder(spec, classes if classes > 2 else 1)
+    recorder = make_recorder(spec, output_count(classes))
     compile_ = compile_own if spec.source is not None else compile_model
     compile_(model, spec.params, compiled, _scheduled_steps(spec), recorder.accuracy, classes)
     create_variables(model, classes)
@@ -255,7 +256,7 @@ def _early_stopping(spec: TrialSpec, kept: Checkpoint) -> BestEpoch:
         best,
         waited=kept.epoch - best[0],
         monitor=settings.objective,
-        mode="max" if spec.larger_is_better else "min",
+        mode="max" if spec.sign > 0 else "min",
         patience=settings.patience or settings.epochs + 1,
     )
 

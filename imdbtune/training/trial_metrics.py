@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imdbtune.config.extensions import measured_always
 from imdbtune.data.corpus import read_corpus
 from imdbtune.errors import TrialFailed, UserError
 from imdbtune.models.metrics import bootstrap
@@ -28,8 +27,7 @@ def find_metrics(spec: TrialSpec) -> dict[str, Metric]:
         TrialFailed: one of the user's own cannot be run.
     """
     try:
-        names = (*measured_always(), *spec.settings.further_metrics)
-        return metrics_by_name(names, spec.own_metrics)
+        return metrics_by_name(spec.settings.metric_names, spec.code.metrics)
     except UserError as error:
         raise TrialFailed(str(error)) from error
 
@@ -60,7 +58,7 @@ def make_recorder(spec: TrialSpec, outputs: int) -> CorrectnessRecorder:
         return CorrectnessRecorder(order)
     settings = spec.settings
     chooses = settings.hold_out and settings.keep_best
-    goal = (settings.objective, 1.0 if spec.larger_is_better else -1.0) if chooses else None
+    goal = (settings.objective, spec.sign) if chooses else None
     return MetricsRecorder(order, recorded, rows_per_epoch(spec), outputs, goal)
 
 

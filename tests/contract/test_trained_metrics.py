@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from imdbtune.config.own_code import OwnCode
 from imdbtune.config.own_metric import OwnMetric
 from imdbtune.config.own_source import OwnSource
 from imdbtune.data.corpus import Corpus
@@ -48,7 +49,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def spec_of(corpus: Corpus, folder: Path, objective: str = "val_f1") -> TrialSpec:
     spec = small_spec(corpus, folder, objective=objective, metrics=FURTHER, learning_rate=0.01)
-    return replace(spec, own_metrics=(own("brier"),))
+    return replace(spec, code=OwnCode(metrics=(own("brier"),)))
 
 
 @pytest.fixture(scope="module")
@@ -132,4 +133,4 @@ def test_a_continued_attempt_ends_with_the_same_draws(
 def test_a_metric_that_raises_fails_its_trial(corpus: Corpus, tmp_path: Path) -> None:
     spec = small_spec(corpus, tmp_path, metrics="fails", epochs=1)
     with pytest.raises(TrialFailed, match=r"mine.py:6: fails raises ZeroDivisionError: no reviews"):
-        train_trial(replace(spec, own_metrics=(own("fails"),)))
+        train_trial(replace(spec, code=OwnCode(metrics=(own("fails"),))))

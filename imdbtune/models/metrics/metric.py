@@ -97,15 +97,10 @@ def best_names(metrics: Iterable[str] | None = None) -> tuple[str, ...]:
 
 def find_metric(logged: str) -> Metric | None:
     """Return the metric of a logged value such as ``best_val_loss``; ``None`` for other values."""
-    name = metric_name(logged)
+    name = _PREFIXES.sub("", logged)
     if name not in METRICS:
         return None
     return METRICS[name]
-
-
-def metric_name(logged: str) -> str:
-    """Return the name of the metric of a logged value: ``loss`` of ``best_val_loss``."""
-    return _PREFIXES.sub("", logged)
 
 
 def format_value(logged: str, value: float) -> str:

@@ -177,6 +177,7 @@ def test_conditions_on_what_a_flag_sets_keep_the_values_that_are_left(
         ({"tuner.seed": 8}, False),
         ({"tuner.kind": "random"}, False),
         ({"tuner.executions": 2}, False),
+        ({"tuner.folds": 0}, True),
         ({"space.units": "16-64:16"}, False),
         ({"data.reviews": 400}, False),
         ({"training.epochs": 4}, False),

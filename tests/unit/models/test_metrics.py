@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from imdbtune.config.extensions import METRICS, objective_metric
+from imdbtune.config.extensions import METRICS
+from imdbtune.config.objectives import larger_is_better
 from imdbtune.config.schema import parse_config
 from imdbtune.errors import UserError
 from imdbtune.models.metrics.metric import best_names, epoch_names, find_metric, format_value
@@ -83,8 +84,8 @@ def test_values_as_text() -> None:
 
 
 def test_objectives_have_a_direction() -> None:
-    assert objective_metric("val_accuracy").larger_is_better
-    assert not objective_metric("val_loss").larger_is_better
+    assert larger_is_better("val_accuracy")
+    assert not larger_is_better("val_loss")
     assert not parse_config({"tuner": {"objective": "val_loss"}}).larger_is_better
     with pytest.raises(UserError, match="metric 'f2' is not known; allowed: accuracy, loss"):
-        objective_metric("val_f2")
+        larger_is_better("val_f2")

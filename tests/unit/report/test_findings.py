@@ -42,7 +42,7 @@ def test_trials_within_the_error_of_a_difference_are_alike() -> None:
     # At 0.88 of 5,000 the error of a difference is 0.65 points, times 1.96 makes 1.27.
     uncertainty = findings.uncertainty_data([0.88, 0.868, 0.866, 0.80], 5000)
     assert (uncertainty.trials, uncertainty.indistinguishable) == (4, 2)
-    assert uncertainty.half_width == pytest.approx(1.96 * 0.0046, rel=0.01)
+    assert findings.Z_95 * uncertainty.standard_error == pytest.approx(1.96 * 0.0046, rel=0.01)
     assert uncertainty.selection_bias == pytest.approx(0.59 * 0.0046, rel=0.02)
 
 
