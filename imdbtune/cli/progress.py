@@ -164,7 +164,8 @@ class Progress:
                 self._write(f"no further trial starts: {event.reason}.")
             case BaselineEnded():
                 if event.name == LINEAR:
-                    took = f"{event.score:.4f} in {event.seconds:.0f} s"
+                    measured = "" if event.metric == "accuracy" else f"val_{event.metric} "
+                    took = f"{measured}{event.score:.4f} in {event.seconds:.0f} s"
                     self._write(f"a linear model on word n-grams reaches {took}")
             case WaitingForBaseline():
                 self._write(

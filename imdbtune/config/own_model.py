@@ -28,9 +28,9 @@ from imdbtune.config.own_source import OwnSource, split_reference
 from imdbtune.config.search_space import Dimension
 from imdbtune.errors import UserError, short_repr, unknown_choice
 
-# The function that runs the user's code. It stands in a package above this one, and is imported
-# when it is first needed, as the entries of a registry are.
-INSPECTION = "imdbtune.search.model_inspection"
+# What runs the user's code. It stands in packages above this one, and is imported when it is first
+# needed, as the entries of a registry are.
+INSPECTION, RUNNING = "imdbtune.search.model_inspection", "imdbtune.models.own_source"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Logged beside the hyperparameters of each trial, or columns of tables.
 RESERVED = (
@@ -107,8 +107,9 @@ class OwnModel:
         """Raise UserError unless the model returns what these labels of the reviews need."""
         wanted = output_count(len(labels))
         if self.outputs != wanted:
+            where = importlib.import_module(RUNNING).where(self.source)
             raise UserError(
-                f"{self.source.build}: the model returns probabilities of shape (batch, "
+                f"{where}: the model returns probabilities of shape (batch, "
                 f"{self.outputs}), but the reviews have {len(labels)} labels and need (batch, "
                 f"{wanted}); end with {last_layer(wanted)}."
             )

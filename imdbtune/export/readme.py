@@ -90,8 +90,9 @@ def _title(document: Mapping[str, object]) -> tuple[str, str]:
             f"The mean of {count} models",
             f"The mean of {count} networks ({labels}{linear}) that predicts",
         )
-    if "own_model" in document:
+    own = document.get("own_model")
+    if isinstance(own, dict):
         name = short_repr(str(document.get("name", "own model"))).strip("'")
-        return name, "A network of a model that was brought along, which predicts"
+        return name, f"A Keras model that `{own.get('build')}` has built. It predicts"
     (params,) = checked_params("parameters", [document["parameters"]])
     return params.label, "A recurrent network that predicts"

@@ -20,7 +20,7 @@ from statistics import fmean
 
 import numpy as np
 
-from imdbtune.config.objectives import error_name, logged_name
+from imdbtune.config.objectives import error_name, logged_name, statistic_of
 from imdbtune.config.schema import SearchConfig
 from imdbtune.data.batches import Index
 from imdbtune.data.corpus import Corpus
@@ -207,7 +207,10 @@ class _BaselineJob:
     def _log(self, run: Run, name: str, metrics: dict[str, float]) -> None:
         run.log(metrics, tags=machine_tags())
         run.end("FINISHED")
-        self.listener(BaselineEnded(name, metrics["best_val_accuracy"], metrics["train_seconds"]))
+        wanted = statistic_of(self.config.tuner.main_objective)
+        metric = wanted if f"best_val_{wanted}" in metrics else "accuracy"
+        score, seconds = metrics[f"best_val_{metric}"], metrics["train_seconds"]
+        self.listener(BaselineEnded(name, score, seconds, metric))
 
     def _fail(self, run: Run, status: int) -> None:
         text = (self.folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip()

@@ -119,11 +119,17 @@ class LimitReached:
 
 @dataclass(frozen=True)
 class BaselineEnded:
-    """A baseline has been logged."""
+    """A baseline has been logged.
+
+    Args:
+        score: of the validation reviews, by the metric.
+        metric: that of the objective, if the baseline is measured by it.
+    """
 
     name: str
     score: float
     seconds: float
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True)

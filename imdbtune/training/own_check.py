@@ -54,7 +54,10 @@ def check_model(
         at = str(found).partition(": ")[0]
         at = at if ":" in at else where(source)
         reason = cause_of(error)[:200].rstrip(".") or type(error).__name__
-        raise UserError(f"{at}: the model cannot read {wanted} ({reason}).") from error
+        raise UserError(
+            f"{at}: the model cannot read {wanted} ({reason}); build it for the numbers of "
+            'hp.get("vocabulary") and hp.get("maxlen"), or set space.vocabulary and space.maxlen.'
+        ) from error
     probabilities = _checked_output(source, output, wanted)
     if saved:
         _check_saved(source, model, ids, probabilities)

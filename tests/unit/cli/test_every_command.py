@@ -27,8 +27,9 @@ from imdbtune.cli.progress import Progress
 from imdbtune.cli.stages import ProgressLines, show_stages, supports_live_display
 from imdbtune.cli.tables import format_duration
 from imdbtune.config.extensions import CELLS
-from imdbtune.search.events import Notice
+from imdbtune.search.events import BaselineEnded, Notice
 from imdbtune.tracking.connection import connect
+from imdbtune.tracking.mlflow_names import LINEAR
 from imdbtune.tracking.writer import SearchRun
 from tests.support import isolate, new_store
 
@@ -305,6 +306,16 @@ def test_progress_of_stages_is_written_at_intervals(monkeypatch: pytest.MonkeyPa
     for done in (0, 5, 25, 30, 100):
         lines("reading", done, 100)
     assert told == ["reading ...", "reading: 25%; about 30 s left"]
+
+
+def test_progress_names_the_metric_of_the_linear_model() -> None:
+    screen = io.StringIO()
+    progress = Progress(screen)
+    progress(BaselineEnded(LINEAR, 0.9, 2.0))
+    progress(BaselineEnded(LINEAR, 0.5849, 2.0, "f1"))
+    first, second = screen.getvalue().splitlines()
+    assert first == "a linear model on word n-grams reaches 0.9000 in 2 s"
+    assert second == "a linear model on word n-grams reaches val_f1 0.5849 in 2 s"
 
 
 HOSTILE = "[/x] [red]\x1b[31m\bgone"

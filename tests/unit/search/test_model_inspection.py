@@ -89,7 +89,7 @@ def test_a_model_of_several_labels_has_to_fit_those_of_the_reviews(inspect: Insp
     own.check_labels(("a", "b", "c"))
     assert own_model_of(own.as_dict()) == own
     says = re.escape(
-        "mine.py:build: the model returns probabilities of shape (batch, 3), but the reviews have "
+        "mine.py:5: the model returns probabilities of shape (batch, 3), but the reviews have "
         '2 labels and need (batch, 1); end with Dense(1, activation="sigmoid").'
     )
     with pytest.raises(UserError, match=says):
