@@ -187,6 +187,7 @@ class Progress:
     def _open_training(self, event: TrainingOpened) -> None:
         self._write(f"data: {event.corpus.title}")
         self._write(f"training {event.params.label}, run {event.run_id}")
+        self.objective = event.objective
         self.names[""], self.epoch_limits[""] = event.params.label, event.epochs
         self.started[""] = time.monotonic()
 

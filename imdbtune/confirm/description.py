@@ -84,7 +84,8 @@ def _reason(confirmation: Confirmation) -> str:
     if confirmation.winner is not confirmation.rows[0]:
         return f"the cheapest of {count} that is shown to be at most {margin} worse than any other"
     if confirmation.alike == 1:
-        return f"significantly better than the other {count - 1} confirmed"
+        others = "the other one" if count == 2 else f"the other {count - 1}"
+        return f"significantly better than {others} confirmed"
     if confirmation.is_shown:
         return f"the best mean of {count}, and shown to be at most {margin} worse than any other"
     text = f"the best mean of {count}, {confirmation.alike - 1} of which may be as good"

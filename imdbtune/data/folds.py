@@ -63,7 +63,8 @@ class Folds:
         counts = np.unique(used, return_counts=True)[1]
         smallest = int(counts.min()) if len(counts) else 0
         if self.count > smallest:
-            allowed = f"from 2 to {smallest}" if smallest > 1 else "no folds"
+            several = "2" if smallest == 2 else f"from 2 to {smallest}"
+            allowed = several if smallest > 1 else "no folds"
             raise UserError(
                 f"folds = {self.count} is too many: the label with the fewest training reviews has "
                 f"{smallest}; give {allowed}, or more reviews."

@@ -36,14 +36,18 @@ def load_module(file: str, text: str) -> types.ModuleType:
     return module
 
 
-def error_in(file: str, error: BaseException, what: str) -> UserError:
-    """Return an error as one line that begins with the last line of the user's file in it."""
+def error_in(file: str, error: BaseException, what: str, otherwise: str = "") -> UserError:
+    """Return an error as one line that begins with the last line of the user's file in it.
+
+    Args:
+        otherwise: the place to name if no line of that file raised it; empty: the file.
+    """
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename == file
     ]
-    where = f"{file}:{lines[-1]}" if lines else file
+    where = f"{file}:{lines[-1]}" if lines else otherwise or file
     return UserError(f"{where}: {what} {type(error).__name__}: {first_line(error)}.")
 
 

@@ -65,7 +65,9 @@ def call(own: OwnMetric, labels: Labels, probabilities: Floats) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise UserError(f"{where(own)}: {own.name} returns {_type_name(value)}, not a number.")
     if not math.isfinite(value):
-        raise UserError(f"{where(own)}: {own.name} returns {short_repr(value)}, which is no value.")
+        raise UserError(
+            f"{where(own)}: {own.name} returns {short_repr(value)}, not a finite number."
+        )
     return float(value)
 
 

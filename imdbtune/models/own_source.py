@@ -86,7 +86,8 @@ def call_build(
     try:
         model = build(hp)
     except (Exception, SystemExit) as error:
-        raise error_in(source.file, error, f"{source.function} raises") from error
+        what = f"{source.function} raises"
+        raise error_in(source.file, error, what, where(source)) from error
     if not isinstance(model, keras.Model):
         raise UserError(
             f"{where(source)}: {source.function} returns {_type_name(model)}, not a keras.Model."
@@ -101,7 +102,7 @@ def where(source: ModelSource) -> str:
 
 
 def _type_name(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    return "None" if value is None else f"an object of type {type(value).__name__}"
 
 
 def build_own(source: ModelSource, params: TrialParams, seed: int = 0) -> keras.Model:

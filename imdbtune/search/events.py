@@ -59,6 +59,7 @@ class TrainingOpened:
     params: TrialParams
     epochs: int
     corpus: Corpus
+    objective: str
 
 
 @dataclass(frozen=True)

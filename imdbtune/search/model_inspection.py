@@ -143,7 +143,8 @@ class Exploration:
         try:
             ensure_built(model, int(read["maxlen"]))
         except Exception as error:
-            raise error_in(self.source.file, error, "the model raises") from error
+            file, at = self.source.file, where(self.source)
+            raise error_in(file, error, "the model raises", at) from error
         outputs = check_model(self.source, model, read, saved)
         if self.outputs not in (0, outputs):
             raise UserError(

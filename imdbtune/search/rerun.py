@@ -76,9 +76,8 @@ def train_tracked(client: MlflowClient, training: TrackedTraining, context: Cont
             buffered = replace(run, client=workspace.outbox)
             tags = own_models.values_tags(spec.params)
             buffered.log(params={**spec.params.as_dict(), **logged}, tags=tags)
-            context.listener(
-                TrainingOpened(run.run_id, spec.params, settings.epochs, training.corpus)
-            )
+            about = (spec.params, settings.epochs, training.corpus, settings.objective)
+            context.listener(TrainingOpened(run.run_id, *about))
             job = TrialJob(
                 "",
                 spec,

@@ -102,7 +102,8 @@ def _first_difference(before: OwnSource, now: OwnSource) -> str:
     lines = zip_longest(before.text.splitlines(), now.text.splitlines())
     for number, (old, new) in enumerate(lines, start=1):
         if old != new:
-            was = "had no such line" if old is None else f"was {short_repr(old.strip())}"
+            if old is None and new is not None:
+                return f"line {number}, {short_repr(new.strip())}, is new"
             told = "is gone" if new is None else f"is now {short_repr(new.strip())}"
-            return f"line {number} {was} and {told}"
+            return f"line {number} was {short_repr((old or '').strip())} and {told}"
     return "its line ends"

@@ -12,7 +12,7 @@ from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.download import Progress
 from imdbtune.search.context import Context
 from imdbtune.search.ensemble_tags import read_members
-from imdbtune.search.trusted_sources import needed_source
+from imdbtune.search.trusted_sources import needed_source, trusts_export
 from imdbtune.tracking import mlflow_names, reader, run_record
 from imdbtune.tracking.entities import Trial
 from imdbtune.tracking.model_files import fetch_model
@@ -157,13 +157,14 @@ def load_predictor(model: str, model_format: str, context: Context) -> Predictor
     from imdbtune.tracking import model_registry
 
     if not model_registry.is_uri(model):
-        return Predictor.load(export_in(Path(model)), model_format, context.trust_model)
+        folder = export_in(Path(model))
+        return Predictor.load(folder, model_format, trusts_export(folder, context))
     client = context.connect_for_reading()
     with tempfile.TemporaryDirectory() as scratch:
         folder = model_registry.fetch(client, model, Path(scratch))
         inner = export_in(folder)
         if inner != folder:
-            return Predictor.load(inner, model_format, context.trust_model)
+            return Predictor.load(inner, model_format, trusts_export(inner, context))
         trial = reader.read_run(client, model_registry.run_of_version(folder))
         corpus, _ = context.open_trial_corpus(trial)
         words, labels = corpus.word_index(), corpus.labels

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from imdbtune.config.own_code import OwnCode
 from imdbtune.config.own_metric import MetricFacts, OwnMetric
 from imdbtune.config.own_model import ModelSource
-from imdbtune.config.own_source import OwnSource
+from imdbtune.config.own_source import OwnSource, read_own_text
 from imdbtune.errors import UserError
 from imdbtune.files import atomic_path, make_private_folder, read_small_text
 from imdbtune.models.safe_load import has_known_layers_only
@@ -44,6 +44,20 @@ def is_known(base: Path, source: OwnSource) -> bool:
 
 def _path(base: Path, digest: str) -> Path:
     return base / FOLDER / f"{digest}.py"
+
+
+def trusts_export(folder: Path, context: Context) -> bool:
+    """Return whether the source of a user's own model in an export folder may be run here.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    from imdbtune.export.keras_format import SOURCE
+    from imdbtune.export.mlflow_format import INNER, MODEL
+
+    paths = [folder / SOURCE, folder / MODEL / INNER / SOURCE]
+    sources = [OwnSource(SOURCE, "", read_own_text(p, "model")) for p in paths if p.is_file()]
+    return context.trust_model or all(is_known(context.workspaces, each) for each in sources)
 
 
 def find_code(client: MlflowClient, trial: Trial, context: Context) -> OwnCode:

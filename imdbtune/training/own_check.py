@@ -50,9 +50,8 @@ def check_model(
     try:
         output = model(ids, training=False)
     except Exception as error:  # of Keras, TensorFlow or the user's layers
-        found = error_in(source.file, error, "the model raises")
+        found = error_in(source.file, error, "the model raises", where(source))
         at = str(found).partition(": ")[0]
-        at = at if ":" in at else where(source)
         reason = cause_of(error)[:200].rstrip(".") or type(error).__name__
         raise UserError(
             f"{at}: the model cannot read {wanted} ({reason}); build it for the numbers of "

@@ -132,7 +132,7 @@ def test_an_objective_needs_its_metric() -> None:
         ("raises", r"bad.py:4: raises raises IndexError: index .* is out of bounds"),
         ("text", "bad.py:6: text returns a str, not a number"),
         ("nothing", "bad.py:9: nothing returns None, not a number"),
-        ("nan", "bad.py:11: nan returns nan, which is no value"),
+        ("nan", "bad.py:11: nan returns nan, not a finite number"),
         ("truth", "bad.py:14: truth returns a bool, not a number"),
     ],
 )
@@ -171,6 +171,9 @@ def test_a_resumed_search_has_the_metrics_that_it_was_started_with(
     for given in ({}, same):
         with pytest.raises(UserError, match=r"my_metrics.py:gain \(line 5 was .*metrics/my"):
             check_same_sources(before, given, "mine", tmp_path)
+    (files / "my_metrics.py").write_text(GOOD + "# more\n")
+    with pytest.raises(UserError, match=r"\(line \d+, '# more', is new\)"):
+        check_same_sources(before, same, "mine", tmp_path)
     (files / "my_metrics.py").unlink()
     check_same_sources(before, {}, "mine", tmp_path)  # it has its own copy, and is trusted here
     with pytest.raises(UserError, match="was not started here"):

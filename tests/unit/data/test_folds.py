@@ -46,5 +46,7 @@ def test_more_folds_than_reviews_of_a_label_are_refused() -> None:
     NO_FOLDS.check(split_of(1), 0)
     with pytest.raises(UserError, match=r"^folds = 5 is too many: .* has 4; give from 2 to 4, or"):
         Folds(5).check(split_of(9, 4, 5), 0)
+    with pytest.raises(UserError, match=r"has 2; give 2, or more reviews\.$"):
+        Folds(4).check(split_of(9, 2, 5), 0)
     with pytest.raises(UserError, match=r"has 1; give no folds, or more reviews\.$"):
         Folds(4).check(split_of(9, 4, 5), 10)

@@ -111,7 +111,10 @@ BROKEN = {
     "def other(hp): ...": "mine.py has no function build; it has other.",
     "build = 3": "mine.py has build, which is neither a function build(hp) nor a class",
     HEAD + "    1 / 0\n": "mine.py:6: build raises ZeroDivisionError: division by zero.",
-    HEAD + "    return 3\n": "mine.py:5: build returns a int, not a keras.Model.",
+    HEAD.replace("build(hp)", "build()") + "    ...\n": (
+        "mine.py:5: build raises TypeError: build() takes 0 positional arguments but 1 was given."
+    ),
+    HEAD + "    return 3\n": "mine.py:5: build returns an object of type int, not a keras.Model.",
     HEAD + MODEL.replace('(1, activation="sigmoid")', "(2)") + END: (
         "mine.py:5: the model returns shape (batch, 2) for ids of shape (batch, 6) from 0 to 9999, "
         "but has to return probabilities of shape (batch, 1), or (batch, K) for K labels from 3 to "
