@@ -207,7 +207,7 @@ def best(
             )
         facts["members"] = [member.run_id for member in members]
         if not as_json:
-            linear = known["baseline_val_accuracy"] if with_linear else None
+            linear = _linear_score(baselines, trial.objective) if with_linear else None
             described = describe_ensemble(trial, found, members, linear)
             typer.echo(trial_line(trial) if quiet else described)
     elif refit:
@@ -273,6 +273,14 @@ def _refit(
     if not (as_json or quiet):
         typer.echo(describe_refit(again))
     return again
+
+
+def _linear_score(baselines: Sequence[Baseline], objective: str) -> float | None:
+    """Return the linear model's value of an objective, if it was measured."""
+    from imdbtune.tracking import mlflow_names
+
+    linear = (b.metrics for b in baselines if b.name == mlflow_names.LINEAR)
+    return next((metrics.get(f"best_{objective}") for metrics in linear), None)
 
 
 def _baseline_facts(baselines: Sequence[Baseline]) -> dict[str, float | None]:

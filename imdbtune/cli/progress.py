@@ -248,9 +248,12 @@ class Progress:
 
     def _end(self, event: TrialEnded) -> None:
         trial, score = event.trial_id, event.score
-        seconds = time.monotonic() - self.started.get(trial, time.monotonic())
-        self.durations.append(seconds)
-        name = event.params.label
+        name, began, took = event.params.label, self.started.get(trial), ""
+        if began is None:  # it had ended before this process began
+            self.ended_before += 1
+        else:
+            self.durations.append(time.monotonic() - began)
+            took = f" in {self.durations[-1]:.0f} s"
         if score is None:
             self._write(f"{self._number(trial)} {name} FAILED: {event.reason}")
         else:
@@ -258,7 +261,7 @@ class Progress:
                 self.best = (score, name)
             how = event.reason or "done"  # or "pruned after epoch 2"
             self._write(
-                f"{self._number(trial)} {name} {how}: {score:.4f} in {seconds:.0f} s; "
+                f"{self._number(trial)} {name} {how}: {score:.4f}{took}; "
                 f"best so far {self.best[0]:.4f} ({self.best[1]}){self._time_left()}"
             )
         for known in (self.last_epochs, self.started, self.epoch_limits):

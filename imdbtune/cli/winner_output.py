@@ -35,7 +35,7 @@ def describe_ensemble(
         trial: the ensemble.
         search: the search of the members.
         members: the trials that it averages.
-        linear: the linear model's accuracy, if that is a member too.
+        linear: the linear model's score, if that is a member too.
     """
     from imdbtune.models.mix_weights import from_metrics
 
@@ -49,16 +49,23 @@ def describe_ensemble(
         lines.append(f"  the linear model  {trial.objective} {linear:.4f}")
         scores.append(linear)
     if trial.score is not None and scores:
-        gain = (trial.score - max(scores)) * 100
         how = ", by weights fitted to other reviews" if weights else ""
         best = "network" if weights and linear is None else "member"
-        lines.append(
-            f"  {trial.objective} {trial.score:.4f}{how}: {gain:+.2f} points over its best {best}"
-        )
+        gain = _gain(trial.score, scores, trial.objective, search)
+        lines.append(f"  {trial.objective} {trial.score:.4f}{how}: {gain} its best {best}")
     if weights:
         networks, of_linear = weights
         lines.append(f"  weights: networks {networks:.2f}, linear model {of_linear:.2f}")
     return "\n".join(lines)
+
+
+def _gain(score: float, scores: Sequence[float], objective: str, search: Search) -> str:
+    """Return in words how much better a score is than the best of others."""
+    is_maximised = search.is_maximised(objective)
+    gain = score - max(scores) if is_maximised else min(scores) - score
+    if objective == "val_accuracy":
+        return f"{abs(gain) * 100:.2f} points {'above' if gain >= 0 else 'below'}"
+    return f"{'better' if gain >= 0 else 'worse'} by {abs(gain):.4f} than"
 
 
 def print_export(folder: Path, metrics: dict[str, float], differences: dict[str, float]) -> None:

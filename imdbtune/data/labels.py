@@ -43,8 +43,8 @@ def order_labels(names: Collection[str], positive: str = "") -> tuple[str, ...]:
     if others:
         if positive:
             raise UserError(
-                f"the positive label {short_repr(positive)} needs two, and there are {len(names)}, "
-                f"{list_names(ordered, 5)}; leave it out."
+                f"the positive label {short_repr(positive)} needs two labels, and there are "
+                f"{len(names)}, {list_names(ordered, 5)}; leave it out."
             )
         return tuple(ordered)
     if positive:

@@ -93,6 +93,8 @@ def _title(document: Mapping[str, object]) -> tuple[str, str]:
     own = document.get("own_model")
     if isinstance(own, dict):
         name = short_repr(str(document.get("name", "own model"))).strip("'")
-        return name, f"A Keras model that `{own.get('build')}` has built. It predicts"
+        averaged = own.get("averaged")
+        what = f"The mean of {averaged} Keras models" if averaged else "A Keras model"
+        return name, f"{what} that `{own.get('build')}` has built. It predicts"
     (params,) = checked_params("parameters", [document["parameters"]])
     return params.label, "A recurrent network that predicts"

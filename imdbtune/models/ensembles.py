@@ -1,4 +1,4 @@
-"""Several trained models as one of plain Keras layers: their mean, or a mix with a linear model."""
+"""Several trained models as one Keras model: their mean, or a mix with a linear model."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ MIX = "mix"  # the layer with the weights of a mixed_model
 def averaged_model(
     members: Sequence[tuple[keras.Model, TrialParams]], common: TrialParams
 ) -> keras.Model:
-    """Return the mean of plain, masked models as one model of plain layers.
+    """Return the mean of models as one model.
 
     Args:
-        members: the models, and the hyperparameters of each.
+        members: the models, and the hyperparameters of each: all plain, masked models, or all of a
+            user's own.
         common: its ``maxlen`` and ``vocabulary`` are those of the ids that the mean reads, and at
             least as large as each member's. A member reads only its own last ``maxlen`` ids, with
             ids beyond its vocabulary as the unknown word.
 
     Returns:
-        Ids (batch, time) int32 to probabilities, as the members.
+        Ids (batch, time) int32 to probabilities, as the members; of users' own models, time is the
+        largest ``maxlen``.
     """
-    ids = keras.Input((None,), dtype="int32", name="ids")
+    ids = keras.Input((common.maxlen if common.own else None,), dtype="int32", name="ids")
     probabilities = _member_probabilities(ids, members, common)
     if probabilities[0].shape[-1] == 1:
         mean = ops.mean(ops.concatenate(probabilities, axis=-1), axis=-1, keepdims=True)
@@ -76,9 +78,18 @@ def _member_probabilities(
         member_ids = ids if params.maxlen == common.maxlen else ids[:, -params.maxlen :]
         if params.vocabulary < common.vocabulary:
             member_ids = ops.where(ops.less(member_ids, params.vocabulary), member_ids, OOV)
-        member = keras.Model(model.input, model.output, name=f"member_{number}")
+        read, result = _ends(model, params)
+        member = keras.Model(read, result, name=f"member_{number}")
         probabilities.append(member(member_ids))
     return probabilities
+
+
+def _ends(model: keras.Model, params: TrialParams) -> tuple[Tensor, Tensor]:
+    """Return the input and the output of a model; a user's own may be a class without them."""
+    if params.own is None:
+        return model.input, model.output
+    ids = keras.Input((params.maxlen,), dtype="int32")
+    return ids, model(ids)
 
 
 def member_models(model: keras.Model) -> list[keras.Model]:

@@ -42,10 +42,11 @@ def check_members(
                 "folds have been trained on different reviews; average models that are trained on "
                 f"all (--refit){remedy}."
             )
-        if member.params.own is not None:
+        if linear and member.params.own is not None:
             raise UserError(
-                f"{member.name} (run {member.run_id}) is a model of {member.params.own.build}; "
-                "only imdbtune's own models can be averaged."
+                f"{member.name} (run {member.run_id}) is a model of {member.params.own.build}, and "
+                "a linear model can be mixed with imdbtune's own models only; leave --with-linear "
+                "out."
             )
         if member.tags.get(mlflow_names.BATCHING) == "padded":
             raise UserError(
@@ -147,12 +148,14 @@ def _own_tags(
 ) -> dict[str, str]:
     """Return the tags that only ensembles have."""
     metrics = search.tags.get(mlflow_names.METRICS, "")
+    params = [member.params for member in members]
+    built_here = all(each.own is None for each in params)
     return {
         mlflow_names.OBJECTIVE: _objective(search),
         **({mlflow_names.METRICS: metrics} if metrics else {}),
         mlflow_names.ENSEMBLE_OF: reader.ensemble_tag(members, linear),
         mlflow_names.OF_SEARCH: search.run_id,
-        mlflow_names.MEMBERS: ensemble_tags.write_members([member.params for member in members]),
+        **({mlflow_names.MEMBERS: ensemble_tags.write_members(params)} if built_here else {}),
         mlflow_names.NOTE: ensemble_tags.description(search, members, linear, fitted),
     }
 

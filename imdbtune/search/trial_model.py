@@ -101,7 +101,7 @@ def _metadata(
         **({"members": [params.as_dict() for params in members]} if members else {}),
         **({"linear": True} if linear else {}),
         **({"weights": weights} if weights else {}),
-        **_own_model(trial.params),
+        **_own_model(trial),
         "batching": "padded" if trial.reads_padding else "buckets",
         "metrics": {**trial.metrics, **metrics},
         "data": {"name": corpus.name, "title": corpus.title, "digest": corpus.digest},
@@ -109,11 +109,13 @@ def _metadata(
     }
 
 
-def _own_model(params: TrialParams) -> dict[str, object]:
+def _own_model(trial: Trial) -> dict[str, object]:
     """Return what the metadata say of a user's own model, if it is one."""
-    if params.own is None:
+    own, members = trial.params.own, trial.tags.get(mlflow_names.ENSEMBLE_OF, "")
+    if own is None:
         return {}
-    return {"own_model": {"build": params.own.build, "sha256": params.own.digest}}
+    averaged = {"averaged": len(members.split(","))} if members else {}
+    return {"own_model": {"build": own.build, "sha256": own.digest, **averaged}}
 
 
 def register_trial(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +30,12 @@ def common_params(members: Sequence[TrialParams], linear: bool = False) -> Trial
 
     With a linear model both are the largest possible, as that model reads all words of a review.
     """
-    values = members[0].as_dict()
-    for name in ("maxlen", "vocabulary"):
-        largest = max(int(params.as_dict()[name]) for params in members)
-        values[name] = int(PARAMETERS[name].metadata["high"]) if linear else largest
-    return TrialParams.from_values(values)
+    if linear:
+        maxlen, vocabulary = (int(PARAMETERS[n].metadata["high"]) for n in ("maxlen", "vocabulary"))
+    else:
+        maxlen = max(params.maxlen for params in members)
+        vocabulary = max(params.vocabulary for params in members)
+    return replace(members[0], maxlen=maxlen, vocabulary=vocabulary)
 
 
 def linear_model(corpus: Corpus, reviews: int, held_out: bool) -> LinearModel:
@@ -83,12 +84,13 @@ class EnsembleSpec:
         rows = validation_split(count)[1] if spec.settings.hold_out else np.arange(count)
         weights: dict[str, float] = {}
         if self.linear is None:
-            parameters = self._save(path, spec.params)
-            predicted = probabilities(path, train, rows, spec.params, padded=False)
+            parameters = self._save(path, spec)
+            padded = spec.params.own is not None
+            predicted = probabilities(path, train, rows, spec.params, padded, source=spec.source)
         else:
             fitted, predicted = self._mix(self.linear, train, rows)
             weights = mix_weights.as_metrics(fitted)
-            parameters = self._save(path, spec.params, fitted)
+            parameters = self._save(path, spec, fitted)
         prefix = "val_" if spec.settings.hold_out else ""
         found = measure(train.labels[rows], predicted, find_metrics(spec))
         right = is_right(train.labels[rows], predicted)
@@ -122,12 +124,13 @@ class EnsembleSpec:
             return fixed, mix_weights.mix(logits, fixed)
         return mix_weights.fit_weights(logits, labels), mix_weights.cross_fitted(logits, labels)
 
-    def _save(self, path: Path, common: TrialParams, weights: Floats | None = None) -> int:
+    def _save(self, path: Path, spec: TrialSpec, weights: Floats | None = None) -> int:
         """Save the model, and return the number of its parameters."""
         from imdbtune.models.ensembles import averaged_model, mixed_model
         from imdbtune.models.nb_linear_keras import linear_network
 
-        members = [(load_keras(f), p) for f, p in zip(self.files, self.params, strict=True)]
+        models = [load_keras(file, spec.source) for file in self.files]
+        members, common = list(zip(models, self.params, strict=True)), spec.params
         if self.linear is None or weights is None:
             model = averaged_model(members, common)
         else:

@@ -151,6 +151,22 @@ def test_a_registered_model_does_not_change_later_ones(searched: Searches) -> No
     )
 
 
+def test_the_mean_of_models_of_a_class_is_exported(searched: Searches) -> None:
+    done = searched["minimal_gated_unit"]
+    averaged, members = api.ensemble(done.found.run_id, 2, done.context)
+    assert averaged.params.own is not None
+    folder = api.export(averaged, done.folder / "mean", done.context, formats=["keras", "onnx"])
+    assert "The mean of 2 Keras models that `minimal" in (folder / "README.md").read_text()
+    of_members = [
+        [p.probability for p in api.predict(f"runs:/{m.run_id}/model", TEXTS, done.context)]
+        for m in members
+    ]
+    expected = [sum(each) / 2 for each in zip(*of_members, strict=True)]
+    for kind in ("keras", "onnx"):
+        found = api.predict(folder, TEXTS, done.context, model_format=kind)
+        assert [p.probability for p in found] == pytest.approx(expected, abs=1e-5)
+
+
 def test_the_format_of_our_equations_refuses_it(searched: Searches) -> None:
     done = searched["cnn_ngrams"]
     with pytest.raises(ExportFailed, match=r"cannot represent a model of cnn_ngrams\.py:build"):

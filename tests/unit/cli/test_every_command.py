@@ -27,7 +27,8 @@ from imdbtune.cli.progress import Progress
 from imdbtune.cli.stages import ProgressLines, show_stages, supports_live_display
 from imdbtune.cli.tables import format_duration
 from imdbtune.config.extensions import CELLS
-from imdbtune.search.events import BaselineEnded, Notice
+from imdbtune.config.hyperparameters import TrialParams
+from imdbtune.search.events import BaselineEnded, Notice, TrialEnded
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.mlflow_names import LINEAR
 from imdbtune.tracking.writer import SearchRun
@@ -316,6 +317,14 @@ def test_progress_names_the_metric_of_the_linear_model() -> None:
     first, second = screen.getvalue().splitlines()
     assert first == "a linear model on word n-grams reaches 0.9000 in 2 s"
     assert second == "a linear model on word n-grams reaches val_f1 0.5849 in 2 s"
+
+
+def test_a_trial_that_had_ended_before_has_no_duration() -> None:
+    screen = io.StringIO()
+    progress = Progress(screen, total=3)
+    progress(TrialEnded("0000", TrialParams(), "r", 0.75, ""))
+    assert "done: 0.7500; best so far" in screen.getvalue()
+    assert "left" not in screen.getvalue()
 
 
 HOSTILE = "[/x] [red]\x1b[31m\bgone"

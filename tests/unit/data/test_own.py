@@ -408,7 +408,7 @@ WRONG: list[tuple[str, bytes | str, dict[str, Any], str]] = [
         "a.csv",
         "text,label\n" + "".join(f"film {n},{'xyz'[n % 3]}\n" for n in range(9)),
         {"positive": "y"},
-        "the positive label 'y' needs two, and there are 3, 'x', 'y', 'z'; leave it out.",
+        "the positive label 'y' needs two labels, and there are 3, 'x', 'y', 'z'; leave it out.",
     ),
     (
         "a.csv",

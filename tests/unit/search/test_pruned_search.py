@@ -169,7 +169,7 @@ def test_progress_says_that_a_trial_was_pruned() -> None:
     out = io.StringIO()
     params = TrialParams()
     Progress(out, total=3)(TrialEnded("0001", params, "r", 0.7512, "pruned after epoch 2"))
-    assert out.getvalue().startswith(f"[2/3] {params.label} pruned after epoch 2: 0.7512 in ")
+    assert out.getvalue().startswith(f"[2/3] {params.label} pruned after epoch 2: 0.7512; best ")
 
 
 def test_an_interrupted_trial_is_not_a_pruned_one(
