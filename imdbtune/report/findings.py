@@ -82,6 +82,17 @@ def standard_error(share: float, count: int) -> float:
     return math.sqrt(share * (1 - share) / count) if count and 0 <= share <= 1 else math.nan
 
 
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of ``count`` > 0 reviews, also of a share of 0 or 1.
+
+    Wilson, 1927: Probable inference, the law of succession, and statistical inference.
+    """
+    spread = Z_95**2 / count
+    centre, error = share + spread / 2, math.sqrt(share * (1 - share) / count + spread / count / 4)
+    low, high = ((centre + z * error) / (1 + spread) for z in (-Z_95, Z_95))
+    return max(0.0, low), min(1.0, high)
+
+
 def error_of(run: Trial | Baseline, metric: str, reviews: int) -> float:
     """Return the standard error of a run's validation metric; NaN where it is unknown.
 

@@ -167,6 +167,7 @@ def render(data: ReportData, drawn: dict[str, ReportFigure], ui: str = "") -> st
             **_statistics(data),
             tags=data.search.tags,
             error=findings.standard_error,
+            wilson_interval=findings.wilson_interval,
             effects=[effects.effect_data(name, finished) for name in ordered],
             names=names,
             describe=description.describe,

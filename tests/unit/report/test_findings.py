@@ -38,6 +38,12 @@ def test_the_standard_error_of_5000_reviews_near_88_percent_is_046_points() -> N
     assert math.isnan(findings.standard_error(0.88, 0))
 
 
+def test_the_interval_of_a_share_is_that_of_wilson() -> None:
+    assert findings.wilson_interval(0.5, 10) == pytest.approx((0.2366, 0.7634), abs=5e-5)
+    assert findings.wilson_interval(0.0, 8) == pytest.approx((0.0, 0.3244), abs=5e-5)
+    assert findings.wilson_interval(1.0, 8) == pytest.approx((0.6756, 1.0), abs=5e-5)
+
+
 def test_trials_within_the_error_of_a_difference_are_alike() -> None:
     # At 0.88 of 5,000 the error of a difference is 0.65 points, times 1.96 makes 1.27.
     uncertainty = findings.uncertainty_data([0.88, 0.868, 0.866, 0.80], 5000)
