@@ -161,7 +161,7 @@ def test_the_best_trial_is_shown_by_label() -> None:
     confusion = Confusion(("art", "<b>"), ((30, 10), (0, 0)))
     page_of = page.render(dataclasses.replace(make_data(FEW), confusion=confusion), {})
     shown = words(Page(page_of).text)
-    assert "art 40 75.0 % ± 13.4 100.0 % <b> (10)" in shown
+    assert "art 40 75.0 % 59.8 to 85.8 % 100.0 % <b> (10)" in shown
     assert "<b> 0 – – 0.0 % –" in shown
     assert "Confusion matrix" not in page.render(make_data(FEW), {})
 
