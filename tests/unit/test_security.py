@@ -290,7 +290,8 @@ def test_csv_steers_no_terminal_and_leaves_files_as_they_are(
     screen: io.StringIO, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout", screen)
-    _csv_printer()(Prediction("\x1b[2J", 0.5, "good"))
+    hostile = Prediction("\x1b[2J", 0.5, "good")
+    _csv_printer(hostile)(hostile)
     assert screen.getvalue().splitlines()[1:] == [f"good,0.500000,{shown}"]
 
 
