@@ -184,14 +184,14 @@ def test_a_model_of_others_is_run_only_if_it_is_trusted(searched: Searches, tmp_
     api.evaluate(done.best, elsewhere)  # now it is known there
 
 
-def test_confirmed_refitted_and_averaged(searched: Searches) -> None:
+def test_confirmed_and_refitted_but_not_mixed(searched: Searches) -> None:
     done = searched["cnn_ngrams"]
     confirmed = api.confirm(context=done.context, top=2, seeds=2)
     assert [len(row.run_ids) for row in confirmed.rows] == [2, 2]
     refitted = api.refit(done.best, done.context)
     assert refitted.params == done.best.params
-    with pytest.raises(UserError, match=r"cnn_ngrams\.py:build; only imdbtune's own"):
-        api.ensemble(context=done.context, count=2)
+    with pytest.raises(UserError, match=r"cnn_ngrams\.py:build, and a linear model can be mixed"):
+        api.ensemble(context=done.context, count=2, linear=True)
 
 
 def test_its_duration_is_estimated(searched: Searches) -> None:
