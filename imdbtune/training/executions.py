@@ -107,13 +107,16 @@ def joint_record(executions: Sequence[Execution], spec: TrialSpec) -> Recorded:
     return Recorded(right, predicted)
 
 
-def length_groups(executions: Sequence[Execution], spec: TrialSpec) -> tuple[LengthGroup, ...]:
-    """Return the accuracy by length of review in the best epoch; empty where it is unknown."""
-    if not spec.settings.hold_out:
+def length_groups(
+    executions: Sequence[Execution], recorded: Recorded, spec: TrialSpec
+) -> tuple[LengthGroup, ...]:
+    """Return the accuracy by length of review in the best epoch; empty where it is unknown.
+
+    Args:
+        recorded: the :func:`joint_record` of the executions.
+    """
+    if not spec.settings.hold_out or not len(recorded.right):
         return ()
-    if not spec.settings.folds:
-        return accuracy_by_length(
-            best_execution(executions, spec).best_right, validation_lengths(spec)
-        )
-    right = joint_record(executions, spec).right
-    return accuracy_by_length(right[0], validation_lengths(spec)) if len(right) else ()
+    folds = spec.settings.folds
+    right = recorded.right[0] if folds else best_execution(executions, spec).best_right
+    return accuracy_by_length(right, validation_lengths(spec))

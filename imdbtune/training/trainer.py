@@ -142,7 +142,7 @@ def _save_result(trained: Sequence[Execution], spec: TrialSpec, started: float) 
         compiled=should_compile(spec),
         pruned_after=len(folds) * was_pruned if folds else ended[-1].pruned_after,
         right=recorded.right,
-        by_length=length_groups(ended, spec),
+        by_length=length_groups(ended, recorded, spec),
         confusion=confusion(spec, recorded.predicted),
         draws=resample_objective(spec, recorded.predicted),
         objective=spec.settings.objective,
