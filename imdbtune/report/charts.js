@@ -148,7 +148,7 @@ function scatterSpec(scatter, theme) {
   });
 }
 
-/** Validation accuracy by epoch. The signal `on` has 1 for each row whose curve is switched on. */
+/** The measure of validation by epoch. The signal `on` has 1 for each row whose curve is switched on. */
 function curvesSpec(colours, theme) {
   const values = charts.curves.flatMap(({ row, points }) => points.map(([epoch, y]) => ({ row, epoch, y })));
   const levels = charts.level === null ? [] : [charts.level];
@@ -160,7 +160,7 @@ function curvesSpec(colours, theme) {
     from: { data: "curve" },
     encode: { update: { x, y, defined: { signal: "isValid(datum.y)" }, cursor: { value: "pointer" }, ...update } },
   });
-  return chart("Validation accuracy by epoch", 260, {
+  return chart("Validation by epoch", 260, {
     signals: [{ name: "on", value: [] }, { name: "colours", value: colours }, { name: "best", value: charts.curves[0].row }],
     data: [{ name: "values", values, transform: [{ type: "filter", expr: "on[datum.row] && shown[datum.row]" }] }],
     scales: [
