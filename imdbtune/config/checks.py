@@ -144,12 +144,12 @@ def _check_folds(config: SearchConfig) -> None:
             f"{folds} is not possible with the sampler {tuner.kind}, whose trials continue others; "
             f"leave folds out, or use another sampler ({others})."
         )
-    soft = next((d for d in config.space.dimensions if d.name == "soft_labels"), None)
-    if soft is not None and soft.values != (0,):
-        raise UserError(
-            f"{folds} is not possible with soft_labels = {soft.in_words()}, which are computed for "
-            "the reviews of one division; leave one of them out."
-        )
+    for chosen in config.space.dimensions:
+        if chosen.name in ("soft_labels", "ngrams") and chosen.values != (0,):
+            raise UserError(
+                f"{folds} is not possible with {chosen.name} = {chosen.in_words()}, which are "
+                "computed for the reviews of one division; leave one of them out."
+            )
 
 
 def _check_ability(tuner: TunerConfig, key: str, ability: str) -> None:

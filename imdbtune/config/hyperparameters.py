@@ -104,6 +104,10 @@ class TrialParams:
     clip_norm: float = setting(0.0, "maximum global norm of the gradient, 0 for no limit", 0.0, 1e6)
     crop: int = setting(0, "length of the random window of a training review, 0 for all", 0, 5000)
     soft_labels: float = setting(0.0, "weight of the linear model in the labels", 0.0, 0.5)
+    ngrams: bool = setting(
+        False, "also read the linear model's weights of words, pairs and triples"
+    )
+    ngram_dropout: float = setting(0.0, "share of these weights left out in training", 0.0, 0.95)
     own: OwnValues | None = None  # of a model of the user's own, in place of our architecture
 
     def as_dict(self) -> dict[str, Scalar]:
@@ -133,6 +137,8 @@ class TrialParams:
             parts.append(self.pooling)
         if self.bigrams:
             parts.append("bigrams")
+        if self.ngrams:
+            parts.append("ngrams")
         if self.skip:
             parts.append("skip")
         return "-".join(parts)
@@ -164,7 +170,7 @@ def same_model(one: TrialParams, other: TrialParams) -> bool:
 
 
 # These change the reviews of each batch; with batching=padded the batches are built only once.
-BUCKETS_ONLY = ("word_dropout", "crop", "soft_labels")
+BUCKETS_ONLY = ("word_dropout", "crop", "soft_labels", "ngrams", "ngram_dropout")
 PARAMETERS = {f.name: f for f in dataclasses.fields(TrialParams) if f.metadata}
 MAX_IN_LABEL = 4  # hyperparameters of an own model in the name of a run
 

@@ -26,6 +26,7 @@ POOL = 24  # batches whose reviews are sorted together: little padding, but well
 # long reviews change a model most: after an epoch that ended with one, accuracy was up to nine
 # points too low.
 CALM = 6
+NGRAMS = 3  # further inputs are those of n-grams of up to so many words
 
 
 def limit_rows(available: int, reviews: int) -> int:
@@ -78,6 +79,9 @@ class Batches:
             0: its last ``maxlen``.
         calm: whether an epoch ends with batches of shorter and shorter reviews.
         fixed: batches have ``maxlen`` columns also where windows are shorter.
+        inputs: further inputs for the words, pairs and triples that begin at each token of the
+            split, (tokens, 3 * k), in this order.
+        input_dropout: share of them that is 0 in training.
     """
 
     split: Split
@@ -91,6 +95,8 @@ class Batches:
     crop: int = 0
     calm: bool = True
     fixed: bool = False
+    inputs: FloatArray | None = None
+    input_dropout: float = 0.0
 
     def width(self, rng: np.random.Generator | None) -> int:
         """Return the columns of a batch: ``maxlen``, or those of the window in training."""
@@ -105,11 +111,12 @@ class Batches:
 
     def epoch(
         self, rng: np.random.Generator | None = None
-    ) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
+    ) -> Iterator[tuple[IntArray | FloatArray, ...]]:
         """Yield ``(ids (batch, width), targets, weights (batch,))`` of each batch.
 
         Targets are (batch, 1), or (batch, classes) if those of the reviews have two dimensions.
-        With ``rng``, for training, reviews are shuffled and cropped, and words dropped.
+        Further inputs come after the ids, (batch, width, 3 * k). With ``rng``, for training,
+        reviews are shuffled and cropped, and words and inputs dropped.
         """
         weight = len(self) * self.batch_size / len(self.rows)
         targets = np.zeros((len(self.split), self.target_width), np.float32)
@@ -122,25 +129,47 @@ class Batches:
             weights = np.zeros(self.batch_size, np.float32)
             weights[: len(chosen)] = weight * of_rows[chosen]
             filled = np.resize(chosen, self.batch_size)
-            yield self._ids(filled, rng), targets[filled], weights
+            yield *self._read(filled, rng), targets[filled], weights
 
     @property
     def target_width(self) -> int:
         """The columns of the targets."""
         return 1 if self.targets is None or self.targets.ndim == 1 else self.targets.shape[1]
 
-    def _ids(self, rows: Index, rng: np.random.Generator | None) -> IntArray:
-        if rng is None:
-            return pad(self.split, rows, self.maxlen, self.vocabulary)
+    def _read(
+        self, rows: Index, rng: np.random.Generator | None
+    ) -> tuple[IntArray | FloatArray, ...]:
+        """Return the ids of reviews, and their further inputs, if there are any."""
         starts, ends = self.split.offsets[rows], self.split.offsets[rows + 1]
-        if self.crop:
+        if rng is not None and self.crop:
             spare = np.maximum(ends - starts - self.crop, 0)
             starts = starts + rng.integers(0, spare, endpoint=True)
             ends = np.minimum(ends, starts + self.crop)
         ids = _padded(self.split, starts, ends, self.width(rng), self.vocabulary)
-        if self.word_dropout:
+        inputs = () if self.inputs is None else (self._inputs(ids, ends),)
+        if rng is not None and self.word_dropout:
             ids[(rng.random(ids.shape) < self.word_dropout) & (ids != PAD)] = OOV
-        return ids
+        if rng is not None and self.input_dropout:
+            for array in inputs:
+                array[rng.random(array.shape, np.float32) < self.input_dropout] = 0.0
+        return ids, *inputs
+
+    def _inputs(self, ids: IntArray, ends: Index) -> FloatArray:
+        """Return the further inputs of ids (batch, width) that end before tokens ``ends``.
+
+        Those of an n-gram that is not among the known ids as a whole are 0.
+        """
+        assert self.inputs is not None
+        width = ids.shape[1]
+        tokens = np.maximum(ends[:, None] - width + np.arange(width), 0)
+        read = self.inputs[tokens].reshape(*ids.shape, NGRAMS, -1)
+        known = (ids != PAD) & (ids != OOV)
+        whole = known.copy()
+        for n in range(NGRAMS):
+            whole[:, : width - n] &= known[:, n:]
+            whole[:, width - n :] = False
+            read[~whole, n] = 0.0
+        return np.asarray(read.reshape(*ids.shape, -1), np.float32)
 
     def plan(self, rng: np.random.Generator | None = None) -> list[Index]:
         """Return the row numbers of each batch.

@@ -21,8 +21,8 @@ from imdbtune.export.onnx_graph import Graph
 from imdbtune.export.onnx_own import write_own
 from imdbtune.models.cells.base import OnnxOperator
 from imdbtune.models.hashed_bigrams import FIRST_FACTOR, SECOND_FACTOR
+from imdbtune.models.hashed_ngrams import FACTORS
 from imdbtune.models.mix_weights import EPSILON
-from imdbtune.models.nb_linear import FACTORS
 
 Array = npt.NDArray[np.float32]
 
@@ -98,18 +98,7 @@ def _whole_model(graph: Graph, trained: Trained) -> None:
 
 def _linear(graph: Graph, table: npt.NDArray[np.float32]) -> str:
     """Add the linear model of :func:`imdbtune.models.nb_linear_keras.linear_network`."""
-    word, found = graph.add("Cast", "ids", to=_INT64), []
-    key, is_known = graph.add("Sub", word, word), graph.add("Equal", word, word)
-    one, zero = graph.constant(np.array(1)), graph.constant(np.array(0))
-    for factor in FACTORS:
-        key = graph.add("Add", key, graph.add("Mul", word, graph.constant(np.array(factor))))
-        for unknown in (PAD, OOV):
-            equal = graph.add("Equal", word, graph.constant(np.array(unknown)))
-            is_known = graph.add("And", is_known, graph.add("Not", equal))
-        row = graph.add("Mod", key, graph.constant(np.array(len(table) - 1)))
-        found.append(graph.add("Where", is_known, graph.add("Add", row, one), zero))
-        word = _following(graph, word)
-    rows = graph.add("Concat", *found, axis=1)
+    rows = graph.add("Concat", *_ngram_rows(graph, "ids", len(table)), axis=1)
     length = graph.add("Gather", graph.add("Shape", rows), graph.numbers(1))
     outputs = ["linear_rows", "linear_order"]
     rows, _ = graph.add_all("TopK", rows, length, outputs=outputs, axis=1, largest=0)
@@ -119,6 +108,22 @@ def _linear(graph: Graph, table: npt.NDArray[np.float32]) -> str:
     terms = graph.add("Mul", graph.add("Gather", weights, current), is_new)
     total = graph.add("ReduceSum", terms, graph.numbers(1), keepdims=1)
     return graph.add("Sigmoid", graph.add("Add", total, graph.constant(table[0])))
+
+
+def _ngram_rows(graph: Graph, ids: str, rows: int) -> list[str]:
+    """Return :func:`imdbtune.models.hashed_ngrams.ngram_rows` of ids (batch, time)."""
+    word, found = graph.add("Cast", ids, to=_INT64), []
+    key, is_known = graph.add("Sub", word, word), graph.add("Equal", word, word)
+    one, zero = graph.constant(np.array(1)), graph.constant(np.array(0))
+    for factor in FACTORS:
+        key = graph.add("Add", key, graph.add("Mul", word, graph.constant(np.array(factor))))
+        for unknown in (PAD, OOV):
+            equal = graph.add("Equal", word, graph.constant(np.array(unknown)))
+            is_known = graph.add("And", is_known, graph.add("Not", equal))
+        row = graph.add("Mod", key, graph.constant(np.array(rows - 1)))
+        found.append(graph.add("Where", is_known, graph.add("Add", row, one), zero))
+        word = _following(graph, word)
+    return found
 
 
 def _member_ids(graph: Graph, params: TrialParams) -> str:
@@ -141,6 +146,11 @@ def _network(graph: Graph, network: Network, ids: str, masked: bool) -> str:
         pairs = _bigram_ids(graph, ids, len(weights["bigrams"]))
         bigrams = graph.constant(weights["bigrams"], "bigrams")
         vectors = graph.add("Add", vectors, graph.add("Gather", bigrams, pairs))
+    if "ngrams" in weights:
+        table = graph.constant(weights["ngrams"], "ngrams")
+        rows = _ngram_rows(graph, ids, len(weights["ngrams"]))
+        further = [graph.add("Gather", table, each) for each in rows]
+        vectors = graph.add("Concat", vectors, *further, axis=2)
     sequence = graph.add("Transpose", vectors, perm=[1, 0, 2])
     for level in range(1, params.depth + 1):
         sequence, last = _level(graph, cell.onnx, weights, level, sequence, lengths)

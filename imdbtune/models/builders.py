@@ -21,7 +21,9 @@ from imdbtune.config.own_model import output_count
 from imdbtune.errors import TrialFailed
 from imdbtune.models.fused_rnn import DenseEmbedding, FusedRNN
 from imdbtune.models.hashed_bigrams import bigram_ids
+from imdbtune.models.hashed_ngrams import FACTORS
 from imdbtune.models.lr_schedule import Schedule
+from imdbtune.models.ngram_inputs import NGRAMS, ngram_vectors
 from imdbtune.models.pooling import bag, pool
 from imdbtune.models.tensors import Tensor
 
@@ -44,9 +46,15 @@ MANY_STEPS = 200
 
 def fused_model(params: TrialParams, seed: int = 0, classes: int = 2) -> keras.Model:
     """Return the fused form, with input and output as those of :func:`plain_model`."""
-    ids = keras.Input((None,), dtype="int32", name="ids")
-    features = FusedRNN(params, seed)(ids)
-    return keras.Model(ids, _head(params, features, seed, classes), name=params.rnn)
+    inputs = keras.Input((None,), dtype="int32", name="ids")
+    if params.ngrams:
+        inputs = [inputs, _ngram_input(classes)]
+    features = FusedRNN(params, seed)(inputs)
+    return keras.Model(inputs, _head(params, features, seed, classes), name=params.rnn)
+
+
+def _ngram_input(classes: int) -> Tensor:
+    return keras.Input((None, len(FACTORS) * output_count(classes)), name=NGRAMS)
 
 
 def plain_model(
@@ -55,6 +63,7 @@ def plain_model(
     seed: int = 0,
     for_training: bool = False,
     classes: int = 2,
+    ngram_rows: int = 2,
 ) -> keras.Model:
     """Return the plain form: ids (batch, time) int32 to probabilities.
 
@@ -65,10 +74,12 @@ def plain_model(
         masked: mask padding; without, padding is read like any other word, as in the book.
         seed: of the dropout layers.
         for_training: use :class:`DenseEmbedding`, so that it trains like :func:`fused_model`;
-            without, the model opens without this package.
+            without, the model opens without this package. With n-grams, it has a second input
+            like that one; without, a table.
         classes: number of labels.
+        ngram_rows: rows of this table.
     """
-    ids = keras.Input((None,), dtype="int32", name="ids")
+    inputs = ids = keras.Input((None,), dtype="int32", name="ids")
     embedding = DenseEmbedding if for_training else layers.Embedding
     embed = embedding(params.vocabulary, params.embedding, mask_zero=masked, name="embedding")
     sequence = embed(ids)
@@ -77,6 +88,14 @@ def plain_model(
         sequence = layers.Add()([sequence, pairs(bigram_ids(ids, params.bigrams))])
     if params.spatial_dropout:
         sequence = layers.SpatialDropout1D(params.spatial_dropout, seed=seed)(sequence)
+    if params.ngrams:
+        # Concatenate masks a position only where all of its inputs do.
+        if for_training:
+            inputs = [ids, _ngram_input(classes)]
+            further = [layers.Masking()(inputs[1])]
+        else:
+            further = ngram_vectors(ids, ngram_rows, output_count(classes), masked)
+        sequence = layers.Concatenate(name="vectors")([sequence, *further])
     vectors, cell = sequence, CELLS[params.rnn]
     for level in range(1, params.depth + 1):
         sequences = level < params.depth or params.pooling != "last"
@@ -90,7 +109,7 @@ def plain_model(
         features = pool(params.pooling, ids, sequence, attention, cell.bound)
     if params.skip:
         features = layers.Concatenate(name="skip")([features, bag(ids, vectors)])
-    return keras.Model(ids, _head(params, features, seed, classes), name=params.rnn)
+    return keras.Model(inputs, _head(params, features, seed, classes), name=params.rnn)
 
 
 def _head(params: TrialParams, features: Tensor, seed: int, classes: int) -> Tensor:
@@ -233,12 +252,33 @@ def plain_weights(model: keras.Model) -> list[npt.NDArray[np.float32]]:
     return [weight.numpy() for weight in _without_seeds(model)]
 
 
+def with_ngrams(
+    weights: Sequence[npt.NDArray[np.float32]],
+    params: TrialParams,
+    table: npt.NDArray[np.float32],
+) -> list[npt.NDArray[np.float32]]:
+    """Return :func:`plain_weights` with the table of n-grams in its place."""
+    index = _ngrams_index(params)
+    return [*weights[:index], table, *weights[index:]]
+
+
+def _ngrams_index(params: TrialParams) -> int:
+    return 2 if params.bigrams else 1
+
+
+def trained_weights(model: keras.Model) -> int:
+    """Return the number of weights of a plain model, without its table of n-grams."""
+    tables = [layer.count_params() for layer in model.layers if layer.name == NGRAMS]
+    return int(model.count_params() - sum(tables))
+
+
 def as_plain(
     weights: Sequence[npt.NDArray[np.float32]], params: TrialParams, masked: bool = True
 ) -> keras.Model:
     """Return the plain form, compiled, with these weights of :func:`plain_weights`."""
     classes = max(2, len(weights[-1]))  # biases of the output layer
-    plain = plain_model(params, masked, classes=classes)
+    rows = len(weights[_ngrams_index(params)]) if params.ngrams else 2
+    plain = plain_model(params, masked, classes=classes, ngram_rows=rows)
     compile_model(plain, params, jit=False, classes=classes)
     plain.set_weights(weights)
     return plain
@@ -250,12 +290,13 @@ def named_weights(model: keras.Model, params: TrialParams) -> dict[str, npt.NDAr
     These are ``embedding``; for each layer, counted from 1, ``forward_1.kernel``,
     ``forward_1.recurrent_kernel`` and ``forward_1.bias`` (and ``backward_1`` if it is
     bidirectional); ``output.kernel`` and ``output.bias``; and, if the model has them, ``bigrams``,
-    ``attention``, ``norm.gamma`` and ``norm.beta``.
+    ``ngrams``, ``attention``, ``norm.gamma`` and ``norm.beta``.
     """
     directions = ("forward", "backward") if params.bidirectional else ("forward",)
     cells = [f"{d}_{level}" for level in range(1, params.depth + 1) for d in directions]
     names = [f"{cell}.{part}" for cell in cells for part in ("kernel", "recurrent_kernel", "bias")]
-    names = ["embedding", *(["bigrams"] if params.bigrams else []), *names]
+    tables = [name for name in ("bigrams", "ngrams") if getattr(params, name)]
+    names = ["embedding", *tables, *names]
     names += ["attention"] if "attention" in params.pooling else []
     names += ["norm.gamma", "norm.beta"] if params.layer_norm else []
     names += ["output.kernel", "output.bias"]

@@ -25,6 +25,7 @@ plain Keras layers, with the same weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -43,13 +44,14 @@ class FusedRNN(keras.layers.Layer):
     """Word ids (batch, time) to the pooled outputs of recurrent layers, (batch, features).
 
     Id 0 is padding, and masked. A bidirectional layer is a pair of cells, forward and backward,
-    whose outputs are concatenated. ``seed`` is that of the spatial dropout.
+    whose outputs are concatenated. ``seed`` is that of the spatial dropout. With n-grams, the
+    inputs are a pair of the ids and the further inputs (batch, time, features).
     """
 
     def __init__(self, params: TrialParams, seed: int = 0) -> None:
         super().__init__(name="recurrence")
         self.cell = CELLS[params.rnn]
-        self.pooling, self.skip = params.pooling, params.skip
+        self.pooling, self.skip, self.ngrams = params.pooling, params.skip, params.ngrams
         self.directions = 2 if params.bidirectional else 1
         self.embedding = DenseEmbedding(params.vocabulary, params.embedding, name="embedding")
         self.bigrams = None
@@ -61,12 +63,13 @@ class FusedRNN(keras.layers.Layer):
         self.keras_cells = [self.cell.keras_cell(params.units) for _ in range(count)]
         self.attention = keras.layers.Dense(1, use_bias=False, name="attention")
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Any) -> None:
         """Create the weights, in the same order as Keras's layers."""
-        self.embedding.build(input_shape)
+        self.embedding.build(None)
         if self.bigrams is not None:
-            self.bigrams.build(input_shape)
-        features = self.embedding.output_dim
+            self.bigrams.build(None)
+        self.vector_size = self.embedding.output_dim + (input_shape[1][-1] if self.ngrams else 0)
+        features = self.vector_size
         for layer in self._cells_by_layer():
             for cell in layer:
                 cell.build((None, features))
@@ -75,38 +78,45 @@ class FusedRNN(keras.layers.Layer):
             self.attention.build((None, features))
         self.built = True
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, int]:
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:
         """Return (batch, features); the loop itself needs to know the number of time steps."""
         features = self.directions * self.keras_cells[-1].units * len(self.pooling.split("_"))
-        return input_shape[0], features + (self.embedding.output_dim if self.skip else 0)
+        batch = (input_shape[0] if self.ngrams else input_shape)[0]
+        return batch, features + (self.vector_size if self.skip else 0)
 
-    def call(self, ids: Tensor, training: bool = False) -> Tensor:
-        """Return the features of ids (batch, time), (batch, features)."""
+    def call(self, inputs: Any, training: bool = False) -> Tensor:
+        """Return the features of the reviews, (batch, features)."""
+        ids, further = inputs if self.ngrams else (inputs, None)
         ids_by_time = tf.transpose(ids)
         is_word = tf.not_equal(ids_by_time, 0)
         mask = tf.cast(is_word, tf.float32)
         has_word = tf.cast(tf.reduce_any(is_word, axis=1), tf.int32)
         start = tf.argmax(has_word, output_type=tf.int32)
         ranges = [TimeRange(mask, start, reverse) for reverse in (False, True)[: self.directions]]
-        inputs = self._inputs(ids, ids_by_time, training)
-        features = self._pooled(ids, mask, self._recur(ranges, inputs))
+        read = self._inputs(ids, ids_by_time, further, training)
+        features = self._pooled(ids, mask, self._recur(ranges, read))
         if not self.skip:
             return features
-        return tf.concat([features, bag(ids, tf.transpose(inputs.source, [1, 0, 2]))], -1)
+        return tf.concat([features, bag(ids, tf.transpose(read.source, [1, 0, 2]))], -1)
 
     def _cells_by_layer(self) -> list[list[keras.layers.Layer]]:
         """Return the cells of each layer: one, or one for each direction."""
         cells, step = self.keras_cells, self.directions
         return [cells[first : first + step] for first in range(0, len(cells), step)]
 
-    def _inputs(self, ids: Tensor, ids_by_time: Tensor, training: bool) -> Inputs:
-        has_dropout = training and self.dropout.rate > 0
-        if self.bigrams is None and not has_dropout and not self.skip:
+    def _inputs(
+        self, ids: Tensor, ids_by_time: Tensor, further: Tensor | None, training: bool
+    ) -> Inputs:
+        is_simple = self.bigrams is None and further is None and not self.skip
+        if is_simple and not (training and self.dropout.rate > 0):
             return embedded_words(tf.convert_to_tensor(self.embedding.embeddings), ids_by_time)
         vectors = self.embedding(ids)
         if self.bigrams is not None:
             vectors += self.bigrams(bigram_ids(ids, self.bigrams.input_dim))
-        return VectorSequence(tf.transpose(self.dropout(vectors, training=training), [1, 0, 2]))
+        vectors = self.dropout(vectors, training=training)
+        if further is not None:
+            vectors = tf.concat([vectors, further], axis=-1)
+        return VectorSequence(tf.transpose(vectors, [1, 0, 2]))
 
     def _recur(self, ranges: Sequence[TimeRange], inputs: Inputs) -> Tensors:
         """Return the results of :meth:`_loop_pooling`; those of two directions are concatenated."""

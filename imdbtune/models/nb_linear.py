@@ -8,10 +8,7 @@ there is one such classifier for each, against all others, and their probabiliti
 their sum. The n-grams are words, pairs and triples of neighbours that occur in at least ``MIN_DF``
 reviews.
 
-They are hashed to the rows of a table (Weinberger et al. 2009, "Feature Hashing for Large Scale
-Multitask Learning"), so that Keras, ONNX and NumPy need no list of n-grams: an n-gram (a, b, c)
-has the key ``a * F1 + b * F2 + c * F3`` with the three ``FACTORS``, in which missing words count as
-0, and the row ``key mod (rows - 1) + 1``. Those with an unknown word have none. With six rows for
+They are hashed to the rows of a table (:mod:`imdbtune.models.hashed_ngrams`). With six rows for
 each n-gram, the hash costs 0.001 of the loss on IMDB, and no accuracy.
 """
 
@@ -28,11 +25,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.data.batches import validation_split
-from imdbtune.data.corpus import OOV, Split
+from imdbtune.data.corpus import Split
 from imdbtune.data.folds import NO_FOLDS, Folds
 from imdbtune.errors import UserError
+from imdbtune.models.hashed_ngrams import FACTORS, ngram_keys, table_rows
 from imdbtune.models.metrics.metric import best_names, measure
 from imdbtune.models.metrics.predictions import is_right
 
@@ -46,12 +43,8 @@ Weights = npt.NDArray[np.float32]
 ALPHA = 1.0  # added to all counts
 C = 0.1  # inverse strength of the regularisation
 MIN_DF = 2  # minimum number of reviews in which an n-gram occurs
-# The first primes after 2**36 times the fractional parts of the golden ratio, of the square root of
-# 2 and of that of 3: below 2**63, keys do not overflow.
-FACTORS = (42470972317, 28464539267, 50306148449)
 ROWS_PER_NGRAM = 6
 MIN_ROWS = 2**16  # so that a small corpus has hardly any collisions
-VOCABULARY = int(PARAMETERS["vocabulary"].metadata["high"])  # ids from here on are unknown words
 SETTINGS: Mapping[str, object] = {
     "ngrams": ",".join(str(n) for n in range(1, len(FACTORS) + 1)),
     "alpha": ALPHA,
@@ -169,21 +162,8 @@ def ngrams(split: Split, n: int) -> tuple[Integers, Integers]:
 
     Those with an unknown word are left out.
     """
-    tokens = split.tokens.astype(np.int64)
-    reviews = np.repeat(np.arange(len(split)), split.lengths)
-    count = max(len(tokens) - n + 1, 0)
-    key = np.zeros(count, np.int64)
-    valid = reviews[:count] == reviews[len(reviews) - count :]
-    for position, factor in enumerate(FACTORS[:n]):
-        part = tokens[position : position + count]
-        key += part * factor
-        valid &= (part != OOV) & (part < VOCABULARY)
-    return reviews[:count][valid], key[valid]
-
-
-def table_rows(keys: Integers, rows: int) -> Integers:
-    """Return the row of each key in a table of ``rows``."""
-    return keys % (rows - 1) + 1
+    keys, count = ngram_keys(split, n)
+    return np.repeat(np.arange(len(split)), split.lengths)[count], keys[count]
 
 
 def _frequent(reviews: Integers, keys: Integers) -> tuple[Integers, Integers]:

@@ -11,10 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
-from imdbtune.data.corpus import OOV, PAD
-from imdbtune.models.hashed_bigrams import following
-from imdbtune.models.nb_linear import FACTORS
-from imdbtune.models.tensors import Tensor
+from imdbtune.models.hashed_ngrams import ngram_rows
 
 LINEAR = "linear"  # the name of the network
 
@@ -29,27 +26,13 @@ def linear_network(table: npt.NDArray[np.float32]) -> keras.Model:
     weights = layers.Embedding(len(table), 1, name="features")
     # Sorting lets each row count once. Row 0 is always among them, as the last word's pair with the
     # following 0 goes there, and so adds the bias.
-    rows = ops.sort(ngram_rows(ids, len(table)), axis=1)
+    rows = ops.sort(ops.concatenate(ngram_rows(ids, len(table)), axis=1), axis=1)
     previous = ops.pad(rows[:, :-1], [[0, 0], [1, 0]], constant_values=-1)
     is_new = ops.cast(ops.not_equal(rows, previous), "float32")
     logit = ops.sum(weights(rows)[:, :, 0] * is_new, axis=1, keepdims=True)
     network = keras.Model(ids, ops.sigmoid(logit), name=LINEAR)
     weights.set_weights([table[:, None]])
     return network
-
-
-def ngram_rows(ids: Tensor, rows: int) -> Tensor:
-    """Return the row of each n-gram of ids (batch, time), (batch, 3 * time); 0: it has none."""
-    word = ops.cast(ids, "int64")
-    key, is_known, found = ops.zeros_like(word), ops.ones_like(ids, dtype="bool"), []
-    for factor in FACTORS:
-        key = key + word * factor
-        is_known = ops.logical_and(
-            is_known, ops.logical_and(ops.not_equal(word, PAD), ops.not_equal(word, OOV))
-        )
-        found.append(ops.where(is_known, ops.mod(key, rows - 1) + 1, 0))
-        word = following(word)
-    return ops.cast(ops.concatenate(found, axis=1), "int32")
 
 
 def table_of(network: keras.Model) -> npt.NDArray[np.float32]:

@@ -77,7 +77,8 @@ def network(
         weights: ``embedding``; for each layer, counted from 1, ``forward_1.kernel``,
             ``forward_1.recurrent_kernel`` and ``forward_1.bias`` (and ``backward_1`` if it is
             bidirectional); ``output.kernel`` and ``output.bias``. Optional: ``bigrams``, vectors of
-            word pairs; ``attention``; ``norm.gamma`` and ``norm.beta``, a layer normalisation.
+            word pairs; ``ngrams``, a table of the linear model's weights; ``attention``;
+            ``norm.gamma`` and ``norm.beta``, a layer normalisation.
         ids: 0 is padding.
         cell: of all recurrent layers.
         pooling: ``last``; or ``max``, ``mean``, ``attention``, or several of them joined by ``_``.
@@ -90,6 +91,10 @@ def network(
     sequence = weights["embedding"][ids]
     if "bigrams" in weights:
         sequence = sequence + weights["bigrams"][bigram_ids(ids, len(weights["bigrams"]))]
+    if "ngrams" in weights:
+        table = weights["ngrams"]
+        further = [table[rows] for rows in ngram_rows(ids, len(table))]  # row 0 has zeros
+        sequence = np.concatenate([sequence, *further], axis=-1)
     vectors = sequence
     for level in range(1, depth + 1):
         sequence, last = _level(weights, level, cell, sequence, mask)
@@ -162,16 +167,24 @@ def linear(table: Array, ids: NDArray[np.integer]) -> Array:
         table: ``(rows, 1)``, weights; row 0 has the bias.
         ids: 0 is padding, at the front.
     """
+    rows = np.sort(np.concatenate(ngram_rows(ids, len(table)), axis=1), axis=1)
+    is_new = np.diff(rows, axis=1, prepend=-1) > 0  # row 0 is always there
+    return sigmoid((table[rows, 0] * is_new).sum(axis=1, keepdims=True))
+
+
+def ngram_rows(ids: NDArray[np.integer], rows: int) -> list[NDArray[np.int64]]:
+    """Hash the words, pairs and triples that begin at each id to ids from 1 to ``rows - 1``.
+
+    Each is ``(batch, time)``; 0 if there is none, or one of its words is unknown.
+    """
     word = ids.astype(np.int64)
     key, is_known, found = np.zeros_like(word), np.ones(word.shape, bool), []
     for factor in (42470972317, 28464539267, 50306148449):
         key = key + word * factor
         is_known = is_known & (word != 0) & (word != OOV)
-        found.append(np.where(is_known, key % (len(table) - 1) + 1, 0))
+        found.append(np.where(is_known, key % (rows - 1) + 1, 0))
         word = np.pad(word[:, 1:], [(0, 0), (0, 1)])
-    rows = np.sort(np.concatenate(found, axis=1), axis=1)
-    is_new = np.diff(rows, axis=1, prepend=-1) > 0  # row 0 is always there
-    return sigmoid((table[rows, 0] * is_new).sum(axis=1, keepdims=True))
+    return found
 
 
 def _level(

@@ -26,7 +26,7 @@ from imdbtune.errors import SearchAborted
 from imdbtune.search.pruner import pruner_kind
 from imdbtune.search.sampler import Suggestion, make_sampler, sampler_kind
 from imdbtune.search.step_times import Amount, fit, most_different
-from imdbtune.training.soft_labels import estimate_seconds
+from imdbtune.training.out_of_fold import estimate_seconds
 from imdbtune.training.spec import StepTimes, TrainingSettings, TrialSpec
 
 MAX_DRAWN = 1000
@@ -132,10 +132,10 @@ def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
     specs = [_make_spec(params, corpus.folder, config) for params in chosen]
     model = fit(chosen, time_specs(specs, workers))
     epoch_s = {params: model.seconds(params, amount) for params, amount in amounts.items()}
-    soft_labels_s = 0.0
-    if any(params.soft_labels for params in known):
+    out_of_fold_s = 0.0
+    if any(params.soft_labels or params.ngrams for params in known):
         trained_on = len(validation_split(limit_rows(len(corpus.train), config.data.reviews))[0])
-        soft_labels_s = estimate_seconds(corpus.folder, trained_on) / max(1, workers)
+        out_of_fold_s = estimate_seconds(corpus.folder, trained_on) / max(1, workers)
     folds, executions = config.tuner.folds, TrainingSettings.of(config).trainings
     patience = config.training.patience
     pruner = pruner_kind(config)
@@ -152,7 +152,7 @@ def estimate(config: SearchConfig, corpus: Corpus, workers: int) -> Estimate:
                 epochs, trainings = min(epochs, pruner.first_epoch), 1
             trained = model.start_s + epochs * epoch_s[trial.params]
             durations.append(trainings * trained + TRIAL_OVERHEAD_S)
-        whole = makespan(durations, workers) * scale + soft_labels_s
+        whole = makespan(durations, workers) * scale + out_of_fold_s
         limit = config.tuner.max_minutes * 60
         return STARTUP_S + (min(whole, limit + max(durations)) if limit else whole)
 

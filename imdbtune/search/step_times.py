@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import names_of
-from imdbtune.models.parameter_count import count_parameters
+from imdbtune.models.parameter_count import count_parameters, vector_size
 
 if TYPE_CHECKING:
     from imdbtune.config.hyperparameters import Scalar, TrialParams
@@ -42,7 +42,7 @@ def multiplications(params: TrialParams) -> float:
     """Return the multiplications of the recurrent layers and the embedding for each token."""
     directions = 2 if params.bidirectional else 1
     gates = CELLS[params.rnn].gates
-    inputs, total = params.embedding, params.embedding
+    inputs, total = vector_size(params), params.embedding
     for _ in range(params.depth):
         total += directions * gates * params.units * (inputs + params.units)
         inputs = directions * params.units

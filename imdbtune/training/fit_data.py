@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from imdbtune.config.own_model import output_count
 from imdbtune.config.sections import NO_CLASS_WEIGHT
 from imdbtune.data.batches import (
+    NGRAMS,
     Batches,
     FloatArray,
     Index,
@@ -22,6 +24,7 @@ from imdbtune.data.batches import (
     validation_split,
 )
 from imdbtune.data.corpus import read_corpus
+from imdbtune.training.out_of_fold import ngram_inputs
 from imdbtune.training.soft_labels import soft_labels
 from imdbtune.training.spec import TrialSpec
 
@@ -45,7 +48,7 @@ class FitArguments(TypedDict, total=False):
 
 def steps_per_epoch(spec: TrialSpec) -> int:
     """Return the number of batches in an epoch of training."""
-    return math.ceil(len(_train_and_validation_rows(spec)[0]) / spec.params.batch_size)
+    return math.ceil(len(train_and_validation_rows(spec)[0]) / spec.params.batch_size)
 
 
 def class_count(spec: TrialSpec) -> int:
@@ -53,7 +56,8 @@ def class_count(spec: TrialSpec) -> int:
     return len(read_corpus(spec.corpus).labels)
 
 
-def _train_and_validation_rows(spec: TrialSpec) -> tuple[Index, Index]:
+def train_and_validation_rows(spec: TrialSpec) -> tuple[Index, Index]:
+    """Return the numbers of a trial's training and of its validation reviews."""
     count, settings = _review_count(spec), spec.settings
     if settings.folds:
         labels = read_corpus(spec.corpus).train.labels[:count]
@@ -65,7 +69,7 @@ def _train_and_validation_rows(spec: TrialSpec) -> tuple[Index, Index]:
 def validation_rows(spec: TrialSpec) -> Index:
     """Return the rows of the reviews that validate a trial: with folds, of all of them."""
     all_rows = np.arange(_review_count(spec))
-    return all_rows if spec.settings.folds else _train_and_validation_rows(spec)[1]
+    return all_rows if spec.settings.folds else train_and_validation_rows(spec)[1]
 
 
 def fold_of_rows(spec: TrialSpec) -> Index:
@@ -86,7 +90,7 @@ def class_weights(spec: TrialSpec) -> FloatArray | None:
     """
     if spec.settings.class_weight == NO_CLASS_WEIGHT:
         return None
-    labels = read_corpus(spec.corpus).train.labels[_train_and_validation_rows(spec)[0]]
+    labels = read_corpus(spec.corpus).train.labels[train_and_validation_rows(spec)[0]]
     counts = np.bincount(labels, minlength=class_count(spec))
     weights = np.zeros(len(counts), np.float32)
     weights[counts > 0] = len(labels) / (np.count_nonzero(counts) * counts[counts > 0])
@@ -114,7 +118,7 @@ def padded_data(spec: TrialSpec, one_hot: bool = False) -> FitArguments:
     settings, held_out = spec.settings, None
     rows = np.arange(_review_count(spec))
     if settings.folds:
-        rows, held_out = _train_and_validation_rows(spec)
+        rows, held_out = train_and_validation_rows(spec)
     ids, labels = arrays(rows)
     data: FitArguments = {"x": ids, "y": labels, "batch_size": spec.params.batch_size}
     if (weights := class_weights(spec)) is not None:
@@ -126,15 +130,22 @@ def padded_data(spec: TrialSpec, one_hot: bool = False) -> FitArguments:
     return data
 
 
-def bucketed_data(spec: TrialSpec, seed: int, passes: int, one_hot: bool = False) -> FitArguments:
+def bucketed_data(
+    spec: TrialSpec,
+    seed: int,
+    passes: int,
+    one_hot: bool = False,
+    inputs: FloatArray | None = None,
+) -> FitArguments:
     """Return the ``fit`` arguments for masked batches of similar length, after earlier passes.
 
     Args:
         one_hot: labels are (batch, classes) instead of numbers.
+        inputs: of :func:`imdbtune.training.out_of_fold.ngram_inputs`; None: the model has none.
     """
     train = read_corpus(spec.corpus).train
     params = spec.params
-    train_rows = _train_and_validation_rows(spec)[0]
+    train_rows = train_and_validation_rows(spec)[0]
     shape = (params.batch_size, params.maxlen, params.vocabulary)
     rng = np.random.default_rng([seed, spec.settings.initial_epoch])
     rng.spawn(passes)
@@ -148,15 +159,30 @@ def bucketed_data(spec: TrialSpec, seed: int, passes: int, one_hot: bool = False
         *(train, train_rows, *shape, labels, of_rows, params.word_dropout, params.crop),
         calm=not params.ema,
         fixed=spec.source is not None,  # a user's own model may know one length only
+        inputs=inputs,
+        input_dropout=params.ngram_dropout,
     )
     data: FitArguments = {"x": as_dataset(batches, rng), "shuffle": False}
     if spec.settings.hold_out:
-        data["validation_data"] = as_dataset(_validation_batches(spec, one_hot))
+        validation = replace(_validation_batches(spec, one_hot), inputs=inputs)
+        data["validation_data"] = as_dataset(validation)
     return data
 
 
+def inputs_of(spec: TrialSpec) -> FloatArray:
+    """Return the further inputs of a model with n-grams, at each token of its reviews."""
+    trained = len(train_and_validation_rows(spec)[0])
+    return ngram_inputs(spec, trained, _review_count(spec))
+
+
+def no_inputs(spec: TrialSpec) -> FloatArray:
+    """Return zeros in place of :func:`inputs_of`."""
+    tokens = read_corpus(spec.corpus).train.offsets[_review_count(spec)]
+    return np.zeros((int(tokens), NGRAMS * output_count(class_count(spec))), np.float32)
+
+
 def _validation_batches(spec: TrialSpec, one_hot: bool = False) -> Batches:
-    rows, params = _train_and_validation_rows(spec)[1], spec.params
+    rows, params = train_and_validation_rows(spec)[1], spec.params
     size = params.batch_size * min(VALIDATION_BATCHES, math.ceil(len(rows) / params.batch_size))
     train = read_corpus(spec.corpus).train
     labels = _one_hot(train.labels[rows], class_count(spec)) if one_hot else None
@@ -191,7 +217,7 @@ def validation_order(spec: TrialSpec) -> ValidationOrder | None:
     """Return the order of the validation reviews of a training; ``None`` without validation."""
     if not spec.settings.hold_out:
         return None
-    held_out = _train_and_validation_rows(spec)[1]
+    held_out = train_and_validation_rows(spec)[1]
     if spec.settings.batching == "padded":
         return ValidationOrder(len(held_out), np.arange(len(held_out)))
     batches = _validation_batches(spec)
@@ -204,11 +230,15 @@ def validation_order(spec: TrialSpec) -> ValidationOrder | None:
 def as_dataset(batches: Batches, rng: np.random.Generator | None = None) -> tf.data.Dataset:
     """Return the batches as a dataset; a child of ``rng`` shuffles each pass.
 
+    Its elements are those of :meth:`Batches.epoch`, with further inputs in a pair with the ids.
+
     So an epoch does not depend on how much of the previous pass was prefetched.
     """
     shape = (batches.batch_size, batches.width(rng))
+    further = [] if batches.inputs is None else [batches.inputs.shape[1]]
     signature = (
         tf.TensorSpec((None, *shape), tf.int32),
+        *(tf.TensorSpec((None, *shape, columns), tf.float32) for columns in further),
         tf.TensorSpec((None, batches.batch_size, batches.target_width), tf.float32),
         tf.TensorSpec((None, batches.batch_size), tf.float32),
     )
@@ -219,6 +249,8 @@ def as_dataset(batches: Batches, rng: np.random.Generator | None = None) -> tf.d
             yield tuple(np.stack(parts) for parts in zip(*group, strict=True))
 
     dataset = tf.data.Dataset.from_generator(stacked_batches, output_signature=signature).unbatch()
+    if further:
+        dataset = dataset.map(lambda ids, inputs, *rest: ((ids, inputs), *rest))
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)
     options = tf.data.Options()
     # There is nothing to autotune, and the end of a training would wait for the autotuner's

@@ -7,8 +7,16 @@ from pathlib import Path
 
 import keras
 
-from imdbtune.models.builders import as_plain, fused_model, initialize, plain_model
-from imdbtune.training.fit_data import class_count
+from imdbtune.models.builders import (
+    as_plain,
+    fused_model,
+    initialize,
+    plain_model,
+    with_ngrams,
+)
+from imdbtune.models.ngram_inputs import input_table
+from imdbtune.training.fit_data import class_count, train_and_validation_rows
+from imdbtune.training.out_of_fold import whole_model
 from imdbtune.training.saved_state import Array
 from imdbtune.training.spec import TrialSpec
 
@@ -35,6 +43,9 @@ def new_model(spec: TrialSpec, seed: int, compiled: bool) -> keras.Model:
 def save_model(weights: Sequence[Array], spec: TrialSpec, path: Path) -> keras.Model:
     """Save and return the model with these weights."""
     if spec.source is None:
+        if spec.params.ngrams:
+            table = input_table(whole_model(spec, len(train_and_validation_rows(spec)[0])))
+            weights = with_ngrams(weights, spec.params, table)
         model = as_plain(weights, spec.params, masked=spec.settings.batching == "buckets")
         model.save(path)
         return model

@@ -18,12 +18,14 @@ import numpy as np
 import tensorflow as tf
 
 from imdbtune.config.own_model import output_count
+from imdbtune.data.batches import FloatArray
 from imdbtune.models.builders import (
     compile_model,
     compile_own,
     create_variables,
     plain_weights,
     takes_one_hot,
+    trained_weights,
     training_loss,
 )
 from imdbtune.training.callbacks import (
@@ -49,6 +51,8 @@ from imdbtune.training.fit_data import (
     FitArguments,
     bucketed_data,
     class_count,
+    inputs_of,
+    no_inputs,
     padded_data,
     repeat_batches,
     steps_per_epoch,
@@ -136,7 +140,7 @@ def _save_result(trained: Sequence[Execution], spec: TrialSpec, started: float) 
         best_epoch=round(fmean(e["epoch"] for e in folds)) if folds else best.best_epoch,
         scores=tuple(execution.score for execution in ended),
         seconds=time.monotonic() - started,
-        parameter_count=int(model.count_params()),
+        parameter_count=trained_weights(model),
         model=path,
         state=_state_path(spec) if spec.keep_state else None,
         compiled=should_compile(spec),
@@ -172,12 +176,13 @@ def _report_again(history: Sequence[Epoch], report: Report, *, has_ended: bool) 
 
 
 def _prepare(
-    spec: TrialSpec, seed: int, passes: int = 0
+    spec: TrialSpec, seed: int, passes: int = 0, inputs: FloatArray | None = None
 ) -> tuple[keras.Model, FitArguments, CorrectnessRecorder]:
     """Return a model ready for training, its ``fit`` arguments, and what records its validation.
 
     Args:
         passes: over the reviews, in an earlier attempt.
+        inputs: further ones of a model with n-grams.
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
@@ -186,7 +191,9 @@ def _prepare(
     padded = spec.settings.batching == "padded"
     classes = class_count(spec)
     one_hot = takes_one_hot(training_loss(model, spec.params, classes), classes)
-    data = padded_data(spec, one_hot) if padded else bucketed_data(spec, seed, passes, one_hot)
+    data = (
+        padded_data(spec, one_hot) if padded else bucketed_data(spec, seed, passes, one_hot, inputs)
+    )
     recorder = make_recorder(spec, output_count(classes))
     compile_ = compile_own if spec.source is not None else compile_model
     compile_(model, spec.params, compiled, _scheduled_steps(spec), recorder.accuracy, classes)
@@ -208,7 +215,8 @@ def _train_once(
 ) -> Execution:
     """Train an execution, after the epochs of ``kept``."""
     settings, earlier = spec.settings, kept.histories[-1]
-    model, data, recorded = _prepare(spec, settings.seed + number, passes=len(earlier))
+    inputs = inputs_of(spec) if spec.params.ngrams else None
+    model, data, recorded = _prepare(spec, settings.seed + number, len(earlier), inputs)
     recorded.resume(kept.recorded[-1], earlier)
     state = checkpoint_path(spec) if earlier else spec.state
     if state is not None:
@@ -264,17 +272,18 @@ def _early_stopping(spec: TrialSpec, kept: Checkpoint) -> BestEpoch:
 @reuse_compiled_code()
 def time_steps(spec: TrialSpec, seconds: float) -> StepTimes:
     """Time the first training steps of a trial, for about ``seconds`` after the first step."""
-    # Soft labels would take minutes, and do not change the time of a step.
+    # Soft labels and n-grams would take minutes, and do not change the time of a step.
     spec = replace(spec, params=replace(spec.params, soft_labels=0.0))
+    inputs = no_inputs(spec) if spec.params.ngrams else None
     started = time.monotonic()
-    model, data, _ = _prepare(spec, spec.settings.seed)
+    model, data, _ = _prepare(spec, spec.settings.seed, inputs=inputs)
     steps, time_steps, first_done = 0, 0, 0.0
     for step, (x, y, *weights) in enumerate(repeat_batches(data, spec.params.batch_size)):
         model.train_on_batch(x, y, *weights)
         if step == 0:  # tracing and compiling
             first_done = time.monotonic()
             continue
-        ids = np.asarray(x)
+        ids = np.asarray(x[0] if isinstance(x, tuple) else x)
         padded = spec.settings.batching == "padded" or spec.source is not None
         time_steps += ids.shape[1] if padded else int((ids != 0).any(axis=0).sum())
         steps += 1
