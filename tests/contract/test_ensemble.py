@@ -19,7 +19,7 @@ from imdbtune.export.format import Trained
 from imdbtune.export.formats import export_model
 from imdbtune.export.predictor import Predictor
 from imdbtune.export.writing import ExportContents
-from imdbtune.models import nb_linear, numpy_reference
+from imdbtune.models import hashed_ngrams, nb_linear, numpy_reference
 from imdbtune.models.builders import plain_model
 from imdbtune.models.ensembles import linear_part, member_models, weights_of_mix
 from imdbtune.models.metrics.metric import measure
@@ -146,7 +146,7 @@ def test_the_linear_model_says_as_a_network_what_it_says_by_itself(
 
 
 def test_ids_beyond_the_largest_vocabulary_are_unknown_words(linear: LinearModel) -> None:
-    words = make_split([[1, 4, OOV, 7], [1, 4, nb_linear.VOCABULARY + 5, 7]], [0, 0])
+    words = make_split([[1, 4, OOV, 7], [1, 4, hashed_ngrams.VOCABULARY + 5, 7]], [0, 0])
     unknown, beyond = nb_linear.predict(linear, words)
     assert unknown == beyond
 

@@ -17,7 +17,7 @@ from imdbtune.errors import TrialFailed, UserError
 from imdbtune.export import formats
 from imdbtune.export.format import Trained
 from imdbtune.export.writing import ExportContents
-from imdbtune.models import nb_linear
+from imdbtune.models import hashed_ngrams, nb_linear
 from imdbtune.models.builders import (
     as_plain,
     fused_model,
@@ -94,7 +94,7 @@ def test_inputs_are_the_weights_of_words_pairs_and_triples() -> None:
 
     def weight(*words: int) -> float:
         _, keys = nb_linear.ngrams(make_split([words], [0]), len(words))
-        return SCALE * float(table[nb_linear.table_rows(keys, model.rows)][0])
+        return SCALE * float(table[hashed_ngrams.table_rows(keys, model.rows)][0])
 
     (ids, read, *_), *_ = Batches(
         split, np.arange(2), 2, 5, 30, inputs=inputs_by_token(model, split)
@@ -205,9 +205,7 @@ def test_timed_steps_need_no_linear_model(tmp_path: Path) -> None:
 def test_too_few_reviews_fail_the_trial(tmp_path: Path) -> None:
     half = make_split([[START, 5], [START, 6]], [0, 0])
     new = NewCorpus("small", "A small corpus", half, half, {})
-    with pytest.raises(
-        TrialFailed, match="no n-grams: all reviews to train on have"
-    ):
+    with pytest.raises(TrialFailed, match="no n-grams: all reviews to train on have"):
         train_trial(spec_of(write_corpus(tmp_path / "corpus", new), tmp_path))
 
 

@@ -17,7 +17,7 @@ from imdbtune.cli.best import _baseline_facts
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.data.corpus import OOV, START, Split, make_split
 from imdbtune.errors import UserError
-from imdbtune.models import nb_linear
+from imdbtune.models import hashed_ngrams, nb_linear
 from imdbtune.report import leaderboard
 from imdbtune.report.findings import compare_with_baseline
 from imdbtune.tracking import mlflow_names
@@ -43,11 +43,11 @@ def bag(review: list[int]) -> set[tuple[int, ...]]:
 
 
 def key(term: tuple[int, ...]) -> int:
-    return sum(word * factor for word, factor in zip(term, nb_linear.FACTORS, strict=False))
+    return sum(word * factor for word, factor in zip(term, hashed_ngrams.FACTORS, strict=False))
 
 
 def row(term: tuple[int, ...]) -> int:
-    return int(nb_linear.table_rows(np.array([key(term)]), nb_linear.MIN_ROWS + 1)[0])
+    return int(hashed_ngrams.table_rows(np.array([key(term)]), nb_linear.MIN_ROWS + 1)[0])
 
 
 def ratios() -> dict[tuple[int, ...], float]:
@@ -80,7 +80,7 @@ def test_ngrams_do_not_reach_into_the_next_review() -> None:
         assert len(nb_linear.ngrams(SPLIT.head(0), n)[1]) == 0
 
 
-@pytest.mark.parametrize("unknown", [OOV, nb_linear.VOCABULARY, nb_linear.VOCABULARY + 9])
+@pytest.mark.parametrize("unknown", [OOV, hashed_ngrams.VOCABULARY, hashed_ngrams.VOCABULARY + 9])
 def test_ngrams_with_an_unknown_word_are_left_out(unknown: int) -> None:
     (found,) = keys_by_review(make_split([[1, 4, unknown, 5, 4, 6]], [1]))
     known = [(1,), (4,), (5,), (6,), (1, 4), (5, 4), (4, 6), (5, 4, 6)]
@@ -88,7 +88,7 @@ def test_ngrams_with_an_unknown_word_are_left_out(unknown: int) -> None:
 
 
 def test_keys_of_the_rarest_words_do_not_overflow() -> None:
-    last = nb_linear.VOCABULARY - 1
+    last = hashed_ngrams.VOCABULARY - 1
     assert key((last,) * 3) < 2**63
     _, keys = nb_linear.ngrams(make_split([[last] * 3], [1]), 3)
     assert keys.tolist() == [key((last,) * 3)]
