@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,26 @@ from imdbtune.data.corpus import Corpus
 from imdbtune.training.saved_state import checkpoint_path
 from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
 from imdbtune.training.trainer import train_trial
-from tests.contract.test_trainer import small_corpus, small_spec, without_seconds
+from tests.contract.test_trainer import (
+    HELD_OUT,
+    saved_values,
+    small_corpus,
+    small_spec,
+    without_seconds,
+)
 
 # All that an epoch depends on besides the weights.
 RANDOM = {"dropout": 0.3, "spatial_dropout": 0.2, "word_dropout": 0.3, "crop": 12}
 SCHEDULED = {"ema": 0.8, "schedule": "cosine", "warmup": 0.2, "weight_decay": 0.01}
 KINDS: dict[str, dict[str, Any]] = {
-    "compiled": {"compile": "on", "pooling": "max_mean", **RANDOM, **SCHEDULED},
-    "not compiled": {"compile": "off", "pooling": "max_mean", **RANDOM, **SCHEDULED},
-    "patient": {"rnn": "gru", "epochs": 9, "patience": 2, "learning_rate": 0.1, **RANDOM},
-    "padded": {"batching": "padded", "dropout": 0.3, "optimizer": "rmsprop"},
-    "without validation": {"hold_out": False, **RANDOM, **SCHEDULED},
-    "two executions": {"executions": 2, **RANDOM},
-    "three folds": {"folds": 3, "fold_seed": 7, **RANDOM},
-    "two padded folds": {"folds": 2, "batching": "padded", "dropout": 0.3},
-    "continues another trial": {"initial_epoch": 1, "epochs": 5, **RANDOM},
+    "compiled": {"compile": "on", "optimizer": "sgd", **RANDOM, **SCHEDULED},
+    "continues another trial": {"initial_epoch": 1, "epochs": 5, **RANDOM, **SCHEDULED},
+    "padded, without validation": {
+        **{"batching": "padded", "hold_out": False, "dropout": 0.3, "optimizer": "rmsprop"}
+    },
+    "three padded folds": {
+        **{"folds": 3, "fold_seed": 7, "batching": "padded", "dropout": 0.3, "optimizer": "sgd"}
+    },
 }
 
 
@@ -44,7 +49,8 @@ def hard(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def kept_spec(corpus: Corpus, folder: Path, **changed: Any) -> TrialSpec:
-    spec = small_spec(corpus, folder, **{"epochs": 4, "objective": "val_loss", **changed})
+    changed = {"objective": "val_loss", **changed}
+    spec = small_spec(corpus, folder, **{"epochs": 3, "batch_size": 32, **changed})
     return replace(spec, checkpoint_after_s=0.0)
 
 
@@ -83,8 +89,12 @@ def test_a_continued_training_ends_as_an_undisturbed_one(
         first = replace(whole, folder=tmp_path / "first", keep_state=True)
         first = replace(first, settings=replace(whole.settings, initial_epoch=0, epochs=1))
         whole = replace(whole, state=train_trial(first).state)
-    expected = train_trial(whole)
-    spec = replace(whole, folder=tmp_path / "continued")
+    assert_continues(whole, train_trial(whole), tmp_path / "continued")
+
+
+def assert_continues(whole: TrialSpec, expected: TrialResult, folder: Path) -> None:
+    """Train it again, interrupted after the second epoch of its last execution."""
+    spec = replace(whole, folder=folder)
     before: list[Epoch] = []
     after: list[Epoch] = []
     with pytest.raises(Killed):
@@ -96,15 +106,62 @@ def test_a_continued_training_ends_as_an_undisturbed_one(
     assert len(after) > len(before)
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A training of two executions, and what it reported."""
+
+    spec: TrialSpec
+    result: TrialResult
+    reported: list[tuple[int, Epoch]]
+
+
+@pytest.fixture(scope="module")
+def twice(hard: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("twice")
+    spec = kept_spec(hard, folder, executions=2, seed=5, **RANDOM)
+    reported: list[tuple[int, Epoch]] = []
+    result = train_trial(spec, lambda execution, epoch: reported.append((execution, epoch)))
+    return Trained(spec, result, reported)
+
+
+@pytest.mark.xdist_group("two executions")
+def test_two_executions_continue_in_the_second(twice: Trained, tmp_path: Path) -> None:
+    assert_continues(twice.spec, twice.result, tmp_path)
+
+
+@pytest.mark.xdist_group("two executions")
+def test_the_score_is_the_mean_over_executions(twice: Trained, tmp_path: Path) -> None:
+    """Another seed is another training, and the same one the same; short epochs are not kept."""
+    once = replace(twice.spec.settings, executions=1, seed=6)
+    spec = replace(twice.spec, folder=tmp_path, settings=once, checkpoint_after_s=1000.0)
+    second = train_trial(spec)
+    assert not checkpoint_path(spec).exists()
+    both = twice.result
+    executions = [
+        [epoch for number, epoch in twice.reported if number == execution] for execution in (0, 1)
+    ]
+    assert [execution for execution, _ in twice.reported] == [0, 0, 0, 1, 1, 1]
+    losses = [[epoch["val_loss"] for epoch in epochs] for epochs in executions]
+    assert both.scores == tuple(min(each) for each in losses)
+    assert both.score == pytest.approx(np.mean(both.scores))
+    assert without_seconds(tuple(executions[1])) == without_seconds(second.history)
+    assert both.history == tuple(min(executions, key=lambda e: min(x["val_loss"] for x in e)))
+    assert losses[0][0] != losses[1][0]
+
+
 def test_a_training_can_be_continued_again(hard: Corpus, tmp_path: Path) -> None:
-    spec = kept_spec(hard, tmp_path / "whole", patience=3, **RANDOM)
+    """With the patience that is left, and the best weights so far."""
+    patient = {"rnn": "gru", "epochs": 9, "patience": 2, "learning_rate": 0.1}
+    spec = kept_spec(hard, tmp_path / "whole", **patient, **RANDOM)
     expected = train_trial(spec)
     again = replace(spec, folder=tmp_path / "again")
-    for epoch in (1, 2, 3):
+    for epoch in (1, 2):
         with pytest.raises(Killed):
             train_trial(again, killed_after((0, epoch), []))
     found = train_trial(again)
     assert_same(found, expected)
+    assert found.best_epoch <= 2
+    assert len(found.history) == found.best_epoch + 2
     assert found.seconds > sum(epoch["seconds"] for epoch in found.history)
 
 
@@ -112,32 +169,34 @@ def test_a_trial_that_is_pruned_by_the_earlier_attempts_last_epoch_ends_with_it(
     hard: Corpus, tmp_path: Path
 ) -> None:
     """The worker died before it heard of the decision."""
-    spec = kept_spec(hard, tmp_path / "whole", executions=2, **SCHEDULED)
-    expected = train_trial(spec, lambda execution, epoch: epoch["epoch"] == 2)
-    again = replace(spec, folder=tmp_path / "again")
+    spec = kept_spec(hard, tmp_path, executions=2, **SCHEDULED)
+    heard: list[Epoch] = []
     with pytest.raises(Killed):
-        train_trial(again, killed_after((0, 2), []))
-    found = train_trial(again, lambda execution, epoch: epoch["epoch"] == 2)
-    assert expected.pruned_after == 2
-    assert_same(found, expected)
+        train_trial(spec, killed_after((0, 2), heard))
+    found = train_trial(spec, lambda execution, epoch: epoch["epoch"] == 2)
+    assert found.pruned_after == 2
+    assert list(found.history) == heard
+    assert found.right.shape == (2, HELD_OUT)
+    assert found.scores == (min(epoch["val_loss"] for epoch in heard),)
+    loss, accuracy = saved_values(found, hard)
+    assert loss == pytest.approx(found.score, abs=1e-6)
+    assert accuracy == pytest.approx(found.best["val_accuracy"], abs=1e-6)
+    assert found.right[found.best_epoch - 1].mean() == pytest.approx(accuracy)
 
 
 def test_a_damaged_checkpoint_is_not_used(
     hard: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spec = kept_spec(hard, tmp_path / "whole", epochs=2)
-    expected = train_trial(spec)
-    again = replace(spec, folder=tmp_path / "again")
+    """The training begins anew."""
+    spec = kept_spec(hard, tmp_path, epochs=2)
+    heard: list[Epoch] = []
     with pytest.raises(Killed):
-        train_trial(again, killed_after((0, 1), []))
-    path = checkpoint_path(again)
+        train_trial(spec, killed_after((0, 1), heard))
+    path = checkpoint_path(spec)
     path.write_bytes(path.read_bytes()[:-100])
-    assert_same(train_trial(again), expected)
+    found = train_trial(spec)
+    assert without_seconds(found.history[:1]) == without_seconds(tuple(heard))
+    assert found.history[0]["seconds"] != heard[0]["seconds"]
+    assert [epoch["epoch"] for epoch in found.history] == [1, 2]
     (record,) = caplog.records
     assert f"{path} is not used: " in record.getMessage()
-
-
-def test_short_epochs_are_not_kept(hard: Corpus, tmp_path: Path) -> None:
-    spec = replace(kept_spec(hard, tmp_path, epochs=2), checkpoint_after_s=1000.0)
-    train_trial(spec)
-    assert not checkpoint_path(spec).exists()

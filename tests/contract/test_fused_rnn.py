@@ -32,8 +32,7 @@ LENGTHS = (MAXLEN, 4, 1, 6, 0)
 
 # Cell, layers, both directions?, pooling; more of the model
 Case = tuple[str, int, bool, str, dict[str, Any]]
-SHAPES: list[tuple[int, bool, str]] = [(1, True, "last"), (2, False, "max"), (2, True, "max_mean")]
-EACH_CELL: list[Case] = [(rnn, *shape, {}) for rnn in CELLS for shape in SHAPES]
+EACH_CELL: list[Case] = [(rnn, 2, True, "max_mean", {}) for rnn in CELLS]
 STACKED: list[Case] = [(rnn, 2, False, "max", {}) for rnn in CELLS]
 EVERYTHING: Case = ("gru", 1, False, "max_mean_attention", {"bigrams": 20, "layer_norm": True})
 # Too many words to project them all.
@@ -42,12 +41,13 @@ REST: list[Case] = [
     ("gru", 1, True, "max_mean", {"bigrams": 20, "skip": True}),
     ("lstm", 1, False, "last", {"skip": True}),
     ("lstm", 2, True, "attention", {"layer_norm": True}),
-    ("gru", 1, False, "mean", {}),
-    ("simple_rnn", 1, True, "last", {"vocabulary": 200}),
+    ("gru_v1", 1, True, "last", {}),
+    ("simple_rnn", 1, True, "mean", {"vocabulary": 200}),
     EVERYTHING,
     LOOKED_UP,
 ]
-COMPILED = [*STACKED, EVERYTHING, LOOKED_UP]
+# Each cell, each pooling, and both ways to look up words; not each with each.
+COMPILED = [case for case in STACKED if case[0] not in ("gru", "lstm")] + [EVERYTHING, LOOKED_UP]
 
 
 def params(
@@ -84,7 +84,7 @@ def outputs_and_gradients(model: Any, ids: Any) -> list[Any]:
     return [chance, *(tf.convert_to_tensor(g) for g in gradients)]
 
 
-@pytest.mark.parametrize("case", [*EACH_CELL, *REST], ids=str)
+@pytest.mark.parametrize("case", [*EACH_CELL, *STACKED, *REST], ids=str)
 def test_outputs_and_gradients_are_those_of_the_keras_layers(case: Case) -> None:
     """Those of the loop, compiled (if it is one of the cases for that) and not."""
     fused, plain = both_models(params(*case))
@@ -143,7 +143,7 @@ def count_compilations(around: Surroundings, counts: Path) -> None:
     def compilations() -> int:
         return len(list((around.folder / "compiled").iterdir()))
 
-    chosen = TrialParams("gru", 1, 4, 20, vocabulary=30, embedding=3, batch_size=8)
+    chosen = TrialParams("simple_rnn", 1, 4, 20, vocabulary=30, embedding=3, batch_size=8)
     rng = np.random.default_rng(0)
     texts = [[1, *rng.integers(4, 30, rng.integers(1, 30))] for _ in range(100)]
     split = make_split(texts, rng.integers(0, 2, 100))

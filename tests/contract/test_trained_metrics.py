@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from tests.contract.test_trainer import (
     REVIEWS,
     small_corpus,
     small_spec,
+    steps_taken,
     with_settings,
     without_seconds,
 )
@@ -35,7 +38,9 @@ def brier(labels, probabilities):
 def fails(labels, probabilities):
     raise ZeroDivisionError("no reviews")
 """
+pytestmark = pytest.mark.xdist_group("trained_metrics")  # one process trains ``trained``
 FURTHER = "f1,auc,balanced_accuracy,log_loss,brier"
+HOW: dict[str, Any] = {"learning_rate": 0.02, "batch_size": 32}
 
 
 def own(name: str) -> OwnMetric:
@@ -48,7 +53,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def spec_of(corpus: Corpus, folder: Path, objective: str = "val_f1") -> TrialSpec:
-    spec = small_spec(corpus, folder, objective=objective, metrics=FURTHER, learning_rate=0.01)
+    spec = small_spec(
+        corpus, folder, objective=objective, metrics=FURTHER, learning_rate=0.02, batch_size=32
+    )
     return replace(spec, code=OwnCode(metrics=(own("brier"),)))
 
 
@@ -82,7 +89,7 @@ def test_the_best_epoch_has_the_metrics_of_its_model(corpus: Corpus, trained: Tr
 def test_more_metrics_change_nothing_else(
     corpus: Corpus, trained: TrialResult, tmp_path: Path
 ) -> None:
-    plain = train_trial(small_spec(corpus, tmp_path, learning_rate=0.01))
+    plain = train_trial(small_spec(corpus, tmp_path, **HOW))
     names = ("epoch", "accuracy", "loss", "val_accuracy", "val_loss")
     pairs = zip(plain.history, trained.history, strict=True)
     for one, other in pairs:
@@ -106,8 +113,11 @@ def test_smaller_values_can_be_better(corpus: Corpus, tmp_path: Path) -> None:
 def test_without_validation_the_training_steps_are_measured(
     batching: str, corpus: Corpus, tmp_path: Path
 ) -> None:
+    """Those of all reviews."""
     spec = with_settings(spec_of(corpus, tmp_path), hold_out=False, epochs=1, batching=batching)
-    result = train_trial(spec)
+    result = train_trial(replace(spec, keep_state=True))
+    assert result.state is not None
+    assert steps_taken(result.state) == math.ceil(REVIEWS / HOW["batch_size"])
     assert result.score == result.history[-1]["f1"]
     assert result.draws is None
     assert not [name for name in result.history[-1] if name.startswith("val_")]

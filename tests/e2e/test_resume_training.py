@@ -29,6 +29,11 @@ def undisturbed(folder: Path, kind: str) -> Outcome:
     return outcome_of(folder, kind, 0, [])
 
 
+@pytest.fixture(scope="module")
+def whole(demo: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return undisturbed(tmp_path_factory.mktemp("whole"), "real random")
+
+
 def worker_pids(folder: Path) -> set[int]:
     """The workers that signed in, as their logs name them."""
     return {int(re.findall(r"\d+", path.name)[0]) for path in folder.glob("runs/*/worker-*.lock")}
@@ -48,7 +53,8 @@ def test_hyperband_goes_on_within_its_rungs(tmp_path: Path) -> None:
     assert continued_after(killed) == ["2"]
 
 
-def test_workers_die_with_their_driver_and_nothing_is_lost(tmp_path: Path) -> None:
+@pytest.mark.xdist_group("real random")
+def test_workers_die_with_their_driver_and_nothing_is_lost(whole: Outcome, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     prepare(folder)
     assert run_driver(folder, "real random", 2, AtEpoch(2)) == -9
@@ -60,7 +66,7 @@ def test_workers_die_with_their_driver_and_nothing_is_lost(tmp_path: Path) -> No
     before = read_outcome(folder)
     assert "RUNNING" in before.statuses
     assert run_driver(folder, "real random", 0, None) == 0
-    killed, whole = read_outcome(folder), undisturbed(tmp_path / "whole", "real random")
+    killed = read_outcome(folder)
     assert killed.asked() == whole.asked()
     assert killed.told() == whole.told()
     assert killed.finished() == whole.finished()
@@ -71,9 +77,11 @@ def test_workers_die_with_their_driver_and_nothing_is_lost(tmp_path: Path) -> No
     assert "2" in continued_after(killed)
 
 
-def test_a_trial_of_a_lost_worker_continues_after_its_last_epoch(tmp_path: Path) -> None:
+@pytest.mark.xdist_group("real random")
+def test_a_trial_of_a_lost_worker_continues_after_its_last_epoch(
+    whole: Outcome, tmp_path: Path
+) -> None:
     killed = outcome_of(tmp_path / "killed", "real random", 1, [WorkerDiesAfter(2)])
-    whole = undisturbed(tmp_path / "whole", "real random")
     assert killed.asked() == whole.asked()
     assert killed.told() == whole.told()
     assert killed.finished() == whole.finished()
