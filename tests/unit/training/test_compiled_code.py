@@ -28,10 +28,8 @@ from tests.support import no_room_beyond
 
 folder = Path(sys.argv[1])
 corpus = npz_corpus(folder / "imdb.npz", folder)
-params = TrialParams(
-    rnn="simple_rnn", units=4, maxlen=4, vocabulary=20, embedding=4, batch_size=4, optimizer="sgd"
-)
-spec = TrialSpec(params, corpus.folder, folder, TrainingSettings(epochs=1, compile="on"))
+params = TrialParams(rnn="simple_rnn", units=4, maxlen=4, vocabulary=20, embedding=4, batch_size=4)
+spec = TrialSpec(params, corpus.folder, folder, TrainingSettings(epochs=2, compile="on"))
 with no_room_beyond(int(sys.argv[2])):
     result = train_trial(spec)
 assert result.compiled
