@@ -276,21 +276,24 @@ def untried_exports(monkeypatch: pytest.MonkeyPatch) -> None:
 def scripts_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the fresh process of each exported format: its README's script runs in this one.
 
-    For tests of what the script answers, and not of what it can do without.
+    It may import what it may there; but what this process has told Keras, it finds.
     """
-    from imdbtune.export.verify import script_of
+    from imdbtune.export.verify import PACKAGES, script_of
 
     def run(form: Format, folders: Sequence[Path], texts: Sequence[str]) -> list[np.ndarray]:
         found = []
         for folder in folders:
             names: dict[str, Any] = {"__name__": "script"}
             ours = {path.stem for path in folder.glob("*.py")}
+            refused = {*PACKAGES} - {*form.runs_on}
             with monkeypatch.context() as patch:
                 patch.setattr(sys, "dont_write_bytecode", True)
                 patch.setattr(sys, "path", [str(folder), *sys.path])
                 patch.chdir(folder)
                 for name in ours & sys.modules.keys():
                     patch.delitem(sys.modules, name)
+                for name in [n for n in sys.modules if n.partition(".")[0] in refused]:
+                    patch.setitem(sys.modules, name, None)
                 exec(compile(script_of(form, folder), "README.md", "exec"), names)
                 found.append(np.array([*names["probabilities"]([*texts])], np.float64))
             for name in ours:
