@@ -44,10 +44,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # head: what comes last are short tests, so that all processes end at the same time.
 LONG = (
     *("test_remote_cluster", "test_server_outage", "test_network_cut", "test_postgresql"),
-    *("test_export_formats", "test_resume", "test_crash_recovery", "test_reconcile"),
-    *("test_mlflow_run", "test_readme", "test_resume_training", "test_real_training"),
-    *("test_lost_workers", "test_executors", "test_forkserver", "test_real_data"),
-    *("test_cli_errors", "test_ensemble", "test_deploy", "test_mlflow_server"),
+    *("test_export_formats", "test_own_models", "test_resume", "test_crash_recovery"),
+    *("test_reconcile", "test_mlflow_run", "test_readme", "test_resume_training"),
+    *("test_real_training", "test_lost_workers", "test_executors", "test_forkserver"),
+    *("test_real_data", "test_cli_errors", "test_ensemble", "test_deploy", "test_mlflow_server"),
     *("test_model_registry", "test_terminal", "test_page", "test_estimate", "test_driver"),
     *("test_runs", "test_baseline_job", "test_reader", "test_writer", "test_failed_trials"),
     *("test_trainer", "test_fused_rnn", "test_demo_difficulty"),

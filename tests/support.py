@@ -7,8 +7,9 @@ import functools
 import io
 import os
 import resource
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
+    from imdbtune.export.format import Format
     from imdbtune.tracking.entities import Search
 
 # Names the folder that all test processes of a session have in common.
@@ -269,6 +271,36 @@ def untried_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = {"largest_difference": 0.0, "reviews": 0}
     skipped = "imdbtune.export.formats.check_answers"
     monkeypatch.setattr(skipped, lambda formats, *rest: {f.name: tried for f in formats})
+
+
+def scripts_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the fresh process of each exported format: its README's script runs in this one.
+
+    It may import what it may there; but what this process has told Keras, it finds.
+    """
+    from imdbtune.export.verify import PACKAGES, script_of
+
+    def run(form: Format, folders: Sequence[Path], texts: Sequence[str]) -> list[np.ndarray]:
+        found = []
+        for folder in folders:
+            names: dict[str, Any] = {"__name__": "script"}
+            ours = {path.stem for path in folder.glob("*.py")}
+            refused = {*PACKAGES} - {*form.runs_on}
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "dont_write_bytecode", True)
+                patch.setattr(sys, "path", [str(folder), *sys.path])
+                patch.chdir(folder)
+                for name in ours & sys.modules.keys():
+                    patch.delitem(sys.modules, name)
+                for name in [n for n in sys.modules if n.partition(".")[0] in refused]:
+                    patch.setitem(sys.modules, name, None)
+                exec(compile(script_of(form, folder), "README.md", "exec"), names)
+                found.append(np.array([*names["probabilities"]([*texts])], np.float64))
+            for name in ours:
+                sys.modules.pop(name, None)
+        return found
+
+    monkeypatch.setattr("imdbtune.export.verify.run_scripts", run)
 
 
 def light_workers() -> None:

@@ -35,7 +35,7 @@ from imdbtune.training.evaluation import probabilities
 from imdbtune.training.fit_data import class_weights, validation_rows
 from imdbtune.training.spec import TrainingSettings, TrialSpec
 from imdbtune.training.trainer import train_trial
-from tests.support import new_store
+from tests.support import new_store, scripts_here
 
 pytestmark = pytest.mark.xdist_group("classes")
 TOPICS = {
@@ -181,7 +181,10 @@ def test_the_report_has_the_confusion_matrix(searched: Searched) -> None:
         assert f'<td class="text">{label}</td>' in page
 
 
-def test_exports_and_the_registered_model_name_the_labels(searched: Searched) -> None:
+def test_exports_and_the_registered_model_name_the_labels(
+    searched: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts_here(monkeypatch)
     folder = searched.folder / "export"
     names = [name for name in FORMATS if is_available(name)]
     api.export(searched.best, folder, searched.context, formats=names)

@@ -105,10 +105,16 @@ import json, sys
 import pytest
 from imdbtune.cli.app import app
 from tests.forked import use_server_of_parent
-use_server_of_parent(pytest.MonkeyPatch())
+from tests.support import scripts_here
+use_server_of_parent(patch := pytest.MonkeyPatch())
+scripts_here(patch)
 for words in json.loads(sys.argv[1]):
     print("==", words[0])
-    app(words, standalone_mode=False)
+    try:
+        app(words, standalone_mode=False)
+    except SystemExit as done:  # --help exits
+        if done.code:
+            raise
 """
 
 
@@ -143,11 +149,8 @@ def test_each_is_found_without_an_import(folder: Path, environment: dict[str, st
 
 
 def test_help_names_each(run: Run) -> None:
-    """``--help`` exits, which ends the process that shows it."""
-    shown = {
-        name: "".join(run(CLI, json.dumps([[name, "--help"]])).split())
-        for name in ("search", "best", "predict")
-    }
+    calls = [(name, "--help") for name in ("search", "best", "predict")]
+    shown = {name: "".join(text.split()) for name, text in commands(run, *calls).items()}
     assert "gru_v1,sigmoid_rnn." in shown["search"]
     assert "FOLDER,PATH.marks." in shown["search"]
     assert "nsga2,downwards." in shown["search"]
