@@ -43,8 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # Files whose tests take long and run in one group or a few start first, the longest of all at the
 # head: what comes last are short tests, so that all processes end at the same time.
 LONG = (
-    *("test_remote_cluster", "test_server_outage", "test_network_cut", "test_postgresql"),
-    *("test_export_formats", "test_own_models", "test_resume", "test_crash_recovery"),
+    *("test_remote_cluster", "test_own_models", "test_tour", "test_export_formats"),
+    *("test_server_outage", "test_network_cut", "test_postgresql", "test_start_failure"),
+    *("test_ngrams", "test_checkpoints", "test_classes", "test_resume", "test_crash_recovery"),
     *("test_reconcile", "test_mlflow_run", "test_readme", "test_resume_training"),
     *("test_real_training", "test_lost_workers", "test_executors", "test_forkserver"),
     *("test_real_data", "test_cli_errors", "test_ensemble", "test_deploy", "test_mlflow_server"),
