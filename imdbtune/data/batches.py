@@ -26,7 +26,7 @@ POOL = 24  # batches whose reviews are sorted together: little padding, but well
 # long reviews change a model most: after an epoch that ended with one, accuracy was up to nine
 # points too low.
 CALM = 6
-NGRAMS = 3  # further inputs are those of n-grams of up to so many words
+LONGEST_NGRAM = 3  # words of the n-grams that have further inputs
 
 
 def limit_rows(available: int, reviews: int) -> int:
@@ -162,10 +162,10 @@ class Batches:
         assert self.inputs is not None
         width = ids.shape[1]
         tokens = np.maximum(ends[:, None] - width + np.arange(width), 0)
-        read = self.inputs[tokens].reshape(*ids.shape, NGRAMS, -1)
+        read = self.inputs[tokens].reshape(*ids.shape, LONGEST_NGRAM, -1)
         known = (ids != PAD) & (ids != OOV)
         whole = known.copy()
-        for n in range(NGRAMS):
+        for n in range(LONGEST_NGRAM):
             whole[:, : width - n] &= known[:, n:]
             whole[:, width - n :] = False
             read[~whole, n] = 0.0

@@ -266,10 +266,10 @@ def _ngrams_index(params: TrialParams) -> int:
     return 2 if params.bigrams else 1
 
 
-def trained_weights(model: keras.Model) -> int:
-    """Return the number of weights of a plain model, without its table of n-grams."""
-    tables = [layer.count_params() for layer in model.layers if layer.name == NGRAMS]
-    return int(model.count_params() - sum(tables))
+def trained_weights(model: keras.Model, params: TrialParams) -> int:
+    """Return the number of weights of a plain or own model, without the table of n-grams."""
+    of_table = model.get_layer(NGRAMS).count_params() if params.ngrams else 0
+    return int(model.count_params() - of_table)
 
 
 def as_plain(

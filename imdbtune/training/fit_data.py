@@ -15,7 +15,7 @@ import tensorflow as tf
 from imdbtune.config.own_model import output_count
 from imdbtune.config.sections import NO_CLASS_WEIGHT
 from imdbtune.data.batches import (
-    NGRAMS,
+    LONGEST_NGRAM,
     Batches,
     FloatArray,
     Index,
@@ -178,7 +178,7 @@ def inputs_of(spec: TrialSpec) -> FloatArray:
 def no_inputs(spec: TrialSpec) -> FloatArray:
     """Return zeros in place of :func:`inputs_of`."""
     tokens = read_corpus(spec.corpus).train.offsets[_review_count(spec)]
-    return np.zeros((int(tokens), NGRAMS * output_count(class_count(spec))), np.float32)
+    return np.zeros((int(tokens), LONGEST_NGRAM * output_count(class_count(spec))), np.float32)
 
 
 def _validation_batches(spec: TrialSpec, one_hot: bool = False) -> Batches:

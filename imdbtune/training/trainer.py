@@ -140,7 +140,7 @@ def _save_result(trained: Sequence[Execution], spec: TrialSpec, started: float) 
         best_epoch=round(fmean(e["epoch"] for e in folds)) if folds else best.best_epoch,
         scores=tuple(execution.score for execution in ended),
         seconds=time.monotonic() - started,
-        parameter_count=trained_weights(model),
+        parameter_count=trained_weights(model, spec.params),
         model=path,
         state=_state_path(spec) if spec.keep_state else None,
         compiled=should_compile(spec),
