@@ -132,6 +132,8 @@ def test_only_the_best_by_the_accuracy_is_said_to_have_the_highest(
     confirmed = Confirmation("c" * 32, "0" * 32, 5000, 1, (ROW,), ROW.trial_run_id)
     text = words(Page(page.render(replace(data, confirmed=confirmed), {})).text)
     assert f"In the search, {said}" in text
+    ranked_by = "Trials are ranked by val_loss, which is 0.1000 here."
+    assert (ranked_by in text) == (objective == "val_loss")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
