@@ -1,19 +1,20 @@
 """Exceptions, named by what the caller does next.
 
-=================== ==================================== =========
-class               what the caller does                 exit code
-=================== ==================================== =========
-``UserError``       fix the input and run again          2
-``Deleted``         restore the run in MLflow            2
-``NotInStore``      name its store, or write it anew     2
-``TrialFailed``     log it and continue the search       -
-``SearchAborted``   stop; finished trials are saved      1
-``ExportFailed``    choose another format                1
-``Busy``            wait for the other process           1
-``DiskFull``        free disk space, then resume         1
-``NotDelivered``    deliver the results later            1
-``FolderRemoved``   start a new search                   1
-=================== ==================================== =========
+===================== ==================================== =========
+class                 what the caller does                 exit code
+===================== ==================================== =========
+``UserError``         fix the input and run again          2
+``Deleted``           restore the run in MLflow            2
+``NotInStore``        name its store, or write it anew     2
+``TrialFailed``       log it and continue the search       -
+``SearchAborted``     stop; finished trials are saved      1
+``ExportFailed``      choose another format                1
+``Busy``              wait for the other process           1
+``DiskFull``          free disk space, then resume         1
+``NotDelivered``      deliver the results later            1
+``FolderRemoved``     start a new search                   1
+``SearchInterrupted`` resume the search, or leave it       130
+===================== ==================================== =========
 """
 
 from __future__ import annotations
@@ -72,6 +73,24 @@ class NotDelivered(SearchAborted):
 
 class FolderRemoved(SearchAborted):
     """The folder of a search was deleted while it ran, so it cannot be resumed."""
+
+
+class SearchInterrupted(KeyboardInterrupt):
+    """A search was interrupted; its runs are closed, and it can be resumed.
+
+    Args:
+        run_id: of the search.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"The search was interrupted, and its runs are closed as KILLED. "
+            f"api.resume({run_id!r}) continues it."
+        )
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython (seen in 9.18) shows instead of a traceback."""
+        return [str(self)]
 
 
 def short_repr(value: object, limit: int = 80) -> str:

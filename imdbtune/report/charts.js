@@ -76,7 +76,7 @@ function scatterSpec(scatter, theme) {
     : { domain: { data: "points", field: "x" }, type: scatter.log ? "log" : "linear", zero: scatter.zero, nice: !scatter.log, padding: 12 };
   const xAxis = isNamed
     ? { values: scatter.labels.map((_, i) => i), encode: { labels: { update: { text: { signal: "labels[datum.value]" } } } }, labelOverlap: true, labelLimit: 90 }
-    : { tickCount: 5, labelOverlap: true, labelFlush: true, encode: { labels: { update: { text: { signal: PLAIN_LABEL } } } } };
+    : { tickCount: 5, labelOverlap: true, labelSeparation: 8, labelFlush: true, encode: { labels: { update: { text: { signal: PLAIN_LABEL } } } } };
   const levels = scatter.level === null ? [] : [scatter.level];
   const dotLabels = scatter.owners.length ? [] : ["trial"];
   const isLeft = "scale('x', datum.x) < 30"; // no room for a label before the dot

@@ -14,6 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from imdbtune.config.extensions import METRICS
 from imdbtune.report import effects, figures, findings
 from imdbtune.report.importance import Importances
 from imdbtune.report.page_data import ReportData, errors_of
@@ -75,7 +76,7 @@ class ChartAxis:
 class Charts:
     """All charts of a page; the names of ``scatters`` are those of the figures they replace."""
 
-    label: str = figures.ACCURACY_LABEL  # of what is called accuracy here: a share in percent
+    label: str = ""  # of what is called accuracy here: a share in percent
     scatters: Mapping[str, Scatter] = field(default_factory=dict)
     curves: Sequence[Curve] = ()
     level: float | None = None  # accuracy of the linear model
@@ -94,14 +95,18 @@ def charts_of(data: ReportData) -> Charts:
     if not finished:
         return Charts()
     level = data.linear_level * 100 if data.linear_level is not None else None
-    scatters = {**_costs(finished), **_progress(data, level), **_effects(finished)}
+    scatters = {
+        **_costs(finished, data.metric),
+        **_progress(data, level),
+        **_effects(finished, data.metric),
+    }
     return Charts(
         label=figures.label_of(data.metric),
         scatters=scatters,
         curves=_curves(data),
         level=level,
         intervals=_intervals(data),
-        axes=_axes(finished, parallel_names(data.importances, finished)),
+        axes=_axes(finished, parallel_names(data.importances, finished), data.metric),
         accuracies=[percent(trial) for trial in finished],
     )
 
@@ -118,17 +123,17 @@ def percent(trial: Trial) -> float:
     return round(100 * (findings.accuracy(trial) or 0.0), 4)
 
 
-def _costs(finished: Sequence[Trial]) -> dict[str, Scatter]:
+def _costs(finished: Sequence[Trial], metric: str) -> dict[str, Scatter]:
     found = {}
-    for metric, title in figures.UNITS.items():
-        cost = findings.cost_data(finished, metric)
-        rows = [row for row, trial in enumerate(finished) if trial.metrics.get(metric, 0) > 0]
+    for name, title in figures.UNITS.items():
+        cost = findings.cost_data(finished, name)
+        rows = [row for row, trial in enumerate(finished) if trial.metrics.get(name, 0) > 0]
         if not rows:
             continue
-        points = [(finished[row].metrics[metric], percent(finished[row]), row) for row in rows]
+        points = [(finished[row].metrics[name], percent(finished[row]), row) for row in rows]
         front = [points[index] for index in cost.front]
-        found[metric] = Scatter(
-            title=f"Accuracy and {title.partition(' (')[0]}",
+        found[name] = Scatter(
+            title=figures.cost_title(metric, name),
             x_title=title,
             points=points,
             log=effects.needs_log_scale([x for x, _, _ in points]),
@@ -160,13 +165,13 @@ def best_so_far(progress: findings.Progress, divisor: float) -> list[Point]:
     return [(time, 100 * best) for time, best in zip(times, progress.best, strict=True)]
 
 
-def _effects(finished: Sequence[Trial]) -> dict[str, Scatter]:
+def _effects(finished: Sequence[Trial], metric: str) -> dict[str, Scatter]:
     if len(finished) < 2:
         return {}
     found = {}
     for name in effects.varied_params(finished):
         effect = effects.effect_data(name, finished)
-        title = figures.TITLES.get(name, name)
+        title = figures.effect_title(name, metric)
         scatter = range_scatter if effect.is_range else group_scatter
         found[f"by_{name}"] = scatter(effect, title)
     return found
@@ -177,7 +182,7 @@ def group_scatter(effect: effects.Effect, title: str) -> Scatter:
     limits = effects.shared_limits([a for group in effect.groups for a in group.accuracies])
     points: list[tuple[float, float, int]] = []
     for group in effect.groups:
-        x = group.position + figures.spread_dots(np.array(group.accuracies), limits)
+        x = group.position + effects.spread_dots(np.array(group.accuracies), limits)
         accuracies = [100 * accuracy for accuracy in group.accuracies]
         points += zip(x.round(4).tolist(), accuracies, group.rows, strict=True)
     return Scatter(
@@ -235,12 +240,13 @@ def _intervals(data: ReportData) -> list[Interval]:
     ]
 
 
-def _axes(finished: Sequence[Trial], names: Sequence[str]) -> list[ChartAxis]:
+def _axes(finished: Sequence[Trial], names: Sequence[str], metric: str) -> list[ChartAxis]:
     if not names:
         return []
     parallel = effects.parallel_data(finished, names)
-    accuracy = effects.range_axis("accuracy (%)", [percent(trial) for trial in finished])
+    label = f"{METRICS[metric].label} (%)"
+    values = effects.range_axis(label, [percent(trial) for trial in finished])
     return [
         ChartAxis(axis.name, axis.ticks, [round(position, 4) for position in axis.positions])
-        for axis in (*parallel.axes, accuracy)
+        for axis in (*parallel.axes, values)
     ]

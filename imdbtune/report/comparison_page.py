@@ -185,9 +185,10 @@ def charts_of(compared: Sequence[Compared], run_ids: Sequence[str]) -> Charts:
         owners=[each.label for each, *_ in ended],
         steps={label: best_so_far(each, divisor) for label, each in progress.items()},
     )
-    title = figures.TITLES["search"]
+    metric = done[0].metric
+    title = figures.effect_title("search", metric)
     scatters = {"by_search": group_scatter(by_search, title), "progress": by_time}
-    return Charts(figures.label_of(done[0].metric), scatters)
+    return Charts(figures.label_of(metric), scatters)
 
 
 def draw_figures(compared: Sequence[Compared]) -> dict[str, ReportFigure]:
@@ -196,16 +197,17 @@ def draw_figures(compared: Sequence[Compared]) -> dict[str, ReportFigure]:
     if not done:
         return {}
     groups = _groups(done)
-    label = figures.label_of(done[0].metric)
+    metric = done[0].metric
+    title = METRICS[metric].title
     limits = effects.shared_limits([value for group in groups for value in group.accuracies])
-    by_search = figures.draw_effect(effects.Effect("search", groups), limits, label)
+    by_search = figures.draw_effect(effects.Effect("search", groups), limits, metric)
     progress = _progress(done)
     return {
-        "by_search": ReportFigure("by_search", by_search, "Accuracy of each trial by search."),
+        "by_search": ReportFigure("by_search", by_search, f"{title} of each trial by search."),
         "progress": ReportFigure(
             "progress",
-            figures.draw_progress_of_searches(progress, label),
-            "Best accuracy so far of each search over time.",
+            figures.draw_progress_of_searches(progress, metric),
+            f"Best {METRICS[metric].label} so far of each search over time.",
         ),
     }
 

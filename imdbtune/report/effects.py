@@ -182,3 +182,17 @@ def shared_limits(accuracies: Sequence[float]) -> tuple[float, float]:
     low, high = min(accuracies), max(accuracies)
     margin = max(0.005, (high - low) * 0.06)
     return max(0.0, low - margin), min(1.0, high + margin)
+
+
+def spread_dots(
+    values: np.ndarray, limits: tuple[float, float], max_offset: float = 0.28
+) -> np.ndarray:
+    """Return horizontal offsets so that dots of similar height do not overlap."""
+    bins = np.round((values - limits[0]) / (limits[1] - limits[0]) * 40)
+    offsets = np.zeros(len(values))
+    for level in np.unique(bins):
+        (inside,) = np.nonzero(bins == level)
+        if len(inside) > 1:
+            width = min(max_offset, 0.04 * (len(inside) - 1))
+            offsets[inside] = np.linspace(-width, width, len(inside))
+    return offsets

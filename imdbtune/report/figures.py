@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imdbtune.config.extensions import METRICS
-from imdbtune.report.effects import Effect, Parallel, needs_log_scale
+from imdbtune.report.effects import Effect, Parallel, needs_log_scale, spread_dots
 from imdbtune.report.findings import Cost, Progress
 from imdbtune.report.importance import Importances
 from imdbtune.report.outlook import ExpectedBest
@@ -33,14 +33,12 @@ MAX_INTERACTIONS = 3  # that are drawn
 RASTERIZE_FROM = 300  # dots or lines; more are embedded as an image
 UNITS = {"train_seconds": "training time (s)", "parameter_count": "weights of the model (number)"}
 TITLES = {
-    "search": "Accuracy by search",
     "rnn": "Cell type",
     "depth": "Depth (recurrent layers)",
     "units": "Units of a recurrent layer",
     "maxlen": "Tokens kept of a review (maxlen)",
 }
 PLAIN_NUMBERS = "{x:,.12g}"  # no powers of ten
-ACCURACY_LABEL = "validation accuracy (%)"
 MAX_MINUTES = 180  # more are shown as hours
 
 Values = Sequence[float] | np.ndarray
@@ -51,18 +49,28 @@ def label_of(metric: str) -> str:
     return f"validation {METRICS[metric].label} (%)"
 
 
+def cost_title(metric: str, cost: str) -> str:
+    """Return the title of a figure of a metric against a cost."""
+    return f"{METRICS[metric].title} and {UNITS[cost].partition(' (')[0]}"
+
+
+def effect_title(name: str, metric: str) -> str:
+    """Return the title of a figure of a metric by a hyperparameter, or by ``search``."""
+    return f"{METRICS[metric].title} by search" if name == "search" else TITLES.get(name, name)
+
+
 def time_unit(minutes: Sequence[float]) -> tuple[str, float]:
     """Return the unit in which times are shown, and the number of minutes in it."""
     return ("hours", 60.0) if max(minutes, default=0.0) > MAX_MINUTES else ("minutes", 1.0)
 
 
-def draw_effect(effect: Effect, limits: tuple[float, float], label: str = ACCURACY_LABEL) -> Figure:
+def draw_effect(effect: Effect, limits: tuple[float, float], metric: str = "accuracy") -> Figure:
     """Draw each trial as a dot and each group's median as a bar; ``limits`` are of the y axis."""
     figure, axes = _figure(3.3)
     axes.set_ylim(limits[0] * 100, limits[1] * 100)
-    axes.set_ylabel(label)
+    axes.set_ylabel(label_of(metric))
     axes.set_xlabel(effect.name)
-    axes.set_title(TITLES.get(effect.name, effect.name), fontsize=11)
+    axes.set_title(effect_title(effect.name, metric), fontsize=11)
     if effect.is_range:
         _draw_range(axes, effect)
     else:
@@ -118,21 +126,7 @@ def _draw_dots(
     )
 
 
-def spread_dots(
-    values: np.ndarray, limits: tuple[float, float], max_offset: float = 0.28
-) -> np.ndarray:
-    """Return horizontal offsets so that dots of similar height do not overlap."""
-    bins = np.round((values - limits[0]) / (limits[1] - limits[0]) * 40)
-    offsets = np.zeros(len(values))
-    for level in np.unique(bins):
-        (inside,) = np.nonzero(bins == level)
-        if len(inside) > 1:
-            width = min(max_offset, 0.04 * (len(inside) - 1))
-            offsets[inside] = np.linspace(-width, width, len(inside))
-    return offsets
-
-
-def draw_importance(importances: Importances) -> Figure:
+def draw_importance(importances: Importances, metric: str = "accuracy") -> Figure:
     """Draw the share of each hyperparameter with its interval, then the largest interactions."""
     shown = [*importances.alone, *importances.interactions[:MAX_INTERACTIONS]]
     figure, axes = new_figure(WIDTH, 1.4 + 0.36 * len(shown))
@@ -144,15 +138,15 @@ def draw_importance(importances: Importances) -> Figure:
     axes.set_yticks(range(len(shown)), [each.label for each in shown])
     axes.invert_yaxis()
     axes.set_xlim(-2, 100)
-    axes.set_xlabel("share of the variance of the accuracy (%)")
+    axes.set_xlabel(f"share of the variance of the {METRICS[metric].label} (%)")
     axes.set_title("Importance of the hyperparameters", fontsize=11)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.grid(visible=False, axis="y")
     return figure
 
 
-def draw_cost(cost: Cost, ranks: Sequence[int], label: str = ACCURACY_LABEL) -> Figure:
-    """Draw accuracy over cost; trials on the Pareto front are labelled with their ``ranks``."""
+def draw_cost(cost: Cost, ranks: Sequence[int], metric: str = "accuracy") -> Figure:
+    """Draw the metric over cost; trials on the Pareto front are labelled with their ``ranks``."""
     figure, axes = _figure(3.6)
     points = np.array(cost.points) * (1, 100)
     _draw_dots(axes, points[:, 0], points[:, 1], color=GREY, label="trial")
@@ -173,8 +167,8 @@ def draw_cost(cost: Cost, ranks: Sequence[int], label: str = ACCURACY_LABEL) -> 
         axes.set_xscale("log")
     axes.xaxis.set_major_formatter(PLAIN_NUMBERS)
     axes.set_xlabel(UNITS[cost.metric])
-    axes.set_ylabel(label)
-    axes.set_title(f"Accuracy and {UNITS[cost.metric].partition(' (')[0]}", fontsize=11)
+    axes.set_ylabel(label_of(metric))
+    axes.set_title(cost_title(metric, cost.metric), fontsize=11)
     _legend(figure)
     return figure
 
@@ -198,7 +192,7 @@ def _labelled_points(
 
 
 def draw_progress(
-    progress: Progress, linear: float | None = None, label: str = ACCURACY_LABEL
+    progress: Progress, linear: float | None = None, metric: str = "accuracy"
 ) -> Figure:
     """Draw the trials by end time, the best so far as steps, the linear model dashed."""
     figure, axes = _figure(3.3)
@@ -211,13 +205,13 @@ def draw_progress(
         draw_level(axes, linear * 100)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"{unit} since the start of the search")
-    axes.set_ylabel(label)
+    axes.set_ylabel(label_of(metric))
     axes.set_title("Best so far", fontsize=11)
     _legend(figure, columns=2 if linear is None else 3)
     return figure
 
 
-def draw_expected_best(expected: ExpectedBest, label: str = ACCURACY_LABEL) -> Figure:
+def draw_expected_best(expected: ExpectedBest, metric: str = "accuracy") -> Figure:
     """Draw the expected best accuracy against the number of trials."""
     from matplotlib.ticker import MaxNLocator
 
@@ -226,14 +220,12 @@ def draw_expected_best(expected: ExpectedBest, label: str = ACCURACY_LABEL) -> F
     axes.plot(counts, np.array(expected.values) * 100, "o-", color=BLUE, markersize=3)
     axes.set_xlabel("trials")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylabel(f"best {label}")
+    axes.set_ylabel(f"best {label_of(metric)}")
     axes.set_title("Expected best by number of trials", fontsize=11)
     return figure
 
 
-def draw_progress_of_searches(
-    searches: Mapping[str, Progress], label: str = ACCURACY_LABEL
-) -> Figure:
+def draw_progress_of_searches(searches: Mapping[str, Progress], metric: str = "accuracy") -> Figure:
     """Draw the best so far of each search as steps, by its label."""
     figure, axes = new_figure(WIDTH, 3.3 + 0.18 * len(searches))
     unit, divisor = time_unit([time for each in searches.values() for time in each.minutes])
@@ -245,16 +237,16 @@ def draw_progress_of_searches(
         axes.plot(times[-1:], best[-1:], "o", color=colour, markersize=5)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"{unit} since the start of each search")
-    axes.set_ylabel(label)
+    axes.set_ylabel(label_of(metric))
     axes.set_title("Best so far", fontsize=11)
     figure.legend(loc="outside lower right", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
 def draw_interval(
-    others: Sequence[float], errors: Sequence[float], label: str = ACCURACY_LABEL
+    others: Sequence[float], errors: Sequence[float], metric: str = "accuracy"
 ) -> Figure:
-    """Draw the best accuracies with their 95 % intervals, the best of all first."""
+    """Draw the best values with their 95 % intervals, the best of all first."""
     from imdbtune.report.findings import Z_95
 
     figure, axes = _figure(1.2 + 0.26 * len(others))
@@ -266,14 +258,14 @@ def draw_interval(
         )
     axes.set_yticks(range(len(others)), [f"#{n}" for n in range(1, len(others) + 1)])
     axes.set_ylim(len(others) - 0.5, -0.5)  # the best at the top
-    axes.set_xlabel(f"{label}, 95 % interval")
+    axes.set_xlabel(f"{label_of(metric)}, 95 % interval")
     axes.set_title("The best trials with their 95 % intervals", fontsize=11)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.grid(visible=False, axis="y")
     return figure
 
 
-def draw_parallel(parallel: Parallel, label: str = ACCURACY_LABEL) -> Figure:
+def draw_parallel(parallel: Parallel, metric: str = "accuracy") -> Figure:
     """Draw a line for each trial, darker if better; the best one is highlighted."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -304,7 +296,7 @@ def draw_parallel(parallel: Parallel, label: str = ACCURACY_LABEL) -> Figure:
     _draw_axes(axes, parallel)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), frameon=False, fontsize=9)
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, pad=0.06, aspect=30)
-    bar.set_label(label)
+    bar.set_label(label_of(metric))
     return figure
 
 

@@ -158,6 +158,8 @@ class BaselineComparison:
         """What the linear model reaches."""
         if self.metric == "accuracy":
             return f"{self.accuracy * 100:.1f} %"
+        if is_share(self.metric):
+            return f"a validation {METRICS[self.metric].label} of {self.accuracy * 100:.1f} %"
         return f"val_{self.metric} {self.accuracy:.4f}"
 
     @property
@@ -172,7 +174,7 @@ class BaselineComparison:
         """The margin of the best trial in words; empty without a finished trial."""
         if self.margin is None:
             return ""
-        if self.metric != "accuracy":
+        if not is_share(self.metric):
             return self._verdict_by_metric(self.margin)
         points = abs(self.margin) * 100
         if points < 0.05:
@@ -183,7 +185,7 @@ class BaselineComparison:
         return f"{self.subject} is {points:.1f}{error} points {direction} it{note}"
 
     def _verdict_by_metric(self, margin: float) -> str:
-        """Return the margin of another metric than the accuracy in words."""
+        """Return the margin of a metric that is no share in words."""
         note = ", which is not significant" if self.within_error else ""
         error = "" if math.isnan(self.half_width) else f" ±{self.half_width:.4f}"
         relation = "better" if margin > 0 else "worse"

@@ -23,7 +23,6 @@ from imdbtune.report.html_file import (
     ui_address,
     write_page,
 )
-from imdbtune.report.importance import Importances
 from imdbtune.report.page_data import ReportData, errors_of, read_report_data, uncertainty_of
 from imdbtune.report.published import PUBLISHED, Published
 from imdbtune.tracking import mlflow_names
@@ -85,24 +84,24 @@ def draw_figures(data: ReportData) -> dict[str, ReportFigure]:
         return {}
     uncertainty = uncertainty_of(data)
     accuracies = [value for _, value in findings.with_accuracy(finished)]
-    drawn, label = [*_draw_curves(data)], figures.label_of(data.metric)
+    drawn, measure = [*_draw_curves(data)], METRICS[data.metric].label
     if uncertainty.reviews:
         best = accuracies[:MAX_ROWS]
-        figure = figures.draw_interval(best, errors_of(data)[: len(best)], label)
+        figure = figures.draw_interval(best, errors_of(data)[: len(best)], data.metric)
         drawn.append(
             ReportFigure("intervals", figure, "The best trials with their 95 % intervals.")
         )
-    drawn += _draw_costs(finished, label)
+    drawn += _draw_costs(finished, data.metric)
     progress = findings.progress_data(finished, data.search.started_ms)
     if progress.minutes:
-        figure = figures.draw_progress(progress, data.linear_level, label)
-        drawn.append(ReportFigure("progress", figure, "Best accuracy so far over time."))
+        figure = figures.draw_progress(progress, data.linear_level, data.metric)
+        drawn.append(ReportFigure("progress", figure, f"Best {measure} so far over time."))
     expected = outlook.expected_best(data.search, finished)
     if expected is not None:
-        figure = figures.draw_expected_best(expected, label)
+        figure = figures.draw_expected_best(expected, data.metric)
         drawn.append(ReportFigure("expected_best", figure, "Expected best by number of trials."))
     if len(finished) > 1:
-        drawn += _draw_effects(data.importances, finished, accuracies, label)
+        drawn += _draw_effects(data, accuracies)
     return {each.name: each for each in drawn}
 
 
@@ -112,7 +111,7 @@ def _draw_curves(data: ReportData) -> Iterator[ReportFigure]:
     for metric in data.search.metric_names:
         curves = learning_curves.curves_data(history, metric, own.get(metric))
         figure = learning_curves.draw_curves(curves, name, width=figures.WIDTH)
-        alt = f"Learning curve of the best trial: {metric} by epoch."
+        alt = f"Learning curve of the best trial: {learning_curves.label_of(metric)} by epoch."
         yield ReportFigure(f"best_{metric}", figure, alt)
     figure = learning_curves.draw_all_curves(
         learning_curves.leaderboard_curves_data(data.histories, data.metric),
@@ -120,34 +119,33 @@ def _draw_curves(data: ReportData) -> Iterator[ReportFigure]:
         narrow=True,
         linear=data.linear_level,
     )
-    yield ReportFigure("curves", figure, "Validation accuracy of all trials by epoch.")
+    yield ReportFigure(
+        "curves", figure, f"Validation {METRICS[data.metric].label} of all trials by epoch."
+    )
 
 
-def _draw_costs(finished: Sequence[Trial], label: str) -> Iterator[ReportFigure]:
-    for metric in figures.UNITS:
-        cost = findings.cost_data(finished, metric)
+def _draw_costs(finished: Sequence[Trial], metric: str) -> Iterator[ReportFigure]:
+    for name, unit in figures.UNITS.items():
+        cost = findings.cost_data(finished, name)
         if cost.points:
-            ranks = [n for n, t in enumerate(finished, start=1) if t.metrics.get(metric, 0) > 0]
-            alt = f"Accuracy against {figures.UNITS[metric]}, with the Pareto front."
-            yield ReportFigure(metric, figures.draw_cost(cost, ranks, label), alt)
+            ranks = [n for n, t in enumerate(finished, start=1) if t.metrics.get(name, 0) > 0]
+            alt = f"{METRICS[metric].title} against {unit}, with the Pareto front."
+            yield ReportFigure(name, figures.draw_cost(cost, ranks, metric), alt)
 
 
-def _draw_effects(
-    importances: Importances,
-    finished: Sequence[Trial],
-    accuracies: Sequence[float],
-    label: str,
-) -> Iterator[ReportFigure]:
+def _draw_effects(data: ReportData, accuracies: Sequence[float]) -> Iterator[ReportFigure]:
+    finished, importances, metric = data.finished, data.importances, data.metric
     if importances.alone:
         alt = "Share of the variance that each hyperparameter explains."
-        yield ReportFigure("importance", figures.draw_importance(importances), alt)
+        yield ReportFigure("importance", figures.draw_importance(importances, metric), alt)
     limits = effects.shared_limits(accuracies)
     names = effects.varied_params(finished)
     for name in names:
-        figure = figures.draw_effect(effects.effect_data(name, finished), limits, label)
-        yield ReportFigure(f"by_{name}", figure, f"Accuracy of each trial by {name}.")
+        figure = figures.draw_effect(effects.effect_data(name, finished), limits, metric)
+        alt = f"{METRICS[metric].title} of each trial by {name}."
+        yield ReportFigure(f"by_{name}", figure, alt)
     if shown := parallel_names(importances, finished):
-        figure = figures.draw_parallel(effects.parallel_data(finished, shown), label)
+        figure = figures.draw_parallel(effects.parallel_data(finished, shown), metric)
         yield ReportFigure("parallel", figure, "Parallel coordinates of all trials.")
 
 

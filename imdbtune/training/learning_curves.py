@@ -84,11 +84,16 @@ def leaderboard_curves_data(
     return AllCurves(tuple(ranked), metric)
 
 
+def label_of(metric: str) -> str:
+    """Return how sentences name a metric; one of the user's own has its name only."""
+    return METRICS[metric].label if metric in METRICS else metric
+
+
 def draw_curves(curves: Curves, subtitle: str = "", width: float = 6.4) -> Figure:
     """Draw the figure of Listing 6.24 for one trial: training as dots, validation as a line."""
     figure, axes = _figure(width, 0.75 * width, curves.metric)
     figure.subplots_adjust(left=0.8 / width, right=0.97, top=0.83, bottom=0.2)
-    _draw_titles(figure, f"Training and validation {curves.metric}", subtitle)
+    _draw_titles(figure, f"Training and validation {label_of(curves.metric)}", subtitle)
     if curves.train:
         label = "training" + _missing_note(curves.train)
         axes.plot(curves.epochs, curves.train, "o", color=BLUE, markersize=5, label=label)
@@ -125,7 +130,7 @@ def draw_all_curves(
     else:
         figure, axes = _figure(9.0, 4.8, all_curves.metric)
         figure.subplots_adjust(left=0.08, right=0.64, top=0.86, bottom=0.12)
-    _draw_titles(figure, f"Validation {all_curves.metric} of all trials", subtitle)
+    _draw_titles(figure, f"Validation {label_of(all_curves.metric)} of all trials", subtitle)
     _draw_best(axes, best)
     _draw_others(axes, [curves for _, curves in others])
     if others:

@@ -59,6 +59,11 @@ class Metric:
         """Its name in sentences and on axes."""
         return self.axis.partition(" (")[0]
 
+    @property
+    def title(self) -> str:
+        """Its name at the beginning of a title or a sentence."""
+        return self.label[:1].upper() + self.label[1:]
+
 
 def measure(
     labels: Labels, probabilities: Floats, metrics: Mapping[str, Metric] | None = None

@@ -19,7 +19,7 @@ from imdbtune import api
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.errors import TrialFailed, UserError
 from imdbtune.report import charts, figures, html_file, page
-from imdbtune.report.effects import effect_data
+from imdbtune.report.effects import effect_data, spread_dots
 from imdbtune.report.findings import compare_with_baseline, cost_data
 from imdbtune.tracking import mlflow_names, ranking, reader
 from imdbtune.tracking.entities import Baseline, Search, Trial
@@ -202,7 +202,7 @@ def test_an_effect_shows_every_trial_and_its_medians() -> None:
 
 
 def test_dots_of_like_height_are_moved_apart() -> None:
-    moved = figures.spread_dots(np.array([80.0, 80.0, 80.0, 90.0]), (50.0, 100.0))
+    moved = spread_dots(np.array([80.0, 80.0, 80.0, 90.0]), (50.0, 100.0))
     assert len(set(moved[:3])) == 3
     assert moved[3] == 0
     assert abs(moved).max() <= 0.28
