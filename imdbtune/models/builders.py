@@ -18,10 +18,10 @@ from keras import layers, ops
 from imdbtune.config.extensions import CELLS, METRICS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.own_model import output_count
+from imdbtune.data.batches import LONGEST_NGRAM
 from imdbtune.errors import TrialFailed
 from imdbtune.models.fused_rnn import DenseEmbedding, FusedRNN
 from imdbtune.models.hashed_bigrams import bigram_ids
-from imdbtune.models.hashed_ngrams import FACTORS
 from imdbtune.models.lr_schedule import Schedule
 from imdbtune.models.ngram_inputs import NGRAMS, ngram_vectors
 from imdbtune.models.pooling import bag, pool
@@ -54,7 +54,7 @@ def fused_model(params: TrialParams, seed: int = 0, classes: int = 2) -> keras.M
 
 
 def _ngram_input(classes: int) -> Tensor:
-    return keras.Input((None, len(FACTORS) * output_count(classes)), name=NGRAMS)
+    return keras.Input((None, LONGEST_NGRAM * output_count(classes)), name=NGRAMS)
 
 
 def plain_model(
@@ -80,14 +80,7 @@ def plain_model(
         ngram_rows: rows of this table.
     """
     inputs = ids = keras.Input((None,), dtype="int32", name="ids")
-    embedding = DenseEmbedding if for_training else layers.Embedding
-    embed = embedding(params.vocabulary, params.embedding, mask_zero=masked, name="embedding")
-    sequence = embed(ids)
-    if params.bigrams:
-        pairs = embedding(params.bigrams, params.embedding, mask_zero=masked, name="bigrams")
-        sequence = layers.Add()([sequence, pairs(bigram_ids(ids, params.bigrams))])
-    if params.spatial_dropout:
-        sequence = layers.SpatialDropout1D(params.spatial_dropout, seed=seed)(sequence)
+    sequence = _word_vectors(params, ids, masked, seed, for_training)
     if params.ngrams:
         # Concatenate masks a position only where all of its inputs do.
         if for_training:
@@ -110,6 +103,21 @@ def plain_model(
     if params.skip:
         features = layers.Concatenate(name="skip")([features, bag(ids, vectors)])
     return keras.Model(inputs, _head(params, features, seed, classes), name=params.rnn)
+
+
+def _word_vectors(
+    params: TrialParams, ids: Tensor, masked: bool, seed: int, for_training: bool
+) -> Tensor:
+    """Return the vectors of words, or the sums with those of their pairs, after dropout."""
+    embedding = DenseEmbedding if for_training else layers.Embedding
+    embed = embedding(params.vocabulary, params.embedding, mask_zero=masked, name="embedding")
+    vectors = embed(ids)
+    if params.bigrams:
+        pairs = embedding(params.bigrams, params.embedding, mask_zero=masked, name="bigrams")
+        vectors = layers.Add()([vectors, pairs(bigram_ids(ids, params.bigrams))])
+    if params.spatial_dropout:
+        vectors = layers.SpatialDropout1D(params.spatial_dropout, seed=seed)(vectors)
+    return vectors
 
 
 def _head(params: TrialParams, features: Tensor, seed: int, classes: int) -> Tensor:
