@@ -28,6 +28,7 @@ from imdbtune.models.nb_linear import (
     RESULT,
     SETTINGS,
     LinearModel,
+    fit,
     train_linear,
 )
 
@@ -77,6 +78,24 @@ def cached_model(corpus: Corpus, reviews: int) -> LinearModel:
         _train_and_save(corpus, reviews, NO_FOLDS, Path(out))
         save_to_cache(Path(out), cache)
         return LinearModel.load(Path(out) / MODEL)
+
+
+def training_model(corpus: Corpus, reviews: int, held_out: bool) -> LinearModel:
+    """Return the linear model of the training reviews of a trial.
+
+    Training takes half a minute. That of a search, which holds some reviews out, is cached.
+
+    Args:
+        corpus: the reviews.
+        reviews: how many of them are used, the first ones (0: all).
+        held_out: some of these are held out.
+
+    Raises:
+        ValueError: as in :func:`imdbtune.models.nb_linear.fit`.
+    """
+    if held_out:
+        return cached_model(corpus, reviews)
+    return fit(corpus.train.head(reviews or len(corpus.train)), len(corpus.labels))
 
 
 def is_cached(cache: Path) -> bool:

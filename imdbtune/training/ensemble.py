@@ -17,8 +17,8 @@ from imdbtune.models import mix_weights
 from imdbtune.models.metrics.metric import measure
 from imdbtune.models.metrics.predictions import is_right
 from imdbtune.models.mix_weights import Floats
-from imdbtune.models.nb_linear import LinearModel, as_table, fit, predict
-from imdbtune.models.nb_linear_cache import cached_model
+from imdbtune.models.nb_linear import LinearModel, as_table, predict
+from imdbtune.models.nb_linear_cache import training_model
 from imdbtune.models.safe_load import load_keras
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.spec import NOT_MEASURED, OnEpoch, TrialResult, TrialSpec
@@ -39,17 +39,13 @@ def common_params(members: Sequence[TrialParams], linear: bool = False) -> Trial
 
 
 def linear_model(corpus: Corpus, reviews: int, held_out: bool) -> LinearModel:
-    """Return the linear model of the first ``reviews`` training reviews (0: of all).
-
-    Training takes half a minute. That of a search, without the held-out reviews, is cached.
+    """Return :func:`imdbtune.models.nb_linear_cache.training_model`.
 
     Raises:
         UserError: these reviews allow none.
     """
     try:
-        if held_out:
-            return cached_model(corpus, reviews)
-        return fit(corpus.train.head(reviews or len(corpus.train)))
+        return training_model(corpus, reviews, held_out)
     except ValueError as error:
         raise UserError(f"no linear model: {error}; leave --with-linear out.") from error
 

@@ -48,7 +48,7 @@ class FitArguments(TypedDict, total=False):
 
 def steps_per_epoch(spec: TrialSpec) -> int:
     """Return the number of batches in an epoch of training."""
-    return math.ceil(len(train_and_validation_rows(spec)[0]) / spec.params.batch_size)
+    return math.ceil(len(_train_and_validation_rows(spec)[0]) / spec.params.batch_size)
 
 
 def class_count(spec: TrialSpec) -> int:
@@ -56,8 +56,7 @@ def class_count(spec: TrialSpec) -> int:
     return len(read_corpus(spec.corpus).labels)
 
 
-def train_and_validation_rows(spec: TrialSpec) -> tuple[Index, Index]:
-    """Return the numbers of a trial's training and of its validation reviews."""
+def _train_and_validation_rows(spec: TrialSpec) -> tuple[Index, Index]:
     count, settings = _review_count(spec), spec.settings
     if settings.folds:
         labels = read_corpus(spec.corpus).train.labels[:count]
@@ -69,7 +68,7 @@ def train_and_validation_rows(spec: TrialSpec) -> tuple[Index, Index]:
 def validation_rows(spec: TrialSpec) -> Index:
     """Return the rows of the reviews that validate a trial: with folds, of all of them."""
     all_rows = np.arange(_review_count(spec))
-    return all_rows if spec.settings.folds else train_and_validation_rows(spec)[1]
+    return all_rows if spec.settings.folds else _train_and_validation_rows(spec)[1]
 
 
 def fold_of_rows(spec: TrialSpec) -> Index:
@@ -90,7 +89,7 @@ def class_weights(spec: TrialSpec) -> FloatArray | None:
     """
     if spec.settings.class_weight == NO_CLASS_WEIGHT:
         return None
-    labels = read_corpus(spec.corpus).train.labels[train_and_validation_rows(spec)[0]]
+    labels = read_corpus(spec.corpus).train.labels[_train_and_validation_rows(spec)[0]]
     counts = np.bincount(labels, minlength=class_count(spec))
     weights = np.zeros(len(counts), np.float32)
     weights[counts > 0] = len(labels) / (np.count_nonzero(counts) * counts[counts > 0])
@@ -118,7 +117,7 @@ def padded_data(spec: TrialSpec, one_hot: bool = False) -> FitArguments:
     settings, held_out = spec.settings, None
     rows = np.arange(_review_count(spec))
     if settings.folds:
-        rows, held_out = train_and_validation_rows(spec)
+        rows, held_out = _train_and_validation_rows(spec)
     ids, labels = arrays(rows)
     data: FitArguments = {"x": ids, "y": labels, "batch_size": spec.params.batch_size}
     if (weights := class_weights(spec)) is not None:
@@ -145,7 +144,7 @@ def bucketed_data(
     """
     train = read_corpus(spec.corpus).train
     params = spec.params
-    train_rows = train_and_validation_rows(spec)[0]
+    train_rows = _train_and_validation_rows(spec)[0]
     shape = (params.batch_size, params.maxlen, params.vocabulary)
     rng = np.random.default_rng([seed, spec.settings.initial_epoch])
     rng.spawn(passes)
@@ -171,7 +170,7 @@ def bucketed_data(
 
 def inputs_of(spec: TrialSpec) -> FloatArray:
     """Return the further inputs of a model with n-grams, at each token of its reviews."""
-    trained = len(train_and_validation_rows(spec)[0])
+    trained = len(_train_and_validation_rows(spec)[0])
     return ngram_inputs(spec, trained, _review_count(spec))
 
 
@@ -182,7 +181,7 @@ def no_inputs(spec: TrialSpec) -> FloatArray:
 
 
 def _validation_batches(spec: TrialSpec, one_hot: bool = False) -> Batches:
-    rows, params = train_and_validation_rows(spec)[1], spec.params
+    rows, params = _train_and_validation_rows(spec)[1], spec.params
     size = params.batch_size * min(VALIDATION_BATCHES, math.ceil(len(rows) / params.batch_size))
     train = read_corpus(spec.corpus).train
     labels = _one_hot(train.labels[rows], class_count(spec)) if one_hot else None
@@ -217,7 +216,7 @@ def validation_order(spec: TrialSpec) -> ValidationOrder | None:
     """Return the order of the validation reviews of a training; ``None`` without validation."""
     if not spec.settings.hold_out:
         return None
-    held_out = train_and_validation_rows(spec)[1]
+    held_out = _train_and_validation_rows(spec)[1]
     if spec.settings.batching == "padded":
         return ValidationOrder(len(held_out), np.arange(len(held_out)))
     batches = _validation_batches(spec)

@@ -15,7 +15,7 @@ from imdbtune.models.builders import (
     with_ngrams,
 )
 from imdbtune.models.ngram_inputs import input_table
-from imdbtune.training.fit_data import class_count, train_and_validation_rows
+from imdbtune.training.fit_data import class_count
 from imdbtune.training.out_of_fold import whole_model
 from imdbtune.training.saved_state import Array
 from imdbtune.training.spec import TrialSpec
@@ -44,7 +44,7 @@ def save_model(weights: Sequence[Array], spec: TrialSpec, path: Path) -> keras.M
     """Save and return the model with these weights."""
     if spec.source is None:
         if spec.params.ngrams:
-            table = input_table(whole_model(spec, len(train_and_validation_rows(spec)[0])))
+            table = input_table(whole_model(spec))
             weights = with_ngrams(weights, spec.params, table)
         model = as_plain(weights, spec.params, masked=spec.settings.batching == "buckets")
         model.save(path)

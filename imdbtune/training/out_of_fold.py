@@ -21,13 +21,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imdbtune.data.batches import VALIDATION_SHARE
 from imdbtune.data.cache import locked
 from imdbtune.data.corpus import Corpus, read_corpus
 from imdbtune.errors import TrialFailed, UserError
 from imdbtune.files import atomic_path
 from imdbtune.models import nb_linear
-from imdbtune.models.nb_linear_cache import cache_folder, cached_model
+from imdbtune.models.nb_linear_cache import cache_folder, training_model
 from imdbtune.models.ngram_inputs import SCALE, inputs_by_token
 from imdbtune.training.spec import TrialSpec
 
@@ -76,23 +75,21 @@ def ngram_inputs(spec: TrialSpec, trained: int, count: int) -> Floats:
     for fold, found in folds:
         result[: len(fold_of_token)][fold_of_token == fold] = found
     if trained < count:
-        model = whole_model(spec, trained)
+        model = whole_model(spec)
         result[len(fold_of_token) :] = inputs_by_token(model, split.part(trained, count))
     return result
 
 
-def whole_model(spec: TrialSpec, trained: int) -> nb_linear.LinearModel:
-    """Return the linear model of all training reviews of a trial, the first ``trained``.
+def whole_model(spec: TrialSpec) -> nb_linear.LinearModel:
+    """Return the linear model of all training reviews of a trial.
 
     Raises:
         TrialFailed: no linear model can be trained on so few reviews.
     """
     corpus, settings = read_corpus(spec.corpus), spec.settings
     try:
-        if settings.hold_out and settings.validation_share == VALIDATION_SHARE:
-            with _lock(cache_folder(corpus, settings.reviews)):
-                return cached_model(corpus, settings.reviews)
-        return nb_linear.fit(corpus.train.head(trained), len(corpus.labels))
+        with _lock(cache_folder(corpus, settings.reviews)):
+            return training_model(corpus, settings.reviews, settings.hold_out)
     except ValueError as error:
         raise _failure(error) from error
 
