@@ -229,9 +229,9 @@ def validation_order(spec: TrialSpec) -> ValidationOrder | None:
 def as_dataset(batches: Batches, rng: np.random.Generator | None = None) -> tf.data.Dataset:
     """Return the batches as a dataset; a child of ``rng`` shuffles each pass.
 
-    Its elements are those of :meth:`Batches.epoch`, with further inputs in a pair with the ids.
-
-    So an epoch does not depend on how much of the previous pass was prefetched.
+    So an epoch does not depend on how much of the previous pass was prefetched. The elements are
+    those of :meth:`~imdbtune.data.batches.Batches.epoch`, with further inputs in a pair with the
+    ids.
     """
     shape = (batches.batch_size, batches.width(rng))
     further = [] if batches.inputs is None else [batches.inputs.shape[1]]
