@@ -13,7 +13,7 @@ class                 what the caller does                 exit code
 ``DiskFull``          free disk space, then resume         1
 ``NotDelivered``      deliver the results later            1
 ``FolderRemoved``     start a new search                   1
-``SearchInterrupted`` resume the search, or leave it       130
+``Interrupted``       continue the task, or leave it       130
 ===================== ==================================== =========
 """
 
@@ -75,18 +75,8 @@ class FolderRemoved(SearchAborted):
     """The folder of a search was deleted while it ran, so it cannot be resumed."""
 
 
-class SearchInterrupted(KeyboardInterrupt):
-    """A search was interrupted; its runs are closed, and it can be resumed.
-
-    Args:
-        run_id: of the search.
-    """
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__(
-            f"The search was interrupted, and its runs are closed as KILLED. "
-            f"api.resume({run_id!r}) continues it."
-        )
+class Interrupted(KeyboardInterrupt):
+    """A task was interrupted, and its runs are closed; the message says how to continue it."""
 
     def _render_traceback_(self) -> list[str]:
         """Return the lines that IPython (seen in 9.18) shows instead of a traceback."""

@@ -235,7 +235,9 @@ class _Opened:
         )
         with (
             close_if_removed(self.client, parent, workspace) if parent else nullcontext(),
-            deliver_in_background(self._delivery(run.run_id, workspace)),
+            deliver_in_background(
+                self._delivery(run.run_id, workspace), f"api.confirm({self.search.run_id!r})"
+            ),
         ):
             if not requests:
                 return

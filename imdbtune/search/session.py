@@ -14,7 +14,6 @@ from imdbtune.cluster.local_executor import open_local_executor
 from imdbtune.cluster.trial_job import EpochEnded
 from imdbtune.cluster.worker_pool import WorkerPool, check_artifacts, open_worker_pool
 from imdbtune.config.schema import SearchConfig
-from imdbtune.errors import SearchInterrupted
 from imdbtune.search import trusted_sources
 from imdbtune.search.borrowed import NOTHING, Loan, find_loan, log_loan
 from imdbtune.search.context import Context
@@ -66,7 +65,7 @@ def start_search(
     Raises:
         UserError: the data, the tracking store or the cluster cannot be used.
         SearchAborted: too many trials failed, or the cluster was lost.
-        SearchInterrupted: after the runs were closed as KILLED.
+        Interrupted: after the runs were closed as KILLED.
     """
     config = (plan := make_plan(config, context)).config
     environment = context.start_environment(plan.workers)
@@ -103,7 +102,7 @@ def resume_search(
     Raises:
         UserError: no such search, its journal is missing, or the configuration differs.
         SearchAborted: another process is running it, or the journal is damaged.
-        SearchInterrupted: after the runs were closed as KILLED.
+        Interrupted: after the runs were closed as KILLED.
     """
     client = context.connect()
     recover_crashed_runs(client, context.workspaces, context.notify)
@@ -189,9 +188,12 @@ class Session:
         self.workspace.save_run(found, self.config.tracking.experiment)
         travels = self.pool is not None or mlflow_names.CLUSTER in found.tags
         with (
-            _name_interrupted(found.run_id),
             close_if_removed(self.client, found, self.workspace),
-            deliver_in_background(self._delivery(), found.metrics.get("search_seconds", 0.0)),
+            deliver_in_background(
+                self._delivery(),
+                f"api.resume({found.run_id!r})",
+                found.metrics.get("search_seconds", 0.0),
+            ),
         ):
             # Samplers import libraries for seconds, and an interrupt then ends the run as well.
             source = self._make_source(found, travels)
@@ -334,12 +336,3 @@ class Session:
             report=report,
             keep_model=self.config.tracking.chooses_models,
         )
-
-
-@contextmanager
-def _name_interrupted(run_id: str) -> Iterator[None]:
-    """Say of an interrupt which search it ended: a notebook shows how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise SearchInterrupted(run_id) from error

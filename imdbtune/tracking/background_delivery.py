@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from imdbtune.errors import Deleted, DiskFull, NotDelivered
+from imdbtune.errors import Deleted, DiskFull, Interrupted, NotDelivered
 from imdbtune.files import is_disk_full
 from imdbtune.tracking.connection import (
     failure_reason,
@@ -22,6 +22,7 @@ from imdbtune.tracking.outbox_delivery import (
     DeliveryCache,
     Publish,
     deliver,
+    is_of_store,
     is_refusal,
     is_temporary,
 )
@@ -141,6 +142,8 @@ class BackgroundDelivery:
             return f"no room is left on the disk ({reason[:200]})"
         if is_emptied(uri):
             return f"the tracking store {hide_secrets(uri)} was deleted or emptied"
+        if not (is_of_store(error) or isinstance(error, OSError)):
+            return f"results cannot be delivered ({type(error).__name__}: {reason[:200]})"
         trouble = "refuses something" if is_refusal(error) else "cannot be written"
         return f"the tracking store {hide_secrets(uri)} {trouble} ({reason[:200]})"
 
@@ -175,14 +178,18 @@ class BackgroundDelivery:
 
 
 @contextmanager
-def deliver_in_background(delivery: BackgroundDelivery, before_s: float = 0.0) -> Iterator[None]:
+def deliver_in_background(
+    delivery: BackgroundDelivery, continued_by: str = "", before_s: float = 0.0
+) -> Iterator[None]:
     """Deliver while the block runs; however it ends, end the parent run and deliver the rest.
 
     Args:
         delivery: of the search.
+        continued_by: the call of Python that continues the block's task after an interrupt.
         before_s: seconds that earlier runs of the same search took.
 
     Raises:
+        Interrupted: for a ``KeyboardInterrupt`` of the block.
         NotDelivered: the block ended well, but something could not be delivered.
         DiskFull: the disk is full.
     """
@@ -191,9 +198,10 @@ def deliver_in_background(delivery: BackgroundDelivery, before_s: float = 0.0) -
     delivery.start()
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         status, reason = "KILLED", "interrupted"
-        raise
+        how = f" {continued_by} continues it." if continued_by else ""
+        raise Interrupted(f"Interrupted: what was running is closed as KILLED.{how}") from error
     except BaseException as error:
         status, reason = "FAILED", str(error) or type(error).__name__
         if is_disk_full(error) and not isinstance(error, DiskFull):

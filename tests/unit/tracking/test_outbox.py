@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from imdbtune import api, files
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.schema import SearchConfig
-from imdbtune.errors import DiskFull, UserError
+from imdbtune.errors import DiskFull, Interrupted, NotDelivered, UserError
 from imdbtune.files import append_line, read_lines, replace_text
 from imdbtune.search.workspace import Workspace
 from imdbtune.tracking import entities, mlflow_names, reader
@@ -402,6 +402,32 @@ def test_a_page_is_published_by_the_function_that_is_given(here: Path) -> None:
     deliver(client, outbox, parent.run_id, cache, publish=publish)
     assert published == [(parent.run_id, ["units"], True, True)]
     assert outbox.is_empty()
+
+
+def test_a_page_that_cannot_be_drawn_is_not_the_fault_of_the_store(here: Path) -> None:
+    client, outbox, parent, _ = begun_trial(here)
+    outbox.publish(parent.run_id, ["units"], report=True)
+
+    def publish(*arguments: object, **more: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    delivery = BackgroundDelivery(client, outbox, parent.run_id, None, print, publish=publish)
+    reason = r"^results cannot be delivered \(ZeroDivisionError: division by zero\); the remaining"
+    with pytest.raises(NotDelivered, match=reason):
+        delivery.finish(patience_s=60.0)
+
+
+def test_an_interrupt_says_how_to_go_on(here: Path) -> None:
+    client, outbox, parent, _ = begun_trial(here)
+    delivery = BackgroundDelivery(client, outbox, parent.run_id, None, print)
+    with (
+        pytest.raises(Interrupted) as raised,
+        deliver_in_background(delivery, "api.confirm('x')"),
+    ):
+        raise KeyboardInterrupt
+    line = "Interrupted: what was running is closed as KILLED. api.confirm('x') continues it."
+    assert raised.value._render_traceback_() == [line]
+    assert client.get_run(parent.run_id).info.status == "KILLED"
 
 
 def test_a_locked_database_is_tried_again(here: Path) -> None:
