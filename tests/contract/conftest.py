@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from imdbtune.data.corpus import Corpus
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _unchanging_imports() -> None:
+    """Leave what has been imported to itself, see ``pytest_collection_finish``."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

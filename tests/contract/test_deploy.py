@@ -22,7 +22,6 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from mlflow.cli import server
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 ROOT = DEPLOY.parent
@@ -168,8 +167,15 @@ def test_the_image_has_all_that_the_package_is_made_of() -> None:
     assert set(re.findall(r"^!(.+)$", let_in, re.MULTILINE)) == copied
 
 
+def mlflow_server() -> Any:
+    """Return MLflow's command, whose import takes seconds."""
+    from mlflow.cli import server
+
+    return server
+
+
 def test_the_server_is_started_with_flags_that_it_has() -> None:
-    flags = {flag for option in server.params for flag in option.opts}
+    flags = {flag for option in mlflow_server().params for flag in option.opts}
     (tracking,) = (t for t in OBJECTS if t["kind"] == "Deployment")
     container = tracking["spec"]["template"]["spec"]["containers"][0]
     for words in (SERVICES["tracking"]["command"], [*container["command"], *container["args"]]):
@@ -186,7 +192,7 @@ def test_the_page_on_the_server_says_what_the_files_do() -> None:
     for name in told["mlflow"].keys() - {"database_uri"}:
         assert told["mlflow"][name] == used["mlflow"][name]
     start = page.partition("## Start")[2].partition("\n## ")[0]
-    flags = {flag for option in server.params for flag in option.opts}
+    flags = {flag for option in mlflow_server().params for flag in option.opts}
     assert set(re.findall(r" (--[a-z-]+)", start)) <= flags | {"--ssl-keyfile"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,27 @@ CONFIRMED = 2 * 2 + 1  # runs: two configurations with two seeds, and their pare
 ALL = CONFIRMED + 4 + 1  # four trials and their parent
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a confirmed search, after an older one."""
+    folder = tmp_path_factory.mktemp("confirmed")
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch)
+        patch.setattr(writer.TrialRun, "log_model", lambda *arguments: None)
+        prepare(folder)
+        isolate(patch, folder)
+        api.search(make_config(folder, name="older", space={"units": [4]}), context())
+        api.search(make_config(folder), context())
+        api.confirm("tiny", context(), top=2, seeds=2)
+    return folder
+
+
+@pytest.fixture
+def here(confirmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder."""
     draw_nothing(monkeypatch)
-    monkeypatch.setattr(writer.TrialRun, "log_model", lambda *arguments: None)
-    prepare(tmp_path)
-    isolate(monkeypatch, tmp_path)
-    api.search(make_config(tmp_path, name="older", space={"units": [4]}), context())
-    api.search(make_config(tmp_path), context())
-    api.confirm("tiny", context(), top=2, seeds=2)
-    return tmp_path
+    shutil.copytree(confirmed, tmp_path, dirs_exist_ok=True)
+    return isolate(monkeypatch, tmp_path)
 
 
 def context() -> api.Context:

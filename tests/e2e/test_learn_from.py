@@ -16,7 +16,7 @@ from imdbtune.search.journal import Journal
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search
-from tests.support import isolate, make_config, noting, prepare, stub_trainer
+from tests.support import draw_nothing, isolate, make_config, noting, prepare, stub_trainer
 
 SPACE = {"rnn": ["simple_rnn", "lstm"], "units": [4, 5, 6]}
 
@@ -45,7 +45,9 @@ def search(
     config = make_config(folder, name=name, space=space, tuner={"kind": "tpe", **tuner})
     listener = noting([] if told is None else told)
     context = api.Context(workers=0, trainer=stub_trainer, listener=listener)
-    return api.search(config, context=context)
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch)
+        return api.search(config, context=context)
 
 
 def values_of(folder: Path, found: Search) -> set[tuple[str, int]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +38,29 @@ def add_search(folder: Path, name: str, scores: list[float], status: str = "FINI
     return search.run_id
 
 
+@dataclass(frozen=True)
+class Store:
+    """A folder with a store of two searches, and their run ids by name."""
+
+    folder: Path
+    searches: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, folder)
+        new_store(folder)
+        first = add_search(folder, "first", [0.7, 0.9, 0.8])
+        return Store(folder, {"first": first, "second": add_search(folder, "second", [], "KILLED")})
+
+
 @pytest.fixture
-def searches(here: Path) -> dict[str, str]:
-    new_store(here)
-    first = add_search(here, "first", [0.7, 0.9, 0.8])
-    return {"first": first, "second": add_search(here, "second", [], "KILLED")}
+def searches(store: Store, here: Path) -> dict[str, str]:
+    """The run ids of two searches; each test has a copy of their store."""
+    shutil.copyfile(store.folder / "mlflow.db", here / "mlflow.db")
+    return store.searches
 
 
 def run(*words: str) -> Any:

@@ -22,7 +22,7 @@ SPACE = {
 }
 KINDS = ["random", "bayesian", "tpe", "nsga2"]
 # Enough for some that follow the random ones; each of bayesian takes half a second.
-TRIALS = {**dict.fromkeys(KINDS, 20), "bayesian": 8}
+TRIALS = {**dict.fromkeys(KINDS, 20), "bayesian": 5}
 
 
 def config(**tuner: Any) -> SearchConfig:
@@ -40,7 +40,7 @@ def test_what_is_given_is_tried_and_the_rest_is_drawn() -> None:
     assert third == initial.design.draw(0)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "bayesian"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_search_begins_with_them_in_order(kind: str, tmp_path: Path) -> None:
     tries = "; ".join(f"rnn=gru units={units}" for units in (64, 4, 32, 8, 16, 12, 20, 24))
     driven = drive(config_of(kind, SPACE, tries=tries, max_trials=10), tmp_path)
