@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import random
-import sys
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,11 +18,7 @@ from imdbtune.config.own_model import ModelSource
 from imdbtune.errors import TrialFailed, UserError
 from imdbtune.models.own_code import error_in, find_attribute, is_of, load_module
 
-# Attempts at a build that no other thread disturbs. Where that cannot be seen, so many builds that
-# have drawn the fewest random numbers have to have the same weights.
-ATTEMPTS, MATCHES = 40, 6
-LARGEST_SEED = 1_000_000_000  # that Keras draws for a layer, from 1; seen in Keras 3.15
-MAX_DRAWN = 10_000  # random numbers that are counted
+ATTEMPTS = 10  # to build a model as before; one that draws by itself never does
 
 Build = Callable[[keras_tuner.HyperParameters], keras.Model]
 
@@ -109,64 +103,20 @@ def build_own(source: ModelSource, params: TrialParams, seed: int = 0) -> keras.
     """Return the own model of a configuration, with weights that depend on the seed alone.
 
     Keras draws the seeds of initializers from Python's global random state, which the other
-    threads of a worker share. What they draw in between is counted as the build's own, so that a
-    build that was not disturbed has drawn the fewest numbers.
+    threads of a worker share. So the model is built until two builds in a row agree.
 
     Raises:
         TrialFailed: the function raises, returns no model, or draws what the search space lacks.
     """
     try:
-        return _undisturbed(source, params, seed)
+        model = _build_once(source, params, seed)
+        for _ in range(ATTEMPTS):
+            previous, model = model, _build_once(source, params, seed)
+            if _same_weights(previous, model):
+                break
+        return model
     except UserError as error:
         raise TrialFailed(str(error)) from error
-
-
-def _undisturbed(source: ModelSource, params: TrialParams, seed: int) -> keras.Model:
-    found, is_alone = _build_counted(source, params, seed)
-    least, matches = _numbers_drawn(seed), 1
-    for _ in range(ATTEMPTS):
-        if is_alone or matches == MATCHES:
-            break
-        model, is_alone = _build_counted(source, params, seed)
-        drawn = _numbers_drawn(seed)
-        if is_alone or drawn < least:
-            found, least, matches = model, drawn, 1
-        elif drawn == least and _same_weights(model, found):
-            matches += 1
-    return found
-
-
-def _build_counted(source: ModelSource, params: TrialParams, seed: int) -> tuple[keras.Model, bool]:
-    """Return a model, and whether all numbers that were drawn meanwhile are Keras's seeds for it.
-
-    It is false where the user's code draws numbers itself.
-    """
-    calls, randint = 0, random.Random.randint.__code__
-
-    def count(frame: types.FrameType, event: str, argument: object) -> None:
-        nonlocal calls
-        calls += event == "call" and frame.f_code is randint
-
-    before = sys.getprofile()
-    sys.setprofile(count)  # of this thread only
-    try:
-        model = _build_once(source, params, seed)
-    finally:
-        sys.setprofile(before)
-    now, expected = random.getstate(), random.Random(seed)
-    for _ in range(calls):
-        expected.randint(1, LARGEST_SEED)
-    return model, now == expected.getstate()
-
-
-def _numbers_drawn(seed: int) -> int:
-    """Return how many numbers were drawn from Python's random state since it got this seed."""
-    now, again = random.getstate()[1], random.Random(seed)
-    for count in range(MAX_DRAWN):
-        if again.getstate()[1] == now:
-            return count
-        again.getrandbits(32)
-    return MAX_DRAWN
 
 
 def _build_once(source: ModelSource, params: TrialParams, seed: int) -> keras.Model:
