@@ -193,9 +193,11 @@ def details(
 
 
 def trial_line(trial: Trial) -> str:
-    """Return a trial's name, its score and its run."""
-    score = "-" if trial.score is None else format_value(trial.objective, trial.score)
-    return f"{trial.name}  {trial.objective} {score}  run {trial.run_id}"
+    """Return a trial's name, its score and its run; a refit has no score."""
+    score = "trained on all training reviews"
+    if trial.score is not None:
+        score = f"{trial.objective} {format_value(trial.objective, trial.score)}"
+    return f"{trial.name}  {score}  run {trial.run_id}"
 
 
 def interval_of(trial: Trial, search: Search) -> str:
