@@ -12,7 +12,7 @@ from imdbtune.data.imdb import npz_corpus
 from imdbtune.data.sources import describe
 
 FIRST = [1, 14, 22, 16, 43, 530, 973, 1622, 1385, 65, 458, 4468]
-Review = list[int]
+Review = np.ndarray
 
 
 def keras_load_data(path: Path, num_words: int) -> list[tuple[list[Review], np.ndarray]]:
@@ -25,8 +25,8 @@ def keras_load_data(path: Path, num_words: int) -> list[tuple[list[Review], np.n
         reviews, labels = arrays[f"x_{half}"], arrays[f"y_{half}"]
         indices = np.arange(len(reviews))
         rng.shuffle(indices)
-        shifted = [[1] + [rank + 3 for rank in review] for review in reviews[indices]]
-        cut = [[w if 0 <= w < num_words else 2 for w in review] for review in shifted]
+        shifted = [np.array([-2, *review]) + 3 for review in reviews[indices]]
+        cut = [np.where(review < num_words, review, 2) for review in shifted]
         splits.append((cut, labels[indices]))
     return splits
 
