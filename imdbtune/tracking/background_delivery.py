@@ -15,6 +15,7 @@ from imdbtune.tracking.connection import (
     failure_reason,
     hide_secrets,
     is_emptied,
+    is_of_store,
     redact_error,
 )
 from imdbtune.tracking.outbox import Outbox
@@ -22,7 +23,6 @@ from imdbtune.tracking.outbox_delivery import (
     DeliveryCache,
     Publish,
     deliver,
-    is_of_store,
     is_refusal,
     is_temporary,
 )
@@ -142,7 +142,7 @@ class BackgroundDelivery:
             return f"no room is left on the disk ({reason[:200]})"
         if is_emptied(uri):
             return f"the tracking store {hide_secrets(uri)} was deleted or emptied"
-        if not (is_of_store(error) or isinstance(error, OSError)):
+        if not (is_of_store(error) or is_temporary(error) or isinstance(error, OSError)):
             return f"results cannot be delivered ({type(error).__name__}: {reason[:200]})"
         trouble = "refuses something" if is_refusal(error) else "cannot be written"
         return f"the tracking store {hide_secrets(uri)} {trouble} ({reason[:200]})"

@@ -316,13 +316,9 @@ def is_refusal(error: Exception) -> bool:
 
 def is_temporary(error: Exception) -> bool:
     """Return whether a retry may succeed: no answer, a passing failure, or a locked database."""
-    return is_of_store(error) and not is_refusal(error)
-
-
-def is_of_store(error: Exception) -> bool:
-    """Return whether the store is at fault; what is not comes from the code that fills it."""
     from mlflow.exceptions import MlflowException
 
     expected = (MlflowException, ConnectionError, TimeoutError)
     locked = any(isinstance(e, sqlite3.OperationalError) for e in (error, error.__cause__))
-    return isinstance(error, expected) or from_requests(error) or locked
+    later = isinstance(error, expected) or from_requests(error) or locked
+    return later and not is_refusal(error)

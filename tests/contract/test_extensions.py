@@ -213,13 +213,14 @@ def test_every_kind_of_extension_has_an_example() -> None:
     assert registries == {registry for registry, *_ in ADDED}
 
 
-def test_contract_tests_cover_a_cell(run: Run) -> None:
+def test_contract_tests_cover_a_cell(folder: Path, run: Run) -> None:
     """Whoever writes a cell runs them with the package installed."""
     files = [str(ROOT / f"tests/contract/test_{name}.py") for name in ("cells", "fused_rnn")]
     some = "sigmoid_rnn and not True"  # those of one direction
     # The process has imported packages that bring plugins for pytest.
     imported = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    options = ["-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *imported, "-k", some]
+    where = [f"--rootdir={ROOT}", f"--basetemp={folder / 'temporary'}"]
+    options = ["-q", "-p", "no:cacheprovider", *where, *imported, "-k", some]
     out = run("import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))", *options, *files)
     assert " passed" in out
 

@@ -24,7 +24,10 @@ from tests.support import Stub, stub_trainer
 
 forkserver.PRELOADED = ("mlflow.entities",)
 """
-SEARCH = 'api.search(load_config("tiny.toml"), api.Context(trainer=Stub(wait_long), workers=2))'
+SEARCH = """
+config = load_config("tiny.toml", {"tuner.kind": "tpe"})  # which needs no TensorFlow
+api.search(config, api.Context(trainer=Stub(wait_long), workers=2))
+"""
 RESUME = "api.resume({run_id!r}, context=api.Context(trainer=stub_trainer, workers=2)).status"
 
 

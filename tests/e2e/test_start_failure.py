@@ -20,7 +20,7 @@ from imdbtune.config.schema import load_config
 
 forkserver.PRELOADED = ("mlflow.entities",)
 flags = {{"data.source": "imdb.npz", "space.units": "4", "tracking.baseline": "false"}}
-config = load_config("none", flags)
+config = load_config("none", {{"tuner.kind": "tpe", **flags}})  # needs no TensorFlow
 {guard}api.search(config, api.Context(workers=2))
 """
 
