@@ -87,6 +87,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """pytest collects garbage five times as it ends, which takes seconds and finds nothing."""
+    gc.freeze()
+
+
 Build = Callable[[Path], None]
 
 
