@@ -235,9 +235,7 @@ class _Opened:
         )
         with (
             close_if_removed(self.client, parent, workspace) if parent else nullcontext(),
-            deliver_in_background(
-                self._delivery(run.run_id, workspace), f"api.confirm({self.search.run_id!r})"
-            ),
+            deliver_in_background(self._delivery(run.run_id, workspace), "The same call"),
         ):
             if not requests:
                 return

@@ -185,7 +185,7 @@ def deliver_in_background(
 
     Args:
         delivery: of the search.
-        continued_by: the call of Python that continues the block's task after an interrupt.
+        continued_by: what continues the block's task after an interrupt; empty: nothing does.
         before_s: seconds that earlier runs of the same search took.
 
     Raises:

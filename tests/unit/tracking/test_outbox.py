@@ -422,10 +422,10 @@ def test_an_interrupt_says_how_to_go_on(here: Path) -> None:
     delivery = BackgroundDelivery(client, outbox, parent.run_id, None, print)
     with (
         pytest.raises(Interrupted) as raised,
-        deliver_in_background(delivery, "api.confirm('x')"),
+        deliver_in_background(delivery, "The same call"),
     ):
         raise KeyboardInterrupt
-    line = "Interrupted: what was running is closed as KILLED. api.confirm('x') continues it."
+    line = "Interrupted: what was running is closed as KILLED. The same call continues it."
     assert raised.value._render_traceback_() == [line]
     assert client.get_run(parent.run_id).info.status == "KILLED"
 
