@@ -73,8 +73,7 @@ def models(quick: bool) -> list[TrialParams]:
 
 
 def measure(way: str, chosen: list[TrialParams], corpus: Path, reviews: int) -> list[Speed]:
-    """The speed of each model; runs in a process of its own, before TensorFlow is imported."""
-    os.environ.update(thread_environment(cpu_count() if way == "plain" else 1))
+    """The speed of each model."""
     train = read_corpus(corpus).train
     return [_measure_one(way, params, train, reviews or len(train)) for params in chosen]
 
@@ -96,8 +95,7 @@ def _measure_one(way: str, params: TrialParams, train: Split, reviews: int) -> S
 
 
 def gigaflops() -> float:
-    """The speed of large matrix products on one thread; runs in a process of its own."""
-    os.environ.update(thread_environment(1))
+    """The speed of large matrix products."""
     import tensorflow as tf
 
     x = tf.random.normal((LARGE, LARGE))
@@ -157,8 +155,11 @@ def _buckets(params: TrialParams, train: Split, rows: Any) -> Any:
     return as_dataset(batches, np.random.default_rng(1))
 
 
-def in_new_process(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-    """The result of a function that sets variables which TensorFlow reads when it is imported."""
+def in_new_process(
+    threads: int, function: Callable[P, T], *args: P.args, **options: P.kwargs
+) -> T:
+    """The result of a function in a process in which TensorFlow has so many threads."""
+    os.environ.update(thread_environment(threads))  # which the process has from its start
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         return pool.submit(function, *args, **options).result()
@@ -168,7 +169,8 @@ def measure_all(chosen: list[TrialParams], corpus: Path, reviews: int) -> list[d
     """For each model its speed in each way."""
     speeds: list[dict[str, Speed]] = [{} for _ in chosen]
     for way in WAYS:
-        found = in_new_process(measure, way, chosen, corpus, reviews)
+        threads = cpu_count() if way == "plain" else 1
+        found = in_new_process(threads, measure, way, chosen, corpus, reviews)
         for row, speed in zip(speeds, found, strict=True):
             row[way] = speed
     return speeds
@@ -193,7 +195,7 @@ def main() -> None:
     chosen = models(args.quick)
     reviews = QUICK_REVIEWS if args.quick else 0
     speeds = measure_all(chosen, corpus.folder, reviews)
-    peak = in_new_process(gigaflops)
+    peak = in_new_process(1, gigaflops)
     limits = [gigaflop(params, corpus.train, reviews) / peak * 1000 for params in chosen]
     print(*machine_lines(), f"{peak:.0f} GFLOP/s in large products on one core", sep="\n")
     print("\n| model | plain ms | uncompiled ms | fused ms | plain / fused | limit ms |", end="")

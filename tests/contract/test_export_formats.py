@@ -88,7 +88,7 @@ OTHER_CELLS = [
 ]
 SOME = {
     "keras": (HARD, BOOK),
-    "savedmodel": (HARD, BOOK, *OTHER_CELLS),
+    "savedmodel": (HARD, *OTHER_CELLS),
     "litert": (HARD, *OTHER_CELLS),
     "mlflow": (HARD,),
 }

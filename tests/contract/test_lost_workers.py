@@ -210,7 +210,7 @@ def test_a_trial_that_kills_its_process_is_lost_before_it_has_failed(done: Done)
 def drive(around: Surroundings) -> None:
     """In a forked process: search, with workers that need no TensorFlow."""
     around.enter()
-    forkserver.PRELOADED = ("mlflow.entities",)
+    forkserver.PRELOADED = ("distributed", "mlflow.entities", "tests.support")
     trainer = Ordeal(Path("marks").absolute())
     api.Context = functools.partial(api.Context, trainer=trainer)  # type: ignore[assignment,misc]
     sys.argv = ["imdbtune", "search", "tiny.toml", "--workers", "2"]

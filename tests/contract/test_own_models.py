@@ -40,7 +40,7 @@ HOW = {
 }
 CUSTOM = ("transformer", "minimal_gated_unit")  # those with layers of their own
 EXPORTED = {
-    "cnn_ngrams": ("keras", "litert", "onnx"),
+    "cnn_ngrams": ("keras", "onnx"),
     "transformer": ("keras", "onnx"),
     "minimal_gated_unit": ("keras", "savedmodel", "litert", "onnx"),
 }

@@ -32,7 +32,7 @@ PATIENCE_S = 60
 def drive(around: Surroundings, workers: int) -> None:
     """In a forked process: the command line over a trainer that does not come to its end."""
     around.enter()
-    forkserver.PRELOADED = ("mlflow.entities",)
+    forkserver.PRELOADED = ("distributed", "mlflow.entities", "tests.support")
     api.Context = functools.partial(api.Context, trainer=Stub(wait_long))  # type: ignore[assignment,misc]
     sys.argv = ["imdbtune", "search", "tiny.toml", "--workers", str(workers)]
     main()

@@ -22,7 +22,7 @@ from imdbtune.config.schema import load_config
 from tests.e2e.test_interrupts import wait_long
 from tests.support import Stub, stub_trainer
 
-forkserver.PRELOADED = ("mlflow.entities",)
+forkserver.PRELOADED = ("distributed", "mlflow.entities", "tests.support")
 """
 SEARCH = """
 config = load_config("tiny.toml", {"tuner.kind": "tpe"})  # which needs no TensorFlow
