@@ -155,9 +155,7 @@ def _buckets(params: TrialParams, train: Split, rows: Any) -> Any:
     return as_dataset(batches, np.random.default_rng(1))
 
 
-def in_new_process(
-    threads: int, function: Callable[P, T], *args: P.args, **options: P.kwargs
-) -> T:
+def in_new_process(threads: int, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
     """The result of a function in a process in which TensorFlow has so many threads."""
     os.environ.update(thread_environment(threads))  # which the process has from its start
     spawn = multiprocessing.get_context("spawn")
