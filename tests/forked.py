@@ -26,6 +26,8 @@ from imdbtune.cluster.local_executor import thread_environment
 
 FORKS = multiprocessing.get_context("forkserver")
 WARMED = (*forkserver.PRELOADED, "tests.warmed")
+# What the workers of a stub trainer need, in the place of forkserver.PRELOADED.
+STUB_PRELOADED = ("distributed", "mlflow.entities", "tests.support")
 OURS = ("MLFLOW_", "IMDBTUNE_")  # variables that each test sets for itself
 _server = multiprocessing.forkserver._forkserver  # this process's, which searches use as well
 _warmed: int | None = None

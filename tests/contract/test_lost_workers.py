@@ -29,7 +29,7 @@ from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.training.spec import OnEpoch, TrialResult, TrialSpec
-from tests.forked import Surroundings, environment_of, start_forked
+from tests.forked import STUB_PRELOADED, Surroundings, environment_of, start_forked
 from tests.support import (
     draw_nothing,
     isolate,
@@ -210,7 +210,7 @@ def test_a_trial_that_kills_its_process_is_lost_before_it_has_failed(done: Done)
 def drive(around: Surroundings) -> None:
     """In a forked process: search, with workers that need no TensorFlow."""
     around.enter()
-    forkserver.PRELOADED = ("distributed", "mlflow.entities", "tests.support")
+    forkserver.PRELOADED = STUB_PRELOADED
     trainer = Ordeal(Path("marks").absolute())
     api.Context = functools.partial(api.Context, trainer=trainer)  # type: ignore[assignment,misc]
     sys.argv = ["imdbtune", "search", "tiny.toml", "--workers", "2"]

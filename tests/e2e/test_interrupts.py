@@ -22,7 +22,7 @@ from imdbtune.config.schema import SearchConfig
 from imdbtune.tracking import reader
 from imdbtune.tracking.connection import connect
 from imdbtune.training.spec import TrialSpec
-from tests.forked import Surroundings, environment_of, start_forked
+from tests.forked import STUB_PRELOADED, Surroundings, environment_of, start_forked
 from tests.support import Stub, isolate, make_config, prepare
 
 ROOT = str(Path(__file__).parents[2])
@@ -32,7 +32,7 @@ PATIENCE_S = 60
 def drive(around: Surroundings, workers: int) -> None:
     """In a forked process: the command line over a trainer that does not come to its end."""
     around.enter()
-    forkserver.PRELOADED = ("distributed", "mlflow.entities", "tests.support")
+    forkserver.PRELOADED = STUB_PRELOADED
     api.Context = functools.partial(api.Context, trainer=Stub(wait_long))  # type: ignore[assignment,misc]
     sys.argv = ["imdbtune", "search", "tiny.toml", "--workers", str(workers)]
     main()

@@ -20,9 +20,10 @@ from imdbtune import api
 from imdbtune.cluster import forkserver
 from imdbtune.config.schema import load_config
 from tests.e2e.test_interrupts import wait_long
+from tests.forked import STUB_PRELOADED
 from tests.support import Stub, stub_trainer
 
-forkserver.PRELOADED = ("distributed", "mlflow.entities", "tests.support")
+forkserver.PRELOADED = STUB_PRELOADED
 """
 SEARCH = """
 config = load_config("tiny.toml", {"tuner.kind": "tpe"})  # which needs no TensorFlow

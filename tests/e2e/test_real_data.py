@@ -81,12 +81,12 @@ def test_what_was_searched_is_read_back_and_exported(
     assert f"reaches {told['baseline_val_accuracy']:.4f} in " in imdbtune("compare")
 
 
-def test_the_linear_model_is_hard_to_beat(real_corpus: Corpus) -> None:
-    """10,000 reviews are enough for 90 %; all 25,000 reach 91.7 % (docs/how_good.md)."""
+def test_the_linear_model_reaches_what_is_published(real_corpus: Corpus) -> None:
+    """91.22 % with an SVM [Wang & Manning 2012]; logistic regression on all words reaches more."""
     with threadpool_limits(1):  # as in a search
-        model = nb_linear.fit(real_corpus.train.head(10_000))
+        model = nb_linear.fit(real_corpus.train)
     reached = nb_linear.measure(real_corpus.test.labels, nb_linear.predict(model, real_corpus.test))
-    assert reached["accuracy"] >= 0.9
+    assert reached["accuracy"] >= 0.91
 
 
 def test_a_listing_trains_on_the_real_reviews(
