@@ -24,6 +24,7 @@ from imdbtune.models.fused_rnn import DenseEmbedding, FusedRNN
 from imdbtune.models.hashed_bigrams import bigram_ids
 from imdbtune.models.lr_schedule import Schedule
 from imdbtune.models.ngram_inputs import NGRAMS, ngram_vectors
+from imdbtune.models.pad_at_back import PadAtBack
 from imdbtune.models.pooling import bag, pool
 from imdbtune.models.tensors import Tensor
 
@@ -64,6 +65,7 @@ def plain_model(
     for_training: bool = False,
     classes: int = 2,
     ngram_rows: int = 2,
+    for_cudnn: bool = False,
 ) -> keras.Model:
     """Return the plain form: ids (batch, time) int32 to probabilities.
 
@@ -78,6 +80,8 @@ def plain_model(
             like that one; without, a table.
         classes: number of labels.
         ngram_rows: rows of this table.
+        for_cudnn: pad at the back instead of the front, without which cuDNN cannot mask padding;
+            for training on a GPU.
     """
     inputs = ids = keras.Input((None,), dtype="int32", name="ids")
     sequence = _word_vectors(params, ids, masked, seed, for_training)
@@ -89,17 +93,20 @@ def plain_model(
         else:
             further = ngram_vectors(ids, ngram_rows, output_count(classes), masked)
         sequence = layers.Concatenate(name="vectors")([sequence, *further])
-    vectors, cell = sequence, CELLS[params.rnn]
+    words, vectors, cell = ids, sequence, CELLS[params.rnn]
+    if for_cudnn:
+        words, sequence = PadAtBack()([ids, vectors])
     for level in range(1, params.depth + 1):
         sequences = level < params.depth or params.pooling != "last"
-        layer = cell.keras_layer(params.units, masked, f"{params.rnn}_{level}", sequences)
+        name = f"{params.rnn}_{level}"
+        layer = cell.keras_layer(params.units, name, sequences, for_cudnn or not masked)
         if params.bidirectional:
             layer = layers.Bidirectional(layer, name=f"bidirectional_{level}")
         sequence = layer(sequence)
     features = sequence
     if params.pooling != "last":
         attention = layers.Dense(1, use_bias=False, name="attention")
-        features = pool(params.pooling, ids, sequence, attention, cell.bound)
+        features = pool(params.pooling, words, sequence, attention, cell.bound)
     if params.skip:
         features = layers.Concatenate(name="skip")([features, bag(ids, vectors)])
     return keras.Model(inputs, _head(params, features, seed, classes), name=params.rnn)

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
+from imdbtune.config.extensions import CELLS
+from imdbtune.data.corpus import read_corpus
 from imdbtune.models.builders import (
     as_plain,
     fused_model,
@@ -35,9 +38,24 @@ def new_model(spec: TrialSpec, seed: int, compiled: bool) -> keras.Model:
     elif compiled:
         model = fused_model(spec.params, seed, classes)
     else:
-        model = plain_model(spec.params, seed=seed, for_training=True, classes=classes)
+        cudnn = can_use_cudnn(spec)
+        model = plain_model(
+            spec.params, seed=seed, for_training=True, classes=classes, for_cudnn=cudnn
+        )
     initialize(model, seed)
     return model
+
+
+def can_use_cudnn(spec: TrialSpec) -> bool:
+    """Return whether cuDNN computes the recurrent layers of a training that is not compiled.
+
+    It cannot mask a review without words, which an own corpus may have.
+    """
+    if spec.source is not None or not CELLS[spec.params.rnn].has_cudnn:
+        return False
+    if not tf.config.list_physical_devices("GPU"):
+        return False
+    return spec.settings.batching == "padded" or bool(read_corpus(spec.corpus).train.lengths.all())
 
 
 def save_model(weights: Sequence[Array], spec: TrialSpec, path: Path) -> keras.Model:

@@ -15,7 +15,6 @@ from statistics import fmean
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from imdbtune.config.own_model import output_count
 from imdbtune.data.batches import FloatArray
@@ -57,7 +56,7 @@ from imdbtune.training.fit_data import (
     repeat_batches,
     steps_per_epoch,
 )
-from imdbtune.training.new_model import new_model, save_model
+from imdbtune.training.new_model import can_use_cudnn, new_model, save_model
 from imdbtune.training.saved_state import (
     Array,
     Checkpoint,
@@ -298,8 +297,8 @@ def should_compile(spec: TrialSpec) -> bool:
         return spec.settings.compile == "on"
     if spec.source is not None:
         return False  # it may have operations that XLA does not know
-    if spec.settings.batching == "padded" and tf.config.list_physical_devices("GPU"):
-        return False  # cuDNN, which XLA cannot use, is faster
+    if can_use_cudnn(spec):
+        return False  # it is faster, and XLA cannot use it
     steps = steps_per_epoch(spec) * (spec.settings.epochs - spec.settings.initial_epoch)
     return steps * spec.params.maxlen * spec.params.depth >= COMPILE_FROM
 

@@ -24,6 +24,7 @@ from imdbtune.models.builders import (
     plain_weights,
 )
 from imdbtune.models.input_projection import EmbeddingLookup, ProjectedTable, embedded_words
+from imdbtune.models.pad_at_back import PadAtBack
 from imdbtune.training.fit_data import as_dataset
 from tests.forked import Surroundings, environment_of, run_forked
 
@@ -65,14 +66,19 @@ def reviews(lengths: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.int32]:
 
 
 def both_models(chosen: TrialParams) -> tuple[Any, Any]:
-    """Both forms with the same weights, none of them zero, biases included."""
+    """Both forms with the same weights."""
     fused, plain = fused_model(chosen), plain_model(chosen)
-    assert [w.shape for w in fused.weights] == [w.shape for w in plain.weights]
-    rng = np.random.default_rng(1)
-    weights = [rng.normal(0, 0.6, w.shape) for w in fused.weights]
-    fused.set_weights(weights)
-    plain.set_weights(weights)
+    set_weights(fused, plain)
     return fused, plain
+
+
+def set_weights(*models: Any) -> None:
+    """Give models the same weights, none of them zero, biases included."""
+    rng = np.random.default_rng(1)
+    weights = [rng.normal(0, 0.6, w.shape) for w in models[0].weights]
+    for model in models:
+        assert [w.shape for w in model.weights] == [w.shape for w in weights]
+        model.set_weights(weights)
 
 
 def outputs_and_gradients(model: Any, ids: Any) -> list[Any]:
@@ -100,6 +106,20 @@ def test_outputs_and_gradients_are_those_of_the_keras_layers(case: Case) -> None
                 np.testing.assert_allclose(
                     a, b, rtol=0, atol=1e-5, err_msg=f"{name}, {'compiled' if jit else 'traced'}"
                 )
+
+
+@pytest.mark.parametrize("case", [*EACH_CELL, *REST], ids=str)
+def test_padding_at_the_back_changes_nothing(case: Case) -> None:
+    """The form for cuDNN: its recurrent layers get masks that cuDNN supports."""
+    chosen, ids = params(*case), reviews(LENGTHS)
+    plain, moved = plain_model(chosen), plain_model(chosen, for_cudnn=True)
+    set_weights(plain, moved)
+    theirs, ours = outputs_and_gradients(plain, ids), outputs_and_gradients(moved, ids)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+    (layer,) = (layer for layer in moved.layers if isinstance(layer, PadAtBack))
+    _, mask = layer.compute_mask([tf.constant(ids), tf.zeros((*ids.shape, 3))], None)
+    assert mask.numpy().tolist() == [[t < length for t in range(MAXLEN)] for length in LENGTHS]
 
 
 @pytest.mark.parametrize(("vocabulary", "kind"), [(20, ProjectedTable), (24, EmbeddingLookup)])

@@ -81,13 +81,16 @@ def test_both_forms_of_a_model_read_the_same(
     initialize(fused, 1)
     plain = as_plain(with_ngrams(plain_weights(fused), params, input_table(linear)), params)
     trained = plain_model(params, for_training=True, classes=labels)
-    trained.set_weights(fused.get_weights())
+    for_cudnn = plain_model(params, for_training=True, classes=labels, for_cudnn=True)
+    for model in (trained, for_cudnn):
+        model.set_weights(fused.get_weights())
     inputs = inputs_by_token(linear, small.train)
     batches = Batches(small.train, np.arange(64), 16, 20, 30, inputs=inputs)
     for ids, read, *_ in batches.epoch():
         expected = fused([ids, read], training=False)
         np.testing.assert_allclose(plain(ids, training=False), expected, atol=1e-6)
-        np.testing.assert_allclose(trained([ids, read], training=False), expected, atol=1e-6)
+        for model in (trained, for_cudnn):
+            np.testing.assert_allclose(model([ids, read], training=False), expected, atol=1e-6)
         assert np.abs(expected - fused([ids, 0 * read], training=False)).max() > 1e-3
 
 

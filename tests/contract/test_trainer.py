@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tensorflow as tf
 
 from imdbtune.cluster.local_executor import thread_environment
 from imdbtune.config.hyperparameters import TrialParams
@@ -31,8 +32,10 @@ from imdbtune.models.builders import (
     initialize,
     plain_model,
 )
+from imdbtune.models.pad_at_back import PadAtBack
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.fit_data import as_dataset
+from imdbtune.training.new_model import new_model
 from imdbtune.training.saved_state import load_state, save_state
 from imdbtune.training.soft_labels import soft_labels
 from imdbtune.training.spec import Epoch, TrainingSettings, TrialResult, TrialSpec
@@ -478,3 +481,20 @@ def test_it_compiles_if_that_saves_time(
     changed: dict[str, Any], compiled: bool, easy: Corpus
 ) -> None:
     assert should_compile(small_spec(easy, Path(), **changed)) is compiled
+
+
+@pytest.mark.parametrize("rnn", ["lstm", "simple_rnn"])
+def test_with_a_gpu_layers_that_cudnn_knows_are_not_compiled(
+    rnn: str, easy: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They train as elsewhere; Keras itself asks for GPUs in another way, and finds none here."""
+    changed: dict[str, Any] = {"rnn": rnn, "reviews": 200, "epochs": 2}
+    spec = small_spec(easy, tmp_path, compile="off", **changed)
+    expected = without_seconds(train_trial(spec).history)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [f"/{kind}:0"])
+    many = small_spec(easy, tmp_path, epochs=10_000, rnn=rnn, compile="auto")
+    assert should_compile(many) is (rnn == "simple_rnn")
+    has_moved = any(isinstance(layer, PadAtBack) for layer in new_model(many, 0, False).layers)
+    assert has_moved is (rnn == "lstm")
+    for ours, theirs in zip(without_seconds(train_trial(spec).history), expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)

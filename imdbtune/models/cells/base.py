@@ -100,18 +100,24 @@ class Cell:
     # Of the layer's constructor.
     keras_options: Mapping[str, bool | str] = field(default_factory=dict)
     biases: int = 1  # rows of the bias: the input's, and the recurrent one
-    has_cudnn: bool = True  # the layer has the option use_cudnn
+    has_cudnn: bool = False  # the layer runs on cuDNN where there is an NVIDIA GPU
     # The first of the saved tensors that XLA must not fuse into other loops, see
     # imdbtune.models.scan.
     materialised: int = 0
     bound: float = 1.0  # of the absolute value of an output; finite
 
-    def keras_layer(self, units: int, masked: bool, name: str, sequences: bool) -> keras.layers.RNN:
-        """Return a layer of Keras, which returns all its outputs if ``sequences``."""
+    def keras_layer(
+        self, units: int, name: str, sequences: bool, with_cudnn: bool = True
+    ) -> keras.layers.RNN:
+        """Return a layer of Keras, which returns all its outputs if ``sequences``.
+
+        ``with_cudnn`` must be false where padding at the front is masked: cuDNN does not support
+        that, and Keras would raise on a GPU.
+        """
         import keras
 
         options = dict(self.keras_options)
-        if masked and self.has_cudnn:  # cuDNN does not support padding at the front
+        if self.has_cudnn and not with_cudnn:
             options["use_cudnn"] = False
         layer_class = getattr(keras.layers, self.keras_class)
         return layer_class(units, return_sequences=sequences, name=name, **options)

@@ -99,5 +99,6 @@ GRU = Cell(
     backward=backward,
     numpy_step=gru_step,
     onnx=OnnxOperator("GRU", (0, 1, 2), {"linear_before_reset": 1}),
+    has_cudnn=True,
     materialised=1,  # z
 )

@@ -93,4 +93,5 @@ LSTM = Cell(
     backward=backward,
     numpy_step=lstm_step,
     onnx=OnnxOperator("LSTM", gate_order=(0, 3, 1, 2)),  # ONNX: i, o, f, c
+    has_cudnn=True,
 )

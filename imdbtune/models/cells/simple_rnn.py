@@ -74,5 +74,4 @@ SIMPLE_RNN = Cell(
     backward=backward,
     numpy_step=simple_rnn_step,
     onnx=OnnxOperator("RNN", (0,)),
-    has_cudnn=False,
 )

@@ -30,7 +30,6 @@ SIGMOID_RNN = Cell(
     about="SimpleRNN with the activation of a gate",
     keras_class="SimpleRNN",
     keras_options={"activation": "sigmoid"},
-    has_cudnn=False,
     gates=1,
     states=1,
     saved=0,
