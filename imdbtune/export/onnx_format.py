@@ -21,7 +21,7 @@ from imdbtune.export.onnx_graph import Graph
 from imdbtune.export.onnx_own import write_own
 from imdbtune.models.cells.base import OnnxOperator
 from imdbtune.models.hashed_bigrams import FIRST_FACTOR, SECOND_FACTOR
-from imdbtune.models.hashed_ngrams import FACTORS
+from imdbtune.models.hashed_ngrams import END, END_KEY, FACTORS
 from imdbtune.models.mix_weights import EPSILON
 
 Array = npt.NDArray[np.float32]
@@ -98,7 +98,7 @@ def _whole_model(graph: Graph, trained: Trained) -> None:
 
 def _linear(graph: Graph, table: npt.NDArray[np.float32]) -> str:
     """Add the linear model of :func:`imdbtune.models.nb_linear_keras.linear_network`."""
-    rows = graph.add("Concat", *_ngram_rows(graph, "ids", len(table)), axis=1)
+    rows = graph.add("Concat", *_feature_rows(graph, "ids", len(table)), axis=1)
     length = graph.add("Gather", graph.add("Shape", rows), graph.numbers(1))
     outputs = ["linear_rows", "linear_order"]
     rows, _ = graph.add_all("TopK", rows, length, outputs=outputs, axis=1, largest=0)
@@ -110,9 +110,11 @@ def _linear(graph: Graph, table: npt.NDArray[np.float32]) -> str:
     return graph.add("Sigmoid", graph.add("Add", total, graph.constant(table[0])))
 
 
-def _ngram_rows(graph: Graph, ids: str, rows: int) -> list[str]:
-    """Return :func:`imdbtune.models.hashed_ngrams.ngram_rows` of ids (batch, time)."""
+def _feature_rows(graph: Graph, ids: str, rows: int) -> list[str]:
+    """Return :func:`imdbtune.models.hashed_ngrams.feature_rows` of ids (batch, time)."""
     word, found = graph.add("Cast", ids, to=_INT64), []
+    later = graph.add("Cast", _following(graph, word, END), to=_BOOL)
+    at_end = graph.add("Not", later)
     key, is_known = graph.add("Sub", word, word), graph.add("Equal", word, word)
     one, zero = graph.constant(np.array(1)), graph.constant(np.array(0))
     for factor in FACTORS:
@@ -120,8 +122,10 @@ def _ngram_rows(graph: Graph, ids: str, rows: int) -> list[str]:
         for unknown in (PAD, OOV):
             equal = graph.add("Equal", word, graph.constant(np.array(unknown)))
             is_known = graph.add("And", is_known, graph.add("Not", equal))
-        row = graph.add("Mod", key, graph.constant(np.array(rows - 1)))
-        found.append(graph.add("Where", is_known, graph.add("Add", row, one), zero))
+        key_at_end = graph.add("Add", key, graph.constant(np.array(END_KEY)))
+        for own, counts in ((key, is_known), (key_at_end, graph.add("And", is_known, at_end))):
+            row = graph.add("Mod", own, graph.constant(np.array(rows - 1)))
+            found.append(graph.add("Where", counts, graph.add("Add", row, one), zero))
         word = _following(graph, word)
     return found
 
@@ -148,7 +152,7 @@ def _network(graph: Graph, network: Network, ids: str, masked: bool) -> str:
         vectors = graph.add("Add", vectors, graph.add("Gather", bigrams, pairs))
     if "ngrams" in weights:
         table = graph.constant(weights["ngrams"], "ngrams")
-        rows = _ngram_rows(graph, ids, len(weights["ngrams"]))
+        rows = _feature_rows(graph, ids, len(weights["ngrams"]))
         further = [graph.add("Gather", table, each) for each in rows]
         vectors = graph.add("Concat", vectors, *further, axis=2)
     sequence = graph.add("Transpose", vectors, perm=[1, 0, 2])
@@ -172,9 +176,9 @@ def _network(graph: Graph, network: Network, ids: str, masked: bool) -> str:
 _FLOAT, _INT32, _INT64, _BOOL = 1, 6, 7, 9  # type numbers of onnx.TensorProto
 
 
-def _following(graph: Graph, ids: str) -> str:
-    """Return the next id of each of the ids (batch, time); 0 after the last."""
-    return graph.columns(graph.add("Pad", ids, graph.numbers(0, 0, 0, 1)), 1)
+def _following(graph: Graph, ids: str, steps: int = 1) -> str:
+    """Return the id that comes ``steps`` after each of the ids (batch, time); 0 after the last."""
+    return graph.columns(graph.add("Pad", ids, graph.numbers(0, 0, 0, steps)), steps)
 
 
 def _bigram_ids(graph: Graph, ids: str, buckets: int) -> str:

@@ -18,10 +18,10 @@ from keras import layers, ops
 from imdbtune.config.extensions import CELLS, METRICS
 from imdbtune.config.hyperparameters import TrialParams
 from imdbtune.config.own_model import output_count
-from imdbtune.data.batches import LONGEST_NGRAM
 from imdbtune.errors import TrialFailed
 from imdbtune.models.fused_rnn import DenseEmbedding, FusedRNN
 from imdbtune.models.hashed_bigrams import bigram_ids
+from imdbtune.models.hashed_ngrams import KINDS
 from imdbtune.models.lr_schedule import Schedule
 from imdbtune.models.ngram_inputs import NGRAMS, ngram_vectors
 from imdbtune.models.pad_at_back import PadAtBack
@@ -55,7 +55,7 @@ def fused_model(params: TrialParams, seed: int = 0, classes: int = 2) -> keras.M
 
 
 def _ngram_input(classes: int) -> Tensor:
-    return keras.Input((None, LONGEST_NGRAM * output_count(classes)), name=NGRAMS)
+    return keras.Input((None, KINDS * output_count(classes)), name=NGRAMS)
 
 
 def plain_model(

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 FIRST_FACTOR, SECOND_FACTOR = 7919, 9973
 
 
-def following(ids: Tensor) -> Tensor:
-    """Return the next id of each of the ids (batch, time); 0 after the last."""
+def following(ids: Tensor, steps: int = 1) -> Tensor:
+    """Return the id that comes ``steps`` after each of the ids (batch, time); 0 after the last."""
     from keras import ops  # here, because export formats need only the factors
 
-    return ops.pad(ids[:, 1:], [[0, 0], [0, 1]])
+    return ops.pad(ids, [[0, 0], [0, steps]])[:, steps:]
 
 
 def bigram_ids(ids: Tensor, buckets: int) -> Tensor:

@@ -6,7 +6,7 @@ review, times its naive Bayes log-count ratio ``r = log((p / |p|) / (q / |q|))``
 logistic regression, which unlike an SVM has probabilities and so a loss. With more than two labels,
 there is one such classifier for each, against all others, and their probabilities are divided by
 their sum. The n-grams are words, pairs and triples of neighbours that occur in at least ``MIN_DF``
-reviews.
+reviews. At the end of a review, where its verdict often is, they are features of their own.
 
 They are hashed to the rows of a table (:mod:`imdbtune.models.hashed_ngrams`). With six rows for
 each n-gram, the hash costs 0.001 of the loss on IMDB, and no accuracy.
@@ -29,7 +29,7 @@ from imdbtune.data.batches import validation_split
 from imdbtune.data.corpus import Split
 from imdbtune.data.folds import NO_FOLDS, Folds
 from imdbtune.errors import UserError
-from imdbtune.models.hashed_ngrams import FACTORS, ngram_keys, table_rows
+from imdbtune.models.hashed_ngrams import END, FACTORS, feature_keys, table_rows
 from imdbtune.models.metrics.metric import best_names, measure
 from imdbtune.models.metrics.predictions import is_right
 
@@ -41,12 +41,13 @@ Floats = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.float32]
 
 ALPHA = 1.0  # added to all counts
-C = 0.1  # inverse strength of the regularisation
+C = 0.2  # inverse strength of the regularisation
 MIN_DF = 2  # minimum number of reviews in which an n-gram occurs
 ROWS_PER_NGRAM = 6
 MIN_ROWS = 2**16  # so that a small corpus has hardly any collisions
 SETTINGS: Mapping[str, object] = {
     "ngrams": ",".join(str(n) for n in range(1, len(FACTORS) + 1)),
+    "end": END,
     "alpha": ALPHA,
     "C": C,
     "min_df": MIN_DF,
@@ -115,8 +116,8 @@ def fit(split: Split, classes: int = 2) -> LinearModel:
 
     if len(np.unique(split.labels)) < 2:
         raise ValueError("all reviews to train on have the same label")
-    # One length after the other, which limits the memory.
-    frequent = [_frequent(*ngrams(split, n)) for n in range(1, len(FACTORS) + 1)]
+    # One kind after the other, which limits the memory.
+    frequent = [_frequent(*found) for found in occurrences(split)]
     count = sum(len(np.unique(keys)) for _, keys in frequent)
     if not count:
         raise ValueError(f"no word occurs in {MIN_DF} of the reviews to train on")
@@ -157,13 +158,14 @@ def _fit_one(occurs: csr_array, positive: npt.NDArray[np.bool_]) -> tuple[Weight
     return weights, float(classifier.intercept_[0])
 
 
-def ngrams(split: Split, n: int) -> tuple[Integers, Integers]:
-    """Return the review and the key of each n-gram of ``n`` words, (m,) each.
+def occurrences(split: Split) -> Iterator[tuple[Integers, Integers]]:
+    """Yield the review and the key of each n-gram, (m,) each, one kind of n-grams after the other.
 
     Those with an unknown word are left out.
     """
-    keys, count = ngram_keys(split, n)
-    return np.repeat(np.arange(len(split)), split.lengths)[count], keys[count]
+    reviews = np.repeat(np.arange(len(split)), split.lengths)
+    for keys, counts in feature_keys(split):
+        yield reviews[counts], keys[counts]
 
 
 def _frequent(reviews: Integers, keys: Integers) -> tuple[Integers, Integers]:
@@ -207,8 +209,8 @@ def predict(model: LinearModel, split: Split) -> Floats:
 
 
 def _predict(model: LinearModel, split: Split) -> Floats:
-    found = [ngrams(split, n) for n in range(1, len(FACTORS) + 1)]
-    reviews, keys = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    found = zip(*occurrences(split), strict=True)
+    reviews, keys = (np.concatenate(parts) for parts in found)
     reviews, rows = _unique(reviews, table_rows(keys, model.rows), model.rows)
     sums = [
         np.bincount(reviews, weights=weights[rows], minlength=len(split))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
-from imdbtune.models.hashed_ngrams import ngram_rows
+from imdbtune.models.hashed_ngrams import feature_rows
 
 LINEAR = "linear"  # the name of the network
 
@@ -26,7 +26,7 @@ def linear_network(table: npt.NDArray[np.float32]) -> keras.Model:
     weights = layers.Embedding(len(table), 1, name="features")
     # Sorting lets each row count once. Row 0 is always among them, as the last word's pair with the
     # following 0 goes there, and so adds the bias.
-    rows = ops.sort(ops.concatenate(ngram_rows(ids, len(table)), axis=1), axis=1)
+    rows = ops.sort(ops.concatenate(feature_rows(ids, len(table)), axis=1), axis=1)
     previous = ops.pad(rows[:, :-1], [[0, 0], [1, 0]], constant_values=-1)
     is_new = ops.cast(ops.not_equal(rows, previous), "float32")
     logit = ops.sum(weights(rows)[:, :, 0] * is_new, axis=1, keepdims=True)

@@ -1,8 +1,9 @@
 """The linear model's weights of the n-grams at each word, as further inputs of a recurrent network.
 
 The network reads, with each word, the weights in the linear model of that word and of the pair and
-the triple that begin there (:mod:`imdbtune.models.nb_linear`), and so how the words speak for or
-against a label; what they mean together is left to the recurrent layers. Each n-gram counts
+the triple that begin there, and those that they have in addition at the end of a review
+(:mod:`imdbtune.models.nb_linear`), and so how the words speak for or against a label; what they
+mean together is left to the recurrent layers. Each n-gram counts
 wherever it occurs, while the linear model counts it once a review.
 
 In training the weights of a review have to come from a linear model that was not trained on it
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from keras import layers
 
 from imdbtune.data.corpus import Split
-from imdbtune.models.hashed_ngrams import FACTORS, ngram_keys, ngram_rows, table_rows
+from imdbtune.models.hashed_ngrams import feature_keys, feature_rows, table_rows
 from imdbtune.models.nb_linear import LinearModel, as_table
 from imdbtune.models.tensors import Tensor
 
@@ -35,11 +36,12 @@ def input_table(model: LinearModel) -> Weights:
 
 
 def inputs_by_token(model: LinearModel, split: Split) -> Weights:
-    """Return the inputs of a network at each token of the reviews, (tokens, 3 * outputs)."""
-    table, found = input_table(model), []
-    for n in range(1, len(FACTORS) + 1):
-        keys, counts = ngram_keys(split, n)
-        found.append(table[np.where(counts, table_rows(keys, len(table)), 0)])
+    """Return the inputs of a network at each token of the reviews, (tokens, 6 * outputs)."""
+    table = input_table(model)
+    found = [
+        table[np.where(counts, table_rows(keys, len(table)), 0)]
+        for keys, counts in feature_keys(split)
+    ]
     return np.concatenate(found, axis=1)
 
 
@@ -53,7 +55,7 @@ def ngram_vectors(ids: Tensor, rows: int, outputs: int, masked: bool) -> list[Te
         masked: mask positions without a word.
 
     Returns:
-        For each length of n-grams (batch, time, outputs).
+        For each kind of n-grams (batch, time, outputs).
     """
     table = layers.Embedding(rows, outputs, mask_zero=masked, trainable=False, name=NGRAMS)
-    return [table(found) for found in ngram_rows(ids, rows)]
+    return [table(found) for found in feature_rows(ids, rows)]

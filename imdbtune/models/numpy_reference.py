@@ -93,7 +93,7 @@ def network(
         sequence = sequence + weights["bigrams"][bigram_ids(ids, len(weights["bigrams"]))]
     if "ngrams" in weights:
         table = weights["ngrams"]
-        further = [table[rows] for rows in ngram_rows(ids, len(table))]  # row 0 has zeros
+        further = [table[rows] for rows in feature_rows(ids, len(table))]  # row 0 has zeros
         sequence = np.concatenate([sequence, *further], axis=-1)
     vectors = sequence
     for level in range(1, depth + 1):
@@ -160,29 +160,32 @@ def _member(
 def linear(table: Array, ids: NDArray[np.integer]) -> Array:
     """A linear model: word ids ``(batch, time)`` to probabilities ``(batch, 1)``.
 
-    Each distinct word, pair and triple of neighbours in a review counts once. It is hashed to a
-    row of the table, unless one of its words is unknown.
+    Each distinct word, pair and triple of neighbours in a review counts once, and once more at its
+    end. It is hashed to a row of the table, unless one of its words is unknown.
 
     Args:
         table: ``(rows, 1)``, weights; row 0 has the bias.
         ids: 0 is padding, at the front.
     """
-    rows = np.sort(np.concatenate(ngram_rows(ids, len(table)), axis=1), axis=1)
+    rows = np.sort(np.concatenate(feature_rows(ids, len(table)), axis=1), axis=1)
     is_new = np.diff(rows, axis=1, prepend=-1) > 0  # row 0 is always there
     return sigmoid((table[rows, 0] * is_new).sum(axis=1, keepdims=True))
 
 
-def ngram_rows(ids: NDArray[np.integer], rows: int) -> list[NDArray[np.int64]]:
+def feature_rows(ids: NDArray[np.integer], rows: int) -> list[NDArray[np.int64]]:
     """Hash the words, pairs and triples that begin at each id to ids from 1 to ``rows - 1``.
 
-    Each is ``(batch, time)``; 0 if there is none, or one of its words is unknown.
+    Those that begin among the last 80 words have a second one. Each is ``(batch, time)``; 0 if
+    there is none, or one of its words is unknown.
     """
     word = ids.astype(np.int64)
+    at_end = np.pad(word, ((0, 0), (0, 80)))[:, 80:] == 0
     key, is_known, found = np.zeros_like(word), np.ones(word.shape, bool), []
     for factor in (42470972317, 28464539267, 50306148449):
         key = key + word * factor
         is_known = is_known & (word != 0) & (word != OOV)
-        found.append(np.where(is_known, key % (rows - 1) + 1, 0))
+        for own, counts in ((key, is_known), (key + 16222467901, is_known & at_end)):
+            found.append(np.where(counts, own % (rows - 1) + 1, 0))
         word = np.pad(word[:, 1:], [(0, 0), (0, 1)])
     return found
 

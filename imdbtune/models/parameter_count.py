@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imdbtune.config.extensions import CELLS
 from imdbtune.config.hyperparameters import TrialParams
-from imdbtune.data.batches import LONGEST_NGRAM
+from imdbtune.models.hashed_ngrams import KINDS
 
 
 def count_parameters(params: TrialParams) -> int:
@@ -29,4 +29,4 @@ def count_parameters(params: TrialParams) -> int:
 
 def vector_size(params: TrialParams) -> int:
     """Return the number of inputs of the first recurrent layer for each token."""
-    return params.embedding + (LONGEST_NGRAM if params.ngrams else 0)
+    return params.embedding + (KINDS if params.ngrams else 0)

@@ -15,7 +15,6 @@ import tensorflow as tf
 from imdbtune.config.own_model import output_count
 from imdbtune.config.sections import NO_CLASS_WEIGHT
 from imdbtune.data.batches import (
-    LONGEST_NGRAM,
     Batches,
     FloatArray,
     Index,
@@ -24,6 +23,7 @@ from imdbtune.data.batches import (
     validation_split,
 )
 from imdbtune.data.corpus import read_corpus
+from imdbtune.models.hashed_ngrams import KINDS
 from imdbtune.training.out_of_fold import ngram_inputs
 from imdbtune.training.soft_labels import soft_labels
 from imdbtune.training.spec import TrialSpec
@@ -177,7 +177,7 @@ def inputs_of(spec: TrialSpec) -> FloatArray:
 def no_inputs(spec: TrialSpec) -> FloatArray:
     """Return zeros in place of :func:`inputs_of`."""
     tokens = read_corpus(spec.corpus).train.offsets[_review_count(spec)]
-    return np.zeros((int(tokens), LONGEST_NGRAM * output_count(class_count(spec))), np.float32)
+    return np.zeros((int(tokens), KINDS * output_count(class_count(spec))), np.float32)
 
 
 def _validation_batches(spec: TrialSpec, one_hot: bool = False) -> Batches:

@@ -119,8 +119,11 @@ def test_its_members_come_out_of_its_file_as_they_went_in(
     assert linear_part(plain_model(PARAMS[0])) is None
 
 
-# Reviews that say a thing twice, are one word long, or have an unknown word.
-ODD = ([1], [1, 4], [1, 4, 4, 4], [1, 7, 4, 9, 7, 4, 9], [1, 5, 6, 5, 6, 5], [1, 4, OOV, 4, 7, 9])
+# Reviews that say a thing twice, are one word long, have an unknown word, or are long.
+ODD = (
+    *([1], [1, 4], [1, 4, 4, 4], [1, 7, 4, 9, 7, 4, 9], [1, 5, 6, 5, 6, 5], [1, 4, OOV, 4, 7, 9]),
+    [1, 4, 5, *[8, 9] * hashed_ngrams.END, 7],
+)
 
 
 @pytest.fixture(scope="module")

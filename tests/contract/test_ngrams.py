@@ -37,16 +37,17 @@ from tests.support import untried_exports
 
 REVIEWS, TRAINED, WORDS = 200, 160, 40
 SMALL: dict[str, Any] = {"units": 4, "embedding": 5, "maxlen": 20, "vocabulary": 30}
+LONG = {"maxlen": 100}  # longer than what counts as the end of a review
 PARAMS = TrialParams("gru", **SMALL, pooling="max_mean", bidirectional=True, ngrams=True)
 SETTINGS = TrainingSettings(epochs=2, compile="on")
 EXPORTED = ("keras", "savedmodel", "litert", "onnx", "numpy")
 WORD_INDEX = {f"w{rank}": rank for rank in range(1, WORDS)}
 
 
-def corpus_of(folder: Path, labels: int = 2) -> Corpus:
+def corpus_of(folder: Path, labels: int = 2, longest: int = 30) -> Corpus:
     """Random reviews, and labels that have nothing to do with them."""
     rng = np.random.default_rng(0)
-    reviews = [[START, *rng.integers(3, WORDS, rng.integers(2, 30))] for _ in range(REVIEWS)]
+    reviews = [[START, *rng.integers(3, WORDS, rng.integers(2, longest))] for _ in range(REVIEWS)]
     half = make_split(reviews, rng.integers(0, labels, REVIEWS))
     names = tuple("abc"[:labels]) if labels > 2 else ("negative", "positive")
     return write_corpus(folder, NewCorpus("small", "A small corpus", half, half, {}, names))
@@ -68,15 +69,15 @@ def sums(inputs: FloatArray, corpus: Corpus, rows: int) -> FloatArray:
 
 
 @pytest.mark.parametrize(
-    ("labels", "more"), [(2, {"bigrams": 16, "skip": True, "depth": 2}), (3, {})], ids=str
+    ("labels", "more"), [(2, {"bigrams": 16, "skip": True, "depth": 2}), (3, LONG)], ids=str
 )
 def test_both_forms_of_a_model_read_the_same(
     labels: int, more: dict[str, Any], tmp_path: Path
 ) -> None:
     """The fused form the inputs that were computed from tokens, the plain one its own table."""
-    small = corpus_of(tmp_path / "corpus", labels)
-    linear = nb_linear.fit(small.train, labels)
     params = replace(PARAMS, **more)
+    small = corpus_of(tmp_path / "corpus", labels, params.maxlen + 10)
+    linear = nb_linear.fit(small.train, labels)
     fused = fused_model(params, classes=labels)
     initialize(fused, 1)
     plain = as_plain(with_ngrams(plain_weights(fused), params, input_table(linear)), params)
@@ -85,7 +86,7 @@ def test_both_forms_of_a_model_read_the_same(
     for model in (trained, for_cudnn):
         model.set_weights(fused.get_weights())
     inputs = inputs_by_token(linear, small.train)
-    batches = Batches(small.train, np.arange(64), 16, 20, 30, inputs=inputs)
+    batches = Batches(small.train, np.arange(64), 16, params.maxlen, 30, inputs=inputs)
     for ids, read, *_ in batches.epoch():
         expected = fused([ids, read], training=False)
         np.testing.assert_allclose(plain(ids, training=False), expected, atol=1e-6)
@@ -99,23 +100,34 @@ def test_inputs_are_the_weights_of_words_pairs_and_triples() -> None:
     model = nb_linear.fit(make_split([[START, 5, 6, 5], [START, 7, 8]] * 9, [0, 1] * 9))
     table = nb_linear.as_table(model)
 
-    def weight(*words: int) -> float:
-        _, keys = nb_linear.ngrams(make_split([words], [0]), len(words))
-        return SCALE * float(table[hashed_ngrams.table_rows(keys, model.rows)][0])
+    def weights(*words: int) -> list[float]:
+        """Anywhere, and at the end."""
+        kinds = [*nb_linear.occurrences(make_split([words], [0]))][2 * len(words) - 2 :][:2]
+        rows = [hashed_ngrams.table_rows(keys, model.rows)[0] for _, keys in kinds]
+        return [SCALE * float(table[row]) for row in rows]
 
     (ids, read, *_), *_ = Batches(
         split, np.arange(2), 2, 5, 30, inputs=inputs_by_token(model, split)
     ).epoch()
     first = read[ids.tolist().index([PAD, START, 5, 6, 5])]
+    none = [0.0, 0.0]
     expected = [
-        [0, 0, 0],
-        [weight(START), weight(START, 5), weight(START, 5, 6)],
-        [weight(5), weight(5, 6), weight(5, 6, 5)],
-        [weight(6), weight(6, 5), 0],
-        [weight(5), 0, 0],
+        none * 3,
+        weights(START) + weights(START, 5) + weights(START, 5, 6),
+        weights(5) + weights(5, 6) + weights(5, 6, 5),
+        weights(6) + weights(6, 5) + none,
+        weights(5) + none * 2,
     ]
     np.testing.assert_allclose(first, expected, rtol=1e-6)
-    assert np.count_nonzero(expected) == 9
+    assert np.count_nonzero(expected) == 18
+
+
+def test_only_the_last_words_have_inputs_of_the_end() -> None:
+    split = make_split([[START, 5, *[6] * hashed_ngrams.END]], [0])
+    model = nb_linear.fit(make_split([[START, 5, 6, 6], [START, 7, 8]] * 9, [0, 1] * 9))
+    found = inputs_by_token(model, split)
+    assert found[:, 0].all()
+    assert found[:, 1].astype(bool).tolist() == [False] * 2 + [True] * hashed_ngrams.END
 
 
 def test_ngrams_that_a_window_or_the_vocabulary_cuts_are_left_out() -> None:
@@ -188,14 +200,18 @@ def test_a_refit_reads_the_model_of_all_reviews(corpus: Corpus, tmp_path: Path) 
 def test_exports_predict_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     untried_exports(monkeypatch)
     rng = np.random.default_rng(0)
-    params = replace(PARAMS, bigrams=16)
+    params = replace(PARAMS, bigrams=16, **LONG)
     model = plain_model(params, ngram_rows=500)
     table = rng.normal(size=(500, 1)).astype(np.float32)
     table[0] = 0.0
     weights = [w for w in plain_weights(model) if w.shape != table.shape]
     as_plain(with_ngrams(weights, params, table), params).save(tmp_path / "model.keras")
     metadata = {"parameters": params.as_dict(), "batching": "buckets"}
-    texts = [" ".join(f"w{n}" for n in range(first, first + 20)) for first in (1, 7, 19)]
+    lengths = {1: 20, 7: 20, 19: 20, 3: 98}
+    texts = [
+        " ".join(f"w{1 + n % 39}" for n in range(first, first + length))
+        for first, length in lengths.items()
+    ]
     folder = formats.export_model(
         Trained(tmp_path / "model.keras", params, True),
         EXPORTED,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from tests.unit.report.test_page import made_trial
 REVIEWS = [
     [START, 4, 5, 6],
     [START, 4, 5, 4, 5],
-    [START, 6, 7],
+    [START, 6, 7, *[10] * hashed_ngrams.END],  # the first three are not at the end
     [START, 7, 7, 8, 9],
     [],
     [START, 5, 8, 9],
@@ -36,21 +35,33 @@ LABELS = [1, 1, 0, 0, 1, 0]
 SPLIT = make_split(REVIEWS, LABELS)
 
 
-def bag(review: list[int]) -> set[tuple[int, ...]]:
+Term = tuple[int, ...]  # a term at the end of a review has AT_END after its words
+AT_END = -1
+
+
+def bag(review: list[int]) -> set[Term]:
     """The words, pairs and triples of a review, by definition."""
-    triples = zip(review, review[1:], review[2:], strict=False)
-    return {(a,) for a in review} | set(pairwise(review)) | set(triples)
+    found = set()
+    for n in (1, 2, 3):
+        for first in range(len(review) - n + 1):
+            words = (*review[first : first + n],)
+            found.add(words)
+            if first >= len(review) - hashed_ngrams.END:
+                found.add((*words, AT_END))
+    return found
 
 
-def key(term: tuple[int, ...]) -> int:
-    return sum(word * factor for word, factor in zip(term, hashed_ngrams.FACTORS, strict=False))
+def key(term: Term) -> int:
+    words = [word for word in term if word != AT_END]
+    end = hashed_ngrams.END_KEY if AT_END in term else 0
+    return end + sum(w * factor for w, factor in zip(words, hashed_ngrams.FACTORS, strict=False))
 
 
-def row(term: tuple[int, ...]) -> int:
+def row(term: Term) -> int:
     return int(hashed_ngrams.table_rows(np.array([key(term)]), nb_linear.MIN_ROWS + 1)[0])
 
 
-def ratios() -> dict[tuple[int, ...], float]:
+def ratios() -> dict[Term, float]:
     """Wang & Manning's formula as it is written."""
     df = Counter(term for review in REVIEWS for term in bag(review))
     kept = [term for term, count in df.items() if count >= 2]
@@ -66,40 +77,39 @@ def ratios() -> dict[tuple[int, ...], float]:
 
 def keys_by_review(split: Split) -> list[set[int]]:
     found: list[set[int]] = [set() for _ in range(len(split))]
-    for n in (1, 2, 3):
-        for review, each in zip(*nb_linear.ngrams(split, n), strict=True):
+    for reviews, keys in nb_linear.occurrences(split):
+        for review, each in zip(reviews, keys, strict=True):
             found[review].add(int(each))
     return found
 
 
 def test_ngrams_do_not_reach_into_the_next_review() -> None:
     assert keys_by_review(SPLIT) == [{key(term) for term in bag(review)} for review in REVIEWS]
-    for n in (1, 2, 3):
-        count = sum(max(len(review) - n + 1, 0) for review in REVIEWS)
-        assert len(nb_linear.ngrams(SPLIT, n)[1]) == count
-        assert len(nb_linear.ngrams(SPLIT.head(0), n)[1]) == 0
+    counts = [len(keys) for _, keys in nb_linear.occurrences(SPLIT)]
+    whole = [sum(max(len(review) - n + 1, 0) for review in REVIEWS) for n in (1, 2, 3)]
+    assert counts == [count for each in whole for count in (each, each - 3)]
+    assert [len(keys) for _, keys in nb_linear.occurrences(SPLIT.head(0))] == [0] * 6
 
 
 @pytest.mark.parametrize("unknown", [OOV, hashed_ngrams.VOCABULARY, hashed_ngrams.VOCABULARY + 9])
 def test_ngrams_with_an_unknown_word_are_left_out(unknown: int) -> None:
     (found,) = keys_by_review(make_split([[1, 4, unknown, 5, 4, 6]], [1]))
     known = [(1,), (4,), (5,), (6,), (1, 4), (5, 4), (4, 6), (5, 4, 6)]
-    assert found == {key(term) for term in known}
+    assert found == {key(term) for words in known for term in (words, (*words, AT_END))}
 
 
 def test_keys_of_the_rarest_words_do_not_overflow() -> None:
     last = hashed_ngrams.VOCABULARY - 1
-    assert key((last,) * 3) < 2**63
-    _, keys = nb_linear.ngrams(make_split([[last] * 3], [1]), 3)
-    assert keys.tolist() == [key((last,) * 3)]
+    *_, (_, keys) = nb_linear.occurrences(make_split([[last] * 3], [1]))
+    assert keys.tolist() == [key((*[last] * 3, AT_END))] < [2**63]
 
 
-def sklearns_logits(split: Split, bags: list[set[tuple[int, ...]]]) -> np.ndarray:
+def sklearns_logits(split: Split, bags: list[set[Term]]) -> np.ndarray:
     """scikit-learn's probabilities, from a matrix that is built term by term."""
     known = ratios()
     terms = sorted(known)
 
-    def matrix(bags: list[set[tuple[int, ...]]]) -> Any:
+    def matrix(bags: list[set[Term]]) -> Any:
         return csr_array([[known[t] * (t in bag) for t in terms] for bag in bags])
 
     classifier = LogisticRegression(solver="liblinear", C=nb_linear.C)
@@ -140,7 +150,7 @@ def test_several_labels_have_a_classifier_each(tmp_path: Path) -> None:
     )
 
 
-NEW = [[START, 4, 5], [START, 9, 8, 7, 99], [], [START, 50, 4]]
+NEW = [[START, 4, 5], [START, 9, 8, 7, 99], [], [START, 4, *[50] * 99, 5, 4]]
 
 
 def test_it_predicts_as_scikit_learn_does_also_after_saving_and_loading(tmp_path: Path) -> None:
