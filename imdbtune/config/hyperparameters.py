@@ -21,6 +21,7 @@ Scalar = str | int | float | bool
 POOLINGS = ("last", "max", "mean", "max_mean", "attention", "max_mean_attention")
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "linear")
+WORD_VECTORS = ("random", "ppmi")
 
 
 def setting(
@@ -108,6 +109,9 @@ class TrialParams:
         False, "also read the linear model's weights of words, pairs and triples"
     )
     ngram_dropout: float = setting(0.0, "share of these weights left out in training", 0.0, 0.95)
+    word_vectors: str = setting(
+        "random", "what word vectors start from; ppmi: their neighbours", choices=WORD_VECTORS
+    )
     own: OwnValues | None = None  # of a model of the user's own, in place of our architecture
 
     def as_dict(self) -> dict[str, Scalar]:
@@ -141,6 +145,8 @@ class TrialParams:
             parts.append("ngrams")
         if self.skip:
             parts.append("skip")
+        if self.word_vectors != "random":
+            parts.append(self.word_vectors)
         return "-".join(parts)
 
     @classmethod

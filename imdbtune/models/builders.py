@@ -137,16 +137,23 @@ def _head(params: TrialParams, features: Tensor, seed: int, classes: int) -> Ten
     return output(features)
 
 
-def initialize(model: keras.Model, seed: int) -> None:
+def initialize(
+    model: keras.Model, seed: int, word_vectors: npt.NDArray[np.float32] | None = None
+) -> None:
     """Draw the weights from Keras's default initializers, with seeds derived from ``seed``.
 
     Both forms of a model start from the same weights. Keras itself would draw the seeds from
     Python's global random state, which the other threads of a worker share.
+
+    ``word_vectors`` (vocabulary, embedding) take the place of random ones where they are not 0.
     """
-    for number, weight in enumerate(_without_seeds(model)):
+    weights = _without_seeds(model)
+    for number, weight in enumerate(weights):
         initializer = INITIALIZERS.get(weight.name)
         if initializer is not None:
             weight.assign(initializer(seed=1000 * seed + number)(weight.shape))
+    if word_vectors is not None:
+        weights[0].assign(np.where(word_vectors, word_vectors, weights[0].numpy()))
 
 
 def compile_model(

@@ -22,7 +22,7 @@ from imdbtune.data.batches import (
     pad,
     validation_split,
 )
-from imdbtune.data.corpus import read_corpus
+from imdbtune.data.corpus import Split, read_corpus
 from imdbtune.models.hashed_ngrams import KINDS
 from imdbtune.training.out_of_fold import ngram_inputs
 from imdbtune.training.soft_labels import soft_labels
@@ -63,6 +63,11 @@ def _train_and_validation_rows(spec: TrialSpec) -> tuple[Index, Index]:
         return settings.division.rows(labels, spec.fold)
     share = settings.validation_share if settings.hold_out else 0.0
     return validation_split(count, share)
+
+
+def training_reviews(spec: TrialSpec) -> Split:
+    """Return the reviews that a trial trains on; with folds, in its present one."""
+    return read_corpus(spec.corpus).train.select(_train_and_validation_rows(spec)[0])
 
 
 def validation_rows(spec: TrialSpec) -> Index:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from imdbtune.config.extensions import CELLS
@@ -18,7 +20,8 @@ from imdbtune.models.builders import (
     with_ngrams,
 )
 from imdbtune.models.ngram_inputs import input_table
-from imdbtune.training.fit_data import class_count
+from imdbtune.models.ppmi_vectors import ppmi_vectors
+from imdbtune.training.fit_data import class_count, training_reviews
 from imdbtune.training.out_of_fold import whole_model
 from imdbtune.training.saved_state import Array
 from imdbtune.training.spec import TrialSpec
@@ -42,8 +45,16 @@ def new_model(spec: TrialSpec, seed: int, compiled: bool) -> keras.Model:
         model = plain_model(
             spec.params, seed=seed, for_training=True, classes=classes, for_cudnn=cudnn
         )
-    initialize(model, seed)
+    initialize(model, seed, _word_vectors(spec))
     return model
+
+
+def _word_vectors(spec: TrialSpec) -> npt.NDArray[np.float32] | None:
+    """Return what the word vectors start from; ``None``: random ones."""
+    params = spec.params
+    if params.word_vectors == "random":
+        return None
+    return ppmi_vectors(training_reviews(spec), params.vocabulary, params.embedding)
 
 
 def can_use_cudnn(spec: TrialSpec) -> bool:

@@ -31,8 +31,10 @@ from imdbtune.models.builders import (
     fused_model,
     initialize,
     plain_model,
+    plain_weights,
 )
 from imdbtune.models.pad_at_back import PadAtBack
+from imdbtune.models.ppmi_vectors import ppmi_vectors
 from imdbtune.training.evaluation import probabilities
 from imdbtune.training.fit_data import as_dataset
 from imdbtune.training.new_model import new_model
@@ -498,3 +500,22 @@ def test_with_a_gpu_layers_that_cudnn_knows_are_not_compiled(
     assert has_moved is (rnn == "lstm")
     for ours, theirs in zip(without_seconds(train_trial(spec).history), expected, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+@pytest.mark.parametrize("compile", ["on", "off"])
+def test_word_vectors_start_from_those_of_the_training_reviews(
+    compile: str, easy: Corpus, tmp_path: Path
+) -> None:
+    spec = small_spec(easy, tmp_path, word_vectors="ppmi", compile=compile)
+    start = plain_weights(new_model(spec, 0, compile == "on"))[0]
+    params = spec.params
+    trained = easy.train.head(REVIEWS - HELD_OUT)
+    expected = ppmi_vectors(trained, params.vocabulary, params.embedding)
+    np.testing.assert_array_equal(start[GOOD:], expected[GOOD:])
+    assert start[:GOOD].all(), "ids that are no words start from random numbers"
+    refitted = with_settings(spec, hold_out=False)
+    of_all = ppmi_vectors(easy.train, params.vocabulary, params.embedding)
+    np.testing.assert_array_equal(
+        plain_weights(new_model(refitted, 0, compile == "on"))[0][GOOD:], of_all[GOOD:]
+    )
+    assert not np.array_equal(of_all, expected)
