@@ -25,9 +25,12 @@ from tests.support import COMMON
 
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
-# A shell starts what it runs in the background without Ctrl-C, and processes inherit that.
+# A shell starts what it runs in the background without Ctrl-C, nohup without the signal of a closed
+# terminal, and processes inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The same examples in each run.
 settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=60)

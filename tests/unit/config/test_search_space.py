@@ -214,7 +214,7 @@ def test_the_label_lists_the_main_hyperparameters(params: TrialParams, label: st
 def test_parameters_are_restored_from_the_text_that_mlflow_stores() -> None:
     params = TrialParams(
         "gru", 2, 8, 20, True, "max", 99, 4, 0.25, 0.1, 16, "adamw", 1e-4,
-        512, 0.3, True, True, 0.01, 0.99, "cosine", 0.1, 1.0, 100, 0.5, True, 0.3,
+        512, 0.3, True, True, 0.01, 0.99, "cosine", 0.1, 1.0, 100, 0.5, True, 0.3, "ppmi",
     )  # fmt: skip
     assert params.as_dict().keys() == PARAMETERS.keys()
     assert all(v != PARAMETERS[k].default for k, v in params.as_dict().items())
