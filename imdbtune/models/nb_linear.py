@@ -153,7 +153,11 @@ def _fit_one(occurs: csr_array, positive: npt.NDArray[np.bool_]) -> tuple[Weight
     matrix = type(occurs)(
         (ratios[occurs.indices], occurs.indices, occurs.indptr), shape=occurs.shape
     )
-    classifier = LogisticRegression(solver="liblinear", C=C).fit(matrix, labels)
+    # With more features than reviews, the dual problem takes half of the time.
+    classifier = LogisticRegression(
+        solver="liblinear", C=C, dual=True, max_iter=1000, random_state=0
+    )
+    classifier.fit(matrix, labels)
     weights = (classifier.coef_[0] * ratios).astype(np.float32)
     return weights, float(classifier.intercept_[0])
 

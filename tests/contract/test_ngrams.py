@@ -86,7 +86,7 @@ def test_both_forms_of_a_model_read_the_same(
     for model in (trained, for_cudnn):
         model.set_weights(fused.get_weights())
     inputs = inputs_by_token(linear, small.train)
-    batches = Batches(small.train, np.arange(64), 16, params.maxlen, 30, inputs=inputs)
+    batches = Batches(small.train, np.arange(32), 16, params.maxlen, 30, inputs=inputs)
     for ids, read, *_ in batches.epoch():
         expected = fused([ids, read], training=False)
         np.testing.assert_allclose(plain(ids, training=False), expected, atol=1e-6)
