@@ -75,13 +75,11 @@ def plain_model(
         params: the hyperparameters.
         masked: mask padding; without, padding is read like any other word, as in the book.
         seed: of the dropout layers.
-        for_training: use :class:`DenseEmbedding`, so that it trains like :func:`fused_model`;
-            without, the model opens without this package. With n-grams, it has a second input
-            like that one; without, a table.
+        for_training: use :class:`DenseEmbedding` and the inputs of :func:`fused_model`, like which
+            it trains; without, the model opens without this package, and has a table of n-grams.
         classes: number of labels.
         ngram_rows: rows of this table.
-        for_cudnn: pad at the back instead of the front, without which cuDNN cannot mask padding;
-            for training on a GPU.
+        for_cudnn: pad at the back, where cuDNN can mask it; for training on a GPU.
     """
     inputs = ids = keras.Input((None,), dtype="int32", name="ids")
     sequence = _word_vectors(params, ids, masked, seed, for_training)
@@ -93,23 +91,27 @@ def plain_model(
         else:
             further = ngram_vectors(ids, ngram_rows, output_count(classes), masked)
         sequence = layers.Concatenate(name="vectors")([sequence, *further])
-    words, vectors, cell = ids, sequence, CELLS[params.rnn]
     if for_cudnn:
-        words, sequence = PadAtBack()([ids, vectors])
+        ids, sequence = PadAtBack()([ids, sequence])
+    features = _recurrent(params, sequence, with_cudnn=for_cudnn or not masked)
+    if params.pooling != "last":
+        attention = layers.Dense(1, use_bias=False, name="attention")
+        features = pool(params.pooling, ids, features, attention, CELLS[params.rnn].bound)
+    if params.skip:
+        features = layers.Concatenate(name="skip")([features, bag(ids, sequence)])
+    return keras.Model(inputs, _head(params, features, seed, classes), name=params.rnn)
+
+
+def _recurrent(params: TrialParams, sequence: Tensor, with_cudnn: bool) -> Tensor:
+    """Return the outputs of the recurrent layers: all, or with the pooling ``last`` the last."""
     for level in range(1, params.depth + 1):
         sequences = level < params.depth or params.pooling != "last"
         name = f"{params.rnn}_{level}"
-        layer = cell.keras_layer(params.units, name, sequences, for_cudnn or not masked)
+        layer = CELLS[params.rnn].keras_layer(params.units, name, sequences, with_cudnn)
         if params.bidirectional:
             layer = layers.Bidirectional(layer, name=f"bidirectional_{level}")
         sequence = layer(sequence)
-    features = sequence
-    if params.pooling != "last":
-        attention = layers.Dense(1, use_bias=False, name="attention")
-        features = pool(params.pooling, words, sequence, attention, cell.bound)
-    if params.skip:
-        features = layers.Concatenate(name="skip")([features, bag(ids, vectors)])
-    return keras.Model(inputs, _head(params, features, seed, classes), name=params.rnn)
+    return sequence
 
 
 def _word_vectors(
@@ -143,9 +145,8 @@ def initialize(
     """Draw the weights from Keras's default initializers, with seeds derived from ``seed``.
 
     Both forms of a model start from the same weights. Keras itself would draw the seeds from
-    Python's global random state, which the other threads of a worker share.
-
-    ``word_vectors`` (vocabulary, embedding) take the place of random ones where they are not 0.
+    Python's global random state, which the other threads of a worker share. ``word_vectors``
+    (vocabulary, embedding) take the place of random ones where they are not 0.
     """
     weights = _without_seeds(model)
     for number, weight in enumerate(weights):

@@ -155,7 +155,7 @@ def _fit_one(occurs: csr_array, positive: npt.NDArray[np.bool_]) -> tuple[Weight
     )
     # With more features than reviews, the dual problem takes half of the time.
     classifier = LogisticRegression(
-        solver="liblinear", C=C, dual=True, max_iter=1000, random_state=0
+        solver="liblinear", C=C, dual=True, tol=1e-6, max_iter=1000, random_state=0
     )
     classifier.fit(matrix, labels)
     weights = (classifier.coef_[0] * ratios).astype(np.float32)

@@ -3,8 +3,8 @@
 The network reads, with each word, the weights in the linear model of that word and of the pair and
 the triple that begin there, and those that they have in addition at the end of a review
 (:mod:`imdbtune.models.nb_linear`), and so how the words speak for or against a label; what they
-mean together is left to the recurrent layers. Each n-gram counts
-wherever it occurs, while the linear model counts it once a review.
+mean together is left to the recurrent layers. Each n-gram counts wherever it occurs, while the
+linear model counts it once a review.
 
 In training the weights of a review have to come from a linear model that was not trained on it
 (:mod:`imdbtune.training.out_of_fold`). Otherwise they would repeat its label, and the network would

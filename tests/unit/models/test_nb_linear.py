@@ -162,7 +162,7 @@ def test_it_predicts_as_scikit_learn_does_also_after_saving_and_loading(tmp_path
         expected = sklearns_logits(split, [bag(review) for review in reviews])
         for each in (model, again):
             found = nb_linear.predict(each, split)
-            assert found == pytest.approx(expected, abs=1e-5)
+            assert found == pytest.approx(expected, abs=1e-6)
     assert np.ptp(expected) > 0.01
 
 
