@@ -30,7 +30,7 @@ Integers = npt.NDArray[np.int64]
 # square root of 2, that of 3, and that of 5. Below 2**63, keys do not overflow.
 FACTORS = (42470972317, 28464539267, 50306148449)
 END_KEY = 16222467901
-END = 80
+END = 80  # words
 KINDS = 2 * len(FACTORS)  # of features: n-grams of each length, anywhere and at the end
 VOCABULARY = int(PARAMETERS["vocabulary"].metadata["high"])  # ids from here on are unknown words
 
