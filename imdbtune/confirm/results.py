@@ -141,7 +141,7 @@ def read_finished_runs(
     """
     found: dict[str, dict[int, Trial]] = {}
     for trial in reader.read_trials(client, run):
-        seed = reader.read_extra_params(client, trial.run_id).get("seed", "")
+        seed = trial.settings.get("seed", "")
         confirmed = trial.tags.get(mlflow_names.CONFIRMS, "")
         if trial.status != "FINISHED" or not (seed.isdecimal() and confirmed):
             continue

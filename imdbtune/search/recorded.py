@@ -72,7 +72,7 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
         UserError: it has not finished, or MLflow lacks one of its settings.
     """
     _check_can_run_again(trial)
-    extra = reader.read_extra_params(client, trial.run_id)
+    extra = trial.settings
     facts = run_record.read_facts(client, trial)
     # A retry has another seed than the search: the trial's own parameters come first.
     logged = {name: extra.get(name) or facts.get(f"imdbtune.{name}") for name in LOGGED}

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
@@ -48,6 +48,8 @@ class Trial(MeasuredRun):
     started_ms: int
     ended_ms: int | None
     model_id: str | None
+    # Its parameters in MLflow that are not hyperparameters, such as the seed.
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def trial_id(self) -> str:
@@ -286,6 +288,7 @@ def as_trial(run: StoredRun) -> Trial:
         started_ms=run.info.start_time,
         ended_ms=run.info.end_time,
         model_id=outputs[0].model_id if outputs else None,
+        settings={k: v for k, v in run.data.params.items() if k not in PARAMETERS},
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import Deleted, NotInStore, UserError, short_repr
 from imdbtune.tracking import mlflow_names
 from imdbtune.tracking.connection import connect_existing, hide_secrets
@@ -142,12 +141,6 @@ def find_run(client: MlflowClient, key: str) -> str | None:
     """Return the id of the run that was created under this key, if there is one."""
     found = find_runs(client, {mlflow_names.KEY: key}, 1)
     return str(found[0].info.run_id) if found else None
-
-
-def read_extra_params(client: MlflowClient, run_id: str) -> dict[str, str]:
-    """Return the parameters of a run that are not hyperparameters, such as its epochs."""
-    params = client.get_run(run_id).data.params
-    return {name: value for name, value in params.items() if name not in PARAMETERS}
 
 
 def check_not_deleted(client: MlflowClient, run_id: str, what: str) -> None:

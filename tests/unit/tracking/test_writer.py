@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from imdbtune import __version__, api
+from imdbtune.config.hyperparameters import PARAMETERS
 from imdbtune.errors import NotDelivered, SearchAborted, TrialFailed, UserError
 from imdbtune.tracking import mlflow_names, reader, run_record, writer
 from imdbtune.tracking.connection import connect
@@ -121,7 +122,7 @@ def test_all_parameters_of_a_trial_are_logged(told: Told) -> None:
     params = told.runs["gru 200"].data.params
     assert params.items() >= {"rnn": "gru", "depth": "2", "units": "64", "maxlen": "200"}.items()
     assert params.items() >= {"bidirectional": "false", "epochs": "3", "seed": "3"}.items()
-    assert set(reader.PARAMETERS) <= set(params)
+    assert set(PARAMETERS) <= set(params)
 
 
 def test_each_epoch_is_logged_at_its_own_step(told: Told) -> None:
