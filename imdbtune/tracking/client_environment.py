@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from importlib.metadata import entry_points
 
@@ -26,8 +27,13 @@ def set_environment_defaults() -> None:
     The command line does so at its start, ``connect`` for those who use the Python API: both
     before this package starts a thread. Further calls change nothing.
     """
-    # The entry point is there once the package is installed; MLflow would complain without it.
-    known = AUTH_PLUGIN in entry_points(group="mlflow.request_auth_provider").names
-    for name, value in (ENVIRONMENT_DEFAULTS | ({AUTH: AUTH_PLUGIN} if known else {})).items():
+    plugin = {AUTH: AUTH_PLUGIN} if _has_plugin() else {}
+    for name, value in (ENVIRONMENT_DEFAULTS | plugin).items():
         if not os.environ.get(name):
             os.environ[name] = value
+
+
+@functools.cache  # it reads the metadata of all packages
+def _has_plugin() -> bool:
+    """Return whether this package is installed; MLflow would complain about an unknown plugin."""
+    return AUTH_PLUGIN in entry_points(group="mlflow.request_auth_provider").names
