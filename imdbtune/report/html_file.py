@@ -24,6 +24,7 @@ VEGA = ("vega/vega.min.js", "vega/vega-interpreter.js")
 MARK = "<!-- a report of imdbtune -->"  # by which an older report is recognised
 
 
+@functools.cache
 def template(name: str) -> Template:
     """Return the page template with this name, which escapes all values."""
     import jinja2
