@@ -118,16 +118,19 @@ def fit(split: Split, classes: int = 2) -> LinearModel:
         raise ValueError("all reviews to train on have the same label")
     # One kind after the other, which limits the memory.
     frequent = [_frequent(*found) for found in occurrences(split)]
-    count = sum(len(np.unique(keys)) for _, keys in frequent)
-    if not count:
+    *entries, counts = zip(*frequent, strict=True)
+    if not any(counts):
         raise ValueError(f"no word occurs in {MIN_DF} of the reviews to train on")
-    size = max(MIN_ROWS, ROWS_PER_NGRAM * count) + 1
-    reviews, keys = (np.concatenate(parts) for parts in zip(*frequent, strict=True))
+    size = max(MIN_ROWS, ROWS_PER_NGRAM * sum(counts)) + 1
+    reviews, keys = (np.concatenate(parts) for parts in entries)
     reviews, rows = _unique(reviews, table_rows(keys, size), size)
-    used, columns = np.unique(rows, return_inverse=True)
-    ends = np.cumsum(np.bincount(reviews, minlength=len(split)))
+    is_used = np.zeros(size, np.bool_)
+    is_used[rows] = True
+    used = np.flatnonzero(is_used)
     # liblinear accepts only 32-bit indices.
-    indices = (columns.astype(np.int32), np.concatenate([[0], ends]).astype(np.int32))
+    columns = (np.cumsum(is_used, dtype=np.int32) - 1)[rows]
+    ends = np.cumsum(np.bincount(reviews, minlength=len(split)))
+    indices = (columns, np.concatenate([[0], ends]).astype(np.int32))
     occurs = csr_array((np.ones(len(columns)), *indices), shape=(len(split), len(used)))
     if classes == 2:
         return LinearModel(used, *_fit_one(occurs, split.labels == 1), size)
@@ -172,12 +175,17 @@ def occurrences(split: Split) -> Iterator[tuple[Integers, Integers]]:
         yield reviews[counts], keys[counts]
 
 
-def _frequent(reviews: Integers, keys: Integers) -> tuple[Integers, Integers]:
-    """Return the review and the key of each n-gram that occurs in ``MIN_DF`` reviews, once each."""
+def _frequent(reviews: Integers, keys: Integers) -> tuple[Integers, Integers, int]:
+    """Return the n-grams that occur in ``MIN_DF`` reviews.
+
+    Returns:
+        The review and the key of each, (m,), once in a review; and how many different ones.
+    """
     distinct, columns = np.unique(keys, return_inverse=True)
     reviews, columns = _unique(reviews, columns, len(distinct))
-    chosen = np.bincount(columns, minlength=len(distinct))[columns] >= MIN_DF
-    return reviews[chosen], distinct[columns[chosen]]
+    is_frequent = np.bincount(columns, minlength=len(distinct)) >= MIN_DF
+    chosen = is_frequent[columns]
+    return reviews[chosen], distinct[columns[chosen]], int(np.count_nonzero(is_frequent))
 
 
 def _unique(rows: Integers, columns: Integers, width: int) -> tuple[Integers, Integers]:
