@@ -17,7 +17,7 @@ from imdbtune.tracking import mlflow_names, reader, writer
 from imdbtune.tracking.entities import Search, Trial
 from imdbtune.tracking.predictions import gains_file, read_gains
 from imdbtune.tracking.ranking import Front, find_front
-from imdbtune.tracking.sqlite_reader import open_runs
+from imdbtune.tracking.sqlite_reader import open_runs, runs_of
 
 if TYPE_CHECKING:
     from imdbtune.confirm.rule import Rule
@@ -159,9 +159,10 @@ def compare_and_log(client: MlflowClient, search: Search, run: Search, rule: Rul
     from imdbtune.confirm.significance import rank_configurations
 
     trainings = read_finished_runs(client, run, gains_file(search))
-    trials = reader.read_trials(client, search)
+    runs = runs_of(client)
+    trials = reader.read_trials(runs, search)
     originals = {t.run_id: t for t in trials if t.run_id in trainings and not t.is_discarded}
-    repeated = dict(_read_repeats(client, search, trainings, originals))
+    repeated = dict(_read_repeats(runs, search, trainings, originals))
     if not repeated:
         raise UserError(
             f"no training of the confirmation of search {search.name!r} has finished; see the "
@@ -188,7 +189,7 @@ def compare_and_log(client: MlflowClient, search: Search, run: Search, rule: Rul
 
 
 def _read_repeats(
-    client: MlflowClient,
+    runs: Runs,
     search: Search,
     trainings: Mapping[str, Mapping[int, Trial]],
     known: Mapping[str, Trial],
@@ -198,7 +199,7 @@ def _read_repeats(
     from imdbtune.confirm.significance import Repeats
 
     for run_id, by_seed in trainings.items():
-        gains = [_read_gains(client, t.run_id, search) for _, t in sorted(by_seed.items())]
+        gains = [_read_gains(runs, t.run_id, search) for _, t in sorted(by_seed.items())]
         if run_id in known:
             cost = _cost(search, list(by_seed.values()))
             yield run_id, Repeats(run_id, np.stack(gains), cost)
@@ -218,14 +219,14 @@ def _seconds(trainings: Sequence[Trial]) -> float:
     return statistics.median(t.metrics.get("train_seconds", math.inf) for t in trainings)
 
 
-def _read_gains(client: MlflowClient, run_id: str, search: Search) -> Gains:
+def _read_gains(runs: Runs, run_id: str, search: Search) -> Gains:
     """Return the results by review of a training's last epoch.
 
     Raises:
         UserError: the artifact is missing or invalid.
     """
     try:
-        return read_gains(client, run_id, search)
+        return read_gains(runs, run_id, search)
     except UserError as error:
         raise UserError(
             f"{error}; delete that run in MLflow and run imdbtune confirm again."
