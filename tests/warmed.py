@@ -1,6 +1,8 @@
 """What the processes of :mod:`tests.forked` have imported: all that a search or a server needs."""
 
 import gc
+import inspect
+import sys
 
 import mlflow
 import uvicorn
@@ -15,6 +17,9 @@ from tests.tracking_server import serve
 __all__ = ["api", "app", "keras_tuner_samplers", "leaderboard", "mlflow", "serve", "uvicorn"]
 
 empty_store()  # MLflow opens no store without importing for a second or two
+# Dask asks for the module of each exception's traceback. The first time all modules are looked at.
+inspect.getmodule(sys._getframe())
 # Keras collects garbage before each training, which takes half a second among all these objects.
 gc.collect()
 gc.freeze()
+gc.set_threshold(20_000)

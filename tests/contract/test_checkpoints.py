@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,6 +81,39 @@ def assert_same(found: TrialResult, expected: TrialResult) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@dataclass(frozen=True)
+class Trained:
+    """An undisturbed training, and what a kill in its midst would have left.
+
+    Args:
+        reported: each epoch with the number of its execution.
+        before: those of them before the kill.
+        left: the folder as it was then.
+    """
+
+    spec: TrialSpec
+    result: TrialResult
+    reported: list[tuple[int, Epoch]]
+    before: list[tuple[int, Epoch]]
+    left: Path
+
+
+def train_whole(spec: TrialSpec, epoch_of_kill: int = 2) -> Trained:
+    """Train to the end; the kill would come in the last execution, as that epoch is reported."""
+    kill = (spec.settings.trainings - 1, epoch_of_kill)
+    reported: list[tuple[int, Epoch]] = []
+    before: list[tuple[int, Epoch]] = []
+    left = spec.folder.with_name("left")
+
+    def on_epoch(execution: int, epoch: Epoch) -> None:
+        reported.append((execution, epoch))
+        if (execution, epoch["epoch"]) == kill:
+            before.extend(reported)
+            shutil.copytree(spec.folder, left)
+
+    return Trained(spec, train_trial(spec, on_epoch), reported, before, left)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_continued_training_ends_as_an_undisturbed_one(
     kind: str, hard: Corpus, tmp_path: Path
@@ -89,44 +123,31 @@ def test_a_continued_training_ends_as_an_undisturbed_one(
         first = replace(whole, folder=tmp_path / "first", keep_state=True)
         first = replace(first, settings=replace(whole.settings, initial_epoch=0, epochs=1))
         whole = replace(whole, state=train_trial(first).state)
-    assert_continues(whole, train_trial(whole), tmp_path / "continued")
+    assert_continues(train_whole(whole))
 
 
-def assert_continues(whole: TrialSpec, expected: TrialResult, folder: Path) -> None:
-    """Train it again, interrupted after the second epoch of its last execution."""
-    spec = replace(whole, folder=folder)
-    before: list[Epoch] = []
-    after: list[Epoch] = []
-    with pytest.raises(Killed):
-        train_trial(spec, killed_after((whole.settings.trainings - 1, 2), before))
-    found = train_trial(spec, lambda execution, epoch: after.append(epoch))
-    assert_same(found, expected)
+def assert_continues(whole: Trained) -> TrialResult:
+    """Go on with what the kill would have left, and return how that ends."""
+    after: list[tuple[int, Epoch]] = []
+    spec = replace(whole.spec, folder=whole.left)
+    found = train_trial(spec, lambda execution, epoch: after.append((execution, epoch)))
+    assert_same(found, whole.result)
     # The earlier epochs are reported again, not trained again: they took as long to the digit.
-    assert after[: len(before)] == before
-    assert len(after) > len(before)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A training of two executions, and what it reported."""
-
-    spec: TrialSpec
-    result: TrialResult
-    reported: list[tuple[int, Epoch]]
+    assert after[: len(whole.before)] == whole.before
+    assert len(after) > len(whole.before) > 0
+    return found
 
 
 @pytest.fixture(scope="module")
 def twice(hard: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    folder = tmp_path_factory.mktemp("twice")
-    spec = kept_spec(hard, folder, executions=2, seed=5, **RANDOM)
-    reported: list[tuple[int, Epoch]] = []
-    result = train_trial(spec, lambda execution, epoch: reported.append((execution, epoch)))
-    return Trained(spec, result, reported)
+    """A training of two executions."""
+    folder = tmp_path_factory.mktemp("twice") / "whole"
+    return train_whole(kept_spec(hard, folder, executions=2, seed=5, **RANDOM))
 
 
 @pytest.mark.xdist_group("two executions")
-def test_two_executions_continue_in_the_second(twice: Trained, tmp_path: Path) -> None:
-    assert_continues(twice.spec, twice.result, tmp_path)
+def test_two_executions_continue_in_the_second(twice: Trained) -> None:
+    assert_continues(twice)
 
 
 @pytest.mark.xdist_group("two executions")
@@ -152,14 +173,12 @@ def test_the_score_is_the_mean_over_executions(twice: Trained, tmp_path: Path) -
 def test_a_training_can_be_continued_again(hard: Corpus, tmp_path: Path) -> None:
     """With the patience that is left, and the best weights so far."""
     patient = {"rnn": "gru", "epochs": 9, "patience": 2, "learning_rate": 0.1}
-    spec = kept_spec(hard, tmp_path / "whole", **patient, **RANDOM)
-    expected = train_trial(spec)
-    again = replace(spec, folder=tmp_path / "again")
-    for epoch in (1, 2):
-        with pytest.raises(Killed):
-            train_trial(again, killed_after((0, epoch), []))
+    whole = train_whole(kept_spec(hard, tmp_path / "whole", **patient, **RANDOM), 1)
+    again = replace(whole.spec, folder=whole.left)
+    with pytest.raises(Killed):
+        train_trial(again, killed_after((0, 2), []))
     found = train_trial(again)
-    assert_same(found, expected)
+    assert_same(found, whole.result)
     assert found.best_epoch <= 2
     assert len(found.history) == found.best_epoch + 2
     assert found.seconds > sum(epoch["seconds"] for epoch in found.history)

@@ -18,9 +18,10 @@ from imdbtune.data.corpus import Corpus
 from imdbtune.errors import TrialFailed
 from imdbtune.models.metrics import bootstrap
 from imdbtune.training.evaluation import evaluate_model, probabilities
-from imdbtune.training.spec import Epoch, TrialResult, TrialSpec
+from imdbtune.training.spec import TrialResult, TrialSpec
 from imdbtune.training.trainer import train_trial
 from imdbtune.training.trial_metrics import find_metrics
+from tests.contract.test_checkpoints import Trained, assert_continues, train_whole
 from tests.contract.test_trainer import (
     HELD_OUT,
     REVIEWS,
@@ -28,7 +29,6 @@ from tests.contract.test_trainer import (
     small_spec,
     steps_taken,
     with_settings,
-    without_seconds,
 )
 
 SOURCE = """
@@ -60,8 +60,14 @@ def spec_of(corpus: Corpus, folder: Path, objective: str = "val_f1") -> TrialSpe
 
 
 @pytest.fixture(scope="module")
-def trained(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
-    return train_trial(spec_of(corpus, tmp_path_factory.mktemp("trained")))
+def whole(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    spec = spec_of(corpus, tmp_path_factory.mktemp("trained") / "whole")
+    return train_whole(replace(spec, checkpoint_after_s=0.0))
+
+
+@pytest.fixture
+def trained(whole: Trained) -> TrialResult:
+    return whole.result
 
 
 def test_the_best_epoch_has_the_metrics_of_its_model(corpus: Corpus, trained: TrialResult) -> None:
@@ -123,21 +129,10 @@ def test_without_validation_the_training_steps_are_measured(
     assert not [name for name in result.history[-1] if name.startswith("val_")]
 
 
-def test_a_continued_attempt_ends_with_the_same_draws(
-    corpus: Corpus, trained: TrialResult, tmp_path: Path
-) -> None:
-    spec = replace(spec_of(corpus, tmp_path), checkpoint_after_s=-1.0)
-
-    def interrupt(execution: int, epoch: Epoch) -> None:
-        if epoch["epoch"] == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train_trial(spec, interrupt)
-    again = train_trial(spec)
-    assert without_seconds(again.history) == without_seconds(trained.history)
-    assert trained.draws is not None
-    np.testing.assert_array_equal(again.draws, trained.draws)
+def test_a_continued_attempt_ends_with_the_same_draws(whole: Trained) -> None:
+    again = assert_continues(whole)
+    assert whole.result.draws is not None
+    np.testing.assert_array_equal(again.draws, whole.result.draws)
 
 
 def test_a_metric_that_raises_fails_its_trial(corpus: Corpus, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from imdbtune import api
-from tests.support import demo_cache
+from tests.support import demo_cache, new_store
 
 ROOT = Path(__file__).resolve().parents[2]
 TOUR = ROOT / "docs" / "tour.ipynb"
@@ -62,6 +62,7 @@ def test_it_runs(tmp_path: Path, demo: object, monkeypatch: pytest.MonkeyPatch) 
     nbclient = pytest.importorskip("nbclient", reason=reason)
     pytest.importorskip("ipykernel", reason=reason)
     shutil.copyfile(TOUR, tmp_path / "tour.ipynb")
+    new_store(tmp_path)
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("IMDBTUNE_TOUR", "small")
