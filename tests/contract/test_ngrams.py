@@ -39,7 +39,7 @@ REVIEWS, TRAINED, WORDS = 200, 160, 40
 SMALL: dict[str, Any] = {"units": 4, "embedding": 5, "maxlen": 20, "vocabulary": 30}
 LONG = {"maxlen": 100}  # longer than what counts as the end of a review
 PARAMS = TrialParams("gru", **SMALL, pooling="max_mean", bidirectional=True, ngrams=True)
-SETTINGS = TrainingSettings(epochs=2, compile="on")
+SETTINGS = TrainingSettings(epochs=2, compile="off")
 EXPORTED = ("keras", "savedmodel", "litert", "onnx", "numpy")
 WORD_INDEX = {f"w{rank}": rank for rank in range(1, WORDS)}
 
@@ -86,7 +86,7 @@ def test_both_forms_of_a_model_read_the_same(
     for model in (trained, for_cudnn):
         model.set_weights(fused.get_weights())
     inputs = inputs_by_token(linear, small.train)
-    batches = Batches(small.train, np.arange(32), 16, params.maxlen, 30, inputs=inputs)
+    batches = Batches(small.train, np.arange(32), 32, params.maxlen, 30, inputs=inputs)
     for ids, read, *_ in batches.epoch():
         expected = fused([ids, read], training=False)
         np.testing.assert_allclose(plain(ids, training=False), expected, atol=1e-6)

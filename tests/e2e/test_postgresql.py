@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow.server import get_app_client
 
 from imdbtune import api
 from imdbtune.cli.app import app
@@ -61,6 +60,8 @@ def server(
     subprocess.run([ROOT / "deploy" / "certificates.sh", certificates], check=True)
     options = ["--app-name", "basic-auth"]
     made = TrackingServer(folder, database, options, environment, certificates)
+    from mlflow.server import get_app_client  # a second, which only this process spends
+
     try:
         made.start()
         with pytest.MonkeyPatch.context() as patch:

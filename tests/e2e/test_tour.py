@@ -6,15 +6,14 @@ import ast
 import importlib
 import inspect
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from imdbtune import api
-from tests.support import demo_cache, new_store
+from tests.forked import Surroundings, environment_of, run_forked
+from tests.support import demo_cache, new_store, scripts_here
 
 ROOT = Path(__file__).resolve().parents[2]
 TOUR = ROOT / "docs" / "tour.ipynb"
@@ -56,26 +55,36 @@ def test_it_is_stored_without_traces_of_a_machine() -> None:
     assert all(output["output_type"] != "error" for c in CELLS for output in c.get("outputs", ()))
 
 
-def test_it_runs(tmp_path: Path, demo: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    reason = "running notebooks needs nbclient and ipykernel, which the extra dev installs"
-    nbformat = pytest.importorskip("nbformat", reason=reason)
-    nbclient = pytest.importorskip("nbclient", reason=reason)
-    pytest.importorskip("ipykernel", reason=reason)
-    shutil.copyfile(TOUR, tmp_path / "tour.ipynb")
+def run_cells(around: Surroundings, shown: Path) -> None:
+    """In a forked process: run all cells, and write down what they print and which data they show.
+
+    IPython runs them as a kernel of Jupyter does; see test_notebook for a real one.
+    """
+    from IPython.core.displayhook import CapturingDisplayHook
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+
+    around.enter()
+    scripts_here(pytest.MonkeyPatch())
+    shell = InteractiveShell.instance()
+    results: list[dict[str, Any]] = []
+    shell.display_trap.hook = CapturingDisplayHook(shell, results)
+    with capture_output() as captured:
+        for code in CODE:
+            shell.run_cell(code).raise_error()
+    kinds = [[*each["data"]] for each in results] + [[*each.data] for each in captured.outputs]
+    shown.write_text(json.dumps({"printed": captured.stdout, "kinds": kinds}), "utf-8")
+
+
+def test_it_runs(tmp_path: Path, demo: object) -> None:
+    pytest.importorskip("IPython", reason="cells need IPython, which the extra dev installs")
     new_store(tmp_path)
-    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("IMDBTUNE_TOUR", "small")
-    monkeypatch.setenv("IMDBTUNE_CACHE", str(demo_cache()))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    notebook = nbformat.read(tmp_path / "tour.ipynb", as_version=4)
-    resources = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(
-        notebook, timeout=900, kernel_name="python3", resources=resources
-    ).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    data = [output.get("data", {}) for output in outputs]
-    assert sum("text/html" in each for each in data) >= 6  # tables and coloured words
-    assert sum("image/png" in each for each in data) >= 6  # curves and pictures
-    assert "322,080 parameters" in "".join(output.get("text", "") for output in outputs)
+    shown, errors = tmp_path / "shown.json", tmp_path / "errors"
+    known = environment_of(IMDBTUNE_TOUR="small", IMDBTUNE_CACHE=str(demo_cache()))
+    status = run_forked(run_cells, Surroundings(tmp_path, known, errors=errors), shown)
+    assert status == 0, errors.read_text("utf-8")[-2000:]
+    told = json.loads(shown.read_text("utf-8"))
+    assert sum("text/html" in kinds for kinds in told["kinds"]) >= 6  # tables and coloured words
+    assert sum("image/png" in kinds for kinds in told["kinds"]) >= 6  # curves and pictures
+    assert "322,080 parameters" in told["printed"]
     assert (tmp_path / "winner" / "README.md").exists()

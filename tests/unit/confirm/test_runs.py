@@ -216,6 +216,7 @@ def test_of_several_objectives_the_front_is_confirmed_and_the_second_one_decides
     assert front is not None
     first = configurations_to_confirm(search, trials, len(front.trials))
     assert {trial.run_id for trial in first} == {trial.run_id for trial in front.trials}
+    draw_nothing(monkeypatch)
     monkeypatch.setattr(writer.TrialRun, "log_model", lambda *arguments: None)
     monkeypatch.setitem(RATES, "lstm", 0.9)
     monkeypatch.setitem(RATES, "simple_rnn", 0.9)
