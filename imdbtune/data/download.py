@@ -90,9 +90,10 @@ def fetch(
 
     def download(url: str, output_file: str, _: object) -> None:
         bar = _ProgressBar(file, progress)
-        downloader = pooch.HTTPDownloader(bar, _CHUNK, timeout=timeout_s)
-        _require_answer(file, lambda: downloader(url, None, None, check_only=True), timeout_s)
-        downloader(url, output_file, None)
+        # Its own timeout is longer, so that it does not end at the same time with other words.
+        check = pooch.HTTPDownloader(bar, _CHUNK, timeout=2 * timeout_s)
+        _require_answer(file, lambda: check(url, None, None, check_only=True), timeout_s)
+        pooch.HTTPDownloader(bar, _CHUNK, timeout=timeout_s)(url, output_file, None)
 
     pooch.get_logger().setLevel(logging.WARNING)  # the progress callback reports downloads
     known, urls = {file.name: f"sha256:{file.sha256}"}, {file.name: file.url}
