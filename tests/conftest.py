@@ -21,6 +21,7 @@ from hypothesis import settings
 from imdbtune.data.corpus import Corpus
 from imdbtune.data.demo import demo_corpus
 from imdbtune.data.imdb import npz_corpus
+from tests.garbage import spare_imports
 from tests.support import COMMON
 
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -82,13 +83,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what has been imported to itself, and collect garbage less often.
-
-    Keras collects garbage before each training, which takes half a second among so many objects.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000)
+    spare_imports()
 
 
 def pytest_sessionfinish() -> None:

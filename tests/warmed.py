@@ -1,6 +1,5 @@
 """What the processes of :mod:`tests.forked` have imported: all that a search or a server needs."""
 
-import gc
 import inspect
 import sys
 
@@ -11,6 +10,7 @@ from imdbtune import api
 from imdbtune.cli import app
 from imdbtune.report import leaderboard
 from imdbtune.search import keras_tuner_samplers
+from tests.garbage import spare_imports
 from tests.support import empty_store
 from tests.tracking_server import serve
 
@@ -19,7 +19,4 @@ __all__ = ["api", "app", "keras_tuner_samplers", "leaderboard", "mlflow", "serve
 empty_store()  # MLflow opens no store without importing for a second or two
 # Dask asks for the module of each exception's traceback. The first time all modules are looked at.
 inspect.getmodule(sys._getframe())
-# Keras collects garbage before each training, which takes half a second among all these objects.
-gc.collect()
-gc.freeze()
-gc.set_threshold(20_000)
+spare_imports()

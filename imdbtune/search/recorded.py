@@ -72,10 +72,9 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
         UserError: it has not finished, or MLflow lacks one of its settings.
     """
     _check_can_run_again(trial)
-    extra = trial.settings
     facts = run_record.read_facts(client, trial)
     # A retry has another seed than the search: the trial's own parameters come first.
-    logged = {name: extra.get(name) or facts.get(f"imdbtune.{name}") for name in LOGGED}
+    logged = {name: trial.settings.get(name) or facts.get(f"imdbtune.{name}") for name in LOGGED}
     missing = [name for name, value in logged.items() if value is None]
     if missing:
         raise UserError(
@@ -88,14 +87,14 @@ def read_stage(client: MlflowClient, trial: Trial) -> Stage:
         **checked,
         folds=trial.folds,
         fold_seed=int(convert("int", facts.get("imdbtune.fold_seed")) or 0),
-        initial_epoch=int(convert("int", extra.get("initial_epoch")) or 0),
+        initial_epoch=int(convert("int", trial.settings.get("initial_epoch")) or 0),
         hold_out=facts.get("imdbtune.hold_out", "True") != "False",
-        schedule_epochs=int(convert("int", extra.get("schedule_epochs")) or 0),
-        keep_best=extra.get("keep_best", "True") != "False",
+        schedule_epochs=int(convert("int", trial.settings.get("schedule_epochs")) or 0),
+        keep_best=trial.settings.get("keep_best", "True") != "False",
         metrics=facts.get(mlflow_names.METRICS, ""),
         class_weight=facts.get("imdbtune.class_weight", NO_CLASS_WEIGHT),
     )
-    return Stage(trial, settings, extra.get("continues", ""))
+    return Stage(trial, settings, trial.settings.get("continues", ""))
 
 
 def _check_can_run_again(trial: Trial) -> None:

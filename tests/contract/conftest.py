@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from imdbtune.data.corpus import Corpus
+from tests.garbage import spare_imports
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _unchanging_imports() -> None:
-    """Leave what has been imported to itself, see ``pytest_collection_finish``."""
-    gc.collect()
-    gc.freeze()
+    """Spare what the tests of the module before have imported."""
+    spare_imports()
 
 
 @pytest.fixture(scope="session")
