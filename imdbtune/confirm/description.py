@@ -90,5 +90,6 @@ def _reason(confirmation: Confirmation) -> str:
         return f"the best mean of {count}, and shown to be at most {margin} worse than any other"
     text = f"the best mean of {count}, {confirmation.alike - 1} of which may be as good"
     if confirmation.more_seeds:
-        text += f"; about {confirmation.more_seeds} more seeds of each would decide"
+        seeds = "seed" if confirmation.more_seeds == 1 else "seeds"
+        text += f"; about {confirmation.more_seeds} more {seeds} of each would decide"
     return text
